@@ -1,0 +1,43 @@
+"""What the report of a failed test shows of one of its jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pytest_derail.faults_mark import again, once_more
+from pytest_derail.sections import sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from pytest_derail.agent_job import AgentJob
+    from pytest_derail.job import Job
+
+
+def job_sections(
+    item: pytest.Item, index: int, job: Job | AgentJob, *, text: str, marked: bool
+) -> Iterator[tuple[str, str]]:
+    """The sections, each with its name.
+
+    Args:
+        item: the test.
+        index: which of its jobs.
+        job: the job.
+        text: what the report shows already; what an assertion has shown of the job is not shown again.
+        marked: whether its plan is that of the test's marker.
+    """
+    name = f"derail: job {index}"
+    seen = job.poll()
+    whole = f"{name} ({job.name}, {len(job.pids())} ranks)"
+    if seen is None:
+        yield whole, f"it still runs: pids {job.pids()}"
+        return
+    asserted = re.search(rf"^E\s+logs: {re.escape(str(seen.workdir))}$", text, re.MULTILINE) is not None
+    for part, told in sections(seen, shown=asserted):
+        yield f"{name}: {part}" if part else whole, told
+    commands = "\n".join(again(item, job.plan, job.workdir) if marked else once_more(item, job))
+    if commands:
+        yield f"{name}: the same once more", commands

@@ -1,0 +1,61 @@
+"""What fails a test that asserted nothing about it: what happened, and what to write if it was meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from derail.model.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from derail.model.outcome import JobOutcome
+    from derail.scenario.model import Observation
+    from pytest_derail.accounts import Account
+
+
+def judge(seen: Observation, account: Account) -> list[str]:
+    """What went wrong in a job and was not looked at."""
+    return [*_failures(seen, account), *_timeout(seen, account), *_faults(seen, account)]
+
+
+def _failures(seen: Observation, account: Account) -> Iterator[str]:
+    if seen.error:
+        yield f"the launcher broke: {seen.error}"
+    if seen.outcome is None or account.any_failure:
+        return
+    if seen.foreign and seen.exit_code and not (seen.outcome.failed or account.exit_code_seen):
+        meant = f"if it is meant: assert_exit_code(outcome, {seen.exit_code})"
+        yield f"the agent exited with {seen.exit_code}, and nobody expected it ({meant})"
+    for rank in seen.outcome.failed:
+        if rank not in account.failures_seen:
+            yield f"{seen.outcome.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(outcome, {rank}))"
+
+
+def _timeout(seen: Observation, account: Account) -> Iterator[str]:
+    if seen.outcome is not None and seen.outcome.timed_out and not account.timeout_seen:
+        yield f"timed out: {seen.outcome.stop_reason} (if it is meant: assert_timed_out(outcome))"
+
+
+def _faults(seen: Observation, account: Account) -> Iterator[str]:
+    for told in seen.faults:
+        if not told.injected and (told.fault.id, told.rank) not in account.faults_seen:
+            yield f"a fault did not verifiably happen: {told} (if it is meant: assert_not_injected(outcome))"
+
+
+def judge_left(seen: Observation, account: Account) -> list[str]:
+    """Processes that outlived their ranks and were not looked at.
+
+    A rank that was killed could not clean up: what it left counts only if derail could not end it either. A rank that
+    ended by itself could have.
+    """
+    if seen.outcome is None or account.leftovers_seen:
+        return []
+    return [str(left) for left in seen.leftovers if not left.ended or could_clean_up(seen.outcome, left.rank)]
+
+
+def could_clean_up(outcome: JobOutcome, rank: int | None = None) -> bool:
+    """Whether a rank, or each of them, ended by itself and with a code: then its own clean-up has run."""
+    fate = None if rank is None else outcome.ranks.get(rank)
+    fates = list(outcome.ranks.values()) if fate is None else [fate]
+    return all(fate.cause is Cause.SELF and fate.status is not None and fate.status.code is not None for fate in fates)

@@ -1,0 +1,280 @@
+"""``ranks(n, reuse="module")``: ranks that stay for the next tests. The controller's side.
+
+They are one job. A test is sent to each rank and told back by each, through a connection; nothing is started. All of
+them are ended after a test that failed, or that left in a rank what cannot be put back: they share a process group, and
+whoever is in the middle of something with a rank that is gone stays there. The next test gets new ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from derail.agents.native import default_teardown, start_job
+from derail.model.clock import SYSTEM_CLOCK
+from derail.scenario.model import Observation
+from derail.scenario.observe import tail
+from pytest_derail import neighbours, preloading, where
+from pytest_derail.bell import Bell
+from pytest_derail.kept_line import Line, Told
+from pytest_derail.kept_session import serve
+from pytest_derail.plugin import KEPT
+from pytest_derail.ports import claimed_port
+from pytest_derail.rank_session import bell_path
+from pytest_derail.remains import RankFiles
+from pytest_derail.settings import keep
+from pytest_derail.verdict import judge_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from derail.agents.native import NativeJob
+    from derail.model.events import Stream
+    from pytest_derail.rank_report import RankTold
+    from pytest_derail.rank_session import Order
+    from pytest_derail.ranks_mark import RanksMark
+    from pytest_derail.verdict import Verdict
+    from pytest_derail.where import Whereabouts
+
+    End: TypeAlias = Connection[Any, Any]
+    Key: TypeAlias = tuple[int, Stream]
+
+START_SECONDS = 60.0
+SETTLE_SECONDS = 1.0
+"""As for ranks that are not kept."""
+
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+
+
+def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFactory) -> KeptRanks:
+    """The ranks that this test shares with others of its module, or of the session; ended with that."""
+    scope: Any = item.session if mark.reuse == "session" else item.getparent(pytest.Module)
+    every = item.config.stash.setdefault(KEPT, {})
+    key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace)
+    found = every.get(key)
+    if found is None:
+        found = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
+
+        def end() -> None:
+            every.pop(key).close()
+
+        scope.addfinalizer(end)
+    return found
+
+
+def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
+    """The files of the tests that may come."""
+    if mark.reuse == "module":
+        return [str(item.path)]
+    marks = ((each, each.get_closest_marker("ranks")) for each in item.session.items)
+    return dict.fromkeys(str(each.path) for each, found in marks if found and found.kwargs.get("reuse") == "session")
+
+
+class KeptRanks:
+    """The ranks of some tests. ``run`` starts them when there are none; whoever has it must ``close`` it.
+
+    Attributes:
+        is_new: whether the last test was the first one that they have run.
+        replaced: why it was also their last one; empty if it was not.
+        spawned: why they had to be spawned; empty if they were forked.
+    """
+
+    def __init__(self, mark: RanksMark, paths: pytest.TempPathFactory, modules: Sequence[str]) -> None:
+        self.is_new = False
+        self.replaced = self.spawned = ""
+        self._mark = mark
+        self._paths = paths
+        self._modules = tuple(modules)
+        self._stack = ExitStack()
+        self._job: NativeJob | None = None
+        self._bell = Bell(paths.getbasetemp())
+        self._lines: list[Line] = []
+        self._files = RankFiles(paths)
+        self._remained: set[str] = set()
+
+    @property
+    def _is_warm(self) -> bool:
+        return self._mark.start_method == "warm"
+
+    def run(self, item: pytest.Function, order: Order, evidence: Callable[[], Path]) -> Verdict:
+        """Run a test. What was printed in it goes to files in ``evidence``, if there is anything."""
+        self.replaced, self.is_new = "", self._job is None
+        try:
+            job = self._start(item, order) if self._job is None else self._job
+            told = [Told() for _ in self._lines]
+            logs = {(rank, stream): job.log(rank, stream) for rank in range(len(told)) for stream in STREAMS}
+            before = {key: _size(path) for key, path in logs.items()}
+            for line in self._lines:
+                line.send(order)
+            found, late = self._watch(job, told, order.timeout)
+            verdict = self._judge(job, told, found, late, order.timeout)
+            verdict = with_slices(verdict, logs, before, evidence)
+        except BaseException:
+            self._end()
+            raise
+        if self.replaced:
+            self._end()
+        return verdict
+
+    def close(self) -> None:
+        """End the ranks: those that wait for a test go by themselves. Idempotent."""
+        job = self._job
+        if job is not None:
+            for line in self._lines:
+                line.send(None)
+            job.wait(self._mark.grace)
+        self._end()
+
+    def _end(self) -> None:
+        self._job, self._lines, self._remained = None, [], set()
+        stack, self._stack = self._stack, ExitStack()
+        stack.close()
+
+    def _start(self, item: pytest.Function, order: Order) -> NativeJob:
+        with ExitStack() as stack:
+            folder = self._paths.mktemp("kept")
+            if not keep(item.config):
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            files = self._files = RankFiles(self._paths)
+            stack.callback(files.remove)
+            self._bell = stack.enter_context(Bell(bell_path(folder)))
+            port = stack.enter_context(claimed_port())
+            pairs = [Pipe() for _ in range(self._mark.ranks)]
+            for pair in pairs:
+                stack.enter_context(pair[0])
+            with ExitStack() as theirs:
+                for pair in pairs:
+                    theirs.enter_context(pair[1])
+                job = start_job(
+                    serve,
+                    ranks=self._mark.ranks,
+                    args=(replace(order, folder=folder, handed={}), self._modules, [pair[1] for pair in pairs]),
+                    env={**files.environment(), **neighbours.environment(item.config)},
+                    workdir=folder,
+                    teardown=default_teardown(self._mark.grace),
+                    start_method=self._mark.start_method,
+                    preload=preloading.parts(item, self._mark.preload) if self._is_warm else None,
+                    name="kept ranks",
+                    observers=(self._bell,),
+                    master_port=port,
+                )
+            stack.callback(job.close)
+            self.spawned = preloading.why_spawned(item, self._mark.preload, job) if self._is_warm else ""
+            self._lines = [Line(pair[0]) for pair in pairs]
+            self._stack, self._job = stack.pop_all(), job
+        return job
+
+    def _watch(
+        self, job: NativeJob, told: list[Told], timeout: float
+    ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+        """Wait until the test is over in all ranks; end them if it takes too long, or if those that are left wait for
+        one in which it did not pass. Returns what ``judge_ranks`` wants."""
+        deadline, begun = SYSTEM_CLOCK.now() + START_SECONDS + timeout, False
+        settled = float("inf")
+        while not self._bell.job_is_over and not all(each.done for each in told):
+            self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
+            now = SYSTEM_CLOCK.now()
+            if not begun and all(each.begun for each in told):
+                deadline, begun = now + timeout, True
+            bad = [rank for rank, each in enumerate(told) if each.bad]
+            if bad:
+                settled = min(settled, now + SETTLE_SECONDS)
+            unfinished = {rank: each.told for rank, each in enumerate(told) if not each.done}
+            if unfinished and not self._bell.job_is_over and now >= min(deadline, settled):
+                found = where.look(job, list(unfinished))
+                if now >= deadline:
+                    job.stop(f"it was not over after {timeout:g} s", timed_out=True)
+                    return found, unfinished
+                job.stop(f"the test did not pass in rank {bad[0]}, and others waited for it")
+                return found, {}
+        return {}, {}
+
+    def _hear(self, told: list[Told], seconds: float) -> None:
+        """Take what ranks tell, and that the job is over."""
+        ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
+        bell = self._bell.fileno()
+        for each in wait([*ends, bell], None if seconds == float("inf") else max(0.0, seconds)):
+            if each == bell:
+                self._bell.wait(0)
+                continue
+            rank = ends[cast("End", each)]
+            self._lines[rank].receive(told[rank])
+
+    def _judge(
+        self,
+        job: NativeJob,
+        told: list[Told],
+        found: Mapping[int, Whereabouts],
+        late: Mapping[int, RankTold],
+        timeout: float,
+    ) -> Verdict:
+        new = [name for name in self._files.left() if name not in self._remained]
+        self._remained.update(new)
+        problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
+        for rank, each in enumerate(told):
+            problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
+        reports = {rank: each.told for rank, each in enumerate(told)}
+        verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
+        self.replaced = self._why_not_again(told, failed=bool(verdict.failed or problems or found))
+        if self.replaced:
+            for line in self._lines:
+                line.send(None)
+            seen = job.wait(self._mark.grace)
+            verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout)
+        return replace(verdict, problems=(*verdict.problems, *problems))
+
+    def _why_not_again(self, told: Sequence[Told], *, failed: bool) -> str:
+        if failed or self._bell.job_is_over:
+            return "the test did not pass"
+        if len({tuple((phase.when, phase.result) for phase in each.told.phases) for each in told}) > 1:
+            return "it did not come to the same in all of them"
+        left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
+        return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())
+
+
+def with_slices(
+    verdict: Verdict, logs: Mapping[Key, Path], before: Mapping[Key, int], evidence: Callable[[], Path]
+) -> Verdict:
+    """The verdict, with what was printed in this test only in its logs."""
+    printed = [key for key, path in logs.items() if _size(path) > before[key]]
+    if not printed and not verdict.failed:
+        return verdict
+    folder = evidence()
+    slices = {}
+    for key in printed:
+        rank, stream = key
+        path = slices[key] = folder / f"rank-{rank}.{stream}.log"
+        with logs[key].open("rb") as source, path.open("wb") as target:
+            source.seek(before[key])
+            shutil.copyfileobj(source, target)
+    journal = verdict.seen.journal
+    if journal is not None:
+        shutil.copy(journal, folder)
+    seen = replace(
+        verdict.seen,
+        logs=slices,
+        tails={key: tail(path) for key, path in slices.items()},
+        workdir=folder if verdict.failed else None,
+        journal=None if journal is None else folder / journal.name,
+    )
+    places = {
+        rank: replace(place, stderr_end=max(0, place.stderr_end - before[rank, "stderr"]))
+        for rank, place in verdict.where.items()
+    }
+    return replace(verdict, seen=seen, where=places)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

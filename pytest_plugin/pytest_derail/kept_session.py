@@ -1,0 +1,142 @@
+"""In a rank that is kept: one pytest session, in which the tests run that the controller sends, one after the other."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from derail.model.clock import SYSTEM_CLOCK
+from pytest_derail.condition import RANDOM, Condition, process_group
+from pytest_derail.plugin import IN_RANK
+from pytest_derail.process_group import leave_process_group
+from pytest_derail.rank_report import PhaseTold, RankTold
+from pytest_derail.rank_session import Protocol, Teller, become_rank, collect, find, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from multiprocessing.connection import Connection
+
+    from pytest_derail.rank_session import Order
+
+
+def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, Any]]) -> None:
+    """Run the tests of ``modules`` that are sent, until None is, or nobody is there any more.
+
+    Args:
+        order: a session to have; the test in it is not run.
+        modules: the files of all tests that may come.
+        ends: one for each rank.
+    """
+    rank = become_rank()
+    for number, end in enumerate(ends):
+        if number != rank:
+            end.close()
+    line = ends[rank]
+    with open_session(order, rank) as session:
+        items, problems = collect(session, modules)
+        protocol = KeptProtocol(Sender(line, rank), order)
+        session.config.pluginmanager.register(protocol)
+        while (turn := _receive(line)) is not None:
+            protocol.take(session, items, problems, turn)
+        session._setupstate.teardown_exact(None)  # noqa: SLF001 - what pytest does behind the last test
+        leave_process_group()
+
+
+def _receive(line: Connection[Any, Any]) -> Order | None:
+    try:
+        order: Order | None = line.recv()
+    except (EOFError, OSError):
+        return None
+    return order
+
+
+class Sender(Teller):
+    """Tells through a connection what others tell by a file and a bell."""
+
+    def __init__(self, line: Connection[Any, Any], rank: int) -> None:
+        self.told = RankTold()
+        self.rank = rank
+        self.line = line
+
+    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+        """Tell all."""
+        self.line.send((what, self.told, ()))
+
+    def write(self) -> None:
+        """Tell all, if nothing else is about to do that."""
+        if self.told.phase != "setup":
+            self.line.send(("", self.told, ()))
+
+
+class KeptProtocol(Protocol):
+    """Runs tests, and watches over what they leave."""
+
+    keeps = True
+
+    def __init__(self, teller: Sender, order: Order) -> None:
+        super().__init__(teller, order)
+        self._line, self._rank = teller.line, teller.rank
+        self._handed: dict[int, bytes] = {}
+        self._chance: dict[str, Any] = {}
+        self._expected: Condition | None = None
+
+    def take(
+        self, session: pytest.Session, items: Sequence[pytest.Item], problems: Sequence[str], order: Order
+    ) -> None:
+        """Run a test, and tell how it went, and what it has left."""
+        self.teller, self.order = Sender(self._line, self._rank), order
+        session.config.stash[IN_RANK] = order
+        session.shouldstop = session.shouldfail = False
+        left: list[tuple[str, str]] = []
+        try:
+            item = find(items, problems, order.nodeid)
+        except pytest.Collector.CollectError as error:
+            self.teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
+        else:
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=item)
+            left = self._end()
+        self.teller.told.phase = "done"
+        self._line.send(("done", self.teller.told, left))
+
+    def prepare(self, item: pytest.Function) -> None:
+        """The same; what the last test has kept of its class and module is torn down if this one has no use for it."""
+        item.session._setupstate.teardown_exact(item)  # noqa: SLF001
+        for name, data in self.order.handed.items():
+            fixture: Any = item._fixtureinfo.name2fixturedefs[name][-1]  # noqa: SLF001
+            if self._handed.get(id(fixture)) != data:
+                self._handed[id(fixture)] = data
+                fixture.finish(item._request)  # noqa: SLF001 - it has another value by now
+        super().prepare(item)
+        now = Condition.now()
+        for name, state in now.settings.items():
+            if name.startswith(RANDOM):
+                self._chance.setdefault(name, state)
+        self._expected = replace(now, settings={**now.settings, **self._chance})
+
+    def _end(self) -> list[tuple[str, str]]:
+        expected, self._expected = self._expected, None
+        if expected is None:
+            return []  # it did not even begin
+        expected.restore()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return expected.left_since()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """What a fixture does that outlives the test is meant to stay."""
+        del request
+        joins = fixturedef.argname == "process_group" and process_group() is None
+        stays = fixturedef.scope != "function" or joins
+        if not stays or self._expected is None or fixturedef.argname in self.order.handed:
+            return (yield)
+        before = Condition.now()
+        value = yield
+        if self._expected is not None:
+            self._expected = self._expected.with_changes(before, Condition.now())
+        return value

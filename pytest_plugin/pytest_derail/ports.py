@@ -1,0 +1,103 @@
+"""Ports for a job, or a test, that no other job on this machine gets while it runs.
+
+The number lies outside the range from which the kernel hands ports to whoever asks for any, and is claimed by a name
+that only one process in this network namespace can hold, and that is free again when the process ends, however it does.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.agents.invocation import LOOPBACK, free_port
+from derail.faults.sockets import LISTENING, table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST, HIGHEST = 15000, 65535
+FEWEST = 1000
+"""Ports to choose from that make it worth while."""
+
+
+class Port(int):
+    """The number of a TCP port on the loopback address that is nobody's, and of no other job until its test is over.
+
+    Whoever can take a socket that is bound already is handed ``socket``, also as an argument of a function on ranks;
+    others are told the number.
+    """
+
+    _socket: socket.socket | None = None
+
+    @property
+    def socket(self) -> socket.socket:
+        """A socket that is bound to it, and does not listen yet; always the same one. The test's end closes it."""
+        if self._socket is None:
+            bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                bound.bind((LOOPBACK, self))
+            except OSError:
+                bound.close()
+                raise
+            self._socket = bound
+        return self._socket
+
+    def close(self) -> None:
+        """Close the socket, if there is one. Idempotent."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        """Elsewhere it is a number."""
+        return int, (int(self),)
+
+
+def listened_on(ports: Collection[int]) -> list[int]:
+    """Of these ports those at which somebody listens, in this network namespace."""
+    listening = {port for state, port, _ in table("self").values() if state == LISTENING} if ports else set()
+    return sorted(listening.intersection(map(int, ports)))
+
+
+@contextmanager
+def claimed_port() -> Iterator[int]:
+    """A TCP port on the loopback address that is nobody's, and no other job's while the body runs."""
+    candidates = _outside_of_the_ephemeral()
+    chance = random.SystemRandom()
+    for _ in range(FEWEST if candidates else 0):
+        claim = _claim(port := chance.choice(candidates))
+        if claim is not None:
+            with claim:
+                yield port
+            return
+    yield free_port()
+
+
+def _outside_of_the_ephemeral() -> range:
+    try:
+        low, high = map(int, EPHEMERAL.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return range(0)
+    below, above = range(LOWEST, low), range(high + 1, HIGHEST)
+    return max(below, above, key=len) if max(len(below), len(above)) >= FEWEST else range(0)
+
+
+def _claim(port: int) -> socket.socket | None:
+    """The claim to a port, or None if another job has it or something is bound to it."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0derail-port-{port}")
+        for address in (LOOPBACK, "0.0.0.0"):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.bind((address, port))
+    except OSError as error:
+        claim.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            return None
+        raise
+    return claim

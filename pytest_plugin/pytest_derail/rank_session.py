@@ -1,0 +1,323 @@
+"""In a rank: a pytest session of its own for the one test, which tells how each phase of the test went."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from derail.model.clock import SYSTEM_CLOCK
+from pytest_derail import bell, handover, prepared, rank_report
+from pytest_derail.neighbours import start_coverage
+from pytest_derail.plugin import IN_RANK
+from pytest_derail.prepared import Preparation
+from pytest_derail.rank_report import PhaseTold, RankTold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_derail.rank_report import Result, When
+
+UNSET: Mapping[str, Any] = {
+    # What chooses, sorts or lists tests, or belongs to the one process that reports: the controller has done it.
+    "keyword": "",
+    "markexpr": "",
+    "deselect": None,
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "stepwise": False,
+    "stepwise_skip": False,
+    "collectonly": False,
+    "usepdb": False,
+    "trace": False,
+    "pyargs": False,
+    "maxfail": 0,
+    "dist": "no",
+    "distload": False,
+    "looponfail": False,
+    "numprocesses": None,
+    "maxprocesses": None,
+    "tx": [],
+}
+
+NOT_FOUND = (
+    "this rank did not find the test {}; names and parameters must be the same in every process that imports the module"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a rank is told about its test.
+
+    Attributes:
+        nodeid: of the test.
+        node: where it is, for the collection.
+        args: the command line of pytest.
+        options: what is added to it.
+        directory: where pytest was started.
+        folder: where ranks tell how it went, and where the bell hangs.
+        handed: the values of fixtures that were set up in the controller, pickled.
+        in_ranks: fixtures that each rank sets up although their scope is wider.
+        worker: what plugins find in ``config.workerinput``.
+        timeout: seconds that the test may take.
+        debugger: where somebody waits who looks into the rank that fails first; empty if nobody does.
+        kept: whether the rank, and its process group, stay for the next test.
+    """
+
+    nodeid: str
+    node: str
+    args: tuple[str, ...]
+    options: tuple[str, ...]
+    directory: str
+    folder: Path
+    handed: Mapping[str, bytes]
+    in_ranks: tuple[str, ...]
+    worker: Mapping[str, Any]
+    timeout: float
+    debugger: str = ""
+    kept: bool = False
+
+
+def report_path(folder: Path, rank: int) -> Path:
+    """Where a rank tells how the test went in it."""
+    return folder / f"rank-{rank}.json"
+
+
+def bell_path(folder: Path) -> Path:
+    """Where the bell hangs."""
+    return folder / "bell"
+
+
+def run_rank(order: Order) -> None:
+    """Run the test of ``order`` in this process, which is a rank and nothing else."""
+    rank = become_rank()
+    teller = Teller(order.folder, rank)
+    teller.enter("collect")
+    try:
+        with open_session(order, rank) as session:
+            item = find(*collect(session, [order.node]), order.nodeid)
+            session.config.pluginmanager.register(Protocol(teller, order))
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    except pytest.Collector.CollectError as error:
+        teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
+    teller.enter("done")
+
+
+def become_rank() -> int:
+    """What each rank does first; its number."""
+    start_coverage()
+    gc.freeze()  # pytest collects garbage at its end: what was here before the test is none
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    return int(os.environ["RANK"])
+
+
+class Teller:
+    """Keeps the file of a rank up to date, and rings the bell if the test does not pass."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.told = RankTold()
+        self._folder, self.rank = folder, rank
+
+    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+        """Ring the bell."""
+        bell.ring(bell_path(self._folder), self.rank, what)
+
+    def enter(self, phase: When) -> None:
+        """The next phase begins."""
+        self.told.phase = phase
+        self.write()
+        if phase == "setup":
+            self.ring("begun")
+
+    def tell(self, phase: PhaseTold) -> None:
+        """A phase is over; a good one is told of with the next."""
+        self.told.phases.append(phase)
+        if phase.result != "passed":
+            self.write()
+            self.ring("bad")
+
+    def write(self) -> None:
+        """Have the controller know what was told so far."""
+        rank_report.write(report_path(self._folder, self.rank), self.told)
+
+
+class Protocol:
+    """Runs the test in place of pytest's own protocol, in its wrappers: they explain assertions and filter warnings.
+
+    Attributes:
+        teller: who is told.
+        order: the test.
+        keeps: whether what belongs to its class, its module and the session stays set up.
+    """
+
+    keeps = False
+
+    def __init__(self, teller: Teller, order: Order) -> None:
+        self.teller = teller
+        self.order = order
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Function) -> bool:
+        """Set the test up, call it, tear it down, and tell of each."""
+
+        def set_up() -> None:
+            self.prepare(item)
+            item.ihook.pytest_runtest_setup(item=item)
+
+        if self._run(item, "setup", set_up):
+            self._run(item, "call", lambda: item.ihook.pytest_runtest_call(item=item))
+        end, stays = item.ihook.pytest_runtest_teardown, item.parent if self.keeps else None
+        self._run(item, "teardown", lambda: end(item=item, nextitem=stays))
+        return True
+
+    def _run(self, item: pytest.Function, when: When, run: Callable[[], None]) -> bool:
+        return _run_phase(item, when, self.teller, run, debugger=self.order.debugger)
+
+    def prepare(self, item: pytest.Function) -> None:
+        """The first part of its set-up: have it find what was set up in the controller."""
+        handover.place(item, self.order.handed)
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        """The controller has the only timer of pytest-timeout."""
+        return True
+
+
+def _run_phase(
+    item: pytest.Function, when: Any, teller: Teller, run: Callable[[], None], *, debugger: str = ""
+) -> bool:
+    teller.enter(when)
+    call: pytest.CallInfo[None] = pytest.CallInfo.from_call(run, when)
+    at = SYSTEM_CLOCK.now()
+    if call.excinfo is None:
+        teller.tell(PhaseTold(when, "passed", at))
+        return True
+    report = pytest.TestReport.from_item_and_call(item, call)
+    value = call.excinfo.value
+    result: Result = report.outcome
+    reason = ""
+    if isinstance(value, pytest.xfail.Exception):
+        result, reason = "xfailed", value.msg or ""
+    elif isinstance(value, pytest.skip.Exception):
+        reason = value.msg or str(value)
+    wanted = debugger and result == "failed" and item.get_closest_marker("xfail") is None
+    if wanted:
+        teller.ring("debug")
+    teller.tell(
+        PhaseTold(
+            when=when,
+            result=result,
+            at=at,
+            reason=reason,
+            report=item.config.hook.pytest_report_to_serializable(config=item.config, report=report),
+            exception=_pickled(value),
+        )
+    )
+    if wanted:
+        from pytest_derail.debugger import look_into
+
+        look_into(debugger, teller.rank, call.excinfo.tb)
+    return False
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The exception without its traceback, if it survives the way there and back."""
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except Exception:  # pickling runs the code of others; the report has its text
+        return b""
+    return data
+
+
+@contextmanager
+def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
+    """A pytest session that has begun."""
+    from _pytest.config import _prepareconfig
+
+    os.chdir(order.directory)
+    args = command_line(order.args, order.options)
+    session = prepared.take(Preparation.of(args, order.directory))
+    config = _prepareconfig([*args]) if session is None else session.config
+    for name, value in UNSET.items():
+        if hasattr(config.option, name):
+            setattr(config.option, name, value)
+    config.option.basetemp = str(order.folder / f"tmp-{rank}")
+    for name in ("terminalreporter", "terminal", "faulthandler"):
+        config.pluginmanager.set_blocked(name)
+    # By this plugins know that another process reports.
+    config.workerinput, config.workeroutput = dict(order.worker), {}  # type: ignore[attr-defined]
+    config.stash[IN_RANK] = order
+    config._do_configure()  # noqa: SLF001 - what pytest's own main does
+    try:
+        session = pytest.Session.from_config(config) if session is None else session
+        session.exitstatus = pytest.ExitCode.OK
+        prepared.start(session)
+        try:
+            yield session
+        finally:
+            config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)
+    finally:
+        config._ensure_unconfigure()  # noqa: SLF001
+
+
+def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line, and what makes it that of a rank: streams are files already, and modules imported."""
+    end = args.index("--") if "--" in args else len(args)
+    added = ("--capture=no", "-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
+    return (*args[:end], *added, *args[end:])
+
+
+def find(items: Iterable[pytest.Item], problems: Sequence[str], nodeid: str) -> pytest.Function:
+    """The test of this name.
+
+    Raises:
+        CollectError: if it is not there, or its module could not be imported.
+    """
+    for item in items:
+        if item.nodeid == nodeid and isinstance(item, pytest.Function):
+            return item
+    raise pytest.Collector.CollectError(
+        "\n".join(problems).strip() or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
+    )
+
+
+def _names(node: str) -> frozenset[str] | None:
+    """The names of a test, and of the classes that it is in; None for a whole module."""
+    _, _, inside = node.partition("::")
+    return frozenset(inside.partition("[")[0].split("::")) if inside else None
+
+
+def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], list[str]]:
+    """Collect tests; what was found, and what went wrong."""
+    problems: list[str] = []
+
+    class Watch:
+        @pytest.hookimpl
+        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+            if report.failed:
+                problems.append(report.longreprtext)
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
+            return None if wanted is None or name in wanted else []
+
+    wanted = _names(nodes[0]) if len(nodes) == 1 else None
+    watch = Watch()
+    session.config.pluginmanager.register(watch)
+    try:
+        return session.perform_collect(list(nodes)), problems
+    except pytest.UsageError as error:
+        return [], problems or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
+    finally:
+        session.config.pluginmanager.unregister(watch)

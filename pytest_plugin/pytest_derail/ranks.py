@@ -1,0 +1,258 @@
+"""``@pytest.mark.ranks(n)``: the body of a test runs on n ranks as one job. The controller's side.
+
+pytest goes through its usual protocol. Only what the test itself does in it is replaced: its set-up prepares what the
+ranks share, its body is the job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from derail.agents.native import default_teardown, start_job
+from derail.model.clock import SYSTEM_CLOCK
+from pytest_derail import handover, neighbours, preloading, rank_report, tally, where
+from pytest_derail.bell import Bell
+from pytest_derail.debugger import PDB_OF_PYTEST, Debugger
+from pytest_derail.evidence import evidence_folder
+from pytest_derail.faults_mark import again, marked_plan
+from pytest_derail.plugin import RANKS
+from pytest_derail.ports import claimed_port
+from pytest_derail.rank_session import Order, bell_path, report_path, run_rank
+from pytest_derail.ranks_mark import read_mark
+from pytest_derail.ranks_report import sections_of, shown, text_of
+from pytest_derail.remains import RankFiles
+from pytest_derail.settings import keep
+from pytest_derail.verdict import judge_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.agents.native import NativeJob
+    from pytest_derail.rank_report import RankTold
+    from pytest_derail.verdict import Verdict
+    from pytest_derail.where import Whereabouts
+
+START_SECONDS = 60.0
+"""How long ranks may take to start and to import the test besides: the time of a test begins with its body, however
+busy the machine is."""
+
+SETTLE_SECONDS = 1.0
+"""How long the other ranks have to come to their own end when the test did not pass in one. Those that wait for that
+one never do."""
+
+
+class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
+    """The test failed on its ranks; the report has all that is known."""
+
+
+def install(item: pytest.Item, mark: pytest.Mark) -> None:
+    """Have a test run on ranks. What is wrong with its marker is told when it is set up."""
+    if not isinstance(item, pytest.Function):
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks is for test functions")
+    test = RanksTest(item, mark)
+    item.stash[RANKS] = test
+    test.install()
+
+
+class RanksTest:
+    """A test that runs on ranks: stands in for the set-up and the body of its item."""
+
+    def __init__(self, item: pytest.Function, mark: pytest.Mark) -> None:
+        self.item = item
+        self.verdict: Verdict | None = None
+        self._given = mark
+        self._shared: dict[str, object] = {}
+        self._raised: BaseException | None = None
+        self._folder: Path | None = None
+        self._spawned = self._replaced = ""
+        self._counted = True
+        self._debugger: Debugger | None = None
+
+    def install(self) -> None:
+        """Take the place of the item's own set-up and body."""
+        item: Any = self.item
+        item.setup, item.runtest = self.set_up, self.run
+        item.repr_failure = self.show_failure
+
+    def set_up(self) -> None:
+        """Set up the fixtures that the ranks share; this may be once more, for plugins that run tests again."""
+        self.mark = read_mark(self.item, self._given)
+        self.verdict, self._raised, self._folder, self._debugger = None, None, None, None
+        self._spawned = self._replaced = ""
+        self._shared = {}
+        for name in handover.shared_fixtures(self.item, self.mark.in_ranks):
+            self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
+
+    def run(self) -> None:
+        """Run the body on the ranks.
+
+        Raises:
+            Exception: what the root cause raised if it can be brought here, else ``RanksFailed``.
+            Skipped, XFailed: if a rank did that and none failed.
+        """
+        __tracebackhide__ = True
+        packed = handover.pack(self.item, self._shared)
+        paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
+        if self.mark.reuse is not None and not self._debugs() and not self.item.get_closest_marker("faults"):
+            self.verdict = self._run_on_kept(packed, paths)
+            self._conclude(self.verdict)
+            return
+        self._folder = evidence_folder(paths, self.item)
+        files = RankFiles(paths)
+        try:
+            self.verdict = self._run_job(self._folder, packed, files)
+        finally:
+            files.remove()
+        self._conclude(self.verdict)
+
+    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory) -> Verdict:
+        from pytest_derail.kept_ranks import kept_ranks
+
+        def evidence() -> Path:
+            self._folder = evidence_folder(paths, self.item)
+            return self._folder
+
+        kept = kept_ranks(self.item, self.mark, paths)
+        order = replace(self._order(paths.getbasetemp(), packed), kept=True)
+        try:
+            return kept.run(self.item, order, evidence)
+        finally:
+            self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
+
+    def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
+        with ExitStack() as stack:
+            bell = stack.enter_context(Bell(bell_path(folder)))
+            self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
+            port = stack.enter_context(claimed_port())
+            job = start_job(
+                run_rank,
+                ranks=self.mark.ranks,
+                args=(self._order(folder, packed),),
+                env={**files.environment(), **neighbours.environment(self.item.config)},
+                workdir=folder,
+                plan=marked_plan(self.item),
+                teardown=default_teardown(self.mark.grace),
+                start_method=self.mark.start_method,
+                preload=preloading.parts(self.item, self.mark.preload) if self.mark.start_method == "warm" else None,
+                name=self.item.name,
+                observers=(bell,),
+                master_port=port,
+                tee=neighbours.console(self.item.config),
+            )
+            stack.callback(job.close)
+            found, late = self._watch(job, bell)
+            seen = job.wait()
+        self._spawned = preloading.heed(self.item, self.mark.preload, seen.outcome)
+        told = self._told(folder)
+        return judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
+
+    def _watch(self, job: NativeJob, bell: Bell) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+        """Wait for the end of the job; end it if it takes too long, or if only those are left that wait for a rank in
+        which the test did not pass.
+
+        Returns:
+            Where ranks were that did not end, and, if the time was over, what they had told by then: being asked for
+            its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
+        """
+        deadline, begun = SYSTEM_CLOCK.now() + START_SECONDS + self.mark.timeout, False
+        settled = float("inf")
+        while not bell.job_is_over:
+            bell.wait(min(deadline, settled) - SYSTEM_CLOCK.now())
+            if self._debugger is not None:
+                deadline += self._debugger.attend(bell, self._failure_of)
+            now = SYSTEM_CLOCK.now()
+            if not begun and len(bell.begun) == self.mark.ranks:
+                deadline, begun = now + self.mark.timeout, True
+            if bell.first_bad is not None:
+                settled = min(settled, now + SETTLE_SECONDS)
+            if not bell.job_is_over and now >= min(deadline, settled):
+                unfinished = {rank: told for rank, told in self._told(job.workdir).items() if not told.done}
+                found = where.look(job, list(unfinished))
+                if now >= deadline:
+                    job.stop(f"it was not over after {self.mark.timeout:g} s", timed_out=True)
+                    return found, unfinished
+                job.stop(f"the test did not pass in rank {bell.first_bad}, and others waited for it")
+                return found, {}
+        return {}, {}
+
+    def _debugs(self) -> bool:
+        return bool(self.item.config.getoption("usepdb", default=False))
+
+    def _failure_of(self, rank: int) -> str:
+        """What a rank has told of its failure."""
+        told = None if self._folder is None else rank_report.read(report_path(self._folder, rank)).first("failed")
+        return "" if told is None else text_of(told)
+
+    def look_into(self) -> None:
+        """The report of a failure is there, and ``--pdb`` was asked for."""
+        if self._debugger is not None and self.verdict is not None:
+            self._debugger.conclude(self.verdict)
+
+    def _told(self, folder: Path) -> dict[int, RankTold]:
+        return {rank: rank_report.read(report_path(folder, rank)) for rank in range(self.mark.ranks)}
+
+    def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
+        config, item = self.item.config, self.item
+        _, _, inside = item.nodeid.partition("::")
+        return Order(
+            nodeid=item.nodeid,
+            node=f"{item.path}::{inside}",
+            args=neighbours.arguments(config),
+            options=neighbours.options(config),
+            directory=os.fspath(config.invocation_params.dir),
+            folder=folder,
+            handed=packed,
+            in_ranks=self.mark.in_ranks,
+            worker=neighbours.worker_input(config),
+            timeout=self.mark.timeout,
+            debugger="" if self._debugger is None else self._debugger.address,
+        )
+
+    def _conclude(self, verdict: Verdict) -> None:
+        """Raise what the test came to."""
+        __tracebackhide__ = True
+        if verdict.failed:
+            first = verdict.bad[0] if verdict.bad else None
+            exception = None if first is None else first.exception
+            self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(verdict))
+            raise self._raised
+        if (reason := verdict.reason("xfailed")) is not None:
+            raise pytest.xfail.Exception(reason)
+        if (reason := verdict.reason("skipped")) is not None:
+            raise pytest.skip.Exception(reason, _use_item_location=True)
+
+    def show_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        """What the report shows of a failure: of ours, what the ranks told."""
+        if self.verdict is not None and excinfo.value is self._raised:
+            plan = marked_plan(self.item)
+            command = () if plan is None or self._folder is None else again(self.item, plan, self._folder)
+            return sections_of(self.item, self.verdict, command)
+        return type(self.item).repr_failure(self.item, excinfo)
+
+    def note_report(self, report: pytest.TestReport) -> None:
+        """Show what ranks have printed in a test that did not fail, as pytest would; keep the evidence of others."""
+        if report.when == "call" and self._replaced:
+            report.sections.append(("kept ranks", f"the next test gets new ones: {self._replaced}"))
+        if report.failed and self._debugger is not None and self.verdict is not None:
+            # It would look into this process. It is there again when the test is over.
+            self.item.config.pluginmanager.unregister(name=PDB_OF_PYTEST)
+        if report.when == "call" and self.verdict is not None and not report.failed:
+            from pytest_derail.ranks_report import streams
+
+            report.sections += [(f"Captured {name}", text) for name, text in streams(self.verdict)]
+        if report.when == "teardown" and self.verdict is not None:
+            if self._counted:
+                tally.note(report, [self.verdict.seen], ranks=self.mark.ranks)
+            tally.note_words(report, spawned=self._spawned, replaced=self._replaced)
+        if report.when == "teardown" and self._folder is not None and not self._keeps():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keeps(self) -> bool:
+        return keep(self.item.config) or (self.verdict is not None and self.verdict.failed) or self.verdict is None

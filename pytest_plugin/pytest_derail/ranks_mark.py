@@ -1,0 +1,121 @@
+"""What ``@pytest.mark.ranks`` says: how many ranks, how long, and how they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_derail.plugin import PARAMETER
+from pytest_derail.settings import preload, seconds, start_method
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+SCOPES = ("module", "session")
+
+
+@dataclass(frozen=True, slots=True)
+class RanksMark:
+    """The marker of one test, with what the command line, the environment and the ini file say besides.
+
+    Attributes:
+        ranks: how many.
+        timeout: seconds that the test may take on them.
+        grace: seconds from SIGTERM to SIGKILL.
+        start_method: how their processes are made.
+        preload: modules that warm ranks find imported; None for those that the test's module imports.
+        in_ranks: fixtures that each rank sets up although their scope is wider than "function".
+        reuse: what the ranks are kept for: the tests of a "module", or of the "session"; None for the one test.
+    """
+
+    ranks: int
+    timeout: float
+    grace: float
+    start_method: str
+    preload: tuple[str, ...] | None
+    in_ranks: tuple[str, ...]
+    reuse: str | None
+
+
+def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
+    """The marker of a test.
+
+    Raises:
+        UsageError: if it, or a setting, says something that cannot be.
+    """
+    config = item.config
+    try:
+        chosen, options = _arguments(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: {_words(error)}") from None
+    counts = list(_counts(item, chosen))
+    callspec = getattr(item, "callspec", None)
+    ranks = callspec.params[PARAMETER] if callspec is not None and PARAMETER in callspec.params else counts[0]
+    timeout, reuse = options["timeout"], options["reuse"]
+    if reuse not in (None, *SCOPES):
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: reuse is {reuse!r}; it must be one of {SCOPES}")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: timeout is {timeout!r}; give seconds, more than 0")
+    return RanksMark(
+        ranks=ranks,
+        timeout=seconds(config, "timeout") if timeout is None else float(timeout),
+        grace=seconds(config, "grace"),
+        start_method=start_method(config, options["start_method"]),
+        preload=preload(config, _names(item, options["preload"])),
+        reuse=reuse,
+        in_ranks=(*options["in_ranks"], *config.getini("derail_fixtures_in_ranks")),
+    )
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each number in the list of a marker."""
+    mark = metafunc.definition.get_closest_marker("ranks")
+    if mark is None or not mark.args or isinstance(mark.args[0], int):
+        return
+    counts = list(_counts(metafunc.definition, mark.args[0]))
+    metafunc.fixturenames.append(PARAMETER)
+    metafunc.parametrize(PARAMETER, counts, indirect=True, ids=[f"ranks={count}" for count in counts])
+
+
+def _arguments(
+    ranks: Any,
+    *,
+    timeout: Any = None,
+    start_method: str | None = None,
+    preload: Any = None,
+    in_ranks: Any = (),
+    reuse: Any = None,
+) -> tuple[Any, dict[str, Any]]:
+    options = {"timeout": timeout, "start_method": start_method, "preload": preload, "in_ranks": in_ranks}
+    return ranks, {**options, "reuse": reuse}
+
+
+def _names(item: pytest.Item, modules: object) -> list[str] | None:
+    if modules is None:
+        return None
+    if isinstance(modules, str) or not isinstance(modules, Iterable):
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.ranks: preload is {modules!r}; give a list of modules' names"
+        )
+    return [str(name) for name in modules]
+
+
+def _counts(item: pytest.Item, ranks: object) -> Iterator[int]:
+    listed = ranks if isinstance(ranks, list | tuple | range) else [ranks]
+    if not listed:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks has an empty list")
+    for count in listed:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.ranks({ranks!r}): give a number of ranks, 1 or more, or a list of such"
+            )
+        yield count
+
+
+def _words(error: TypeError) -> str:
+    """What Python says of a call that does not fit, without the name of what was called."""
+    return str(error).partition("() ")[2] or str(error)

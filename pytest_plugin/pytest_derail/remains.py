@@ -1,0 +1,154 @@
+"""What a test leaves in its own process, and its ranks in their temporary directory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.faults.sockets import LISTENING, table
+from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.shared_memory import unused
+from derail.platform.snapshot import compare, take_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    import pytest
+
+    from derail.model.outcome import Leftover
+    from derail.platform.snapshot import Snapshot
+
+SETTLE_SECONDS = 5.0
+"""How long something that is ending may take to be gone."""
+
+LOOK_SECONDS = 0.02
+LASTING = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
+"""Caches in the temporary directory that are meant to outlast a process: they stay in the common one."""
+
+LONGEST = 70
+"""Bytes of a path that leave room for the name of a socket, which has 107 in all."""
+
+
+class Remains:
+    """Compares this process with what it was when the test began."""
+
+    def __init__(self) -> None:
+        self._before: Snapshot | None = None
+
+    def begin(self) -> None:
+        """Look at the process, now."""
+        self._before = take_snapshot()
+
+    def left(self, *, allowed: Collection[str], pids: Collection[int] = ()) -> list[Leftover]:
+        """What is there now and was not before; what is ending gets some seconds.
+
+        Args:
+            allowed: kinds of things that may be left.
+            pids: the ranks that there were.
+        """
+        if self._before is None:
+            return []
+        found = self._look(self._before, allowed, pids)
+        if found:
+            gc.collect()  # a file that nobody refers to any more is closed by this, as it would be soon
+        deadline = SYSTEM_CLOCK.now() + SETTLE_SECONDS
+        while found and SYSTEM_CLOCK.now() < deadline:
+            threading.Event().wait(LOOK_SECONDS)
+            found = self._look(self._before, allowed, pids)
+        return found
+
+    @staticmethod
+    def _look(before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
+        found = [left for left in compare(before, take_snapshot()) if left.kind not in (*allowed, "file")]
+        residents = _residents() if found else ()
+        return [
+            _with_port(left)
+            for left in _without_strangers(found, {*pids, os.getpid()})
+            if left.pid not in residents and left.what.split(" ")[0] not in residents
+        ]
+
+
+def _without_strangers(found: list[Leftover], pids: Collection[int]) -> list[Leftover]:
+    """Of shared memory only what nobody uses: what is new there may be somebody else's, who does. The kernel does not
+    tell who made it; beside other workers of xdist it must have the number of one of our processes in its name."""
+    paths = [left.what for left in found if left.kind == "shm"]
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        paths = [path for path in paths if not {*map(int, re.findall(r"\d+", os.path.basename(path)))}.isdisjoint(pids)]
+    lost = unused(paths) if paths else ()
+    return [left for left in found if left.kind != "shm" or left.what in lost]
+
+
+def _with_port(left: Leftover) -> Leftover:
+    """A descriptor that is a server's, with the port."""
+    _, _, inode = left.what.rpartition("socket:[")
+    if left.kind != "descriptor" or not inode.endswith("]"):
+        return left
+    state, port, _ = table("self").get(int(inode[:-1]), (0, 0, 0))
+    return replace(left, what=f"{left.what}, listening on port {port}") if state == LISTENING else left
+
+
+def _residents() -> Collection[object]:
+    """Processes (by pid) and descriptors (by number, as text) that are kept for later once they were used: no leaks.
+    Those of multiprocessing, and the processes that warm ranks are forked from."""
+    kept: set[object] = set()
+    servers = sys.modules.get("derail.spawn.servers")
+    for pid, fds in servers.kept().items() if servers is not None else ():
+        kept |= {pid, *map(str, fds)}
+    for name, holder, pid, fd in (
+        ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", "_fd"),
+        ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
+    ):
+        held = getattr(sys.modules.get(name), holder, None)
+        kept |= {getattr(held, pid, None), str(getattr(held, fd, None))}
+    return kept - {None, "None"}
+
+
+class RankFiles:
+    """A temporary directory for the ranks of a test, so that what they leave in it is known to be theirs.
+
+    It lies where pytest keeps its own, which is cleaned up also after a session that was killed.
+    """
+
+    def __init__(self, paths: pytest.TempPathFactory) -> None:
+        self._paths = paths
+        self._path: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The variables that send ranks there. The directory is created when first asked for."""
+        if self._path is None:
+            self._path = self._paths.mktemp("dr")
+            if len(os.fsencode(self._path)) > LONGEST:
+                self._path = Path(tempfile.mkdtemp(prefix="dr-"))
+        shared = {
+            name: os.path.join(tempfile.gettempdir(), f"{folder}_{_user()}")
+            for name, folder in LASTING.items()
+            if name not in os.environ
+        }
+        return {"TMPDIR": str(self._path), **shared}
+
+    def left(self) -> Sequence[str]:
+        """What lies there now."""
+        return sorted(os.listdir(self._path)) if self._path is not None and self._path.is_dir() else []
+
+    def remove(self) -> None:
+        """Remove the directory and all that is in it. Idempotent."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            self._path = None
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

@@ -1,0 +1,152 @@
+"""What a report shows of a job: each rank's fate, the faults and their evidence, last lines, what happened when, and
+where the rest is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from derail.model.events import Stream
+from derail.report.text import MARKS, printable
+from derail.scenario.observe import tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pytest
+
+    from derail.scenario.model import Observation
+
+TAIL_LINES = 10
+JOURNAL_RECORDS = 12
+SHOWN_RANKS = 16
+"""Ranks whose last lines are shown: those that failed come first, and of a large job only they matter."""
+
+
+def picture(seen: Observation) -> str:
+    """All that matters of a job that is over."""
+    return "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen), *_tails(seen), *_where(seen)])
+
+
+def sections(seen: Observation, *, shown: bool = False) -> Iterator[tuple[str, str]]:
+    """The same in sections, each with its name, and what happened when.
+
+    Args:
+        seen: what was observed of the job.
+        shown: whether ``picture`` stands in the report already.
+    """
+    if not shown:
+        yield "", "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen)])
+        for rank in _most_telling(seen)[:SHOWN_RANKS]:
+            for stream, lines in _streams(seen, rank):
+                yield f"rank {rank}, last lines of {stream}", "\n".join(map(printable, lines))
+    yield from what_happened(seen)
+    files = "\n".join(_error_files(seen))
+    if files:
+        yield "error files", files
+    where = "\n".join(_where(seen))
+    if where:
+        yield "evidence", where
+
+
+def what_happened(seen: Observation) -> Iterator[tuple[str, str]]:
+    """What happened when: as a timeline, and, of a job with faults, as the last records of the journal. Nothing of a
+    job in which nothing did but that its ranks came and went."""
+    from derail.report.timeline import observed
+    from derail.report.timeline_text import render_timeline
+
+    if seen.outcome is not None and seen.outcome.succeeded and not seen.faults:
+        return
+    drawn = render_timeline(observed(seen)).rstrip("\n")
+    if drawn:
+        yield "timeline", drawn
+    if seen.journal is not None and seen.faults:
+        records = tail(seen.journal, lines=JOURNAL_RECORDS)
+        yield f"journal, last {len(records)} records", "\n".join(map(printable, records))
+
+
+def add_sections(report: pytest.TestReport, named: Iterable[tuple[str, str]]) -> None:
+    """Put sections where they reach the terminal, JUnit XML and other processes."""
+    longrepr: Any = report.longrepr
+    for name, text in named:
+        if hasattr(longrepr, "addsection"):
+            longrepr.addsection(name, text)
+        else:
+            report.sections.append((name, text))
+
+
+def _error_files(seen: Observation) -> Iterator[str]:
+    """What ranks that failed have written about it, as far as their supervisor could read it, and where."""
+    for rank, failure in seen.failures.items():
+        if failure.error_file == "missing":
+            yield f"rank {rank}: none"
+            continue
+        log = seen.logs.get((rank, "stdout")) or seen.logs.get((rank, "stderr"))
+        found = "" if log is None else str(log.parent / "error.json")
+        yield f"rank {rank}: {failure.error_file} {found}".rstrip()
+        if failure.problem:
+            yield f"  {printable(failure.problem)}"
+
+
+def _fates(seen: Observation) -> Iterator[str]:
+    if seen.error:
+        yield f"the launcher broke: {printable(seen.error)}"
+    if seen.outcome is None:
+        yield "no rank was started"
+        return
+    yield f"root cause: {'no rank failed' if seen.root_cause is None else f'rank {seen.root_cause}'}"
+    if seen.outcome.stop_reason:
+        took = "" if seen.teardown_seconds is None else f", which took {seen.teardown_seconds:.2f} s"
+        yield f"stopped: {printable(seen.outcome.stop_reason)}{took}"
+    for _, fate in sorted(seen.outcome.ranks.items()):
+        yield f"  {fate}"
+    for left in seen.leftovers:
+        yield f"outlived its rank: {printable(str(left))}"
+
+
+def _failures(seen: Observation) -> Iterator[str]:
+    for rank, failure in seen.failures.items():
+        lines = failure.message.splitlines() or [""]
+        yield f"rank {rank} says: {printable(lines[0])}"
+        shown = lines[1:] if len(lines) <= TAIL_LINES + 1 else ["...", *lines[-TAIL_LINES:]]
+        yield from (f"  {printable(line)}" for line in shown)
+        if failure.problem:
+            yield f"  its error file is {failure.error_file}: {printable(failure.problem)}"
+        stack = "" if seen.outcome is None else seen.outcome.ranks[rank].stack
+        yield from (f"  {printable(line)}" for line in stack.splitlines())
+
+
+def faults_told(seen: Observation) -> Iterator[str]:
+    """What came of each fault, and how it was proved."""
+    for told in seen.faults:
+        whom = "" if told.rank is None else f" on rank {told.rank}"
+        yield f"fault {MARKS[told.status]} {told.fault}"
+        yield f"  {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
+
+
+def _tails(seen: Observation) -> Iterator[str]:
+    for rank in _most_telling(seen)[:SHOWN_RANKS]:
+        for stream, lines in _streams(seen, rank):
+            yield f"last lines of {stream} of rank {rank}:"
+            yield from (f"  | {printable(line)}" for line in lines)
+
+
+def _streams(seen: Observation, rank: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for stream in get_args(Stream):
+        lines = seen.tails.get((rank, stream), ())
+        if lines:
+            yield stream, lines[-TAIL_LINES:]
+
+
+def _most_telling(seen: Observation) -> list[int]:
+    """Ranks, those that failed first."""
+    if seen.outcome is None:
+        return []
+    failed = seen.outcome.failed
+    return [*failed, *(rank for rank in sorted(seen.outcome.ranks) if rank not in failed)]
+
+
+def _where(seen: Observation) -> Iterator[str]:
+    if seen.journal is not None:
+        yield f"journal: {seen.journal}"
+    if seen.workdir is not None:
+        yield f"logs: {seen.workdir}"

@@ -1,0 +1,1 @@
+"""Who supervises the ranks: derail itself, or somebody else."""

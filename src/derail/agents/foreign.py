@@ -1,0 +1,320 @@
+"""A supervisor that is not ours as an agent: how it is started, what is seen of its ranks, and what it says itself.
+
+A subclass says how its supervisor is called and reads its report; all else is the same for every program: it runs in
+the sandbox, its ranks are found and broken there, and what happened is put together here. Which rank failed by itself
+is seen, not told: the first that ended badly, and those that ended by a signal that a fault sent. Ranks that ended by
+another signal after that, or whose handler of one ran, were stopped by the supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from derail.agents.invocation import free_port
+from derail.agents.order import Invocation, Order
+from derail.faults.targets import AGENT, AGENT_RANK
+from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from derail.scenario.model import ALL_PROMISES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.agents.order import Life, Seen
+    from derail.faults.plan import Plan
+    from derail.model.events import Stream
+    from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
+
+JOURNAL = "journal.jsonl"
+LOGS = "logs"
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""By which a supervisor asks a rank to end."""
+OUTPUT_BYTES = 4 << 20
+"""Of what a supervisor prints, at most so much is read, from its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a supervisor is to run.
+
+    Attributes:
+        scenario: the job, as it stands.
+        workdir: the run's directory, which exists.
+        port: a TCP port of loopback that nobody has bound.
+        shown: whether the supervisor must print what ranks print, as the scenario is about the supervisor.
+    """
+
+    scenario: Scenario
+    workdir: Path
+    port: int
+    shown: bool = False
+
+    @property
+    def ranks_per_node(self) -> int:
+        """How many ranks each supervisor has."""
+        return self.scenario.ranks // self.scenario.nodes
+
+    @property
+    def script(self) -> str:
+        """The worker."""
+        return os.fspath(self.scenario.worker)
+
+    @property
+    def rank_argv(self) -> tuple[str, ...]:
+        """What each rank runs, as one command line: a ``.py`` by this Python."""
+        python = (sys.executable, "-u") if self.script.endswith(".py") else ()
+        return (*python, self.script, *self.scenario.args)
+
+    def directory(self, name: str) -> Path:
+        """A directory of this run, made if it is not there."""
+        path = self.workdir / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a supervisor says of a job.
+
+    Attributes:
+        blamed: the rank that it calls the root cause; None if it calls none.
+        failures: what it says of the ranks that it calls failed, root cause first.
+    """
+
+    blamed: int | None = None
+    failures: Mapping[int, FailureSeen] = field(default_factory=dict)
+
+
+class ForeignAgent(ABC):
+    """A program that supervises ranks. Subclasses say what it is; ``run`` is the same for all.
+
+    Attributes:
+        name: what it is called on the command line and in reports.
+        promises: what it promises; the rest is not held against it.
+        nodes: whether a job may have several nodes, each with a supervisor of its own.
+        restarts: whether it can start all ranks again after a failure.
+        keeps_logs: whether ranks' streams are left as the supervisor made them; else those that have no file of their
+            own get one.
+    """
+
+    name: str
+    promises: frozenset[Promise] = ALL_PROMISES
+    nodes: bool = False
+    restarts: bool = False
+    keeps_logs: bool = False
+
+    @abstractmethod
+    def version(self) -> str:
+        """The version that is installed here; empty if that cannot be known."""
+
+    @abstractmethod
+    def unavailable(self) -> str:
+        """Why it cannot be run here at all; empty if it can."""
+
+    @abstractmethod
+    def invocations(self, job: Job) -> tuple[Invocation, ...]:
+        """How it is started: one command line for each node, in the order of the nodes."""
+
+    def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
+        """What it says of the job: by its exit alone, if it is not known how to read its report.
+
+        Args:
+            job: what it ran.
+            outputs: what it printed, both streams, one text for each node.
+            seen: what was seen of it; the order of the lives tells which ranks there were.
+        """
+        del job, outputs, seen
+        return Said()
+
+    def unsupported(self, scenario: Scenario) -> str:
+        """Why this scenario cannot be run on it; empty if it can."""
+        if scenario.nodes > 1 and not self.nodes:
+            return f"it runs on one node, and the scenario wants {scenario.nodes}"
+        if scenario.restarts and not self.restarts:
+            return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s)"
+        if scenario.function:
+            return "it runs programs, and the ranks of the scenario are functions"
+        return _beyond_foreign(scenario.faults)
+
+    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+        """Run the job of a scenario, and say what was observed."""
+        from derail.agents import sandbox
+        from derail.agents.witness import run_launcher
+        from derail.faults.prepare import check
+
+        check(scenario.faults, (*range(scenario.ranks), AGENT_RANK))
+        workdir.mkdir(parents=True, exist_ok=True)
+        if scenario.launches:
+            from dataclasses import replace
+            from tempfile import TemporaryDirectory
+
+            inner = Job(replace(scenario, ranks=scenario.launches, launches=0), workdir, free_port(), shown=True)
+            started = self.invocations(inner)[0]
+            with TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True) as temporary:
+                settings = [f"{name}={value}" for name, value in {"TMPDIR": temporary, **started.env}.items()]
+                return run_launcher(scenario, ["env", *settings, *started.argv], workdir)
+        job = Job(scenario, workdir, free_port())
+        order = self._order(job)
+        try:
+            seen = sandbox.run(order, workdir / "sandbox.log")
+        except OSError as error:
+            return _broken(f"no sandbox could be made: {error}", workdir)
+        return self._observe(job, order, seen)
+
+    def _order(self, job: Job) -> Order:
+        scenario = job.scenario
+        nodes = tuple(Invocation(each.argv, {**scenario.env, **each.env}) for each in self.invocations(job))
+        return Order(
+            name=self.name,
+            job=f"foreign-{os.urandom(6).hex()}",
+            nodes=nodes,
+            ranks=scenario.ranks,
+            restarts=scenario.restarts,
+            plan=scenario.faults,
+            run={"agent": self.name, "name": scenario.name, "ranks": scenario.ranks, "argv": list(nodes[0].argv)},
+            journal=job.workdir / JOURNAL,
+            logs=None if self.keeps_logs else job.workdir / LOGS,
+            outputs=tuple(job.workdir / f"{self.name}-{node}.log" for node in range(len(nodes))),
+            timeout=scenario.timeout,
+        )
+
+    def _observe(self, job: Job, order: Order, seen: Seen) -> Observation:
+        from derail.scenario.model import Observation
+        from derail.scenario.observe import resumed_at, tail
+
+        journal = order.journal if order.journal.is_file() else None
+        if seen.error:
+            return _broken(seen.error, job.workdir, seen)
+        if not (seen.lives or seen.timed_out or any(fault.target == AGENT for fault in order.plan.faults)):
+            last = next((line for line in reversed(read_end(order.outputs[0]).splitlines()) if line.strip()), "nothing")
+            ended = seen.agents[0].status
+            return _broken(
+                f"{self.name} ended with {ended} before any rank was seen; it said: {last}", job.workdir, seen
+            )
+        code = None if seen.timed_out else exit_code(seen)
+        # If all went well in the end, it speaks of earlier attempts.
+        said = Said() if code == 0 else self.said(job, tuple(read_end(path) for path in order.outputs), seen)
+        outcome = outcome_of(seen, said)
+        logs = self.logs(job, seen)
+        tails = {key: tail(path) for key, path in logs.items()}
+        return Observation(
+            outcome=outcome,
+            failures=said.failures,
+            tails=tails,
+            logs=logs,
+            faults=seen.faults,
+            leftovers=seen.leftovers,
+            workdir=job.workdir,
+            journal=journal,
+            seconds=seen.ended_at - seen.started_at,
+            teardown_seconds=outcome.teardown_seconds,
+            exit_code=code,
+            foreign=True,
+            blamed=said.blamed,
+            restarts=max((life.attempt for life in seen.lives), default=0),
+            resumed_at=resumed_at(tails),
+            version=self.version(),
+        )
+
+    def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
+        """The files that the streams of the last attempt went to."""
+        del job
+        last = {life.rank: life for life in seen.lives}
+        return {(rank, stream): path for rank, life in sorted(last.items()) for stream, path in life.streams.items()}
+
+
+def outcome_of(seen: Seen, said: Said) -> JobOutcome:
+    """What happened to the ranks of the last attempt, as it was seen."""
+    last = {life.rank: life for life in seen.lives}
+    failed = [life for life in last.values() if life.status is not None and not life.status.ok]
+    first = min((life for life in failed if not _asked(life, seen)), key=lambda life: life.order or 0, default=None)
+    ranks = {rank: _fate(life, first, seen, said) for rank, life in sorted(last.items())}
+    ended = [life.exited_at for life in last.values() if life.exited_at is not None]
+    stops = [] if seen.asked_at is None else [(seen.asked_at, "the supervisor was asked to end it")]
+    if first is not None and first.exited_at is not None:
+        stops.append((first.exited_at, f"rank {first.rank} failed"))
+    stop, why = min(stops, default=(None, ""))
+    return JobOutcome(
+        ranks,
+        None if first is None else first.rank,
+        started_at=min((life.started_at for life in last.values()), default=seen.started_at),
+        ended_at=max(ended, default=seen.ended_at),
+        stop_requested_at=stop,
+        stop_reason=why,
+        timed_out=seen.timed_out,
+        leftovers=seen.leftovers,
+    )
+
+
+def _asked(life: Life, seen: Seen) -> bool:
+    """Whether the supervisor has made a rank end: its handler ran, or it ended by a signal after that was asked to."""
+    if any(number in ENDING for number in life.asked):
+        return True
+    after = seen.asked_at is not None and life.exited_at is not None and life.exited_at >= seen.asked_at
+    return after and life.status is not None and life.status.signal is not None and not _by_fault(life)
+
+
+def _by_fault(life: Life) -> bool:
+    return life.status is not None and life.status.signal is not None and life.status.signal in life.signals
+
+
+def _fate(life: Life, first: Life | None, seen: Seen, said: Said) -> RankOutcome:
+    status = life.status
+    if status is None:
+        return RankOutcome(life.rank, life.pid, None, Cause.ABANDONED)
+    by_itself = life is first or status.ok or _by_fault(life) or (status.signal is None and life.rank in said.failures)
+    stopped = life is not first and (_asked(life, seen) or not by_itself)
+    return RankOutcome(
+        life.rank,
+        life.pid,
+        status,
+        Cause.STOPPED_BY_US if stopped else Cause.SELF,
+        exit_order=life.order,
+        exited_at=life.exited_at,
+        signals_sent=tuple(life.asked),
+        succeeded=status.ok and not stopped,
+    )
+
+
+def exit_code(seen: Seen) -> int | None:
+    """What the supervisor exits with, as a shell says it; of several, the first that is not 0."""
+    codes = [end.status.shell_code for end in seen.agents if end.status is not None]
+    return next((code for code in codes if code), codes[0] if codes else None)
+
+
+def read_end(path: Path, limit: int = OUTPUT_BYTES) -> str:
+    """The end of a file as text, whatever is in it; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - limit))
+            return file.read(limit).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _beyond_foreign(plan: Plan) -> str:
+    """Which fault of a plan cannot be done to ranks that somebody else starts, signals and hears; empty if all can."""
+    from derail.faults.catalogue import entry
+    from derail.faults.moments import Phase, walk
+
+    for fault in plan.faults:
+        known = entry(fault.name)
+        if known.family == "values":
+            return f"{fault.name!r} is about what functions return, and it runs programs"
+        if any(isinstance(part, Phase) for part in walk(fault.when)):
+            return f"{fault.id} waits for a phase of the supervisor, of which this one tells nobody"
+    return ""
+
+
+def _broken(error: str, workdir: Path, seen: Seen | None = None) -> Observation:
+    from derail.scenario.model import Observation
+
+    return Observation(
+        outcome=None, faults=() if seen is None else seen.faults, workdir=workdir, error=error, foreign=True
+    )

@@ -1,0 +1,107 @@
+"""ft_launcher: the launcher of NVIDIA's resiliency extension, an agent of its own on a copy of torch's."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from derail.agents.foreign import ForeignAgent, Job, Said
+from derail.agents.installed import missing, version_of
+from derail.agents.order import Invocation
+from derail.agents.torchrun import own_store, rendezvous
+from derail.model.exit import ExitStatus
+from derail.scenario.model import ALL_PROMISES, FailureSeen
+
+if TYPE_CHECKING:
+    from derail.agents.order import Seen
+    from derail.scenario.model import Promise
+
+_FINE = ("Agent .run() is OK", "exited gracefully")
+"""What it says when it takes the job for a success, whatever it said before."""
+_FIRST = re.compile(r"failed \(exitcode: -?\d+\) local_rank: (\d+) \(pid: (\d+)\)")
+_FAILURE = re.compile(r"(\d+): ProcessFailure\(local_rank=\d+, pid=\d+, exitcode=(-?\d+), error_file='([^']*)'")
+_MESSAGE = re.compile(r", message=(.*?), timestamp=", re.DOTALL)
+
+
+class FtLauncher(ForeignAgent):
+    """``ft_launcher``, without its heartbeats: the ranks of scenarios do not send any."""
+
+    name = "ft_launcher"
+    promises: frozenset[Promise] = ALL_PROMISES
+    nodes: bool = True
+    restarts: bool = True
+
+    def version(self) -> str:
+        """That of the extension, and of torch."""
+        return version_of("nvidia-resiliency-ext", "torch")
+
+    def unavailable(self) -> str:
+        """Both must be there."""
+        return missing("nvidia-resiliency-ext", "torch")
+
+    def invocations(self, job: Job) -> tuple[Invocation, ...]:
+        """One for each node; the first one keeps the store of the rendezvous."""
+        return tuple(Invocation(self._argv(job, node), own_store(job.scenario)) for node in range(job.scenario.nodes))
+
+    def _argv(self, job: Job, node: int) -> tuple[str, ...]:
+        scenario = job.scenario
+        grace = max(1, round(scenario.grace))
+        program = () if job.script.endswith(".py") else ("--no-python",)
+        return (
+            *(sys.executable, "-m", "nvidia_resiliency_ext.fault_tolerance.launcher"),
+            *rendezvous(job, node),
+            f"--term-timeout={grace}",
+            f"--workers-stop-timeout={grace}",
+            *(() if job.shown else ("--redirects=3",)),
+            f"--log-dir={job.directory(f'ft-{node}')}",
+            "--ignore-missing-fault-tol-cfg",
+            *program,
+            job.script,
+            *scenario.args,
+        )
+
+    def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
+        """What the last lines of the first node name that tells of a failure."""
+        del job
+        ranks = {life.pid: life.rank for life in seen.lives}
+        for output in outputs:
+            said = read_report(output, ranks)
+            if said.failures or said.blamed is not None:
+                return said
+        return Said()
+
+
+def read_report(output: str, ranks: dict[int, int]) -> Said:
+    """The failures that it names at its end, and the one that its agent saw first.
+
+    Args:
+        output: what it printed.
+        ranks: the rank of each process, as it was seen: the line about the first failure tells its pid.
+    """
+    if any(words in output for words in _FINE):
+        return Said()
+    output = output.rpartition("will restart worker group")[2]
+    first = _FIRST.findall(output)
+    blamed = ranks.get(int(first[-1][1]), int(first[-1][0])) if first else None
+    _, found, report = output.rpartition("Some rank(s) exited with non-zero exit code: ")
+    failures: dict[int, FailureSeen] = {}
+    for match in _FAILURE.finditer(report if found else ""):
+        rank, code, file = int(match[1]), int(match[2]), match[3]
+        message = _MESSAGE.search(report, match.end())
+        state = "missing" if file == "<N/A>" else "good"
+        text = _text(message[1]) if message else ""
+        failures[rank] = FailureSeen(rank, text, state, status=ExitStatus.from_returncode(code))  # type: ignore[arg-type]
+    if blamed in failures:
+        failures = {blamed: failures[blamed], **failures}
+    return Said(blamed, failures)
+
+
+def _text(written: str) -> str:
+    """A message as it was, from how Python writes it: a text, or what an error file had in its place."""
+    try:
+        told = ast.literal_eval(written)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return written
+    return str(told.get("message", told)) if isinstance(told, dict) else str(told)

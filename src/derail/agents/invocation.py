@@ -1,0 +1,125 @@
+"""How a rank is called: its argv, and the environment that tells it who it is, with torchrun's names and values."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.faults.plan import Data
+    from derail.model.spec import Teardown
+
+Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
+"""What a rank runs: a Python function; the path of a program; or an argv."""
+
+LOOPBACK = "127.0.0.1"
+
+
+def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
+    """Split what is run into what ``start_processes`` calls it and the arguments that come first.
+
+    A path that ends in ``.py`` is run by this Python with ``-u``, as torchrun does: stdout is a file, so without it a
+    rank's lines would arrive when its buffer is full, and those that a SIGKILL finds in the buffer never. Its children
+    are not concerned. Give an argv to have it otherwise.
+
+    Raises:
+        ValueError: if there is nothing to run.
+    """
+    if callable(run):
+        return run, ()
+    argv = [os.fspath(run)] if isinstance(run, str | Path) else [os.fspath(part) for part in run]
+    if not argv or not argv[0]:
+        raise ValueError("there is no program to run: give a function, a path, or an argv of at least one word")
+    if isinstance(run, str | Path) and argv[0].endswith(".py"):
+        argv = [sys.executable, "-u", *argv]
+    return argv[0], tuple(argv[1:])
+
+
+def missing_program(run: Run, cwd: Path | None = None) -> str:
+    """Why a script given by its path cannot be run, or nothing. Other programs are looked up when they are started."""
+    if callable(run) or not isinstance(run, str | Path) or not os.fspath(run).endswith(".py"):
+        return ""
+    path = (cwd or Path.cwd()) / run
+    return "" if path.is_file() else f"there is no script {path}"
+
+
+def rank_environment(
+    rank: int, *, ranks: int, run_id: str, master_port: int, master_addr: str = LOOPBACK
+) -> dict[str, str]:
+    """The variables that torchrun sets for a rank of a job on one node, which is never restarted.
+
+    Values of an outer job must not shine through, so all of them are set. ``TORCHELASTIC_USE_AGENT_STORE`` says that
+    no agent keeps a store: rank 0 has to.
+    """
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "ROLE_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "ROLE_WORLD_SIZE": str(ranks),
+        "GROUP_RANK": "0",
+        "GROUP_WORLD_SIZE": "1",
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": master_addr,
+        "MASTER_PORT": str(master_port),
+        "TORCHELASTIC_RUN_ID": run_id,
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+    }
+
+
+def free_port(address: str = LOOPBACK) -> int:
+    """A TCP port that nobody has bound.
+
+    It is free again when this returns, until rank 0 binds it: the kernel hands such ports out in no order, so that jobs
+    side by side do not collide in practice, but nothing holds it. (A socket that holds it would make every server fail
+    that does not set SO_REUSEADDR, and an environment variable cannot hand a socket over.)
+    """
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def as_data(
+    run: Run,
+    *,
+    ranks: int,
+    args: Sequence[Any],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    name: str,
+    teardown: Teardown,
+) -> dict[str, Data]:
+    """What ``derail replay`` needs to start the same job again."""
+    told: dict[str, Data] = {"ranks": ranks, "cwd": str(cwd or Path.cwd()), "name": name, "env": dict(env or {})}
+    told["teardown"] = {
+        "signal": int(teardown.signal),
+        "grace": teardown.grace,
+        "kill_wait": teardown.kill_wait,
+        "sweep": teardown.sweep,
+    }
+    if callable(run):
+        return {**told, "function": f"{run.__module__}:{getattr(run, '__qualname__', name)}"}
+    told["args"] = [str(arg) for arg in args]
+    if isinstance(run, str | Path):
+        return {**told, "script": os.fspath(run)}
+    return {**told, "argv": [os.fspath(word) for word in run]}
+
+
+def name_of(run: Run) -> str:
+    """What is run, in a word."""
+    if callable(run):
+        return getattr(run, "__name__", type(run).__name__)
+    if isinstance(run, str | Path):
+        return Path(run).name
+    words = [os.path.basename(word) for word in run if not os.fspath(word).startswith("-")]
+    return next((word for word in words[1:] if word.endswith(".py")), words[0])

@@ -1,0 +1,87 @@
+"""mpirun: Open MPI's launcher, for ranks that need no MPI; a shell gives each the variables that torch wants."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from derail.agents.foreign import ForeignAgent, Job, Said
+from derail.agents.installed import no_error_files
+from derail.agents.order import Invocation
+from derail.model.exit import ExitStatus
+from derail.scenario.model import ALL_PROMISES, FailureSeen
+
+if TYPE_CHECKING:
+    from derail.agents.order import Seen
+    from derail.scenario.model import Promise, Scenario
+
+_NAMES = {
+    "RANK": "OMPI_COMM_WORLD_RANK",
+    "LOCAL_RANK": "OMPI_COMM_WORLD_LOCAL_RANK",
+    "WORLD_SIZE": "OMPI_COMM_WORLD_SIZE",
+    "LOCAL_WORLD_SIZE": "OMPI_COMM_WORLD_LOCAL_SIZE",
+}
+_SHELL = " ".join(f'export {name}="${theirs}";' for name, theirs in _NAMES.items()) + ' exec "$0" "$@"'
+_CODE = re.compile(r"Process name: \[\[\d+,\d+\],(\d+)\]\s+Exit code:\s+(\d+)")
+_SIGNAL = re.compile(r"process rank (\d+) with PID \d+ on node \S+ exited on signal (\d+)")
+
+
+class Mpirun(ForeignAgent):
+    """``mpirun`` of Open MPI. It knows nothing of error files and messages, and starts a job once."""
+
+    name = "mpirun"
+    promises: frozenset[Promise] = ALL_PROMISES - {"error_file", "message", "log_tail", "restarts", "resumed_at"}
+
+    def version(self) -> str:
+        """What it says itself."""
+        if self.unavailable():
+            return ""
+        told = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+        found = re.search(r"\(Open MPI\) (\S+)", told)
+        return f"Open MPI {found[1]}" if found else ""
+
+    def unavailable(self) -> str:
+        """It must be on the path, and be Open MPI's."""
+        found = shutil.which("mpirun")
+        if found is None:
+            return "mpirun is not installed here"
+        ours = shutil.which("ompi_info") or "openmpi" in os.path.realpath(found) or "orte" in os.path.realpath(found)
+        return "" if ours else "the mpirun that is installed here is not Open MPI's"
+
+    def invocations(self, job: Job) -> tuple[Invocation, ...]:
+        """On this machine, with any number of ranks; root is let, as everybody here is somebody's test.
+
+        Its ``odls_base_sigkill_timeout`` stays at its second, whatever the grace of the scenario: so long it waits
+        before SIGTERM, and again before SIGKILL, also where all ranks would end at once.
+        """
+        root = ("--allow-run-as-root",) if os.geteuid() == 0 else ()
+        argv = (
+            *("mpirun", *root, "--oversubscribe", "--bind-to", "none"),
+            *("-x", "MASTER_ADDR=127.0.0.1", "-x", f"MASTER_PORT={job.port}"),
+            *("-n", str(job.scenario.ranks), "sh", "-c", _SHELL, *job.rank_argv),
+        )
+        return (Invocation(argv),)
+
+    def unsupported(self, scenario: Scenario) -> str:
+        """It tells ranks no file for their errors."""
+        return super().unsupported(scenario) or no_error_files(scenario)
+
+    def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
+        """The process that ended first badly; it names no other."""
+        del job, seen
+        return read_report(outputs[0])
+
+
+def read_report(output: str) -> Said:
+    """Which rank it names, with its code or signal."""
+    code, killed = _CODE.search(output), _SIGNAL.search(output)
+    if killed is not None:
+        rank, status = int(killed[1]), ExitStatus(signal=int(killed[2]))
+    elif code is not None:
+        rank, status = int(code[1]), ExitStatus(code=int(code[2]))
+    else:
+        return Said()
+    return Said(rank, {rank: FailureSeen(rank, "", status=status)})

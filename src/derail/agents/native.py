@@ -1,0 +1,330 @@
+"""derail as the supervisor: a job with its faults, its evidence, and what was observed of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from derail.agents.invocation import (
+    LOOPBACK,
+    as_data,
+    entry_point,
+    free_port,
+    missing_program,
+    name_of,
+    rank_environment,
+)
+from derail.model.std import Std
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from derail.agents.invocation import Run
+    from derail.faults.driver import Driver
+    from derail.faults.gates import Gate
+    from derail.faults.plan import Fault, Plan
+    from derail.faults.results import FaultResult
+    from derail.launch.context import PContext
+    from derail.model.events import Observer
+    from derail.model.outcome import RunProcsResult
+    from derail.model.spec import Preload, Teardown
+    from derail.scenario.model import Observation, Promise, Scenario
+
+JOURNAL = "journal.jsonl"
+LOGS = "logs"
+
+
+class NativeJob:
+    """A job that runs under derail. Made by ``start_job``; whoever has it must ``close`` it.
+
+    Attributes:
+        name: what runs, in a word.
+        plan: the faults.
+        workdir: its evidence: journal and logs. Kept; removing it is the caller's business.
+    """
+
+    def __init__(self, name: str, context: PContext, driver: Driver, workdir: Path) -> None:
+        self.name = name
+        self.plan = driver.plan
+        self.workdir = workdir
+        self._context = context
+        self._driver = driver
+        self._observation: Observation | None = None
+
+    @property
+    def journal(self) -> Path:
+        """The journal of the run."""
+        return self.workdir / JOURNAL
+
+    @property
+    def result(self) -> RunProcsResult | None:
+        """What the launcher says, once the job is over."""
+        return self._context.wait(0)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that were started."""
+        return tuple(self.pids())
+
+    def pids(self) -> dict[int, int]:
+        """The process of each rank."""
+        return self._context.pids()
+
+    def log(self, rank: int, stream: str) -> Path:
+        """The file that a stream ("stdout" or "stderr") of a rank goes to."""
+        return Path({"stdout": self._context.stdouts, "stderr": self._context.stderrs}[stream][rank])
+
+    def fault_results(self) -> tuple[FaultResult, ...]:
+        """What has come of the faults so far."""
+        return self._driver.results()
+
+    def poll(self) -> Observation | None:
+        """What was observed, if the job is over."""
+        return self._observe(self._context.wait(0))
+
+    def wait(self, timeout: float | None = None) -> Observation:
+        """Wait for the end of the job, and say what was observed; the same object every time.
+
+        A job that is not over after ``timeout`` seconds is ended: its ranks are asked and then killed, which takes as
+        long as its teardown allows, and what was observed says that it timed out.
+
+        Raises:
+            SignalException: in the main thread, if the job handles signals and one asks for its end. It still runs.
+        """
+        observation = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
+        if observation is None:
+            self.stop(f"it was not over after {timeout:g} s", timed_out=True)
+            observation = self._observe(self._context.wait())
+        assert observation is not None, "waiting without a limit ends with a result"
+        return observation
+
+    def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
+        """Ask for the end of the job, without waiting for it."""
+        self._context.stop(reason, grace=grace, timed_out=timed_out)
+
+    def close(self, signal: signal.Signals | None = None) -> None:
+        """End the job and wait for its end, which comes within grace and kill_wait of its teardown. Idempotent.
+
+        Args:
+            signal: what ranks are asked with; by default the teardown's.
+        """
+        # PContext wants whole seconds for torch's sake, but takes any.
+        try:
+            self._context.close(signal, timeout=self._context.teardown.grace)  # type: ignore[arg-type]
+        finally:
+            self._driver.heal()
+
+    def _observe(self, result: RunProcsResult | None) -> Observation | None:
+        if result is not None and self._observation is None:
+            from derail.scenario.observe import observe
+
+            self._observation = observe(result, self._driver.results(), workdir=self.workdir)
+        return self._observation
+
+
+def start_job(
+    run: Run,
+    *,
+    ranks: int,
+    workdir: Path,
+    args: Sequence[Any] = (),
+    env: Mapping[str, str] | None = None,
+    plan: Plan | None = None,
+    faults: Sequence[Fault] = (),
+    seed: int = 0,
+    teardown: Teardown | None = None,
+    cwd: Path | None = None,
+    start_method: str = "spawn",
+    preload: Collection[Preload] | None = None,
+    tee: Std | dict[int, Std] = Std.NONE,
+    name: str = "",
+    observers: Sequence[Observer] = (),
+    master_addr: str = LOOPBACK,
+    master_port: int | None = None,
+    forward_signals: Sequence[str] = (),
+    handle_signals: bool = False,
+    gates: Collection[Gate] = (),
+) -> NativeJob:
+    """Start a job on this machine, with its faults armed.
+
+    Both streams of each rank go to files under ``workdir``, whether they are shown or not: triggers read them, and the
+    last lines of a rank are evidence. A rank's environment is this process's own, what torchrun would set, and ``env``.
+
+    Args:
+        run: a function; a program's path (``.py`` is run by this Python); or an argv.
+        ranks: how many.
+        workdir: where the evidence goes; created if it is not there.
+        args: for the function, or behind the program's argv; the same for each rank.
+        env: more variables, which win.
+        plan: faults and a seed; or
+        faults: faults, with ``seed``.
+        seed: of the decisions that ``faults`` leave open.
+        teardown: how the job is ended; by default as ``Teardown.from_env`` says, and everybody who is left is ended.
+        cwd: working directory of the ranks.
+        start_method: how a function gets its process: "spawn", "fork", "forkserver" or "warm".
+        preload: for "warm": modules that are imported once; by default the installed ones that the function's module
+            imports.
+        tee: streams that are shown on the console as well.
+        name: what runs, in a word; by default taken from ``run``.
+        observers: who else hears what happens.
+        master_addr: what MASTER_ADDR says.
+        master_port: what MASTER_PORT says; by default a port that nobody has bound.
+        forward_signals: signals to this process that every rank gets too.
+        handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
+        gates: places at which ranks stay until they are let go.
+
+    Raises:
+        ValueError: if there is nothing to run, or no rank to run it.
+        FileNotFoundError: if the script is not there.
+        PlanError: if a fault cannot be aimed at these ranks.
+        OSError: if a rank cannot be started; nothing is left then.
+    """
+    from derail.faults.driver import Driver
+    from derail.launch.start import start_processes
+    from derail.logs.specs import DefaultLogsSpecs
+
+    if ranks < 1:
+        raise ValueError(f"a job of {ranks} ranks has nothing to run; give 1 rank or more")
+    if missing := missing_program(run, cwd):
+        raise FileNotFoundError(missing)
+    entry, first = entry_point(run)
+    name = name or name_of(run)
+    workdir.mkdir(parents=True, exist_ok=True)
+    teardown = default_teardown() if teardown is None else teardown
+    told = as_data(run, ranks=ranks, args=args, env=env, cwd=cwd, name=name, teardown=teardown)
+    driver = Driver(_whole_plan(plan, faults, seed), journal=workdir / JOURNAL, run=told, gates=gates)
+    port = free_port() if master_port is None else master_port
+    run_id = f"derail-{os.urandom(4).hex()}"
+    context = start_processes(
+        "rank",
+        entry,
+        args=dict.fromkeys(range(ranks), (*first, *args)),
+        envs={
+            rank: {
+                **rank_environment(rank, ranks=ranks, run_id=run_id, master_addr=master_addr, master_port=port),
+                **(env or {}),
+            }
+            for rank in range(ranks)
+        },
+        logs_specs=DefaultLogsSpecs(str(workdir / LOGS), redirects=Std.ALL, tee=tee),
+        start_method=start_method,
+        preload=preload,
+        teardown=teardown,
+        observers=(driver, *observers),
+        prepare=driver.prepare,
+        cwd=None if cwd is None else str(cwd),
+        forward_signals=forward_signals,
+        handle_signals=handle_signals,
+    )
+    return NativeJob(name, context, driver, workdir)
+
+
+def default_teardown(grace: float | None = None) -> Teardown:
+    """How jobs of the toolkit end: everybody who is left is ended, whatever session they have gone to."""
+    from dataclasses import replace
+
+    from derail.model.spec import Teardown
+
+    teardown = replace(Teardown.from_env(), sweep="all")
+    return teardown if grace is None else replace(teardown, grace=grace)
+
+
+def _whole_plan(plan: Plan | None, faults: Sequence[Fault], seed: int) -> Plan:
+    from derail.faults.plan import Plan
+
+    if plan is None:
+        return Plan(tuple(faults), seed)
+    if faults or seed:
+        raise ValueError("a plan has its own faults and seed; give either plan= or faults= and seed=")
+    return plan
+
+
+class NativeAgent:
+    """derail's own launcher as the supervisor of scenarios.
+
+    Args:
+        observers: who else hears what happens in the jobs.
+        started: called with each job when its ranks run.
+        handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while a job runs.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        *,
+        observers: Sequence[Observer] = (),
+        started: Callable[[NativeJob], None] | None = None,
+        handle_signals: bool = False,
+    ) -> None:
+        self._observers = observers
+        self._started = started
+        self._handle_signals = handle_signals
+
+    @property
+    def promises(self) -> frozenset[Promise]:
+        """Everything."""
+        from derail.scenario.model import ALL_PROMISES
+
+        return ALL_PROMISES
+
+    def version(self) -> str:
+        """That of derail."""
+        from importlib.metadata import version
+
+        return version("derail")
+
+    def unavailable(self) -> str:
+        """It can always be run."""
+        return ""
+
+    def unsupported(self, scenario: Scenario) -> str:
+        """It starts ranks once, and here; it is no process of its own."""
+        if scenario.nodes > 1:
+            return f"it launches on one node, and the scenario wants {scenario.nodes}"
+        if scenario.restarts:
+            return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s)"
+        aimed = any(fault.target == "the agent" for fault in scenario.faults.faults)
+        return "nobody but this process supervises the ranks: there is no agent to aim at" if aimed else ""
+
+    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+        """Run the job of a scenario, and say what was observed."""
+        from derail.agents.file_function import FileFunction
+        from derail.agents.witness import native_command, run_launcher
+        from derail.scenario.model import Observation
+        from derail.supervise.supervisor import SupervisorError
+
+        if scenario.launches:
+            return run_launcher(
+                scenario,
+                native_command(scenario, workdir),
+                workdir,
+                observers=self._observers,
+                started=self._started,
+                handle_signals=self._handle_signals,
+            )
+        try:
+            job = start_job(
+                FileFunction(scenario.worker, scenario.function) if scenario.function else scenario.worker,
+                ranks=scenario.ranks,
+                args=scenario.args,
+                env=scenario.env,
+                plan=scenario.faults,
+                workdir=workdir,
+                teardown=default_teardown(scenario.grace),
+                name=scenario.name,
+                observers=self._observers,
+                handle_signals=self._handle_signals,
+            )
+        except OSError as error:
+            return Observation(outcome=None, error=f"the job could not be started: {error}")
+        try:
+            if self._started is not None:
+                self._started(job)
+            return job.wait(scenario.timeout)
+        except SupervisorError as error:
+            return Observation(outcome=None, faults=job.fault_results(), error=str(error), workdir=workdir)
+        finally:
+            job.close()

@@ -1,0 +1,136 @@
+"""What goes into the sandbox and what comes out of it: plain values, which travel by pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.faults.plan import Data, Plan
+    from derail.faults.results import FaultResult
+    from derail.model.events import Stream
+    from derail.model.exit import ExitStatus
+    from derail.model.outcome import Leftover
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How one supervisor is started: one per node.
+
+    Attributes:
+        argv: its command line.
+        env: variables besides those of this process, which win.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done in the sandbox.
+
+    Attributes:
+        name: of the supervisor.
+        job: the mark of the job.
+        nodes: how the supervisors are started.
+        ranks: how many ranks there are to be.
+        restarts: how often they may be started again.
+        plan: the faults.
+        run: what the ranks run, for the journal.
+        journal: where it goes.
+        logs: where the streams of ranks go that have no file of their own; None to leave them.
+        outputs: where stdout and stderr of each supervisor go.
+        timeout: seconds until everything is ended.
+        temporary: where temporary files go, with a short name, as sockets are among them; gone after the run. None for
+            the usual place.
+    """
+
+    name: str
+    job: str
+    nodes: tuple[Invocation, ...]
+    ranks: int
+    restarts: int
+    plan: Plan
+    run: Mapping[str, Data]
+    journal: Path
+    logs: Path | None
+    outputs: tuple[Path, ...]
+    timeout: float
+    temporary: Path | None = None
+
+
+@dataclass(slots=True)
+class Life:
+    """One process of one rank, from its start to its end.
+
+    Attributes:
+        rank: its number; ``AGENT_RANK`` for the supervisor of the first node.
+        attempt: 0, and one more each time that the number appears again.
+        pid: its process.
+        started_at: monotonic seconds at which it was found.
+        streams: the files that its streams go to.
+        error_file: where it writes its error file; None if nobody told it.
+        status: how it ended; None while it lives.
+        exited_at: when that was seen.
+        order: 0 for the first rank of the job that ended, and so on.
+        signals: those that a fault sent to it.
+        asked: those that somebody else sent to it, as far as its program has Python handlers for them.
+    """
+
+    rank: int
+    attempt: int
+    pid: int
+    started_at: float
+    streams: dict[Stream, Path] = field(default_factory=dict)
+    error_file: Path | None = None
+    status: ExitStatus | None = None
+    exited_at: float | None = None
+    order: int | None = None
+    signals: list[int] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class AgentEnd:
+    """The fate of one supervisor.
+
+    Attributes:
+        pid: its process.
+        status: how it ended; None if it had to be ended.
+        ended_at: monotonic seconds at which that was seen.
+    """
+
+    pid: int
+    status: ExitStatus | None = None
+    ended_at: float | None = None
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of a job in the sandbox.
+
+    Attributes:
+        agents: the supervisors, one per node.
+        lives: all processes of all ranks, in the order in which they were found.
+        faults: what came of the faults.
+        leftovers: what was still there after the end of the last supervisor; ranks are among it.
+        started_at: monotonic seconds at which the first supervisor was started.
+        ended_at: the same for the end of the last.
+        asked_at: monotonic seconds at which a fault first signalled the supervisor; None if none did.
+        timed_out: whether they had to be ended.
+        error: what went wrong with the sandbox itself, or with starting a supervisor; empty if nothing did.
+    """
+
+    agents: list[AgentEnd] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
+    faults: tuple[FaultResult, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    asked_at: float | None = None
+    timed_out: bool = False
+    error: str = ""

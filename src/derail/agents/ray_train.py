@@ -1,0 +1,108 @@
+"""Ray Train: its torch trainer with a failure policy, on a Ray of its own on this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.agents.foreign import Job, Said
+from derail.agents.function_launcher import FunctionLauncher
+from derail.agents.installed import missing, version_of
+from derail.agents.order import Invocation
+from derail.scenario.model import FailureSeen
+
+if TYPE_CHECKING:
+    from derail.agents.order import Seen
+    from derail.scenario.model import Observation, Promise, Scenario
+
+_SNIPPET = re.compile(
+    r"^\[Rank (\d+) Error Snippet\]:\n(.*?)(?=^\[Rank \d+ Error Snippet\]|\Z)", re.MULTILINE | re.DOTALL
+)
+_OTHERS = re.compile(r"^\x1b\[\d+m\(.*\n?", re.MULTILINE)
+"""Lines that Ray passes on from its processes, each with its name in colour."""
+_DEAD = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
+_ERROR = re.compile(r"^ray\.train\.\w+Error: ", re.MULTILINE)
+
+
+class RayTrain(FunctionLauncher):
+    """A program that calls ``TorchTrainer(...).fit()``; the ranks are the actors of its worker group.
+
+    It names the ranks that failed and says what they raised. A worker's process is Ray's: it runs the program in a
+    thread, and its end is not the program's.
+    """
+
+    name = "ray_train"
+    promises: frozenset[Promise] = frozenset(
+        {"ends", "outcome", "root_cause", "failed_ranks", "message", "restarts", "resumed_at", "leftovers"}
+    )
+    restarts: bool = True
+
+    def version(self) -> str:
+        """That of Ray, and of torch."""
+        return version_of("ray", "torch")
+
+    def unavailable(self) -> str:
+        """Both must be there."""
+        return missing("ray", "torch")
+
+    def unsupported(self, scenario: Scenario) -> str:
+        """Faults that act in a rank do so in its main thread, and that is Ray's."""
+        from derail.faults.prepare import environment
+
+        if why := super().unsupported(scenario):
+            return why
+        ranks = range(scenario.ranks)
+        inside = environment(scenario.faults, ranks, journal=Path(), job="", environ={})
+        return "it runs the program in a thread, and the fault acts in the main thread of a rank" if inside else ""
+
+    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+        """Run it with a short directory for Ray, whose sockets have long names, and keep Ray's logs."""
+        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "ray").unlink(missing_ok=True)
+            (workdir / "ray").symlink_to(directory)
+            try:
+                return super().run(scenario, workdir)
+            finally:
+                (workdir / "ray").unlink()
+                for logs in Path(directory).glob("session_2*/logs"):
+                    shutil.copytree(logs, workdir / "ray", dirs_exist_ok=True, ignore_dangling_symlinks=True)
+
+    def invocations(self, job: Job) -> tuple[Invocation, ...]:
+        """One program, which starts Ray for itself and tells nobody."""
+        scenario = job.scenario
+        directory = str((job.workdir / "ray").resolve())
+        argv = (sys.executable, "-u", "-m", "derail.agents.ray_job", directory, str(scenario.ranks))
+        env = {
+            **self.fates(job),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DEDUP_LOGS": "0",
+        }
+        return (Invocation((*argv, str(scenario.restarts), job.script, *scenario.args), env),)
+
+    def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
+        """What the error says that ``fit`` raised."""
+        del job
+        return read_report(outputs[0], {life.pid: life.rank for life in seen.lives})
+
+
+def read_report(output: str, ranks: dict[int, int]) -> Said:
+    """The ranks whose errors it quotes; or the one whose process it says has died. One alone is the root cause.
+
+    Args:
+        output: what the program printed; the last error of Ray's is what it ended with.
+        ranks: the rank of each process, as it was seen.
+    """
+    output = _OTHERS.sub("", output)
+    starts = [match.start() for match in _ERROR.finditer(output)]
+    report = output[starts[-1] :] if starts else ""
+    failures = {int(match[1]): FailureSeen(int(match[1]), match[2].strip()) for match in _SNIPPET.finditer(report)}
+    if not failures:
+        dead = [ranks[int(pid)] for pid in _DEAD.findall(report) if int(pid) in ranks]
+        failures = {rank: FailureSeen(rank, " ".join(report.split())) for rank in dead}
+    return Said(next(iter(failures)) if len(failures) == 1 else None, failures)

@@ -1,0 +1,119 @@
+"""Runs a foreign supervisor where it can do no harm: in a child process that adopts, counts and ends what it leaves.
+
+Whatever the supervisor does, there is an answer in bounded time. When this process is gone, however it ended, the
+child's stdin ends and it ends everything, and cleans up; if the child is gone as well, a keeper does, by the mark that
+all but the child carry.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from derail.agents.order import Seen
+from derail.model.clock import SYSTEM_CLOCK
+from derail.platform import exits
+from derail.platform.leftovers import end_processes, find_processes
+from derail.platform.lifeline import Lifeline
+
+if TYPE_CHECKING:
+    from derail.agents.order import Order
+
+MARGIN = 20.0
+"""Seconds that the sandbox may take, besides the job, to start, to count, and to end what is left."""
+END_WAIT = 8.0
+"""Seconds that it has to end everything when the run is not wanted any more."""
+
+
+def run(order: Order, log: Path) -> Seen:
+    """Carry out an order, and say what was seen. When this returns or raises, nothing of the job is left.
+
+    Args:
+        order: what to do.
+        log: where the sandbox writes what goes wrong with itself.
+
+    Raises:
+        OSError: if no sandbox can be made here.
+        BaseException: what a signal handler raises meanwhile; the job is ended before.
+    """
+    lifeline = Lifeline(order.job)
+    with ExitStack() as stack:
+        # Whoever of the two is still there when the run is over removes it.
+        temporary = stack.enter_context(TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True))
+        data = pickle.dumps(replace(order, temporary=Path(temporary)))
+        lifeline.start()
+        stack.callback(lifeline.stop)
+        with log.open("ab") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "derail.agents.sandboxed"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        stack.callback(_end, child, order.job)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(len(data).to_bytes(8, "big") + data)
+            child.stdin.flush()
+        except BrokenPipeError:
+            return Seen(error=_last_words(log))
+        answer = _read(child.stdout.fileno(), SYSTEM_CLOCK.now() + order.timeout + MARGIN)
+        try:
+            seen = pickle.loads(answer or b"")
+        except (EOFError, pickle.UnpicklingError):
+            late = "did not answer in time" if answer is None else f"ended before it could answer: {_last_words(log)}"
+            return Seen(error=f"the sandbox {late}")
+        assert isinstance(seen, Seen)
+        return seen
+
+
+def _read(fd: int, deadline: float) -> bytes | None:
+    """All that comes until the other end is closed; None if that is not so at the deadline."""
+    data = b""
+    while True:
+        left = deadline - SYSTEM_CLOCK.now()
+        if left <= 0 or not exits.is_readable(fd, left):
+            return None
+        more = os.read(fd, 1 << 20)
+        if not more:
+            return data
+        data += more
+
+
+def _end(child: subprocess.Popen[bytes], job: str) -> None:
+    """Have the sandbox end everything, then end it; what it left if it was killed is found by its mark."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+    try:
+        child.wait(END_WAIT)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+    if child.returncode != 0:
+        end_processes(
+            find_processes(job, (), looks=3),
+            deadline=SYSTEM_CLOCK.now() + END_WAIT,
+            find_more=lambda: find_processes(job, (), looks=3),
+        )
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"

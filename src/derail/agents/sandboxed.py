@@ -1,0 +1,286 @@
+"""What runs in the sandbox: starts a foreign supervisor, watches it and its ranks, breaks them, counts what it leaves.
+
+``python -m derail.agents.sandboxed`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is the subreaper
+of all that it starts. When stdin ends before that, nobody wants to know any more: it ends everything, and itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from derail.agents.inspection import rank_of
+from derail.agents.invocation import rank_environment
+from derail.agents.lives import ForeignRanks
+from derail.agents.order import AgentEnd, Seen
+from derail.faults.driver import Driver
+from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
+from derail.faults.prepare import environment
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import Finished
+from derail.model.outcome import JobOutcome
+from derail.model.spec import JOB_ENV
+from derail.platform.leftovers import FoundProcess, end_processes
+from derail.platform.processes import command_line
+from derail.platform.strangers import become_subreaper, descendants, status_of_ended
+from derail.supervise.loop import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.agents.order import Invocation, Order
+    from derail.model.outcome import Leftover
+    from derail.platform.processes import ProcessInfo
+
+LINGER = 1.0
+"""Seconds after the end of the last supervisor in which what is still there may end by itself."""
+END_WAIT = 5.0
+"""Seconds that processes have to go after their SIGKILL."""
+LINGER_LOOK = 0.02
+HANG_UP_SECONDS = 15
+"""Seconds that this process has to end everything when nobody wants the run any more."""
+NOT_OURS = frozenset(
+    {*rank_environment(0, ranks=1, run_id="", master_port=0), *RANK_VARIABLES, "TORCHELASTIC_ERROR_FILE", OWNER}
+)
+"""What makes a process a rank of an outer job: a supervisor starts without."""
+
+
+class Sandbox:
+    """One run of one supervisor, in the process that it belongs to."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.seen = Seen()
+        self._loop = Loop(SYSTEM_CLOCK)
+        self._driver = Driver(order.plan, journal=order.journal, run=order.run, agent=True, restarts=order.restarts)
+        self._ranks = ForeignRanks(
+            order.ranks,
+            order.job,
+            loop=self._loop,
+            driver=self._driver,
+            clock=SYSTEM_CLOCK,
+            logs=order.logs,
+            shared=order.outputs,
+        )
+        self._unwanted = False
+        self._pidfds: dict[int, int] = {}
+
+    def run(self, stdin: int) -> Seen:
+        """Run it to its end, and end what it leaves."""
+        become_subreaper()
+        self._loop.open()
+        with ExitStack() as stack:
+            if self.order.temporary is not None:
+                stack.callback(shutil.rmtree, self.order.temporary, ignore_errors=True)
+            stack.callback(self._loop.close)
+            stack.callback(self._ranks.close)
+            stack.callback(self._close)
+            stack.callback(self._end_all)
+            self._loop.add_reader(stdin, lambda: self._hang_up(stdin))
+            meet = f"derail-{self.order.job}"
+            self._ranks.open(meet)
+            self._driver.attach(self._ranks)
+            try:
+                for node, invocation in enumerate(self.order.nodes):
+                    self._start(node, invocation, meet)
+            except OSError as error:
+                self.seen.error = f"{self.order.name} could not be started: {error}"
+            self._wait()
+            self.seen.leftovers = () if self._unwanted else self._count()
+            self._finish()
+        return self.seen
+
+    def _start(self, node: int, invocation: Invocation, meet: str) -> None:
+        order = self.order
+        outer = os.environ.get(JOB_ENV, "")
+        mark = f"{outer}:{order.job}" if outer else order.job
+        env = {**os.environ, **self._place(), **invocation.env, JOB_ENV: mark, "PYTHONUNBUFFERED": "1"}
+        env = {name: value for name, value in env.items() if name not in NOT_OURS}
+        inside = environment(
+            order.plan, range(order.ranks), journal=order.journal, job=order.job, environ=env, meet=meet
+        )
+        self.seen.started_at = self.seen.started_at or SYSTEM_CLOCK.now()
+        with open(order.outputs[node], "ab") as output:
+            process = subprocess.Popen(
+                invocation.argv,
+                env={**env, **inside},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process.returncode = 0  # it is reaped here, and not by Popen
+        pidfd = os.pidfd_open(process.pid)
+        self._pidfds[process.pid] = pidfd
+        self.seen.agents.append(AgentEnd(process.pid))
+        self._loop.add_reader(pidfd, lambda: self._agent_ended(process.pid))
+        self._ranks.agent_started(process.pid, pidfd, first=node == 0)
+        self._tell_of_other(node, "agent_started", pid=process.pid)
+
+    def _place(self) -> dict[str, str]:
+        return {} if self.order.temporary is None else {"TMPDIR": os.fspath(self.order.temporary)}
+
+    def _close(self) -> None:
+        for pidfd in self._pidfds.values():
+            os.close(pidfd)
+
+    def _agent_ended(self, pid: int) -> None:
+        end = next(end for end in self.seen.agents if end.pid == pid)
+        if end.status is not None:
+            return
+        self._loop.remove_reader(self._pidfds[pid])
+        self._ranks.see_ends()
+        end.status = status_of_ended(pid, self._pidfds[pid])
+        end.ended_at = SYSTEM_CLOCK.now()
+        self._ranks.agent_ended(end.pid, end.status)
+        self._tell_of_other(self.seen.agents.index(end), "agent_exited", pid=pid, status=str(end.status))
+
+    def _tell_of_other(self, node: int, event: str, **fields: object) -> None:
+        """Put into the journal what happens to another supervisor than the first, which the driver knows."""
+        if node > 0:
+            with suppress(OSError):  # a full disk must not stop the run
+                self._driver.journal.write(event, agent=f"agent {node}", **fields)
+
+    def _hang_up(self, stdin: int) -> None:
+        """Whoever wanted this run is gone, or does not want it any more."""
+        self._loop.remove_reader(stdin)
+        self._unwanted = True
+        signal.alarm(HANG_UP_SECONDS)  # its default ends this process, whatever holds it up
+
+    def _wait(self) -> None:
+        deadline = self.seen.started_at + self.order.timeout
+        while not (self._unwanted or self.seen.error) and any(end.status is None for end in self.seen.agents):
+            left = deadline - SYSTEM_CLOCK.now()
+            if left <= 0:
+                self.seen.timed_out = True
+                return
+            self._loop.run_once(min(left, 1.0))
+            self._reap()
+
+    def _count(self) -> tuple[Leftover, ...]:
+        """What is still there, after a moment in which it may go; ended, and told. What hung with its supervisor does
+        not count: it was ended by us."""
+        self.seen.ended_at = max((end.ended_at or 0.0 for end in self.seen.agents), default=0.0) or SYSTEM_CLOCK.now()
+        if self.seen.timed_out:
+            self.seen.ended_at = SYSTEM_CLOCK.now()
+            return ()
+        deadline = SYSTEM_CLOCK.now() + LINGER
+        while self._left() and SYSTEM_CLOCK.now() < deadline and not self._unwanted:
+            self._loop.run_once(LINGER_LOOK)
+            self._reap()
+        self._ranks.see_ends()
+        left = self._left()
+        if not left:
+            return ()
+        ranks = {life.pid: life.rank for life in self._ranks.lives}
+        whose = {process.pid: self._rank_of(process, ranks) for process in left}
+        self.seen.lives = [replace(life) for life in self._ranks.lives]  # as they were before we ended them
+        swept = end_processes(
+            [_found(process) for process in left],
+            deadline=SYSTEM_CLOCK.now() + END_WAIT,
+            find_more=lambda: [_found(process) for process in self._left()],
+        )
+        told = [(process, True) for process in swept.ended] + [(process, False) for process in swept.surviving]
+        return tuple(process.to_leftover(ended=ended, rank=whose.get(process.pid)) for process, ended in told)
+
+    def _rank_of(self, process: ProcessInfo, ranks: Mapping[int, int]) -> int | None:
+        for pid in (process.pid, process.pgid, process.sid, process.ppid):
+            if pid in ranks:
+                return ranks[pid]
+        return rank_of(process.pid, self.order.job)
+
+    def _finish(self) -> None:
+        if not self.seen.lives:
+            self.seen.lives = [replace(life) for life in self._ranks.lives]
+        outcome = JobOutcome({}, None, self.seen.started_at, self.seen.ended_at, timed_out=self.seen.timed_out)
+        self._driver.observe(Finished(outcome, SYSTEM_CLOCK.now()))
+        self.seen.faults = self._driver.results()
+        self.seen.asked_at = self._ranks.asked_at
+
+    def _left(self) -> list[ProcessInfo]:
+        return [process for process in descendants(os.getpid()).values() if process.alive]
+
+    def _end_all(self) -> None:
+        """SIGKILL to all, until nobody is left; with what was done undone first, so that nobody is beyond a signal."""
+        self._driver.heal()
+        end_processes(
+            [_found(process) for process in self._left()],
+            deadline=SYSTEM_CLOCK.now() + END_WAIT,
+            find_more=lambda: [_found(process) for process in self._left()],
+        )
+        self._reap()
+
+    def _reap(self) -> None:
+        """Take children that have ended out of the process table, adopted ones too; ranks and supervisors among them
+        are seen first."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._ranks.see_ends()
+            if ended.si_pid in self._pidfds:
+                self._agent_ended(ended.si_pid)
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
+
+
+def _found(process: ProcessInfo) -> FoundProcess:
+    return FoundProcess(
+        pid=process.pid,
+        started=process.started,
+        command=command_line(process),
+        state=process.state,
+        sid=process.sid,
+        pgid=process.pgid,
+        ppid=process.ppid,
+        by="session",
+    )
+
+
+def main() -> None:
+    """Read the order, carry it out, say what was seen."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # stdin tells when to end; ignored, they would be so in supervisors too
+    length = int.from_bytes(_read(8), "big")
+    order: Order = pickle.loads(_read(length))
+    out = os.dup(1)
+    os.dup2(2, 1)  # nobody else writes into the answer
+    sandbox = Sandbox(order)
+    try:
+        seen = sandbox.run(0)
+    except Exception as error:  # whatever broke here, the one who waits is to hear of it
+        import traceback
+
+        traceback.print_exc()
+        seen = sandbox.seen
+        seen.error = f"the sandbox broke: {type(error).__name__}: {error}"
+    try:
+        with os.fdopen(out, "wb") as file:
+            pickle.dump(seen, file)
+    except BrokenPipeError:
+        pass  # nobody wants to know any more
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _read(many: int) -> bytes:
+    data = b""
+    while len(data) < many:
+        more = os.read(0, many - len(data))
+        if not more:
+            os._exit(1)
+        data += more
+    return data
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The program that a user of torchrunx would write: ``python -m derail.agents.torchrunx_job RANKS PROGRAM ARGS...``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+def main() -> None:
+    """Run a program on so many workers of this machine, each in its worker's process."""
+    import torchrunx
+
+    from derail.agents.as_rank import run_program
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # else nothing of what ranks print is shown
+    ranks, program, *args = sys.argv[1:]
+    launcher = torchrunx.Launcher(hostnames=["localhost"], workers_per_host=int(ranks), backend=None)
+    launcher.run(run_program, program, args)
+
+
+if __name__ == "__main__":
+    main()

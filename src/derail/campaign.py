@@ -1,0 +1,272 @@
+"""Many scenarios on one agent: which can be run here, run each in a process of its own, make the scorecard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+
+from derail.faults.catalogue import entry
+from derail.model.clock import SYSTEM_CLOCK
+from derail.runner import interpreter
+from derail.scenario.model import Verdict
+from derail.scenario.observe import JOURNAL, tail
+from derail.spawn.payload import path_front
+from derail.trial import Run, as_data, gate, judged, load_scenario, run_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from derail.agents.agent import Agent
+    from derail.report.lanes import Timeline
+    from derail.report.scorecard import Machine, Row, Scorecard
+    from derail.runner import Ended, Runner
+    from derail.scenario.model import Kind, Scenario
+
+__all__ = ["Began", "Judged", "News", "Run", "as_data", "gate", "load_scenario", "run_scenario", "verify"]
+
+MARGIN = 60.0
+"""Seconds that a run may take besides the time that its scenario allows its job: start, clean-up, a busy machine."""
+ORDER, ROW, OUTPUT = "order", "row.json", "runner.log"
+TIMED = frozenset({"stragglers"})
+"""Families of faults whose runs are held against the clock: nothing else runs beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A scenario is being run now."""
+
+    scenario: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A scenario has its row."""
+
+    row: Row
+
+
+News: TypeAlias = Began | Judged
+
+
+def verify(
+    agent: Agent,
+    scenarios: Iterable[Scenario],
+    *,
+    workdir: Path,
+    jobs: int = 1,
+    told: Callable[[News], None] = lambda _: None,
+    keep: bool = True,
+    handle_signals: bool = False,
+) -> Scorecard:
+    """Run scenarios on an agent, each in a process of its own, and make its scorecard.
+
+    A run that breaks, or takes too long, is INCONCLUSIVE; the others are run all the same. Whatever a run leaves is
+    ended before the next one begins. If this is left by an exception (a signal that raises, say), all runs are ended.
+
+    Args:
+        agent: who supervises; it is pickled, so its class must be importable.
+        scenarios: with a name of its own each.
+        workdir: each run has a folder under it, named like its scenario.
+        jobs: how many runs go on at the same time. Those that are held against the clock have the machine for
+            themselves, when the others are over.
+        told: hears of each beginning and each row, in this thread.
+        keep: whether the folders of the runs stay.
+        handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread meanwhile; a second
+            one while runs are being ended ends them at once.
+
+    Raises:
+        SignalException: if signals are handled and one came; nothing is left of the runs then.
+        ValueError: if scenarios have no names or the same, or the agent cannot be pickled.
+        OSError: if no process can be started, or the folder cannot be written.
+    """
+    from importlib.metadata import version
+
+    from derail.report.scorecard import PROMISES, Scorecard
+    from derail.runner import Runner, Signals
+
+    chosen = list(scenarios)
+    names = [scenario.name for scenario in chosen]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError("each scenario that is to be run needs a name of its own")
+    began, date = SYSTEM_CLOCK.now(), datetime.fromtimestamp(SYSTEM_CLOCK.wall(), UTC)
+    campaign = _Campaign(agent, workdir, told, keep=keep)
+    signals = Signals(times=2, anywhere=False)
+    with signals if handle_signals else nullcontext(), Runner(signals) as runner:
+        campaign.run(runner, [scenario for scenario in chosen if not is_timed(scenario)], jobs)
+        campaign.run(runner, [scenario for scenario in chosen if is_timed(scenario)], 1)
+    return Scorecard(
+        agent=agent.name,
+        version=agent.version(),
+        promises=tuple(promise for promise in PROMISES if promise in agent.promises),
+        machine=_machine(),
+        date=f"{date:%Y-%m-%dT%H:%M:%SZ}",
+        seconds=round(SYSTEM_CLOCK.now() - began, 3),
+        derail=version("derail"),
+        rows=tuple(campaign.rows[name] for name in sorted(campaign.rows)),
+    )
+
+
+def is_timed(scenario: Scenario) -> bool:
+    """Whether a run of the scenario is held against the clock, and wants the machine for itself."""
+    return any(entry(fault.name).family in TIMED for fault in scenario.faults.faults)
+
+
+class _Campaign:
+    """The runs of one agent, and their rows by scenario."""
+
+    def __init__(self, agent: Agent, workdir: Path, told: Callable[[News], None], *, keep: bool) -> None:
+        self._agent = agent
+        self._workdir = workdir
+        self._told = told
+        self._keep = keep
+        self._began: dict[str, tuple[Scenario, float]] = {}
+        self.rows: dict[str, Row] = {}
+
+    def run(self, runner: Runner, scenarios: Iterable[Scenario], jobs: int) -> None:
+        """Run these, so many at the same time."""
+        waiting = deque(scenarios)
+        while waiting or runner.running:
+            while waiting and len(runner.running) < max(1, jobs):
+                self._start(runner, waiting.popleft())
+            if runner.running:
+                self._end(runner.wait())
+
+    def _start(self, runner: Runner, scenario: Scenario) -> None:
+        self._told(Began(scenario.name))
+        self._began[scenario.name] = (scenario, SYSTEM_CLOCK.now())
+        try:
+            skipped = gate(scenario, self._agent)
+        except Exception as error:  # an agent may be anybody's code
+            self._broke(scenario, f"{self._agent.name} broke when it was asked: {type(error).__name__}: {error}")
+            return
+        if skipped is not None:
+            self._enter(_row(skipped, self._agent))
+            return
+        folder = self._folder(scenario)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ROW).unlink(missing_ok=True)
+        (folder / ORDER).write_bytes(path_front() + _order(self._agent, scenario, folder))
+        runner.start(
+            scenario.name,
+            interpreter(__name__, folder / ORDER, name=scenario.name),
+            output=folder / OUTPUT,
+            seconds=scenario.timeout + 2 * scenario.grace + MARGIN,
+        )
+
+    def _end(self, ended: Ended) -> None:
+        """Read the row of a run that has ended; make one if it left none."""
+        from derail.report.scorecard_json import ScorecardError, decode_row
+
+        scenario, began = self._began[ended.name]
+        folder = self._folder(scenario)
+        try:
+            row = decode_row((folder / ROW).read_bytes())
+        except (OSError, ScorecardError):
+            self._broke(scenario, _how_it_broke(ended, folder / OUTPUT), ended.leftovers)
+        else:
+            late = [] if ended.status.ok else [f"the process of the run ended with {ended.status} after it had judged"]
+            late += [f"outlived the run: {left}" for left in ended.leftovers]
+            if late:
+                row = _doubted(row, late, ended.leftovers)
+            self._enter(replace(row, elapsed=round(SYSTEM_CLOCK.now() - began, 3)))
+        if not self._keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _broke(self, scenario: Scenario, reason: str, leftovers: tuple[str, ...] = ()) -> None:
+        from derail.report.timeline import observed
+        from derail.scenario.model import Observation
+
+        seen = Observation(outcome=None, error=reason, journal=self._folder(scenario) / JOURNAL)
+        verdict = Verdict("INCONCLUSIVE", (reason,))
+        row = _row(Run(scenario, self._agent.name, seen, verdict), self._agent, timeline=observed(seen))
+        elapsed = round(SYSTEM_CLOCK.now() - self._began[scenario.name][1], 3)
+        self._enter(replace(row, leftovers=leftovers, elapsed=elapsed))
+
+    def _enter(self, row: Row) -> None:
+        if self._keep and row.verdict != "SKIPPED":
+            row = replace(row, evidence=str(self._workdir / row.scenario))
+        self.rows[row.scenario] = row
+        self._told(Judged(row))
+
+    def _folder(self, scenario: Scenario) -> Path:
+        return self._workdir / scenario.name
+
+
+def _doubted(row: Row, reasons: Iterable[str], leftovers: tuple[str, ...]) -> Row:
+    """A row that cannot be PASS any more: its run did not end as runs do."""
+    verdict: Kind = "INCONCLUSIVE" if row.verdict == "PASS" else row.verdict
+    return replace(row, verdict=verdict, reasons=(*row.reasons, *reasons), leftovers=(*row.leftovers, *leftovers))
+
+
+def _how_it_broke(ended: Ended, output: Path) -> str:
+    if ended.overran:
+        return "the run took too long, and was ended"
+    lines = tail(output, lines=1)
+    return f"the process of the run ended with {ended.status}{': ' if lines else ''}{''.join(lines)}"
+
+
+def _row(run: Run, agent: Agent, *, timeline: Timeline | None = None) -> Row:
+    from derail.report.lanes import Timeline
+    from derail.report.scorecard import row
+
+    known = timeline or Timeline()
+    if run.scenario.launches:  # derail has started the launcher as its rank
+        names = {"agent": "derail", "rank 0": "launcher"}
+        known = replace(known, lanes=tuple(replace(lane, name=names.get(lane.name, lane.name)) for lane in known.lanes))
+    return row(run.scenario, run.observation, run.verdict, promises=agent.promises, timeline=known)
+
+
+def _order(agent: Agent, scenario: Scenario, folder: Path) -> bytes:
+    """What the process of a run is to do, pickled; before it, how its main module is to be made, if that is needed."""
+    import pickle
+    from multiprocessing import spawn
+
+    try:
+        work = pickle.dumps((agent, scenario, folder))
+    except Exception as error:  # reducers are the code of others
+        raise ValueError(
+            f"the agent {agent.name} cannot be handed to the processes of its runs: {type(error).__name__}: {error};"
+            " its class must stand at the top of a module, and it may hold nothing that cannot be pickled"
+        ) from error
+    preparation = spawn.get_preparation_data("run") if b"__main__" in work else {}
+    preparation.pop("authkey", None)  # it refuses to be pickled, and nothing listens
+    return pickle.dumps(preparation) + work
+
+
+def main(order: BinaryIO) -> None:
+    """The process of one run: run it, judge it, write its row."""
+    import pickle
+    from multiprocessing import spawn
+
+    from derail.report.scorecard_json import encode_row
+    from derail.report.timeline import observed
+    from derail.runner import Signals
+
+    with order:
+        spawn.prepare(pickle.load(order))
+        agent, scenario, folder = pickle.load(order)
+    with Signals():
+        run = judged(scenario, agent, folder)
+        written = folder / f"{ROW}.part"
+        written.write_bytes(encode_row(_row(run, agent, timeline=observed(run.observation))))
+        written.replace(folder / ROW)
+
+
+def _machine() -> Machine:
+    import platform
+
+    from derail.report.scorecard import Machine
+
+    system = os.uname()
+    return Machine(
+        system=f"{system.sysname} {system.release}",
+        python=platform.python_version(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        uid=os.geteuid(),
+    )

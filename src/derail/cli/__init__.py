@@ -1,0 +1,24 @@
+"""The command line: a module per group of commands; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from derail.cli.catalogue import explain, faults
+from derail.cli.compare import compare
+from derail.cli.job import launch
+from derail.cli.machine import doctor
+from derail.cli.replay import replay
+from derail.cli.scenarios import list_, run
+from derail.cli.torchrun import torchrun
+from derail.cli.verify import verify_agent
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="derail", prog_name="derail", message="%(prog)s %(version)s")
+def main() -> None:
+    """Run multi-rank jobs, break them on purpose, and know for certain what happened."""
+
+
+for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, faults, explain, doctor):
+    main.add_command(_command)

@@ -1,0 +1,38 @@
+"""``derail compare``: what changed between two scorecards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from derail.cli.usage import usage_errors
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("before", type=_FILE)
+@click.argument("now", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+def compare(*, before: Path, now: Path, as_json: bool) -> NoReturn:
+    """Say what changed from one scorecard to another: JSON files that ``derail verify-agent --json`` wrote.
+
+    Exits with 0 if nothing is worse, 1 if a scenario fails that did not, or breaks a promise that it kept, 2 if a file
+    is no scorecard, 3 if nothing is worse but a scenario that was judged before is not now.
+    """
+    import json
+
+    from derail.report.comparison import as_data, changes, exit_code, render_changes
+    from derail.report.scorecard_json import decode
+
+    with usage_errors():
+        old, new = (decode(path.read_bytes(), source=str(path)) for path in (before, now))
+    found = changes(old, new)
+    if as_json:
+        click.echo(json.dumps(as_data(found), indent=2))
+    else:
+        click.echo(render_changes(old, new, found), nl=False)
+    sys.exit(exit_code(found))

@@ -1,0 +1,56 @@
+"""``derail replay``: a run once more, from its journal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from derail.cli.display import display, watch_faults
+from derail.cli.evidence import evidence_directory
+from derail.cli.usage import usage_errors
+
+
+@click.command()
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Keep logs and journal of the new run in this directory.",
+)  # fmt: skip
+def replay(*, journal: Path, keep: Path | None) -> NoReturn:
+    """Run the job of a JOURNAL again, with the same faults, and say what differed.
+
+    The program, its arguments, directory and ranks are those of the journal; the environment is this one, with what
+    the journal's run was given besides. What the plan decides must be the same: the result of each fault, and at which
+    time of what it waited for it acted.
+
+    Exits with 0 if it was the same, 1 if something differed, 2 if there is nothing that could be run again, 3 if a
+    fault does not verifiably happen that did, 4 if one cannot be done on this machine.
+    """
+    from derail import replay as replaying
+    from derail.launch.signals import SignalException
+
+    with usage_errors(), evidence_directory(keep) as evidence:
+        before = replaying.read(journal)
+        with display(before.how["ranks"], before.plan, live=True) as progress:
+            job = replaying.start(before, workdir=evidence.path, observers=[progress])
+            try:
+                watch_faults(progress, job)
+                job.wait(before.stopped_after)
+            except SignalException as asked:
+                job.close(asked.sigval)
+                click.echo(f"derail: ended by {asked.sigval.name}", err=True)
+                sys.exit(128 + asked.sigval)
+            finally:
+                job.close()
+        now = replaying.read(job.journal)
+        for (fault, rank), result in now.results.items():
+            click.echo(f"{fault} on rank {rank}: {result}")
+        different = replaying.differences(before, now)
+        for difference in different:
+            click.echo(f"{'differs' if difference.matters else 'also'}: {difference.text}")
+        if not different:
+            click.echo("the same again")
+    sys.exit(replaying.exit_code(before, now))

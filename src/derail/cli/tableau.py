@@ -1,0 +1,110 @@
+"""What a person sees on stderr while scenarios run: a live table on a terminal, else a line for each verdict."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self, TextIO
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.report.text import printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import RenderableType
+
+    from derail.campaign import News
+    from derail.model.clock import Clock
+    from derail.report.scorecard import Row
+
+STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "SKIPPED": "dim"}
+LAST = 6
+"""Verdicts that stay in sight; those that are neither PASS nor SKIPPED longer than the others."""
+REFRESHES = 5
+
+
+class Tableau:
+    """Hears of scenarios and shows how far they are; a context manager around ``campaign.verify``.
+
+    Attributes:
+        rows: what was judged so far.
+    """
+
+    def __init__(self, agent: str, scenarios: int, stream: TextIO, *, live: bool, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.rows: list[Row] = []
+        self._agent = agent
+        self._scenarios = scenarios
+        self._stream = stream
+        self._live = live
+        self._clock = clock
+        self._began = 0.0
+        self._running: dict[str, float] = {}
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._began = self._clock.now()
+        if self._live:
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=self._stream)
+            self._exit.enter_context(
+                Live(get_renderable=self._table, console=console, refresh_per_second=REFRESHES, transient=True)
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def hear(self, news: News) -> None:
+        """Take notice of a beginning or a verdict."""
+        from derail.campaign import Began
+
+        if isinstance(news, Began):
+            self._running[news.scenario] = self._clock.now()
+            return
+        self._running.pop(news.row.scenario, None)
+        self.rows.append(news.row)
+        if not self._live:
+            self._stream.write(self._line(news.row))
+            self._stream.flush()
+
+    def _line(self, row: Row) -> str:
+        """One write for the whole of it."""
+        why = f": {printable(row.reasons[0])}" if row.reasons else ""
+        more = f" (and {len(row.reasons) - 1} more)" if len(row.reasons) > 1 else ""
+        width = len(str(self._scenarios))
+        place = f"[{len(self.rows):{width}}/{self._scenarios}]"
+        return f"derail: {self._elapsed():7.2f} s {place} {row.verdict} {row.scenario}{why}{more}\n"
+
+    def _elapsed(self) -> float:
+        return self._clock.now() - self._began
+
+    def _table(self) -> RenderableType:
+        """Called by the thread that draws, while the other one appends."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        rows, running = list(self.rows), dict(self._running)
+        title = Text(f"{self._agent} · {len(rows)} of {self._scenarios} · {self._elapsed():.0f} s")
+        for kind, style in STYLES.items():
+            if number := sum(row.verdict == kind for row in rows):
+                title.append(f" · {number} {kind}", style=style)
+        table = Table(box=None, pad_edge=False, title=title, title_justify="left", show_header=False)
+        for justify in ("left", "left", "right"):
+            table.add_column(justify=justify, overflow="ellipsis", no_wrap=True)
+        table.add_row("", ProgressBar(total=max(1, self._scenarios), completed=len(rows), width=40), "")
+        for row in self._in_sight(rows):
+            took = "" if row.seconds is None else f"{row.seconds:.1f} s"
+            table.add_row(Text(row.verdict, style=STYLES[row.verdict]), Text(row.scenario), took)
+        for name, began in running.items():
+            table.add_row("", Text(name, style="dim"), f"{self._clock.now() - began:.1f} s")
+        return table
+
+    @staticmethod
+    def _in_sight(rows: list[Row]) -> list[Row]:
+        striking = [row for row in rows if row.verdict in ("FAIL", "INCONCLUSIVE")][-LAST:]
+        return [row for row in rows if row in striking or row in rows[-LAST:]]

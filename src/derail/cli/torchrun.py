@@ -1,0 +1,32 @@
+"""``derail torchrun``: torch's launcher, with derail's below it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+    options_metavar="[TORCHRUN'S OPTIONS]",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
+def torchrun(*, words: tuple[str, ...]) -> None:
+    """Run torchrun with derail's launcher: all its options, its rendezvous, its restarts; the ranks are derail's.
+
+    After a failure it exits with the exit code of the rank that failed first, or 128 and its signal.
+    """
+    from importlib.util import find_spec
+
+    from derail.launch.signals import SignalException
+
+    if find_spec("torch") is None:
+        raise click.ClickException("torchrun is torch's, and torch is not installed here")
+    from derail.torch import torchrun as run
+
+    try:
+        sys.exit(run(words))
+    except SignalException as error:
+        sys.exit(128 + error.sigval)

@@ -1,0 +1,207 @@
+"""``derail verify-agent``: many scenarios on one agent, and its scorecard."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from derail.cli.evidence import evidence_directory
+from derail.cli.usage import usage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from derail.agents.agent import Agent
+    from derail.report.scorecard import Scorecard
+    from derail.scenario.model import Scenario
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("verify-agent")
+@click.argument("name", required=False)
+@click.option(
+    "--agent-cmd", "command", metavar="LINE",
+    help='An agent of your own, by its command line: "myagent -n {ranks} {script}".',
+)  # fmt: skip
+@click.option("--declaration", type=_FILE, help="What an agent of your own supports and promises, as TOML.")
+@click.option("--family", "families", multiple=True, metavar="NAME", help="Only scenarios of this family. Repeatable.")
+@click.option(
+    "--scenario", "chosen", multiple=True, metavar="SCENARIO",
+    help="Only these: a name, a pattern like 'crash/*', a TOML file, or a folder of them. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+    help="How many scenarios run side by side; those that are held against the clock run alone.",
+)  # fmt: skip
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Keep logs and journals of all runs in this directory.",
+)  # fmt: skip
+@click.option("--json", "json_file", type=_FILE, metavar="FILE", help="Write the scorecard as JSON.")
+@click.option("--junit", "junit_file", type=_FILE, metavar="FILE", help="Write it as JUnit XML.")
+@click.option("--html", "html_file", type=_FILE, metavar="FILE", help="Write it as one HTML page.")
+def verify_agent(
+    *,
+    name: str | None,
+    command: str | None,
+    declaration: Path | None,
+    families: tuple[str, ...],
+    chosen: tuple[str, ...],
+    jobs: int,
+    keep: Path | None,
+    json_file: Path | None,
+    junit_file: Path | None,
+    html_file: Path | None,
+) -> NoReturn:
+    """Run scenarios on the agent NAME, or on one of your own, and print its scorecard.
+
+    An agent is whoever supervises the ranks of a job: native, torchrun and others; without any, they are listed.
+
+    Exits with 0 if no scenario is FAIL or INCONCLUSIVE, 1 if one is FAIL, 2 if it was asked for wrongly, 3 if one is
+    INCONCLUSIVE and none FAIL, 4 if nothing could be run, and 128 + n if signal n ended it.
+    """
+    from derail import campaign
+    from derail.cli.tableau import Tableau
+    from derail.launch.signals import SignalException
+    from derail.report.scorecard_text import render_scorecard
+
+    with usage_errors(), evidence_directory(keep) as evidence:
+        agent = _agent(name, command, declaration)
+        scenarios = _scenarios(families, chosen)
+        writers = _writers(json_file, junit_file, html_file)
+        tableau = Tableau(agent.name, len(scenarios), sys.stderr, live=_is_terminal())
+        try:
+            with tableau:
+                card = campaign.verify(
+                    agent,
+                    scenarios,
+                    workdir=evidence.path,
+                    jobs=jobs,
+                    told=tableau.hear,
+                    keep=keep is not None,
+                    handle_signals=True,
+                )
+        except SignalException as asked:
+            click.echo(
+                f"derail: ended by {asked.sigval.name}, {len(tableau.rows)} of {len(scenarios)} scenarios were judged",
+                err=True,
+            )
+            sys.exit(128 + asked.sigval)
+        click.echo(render_scorecard(card), nl=False)
+        for path, render in writers:
+            path.write_bytes(render(card))
+    sys.exit(card.exit_code)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _agent(name: str | None, command: str | None, declaration: Path | None) -> Agent:
+    """The agent that was asked for.
+
+    Raises:
+        ValueError: if there is none, or two.
+    """
+    from derail.agents import registry
+
+    if name is not None and (command is not None or declaration is not None):
+        raise ValueError("an agent has a NAME, or is described by --agent-cmd and --declaration; give one of both")
+    if name is not None:
+        return registry.agent(name)
+    if command is None and declaration is None:
+        known = ", ".join(sorted(registry.agents()))
+        raise ValueError(f"which agent? give its NAME ({known}), or --agent-cmd for one of your own")
+    from derail.agents.custom import CommandAgent, read_declaration
+
+    return CommandAgent(command or "", None if declaration is None else read_declaration(declaration))
+
+
+def _scenarios(families: tuple[str, ...], chosen: tuple[str, ...]) -> list[Scenario]:
+    """The scenarios that were asked for; all that come with derail if none was.
+
+    Raises:
+        ScenarioError: with all that is wrong with any of them.
+    """
+    from derail.scenario.load import load
+    from derail.scenario.model import ScenarioError
+
+    problems: list[str] = []
+    found: dict[str, Scenario] = {}
+    for path, name in _files(chosen, problems):
+        try:
+            scenario = load(path)
+        except ScenarioError as error:
+            problems.append(str(error))
+        else:
+            found[name or scenario.name] = _named(scenario, name)
+    known = sorted({scenario.family for scenario in found.values()})
+    for family in families:
+        if family not in known and not problems:
+            from derail.faults.fields import not_known
+
+            problems.append(f"--family: {not_known(family, known, 'family')}")
+    if problems:
+        raise ScenarioError(*problems)
+    return [scenario for scenario in found.values() if not families or scenario.family in families]
+
+
+def _files(chosen: tuple[str, ...], problems: list[str]) -> Iterator[tuple[Path, str]]:
+    """The files of scenarios, and what those are called that have no name by themselves."""
+    from fnmatch import fnmatchcase
+
+    from derail.scenario.load import find, shipped
+    from derail.scenario.model import ScenarioError
+
+    for word in chosen or ("*",):
+        if Path(word).is_dir():
+            root = Path(word)
+            files = sorted(root.rglob("*.toml"))
+            yield from ((path, str(path.relative_to(root).with_suffix(""))) for path in files)
+        elif any(char in word for char in "*?["):
+            files = [path for name, path in shipped().items() if fnmatchcase(name, word)]
+            yield from ((path, "") for path in files)
+        else:
+            try:
+                files = [find(word)]
+            except ScenarioError as error:
+                problems.append(str(error))
+                continue
+            yield files[0], ""
+        if not files:
+            problems.append(f"--scenario: there is no scenario in or like {word}")
+
+
+def _named(scenario: Scenario, name: str) -> Scenario:
+    from dataclasses import replace
+
+    return replace(scenario, name=name) if name else scenario
+
+
+def _writers(
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None
+) -> list[tuple[Path, Callable[[Scorecard], bytes]]]:
+    """What is to be written where. That it can be written is tried before anything runs.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    from derail.report.html import render_html
+    from derail.report.junit import render_junit
+    from derail.report.scorecard_json import encode
+
+    wanted: list[tuple[Path | None, Callable[[Scorecard], bytes]]] = [
+        (json_file, encode),
+        (junit_file, render_junit),
+        (html_file, lambda card: render_html(card).encode()),
+    ]
+    writers = [(path, render) for path, render in wanted if path is not None]
+    for path, _ in writers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return writers

@@ -1,0 +1,101 @@
+"""What is wrong with the bytes of a bad error file, and what can be made out of them all the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from derail.errors.text import clean, ends
+
+MAX_DEPTH = 64
+MAX_VALUES = 200_000
+_SALVAGE_LIMIT = 1 << 20
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+_STRINGS = re.compile((_STRING + r'(?:"|\Z)').encode(), re.DOTALL)
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\udc80-\udcff]")
+_PAIRS = re.compile(rb"\[\]|\{\}")
+_NO_BRACKETS = re.compile(rb"[^\[\]{}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Something that is no error file.
+
+    Attributes:
+        reason: what is wrong with it, and where.
+        excerpt: its first bytes.
+        message: a message that could be made out all the same; empty if none.
+        traceback: likewise.
+    """
+
+    reason: str
+    excerpt: bytes = b""
+    message: str = ""
+    traceback: str | None = None
+
+    def __str__(self) -> str:
+        """``truncated JSON at byte 12; it begins with b'{"message": "'``."""
+        return f"{self.reason}; it begins with {self.excerpt[:60]!r}" if self.excerpt else self.reason
+
+
+def shape_problem(data: bytes) -> str:
+    """Say if a document is nested too deep or has too many values to be parsed safely, at the cost of a few scans.
+
+    A parser may be running on a small stack in another thread, so the depth is looked at before it is called.
+    """
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH and data.count(b",") <= MAX_VALUES:
+        return ""
+    bare = _STRINGS.sub(b"", data)
+    if bare.count(b"{") + bare.count(b"[") + bare.count(b",") > MAX_VALUES:
+        return f"more than {MAX_VALUES} values"
+    brackets = _NO_BRACKETS.sub(b"", bare)
+    for level in range(MAX_DEPTH):  # each turn takes the innermost pairs away
+        outer = _PAIRS.sub(b"", brackets)
+        if len(outer) == len(brackets):
+            too_deep = level + len(outer) - len(outer.lstrip(b"[{")) > MAX_DEPTH  # a parser stops at a wrong bracket
+            break
+        brackets = outer
+    else:
+        too_deep = bool(brackets)
+    return f"nested deeper than {MAX_DEPTH} levels" if too_deep else ""
+
+
+def no_json(error: json.JSONDecodeError, text: str) -> Malformed:
+    """Say where a text stops being JSON, and what can be made out of it."""
+    body = text.rstrip()
+    at = len(text[: error.pos].encode(errors="surrogateescape"))
+    if not body:
+        return Malformed("blank")
+    if body.lstrip()[0] not in '{["':
+        if _BINARY.search(body, 0, 200):
+            return Malformed("binary data, not JSON")
+        return Malformed("plain text, not JSON", message=clean(ends(body, 1 << 16)))
+    if error.msg == "Extra data":
+        return salvaged(f"more than one document: the first ends before byte {at}", text)
+    if error.msg.startswith("Unterminated string") or error.pos >= len(body) - 6 * (body[-1] not in "}]"):
+        return salvaged(f"truncated JSON at byte {len(text.encode(errors='surrogateescape'))}", text)
+    return salvaged(f"not JSON at byte {at}: {error.msg}", text)
+
+
+def salvaged(reason: str, text: str) -> Malformed:
+    """Malformed, with the message and the call stack as far as they stand near the beginning of the text."""
+    head = text[:_SALVAGE_LIMIT]
+    return Malformed(reason, message=_string_of("message", head), traceback=_string_of("py_callstack", head) or None)
+
+
+def _string_of(key: str, text: str) -> str:
+    """The first text under ``key`` in what was meant to be JSON; it may be cut short."""
+    match = re.search(rf'"{key}"\s*+:\s*+({_STRING})', text, re.DOTALL)
+    if match is None:
+        return ""
+    try:
+        found = json.loads(f'{match[1]}"', strict=False)
+    except ValueError:
+        found = match[1][1:]
+    return clean(str(found))
+
+
+def lenient_text(data: bytes) -> str:
+    """Decode bytes in the encoding that they seem to be in, with bad ones replaced."""
+    return data.decode(json.detect_encoding(data), errors="replace")

@@ -1,0 +1,162 @@
+"""Which failure is the root cause, and the text that tells of all failures of a job."""
+
+from __future__ import annotations
+
+import copyreg
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from derail.errors.failure import NOT_AVAILABLE
+from derail.errors.text import indented, printable
+
+if TYPE_CHECKING:
+    from derail.errors.failure import ProcessFailure
+
+GlobalRank: TypeAlias = int
+
+_ROOT_LIMIT = 64 << 10
+_OTHER_LIMIT = 16 << 10
+_LINE_LIMIT = 4 << 10
+_SHOWN_IN_FULL = 16
+_WIDTH = 60
+_NEVER = float("inf")
+_MAX_SECONDS = 4_102_444_800  # the year 2100
+
+
+class ChildFailedError(Exception):
+    """Ranks of a job failed.
+
+    Raise it from a function under ``@record`` to pass the root cause's error file on to the parent's.
+
+    Args:
+        name: of the job, for the title.
+        failures: by global rank; derail's or torch's.
+
+    Raises:
+        AssertionError: if there are no failures.
+    """
+
+    def __init__(self, name: str, failures: dict[GlobalRank, ProcessFailure]) -> None:
+        self.name = name
+        self.failures = failures
+        if not failures:
+            raise AssertionError(f"{name}: a ChildFailedError tells of failures, but none were given")
+        super().__init__(self.format_msg())
+
+    def get_first_failure(self) -> tuple[GlobalRank, ProcessFailure]:
+        """The root cause: first in the order of the exits where that is known of all, else by time, else as given."""
+        rank = _first(self.failures)
+        return rank, self.failures[rank]
+
+    def format_msg(self, boarder_delim: str = "=", section_delim: str = "-") -> str:
+        """Tell of all failures; the root cause last, where a terminal shows it."""
+        root = _first(self.failures)
+        others: list[str] = []
+        for index, (rank, failure) in enumerate(self.failures.items()):
+            if rank != root:
+                in_full = len(others) < _SHOWN_IN_FULL
+                others.append(
+                    _paragraph(index, rank, failure, _OTHER_LIMIT) if in_full else _line(index, rank, failure)
+                )
+        border, section = boarder_delim * _WIDTH, section_delim * _WIDTH
+        parts = [
+            "",  # so that the frame stays whole behind "derail.errors.ChildFailedError: "
+            border,
+            f"{printable(str(self.name), _LINE_LIMIT)} FAILED",
+            section,
+            "Failures:",
+            *(others or ["  <NO_OTHER_FAILURES>"]),
+            section,
+            "Root Cause (first observed failure):",
+            _paragraph(list(self.failures).index(root), root, self.failures[root], _ROOT_LIMIT),
+            border,
+        ]
+        return "\n".join(parts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel with the text as it was made, on the host and at the time it tells of."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+def _first(failures: dict[GlobalRank, ProcessFailure]) -> GlobalRank:
+    """The rank that failed first."""
+    orders = {rank: getattr(failure, "order", None) for rank, failure in failures.items()}
+    if all(isinstance(order, int) for order in orders.values()):
+        return min(orders, key=lambda rank: orders[rank] or 0)
+    return min(failures, key=lambda rank: _moment(failures[rank]))
+
+
+def _moment(failure: ProcessFailure) -> float:
+    """When it failed; never, as far as blame goes, if what it has is no time (torch takes any from the file)."""
+    for candidate in (getattr(failure, "seen_at", None), getattr(failure, "timestamp", None)):
+        if isinstance(candidate, (int, float)) and 1 <= candidate < _MAX_SECONDS:
+            return float(candidate)
+    return _NEVER
+
+
+def _paragraph(index: int, rank: GlobalRank, failure: ProcessFailure, limit: int) -> str:
+    """All that is known of one failure."""
+    margin = " " * 4
+    text = _text(failure)
+    facts = {
+        "time": _time(failure),
+        "host": os.uname().nodename,  # its full name would be asked of the network, which may take half a minute
+        "rank": f"{rank} (local_rank: {failure.local_rank})",
+        "exitcode": f"{failure.exitcode} (pid: {failure.pid}){_signal(failure)}",
+        "error_file": _error_file(failure),
+        "reason": str(getattr(failure, "reason", "")),
+        "traceback": text,
+        "stderr": _unless_in(text, getattr(failure, "stderr_tail", "")),
+        "stack": str(getattr(failure, "stack", "")),
+    }
+    optional = {"reason", "stderr", "stack"}
+    lines = [f"[{index}]:"]
+    for name, value in facts.items():
+        shown = indented(printable(value, limit if name in {"traceback", "stderr", "stack"} else _LINE_LIMIT), margin)
+        if shown.strip() or name not in optional:
+            lines.append(f"  {name:<10}:" + (f"\n{margin}{shown}" if "\n" in shown else f" {shown}"))
+    return "\n".join(lines)
+
+
+def _line(index: int, rank: GlobalRank, failure: ProcessFailure) -> str:
+    """One failure of many, in a line."""
+    return f"[{index}]: rank {rank}, exitcode {failure.exitcode} (pid: {failure.pid}){_signal(failure)}"
+
+
+def _text(failure: ProcessFailure) -> str:
+    """The traceback, else the message, of a failure whose message may be a text or any object."""
+    told: object = failure.message
+    if not isinstance(told, dict):
+        return str(told) if told else NOT_AVAILABLE
+    extra = told.get("extraInfo")
+    stack = extra.get("py_callstack") if isinstance(extra, dict) else None
+    if isinstance(stack, list):
+        stack = "\n".join(str(line).rstrip("\n") for line in stack)
+    if isinstance(stack, str) and stack.strip():
+        return stack
+    return str(told.get("message") or NOT_AVAILABLE)
+
+
+def _time(failure: ProcessFailure) -> str:
+    try:
+        return str(failure.timestamp_isoformat())
+    except (ValueError, OverflowError, OSError, TypeError):  # torch's failures take any number for a time
+        return f"{failure.timestamp} (no time)"
+
+
+def _signal(failure: ProcessFailure) -> str:
+    name = failure.signal_name()
+    return "" if name == NOT_AVAILABLE else f" ({name})"
+
+
+def _error_file(failure: ProcessFailure) -> str:
+    path = getattr(failure, "error_file_path", "") or failure.error_file
+    problem = getattr(failure, "error_file_problem", "")
+    remarks = "; ".join(getattr(failure, "error_file_remarks", ()))
+    return f"{path} ({problem or remarks})" if problem or remarks else path
+
+
+def _unless_in(text: str, tail: str) -> str:
+    """The tail of stderr, unless the text ends the same way: a traceback is usually in both."""
+    last = [line.strip() for line in tail.splitlines() if line.strip()][-3:]
+    return "" if all(line in text for line in last) else tail

@@ -1,0 +1,47 @@
+"""Texts that came from ranks, made fit to be kept and shown: bounded, and such that UTF-8 can express them."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_LINE_ENDS = re.compile(r"\r+\n|[\r\v\f\x85\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """The same text, with lone surrogates replaced: UTF-8 can express it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def ends(text: str, limit: int) -> str:
+    """Both ends of a text that is longer than ``limit`` characters, and how much is left out between them.
+
+    A traceback says where at its beginning, and what at its end.
+    """
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+
+
+def short(value: object) -> str:
+    """A value in a few words, for a sentence about it."""
+    text = clean(repr(value))
+    return text if len(text) <= 40 else f"{text[:36]} ..."
+
+
+def printable(text: str, limit: int) -> str:
+    """A text that no terminal and no log trips over: no colours, one kind of line end, control characters named."""
+    text = clean(ends(text, limit))
+    text = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def indented(text: str, margin: str) -> str:
+    """The text with ``margin`` before each line but the first, without line ends at its end."""
+    return text.rstrip().replace("\n", f"\n{margin}")

@@ -1,0 +1,55 @@
+"""The words for an exception, message and traceback: bounded, and obtained whatever its own methods do."""
+
+from __future__ import annotations
+
+# Imported at once: a rank that is out of descriptors or memory cannot import any more.
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING
+
+from derail.errors.text import ends
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TRACEBACK_LIMIT = 512 << 10
+"""Characters of a traceback that are kept: with at most twelve bytes for each as JSON, within what is read."""
+
+MESSAGE_LIMIT = 64 << 10
+
+
+def message_of(error: BaseException) -> str:
+    """``ValueError: what it says``, whatever its ``__str__`` does."""
+    name = type.__getattribute__(type(error), "__name__")
+    try:
+        # A subclass of str could go on being hostile.
+        text = str.__str__(str(error))
+    except BaseException as hostile:  # also SystemExit: it must not end the rank in another way
+        text = f"<its __str__ raised {type.__getattribute__(type(hostile), '__name__')}>"
+    return ends(f"{name}: {text}", MESSAGE_LIMIT)
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback with all causes, both ends of it if it is very long."""
+    try:
+        return _both_ends(traceback.TracebackException(type(error), error, error.__traceback__).format())
+    except BaseException:  # hostile attributes, no memory, a chain without end
+        return _both_ends((*traceback.format_tb(error.__traceback__), message_of(error)))
+
+
+def _both_ends(lines: Iterable[str]) -> str:
+    """Join lines, keeping no more of them than both ends need."""
+    head: list[str] = []
+    tail: deque[str] = deque()
+    room, kept = TRACEBACK_LIMIT // 2, 0
+    for long in lines:
+        line = ends(long, TRACEBACK_LIMIT // 2)
+        if room > 0 and not tail:
+            head.append(line)
+            room -= len(line)
+            continue
+        tail.append(line)
+        kept += len(line)
+        while kept > TRACEBACK_LIMIT:
+            kept -= len(tail.popleft())
+    return ends("".join([*head, *tail]), TRACEBACK_LIMIT)

@@ -1,0 +1,145 @@
+"""Plans as TOML and JSON, strictly: all that is wrong with a text is said at once, each with its path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import make
+from derail.faults.fields import Fields
+from derail.faults.plan import Plan, PlanError
+from derail.faults.triggers import from_data as read_trigger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from derail.faults.plan import Data, Fault
+
+
+def load(path: Path) -> Plan:
+    """Read a plan from a ``.toml`` or ``.json`` file.
+
+    Raises:
+        PlanError: if it is no file, has another suffix, or anything in it is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot be read: {error}", source=str(path)) from None
+    if path.suffix not in (".toml", ".json"):
+        raise PlanError(f"is neither .toml nor .json, but {path.suffix or 'without a suffix'}", source=str(path))
+    return (from_toml if path.suffix == ".toml" else from_json)(text, source=str(path))
+
+
+def from_toml(text: str, *, source: str = "") -> Plan:
+    """Read a plan from TOML.
+
+    Raises:
+        PlanError: if it is no TOML, or anything in it is wrong.
+    """
+    import tomllib
+
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlanError(f"is no TOML: {error}", source=source) from None
+    return from_data(data, source=source)
+
+
+def from_json(text: str, *, source: str = "") -> Plan:
+    """Read a plan from JSON.
+
+    Raises:
+        PlanError: if it is no JSON, or anything in it is wrong.
+    """
+    import json
+
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"is no JSON: {error}", source=source) from None
+    return from_data(data, source=source)
+
+
+def from_data(data: object, *, source: str = "") -> Plan:
+    """Read a plan from plain data.
+
+    Raises:
+        PlanError: if anything in it is wrong.
+    """
+    problems: list[str] = []
+    fields = Fields(data, "", problems)
+    plan = read_plan(fields)
+    fields.finish()
+    if problems:
+        raise PlanError(*problems, source=source)
+    return plan
+
+
+def read_plan(fields: Fields) -> Plan:
+    """Read ``seed``, ``keep_alive`` and ``faults`` from a table that may say more; what is wrong is noted there."""
+    seed = fields.whole("seed", 0)
+    if seed >= 2**63:
+        fields.note("seed", "is 2**63 or more")
+        seed = 0
+    keep_alive = fields.whole("keep_alive", 0)
+    faults = [_read_fault(table) for table in fields.tables("faults")]
+    try:
+        return Plan(tuple(fault for fault in faults if fault is not None), seed, keep_alive)
+    except PlanError as error:
+        fields.problems.extend(error.problems)
+        return Plan((), seed)
+
+
+def _read_fault(table: Fields) -> Fault | None:
+    before = len(table.problems)
+    table.need("fault", "rank")
+    name = table.text("fault", "")
+    common = {"fault", "rank", "when", "times", "for", "id"}
+    when = read_trigger(table.raw("when"), table.path("when"), table.problems) if table.has("when") else None
+    times, long, name_of_it = table.whole("times", None, least=1), table.seconds("for", None), table.text("id", "")
+    given = {key: value for key, value in table.table.items() if key not in common}
+    if len(table.problems) > before and not name:
+        return None
+    rank = table.raw("rank") if table.has("rank") else 0
+    made = make(
+        name, given, table.problems, where=table.where,
+        rank=rank, when=when, times=times, for_=long, id=name_of_it,
+    )  # fmt: skip
+    return made if len(table.problems) == before else None
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as JSON."""
+    import json
+
+    return json.dumps(plan.data(), indent=2) + "\n"
+
+
+def to_toml(plan: Plan) -> str:
+    """The plan as TOML."""
+    lines = [f"seed = {plan.seed}", *([f"keep_alive = {plan.keep_alive}"] if plan.keep_alive else [])]
+    for fault in plan.faults:
+        lines += ["", "[[faults]]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in {**fault.data(), "id": fault.id}.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Data) -> str:
+    """One value, as TOML writes it in a line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return f'"{"".join(map(_toml_char, value))}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+    raise TypeError(f"TOML has no way to write {value!r}")
+
+
+def _toml_char(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x20 or ord(char) == 0x7F else char

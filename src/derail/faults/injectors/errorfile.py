@@ -1,0 +1,323 @@
+"""Error files that are not what their rank wrote: damaged, old, somebody else's, or never written."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import Entry, Param
+from derail.faults.error_corpus import CONTENTS, NEEDS_OLD, PLACES, document, names
+from derail.faults.evidence import PROC
+from derail.faults.injection import AtExit, Soon
+from derail.faults.moments import Exit
+from derail.faults.params import choice_param, read_seconds, seconds_param, text_param
+from derail.faults.plan import PlanError, decide
+from derail.faults.replacing import Replacing
+from derail.faults.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.units import count_param, offset_param
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import Function
+from derail.platform.capabilities import why_no_full_device, why_no_proc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.faults.injection import Aim, Step
+    from derail.faults.plan import Fault, Value
+    from derail.faults.results import Result
+    from derail.model.exit import ExitStatus
+    from derail.model.spec import RankSpec
+
+VARIABLE = "TORCHELASTIC_ERROR_FILE"
+"""What tells a rank where to write its error file."""
+FULL = Path("/dev/full")
+NONE = NotReached("the rank has no error file")
+
+
+def damage(aim: Aim) -> Step:
+    """Replace the file's bytes (or the file), and read them again."""
+    path = aim.control.error_file(aim.rank)
+    if path is None:
+        return NONE
+    kind = aim.text("content")
+    old = path.read_bytes() if path.is_file() else None
+    if old is None and (kind in NEEDS_OLD or kind not in CONTENTS):
+        return NotReached(f"the rank wrote no error file; {path} is not there")
+    if kind == "unreadable":
+        return _lock(path)
+    if kind in PLACES:
+        path.unlink()
+        seen = PLACES[kind](path)
+        return Injected(f"{path} is {seen}") if seen else Errored(f"{path} did not become {kind}")
+    return _rewrite(path, old, CONTENTS[kind](old or b"", decide(aim.seed, aim.fault.id, aim.rank)), kind)
+
+
+def _lock(path: Path) -> Step:
+    path.chmod(0)
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except PermissionError as error:
+        return Injected(f"{path} has mode 000; to open it is {error.strerror!r}")
+    return Unavailable(f"{path} has mode 000, but this user reads it all the same")
+
+
+def _rewrite(path: Path, old: bytes | None, new: bytes, what: str) -> Injected | Errored:
+    """Write the file, and read it again."""
+    if new == old:
+        return Errored(f"{path} held nothing that could be changed: {len(new)} bytes")
+    path.write_bytes(new)
+    seen = path.read_bytes()
+    if seen != new:
+        return Errored(f"{path} holds {len(seen)} bytes where {len(new)} were written")
+    was = "no file" if old is None else f"{len(old)} bytes"
+    return Injected(f"{path} was {was}, is {len(seen)} bytes ({what}), read again: {seen[:40]!r}")
+
+
+def leave_stale(aim: Aim) -> Step:
+    """Put a good error file there as an earlier attempt would have left it, and see that the rank leaves it alone."""
+    path, age = aim.control.error_file(aim.rank), aim.number("age")
+    if path is None:
+        return NONE
+    if os.path.lexists(path):
+        return NotReached(f"{path} is there already: the rank's own would cover what an earlier attempt left")
+    then = SYSTEM_CLOCK.wall() - age
+    told = _rewrite(path, None, json.dumps(document(aim.text("message"), then)).encode(), "of an earlier attempt")
+    if isinstance(told, Errored):
+        return told
+    os.utime(path, (then, then))
+    put = os.stat(path)
+    if not aim.control.is_alive(aim.rank):
+        return Injected(f"{told.evidence}; it is {age:g} s old")
+
+    def check(status: ExitStatus) -> Result:
+        seen = os.stat(path) if path.is_file() else None
+        if seen is None or (seen.st_ino, seen.st_mtime_ns) != (put.st_ino, put.st_mtime_ns):
+            return NotReached(f"the rank wrote an error file of its own over the old one; it ended with {status}")
+        return Injected(f"{told.evidence}; it is {age:g} s old, and still there when the rank ended with {status}")
+
+    return AtExit(check, "the end of the rank, without an error file of its own")
+
+
+def take_others(aim: Aim) -> Step:
+    """Put the error file of another rank in the place of this one's."""
+    other = int(aim.number("other"))
+    if other not in aim.control.ranks or other == aim.rank:
+        return Errored(f"rank {other} is no other rank of this job than rank {aim.rank}")
+    path, source = aim.control.error_file(aim.rank), aim.control.error_file(other)
+    if path is None or source is None:
+        return NONE
+    if not source.is_file():
+        return NotReached(f"rank {other} has written no error file: {source} is not there")
+    old = path.read_bytes() if path.is_file() else None
+    return _rewrite(path, old, source.read_bytes(), f"those of rank {other}")
+
+
+def skew(aim: Aim) -> Step:
+    """Move all times in the file, and read them again."""
+    path, seconds = aim.control.error_file(aim.rank), aim.number("seconds")
+    if path is None:
+        return NONE
+    if not path.is_file():
+        return NotReached(f"the rank wrote no error file; {path} is not there")
+    old = path.read_bytes()
+    try:
+        told = json.loads(old)
+    except (ValueError, RecursionError):
+        told = None
+    before = _times(told)
+    if not before:
+        return NotReached(f"{path} has no timestamp that could be skewed")
+    for holder, key, moment in before:
+        unit = 1_000_000_000 if key.endswith("_ns") else 1
+        moved = int(moment) + int(seconds * unit)
+        holder[key] = str(moved) if isinstance(holder[key], str) else moved
+    result = _rewrite(path, old, json.dumps(told).encode(), f"skewed by {seconds:+g} s")
+    if isinstance(result, Errored):
+        return result
+    after = _times(json.loads(path.read_bytes()))
+    shown = ", ".join(f"{key} {moment} -> {new}" for (_, key, moment), (_, _, new) in zip(before, after, strict=True))
+    return Injected(f"{path}: {shown}")
+
+
+def _times(told: object) -> list[tuple[dict[str, object], str, int]]:
+    """The wall-clock times of an error file: where each stands, and what it says."""
+    message = told.get("message") if isinstance(told, dict) else None
+    extra = message.get("extraInfo") if isinstance(message, dict) else None
+    found = []
+    for holder in (told, extra):
+        for key in ("timestamp", "wall_ns") if isinstance(holder, dict) else ():
+            value = holder.get(key) if isinstance(holder, dict) else None
+            if isinstance(value, int | str) and str(value).lstrip("-").isdigit() and isinstance(holder, dict):
+                found.append((holder, key, int(value)))
+    return found
+
+
+def replace_again_and_again(aim: Aim) -> Step:
+    """Put the file and a half of it in its place by turns, until the job is over."""
+    path = aim.control.error_file(aim.rank)
+    if path is None:
+        return NONE
+    if not path.is_file():
+        return NotReached(f"the rank wrote no error file; {path} is not there")
+    data = path.read_bytes()
+    replacing = Replacing(path, other=data[: len(data) // 2], every=aim.number("every"))
+    aim.undo.append((f"{path} is what the rank wrote", replacing.stop))
+    return replacing.start()  # type: ignore[return-value]
+
+
+def _unwritable(path: Path, how: str) -> Path:
+    return {"missing_directory": path.parent / "gone" / path.name, "full_disk": FULL, "directory": path.parent}[how]
+
+
+def prepare_unwritable(rank: RankSpec, fault: Fault) -> RankSpec:
+    """The rank, told to write its error file where that cannot be done.
+
+    Raises:
+        PlanError: if the rank has no error file, or its environment is not seen from outside.
+    """
+    if rank.error_file is None:
+        raise PlanError(f"{fault.name} on rank {rank.rank}: this rank has no error file ({fault.id})")
+    if isinstance(rank.run, Function) and rank.run.start_method != "spawn":
+        raise PlanError(
+            f"{fault.name} on rank {rank.rank}: the environment of a rank that was forked ({rank.run.start_method}) is "
+            f'not seen from outside; start it by "spawn" ({fault.id})'
+        )
+    where = _unwritable(rank.error_file, str(fault.param("how")))
+    return replace(rank, env={**rank.env, VARIABLE: os.fspath(where)})
+
+
+def cannot_write(aim: Aim) -> Step:
+    """The rank was started with an impossible place for its error file: see that it was told so, and that it is one."""
+    path, pid = aim.control.error_file(aim.rank), aim.control.pid(aim.rank)
+    if path is None:
+        return NONE
+    where = _unwritable(path, aim.text("how"))
+    told = f"{VARIABLE}={where}".encode()
+
+    def check() -> Result | None:
+        try:
+            environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        if told not in environment:
+            return None
+        try:
+            with where.open("ab", buffering=0) as file:
+                file.write(b"\n")
+        except OSError as error:
+            return Injected(f"{VARIABLE} of pid {pid} is {where}; to write there is {error.strerror!r}")
+        return Errored(f"{VARIABLE} of pid {pid} is {where}, which can be written")
+
+    def at_exit(status: ExitStatus) -> Result:
+        return Errored(f"the rank ended with {status} before its environment was seen in /proc/{pid}/environ")
+
+    return Soon(check, f"{VARIABLE}={where} in /proc/{pid}/environ", at_exit=at_exit)
+
+
+def _check_age(values: Mapping[str, Value]) -> str:
+    return "age: a file of an earlier attempt is older than 0 seconds" if values["age"] == 0 else ""
+
+
+def _check_skew(values: Mapping[str, Value]) -> str:
+    seconds = values["seconds"]
+    too_little = isinstance(seconds, float) and abs(seconds) < 1
+    return "seconds: torch's error files know whole seconds; give 1 or more, or -1 or less" if too_little else ""
+
+
+OWN = "a rank that has an error file"
+
+ENTRIES = (
+    Entry(
+        name="error_file",
+        side="outside",
+        summary="Damages the error file of a rank after the rank's exit and before the supervisor reads it.",
+        inject=damage,
+        verified="the file's bytes (or what stands in its place), read again",
+        healed="",
+        example='faults.error_file("truncated", rank=1)',
+        params=(choice_param("content", names(), "What the supervisor finds instead."),),
+        triggers=("exit",),
+        default_when=Exit(),
+        needs=f"{OWN}; a user that is not root, for unreadable",
+    ),
+    Entry(
+        name="error_file_stale",
+        side="outside",
+        summary="The error file of an earlier attempt lies there, with its times, and the rank writes none of its own.",
+        inject=leave_stale,
+        verified="the file's bytes, and the same file with the same time still there at the exit of the rank",
+        healed="",
+        example="faults.error_file_stale(rank=1)",
+        params=(
+            Param("age", read_seconds, "How long ago it was written, by its own account.", "seconds", default=3600.0),
+            text_param("message", "What it says.", default="RuntimeError: of an earlier attempt"),
+        ),
+        triggers=("start", "exit"),
+        needs=f"{OWN} and does not write it",
+        check=_check_age,
+    ),
+    Entry(
+        name="error_file_of_other_rank",
+        side="outside",
+        summary="After the rank's exit its error file is that of another rank.",
+        inject=take_others,
+        verified="the file's bytes, read again, which are those of the other rank",
+        healed="",
+        example="faults.error_file_of_other_rank(0, rank=1)",
+        params=(count_param("other", "Whose; that rank must have written one by then.", default=0),),
+        triggers=("exit",),
+        default_when=Exit(),
+        needs=f"{OWN}, and another one that has written its own before",
+    ),
+    Entry(
+        name="error_file_skewed",
+        side="outside",
+        summary="After the rank's exit all times in its error file are wrong by so many seconds.",
+        inject=skew,
+        verified="the times in the file, read again",
+        healed="",
+        example="faults.error_file_skewed(-3600, rank=1)",
+        params=(offset_param("seconds", "How much later than they were (or, below 0, earlier)."),),
+        triggers=("exit",),
+        default_when=Exit(),
+        needs=f"{OWN} and writes it",
+        check=_check_skew,
+    ),
+    Entry(
+        name="error_file_replaced",
+        side="outside",
+        summary="From the rank's exit to the end of the job, its error file and a half of it replace each other.",
+        inject=replace_again_and_again,
+        verified="the inode under its name, which changes again and again",
+        healed="the file is what the rank wrote",
+        example="faults.error_file_replaced(rank=1)",
+        params=(seconds_param("every", "Seconds between two turns.", default=0.0002),),
+        triggers=("exit",),
+        default_when=Exit(),
+        needs=f"{OWN} and writes it; hard links",
+    ),
+    Entry(
+        name="error_file_unwritable",
+        side="before start",
+        summary="The rank is told to write its error file where that cannot be done; the supervisor looks in vain.",
+        inject=cannot_write,
+        verified=f"{VARIABLE} in /proc/PID/environ, and the error of a write of our own to that place",
+        healed="it ends with the rank",
+        example='faults.error_file_unwritable("full_disk", rank=1)',
+        params=(
+            choice_param(
+                "how",
+                ("missing_directory", "full_disk", "directory"),
+                "A directory that does not exist, a full disk (/dev/full), or a directory in its place.",
+                default="missing_directory",
+            ),
+        ),
+        triggers=("start",),
+        needs=f"{OWN}, and is a program or a spawned function",
+        unavailable=lambda: why_no_proc() or why_no_full_device(),
+        prepare=prepare_unwritable,
+    ),
+)

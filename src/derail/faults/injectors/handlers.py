@@ -1,0 +1,247 @@
+"""How a rank takes the signals that it gets: blocked, ignored, or handled in a way that a supervisor must live with.
+
+Part of the family ``signals``. All of it acts in the rank.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import Entry, Param
+from derail.faults.evidence import PROC, look_at
+from derail.faults.injection import Soon
+from derail.faults.injectors.crashes import IN_RANK
+from derail.faults.params import choice_param, read_exception, read_signal, read_signals, seconds_param, text_param
+from derail.faults.results import Errored, Injected, NotReached
+from derail.model.exit import signal_number
+from derail.platform.capabilities import why_no_proc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from derail.faults.injection import Aim, Step
+    from derail.faults.plan import Value
+    from derail.faults.results import Result
+    from derail.model.exit import ExitStatus
+
+    Verdict = Callable[[Aim, int, ExitStatus, str], Result]
+
+FOREVER = float("inf")
+UNTOUCHABLE = ("SIGKILL", "SIGSTOP")
+
+
+def blocks(aim: Aim) -> Step:
+    """The rank has said that it blocks signals: all its threads must."""
+    pid, wanted = _acting(aim), _wanted(aim)
+
+    def check() -> Result | None:
+        now = look_at(pid)
+        if now is None or not wanted <= now.blocked:
+            return None
+        threads = {int(name): look_at(int(name)) for name in os.listdir(PROC / str(pid) / "task")}
+        awake = [
+            tid for tid, seen in threads.items() if seen is not None and not seen.ended and not wanted <= seen.blocked
+        ]
+        if awake:
+            return Errored(
+                f"the main thread blocks them (SigBlk), but threads {awake} of pid {pid}, which ran before, take them"
+            )
+        return Injected(f"{_names(aim)} in SigBlk of all {len(threads)} threads of pid {pid}; set in {aim.where}")
+
+    return Soon(check, f"{_names(aim)} in SigBlk of /proc/{pid}/status", at_exit=_too_soon(aim))
+
+
+def ignores(aim: Aim) -> Step:
+    """The rank has said that it ignores signals."""
+    pid, wanted = _acting(aim), _wanted(aim)
+
+    def check() -> Result | None:
+        now = look_at(pid)
+        if now is None or not wanted <= now.ignored:
+            return None
+        return Injected(f"{_names(aim)} in SigIgn of /proc/{pid}/status; set in {aim.where}")
+
+    return Soon(check, f"{_names(aim)} in SigIgn of /proc/{pid}/status", at_exit=_too_soon(aim))
+
+
+def _too_soon(aim: Aim) -> Callable[[ExitStatus], Result]:
+    return lambda status: Errored(f"acted in {aim.where}, but the rank ended with {status} before that was seen")
+
+
+def _handled(verdict: Verdict) -> Callable[[Aim], Step]:
+    """The rank has a handler now: the signal must come and be handled by it, and the end of the rank must fit."""
+
+    def inject(aim: Aim) -> Step:
+        pid, name = _acting(aim), aim.text("signal")
+        number = signal_number(name)
+        seen: list[str] = []
+
+        def check() -> Result | None:
+            now = look_at(pid)
+            if now is not None and number in now.caught and not seen:
+                seen.append(f" (SigCgt in /proc/{pid}/status)")
+            return None
+
+        def at_exit(status: ExitStatus) -> Result:
+            handled = f"{name} handled by the handler{''.join(seen)} that was set in {aim.where}"
+            if any(record["event"] == "handling" for record in aim.records):
+                return verdict(aim, number, status, handled)
+            sent = number in aim.sent_by_supervisor
+            why = "was sent, but never handled by it" if sent else "never came"
+            return NotReached(f"{name} {why}; the rank ended with {status}")
+
+        return Soon(check, f"{name}, handled in the rank", within=FOREVER, at_exit=at_exit)
+
+    return inject
+
+
+def _slept(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+    done = any(record["event"] == "handled" for record in aim.records)
+    how = f"it slept {aim.number('seconds'):g} s" if done else f"it was to sleep {aim.number('seconds'):g} s"
+    if done or status.signal in aim.sent_by_supervisor:
+        return Injected(f"{handled}: {how}; the rank ended with {status}")
+    return Errored(f"{handled}: {how}, but the rank ended with {status} before")
+
+
+def _raised(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+    if any(record["event"] == "lost" for record in aim.records):
+        return Errored(f"{handled}: it raised where Python ignores exceptions; the rank ended with {status}")
+    return Injected(f"{handled}: it raised {aim.text('type')}; the rank ended with {status}")
+
+
+def _left(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+    if status.code == 0:
+        return Injected(f"{handled}; the rank ended with {status}")
+    if status.signal in aim.sent_by_supervisor:
+        return NotReached(f"{handled}, but the supervisor was faster: the rank ended with {status}")
+    return Errored(f"{handled}, but the rank ended with {status}, not with 0")
+
+
+def _died(aim: Aim, number: int, status: ExitStatus, handled: str) -> Result:
+    if status.signal == number:
+        return Injected(f"{handled}, and sent again; the rank ended with {status}")
+    if status.signal in aim.sent_by_supervisor:
+        return NotReached(f"{handled}, but the supervisor was faster: the rank ended with {status}")
+    return Errored(f"{handled} and sent again, but the rank ended with {status}")
+
+
+def _forked(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+    pid = next((int(str(record["pid"])) for record in aim.records if record["event"] == "helper"), None)
+    if pid is None:
+        return Errored(f"{handled}, but no child of it was seen; the rank ended with {status}")
+    now = look_at(pid)
+    if now is None or now.ended:
+        return NotReached(f"{handled}: it forked pid {pid}, which had ended before the rank did, with {status}")
+    return Injected(f"{handled}: it forked pid {pid}, which lives (state {now.state}); the rank ended with {status}")
+
+
+def _acting(aim: Aim) -> int:
+    """The process that acts for the rank, as it says itself."""
+    return next((int(str(record["by"])) for record in aim.records if record["event"] == "start"), 0)
+
+
+def _wanted(aim: Aim) -> set[int]:
+    return {signal_number(name) for name in aim.texts("signals")}
+
+
+def _names(aim: Aim) -> str:
+    return ", ".join(aim.texts("signals"))
+
+
+def _check(values: Mapping[str, Value]) -> str:
+    given = values["signals"] if "signals" in values else (values["signal"],)
+    if not isinstance(given, tuple) or not given:
+        return "expected one signal at least"
+    never = [str(name) for name in given if name in UNTOUCHABLE]
+    return f"no process can do anything about {' or '.join(never)}" if never else ""
+
+
+def _entry(
+    name: str, summary: str, inject: Callable[[Aim], Step], verified: str, example: str, *params: Param
+) -> Entry:
+    """One of these faults, which have much in common."""
+    return Entry(
+        name=name,
+        side="in rank",
+        summary=summary,
+        inject=inject,
+        verified=verified,
+        healed="",
+        example=example,
+        params=params,
+        needs=f"{IN_RANK}; /proc",
+        unavailable=why_no_proc,
+        check=_check,
+    )
+
+
+SIGNALS = Param("signals", read_signals, "Which signals.", "signals", default=("SIGTERM",))
+SIGNAL = Param("signal", read_signal, "Which signal it handles.", "signal", default="SIGTERM")
+HANDLING = "the rank's record that the handler ran, SigCgt in /proc/PID/status"
+
+ENTRIES = (
+    _entry(
+        "block_signal",
+        "The rank blocks signals: they stay pending, and do nothing.",
+        blocks,
+        "SigBlk of all threads in /proc/PID/task",
+        'faults.block_signal(["SIGTERM"], rank=1)',
+        SIGNALS,
+    ),
+    _entry(
+        "ignore_signal",
+        "The rank ignores signals.",
+        ignores,
+        "SigIgn in /proc/PID/status",
+        'faults.ignore_signal(["SIGTERM", "SIGINT"], rank=1, when=when.line("step 1"))',
+        SIGNALS,
+    ),
+    _entry(
+        "slow_handler",
+        "The rank takes its time over a signal: its handler sleeps before it does what was done without it.",
+        _handled(_slept),
+        f"{HANDLING}, and that it slept to the end or was killed before",
+        "faults.slow_handler(5, rank=1)",
+        seconds_param("seconds", "How long it sleeps.", default=5.0),
+        SIGNAL,
+    ),
+    _entry(
+        "raising_handler",
+        "The rank's handler raises an exception, wherever the main thread is when the signal comes.",
+        _handled(_raised),
+        f"{HANDLING}, and that Python did not ignore the exception there",
+        'faults.raising_handler("KeyError", rank=1)',
+        Param(
+            "type", read_exception, "A builtin exception, or package.module:Class.", "exception", default="RuntimeError"
+        ),
+        text_param("message", "What it is made with.", default="injected by derail"),
+        SIGNAL,
+    ),
+    _entry(
+        "exit_zero_handler",
+        "The rank leaves with 0 when it is told to end, as if it had finished.",
+        _handled(_left),
+        f"{HANDLING}, and the rank's exit code 0",
+        "faults.exit_zero_handler(rank=1)",
+        SIGNAL,
+        choice_param("how", ("exit", "_exit"), "sys.exit, which can be caught, or os._exit.", default="exit"),
+    ),
+    _entry(
+        "reraising_handler",
+        "The rank's handler cleans up and sends itself the signal again, with the default action.",
+        _handled(_died),
+        f"{HANDLING}, and the signal in the status of the rank's exit",
+        "faults.reraising_handler(rank=1)",
+        SIGNAL,
+    ),
+    _entry(
+        "forking_handler",
+        "The rank's handler forks before it does what was done without it: the child outlives the rank.",
+        _handled(_forked),
+        f"{HANDLING}, and the child, alive at the rank's exit",
+        "faults.forking_handler(rank=1)",
+        SIGNAL,
+        seconds_param("lives", "Seconds after which the child ends; it ignores the signal.", default=60.0),
+    ),
+)

@@ -1,0 +1,246 @@
+"""How a rank ends by itself: exit codes, exceptions, another program, a helper left behind.
+
+They act inside the rank.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import Entry, Param
+from derail.faults.injection import AtExit, Soon
+from derail.faults.injectors.crashes import CTYPES, IN_RANK
+from derail.faults.params import (
+    choice_param,
+    read_code,
+    read_exception,
+    read_text,
+    seconds_param,
+    text_param,
+)
+from derail.faults.results import Errored, Injected, NotReached
+from derail.faults.units import count_param
+from derail.platform.processes import command_line, look_up
+from derail.platform.strangers import status_of_zombie
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from derail.faults.injection import Aim, Step
+    from derail.faults.plan import Value
+    from derail.faults.results import Result
+    from derail.model.exit import ExitStatus
+
+FOREVER = float("inf")
+NAME_LENGTH = 15
+"""Bytes that the kernel keeps of a program's name."""
+
+
+def exits(aim: Aim) -> Step:
+    """The rank has said that it leaves: its exit must have the code."""
+    code, how = aim.fault.param("code"), aim.text("how")
+    expected = code & 0xFF if isinstance(code, int) else 1
+    call = f"{'os._exit' if how == '_exit' else 'sys.exit'}({code!r}) in {aim.where}"
+
+    def check(status: ExitStatus) -> Result:
+        if status.code == expected:
+            return Injected(f"{call}; the rank ended with {status}")
+        if status.signal in aim.sent_by_supervisor:
+            return NotReached(f"{call}, but the signal of the supervisor was faster: the rank ended with {status}")
+        lost = " Python ignores exceptions there;" if _said(aim, "lost") else ""
+        hint = "" if how == "_exit" else f';{lost} the rank may catch SystemExit, which how="_exit" does not allow'
+        return Errored(f"{call}, but the rank ended with {status}{hint}")
+
+    return AtExit(check, f"an exit with code {expected}")
+
+
+def raises(aim: Aim) -> Step:
+    """The rank has said that it raises: nothing may have swallowed the exception on the spot."""
+    raised = f"{aim.text('type')} raised in {aim.where}"
+
+    def check(status: ExitStatus) -> Result:
+        if _said(aim, "lost"):
+            return Errored(f"{raised}, where Python ignores exceptions")
+        return Injected(f"{raised}; the rank {'went on and ' if status.ok else ''}ended with {status}")
+
+    return AtExit(check, "the end of the rank")
+
+
+def raises_from_outside(aim: Aim) -> Step:
+    """The rank has said that another thread raises: the exception must have arrived in the main thread."""
+
+    def check() -> Result | None:
+        raised = f"{aim.text('type')} was set in {aim.where}, and raised in the main thread"
+        return Injected(raised) if _said(aim, "arrived") else None
+
+    def at_exit(status: ExitStatus) -> Result:
+        return NotReached(f"the main thread ran no Python any more in which it could arrive; it ended with {status}")
+
+    return Soon(check, "an exception in the main thread", within=FOREVER, at_exit=at_exit)
+
+
+def becomes(aim: Aim) -> Step:
+    """The rank has said that it replaces its program: the kernel must call it by the new one's name, dead or alive."""
+    pid, argv = _who(aim), aim.texts("argv")
+    name = os.fsencode(os.path.basename(argv[0]))[:NAME_LENGTH].decode(errors="replace")
+
+    def check() -> Result | None:
+        now = look_up(pid)
+        if now is None or now.name != name:
+            return None
+        return Injected(f"pid {pid} is {name!r} in /proc/{pid}/stat ({command_line(now)}), since {aim.where}")
+
+    def at_exit(status: ExitStatus) -> Result:
+        return Errored(f"it was not seen to have become {name!r} before it ended with {status}")
+
+    return Soon(check, f"a process of the name {name!r}", at_exit=at_exit)
+
+
+def orphans(aim: Aim) -> Step:
+    """The rank has said that it leaves a helper behind: it must have ended, and the helper must live."""
+    kind, code = aim.text("kind"), int(aim.number("code")) & 0xFF
+    helper = int(str((_said(aim, "helper") or {}).get("pid", 0)))
+    group = aim.control.pid(aim.rank)
+
+    def check(status: ExitStatus) -> Result:
+        found, how = look_up(helper), status_of_zombie(helper)
+        if how is not None and how.signal in (signal.SIGTERM, signal.SIGKILL) and status.code == code:
+            # It was asleep for a long time yet: somebody has ended it because its rank had left it behind.
+            return Injected(f"the rank ended with {status}, and its helper (pid {helper}) after it, with {how}")
+        if found is None or not found.alive:
+            return Errored(f"the helper (pid {helper}) had ended when the rank ended with {status}")
+        if status.code != code:
+            faster = status.signal in aim.sent_by_supervisor
+            what = f"the rank was to leave with code {code}, but ended with {status}"
+            return NotReached(what) if faster else Errored(what)
+        alone = {"session": found.sid == helper, "daemon": found.sid not in (group, helper)}
+        if not alone.get(kind, found.pgid == group):
+            return Errored(f"the helper (pid {helper}) is in group {found.pgid} and session {found.sid}")
+        return Injected(
+            f"the rank ended with {status}; its helper (pid {helper}) lives on in group {found.pgid} "
+            f"and session {found.sid}, with parent {found.ppid}"
+        )
+
+    return AtExit(check, f"an exit with code {code}")
+
+
+def _said(aim: Aim, event: str) -> Mapping[str, object] | None:
+    """What the rank wrote of an event; None if it did not."""
+    return next((record for record in aim.records if record["event"] == event), None)
+
+
+def _who(aim: Aim) -> int:
+    """The process that acts."""
+    return int(str((_said(aim, "start") or {}).get("by", 0)))
+
+
+def _check_exit(values: Mapping[str, Value]) -> str:
+    if values["how"] == "_exit" and not isinstance(values["code"], int):
+        return f'os._exit takes a number, not {values["code"]!r}; leave out how="_exit"'
+    return ""
+
+
+def _check_exception(values: Mapping[str, Value]) -> str:
+    kind = vars(builtins).get(str(values["type"]))
+    try:
+        if kind is not None:
+            kind(values["message"])
+    except TypeError as error:
+        return f"{values['type']} cannot be made from a message alone: {error}"
+    return ""
+
+
+def _read_argv(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"expected a program and its arguments like ['sleep', '60'], got {value!r}")
+    return tuple(read_text(word) for word in value)
+
+
+def _raised(name: str, summary: str, inject: Callable[[Aim], Step], verified: str, needs: str, example: str) -> Entry:
+    """One of the two ways to raise."""
+    return Entry(
+        name=name,
+        side="in rank",
+        summary=summary,
+        inject=inject,
+        verified=verified,
+        healed="",
+        example=example,
+        params=(
+            Param("type", read_exception, "A builtin exception, or package.module:Class.", "exception", required=True),
+            text_param("message", "What it is made with.", default="injected by derail"),
+        ),
+        needs=needs,
+        check=_check_exception,
+    )
+
+
+ENTRIES = (
+    Entry(
+        name="exit",
+        side="in rank",
+        summary="The rank leaves with an exit code, in its main thread.",
+        inject=exits,
+        verified="the code in the status of the rank's exit",
+        healed="",
+        example="faults.exit(7, rank=1, when=when.after(0.2))",
+        params=(
+            Param("code", read_code, "What sys.exit gets: a number (256 is 0) or a message.", "code", required=True),
+            choice_param("how", ("exit", "_exit"), "sys.exit, which can be caught, or os._exit.", default="exit"),
+        ),
+        needs=IN_RANK,
+        check=_check_exit,
+    ),
+    _raised(
+        "exception",
+        "An exception is raised in the rank's main thread, wherever that is just now.",
+        raises,
+        "the rank's record of where it was raised, that Python did not ignore it there, and the rank's end",
+        IN_RANK,
+        'faults.exception("RuntimeError", "boom", rank=0)',
+    ),
+    _raised(
+        "async_exception",
+        "Another thread raises an exception in the main thread, which meets it at its next instruction of Python.",
+        raises_from_outside,
+        "the rank's record of its arrival in the main thread",
+        CTYPES,
+        'faults.async_exception("TimeoutError", rank=0, when=when.after(1))',
+    ),
+    Entry(
+        name="exec",
+        side="in rank",
+        summary="The rank becomes another program, under its own pid.",
+        inject=becomes,
+        verified="the program's name in /proc/PID/stat, which a rank that has ended keeps too",
+        healed="",
+        example='faults.exec(["sleep", "60"], rank=1, when=when.line("step 2"))',
+        params=(
+            Param("argv", _read_argv, "The program, looked up in PATH, and its arguments.", "texts", required=True),
+        ),
+        needs=f"{IN_RANK}; /proc",
+    ),
+    Entry(
+        name="orphan",
+        side="in rank",
+        summary="The rank starts a helper and leaves at once, without it.",
+        inject=orphans,
+        verified="the helper's state, group and session in /proc/PID/stat after the rank's exit, which has the code",
+        healed="the helper ends by itself",
+        example='faults.orphan("daemon", rank=1, when=when.line("step 2"))',
+        params=(
+            choice_param(
+                "kind",
+                ("group", "session", "daemon", "chatty"),
+                "In the rank's group; in a session of its own; forked twice; or in the group, writing to its stdout.",
+                default="group",
+            ),
+            count_param("code", "The code with which the rank leaves.", default=1, most=255),
+            seconds_param("lives", "Seconds after which the helper ends.", default=60.0),
+        ),
+        needs=f"{IN_RANK}; /proc",
+    ),
+)

@@ -1,0 +1,1 @@
+"""What runs inside ranks: standard library only."""

@@ -1,0 +1,37 @@
+"""What faults do inside a rank. An action checks and prepares, and returns what then happens in the main thread.
+
+Whatever goes wrong while preparing is journalled as a failed injection. What is returned happens unguarded: an
+exception is raised, a function is called and may leave, or never come back.
+"""
+
+from __future__ import annotations
+
+from . import ambush, clock, crashes, hang, logs, network, process, resources, signals, supervisor, values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .part import Task
+    from .runtime import Runtime
+
+    Effect = BaseException | Callable[[], object]
+
+
+ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
+    **process.ACTIONS,
+    **crashes.ACTIONS,
+    **ambush.ACTIONS,
+    **hang.ACTIONS,
+    **values.ACTIONS,
+    "fd_leak": resources.leak,
+    "dns_failure": network.lose_names,
+    "clock_offset": clock.offset,
+    "clock_drift": clock.drift,
+    "clock_freeze": clock.freeze,
+    "clock_step_back": clock.step_back,
+    **signals.ACTIONS,
+    **logs.ACTIONS,
+    **supervisor.ACTIONS,
+}
+"""By the name of the fault in the catalogue."""

@@ -1,0 +1,284 @@
+"""Looks out for calls and imports in code that was never changed.
+
+A Python function is watched by ``sys.monitoring`` (from 3.12 on; local events of its code object, taken back when
+nobody waits any more), and otherwise by a detour that its own code object is exchanged for, so that it does not matter
+who has imported it. What is written in C is replaced where it is looked up: in its module or class.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+from . import imports
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType, FunctionType
+    from typing import Any
+
+    from .lookout import Lookout
+
+MONITORING: Any = getattr(sys, "monitoring", None)
+TOOLS = (4, 3)
+"""Tool ids that sys.monitoring reserves for nobody."""
+HIDDEN = "__derail_call_{}__"
+
+_spots: dict[int, Spot] = {}
+_codes: dict[CodeType, Spot] = {}
+_tools: list[int] = []
+
+
+class Spot:
+    """A function that somebody waits for."""
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[str, Lookout]] = []
+        self.remove: Callable[[], None] = _nothing
+        self.changed: Callable[[], None] = _nothing
+
+    def add(self, at: str, reached: Lookout) -> None:
+        """Tell of the calls (or their ends) from now on, until that is over."""
+        self._listeners.append((at, reached))
+        self.changed()
+
+    def tell(self, at: str, frame: FrameType | None) -> None:
+        """Somebody enters it or leaves it: ``frame`` is the caller's."""
+        for listener in list(self._listeners):
+            wanted, reached = listener
+            if wanted == at and not reached.over:
+                try:
+                    reached(frame)
+                finally:
+                    if reached.over:
+                        self._drop(listener)
+
+    def waits(self, at: str) -> bool:
+        """Whether anybody waits for this."""
+        return any(wanted == at for wanted, _ in self._listeners)
+
+    def _drop(self, listener: tuple[str, Lookout]) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        if self._listeners:
+            self.changed()
+        else:
+            self.remove()
+
+
+def look_out(
+    target: str, at: str, reached: Lookout, *, found: Callable[[], None], impossible: Callable[[str], None], main: bool
+) -> None:
+    """Tell of the calls of ``module:path`` from the moment on at which its module is there.
+
+    Args:
+        target: which function.
+        at: "enter" or "exit".
+        reached: called with the caller's frame, until it is over.
+        found: called once there is something to watch.
+        impossible: called with a reason if there never can be.
+        main: whether ``__main__`` is still to run.
+    """
+    module, _, path = target.partition(":")
+
+    def begin(there: object) -> None:
+        try:
+            watch(there, path).add(at, reached)
+        except LookupError as error:
+            impossible(str(error.args[0]))
+        else:
+            found()
+
+    if module == "__main__" and main:
+        from . import program
+
+        program.look_out(path, at, reached, found=found, impossible=impossible)
+    else:
+        imports.when_imported(module, begin)
+
+
+def watch(module: object, path: str) -> Spot:
+    """The spot of a function, made if it is not there yet.
+
+    Raises:
+        LookupError: if there is no such function, or it cannot be watched.
+    """
+    owner, name, thing = resolve(module, path)
+    if isinstance(thing, type):
+        owner, name, thing = thing, "__init__", thing.__init__  # type: ignore[misc]
+    function = getattr(thing, "__func__", thing)
+    known = _spots.get(id(function))
+    if known is not None:
+        return known
+    if not callable(thing):
+        raise LookupError(f"{_name(module)}:{path} cannot be called: it is {type(thing).__name__}")  # noqa: TRY004
+    spot = Spot()
+    _spots[id(function)] = spot
+    if not isinstance(function, types.FunctionType):
+        _replace(spot, owner, name, function)
+    elif function.__closure__ or hasattr(function, "__wrapped__") or not monitor(function.__code__, spot):
+        divert(function, spot)  # code of closures is shared by all that were made of it
+    after = spot.remove
+
+    def remove() -> None:
+        _spots.pop(id(function), None)
+        after()
+
+    spot.remove = remove
+    return spot
+
+
+def resolve(module: object, path: str) -> tuple[object, str, object]:
+    """Who has the thing, under which name, and the thing.
+
+    Raises:
+        LookupError: if there is none; with the nearest name.
+    """
+    owner, thing = module, module
+    for name in path.split("."):
+        owner = thing
+        try:
+            thing = getattr(owner, name)
+        except AttributeError:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, dir(owner), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise LookupError(f"{_name(owner)} has no {name!r}{hint}") from None
+    return owner, path.rpartition(".")[2], thing
+
+
+def _name(thing: object) -> str:
+    return str(getattr(thing, "__qualname__", None) or getattr(thing, "__name__", thing))
+
+
+def monitor(code: CodeType, spot: Spot) -> bool:
+    """Have ``sys.monitoring`` tell of a code object; False if it cannot."""
+    if MONITORING is None or not (_tools or _take_tool()):
+        return False
+    events = MONITORING.events
+    _codes[code] = spot
+
+    def changed() -> None:
+        local = events.PY_START * spot.waits("enter") | events.PY_RETURN * spot.waits("exit")
+        MONITORING.set_local_events(_tools[0], code, local)
+        # Ends by exceptions can only be told of for all functions together.
+        unwind = events.PY_UNWIND * any(known.waits("exit") for known in _codes.values())
+        MONITORING.set_events(_tools[0], unwind)
+
+    def remove() -> None:
+        MONITORING.set_local_events(_tools[0], code, 0)
+        del _codes[code]
+        if not _codes:
+            _free_tool()
+
+    spot.changed, spot.remove = changed, remove
+    return True
+
+
+def _take_tool() -> bool:
+    for tool in TOOLS:
+        if MONITORING.get_tool(tool) is None:
+            MONITORING.use_tool_id(tool, "derail")
+            _tools.append(tool)
+            events = MONITORING.events
+            MONITORING.register_callback(tool, events.PY_START, lambda code, _: _told(code, "enter"))
+            MONITORING.register_callback(tool, events.PY_RETURN, lambda code, *_: _told(code, "exit"))
+            MONITORING.register_callback(tool, events.PY_UNWIND, lambda code, *_: _told(code, "exit"))
+            return True
+    return False
+
+
+def _free_tool() -> None:
+    tool, events = _tools.pop(), MONITORING.events
+    MONITORING.set_events(tool, 0)
+    for event in (events.PY_START, events.PY_RETURN, events.PY_UNWIND):
+        MONITORING.register_callback(tool, event, None)
+    MONITORING.free_tool_id(tool)
+
+
+def _told(code: CodeType, at: str) -> None:
+    spot = _codes.get(code)
+    if spot is not None:
+        spot.tell(at, sys._getframe(2).f_back)  # noqa: SLF001 - behind the lambda and the function itself
+
+
+def divert(function: FunctionType, spot: Spot) -> None:
+    """Exchange the code of a function for some that asks us first; everybody who has the function calls that."""
+    code = function.__code__
+    original = types.FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    original.__kwdefaults__ = function.__kwdefaults__
+    hidden = HIDDEN.format(id(function))
+    function.__globals__[hidden] = _asking(spot, original, 1)
+    template = _template.__code__
+    function.__code__ = template.replace(
+        co_names=tuple(hidden if name == "_detour" else name for name in template.co_names),
+        co_freevars=code.co_freevars,
+        co_name=code.co_name,
+        co_filename=code.co_filename,
+        co_firstlineno=code.co_firstlineno,
+    )
+    shown = not hasattr(function, "__wrapped__")
+    if shown:
+        function.__wrapped__ = original  # type: ignore[attr-defined] # inspect.signature looks there
+
+    def remove() -> None:
+        function.__code__ = code
+        function.__globals__.pop(hidden, None)
+        if shown:
+            del function.__wrapped__  # type: ignore[attr-defined]
+
+    spot.remove = remove
+
+
+def _template(*args: Any, **options: Any) -> Any:
+    return _detour(*args, **options)  # type: ignore[name-defined] # noqa: F821 - the name is exchanged
+
+
+def _replace(spot: Spot, owner: object, name: str, thing: Any) -> None:
+    """Put a function of ours where one that is written in C is looked up."""
+    # `object.__init__` refuses the arguments of a class once that has an `__init__` of its own.
+    asking = _asking(spot, _no_init if thing is object.__init__ else thing, 0)
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        try:
+            setattr(asking, attribute, getattr(thing, attribute))
+        except (AttributeError, TypeError):
+            pass  # what it has not, ours need not have
+    asking.__wrapped__ = thing  # type: ignore[attr-defined]
+    own = vars(owner).get(name) if hasattr(owner, "__dict__") else None
+    bound = isinstance(owner, type) and not isinstance(thing, (types.MethodDescriptorType, types.WrapperDescriptorType))
+    try:
+        setattr(owner, name, staticmethod(asking) if bound else asking)
+    except (AttributeError, TypeError) as error:
+        _spots.pop(id(thing), None)
+        raise LookupError(f"{_name(owner)}.{name} cannot be watched: {error}") from None
+
+    def remove() -> None:
+        if own is None and isinstance(owner, type):
+            delattr(owner, name)
+        else:
+            setattr(owner, name, thing if own is None else own)
+
+    spot.remove = remove
+
+
+def _no_init(*_: Any, **__: Any) -> None:
+    """What ``object.__init__`` does."""
+
+
+def _asking(spot: Spot, original: Callable[..., Any], depth: int) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        spot.tell("enter", sys._getframe(depth).f_back)  # noqa: SLF001 - the caller
+        try:
+            return original(*args, **options)
+        finally:
+            spot.tell("exit", sys._getframe(depth).f_back)  # noqa: SLF001 - the caller
+
+    return call
+
+
+def _nothing() -> None:
+    """What there is to do if nothing is."""

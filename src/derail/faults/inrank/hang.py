@@ -1,0 +1,254 @@
+"""A rank that does not get on: asleep, locked, spinning, blocked in the kernel, or unable to end.
+
+With ``for_`` each of them is over after so many seconds, and the program goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from .crashes import libc
+from .part import ImpossibleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .actions import Effect
+    from .part import Task
+    from .runtime import Runtime
+
+TICK = 0.005
+"""Seconds between two signs of life of the thread that shows whether others may run."""
+_CHUNK = 1 << 16
+
+
+def hang(runtime: Runtime, task: Task) -> Effect:
+    """Sleep, deaf to some signals, for ever or for a while."""
+
+    def sleep() -> None:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in task.numbers}
+        try:
+            _sleep(task)
+        finally:
+            for number, handler in before.items():
+                # A handler that was not set from Python reads as None, and cannot be set again from here.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        runtime.say("healed", task)
+
+    return sleep
+
+
+def deadlock(runtime: Runtime, task: Task) -> Effect:
+    """Take a lock that this thread holds already."""
+    import threading
+
+    lock = threading.Lock()
+
+    def take_twice() -> None:
+        with lock:
+            seconds = -1 if task.seconds is None else min(task.seconds, threading.TIMEOUT_MAX)
+            lock.acquire(timeout=seconds)
+        runtime.say("healed", task)
+
+    return take_twice
+
+
+def hold_gil(runtime: Runtime, task: Task) -> Effect:
+    """Wait inside of C without giving the GIL back. A mutex, because no signal interrupts it."""
+    library = libc(keeping_gil=True)
+    import ctypes
+
+    from .clock import _real_time
+
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise ImpossibleError("its Python runs without a GIL")
+    mutex = (ctypes.c_ulong * 32)()  # all zero is an unlocked one; it is smaller
+    witness = _Witness()
+    fd = witness.start()
+    runtime.write("witness", fault=task.id, fd=fd)
+
+    def hold() -> None:
+        library.pthread_mutex_lock(mutex)
+        if task.seconds is None:
+            library.pthread_mutex_lock(mutex)
+        else:
+            end = _real_time() + task.seconds
+            until = (ctypes.c_long * 2)(int(end), int(end % 1 * 1e9))
+            library.pthread_mutex_timedlock(mutex, until)
+        runtime.say("healed", task, silent=witness.stop())
+
+    return hold
+
+
+class _Witness:
+    """A thread that shows from outside whether threads of Python run: it moves the position of a descriptor."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._longest = 0.0
+        self._ends = False
+        self._thread = threading.Thread(target=self._tick, name="derail-witness", daemon=True)
+        self._fd = -1
+
+    def start(self) -> int:
+        """Start it; returns the descriptor once it moves."""
+        self._fd = os.memfd_create("derail-witness")
+        self._thread.start()
+        while os.lseek(self._fd, 0, os.SEEK_CUR) == 0:
+            time.sleep(TICK)  # noqa: TID251 - it moves by itself
+        return self._fd
+
+    def stop(self) -> float:
+        """End it; returns the seconds for which it had to be silent at the longest."""
+        self._ends = True
+        self._thread.join()
+        os.close(self._fd)
+        return self._longest
+
+    def _tick(self) -> None:
+        last = time.monotonic()
+        while not self._ends:
+            os.lseek(self._fd, 1, os.SEEK_CUR)
+            time.sleep(TICK)  # noqa: TID251 - between two signs of life
+            now = time.monotonic()
+            self._longest, last = max(self._longest, now - last), now
+
+
+def spin(runtime: Runtime, task: Task) -> Effect:
+    """Compute nothing, as fast as can be."""
+
+    def run() -> None:
+        end = float("inf") if task.seconds is None else time.monotonic() + task.seconds
+        while time.monotonic() < end:
+            pass
+        runtime.say("healed", task)
+
+    return run
+
+
+def write_to_full_pipe(runtime: Runtime, task: Task) -> Effect:
+    """Write to a pipe that nobody reads; after a while somebody does."""
+    read_end, write_end = os.pipe()
+
+    def drain() -> None:
+        while os.read(read_end, _CHUNK):
+            pass
+        os.close(read_end)
+
+    begin = _after_a_while(task, drain)
+
+    def write() -> None:
+        begin()
+        left = float("inf") if task.seconds is None else 1 << 20  # more than the kernel lets a pipe hold
+        while left > 0:
+            left -= os.write(write_end, bytes(_CHUNK))
+        os.close(write_end)
+        runtime.say("healed", task)
+
+    return write
+
+
+def hang_at_exit(runtime: Runtime, task: Task) -> Effect:
+    """Sleep in a function that Python calls when it ends."""
+    import atexit
+
+    def sleep() -> None:
+        if os.getpid() == runtime.pid:
+            runtime.say("hangs", task)
+            _sleep(task)
+            runtime.say("healed", task)
+
+    return lambda: atexit.register(sleep)
+
+
+def leave_thread(runtime: Runtime, task: Task) -> Effect:
+    """Start a thread for whose end Python waits when the program has ended."""
+    import threading
+
+    main = threading.current_thread()
+
+    def stay() -> None:
+        main.join()
+        runtime.say("hangs", task)
+        _sleep(task)
+        runtime.say("healed", task)
+
+    threading.Thread(target=stay, name="derail-stays").start()  # here, since it may fail
+    return lambda: None
+
+
+def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
+    """Wait in the kernel, in state D, for a child that waits to open a FIFO.
+
+    The child shares our memory until it becomes another program, and the kernel lets nobody but SIGKILL into a process
+    whose memory is lent. Other threads go on: the call is made without the GIL.
+    """
+    library = libc()
+    import ctypes
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="derail-") as directory:
+        fifo = os.path.join(directory, "fifo")
+        os.mkfifo(fifo)
+        fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    path = b"/proc/self/fd/%d" % fd  # it has no name any more, and nothing is left of it when everybody has ended
+    if not os.path.exists(path):
+        os.close(fd)
+        raise ImpossibleError("it has no /proc")
+    actions = (ctypes.c_ulong * 64)()  # smaller, whatever the C library
+    library.posix_spawn_file_actions_init(actions)
+    library.posix_spawn_file_actions_addopen(actions, 0, path, os.O_RDONLY, 0)
+    program, child = b"/bin/true", ctypes.c_int()
+    argv = (ctypes.c_char_p * 2)(program, None)
+
+    begin = _after_a_while(task, lambda: os.close(os.open(path, os.O_WRONLY)))
+
+    def wait() -> None:
+        begin()
+        if library.posix_spawn(ctypes.byref(child), program, actions, None, argv, None) == 0:
+            os.waitpid(child.value, 0)  # noqa: TID251 - our own child
+        os.close(fd)
+        runtime.say("healed", task)
+
+    return wait
+
+
+def _after_a_while(task: Task, end: Callable[[], None]) -> Callable[[], object]:
+    """Have a thread ready that ends a hang of the main thread, if it is to end; returns what begins its time."""
+    if task.seconds is None:
+        return lambda: None
+    import threading
+
+    begun = threading.Event()
+
+    def run() -> None:
+        begun.wait()
+        _sleep(task)
+        end()
+
+    threading.Thread(target=run, name="derail-ends-hang", daemon=True).start()
+    return begun.set
+
+
+def _sleep(task: Task) -> None:
+    """For ever, or for a while; whatever signals come."""
+    end = None if task.seconds is None else time.monotonic() + task.seconds
+    while end is None or time.monotonic() < end:
+        time.sleep(3600.0 if end is None else max(0.0, end - time.monotonic()))  # noqa: TID251 - it is a hang
+
+
+ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
+    "hang": hang,
+    "deadlock": deadlock,
+    "gil_held": hold_gil,
+    "busy_loop": spin,
+    "blocked_pipe": write_to_full_pipe,
+    "hang_at_exit": hang_at_exit,
+    "hang_thread": leave_thread,
+    "uninterruptible": sleep_uninterruptibly,
+}

@@ -1,0 +1,65 @@
+"""Names that do not resolve, inside a rank."""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .actions import Effect
+    from .part import Task
+    from .runtime import Runtime
+
+CALLS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
+
+
+def lose_names(runtime: Runtime, task: Task) -> Effect:
+    """Have the functions of ``socket`` that resolve names raise, for some names, for ever or for a while."""
+    import socket
+
+    given = task.params["names"]
+    names = [str(name) for name in given] if isinstance(given, list) else []
+    number = int(getattr(socket, task.text("error")))
+    end = None if task.seconds is None else time.monotonic() + task.seconds
+    told: list[str] = []
+
+    def failing(call: str, real: Callable[..., object]) -> Callable[..., object]:
+        def resolve(host: object, *args: object, **options: object) -> object:
+            name = host.decode(errors="replace") if isinstance(host, (bytes, bytearray)) else host
+            over = end is not None and time.monotonic() >= end
+            if over or not isinstance(name, str) or not (name in names or ("*" in names and not _is_address(name))):
+                return real(host, *args, **options)
+            if not told:
+                told.append(name)
+                _say(runtime, task, call, name)
+            raise socket.gaierror(number, f"{task.text('error')} (injected by derail)")
+
+        resolve.__name__ = resolve.__qualname__ = call
+        return resolve
+
+    def lose() -> None:
+        for call in CALLS:
+            setattr(socket, call, failing(call, getattr(socket, call)))
+
+    return lose
+
+
+def _say(runtime: Runtime, task: Task, call: str, name: str) -> None:
+    try:
+        runtime.write("lookup", fault=task.id, call=call, name=name)
+    except OSError:
+        pass  # then nothing proves it; the program must not hear of that
+
+
+def _is_address(name: str) -> bool:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+        except (OSError, ValueError):
+            continue
+        return True
+    return not name

@@ -1,0 +1,86 @@
+"""Looks out for calls of functions of the program itself, whose module is not imported but run."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+    from .calls import Spot
+    from .lookout import Lookout
+
+_wanted: list[tuple[str, str, Lookout, Callable[[], None], Callable[[str], None]]] = []
+_profiled: dict[CodeType, tuple[str, Spot]] = {}
+
+
+def look_out(
+    path: str, at: str, reached: Lookout, *, found: Callable[[], None], impossible: Callable[[str], None]
+) -> None:
+    """Tell of the calls of a function of the program. What it is shows when the program's first line is to run."""
+    _wanted.append((path, at, reached, found, impossible))
+
+
+def wanted() -> bool:
+    """Whether somebody waits for a function of the program."""
+    return bool(_wanted)
+
+
+def begin(main: FrameType) -> None:
+    """The program is about to run its first line: its functions are in the code of it already."""
+    from . import calls
+
+    spots: dict[CodeType, Spot] = {}
+    for path, at, reached, found, impossible in _wanted:
+        code = _code(main.f_code, path.split("."))
+        if code is None:
+            impossible(f"{main.f_code.co_filename} defines no function {path!r}")
+            continue
+        spot = spots.get(code)
+        if spot is None:
+            spot = spots[code] = calls.Spot()
+            if not calls.monitor(code, spot):
+                _profiled[code] = path, spot
+        spot.add(at, reached)
+        found()
+    _wanted.clear()
+    if _profiled:
+        sys.setprofile(_profile)
+
+
+def _code(code: CodeType, path: list[str]) -> CodeType | None:
+    """The code object of a function, within that of the module; the last one of that name, which wins."""
+    for name in path:
+        inside = [const for const in code.co_consts if isinstance(const, types.CodeType) and const.co_name == name]
+        if not inside:
+            return None
+        code = inside[-1]
+    return code
+
+
+def _profile(frame: FrameType, event: str, _: object) -> None:
+    """Before 3.12: every call is looked at until the function is called for the first time; then it has a detour."""
+    path, spot = _profiled.get(frame.f_code, ("", None))
+    if spot is None or event not in ("call", "return"):
+        return
+    if event == "return" or not spot.waits("exit"):
+        _divert(frame, path, spot)
+    spot.tell("enter" if event == "call" else "exit", frame.f_back)
+
+
+def _divert(frame: FrameType, path: str, spot: Spot) -> None:
+    from . import calls
+
+    try:
+        _, _, thing = calls.resolve(sys.modules["__main__"], path)
+    except LookupError:
+        return
+    function = getattr(thing, "__func__", thing)
+    if isinstance(function, types.FunctionType) and function.__code__ is frame.f_code:
+        calls.divert(function, spot)
+        del _profiled[frame.f_code]
+        if not _profiled:
+            sys.setprofile(None)

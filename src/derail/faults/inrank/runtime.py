@@ -1,0 +1,321 @@
+"""Carries out the rank's part of a plan inside the rank: hears what is due, journals it, and acts in the main thread.
+
+It costs no thread. At the start a profile hook waits for the first line of the program; later the driver writes a line
+into the journal and sends a signal whose handler, which Python runs in the main thread, reads it. What the driver waits
+for itself is journalled when the program comes to it, and the program stays there until the driver has acted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import signal
+import sys
+import time
+from functools import partial
+
+from . import actions, program
+from .lookout import Lookout, Ours
+from .part import ImpossibleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from .actions import Effect
+    from .part import Part, Task, Watch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
+"""Seconds between two looks for the driver's answer."""
+PATIENCE = 10.0
+"""Seconds that another thread waits for the main thread to act."""
+NUDGE = 0.1
+"""Seconds after which it wakes it again."""
+
+
+class Runtime:
+    """One rank's faults, in the process that acts for the rank."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.pid = os.getpid()
+        self._main = _thread.get_ident()
+        self.points: dict[str, Callable[[], None]] = {}
+        self.on_return: list[Callable[[object], object]] = []
+        self._attempt = part.attempt
+        self._acted: set[str] = set()
+        self._due: list[Task] = []
+        self._starts = False
+        self._begun = False
+        self._offset = 0
+
+    def claim(self) -> bool:
+        """Say in the journal that this process acts for the rank; False if another one said so before.
+
+        The handler stands before the claim is written, because the driver may send its signal right after.
+        """
+        before = signal.signal(self.part.signal, self._on_signal)
+        self.write("runtime", attempt=self._attempt, python=f"{sys.version_info[0]}.{sys.version_info[1]}")
+        mine = (self.part.job, self.part.rank, self._attempt)
+        claims = []
+        for record in self._records():
+            if record["event"] == "runtime":
+                if (record.get("job"), record.get("rank"), record.get("attempt")) == mine:
+                    claims.append(record["by"])
+            elif record["event"] == "start" and self._was_here(record):
+                self._acted.add(str(record.get("fault")))
+        if claims and claims[0] != self.pid:
+            signal.signal(self.part.signal, signal.SIG_DFL if before is None else before)
+            return False
+        return True
+
+    def _was_here(self, record: dict[str, object]) -> bool:
+        """Whether it was this process, before it replaced itself by exec; or its rank in an earlier attempt."""
+        own = record.get("by") == self.pid
+        return own or (bool(self.part.meet) and record.get("rank") == self.part.rank and "job" in record)
+
+    def arm(self) -> None:
+        """Set what has to wait: for the first line of the program, for what the plan looks out for."""
+        for task in self.part.tasks:
+            if task.watch is not None and task.id not in self._acted:
+                self._look_out(task.watch, partial(self._act_here, task))
+        for watch in reversed(self.part.watches):  # later steps first: what ends one step is not part of the next
+            self._look_out(watch, partial(self._stay, watch))
+        if not self.part.function and (self._starting() or program.wanted()):
+            sys.setprofile(self._before_main)
+
+    def _look_out(self, watch: Watch, come: Callable[[int, FrameType | None], bool]) -> None:
+        """Have ``come`` called when the program comes to what is watched."""
+        reached = Lookout(watch, come)
+        try:
+            if watch.kind == "point":
+                self._arm_point(watch.name, reached)
+            elif watch.kind == "import_of":
+                from . import imports
+
+                imports.look_out(watch.name, reached)
+            elif watch.kind == "signal_received":
+                from . import received
+
+                received.look_out(int(watch.name), reached)
+            else:
+                from . import calls
+
+                found, failed = partial(self._place_is, "found", watch), partial(self._place_is, "failed", watch)
+                main = not self.part.function
+                calls.look_out(watch.name, watch.at, reached, found=found, impossible=failed, main=main)
+        except (OSError, ValueError) as error:
+            self._place_is("failed", watch, f"{type(error).__name__}: {error}")
+
+    def _place_is(self, event: str, watch: Watch, what: str = "") -> None:
+        """Say that there is what is to be watched, or that there never can be."""
+        self._try_to_write(event, fault=watch.fault, watch=watch.number, what=what)
+
+    def begin(self) -> None:
+        """The rank's function is about to be called: act what is due."""
+        if not self._begun:
+            self._begin(sys._getframe(1))  # noqa: SLF001 - the caller's place is what is journalled
+
+    def returned(self, value: object) -> object:
+        """What the rank's function is to have returned, where it returned ``value``."""
+        for change in self.on_return if os.getpid() == self.pid else ():
+            value = change(value)
+        return value
+
+    def write(self, event: str, **fields: object) -> None:
+        """Append one record to the journal; OSError if that cannot be done."""
+        who = {"by": os.getpid(), "rank": self.part.rank, "job": self.part.job}
+        record = {"event": event, "at": round(time.monotonic(), 6), **who, **fields}
+        with Ours():
+            fd = os.open(self.part.journal, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+            try:
+                os.write(fd, (json.dumps(record) + "\n").encode())
+            finally:
+                os.close(fd)
+
+    def say(self, event: str, task: Task, **fields: object) -> None:
+        """Append a record about a fault. What cannot be written proves nothing, and the program does not hear of it."""
+        self._try_to_write(event, fault=task.id, **fields)
+
+    def _try_to_write(self, event: str, **fields: object) -> bool:
+        try:
+            self.write(event, **fields)
+        except OSError:
+            return False
+        return True
+
+    def start(self, task: Task, frame: FrameType | None, hit: int | None = None) -> Effect:
+        """Journal that the fault starts, and return what then happens. What cannot be journalled does not happen.
+
+        The caller raises or calls it, so that tracebacks of the rank show as little of us as can be.
+        """
+        if os.getpid() != self.pid or task.id in self._acted:
+            return _nothing
+        self._acted.add(task.id)
+        try:
+            effect = actions.ACTIONS[task.name](self, task)
+            self.write("start", fault=task.id, where=place(frame), **({} if hit is None else {"hit": hit}))
+        except ImpossibleError as error:
+            self.say("impossible", task, why=str(error))
+            return _nothing
+        except Exception as error:  # it is ours, not the program's: say it, and let the program run
+            self.say("failed", task, what=f"{type(error).__name__}: {error}")
+            return _nothing
+        return effect
+
+    def _starting(self) -> list[Task]:
+        return [
+            task
+            for task in self.part.tasks
+            if task.when == "start" and task.attempt in (None, self._attempt) and task.id not in self._acted
+        ]
+
+    def _before_main(self, frame: FrameType, event: str, _: object) -> None:
+        """Profile hook: acts when the frame of the program's main module is entered, and is gone then."""
+        if event == "call" and frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
+            sys.setprofile(None)
+            program.begin(frame)
+            self._begin(frame)
+
+    def _begin(self, frame: FrameType) -> None:
+        self._begun = True
+        self._due[:0] = self._starting()
+        self._go(frame)
+
+    def _go(self, frame: FrameType | None) -> None:
+        """Let happen what is due, one after the other, as far as it lets us."""
+        while self._due and not self._starts:  # else we are inside of ourselves: the outer one goes on with it
+            self._starts = True
+            effect = self.start(self._due.pop(0), frame)
+            if self._due:
+                self._come_back()
+            self._starts = False
+            _happen(effect)
+
+    def _arm_point(self, name: str, reached: Lookout) -> None:
+        earlier = self.points.get(name)
+
+        def at_point() -> None:
+            if earlier is not None:
+                earlier()
+            reached(sys._getframe(1))  # noqa: SLF001 - who called fail_point
+
+        self.points[name] = at_point
+
+    def _act_here(self, task: Task, n: int, frame: FrameType | None) -> bool:
+        """The program has come to what sets a fault of this rank off. Faults act in the main thread."""
+        if _thread.get_ident() == self._main:
+            _happen(self.start(task, frame, n))
+            return True
+        self._due.append(task)
+        end, nudge = time.monotonic() + PATIENCE, 0.0
+        while task.id not in self._acted and time.monotonic() < end:
+            if time.monotonic() >= nudge:  # once is not enough for one that is just about to enter a system call
+                os.kill(self.pid, self.part.signal)
+                nudge = time.monotonic() + NUDGE
+            time.sleep(FIRST_PAUSE)  # noqa: TID251 - nothing else tells one thread of another without a lock
+        return True
+
+    def _stay(self, watch: Watch, n: int, frame: FrameType | None) -> bool:
+        """Tell the driver that the program is here, and stay until it has done what is due; whether that was all."""
+        who: dict[str, object] = {"fault": watch.fault, "watch": watch.number, "n": n}
+        try:
+            offset = os.stat(self.part.journal).st_size
+        except OSError:
+            return False
+        if not self._try_to_write("reached", **who, where=place(frame)):
+            return False
+        pause, end = FIRST_PAUSE, time.monotonic() + watch.patience
+        while time.monotonic() < end:
+            records, offset = self._read(offset)
+            for record in records:
+                if record["event"] == "go_on" and record.get("to") == self.pid and who.items() <= record.items():
+                    return bool(record.get("over"))
+            time.sleep(pause)  # noqa: TID251 - a file tells nobody when it grows
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return False
+
+    def _on_signal(self, _: int, frame: FrameType | None) -> None:
+        """The driver says that something is due. A forked child of the rank is not meant."""
+        if os.getpid() != self.pid:
+            return
+        told = [
+            record.get("fault")
+            for record in self._records()
+            if record["event"] == "tell" and record.get("to") == self.pid
+        ]
+        self._due += [task for task in self.part.tasks if task.id in told]
+        if self._begun or not (self.part.function or _starting_up(frame)):
+            self._begun = True
+            self._go(frame)
+        elif not self.part.function:
+            sys.setprofile(self._before_main)  # an exception in the middle of `site` would break Python itself
+
+    def _come_back(self) -> None:
+        """Have the handler called once more, after what happens now: it may raise, leave, or never come back.
+
+        Raising the signal here would call the handler inside of itself, and the first exception would be lost. A
+        thread, but one that lives for milliseconds, and only where two faults are due at the same moment.
+        """
+
+        def call() -> None:
+            time.sleep(0.01)  # noqa: TID251 - until the exception has left the handler
+            os.kill(self.pid, self.part.signal)
+
+        _thread.start_new_thread(call, ())
+
+    def _records(self) -> list[dict[str, object]]:
+        """What was appended to the journal since the last look."""
+        records, self._offset = self._read(self._offset)
+        return records
+
+    def _read(self, offset: int) -> tuple[list[dict[str, object]], int]:
+        """The whole records of the journal from an offset on, and the offset behind them."""
+        records = []
+        with Ours():
+            try:
+                with open(self.part.journal, "rb") as file:
+                    file.seek(offset)
+                    data = file.read()
+            except OSError:
+                return [], offset
+            whole = data[: data.rfind(b"\n") + 1]
+            for line in whole.splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(record, dict) and "event" in record:
+                    records.append(record)
+        return records, offset + len(whole)
+
+
+def _happen(effect: Effect) -> None:
+    if isinstance(effect, BaseException):
+        raise effect
+    effect()
+
+
+def _starting_up(frame: FrameType | None) -> bool:
+    """Whether Python is still on its way to the program: the outermost frame imports ``site``."""
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    outermost = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    return outermost.partition(".")[0] in ("site", "sitecustomize", "importlib", "_frozen_importlib", "encodings")
+
+
+def _nothing() -> None:
+    """What happens when nothing is to happen."""
+
+
+def place(frame: FrameType | None) -> str:
+    """Where the program is: ``train.py:12 in main``; not where we are, nor the machinery of imports."""
+    while frame is not None and frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
+        frame = frame.f_back
+    if frame is None:
+        return "no frame"
+    code = frame.f_code
+    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno or code.co_firstlineno} in {code.co_name}"

@@ -1,0 +1,122 @@
+"""What becomes of the value that a rank's function returns: made huge or unfit for sending, sent slowly, or not at all.
+
+A rank that is a program returns nothing, and cannot be broken in this way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from .ambush import crash
+from .part import ImpossibleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .actions import Effect
+    from .part import Task
+    from .runtime import Runtime
+
+
+def make_huge(runtime: Runtime, task: Task) -> Effect:
+    """Return so many bytes."""
+    size = int(task.text("size"))
+
+    def change(value: object) -> object:
+        huge = bytes(size)
+        runtime.say("returned", task)
+        return (value, huge) if task.flag("beside") else huge
+
+    return _when_it_returns(runtime, change)
+
+
+def make_unpicklable(runtime: Runtime, task: Task) -> Effect:
+    """Return what cannot be sent."""
+    kind = task.text("kind")
+
+    def change(value: object) -> object:
+        runtime.say("returned", task)
+        if kind == "lambda":
+            return lambda: value
+        return _Awkward((int, ("no number",))) if kind == "unpickling" else _Awkward(None)
+
+    return _when_it_returns(runtime, change)
+
+
+def make_slow(runtime: Runtime, task: Task) -> Effect:
+    """Return the value in a wrapping whose sending takes its time; what arrives is the value itself."""
+    seconds = float(task.text("seconds"))
+
+    import operator
+
+    def take_time() -> None:
+        runtime.say("sending", task)
+        time.sleep(seconds)  # noqa: TID251 - it is to be slow
+        runtime.say("sent", task)
+
+    return _when_it_returns(runtime, lambda value: _Awkward((operator.getitem, ((value,), 0)), take_time))
+
+
+def be_killed(runtime: Runtime, task: Task) -> Effect:
+    """Return so many bytes, and be killed when they are on their way."""
+    import operator
+
+    size = int(task.text("size"))
+
+    def die() -> None:
+        runtime.say("sending", task)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return _when_it_returns(runtime, lambda value: (bytes(size), _Awkward((operator.getitem, ((value,), 0)), die)))
+
+
+def crash_after(runtime: Runtime, task: Task) -> Effect:
+    """Crash when the function has returned, and its value has been sent or not."""
+    import atexit
+
+    deed = crash(task.text("how"))
+
+    def end() -> None:
+        if os.getpid() == runtime.pid:
+            runtime.say("crash", task)
+            deed()
+
+    def change(value: object) -> object:
+        if task.flag("unsent"):
+            end()
+        atexit.register(end)
+        return value
+
+    return _when_it_returns(runtime, change)
+
+
+class _Awkward:
+    """An object that has its own mind of how it is sent."""
+
+    def __init__(self, reduced: tuple[object, ...] | None, first: Callable[[], None] = lambda: None) -> None:
+        self._reduced = reduced
+        self._first = first
+
+    def __reduce__(self) -> tuple[object, ...]:
+        self._first()
+        if self._reduced is None:
+            raise RuntimeError("injected by derail")
+        return self._reduced
+
+
+def _when_it_returns(runtime: Runtime, change: Callable[[object], object]) -> Effect:
+    if not runtime.part.function:
+        raise ImpossibleError("it is a program, which returns no value")
+    return lambda: runtime.on_return.append(change)
+
+
+ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
+    "value_huge": make_huge,
+    "value_unpicklable": make_unpicklable,
+    "value_slow": make_slow,
+    "killed_while_sending": be_killed,
+    "crash_after_return": crash_after,
+}

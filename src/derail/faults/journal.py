@@ -1,0 +1,160 @@
+"""The journal of a run: one JSON object per line, appended by the driver and by the ranks at the same time.
+
+Each record is one ``write`` to a descriptor that only appends, so that lines of different processes never mix. ``at``
+is the monotonic clock, which is the same in all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from derail.faults.targets import AGENT_RANK
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import (
+    DeadlinePassed,
+    Exited,
+    Finished,
+    LineSeen,
+    PhaseChanged,
+    SignalSent,
+    Started,
+    StopRequested,
+    ValueReceived,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.faults.plan import Data, Plan
+    from derail.model.clock import Clock
+    from derail.model.events import Event
+
+VERSION = 1
+Record: TypeAlias = "Mapping[str, object]"
+
+
+class Journal:
+    """Appends records to one file, which is created with the first one and never kept open: nothing to close."""
+
+    def __init__(self, path: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.path = path.absolute()
+        self._clock = clock
+
+    def write(self, event: str, /, **fields: object) -> None:
+        """Append one record.
+
+        Raises:
+            OSError: if the file cannot be created or written.
+        """
+        if fields.get("rank") == AGENT_RANK:
+            fields["rank"] = None
+        record = {"event": event, "at": round(self._clock.now(), 6), "by": os.getpid(), **fields}
+        line = (json.dumps(record, default=str) + "\n").encode()
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            written = os.write(fd, line)
+        finally:
+            os.close(fd)
+        if written != len(line):
+            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+
+    def write_plan(self, plan: Plan, ranks: tuple[int, ...], run: Mapping[str, Data] | None = None) -> None:
+        """Append the record that a run can be repeated from: the plan, its hash and its seed, and what the ranks run.
+
+        Raises:
+            OSError: if the file cannot be created or written.
+        """
+        self.write(
+            "plan", version=VERSION, wall=round(self._clock.wall(), 3), hash=plan.hash, seed=plan.seed,
+            ranks=list(ranks), plan=plan.data(), **({} if run is None else {"run": run}),
+        )  # fmt: skip
+
+    def write_event(self, event: Event) -> None:
+        """Append an event of the launcher. Lines are left out: the driver writes those that set something off.
+
+        Raises:
+            OSError: if the file cannot be created or written.
+        """
+        match event:
+            case Started(rank=rank) if rank == AGENT_RANK:
+                self.write("agent_started", agent="agent", pid=event.pid, seen_at=event.at)
+            case Exited(rank=rank) if rank == AGENT_RANK:
+                self.write("agent_exited", agent="agent", pid=event.pid, status=str(event.status), seen_at=event.at)
+            case Started():
+                self.write("started", rank=event.rank, pid=event.pid, seen_at=event.at)
+            case ValueReceived():
+                self.write("value", rank=event.rank, seen_at=event.at)
+            case Exited():
+                self.write("exited", rank=event.rank, pid=event.pid, status=str(event.status), seen_at=event.at)
+            case PhaseChanged():
+                self.write("phase", phase=event.phase, rank=event.rank)
+            case SignalSent():
+                self.write("signal_sent", rank=event.rank, signal=event.signal)
+            case StopRequested():
+                self.write("stop_requested", reason=event.reason, signal=event.signal, grace=event.grace)
+            case DeadlinePassed():
+                self.write("deadline", name=event.name)
+            case Finished():
+                fates = {str(rank): str(fate) for rank, fate in event.outcome.ranks.items()}
+                self.write("finished", root_cause=event.outcome.root_cause, ranks=fates)
+            case LineSeen():
+                pass
+
+
+class Reader:
+    """Reads what was appended to a journal since the last look. A line that is being written is left for later."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def skip(self) -> None:
+        """Leave out what is there already: it tells of an earlier run."""
+        if self._path.exists():
+            self._offset = self._path.stat().st_size
+
+    def read(self) -> list[Record]:
+        """The new records; none if the file cannot be read now."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return _records(whole)
+
+
+def read(path: Path) -> tuple[Record, ...]:
+    """All records of a journal. Lines that are no records (the last one may be torn) are left out.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    return tuple(_records(path.read_bytes()))
+
+
+def unfinished(records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The ``start`` records that have no ``end``: faults of which nobody knows what came."""
+    ended = {(record.get("fault"), record.get("rank")) for record in records if record["event"] == "end"}
+    return tuple(
+        record
+        for record in records
+        if record["event"] == "start" and (record.get("fault"), record.get("rank")) not in ended
+    )
+
+
+def _records(data: bytes) -> list[Record]:
+    found: list[Record] = []
+    for line in data.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("event"), str):
+            found.append(record)
+    return found

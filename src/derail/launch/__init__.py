@@ -1,0 +1,1 @@
+"""torch's public face on the launcher."""

@@ -1,0 +1,162 @@
+"""Signals to the launcher: handlers set while jobs run, and put back when the last one is over.
+
+The handlers belong to the process, so there is one registry for all of its jobs. The first signal of a job raises
+``SignalException`` in the main thread, as torch's launcher does; a further one makes the end of the job
+come at once instead of breaking off the clean-up. A signal that was ignored (``nohup``) stays ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+"""Signals that end a job, where TORCHELASTIC_SIGNALS_TO_HANDLE does not name others."""
+
+
+class SignalException(Exception):  # noqa: N818 - torch's name
+    """The launcher got a signal that asks it to end; ``sigval`` is which.
+
+    Raised in the main thread, out of ``start`` or ``wait`` or wherever that thread is. The caller then closes the job,
+    usually with ``close(e.sigval)``.
+    """
+
+    def __init__(self, msg: str, sigval: signal.Signals) -> None:
+        super().__init__(msg)
+        self.sigval = sigval
+
+
+class Guarded(Protocol):
+    """What the handlers need to know of a job."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job is done: a signal is none of its business any more."""
+        ...
+
+    is_closing: bool
+    """Whether it was asked to end before: by an earlier signal, or by ``close``."""
+
+    def was_asked(self) -> None:
+        """The first signal is about to be raised: the next one escalates, even before ``close`` is called."""
+        ...
+
+    def escalate(self, number: int) -> None:
+        """End it at once."""
+        ...
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the ranks."""
+        ...
+
+
+def signals_to_handle() -> tuple[signal.Signals, ...]:
+    """What TORCHELASTIC_SIGNALS_TO_HANDLE names; names that this platform does not have are logged and left out."""
+    named = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE", DEFAULT_SIGNALS)
+    chosen = []
+    for name in filter(None, (part.strip() for part in named.split(","))):
+        try:
+            chosen.append(signal.Signals[name])
+        except KeyError:
+            import logging
+
+            logging.getLogger("derail").warning(
+                "TORCHELASTIC_SIGNALS_TO_HANDLE names %r, which is no signal here; it is left out", name
+            )
+    return tuple(chosen)
+
+
+class _Registry:
+    """The jobs that want signals, and the handlers that were there before them.
+
+    Attributes:
+        exception: what is raised: ``SignalException``, or one that others, who call the launcher, catch as well.
+    """
+
+    def __init__(self) -> None:
+        self.exception: type[SignalException] = SignalException
+        self._lock = threading.RLock()
+        self._ending: dict[int, list[Guarded]] = {}
+        self._forwarding: dict[int, list[Guarded]] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def add(self, job: Guarded, *, ending: Iterable[int], forwarding: Iterable[int]) -> None:
+        """Set handlers for a job. Only the main thread may set handlers; from another one nothing happens."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        with self._lock:
+            self._tidy()
+            for table, numbers in ((self._ending, ending), (self._forwarding, forwarding)):
+                for number in numbers:
+                    if self._install(number):
+                        table.setdefault(number, []).append(job)
+
+    def remove(self, job: Guarded) -> None:
+        """Forget a job; puts handlers back that nobody needs any more, if this is the main thread."""
+        with self._lock:
+            for table in (self._ending, self._forwarding):
+                for jobs in table.values():
+                    while job in jobs:
+                        jobs.remove(job)
+            self._tidy()
+
+    def _install(self, number: int) -> bool:
+        if number in self._before and signal.getsignal(number) == self._handle:
+            return True
+        before = signal.getsignal(number)
+        # None: set by C code, which could not be put back. SIG_IGN: somebody wants this signal to do nothing.
+        if before is None or before == signal.SIG_IGN:
+            return False
+        try:
+            signal.signal(number, self._handle)
+        except (OSError, ValueError):  # SIGKILL and SIGSTOP cannot be handled
+            return False
+        self._before[number] = before
+        return True
+
+    def _tidy(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # the next job that begins or ends in the main thread does it; until then `_handle` stands aside
+        for number in list(self._before):
+            if not self._jobs(self._ending, number) and not self._jobs(self._forwarding, number):
+                before = self._before.pop(number)
+                if signal.getsignal(number) == self._handle:  # else somebody has set another one since: theirs stays
+                    signal.signal(number, before)
+
+    @staticmethod
+    def _jobs(table: dict[int, list[Guarded]], number: int) -> list[Guarded]:
+        return [job for job in table.get(number, ()) if not job.is_over]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        forwarding, ending = self._jobs(self._forwarding, number), self._jobs(self._ending, number)
+        for job in forwarding:
+            job.forward(number)
+        for job in ending:
+            if job.is_closing:
+                job.escalate(number)
+        fresh = [job for job in ending if not job.is_closing]
+        for job in fresh:
+            job.was_asked()
+        if fresh:
+            sigval = signal.Signals(number)
+            raise self.exception(f"process {os.getpid()} got {sigval.name}; the job is to end", sigval=sigval)
+        if not forwarding and not ending:
+            self._as_before(number, frame)
+
+    def _as_before(self, number: int, frame: FrameType | None) -> None:
+        """No job is there any more: do what would have happened without us."""
+        before = self._before.get(number)
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+REGISTRY = _Registry()

@@ -1,0 +1,90 @@
+"""``start_processes``: torch's door to the launcher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from derail.launch.context import MultiprocessContext, PContext, SubprocessContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from derail.logs.specs import LogsSpecs
+    from derail.model.events import Observer
+    from derail.model.spec import JobSpec, Preload, Teardown
+    from derail.platform.topology import NumaOptions
+
+
+def start_processes(
+    name: str,
+    entrypoint: Callable[..., Any] | str,
+    args: dict[int, tuple[Any, ...]],
+    envs: dict[int, dict[str, str]],
+    logs_specs: LogsSpecs,
+    log_line_prefixes: dict[int, str] | None = None,
+    start_method: str = "spawn",
+    numa_options: NumaOptions | None = None,
+    duplicate_stdout_filters: list[str] | None = None,
+    duplicate_stderr_filters: list[str] | None = None,
+    *,
+    teardown: Teardown | None = None,
+    observers: Sequence[Observer] = (),
+    prepare: Callable[[JobSpec], JobSpec] | None = None,
+    cwd: str | None = None,
+    forward_signals: Sequence[str] = (),
+    handle_signals: bool = True,
+    preload: Collection[Preload] | None = None,
+) -> PContext:
+    """Start one process per local rank, and return the context that watches them.
+
+    The signature is that of ``torch.distributed.elastic.multiprocessing.start_processes``; what comes after the star is
+    derail's own. None of the given dicts is changed.
+
+    Args:
+        name: short name of the job; tee'd lines begin with ``[{name}{local_rank}]:``.
+        entrypoint: a program (looked up on PATH), or a Python function.
+        args: arguments by local rank, for the ranks 0 to n - 1; a program gets them as strings.
+        envs: environment variables by local rank, on top of this process's own, there when the process begins.
+        logs_specs: where stdout, stderr and error files go.
+        log_line_prefixes: what tee'd lines begin with instead, by local rank.
+        start_method: "spawn", "fork", "forkserver" or "warm"; only for functions.
+        numa_options: which CPUs a rank is bound to; torch's own object will do.
+        duplicate_stdout_filters: tee'd lines that contain any of these go to ``filtered_stdout.log`` as well.
+        duplicate_stderr_filters: the same for stderr.
+        teardown: how the job is ended when a rank fails.
+        observers: who hears of each event, see ``derail.model.events``.
+        prepare: gets the job as a value and returns the one to run.
+        cwd: working directory of the ranks.
+        forward_signals: names of signals to the launcher that every rank gets too, and that end nothing.
+        handle_signals: whether SIGTERM, SIGINT, SIGHUP and SIGQUIT (or what TORCHELASTIC_SIGNALS_TO_HANDLE names) raise
+            ``SignalException`` in the main thread while the job runs.
+        preload: for "warm": modules that are imported once, for all ranks of this job and later ones; by default the
+            installed ones that the function's module imports. A function among them is called, after those before it
+            were imported; it must be picklable, and equal to itself.
+
+    Raises:
+        RuntimeError: if ``args`` and ``envs`` do not name the same ranks, or a rank cannot be bound to its CPUs.
+        OSError: if a rank cannot be started. Those before it have been ended; nothing is left.
+        SignalException: if the launcher was asked to end meanwhile; nothing is left.
+    """
+    beyond: dict[str, Any] = {
+        "numa_options": numa_options,
+        "duplicate_stdout_filters": duplicate_stdout_filters,
+        "duplicate_stderr_filters": duplicate_stderr_filters,
+        "teardown": teardown,
+        "observers": observers,
+        "prepare": prepare,
+        "cwd": cwd,
+        "forward_signals": forward_signals,
+        "handle_signals": handle_signals,
+        "preload": preload,
+    }
+    context: PContext
+    if callable(entrypoint):
+        context = MultiprocessContext(
+            name, entrypoint, args, envs, start_method, logs_specs, log_line_prefixes, **beyond
+        )
+    else:
+        context = SubprocessContext(name, entrypoint, args, envs, logs_specs, log_line_prefixes, **beyond)
+    context.start()
+    return context

@@ -1,0 +1,49 @@
+"""Whether a descriptor takes some bytes now, so that a write to it does not block."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import struct
+import threading
+
+PIPE_ATOMIC = select.PIPE_BUF
+"""A pipe that polls writable takes so many bytes at once, pipe(7): 4096 on Linux."""
+
+
+def capacity(fd: int) -> int:
+    """Bytes that an empty pipe takes; ``PIPE_ATOMIC`` for anything else, where that is all that is known."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except (AttributeError, OSError):
+        return PIPE_ATOMIC
+
+
+def has_room(fd: int, size: int, *, patience: float) -> bool:
+    """Wait up to ``patience`` seconds until ``size`` bytes can be written; a pipe must be empty for more than
+    ``PIPE_ATOMIC``, since what is free in it is not told.
+
+    Raises:
+        BrokenPipeError: nobody can read what is written.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    events = poll.poll(patience * 1000)
+    if not events:
+        return False
+    if events[0][1] & (select.POLLERR | select.POLLNVAL):
+        raise BrokenPipeError("nobody reads it any more")
+    if size <= PIPE_ATOMIC or unread(fd) == 0:
+        return True
+    threading.Event().wait(min(patience, 0.002))
+    return unread(fd) == 0
+
+
+def unread(fd: int) -> int:
+    """Bytes in a pipe that nobody has read yet; 0 where that cannot be known."""
+    try:
+        import termios
+
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])
+    except (ImportError, OSError):
+        return 0

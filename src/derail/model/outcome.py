@@ -1,0 +1,183 @@
+"""What came of a job: per rank, and as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.errors.failure import ProcessFailure
+    from derail.model.exit import ExitStatus
+
+
+LONGEST = 120
+"""Characters that are told of the command line of something that was left behind."""
+
+
+class Cause(Enum):
+    """Why a rank is not running any more."""
+
+    SELF = "by itself"
+    STOPPED_BY_US = "stopped by us"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class RankOutcome:
+    """The fate of one rank.
+
+    Attributes:
+        rank: local rank.
+        pid: its process.
+        status: how it ended; None if it was abandoned alive.
+        cause: by itself, stopped by us, or abandoned.
+        returned: whether its function returned (always False for programs).
+        exit_order: 0 for the first rank of the job that ended, and so on; None if abandoned.
+        exited_at: monotonic seconds at which the exit was seen; None if abandoned.
+        signals_sent: signals that the supervisor sent to it, in order.
+        succeeded: it ended by itself with code 0 and, if it is a function, returned.
+        stack: what could be learnt of where it hung, if it had to be killed or abandoned.
+        spawned_because: why it was spawned although another start method was asked for; empty if it was not.
+    """
+
+    rank: int
+    pid: int
+    status: ExitStatus | None
+    cause: Cause
+    returned: bool = False
+    exit_order: int | None = None
+    exited_at: float | None = None
+    signals_sent: tuple[int, ...] = ()
+    succeeded: bool = False
+    stack: str = ""
+    spawned_because: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed by itself or had to be abandoned; a rank that we stopped did neither."""
+        return not self.succeeded and self.cause is not Cause.STOPPED_BY_US
+
+    def __str__(self) -> str:
+        """``rank 2: SIGKILL (9), by itself``."""
+        end = "still there" if self.status is None else str(self.status)
+        if self.failed and self.status is not None and self.status.ok:
+            end += " without a result"
+        return f"rank {self.rank}: {end}, {self.cause.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that was found alive after its rank had ended.
+
+    Attributes:
+        kind: "process", "descriptor", "thread", "shm", "port", "file" or "handler".
+        what: its name, command line or path.
+        pid: if it is a process.
+        rank: whose it was, if that is known.
+        ended: whether it was ended or removed.
+    """
+
+    kind: str
+    what: str
+    pid: int | None = None
+    rank: int | None = None
+    ended: bool = False
+
+    def __str__(self) -> str:
+        """One line for people; of a long command line its beginning."""
+        what = self.what if len(self.what) <= LONGEST else f"{self.what[:LONGEST]}..."
+        whose = "" if self.rank is None else f" of rank {self.rank}"
+        pid = "" if self.pid is None else f" {self.pid}"
+        return f"{self.kind}{pid}{whose}: {what}{' (ended)' if self.ended else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """All that is known of a finished job.
+
+    Attributes:
+        ranks: the fate of each local rank.
+        root_cause: the first rank that failed by itself, in the order in which the exits happened; else the first
+            that was abandoned; None if none failed.
+        started_at: monotonic seconds at which the first rank was started.
+        ended_at: monotonic seconds at which the last rank had ended or was abandoned.
+        stop_requested_at: when the end was decided (first failure, or ``close()``); None if all ranks simply finished.
+        stop_reason: why, in words; empty if all ranks simply finished.
+        timed_out: whether it was ended because a deadline of the caller had passed.
+        leftovers: processes of the job that outlived their ranks.
+        console_missed: bytes of output that a blocked or full console did not take; the log files have them.
+    """
+
+    ranks: Mapping[int, RankOutcome]
+    root_cause: int | None
+    started_at: float
+    ended_at: float
+    stop_requested_at: float | None = None
+    stop_reason: str = ""
+    timed_out: bool = False
+    leftovers: tuple[Leftover, ...] = ()
+    console_missed: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every rank succeeded."""
+        return bool(self.ranks) and all(rank.succeeded for rank in self.ranks.values())
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """Ranks that failed by themselves or had to be abandoned: root cause first, then as they ended."""
+        last = len(self.ranks)
+        order = {r: last if o.exit_order is None else o.exit_order for r, o in self.ranks.items() if o.failed}
+        return tuple(sorted(order, key=lambda rank: (rank != self.root_cause, order[rank], rank)))
+
+    @property
+    def stopped(self) -> tuple[int, ...]:
+        """Ranks that we ended because of others, or because we were asked to."""
+        return tuple(rank for rank, fate in self.ranks.items() if fate.cause is Cause.STOPPED_BY_US)
+
+    @property
+    def teardown_seconds(self) -> float | None:
+        """Seconds from the decision to stop to the end of the last rank; None if nothing had to be stopped."""
+        return None if self.stop_requested_at is None else self.ended_at - self.stop_requested_at
+
+    @property
+    def exit_code(self) -> int:
+        """What a launcher exits with: 0, else the root cause's code or 128 + its signal; never 0 after a failure."""
+        if self.succeeded:
+            return 0
+        blamed = self.failed or self.stopped
+        status = self.ranks[blamed[0]].status if blamed else None
+        return (status.shell_code if status is not None else 0) or 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunProcsResult:
+    """The result of a job, in the shape that torch's launcher gives it, and what torch does not tell.
+
+    Attributes:
+        return_values: by local rank; None for programs. Filled for the ranks that succeeded.
+        failures: ranks that failed by themselves or had to be abandoned, root cause first.
+        stdouts: path of the redirected stdout by local rank; empty where it went to the console.
+        stderrs: the same for stderr.
+        stopped: ranks that were ended because of others or because ``close()`` was called; never in ``failures``.
+        outcome: the whole picture.
+    """
+
+    return_values: dict[int, Any] = field(default_factory=dict)
+    failures: dict[int, ProcessFailure] = field(default_factory=dict)
+    stdouts: dict[int, str] = field(default_factory=dict)
+    stderrs: dict[int, str] = field(default_factory=dict)
+    stopped: dict[int, RankOutcome] = field(default_factory=dict, kw_only=True)
+    outcome: JobOutcome | None = field(default=None, kw_only=True)
+
+    def is_failed(self) -> bool:
+        """Whether any rank did not succeed: it failed, was abandoned, or was stopped before it could finish."""
+        return bool(self.failures or self.stopped)
+
+    @property
+    def root_cause(self) -> int | None:
+        """Local rank of the first failure; None if none failed."""
+        return None if self.outcome is None else self.outcome.root_cause

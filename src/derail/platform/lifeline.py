@@ -1,0 +1,274 @@
+"""Ranks do not outlive a launcher that was SIGKILLed: a keeper process holds the other end of a pipe, and ends them.
+
+PR_SET_PDEATHSIG cannot do it: it follows the thread that started the rank, not the process, and a program cannot be
+given it without code between fork and exec. The end of a pipe is seen at once, for whatever reason the launcher ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import JOB_ENV
+from derail.platform import exits
+from derail.platform.groups import signal_process
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+SHELL = "/bin/sh"
+_HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+
+# What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
+# The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
+# again after a pause, since a rank may have been between fork and exec and had not got its mark yet.
+# A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
+# The keeper itself has no mark, so that it neither finds itself nor is found.
+_SHELL_KEEPER = """
+ranks=' '
+while IFS= read -r line; do
+  case $line in
+    +*[!0-9]* | + | +0* | +1) ;;
+    +*) ranks="$ranks${line#+} " ;;
+    -*) p=${line#-}; case $ranks in *" $p "*) ranks="${ranks%%" $p "*} ${ranks#*" $p "}" ;; esac ;;
+    q) exit 0 ;;
+  esac
+done
+end_all() {
+  for p in $ranks; do kill -9 "-$p"; kill -9 "$p"; done
+  [ -d /proc/self ] || return 0
+  for f in $(grep -lszE "^$2=([A-Za-z0-9_-]+:)*$1(:|\\$)" /proc/[0-9]*/environ); do
+    p=${f#/proc/}; kill -9 "${p%/environ}"
+  done
+}
+end_all "$1" "$2"
+for pause in 0.05 0.2; do sleep "$pause" || sleep 1; ranks=; end_all "$1" "$2"; done
+"""
+
+_PYTHON_KEEPER = """
+import os, signal, sys, time
+ranks = set()
+for line in iter(sys.stdin.readline, ""):
+    line = line.strip()
+    if line == "q":
+        os._exit(0)
+    if line[1:].isdigit() and int(line[1:]) > 1:
+        (ranks.add if line[0] == "+" else ranks.discard)(int(line[1:]))
+job, name = sys.argv[1].encode(), sys.argv[2].encode() + b"="
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+for pause in (0.05, 0.2, 0):
+    for pid in ranks:
+        kill(-pid)
+        kill(pid)
+    ranks = set()
+    for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as file:
+                words = file.read().split(b"\\0")
+        except OSError:
+            continue
+        if any(job in word[len(name):].split(b":") for word in words if word.startswith(name)):
+            kill(int(pid))
+    time.sleep(pause)
+"""
+
+
+class Lifeline:
+    """Ends the ranks of one job when this process is gone.
+
+    Owned by one job; ``start`` may be called in any thread. ``stop`` leaves no child and no descriptor.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        """Remember the job; nothing exists before ``start``.
+
+        Raises:
+            ValueError: if ``job_id`` has other characters than letters, digits, ``_`` and ``-``.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", job_id):
+            raise ValueError(f"job id {job_id!r} must be of letters, digits, '_' and '-' only")
+        self._job_id = job_id
+        self._lock = threading.Lock()
+        self._read_end = self._write_end = -1
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._exit_fd: exits.ExitFd | None = None
+        self._forks = threading.local()
+
+    @property
+    def fd(self) -> int:
+        """The write end of the pipe, not inheritable; -1 when there is none."""
+        return self._write_end
+
+    @property
+    def pid(self) -> int | None:
+        """The keeper's process; None when there is none."""
+        return None if self._keeper is None else self._keeper.pid
+
+    @property
+    def exit_fd(self) -> exits.ExitFd | None:
+        """Readable once the keeper has ended, which it should not by itself; None when there is none."""
+        return self._exit_fd
+
+    def start(self) -> None:
+        """Start the keeper.
+
+        Raises:
+            OSError: if there is no descriptor or process left; nothing is left behind then.
+        """
+        import subprocess
+
+        if self._keeper is not None:
+            raise RuntimeError(f"the lifeline of job {self._job_id} was started already")
+        self._read_end, self._write_end = os.pipe()
+        _open_lifelines.add(self)
+        try:
+            # Never EPIPE, and no SIGPIPE in a host that does not ignore it: both ends stay open here.
+            os.set_blocking(self._write_end, False)
+            with _blocked_signals():
+                self._keeper = subprocess.Popen(
+                    self._command(),
+                    stdin=self._read_end,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={"PATH": os.environ.get("PATH") or os.defpath},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            self._exit_fd = exits.open_exit_fd(self._keeper.pid)
+        except BaseException:
+            self._end_keeper(0.0)
+            self._close()
+            raise
+
+    def register(self, pid: int) -> bool:
+        """Have the keeper end rank ``pid`` and its group if this process dies. False if there is no keeper to hear it.
+        Never blocks, never raises. Nothing that kill(2) takes for more than one group is registered."""
+        return pid > 1 and self._tell(b"+%d\n" % pid)
+
+    def unregister(self, pid: int) -> bool:
+        """Tell the keeper that ``pid`` was reaped and may be a stranger's from now on. As ``register``."""
+        return self._tell(b"-%d\n" % pid)
+
+    def alive(self) -> bool:
+        """Whether the keeper is there."""
+        exit_fd = self._exit_fd
+        return exit_fd is not None and not exit_fd.closed and not exits.is_readable(exit_fd.fileno())
+
+    def let_go(self) -> None:
+        """Tell the keeper to end, and do not wait for it: everybody whom it kept has ended. ``stop`` is still due."""
+        self._tell(b"q\n")
+
+    def stop(self, deadline: float | None = None) -> None:
+        """End the keeper peacefully, and by SIGKILL if it has not ended at ``deadline`` (monotonic; None: in 2 s).
+
+        Idempotent. No rank is touched.
+        """
+        now = SYSTEM_CLOCK.now()
+        self.let_go()
+        self._end_keeper((now + 2.0 if deadline is None else deadline) - now)
+        self._close()
+
+    def forget_in_child(self) -> None:
+        """In a forked child: close this end without ending anything. ``os.fork`` does it by itself."""
+        self._keeper_is_not_ours()
+        self._close()
+
+    @contextmanager
+    def adopts_forks(self) -> Iterator[None]:
+        """While the body runs, whatever this thread forks registers itself first thing: a forked rank has no mark to
+        be found by if the launcher dies before it can register it."""
+        self._forks.adopt = True
+        try:
+            yield
+        finally:
+            self._forks.adopt = False
+
+    def _command(self) -> list[str]:
+        if os.access(SHELL, os.X_OK):
+            return [SHELL, "-c", _SHELL_KEEPER, "derail-lifeline", self._job_id, JOB_ENV]
+        return [sys.executable, "-I", "-S", "-c", _PYTHON_KEEPER, self._job_id, JOB_ENV]
+
+    def _tell(self, line: bytes) -> bool:
+        with self._lock:
+            if not self.alive():
+                return False
+            try:
+                # Far less than PIPE_BUF: all or nothing.
+                return os.write(self._write_end, line) == len(line)
+            except OSError:
+                return False
+
+    def _end_keeper(self, seconds: float) -> None:
+        keeper, exit_fd = self._keeper, self._exit_fd
+        if keeper is None:
+            return
+        if exit_fd is None or not exits.wait_readable(exit_fd, max(0.0, seconds)):
+            signal_process(keeper.pid, None if exit_fd is None else exit_fd.pidfd, signal.SIGKILL)
+            # A killed shell is gone at once; the bound is for a machine that thrashes.
+            if exit_fd is not None:
+                exits.wait_readable(exit_fd, 5.0)
+        if exit_fd is None:
+            os.waitid(os.P_PID, keeper.pid, os.WEXITED)
+        else:
+            exits.reap(keeper.pid, exit_fd)
+            exit_fd.close()
+        self._keeper_is_not_ours()
+
+    def _keeper_is_not_ours(self) -> None:
+        if self._keeper is not None:
+            # Popen complains of a process that it does not know to have ended, and would wait for it.
+            self._keeper.returncode = 0
+        if self._exit_fd is not None:
+            self._exit_fd.close()
+        self._keeper = self._exit_fd = None
+
+    def _close(self) -> None:
+        with self._lock:
+            ends, self._read_end, self._write_end = (self._read_end, self._write_end), -1, -1
+            _open_lifelines.discard(self)
+        for end in ends:
+            if end >= 0:
+                os.close(end)
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it
+        if getattr(self._forks, "adopt", False):
+            try:
+                os.write(self._write_end, b"+%d\n" % os.getpid())
+            except OSError:
+                pass
+        self.forget_in_child()
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """The keeper inherits the mask, so that what asks everybody to end never reaches it, from its first instruction on;
+    a trap would leave a window before it is set."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, _HARMLESS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+_open_lifelines: set[Lifeline] = set()
+
+
+def _forget_all_in_child() -> None:
+    """A child that kept the write end would keep the keeper from ever seeing its end."""
+    for lifeline in list(_open_lifelines):
+        lifeline._after_fork_in_child()  # noqa: SLF001 - the other half of this module
+
+
+os.register_at_fork(after_in_child=_forget_all_in_child)

@@ -1,0 +1,163 @@
+"""The process table: read from /proc where there is one, else through psutil."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_PROC = "/proc"
+_PF_EXITING = 0x4
+_HAS_PROC = os.path.exists("/proc/self/stat")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process, as it was a moment ago.
+
+    Attributes:
+        pid: its number, which may be another's later.
+        started: when it was started, in the platform's own unit: with ``pid``, it says which process is meant.
+        name: the short name that the kernel knows it by.
+        state: the letter of proc(5): R, S, D, T, t, Z ...; "?" for a living process where the letter is not known.
+        ppid: its parent.
+        pgid: its process group.
+        sid: its session.
+    """
+
+    pid: int
+    started: float
+    name: str
+    state: str
+    ppid: int
+    pgid: int
+    sid: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still ran: a zombie does not."""
+        return self.state not in ("Z", "X", "x")
+
+
+def every_pid() -> list[int]:
+    """The numbers of all processes that this one may see, zombies too."""
+    if _HAS_PROC:
+        return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+    import psutil
+
+    return psutil.pids()
+
+
+def newest_pid() -> int | None:
+    """The number that was given out last; None where the platform does not tell. It falls when numbers begin again."""
+    try:
+        with open(f"{_PROC}/loadavg", "rb", buffering=0) as file:
+            return int(file.read().split()[-1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def every_process(*, skip: Collection[int] = ()) -> Iterator[ProcessInfo]:
+    """All processes that this one may see, zombies too, but for those with the numbers in ``skip``.
+
+    The newest come first: one that forks and leaves again and again is still there when it is looked at.
+    """
+    for number in reversed(every_pid()):
+        if number in skip:
+            continue  # looking at one costs more than naming hundreds
+        process = look_up(number)
+        if process is not None:
+            yield process
+
+
+def look_up(pid: int) -> ProcessInfo | None:
+    """What is known of ``pid`` now; None if there is no such process."""
+    if not _HAS_PROC:
+        return _look_up_with_psutil(pid)
+    text = _read(pid, "stat").decode(errors="replace")
+    # The name may hold spaces and parentheses; it ends at the last one.
+    head, closing, tail = text.rpartition(")")
+    fields = tail.split()
+    if not closing or len(fields) < 20:
+        return None
+    return ProcessInfo(
+        pid=pid,
+        started=int(fields[19]),
+        name=head.partition("(")[2],
+        state=fields[0],
+        ppid=int(fields[1]),
+        pgid=int(fields[2]),
+        sid=int(fields[3]),
+    )
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the very process that was ``pid`` and started at ``started`` still runs."""
+    process = look_up(pid)
+    return process is not None and process.alive and process.started == started
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
+    tell."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return len(fields) > 6 and bool(int(fields[6]) & _PF_EXITING)
+
+
+def command_line(process: ProcessInfo) -> str:
+    """Its command line; its name in brackets if it has none (a kernel thread, a zombie) or may not be read."""
+    if _HAS_PROC:
+        words = _read(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    else:
+        import psutil
+
+        try:
+            words = " ".join(psutil.Process(process.pid).cmdline())
+        except (psutil.Error, OSError):
+            words = ""
+    return words or f"[{process.name}]"
+
+
+def environment(pid: int) -> bytes:
+    """The environment that a process was executed with, as ``NAME=value`` strings with NULs between them; empty if it
+    may not be read."""
+    if _HAS_PROC:
+        return _read(pid, "environ")
+    import psutil
+
+    try:
+        pairs = psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return b""
+    return b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs.items())
+
+
+def _read(pid: int, name: str) -> bytes:
+    """A file of /proc/<pid>; empty if the process is gone or not ours to look into."""
+    try:
+        with open(f"{_PROC}/{pid}/{name}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _look_up_with_psutil(pid: int) -> ProcessInfo | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return ProcessInfo(
+                pid=pid,
+                started=process.create_time(),
+                name=process.name(),
+                state="Z" if process.status() == psutil.STATUS_ZOMBIE else "?",
+                ppid=process.ppid(),
+                pgid=os.getpgid(pid),
+                sid=os.getsid(pid),
+            )
+    except (psutil.Error, OSError):
+        return None

@@ -1,0 +1,78 @@
+"""While a job runs, SIGCHLD must not be ignored: the kernel would throw the exit statuses of the ranks away."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_lock = threading.Lock()
+_jobs = 0
+_was_ignored = False
+
+
+@contextmanager
+def default_sigchld() -> Iterator[None]:
+    """Give SIGCHLD its default action while the body runs, if it was ignored; ignore it again after the last body.
+
+    May be nested, and used from any thread and from several at the same time. A handler is left alone, and so is
+    whatever somebody else sets meanwhile.
+    """
+    global _jobs, _was_ignored  # noqa: PLW0603 - a disposition belongs to the process, so does the count
+    with _lock:
+        _jobs += 1
+        if _jobs == 1:
+            _was_ignored = is_ignored(signal.SIGCHLD)
+            if _was_ignored:
+                _set_disposition(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        with _lock:
+            _jobs -= 1
+            if _jobs == 0 and _was_ignored:
+                _was_ignored = False
+                if not _is_caught(signal.SIGCHLD):
+                    _set_disposition(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def is_ignored(number: int) -> bool:
+    """Whether a signal is ignored: as the kernel says where it can be asked, else as Python believes."""
+    mask = _status_mask(b"SigIgn:")
+    if mask is None:
+        return signal.getsignal(number) is signal.SIG_IGN
+    return bool(mask >> (number - 1) & 1)
+
+
+def _is_caught(number: int) -> bool:
+    mask = _status_mask(b"SigCgt:")
+    if mask is None:
+        return callable(signal.getsignal(number))
+    return bool(mask >> (number - 1) & 1)
+
+
+def _status_mask(field: bytes) -> int | None:
+    """A mask of /proc/self/status (proc(5)): also right for what C code did behind Python's back."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(field):
+                    return int(line.split()[1], 16)
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _set_disposition(number: int, disposition: signal.Handlers) -> None:
+    """By libc: ``signal.signal`` refuses in any thread but the main one, and ``getsignal`` is to say the same as before
+    when all is over, whichever threads began and ended."""
+    import ctypes
+
+    libc_signal = ctypes.CDLL(None).signal
+    libc_signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc_signal.restype = ctypes.c_void_p
+    libc_signal(int(number), int(disposition))

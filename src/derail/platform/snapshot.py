@@ -1,0 +1,136 @@
+"""What this process holds, before and after: whatever is only there after is a leak, and is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from derail.model.exit import signal_name
+from derail.model.outcome import Leftover
+from derail.platform.processes import command_line, every_process
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+
+    from derail.platform.processes import ProcessInfo
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a process holds at one moment.
+
+    Attributes:
+        processes: its descendants, zombies too: pid and start time -> command line.
+        descriptors: number -> what it is open on.
+        threads: Python's threads: identity -> name.
+        handlers: signal -> what Python does on it.
+        files: entries of the directories that were asked for.
+        shm: entries of /dev/shm that belong to this user.
+    """
+
+    processes: Mapping[tuple[int, float], str]
+    descriptors: Mapping[int, str]
+    threads: Mapping[int, str]
+    handlers: Mapping[int, object]
+    files: frozenset[str]
+    shm: frozenset[str]
+
+
+def take_snapshot(*, directories: Collection[Path | str] = ()) -> Snapshot:
+    """Look at this process. A few milliseconds.
+
+    Args:
+        directories: whose entries are to be compared (temporary directories); not what lies deeper.
+    """
+    return Snapshot(
+        processes=dict(_descendants()),
+        descriptors=dict(_descriptors()),
+        threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
+        handlers={int(number): signal.getsignal(number) for number in signal.valid_signals()},
+        files=frozenset(path for directory in directories for path in _entries(os.fspath(directory))),
+        shm=frozenset(_own_entries(_SHARED_MEMORY)),
+    )
+
+
+def compare(before: Snapshot, after: Snapshot) -> tuple[Leftover, ...]:
+    """Name what ``after`` has and ``before`` had not; a descriptor or handler that changed is one too."""
+    found = [
+        Leftover(kind="process", what=command, pid=pid)
+        for (pid, started), command in after.processes.items()
+        if (pid, started) not in before.processes
+    ]
+    found += [
+        Leftover(kind="descriptor", what=f"{number} -> {target}")
+        for number, target in after.descriptors.items()
+        if before.descriptors.get(number) != target
+    ]
+    found += [
+        Leftover(kind="thread", what=name) for ident, name in after.threads.items() if ident not in before.threads
+    ]
+    found += [
+        Leftover(
+            kind="handler", what=f"{signal_name(number)}: was {_name(before.handlers.get(number))}, is {_name(now)}"
+        )
+        for number, now in after.handlers.items()
+        if before.handlers.get(number) != now
+    ]
+    found += [Leftover(kind="file", what=path) for path in sorted(after.files - before.files)]
+    found += [Leftover(kind="shm", what=path) for path in sorted(after.shm - before.shm)]
+    return tuple(found)
+
+
+def _descendants() -> Iterator[tuple[tuple[int, float], str]]:
+    children: dict[int, list[ProcessInfo]] = {}
+    for process in every_process():
+        children.setdefault(process.ppid, []).append(process)
+    parents = [os.getpid()]
+    while parents:
+        for process in children.pop(parents.pop(), ()):
+            yield (process.pid, process.started), command_line(process) + ("" if process.alive else " (zombie)")
+            parents.append(process.pid)
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    directory = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(directory):
+        number = int(name)
+        try:
+            os.fstat(number)
+        except OSError:  # the one of the listing itself
+            continue
+        yield number, _target(directory, number)
+
+
+def _target(directory: str, number: int) -> str:
+    try:
+        return os.readlink(f"{directory}/{number}")
+    except OSError:  # macOS has no links there
+        return "open"
+
+
+def _entries(directory: str) -> Iterator[str]:
+    try:
+        yield from (os.path.join(directory, name) for name in os.listdir(directory))
+    except OSError:
+        return
+
+
+def _own_entries(directory: str) -> Iterator[str]:
+    for path in _entries(directory):
+        try:
+            if os.lstat(path).st_uid == os.geteuid():
+                yield path
+        except OSError:
+            continue
+
+
+def _name(handler: object) -> str:
+    if isinstance(handler, signal.Handlers):
+        return handler.name
+    return "not Python's" if handler is None else str(getattr(handler, "__qualname__", repr(handler)))

@@ -1,0 +1,94 @@
+"""Processes that are not children of this one: how they ended, what they started, and who takes in orphans.
+
+A parent that reaps its child takes the status with it. Until then /proc shows it to whoever may trace the process; from
+then on the kernel tells whoever holds a pidfd (Linux 6.15). Where neither does, the status is lost, and never made up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from derail.model.exit import ExitStatus
+from derail.platform import exits
+from derail.platform.processes import every_process
+
+if TYPE_CHECKING:
+    from derail.platform.processes import ProcessInfo
+
+_PR_SET_CHILD_SUBREAPER = 36
+_STAT_EXIT_CODE = 49
+"""The place of exit_code in /proc/PID/stat (proc(5)), counted from the state."""
+
+LOOKS, PAUSE = 40, 0.0005
+"""How often, and with how many seconds between, it is asked how a process ended that its parent is just reaping."""
+
+
+def become_subreaper() -> None:
+    """From now on, descendants whose parent has left become children of this process (prctl(2)).
+
+    Raises:
+        OSError: if the platform has no such thing.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "this platform has no subreapers: what is left behind cannot be counted")
+
+
+def status_of_ended(pid: int, pidfd: int) -> ExitStatus:
+    """How a process ended whose pidfd has become readable, a child or not, reaped or not; lost if nobody tells."""
+    pause = threading.Event()
+    for _ in range(LOOKS):
+        status = _as_child(pidfd) or _as_zombie(pid, pidfd) or exits.ask_kernel(pidfd)
+        if status is not None:
+            return status
+        pause.wait(PAUSE)
+    return ExitStatus(lost=f"process {pid} was reaped by its parent, and this kernel does not keep the status")
+
+
+def descendants(root: int) -> dict[int, ProcessInfo]:
+    """All processes below ``root``, zombies too, by pid; parents before their children."""
+    children: dict[int, list[ProcessInfo]] = {}
+    for process in every_process():
+        children.setdefault(process.ppid, []).append(process)
+    found: dict[int, ProcessInfo] = {}
+    parents = [root]
+    while parents:
+        for process in children.pop(parents.pop(0), ()):
+            found[process.pid] = process
+            parents.append(process.pid)
+    return found
+
+
+def _as_child(pidfd: int) -> ExitStatus | None:
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if result is None else ExitStatus.from_waitid(result)
+
+
+def status_of_zombie(pid: int) -> ExitStatus | None:
+    """How a process ended that nobody has reaped yet; None if it is no zombie, or not ours to look into."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+        ours = os.geteuid() in (0, os.stat(f"/proc/{pid}").st_uid)  # of others, 0 is told instead of the status
+        return exits.from_wait_status(int(fields[_STAT_EXIT_CODE])) if fields[0] == b"Z" and ours else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _as_zombie(pid: int, pidfd: int) -> ExitStatus | None:
+    status = status_of_zombie(pid)
+    try:
+        # Still there after the look: then it was this process that was looked at, and no later one of that number.
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError:
+        return None
+    return status

@@ -1,0 +1,238 @@
+"""What a running job looks like on the console: a live table where nothing else writes to the terminal, else lines.
+
+The job's own thread only puts events into a queue; a thread of the display takes them out and draws. A terminal that
+does not take output, stopped with Ctrl-S say, holds the display up and never the job.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self, TextIO
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.exit import signal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from rich.console import RenderableType
+    from rich.live import Live
+
+    from derail.model.clock import Clock
+    from derail.model.events import Event, JobControl
+    from derail.model.exit import ExitStatus
+
+SHOWN_RANKS = 16
+"""Ranks that get a row of their own; of more, only those that are not simply running do."""
+
+REFRESH_SECONDS = 0.1
+FAREWELL_SECONDS = 2.0
+"""How long the end of the display is waited for: a blocked terminal must not hold up the end of the command."""
+
+
+@dataclass(slots=True)
+class _Rank:
+    pid: int
+    started_at: float
+    state: str = "running"
+    ended_at: float | None = None
+    asked: list[str] = field(default_factory=list)
+
+
+class Board:
+    """What is known of a job so far. Feed it events; ask it for lines that are new, or for the rows of a table."""
+
+    def __init__(self, ranks: int, *, faults: Sequence[str] = ()) -> None:
+        self.expected = ranks
+        self.faults = tuple(faults)
+        self.phase = "starting"
+        self.started_at: float | None = None
+        self.ranks: dict[int, _Rank] = {}
+
+    def update(self, event: Event) -> str:
+        """Take notice of an event; what it means in words, or nothing if it is not worth a line."""
+        match event:
+            case Started(rank=rank, pid=pid, at=at):
+                self.started_at = at if self.started_at is None else self.started_at
+                self.ranks[rank] = _Rank(pid=pid, started_at=at)
+                return ""
+            case ValueReceived(rank=rank):
+                self.ranks[rank].state = "returned"
+                return ""
+            case SignalSent(rank=rank, signal=number):
+                self.ranks[rank].asked.append(signal_name(number))
+                self.ranks[rank].state = f"was sent {signal_name(number)}"
+                return ""
+            case Exited(rank=rank, status=status, at=at):
+                return self._ended(rank, status, at)
+            case StopRequested(reason=reason):
+                return f"stopping: {reason}"
+            case PhaseChanged(phase=phase):
+                return self._moved_on(phase)
+            case Finished():
+                self.phase = "done"
+        return ""
+
+    def _ended(self, rank: int, status: ExitStatus, at: float) -> str:
+        state = self.ranks[rank]
+        state.ended_at = at
+        state.state = f"{status}" + (f", after {' and '.join(state.asked)} from us" if state.asked else "")
+        return "" if status.ok and not state.asked else f"rank {rank}: {state.state}"
+
+    def _moved_on(self, phase: str) -> str:
+        if phase == self.phase:
+            return ""
+        self.phase = phase
+        living = [rank for rank, state in self.ranks.items() if state.ended_at is None]
+        if phase == "running":
+            running, planned = _count(len(self.ranks), "rank"), _count(len(self.faults), "fault")
+            return f"{running} running, {planned} planned" if self.faults else ""
+        if phase in ("stopping", "killing") and living:
+            return f"{phase} {_names(living)}"
+        return ""
+
+    def fault_news(self, states: Sequence[str]) -> list[str]:
+        """Which of the faults' states are new: they take the place of what was planned."""
+        news = [state for state in states if state not in self.faults]
+        self.faults = tuple(states) or self.faults
+        return news
+
+    def elapsed(self, now: float) -> float:
+        """Seconds since the first rank was started."""
+        return 0.0 if self.started_at is None else max(0.0, now - self.started_at)
+
+    def rows(self, now: float) -> list[tuple[str, str, str, str]]:
+        """Rank, pid, seconds and state, for each rank that has something to tell."""
+        some = len(self.ranks) > SHOWN_RANKS
+        shown = {r: s for r, s in self.ranks.items() if not some or s.state not in ("running", "returned", "exit 0")}
+        rows = [
+            (str(rank), str(s.pid), f"{(now if s.ended_at is None else s.ended_at) - s.started_at:.1f} s", s.state)
+            for rank, s in list(shown.items())[: 2 * SHOWN_RANKS]
+        ]
+        hidden = len(self.ranks) - len(rows)
+        return [*rows, ("", "", "", f"and {_count(hidden, 'rank')} more, running or done")] if hidden else rows
+
+    def title(self, now: float) -> str:
+        """One line about the whole."""
+        living = sum(state.ended_at is None for state in self.ranks.values())
+        parts = [self.phase, f"{living} of {_count(self.expected, 'rank')} alive", f"{self.elapsed(now):.0f} s"]
+        return " · ".join(parts)
+
+
+class Progress:
+    """An observer of a job, and the thread that shows it; use it as a context manager around the job."""
+
+    wants_lines = False
+
+    def __init__(
+        self,
+        board: Board,
+        stream: TextIO,
+        *,
+        live: bool,
+        name: str = "derail",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.board = board
+        self._stream = stream
+        self._live = live
+        self._name = name
+        self._clock = clock
+        self._fault_states: Callable[[], Sequence[str]] = tuple
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def watch_faults(self, states: Callable[[], Sequence[str]]) -> None:
+        """From now on ask this for what has come of each fault; in the display's thread, as often as it likes."""
+        self._fault_states = states
+
+    def attach(self, control: JobControl) -> None:
+        """Nothing is needed of the job."""
+
+    def observe(self, event: Event) -> None:
+        """Hand the event to the display."""
+        self._events.put(event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._show, name="derail-progress", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.put(None)
+        if self._thread is not None:
+            self._thread.join(FAREWELL_SECONDS)
+
+    def _show(self) -> None:
+        try:
+            if self._live:
+                self._show_table()
+            else:
+                self._show_lines()
+        except OSError:
+            pass  # the console is gone; the job is not
+
+    def _show_lines(self) -> None:
+        while (event := self._events.get()) is not None:
+            news = [*self.board.fault_news(self._fault_states()), self.board.update(event)]
+            for line in filter(None, news):
+                # One write for the whole line: what the ranks write to the same place stays beside it, not in it.
+                self._stream.write(f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {line}\n")
+                self._stream.flush()
+
+    def _show_table(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(
+            console=Console(file=self._stream), auto_refresh=False, transient=True, redirect_stdout=False
+        ) as live:
+            over = False
+            while not over:
+                over = self._take_events()
+                self._draw(live)
+
+    def _take_events(self) -> bool:
+        """Wait for the next event or the next refresh, then take all that are there; whether it was the last."""
+        try:
+            event = self._events.get(timeout=REFRESH_SECONDS)
+            while event is not None:
+                self.board.update(event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+    def _draw(self, live: Live) -> None:
+        live.update(self._table(), refresh=True)
+
+    def _table(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        now = self._clock.now()
+        table = Table(box=None, pad_edge=False, title=Text(self.board.title(now)), title_justify="left")
+        for heading in ("rank", "pid", "time", "state"):
+            table.add_column(heading, justify="left" if heading == "state" else "right")
+        for row in self.board.rows(now):
+            table.add_row(*map(Text, row))
+        self.board.fault_news(self._fault_states())
+        for fault in self.board.faults:
+            table.add_row("", "", "", Text(fault, style="dim"))
+        return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _names(ranks: Sequence[int]) -> str:
+    if len(ranks) > SHOWN_RANKS:
+        return f"{len(ranks)} ranks"
+    return f"rank{'' if len(ranks) == 1 else 's'} {', '.join(map(str, ranks))}"

@@ -1,0 +1,177 @@
+"""The catalogue of faults for people: on the command line, as data, and as the second half of docs/faults.md.
+
+``python -m derail.report.catalogue docs/faults.md`` writes that half anew and leaves what stands before it as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from derail.faults.catalogue import Entry, Param
+
+MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/faults.md -->"
+WIDTH = 100
+
+
+def render_list(listed: Iterable[Entry]) -> str:
+    """All faults in few words, by family, with the reason at each that cannot be done on this machine."""
+    return "\n".join(_listed(list(listed))) + "\n"
+
+
+def _listed(listed: list[Entry]) -> Iterator[str]:
+    wide = max(len(entry.name) for entry in listed)
+    reasons = {entry.name: entry.unavailable() for entry in listed}
+    for family, members in groupby(listed, key=lambda entry: entry.family):
+        yield f"{family}:"
+        for entry in members:
+            begin = f"  {entry.name:<{wide}}  {entry.side:<12}  "
+            yield from wrap(entry.summary, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+            if reasons[entry.name]:
+                indent = " " * len(begin)
+                yield from wrap(
+                    f"not here: {reasons[entry.name]}", WIDTH, initial_indent=indent, subsequent_indent=indent
+                )
+        yield ""
+    yield f"{sum(not reason for reason in reasons.values())} of {len(listed)} faults can be done on this machine"
+
+
+def render_entry(entry: Entry) -> str:
+    """All that is known of one fault, and whether it can be done on this machine."""
+    return "\n".join(_told(entry)) + "\n"
+
+
+def _told(entry: Entry) -> Iterator[str]:
+    reason = entry.unavailable()
+    yield from wrap(f"{entry.name}: {entry.summary}", WIDTH)
+    yield ""
+    yield from _facts({"Family": entry.family, "Acts": entry.side, "On this machine": reason or "can be done"})
+    yield ""
+    if entry.params:
+        yield "Parameters:"
+        yield from _parameters(entry.params)
+        yield ""
+    facts = {
+        "Set off by": ", ".join(entry.triggers),
+        "If not said": str(entry.default_when),
+        "Repeats": "up to times=n" if entry.repeats else "",
+        "Lasts": "for_=seconds, or until the end of the job" if entry.lasts else "",
+        "Needs": entry.needs,
+        "Verified by": entry.verified,
+        "Undone": entry.healed or "never",
+    }
+    yield from _facts({word: fact for word, fact in facts.items() if fact})
+    yield from ("", "Example:", f"  {entry.example}")
+
+
+def _facts(facts: dict[str, str]) -> Iterator[str]:
+    wide = max(len("On this machine"), *map(len, facts)) + 2
+    for word, fact in facts.items():
+        begin = f"{word + ':':<{wide}}"
+        yield from wrap(fact, WIDTH, initial_indent=begin, subsequent_indent=" " * wide, break_on_hyphens=False)
+
+
+def _parameters(params: tuple[Param, ...]) -> Iterator[str]:
+    wide = max(len(param.name) for param in params)
+    indent = " " * (wide + 4)
+    for param in params:
+        default = "must be given" if param.required else f"default {param.default!r}"
+        begin = f"  {param.name:<{wide}}  "
+        yield from wrap(f"{param.type}; {default}", WIDTH, initial_indent=begin, subsequent_indent=indent)
+        yield from wrap(param.meaning, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def as_data(entry: Entry) -> dict[str, object]:
+    """All that is known of one fault, and whether it can be done on this machine, as plain data."""
+    reason = entry.unavailable()
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "side": entry.side,
+        "summary": entry.summary,
+        "available": not reason,
+        "unavailable": reason,
+        "params": [
+            {
+                "name": param.name,
+                "type": param.type,
+                "required": param.required,
+                "default": list(param.default) if isinstance(param.default, tuple) else param.default,
+                "meaning": param.meaning,
+            }
+            for param in entry.params
+        ],
+        "triggers": list(entry.triggers),
+        "default_when": str(entry.default_when),
+        "repeats": entry.repeats,
+        "lasts": entry.lasts,
+        "needs": entry.needs,
+        "verified": entry.verified,
+        "healed": entry.healed,
+        "example": entry.example,
+    }
+
+
+def render_page(page: str) -> str:
+    """The text of docs/faults.md with its second half as the catalogue has it now.
+
+    Raises:
+        ValueError: if the page does not say where that half begins.
+    """
+    written, found, _ = page.partition(MARKER)
+    if not found:
+        raise ValueError(f"the page has no line {MARKER!r}, behind which the catalogue would stand")
+    return written + "\n".join((MARKER, "", *_half())) + "\n"
+
+
+def _half() -> Iterator[str]:
+    listed = list(entries().values())
+    yield "## The catalogue"
+    for family, members in groupby(listed, key=lambda entry: entry.family):
+        yield from ("", f"**{family}:** " + ", ".join(f"[{entry.name}](#{entry.name})" for entry in members))
+    for entry in listed:
+        yield from ("", *_section(entry))
+
+
+def _section(entry: Entry) -> Iterator[str]:
+    yield from (f"### {entry.name}", "", _cell(entry.summary), "")
+    if entry.params:
+        yield from ("| Parameter | Takes | Default | Meaning |", "|---|---|---|---|")
+        for param in entry.params:
+            default = "must be given" if param.required else f"`{param.default!r}`"
+            yield f"| `{param.name}` | {_cell(param.type)} | {_cell(default)} | {_cell(param.meaning)} |"
+        yield ""
+    more = [word for word, can in (("`times`", entry.repeats), ("`for`", entry.lasts)) if can]
+    facts = {
+        "Acts": entry.side,
+        "Set off by": ", ".join(f"`{word}`" for word in entry.triggers),
+        "Takes as well": " and ".join(more),
+        "Needs": entry.needs,
+        "Verified by": entry.verified,
+        "Undone": entry.healed or "never",
+        "Example": f"`{entry.example}`",
+    }
+    yield from (f"- {word}: {fact}" for word, fact in facts.items() if fact)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(argv: list[str]) -> None:
+    """Write the second half of the pages that are named."""
+    for name in argv:
+        page = Path(name)
+        page.write_text(render_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,131 @@
+"""What changed between two scorecards. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from derail.report.scorecard_text import headline, seconds
+from derail.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from derail.report.scorecard import Row, Scorecard
+
+Kind: TypeAlias = Literal[
+    "worse", "not judged any more", "better", "differs", "slower", "faster", "only before", "only now"
+]
+"""What a change means; "slower", "faster" and what stands in one scorecard only are told and held against nobody."""
+ORDER: tuple[Kind, ...] = (
+    "worse", "not judged any more", "better", "differs", "slower", "faster", "only before", "only now",
+)  # fmt: skip
+_PASSING = re.compile(r"\b(pid|process) \d+|\d+\.\d+ s\b|0x[0-9a-f]+|/[^\s'\",;:]*/", re.IGNORECASE)
+"""What is another one each time: process numbers, times, addresses, the folders of paths."""
+FACTOR, LEAST = 2.0, 0.5
+"""A teardown that takes twice as long as before, and half a second longer, is slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that changed.
+
+    Attributes:
+        kind: what it means.
+        scenario: where.
+        text: what, in words.
+    """
+
+    kind: Kind
+    scenario: str
+    text: str
+
+
+def changes(before: Scorecard, now: Scorecard) -> tuple[Change, ...]:
+    """All that changed, what is worse first."""
+    old, new = ({row.scenario: row for row in card.rows} for card in (before, now))
+    found = [change for name in old.keys() & new.keys() for change in _changed(old[name], new[name])]
+    found += [Change("only before", name, old[name].verdict) for name in old.keys() - new.keys()]
+    found += [Change("only now", name, new[name].verdict) for name in new.keys() - old.keys()]
+    return tuple(sorted(found, key=lambda change: (ORDER.index(change.kind), change.scenario)))
+
+
+def exit_code(found: tuple[Change, ...]) -> int:
+    """1 if something is worse, 3 if nothing is but something was judged before and is not now, else 0."""
+    kinds = {change.kind for change in found}
+    return 1 if "worse" in kinds else 3 if "not judged any more" in kinds else 0
+
+
+def _changed(old: Row, new: Row) -> Iterator[Change]:
+    name, why = new.scenario, "; ".join(new.reasons)
+    judged = ("PASS", "FAIL")
+    if old.verdict != new.verdict:
+        kind: Kind = "differs"
+        if new.verdict not in judged and old.verdict in judged:
+            kind = "not judged any more"
+        elif new.verdict == "FAIL":
+            kind = "worse"
+        elif new.verdict == "PASS":
+            kind = "better"
+        yield Change(kind, name, f"{old.verdict} -> {new.verdict}{f': {why}' if why else ''}")
+    elif new.verdict == "FAIL":
+        yield from _among_failures(old, new)
+    elif _lasting(old) != _lasting(new):
+        yield Change("differs", name, f"{new.verdict}: {why}")
+    if old.reported != new.reported and {old.verdict, new.verdict} <= {*judged}:
+        yield Change("differs", name, f"reported {old.reported or 'nothing'}, now {new.reported or 'nothing'}")
+    yield from _times(old, new)
+
+
+def _among_failures(old: Row, new: Row) -> Iterator[Change]:
+    """Of a scenario that fails as before: promises that it breaks now, or not any more, and other words."""
+    broke, breaks = {found.promise for found in old.broken}, {found.promise for found in new.broken}
+    for found in new.broken:
+        if found.promise not in broke:
+            yield Change("worse", new.scenario, f"still FAIL, and breaks {found.promise}: {found}")
+    for promise in sorted(broke - breaks):
+        yield Change("better", new.scenario, f"still FAIL, but keeps {promise}")
+    if broke == breaks and _lasting(old) != _lasting(new):
+        yield Change("differs", new.scenario, f"FAIL for other reasons: {'; '.join(new.reasons)}")
+
+
+def _lasting(row: Row) -> list[str]:
+    """The reasons of a row, without what is another one each time."""
+    return [_PASSING.sub("#", reason) for reason in row.reasons]
+
+
+def _times(old: Row, new: Row) -> Iterator[Change]:
+    before, now = old.teardown_seconds, new.teardown_seconds
+    if before is None or now is None or max(before, now) - min(before, now) < LEAST:
+        return
+    if now > FACTOR * before:
+        yield Change("slower", new.scenario, f"teardown took {seconds(before)}, now {seconds(now)}")
+    elif before > FACTOR * now:
+        yield Change("faster", new.scenario, f"teardown took {seconds(before)}, now {seconds(now)}")
+
+
+def render_changes(before: Scorecard, now: Scorecard, found: tuple[Change, ...]) -> str:
+    """The changes for people, ending with a newline."""
+    lines = [f"before: {headline(before)}", f"now:    {headline(now)}"]
+    if before.promises != now.promises:
+        lines += _promises(before, now)
+    for kind in ORDER:
+        told = [change for change in found if change.kind == kind]
+        if told:
+            lines += ["", f"{kind} ({len(told)}):", *(f"  {each.scenario}: {printable(each.text)}" for each in told)]
+    if not found:
+        lines += ["", f"nothing changed in {len(now.rows)} scenarios"]
+    return "\n".join(lines) + "\n"
+
+
+def _promises(before: Scorecard, now: Scorecard) -> Iterator[str]:
+    for words, cards in (("not promised any more", (before, now)), ("promised now", (now, before))):
+        names = [promise for promise in cards[0].promises if promise not in cards[1].promises]
+        if names:
+            yield f"{words}: {', '.join(names)}"
+
+
+def as_data(found: tuple[Change, ...]) -> list[dict[str, str]]:
+    """The changes as plain data."""
+    return [{"kind": change.kind, "scenario": change.scenario, "text": change.text} for change in found]

@@ -1,0 +1,215 @@
+"""What works on this machine and what does not, with the reason: every mechanism, and every fault that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from derail.faults import namespaces, sockets
+from derail.faults.catalogue import entries
+from derail.faults.fields import not_known
+from derail.faults.inrank.part import VARIABLE
+from derail.faults.prepare import SITE
+from derail.platform import capabilities, seccomp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+WIDTH = 100
+LEAST_FREE = 2**27
+"""Bytes that the logs of a job and what it leaves should have room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """Something that a machine has or has not.
+
+    Attributes:
+        name: its name, for ``--require``.
+        purpose: what it is for.
+        why_not: tries it: the reason why it does not work; empty if it does.
+        more: what there is to say of one that works.
+    """
+
+    name: str
+    purpose: str
+    why_not: Callable[[], str]
+    more: Callable[[], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of trying one.
+
+    Attributes:
+        name: of the mechanism or fault.
+        available: whether it works here.
+        told: why it does not work; or what there is to say of one that works.
+        purpose: what it is for.
+    """
+
+    name: str
+    available: bool
+    told: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """Everything that was found out about a machine."""
+
+    mechanisms: tuple[Finding, ...]
+    faults: tuple[Finding, ...]
+
+    def missing(self, required: Sequence[str]) -> list[str]:
+        """What is required and not there, each with its reason: names of mechanisms and faults, or a number of faults.
+
+        Raises:
+            ValueError: if there is no such name.
+        """
+        found = {each.name: each for each in (*self.mechanisms, *self.faults)}
+        lacking = []
+        for word in required:
+            if word.isdigit():
+                able = sum(fault.available for fault in self.faults)
+                if able < int(word):
+                    lacking.append(f"{word} faults are required, {able} of {len(self.faults)} can be done here")
+            elif word not in found:
+                raise ValueError(f"--require: {not_known(word, found, 'mechanism or fault')}")
+            elif not found[word].available:
+                lacking.append(f"{word}: {found[word].told}")
+        return lacking
+
+
+def _why_not_entered() -> str:
+    """Whether a Python that is started as a rank would be runs our sitecustomize, with nothing to do in it."""
+    import subprocess
+
+    source = "import sys; sys.exit('_derail_inrank.bootstrap' not in sys.modules)"
+    before = os.environ.get("PYTHONPATH")
+    path = f"{SITE}{os.pathsep}{before}" if before else str(SITE)
+    tried = subprocess.run(
+        (sys.executable, "-c", source), env={**os.environ, "PYTHONPATH": path, VARIABLE: ""},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False,
+    )  # fmt: skip
+    said = tried.stderr.decode(errors="replace").strip().splitlines()
+    return "" if tried.returncode == 0 else (said[-1] if said else "Python did not run the sitecustomize on PYTHONPATH")
+
+
+def _pythons() -> str:
+    import shutil
+
+    others = [f"3.{minor}" for minor in range(9, 16) if shutil.which(f"python3.{minor}")]
+    mine = ".".join(map(str, sys.version_info[:3]))
+    return f"this is {mine}; on PATH: {', '.join(others) or 'no other'}; ranks may be 3.9 to 3.14"
+
+
+def _evidence_room() -> int:
+    import shutil
+    import tempfile
+
+    return shutil.disk_usage(tempfile.gettempdir()).free
+
+
+def _why_no_room() -> str:
+    free = _evidence_room()
+    return "" if free >= LEAST_FREE else f"{free // 2**20} MiB are free where temporary files go; 128 should be"
+
+
+def _torch_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def _mechanisms() -> tuple[Mechanism, ...]:
+    return (
+        Mechanism("proc", "seeing what a fault did: states, signals, limits", capabilities.why_no_proc),
+        Mechanism("pidfd_open", "exits without SIGCHLD; else a thread waits for each rank", capabilities.why_no_pidfd),
+        Mechanism("pidfd_getfd", "sever, reset", sockets.why_not),
+        Mechanism(
+            "ptrace", "trace_stop; what pidfd_getfd asks for", capabilities.why_no_ptrace, capabilities.ptrace_scope
+        ),
+        Mechanism("process_memory", "path= of faults in system calls", capabilities.why_no_memory_access),
+        Mechanism("prlimit", "limit", capabilities.why_no_prlimit),
+        Mechanism("sched_idle", "starve", capabilities.why_no_idle_priority),
+        Mechanism("user_namespace", "the other namespaces, as an ordinary user", capabilities.why_no_user_namespace),
+        Mechanism("mount_namespace", "full_disk, full_shm (with a tmpfs)", partial(namespaces.why_not, "mount")),
+        Mechanism("net_namespace", "loopback_down", partial(namespaces.why_not, "net")),
+        Mechanism("time_namespace", "monotonic_offset", partial(namespaces.why_not, "time")),
+        Mechanism("pid_namespace", "no fault yet: a node that dies with all in it", capabilities.why_no_pid_namespace),
+        Mechanism("seccomp", "bad_syscall", capabilities.why_no_seccomp),
+        Mechanism("seccomp_notify", "syscall_errno, syscall_delay", seccomp.why_not),
+        Mechanism("cgroup_memory", "memory_limit", partial(capabilities.why_no_cgroup, "memory")),
+        Mechanism("cgroup_cpu", "cpu_quota", partial(capabilities.why_no_cgroup, "cpu")),
+        Mechanism("cgroup_freezer", "freeze", partial(capabilities.why_no_cgroup, "freezer")),
+        Mechanism("netem", "no fault yet: the proxy delays without it", capabilities.why_no_netem),
+        Mechanism("dev_shm", "full_shm, and the ranks' own shared memory", capabilities.why_no_shared_memory),
+        Mechanism("dev_full", "a disk that is always full", capabilities.why_no_full_device),
+        Mechanism("memfd", "values of functions; else they are temporary files", capabilities.why_no_memory_files),
+        Mechanism("sitecustomize", "faults inside ranks; never with python -I, -E or -S", _why_not_entered),
+        Mechanism("python", "ranks, whatever Python runs derail", str, _pythons),
+        Mechanism("disk", "logs and journals", _why_no_room, lambda: f"{_evidence_room() / 2**30:.1f} GiB are free"),
+        Mechanism("torch", "jobs that use it", lambda: "" if _torch_version() else "not installed", _torch_version),
+    )
+
+
+def examine() -> Checkup:
+    """Try everything once. Takes a second or two, and leaves nothing behind."""
+    return Checkup(
+        tuple(_tried(each) for each in _mechanisms()),
+        tuple(
+            Finding(entry.name, not reason, reason, entry.summary)
+            for entry in entries().values()
+            for reason in (entry.unavailable(),)
+        ),
+    )
+
+
+def _tried(mechanism: Mechanism) -> Finding:
+    try:
+        reason = mechanism.why_not()
+        told = reason or mechanism.more()
+    except Exception as error:  # a trial that throws has not shown that it works; the others are told all the same
+        reason = told = f"it could not be tried: {type(error).__name__}: {error}"
+    return Finding(mechanism.name, not reason, told, mechanism.purpose)
+
+
+def render_checkup(checkup: Checkup) -> str:
+    """A line or two for each mechanism, then the faults that cannot be done, and how many can."""
+    return "\n".join(_lines(checkup)) + "\n"
+
+
+def _lines(checkup: Checkup) -> Iterator[str]:
+    yield "     mechanism        what it is for, and what was found"
+    for found in checkup.mechanisms:
+        begin = f"{'yes' if found.available else 'no ':<3}  {found.name:<16} "
+        yield from wrap(found.purpose, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+        if found.told:
+            indent = " " * len(begin)
+            yield from wrap(found.told, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    yield ""
+    for fault in checkup.faults:
+        if not fault.available:
+            yield from wrap(f"fault {fault.name} cannot be done here: {fault.told}", WIDTH, subsequent_indent="  ")
+    able = sum(fault.available for fault in checkup.faults)
+    yield f"{able} of {len(checkup.faults)} faults can be done on this machine"
+
+
+def as_data(checkup: Checkup) -> dict[str, object]:
+    """The same as plain data."""
+
+    def told(found: Finding) -> dict[str, object]:
+        return {"name": found.name, "available": found.available, "told": found.told, "for": found.purpose}
+
+    return {
+        "mechanisms": [told(found) for found in checkup.mechanisms],
+        "faults": [{"name": fault.name, "available": fault.available, "told": fault.told} for fault in checkup.faults],
+    }

@@ -1,0 +1,85 @@
+"""The scenarios that come with derail for people: on the command line, and as the last part of docs/scenarios.md.
+
+``python -m derail.report.library docs/scenarios.md`` writes that part anew and leaves what stands before it as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from derail.scenario.model import Scenario
+
+MARKER = "<!-- The rest is written by: python -m derail.report.library docs/scenarios.md -->"
+WIDTH = 120
+
+
+def library() -> list[Scenario]:
+    """All of them, by name.
+
+    Raises:
+        ScenarioError: if anything is wrong with one.
+    """
+    from derail.scenario.load import load, shipped
+
+    return [load(path) for path in shipped().values()]
+
+
+def render_list(listed: Iterable[Scenario]) -> str:
+    """Names and titles, by family."""
+    return "\n".join(_listed(list(listed))) + "\n"
+
+
+def _listed(listed: list[Scenario]) -> Iterator[str]:
+    wide = max((len(each.name) for each in listed), default=0)
+    for family, members in groupby(listed, key=lambda each: each.family):
+        yield f"{family}:"
+        for each in members:
+            begin = f"  {each.name:<{wide}}  "
+            yield from wrap(each.title, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+        yield ""
+    yield f"{len(listed)} scenarios; derail run NAME runs one, derail verify-agent AGENT all of them"
+
+
+def render_page(page: str, listed: Iterable[Scenario]) -> str:
+    """The text of docs/scenarios.md with the scenarios as they are now.
+
+    Raises:
+        ValueError: if the page does not say where that part begins.
+    """
+    written, found, _ = page.partition(MARKER)
+    if not found:
+        raise ValueError(f"the page has no line {MARKER!r}, behind which the scenarios would stand")
+    return written + "\n".join((MARKER, "", *_tables(list(listed)))) + "\n"
+
+
+def _tables(listed: list[Scenario]) -> Iterator[str]:
+    families = {family: list(members) for family, members in groupby(listed, key=lambda each: each.family)}
+    yield "## The library"
+    yield ""
+    named = ", ".join(f"[{name}](#{name})" for name in families)
+    yield f"{len(listed)} scenarios in {len(families)} families: {named}."
+    for family, members in families.items():
+        yield from ("", f"### {family}", "", "| Scenario | What must come of it | Met in |", "|---|---|---|")
+        yield from (f"| `{each.name}` | {_cell(each.title)} | {each.issue} |" for each in members)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main(argv: list[str]) -> None:
+    """Write the last part of the pages that are named."""
+    for name in argv:
+        page = Path(name)
+        page.write_text(render_page(page.read_text(encoding="utf-8"), library()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

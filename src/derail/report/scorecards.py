@@ -1,0 +1,129 @@
+"""The scorecards of several agents on one page of Markdown: versions, promises, scenarios, what was broken."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from derail.report.scorecard import PROMISES
+from derail.report.scorecard_text import BLAMES
+from derail.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from derail.report.scorecard import Row, Scorecard
+    from derail.scenario.model import Finding, Kind
+
+LONGEST = 160
+CELLS: dict[Kind, str] = {"PASS": "yes", "FAIL": "**no**", "INCONCLUSIVE": "?", "SKIPPED": ""}
+
+
+def render_scorecards(cards: Sequence[Scorecard]) -> str:
+    """A page of Markdown, without a heading of its own, ending with a newline. The agents stand in the order given."""
+    parts = [*_agents(cards), *_promises(cards), *_blame(cards), *_scenarios(cards)]
+    for card in cards:
+        parts += _broken(card)
+    return "\n".join(parts) + "\n"
+
+
+def _agents(cards: Sequence[Scorecard]) -> Iterator[str]:
+    yield "## Agents"
+    yield ""
+    yield from _table(
+        ["Agent", "Version", "Run", "PASS", "FAIL", "INCONCLUSIVE", "SKIPPED", "Date"],
+        [
+            [
+                f"[{card.agent}](#{card.agent})",
+                card.version,
+                f"{len(card.rows)} scenarios",
+                *(str(card.counts[kind]) for kind in ("PASS", "FAIL", "INCONCLUSIVE", "SKIPPED")),
+                card.date.partition("T")[0],
+            ]
+            for card in cards
+        ],
+    )
+    for where in dict.fromkeys(
+        f"{card.machine.system}, Python {card.machine.python}, {card.machine.cores} cores, derail {card.derail}"
+        for card in cards
+    ):
+        yield f"On {where}."
+        yield ""
+
+
+def _promises(cards: Sequence[Scorecard]) -> Iterator[str]:
+    yield "## Promises"
+    yield ""
+    yield "How often each was kept, of the times that it was asked for; empty where it was never made."
+    yield ""
+    counts = {card.agent: card.promise_counts() for card in cards}
+    rows = []
+    for promise in PROMISES:
+        cells = []
+        for card in cards:
+            told = counts[card.agent].get(promise)
+            asked = 0 if told is None else told["PASS"] + told["FAIL"]
+            cells.append(f"{told['PASS']} of {asked}" if told and asked else "")
+        rows.append([f"`{promise}`", *cells])
+    yield from _table(["", *(card.agent for card in cards)], [row for row in rows if any(row[1:])])
+
+
+def _blame(cards: Sequence[Scorecard]) -> Iterator[str]:
+    yield "## Whom they blame"
+    yield ""
+    counts = {card.agent: {blame: sum(row.blame == blame for row in card.rows) for blame in BLAMES} for card in cards}
+    rows = [[blame, *(str(counts[card.agent][blame] or "") for card in cards)] for blame in BLAMES]
+    yield from _table(["", *(card.agent for card in cards)], rows)
+
+
+def _scenarios(cards: Sequence[Scorecard]) -> Iterator[str]:
+    yield "## Scenarios"
+    yield ""
+    yield "Whether all that was expected was seen; `?` where a fault was not proved to have happened, empty where"
+    yield "nothing was run: because the agent does not do such a thing, or because it was left out."
+    yield ""
+    rows = {card.agent: {row.scenario: row for row in card.rows} for card in cards}
+    names = sorted({name for found in rows.values() for name in found})
+    yield from _table(
+        ["", *(card.agent for card in cards)],
+        [
+            [name, *(CELLS[rows[card.agent][name].verdict] if name in rows[card.agent] else "" for card in cards)]
+            for name in names
+        ],
+    )
+
+
+def _broken(card: Scorecard) -> Iterator[str]:
+    """What an agent did instead, alike ones together: by promise, the scenarios and what was seen."""
+    yield f"## {card.agent}"
+    yield ""
+    wrong = [(row, finding) for row in card.rows if row.verdict == "FAIL" for finding in row.broken]
+    if not wrong:
+        yield "Nothing that it was held to was broken."
+        yield ""
+        return
+    for promise in PROMISES:
+        told = [(row, finding) for row, finding in wrong if finding.promise == promise]
+        if told:
+            yield f"**{promise}**"
+            yield ""
+            yield from (f"- {_said(row, finding)}" for row, finding in told)
+            yield ""
+
+
+def _said(row: Row, finding: Finding) -> str:
+    issue = f" ({row.issue})" if row.issue else ""
+    return f"`{row.scenario}`: expected {_short(finding.expected)}, saw {_short(finding.saw)}{issue}"
+
+
+def _short(text: str) -> str:
+    """One line of Markdown that means nothing but its letters."""
+    line = printable(" ".join(text.split()))
+    cut = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", cut)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(row) + " |"
+    yield ""

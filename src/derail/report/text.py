@@ -1,0 +1,113 @@
+"""A verdict as plain text: first what it is, then the evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from derail.scenario.model import Observation, Scenario, Verdict
+
+TAIL_LINES = 10
+MARKS = {"injected": "+", "not_reached": "-", "unavailable": "-", "errored": "!", "unknown": "?"}
+
+
+def render_verdict(scenario: Scenario, observation: Observation, verdict: Verdict) -> str:
+    """The verdict and what it rests on, ending with a newline. No colours, no control characters from ranks."""
+    return "\n".join(_lines(scenario, observation, verdict)) + "\n"
+
+
+def _lines(scenario: Scenario, observation: Observation, verdict: Verdict) -> Iterator[str]:
+    yield f"{verdict.kind}  {scenario.name or scenario.title}"
+    if scenario.name and scenario.title:
+        yield f"      {scenario.title}"
+    yield from _why(verdict)
+    yield from _cause(observation)
+    yield from _exits(observation)
+    yield from _faults(observation)
+    yield from _tail(observation)
+    yield from _times(observation)
+    yield from _left(observation)
+    if observation.journal is not None:
+        yield f"journal: {observation.journal}"
+
+
+def _why(verdict: Verdict) -> Iterator[str]:
+    for reason in verdict.reasons:
+        yield f"  * {printable(reason)}"
+    for violation in verdict.violations if verdict.kind == "INCONCLUSIVE" else ():
+        yield f"    (and {printable(violation)})"
+
+
+def _cause(observation: Observation) -> Iterator[str]:
+    if observation.error:
+        yield f"launcher: {printable(observation.error)}"
+    if observation.outcome is None:
+        return
+    yield ""
+    rank = observation.root_cause
+    if rank is None:
+        reason = observation.outcome.stop_reason
+        yield f"root cause: none{f' ({printable(reason)})' if reason else ''}"
+        return
+    yield f"root cause: {observation.outcome.ranks[rank]}"
+    failure = observation.failures.get(rank)
+    if failure is not None:
+        yield from (f"  {printable(line)}" for line in _ends(failure.message.splitlines()))
+        if failure.problem:
+            yield f"  error file: {failure.error_file}: {printable(failure.problem)}"
+
+
+def _ends(lines: list[str]) -> list[str]:
+    """The first and the last of many lines: a message begins with what happened, and ends with the exception."""
+    head = 4
+    return lines if len(lines) <= head + TAIL_LINES else [*lines[:head], "...", *lines[-TAIL_LINES:]]
+
+
+def _exits(observation: Observation) -> Iterator[str]:
+    if observation.outcome is not None:
+        yield "exits:"
+        yield from (f"  {fate}" for _, fate in sorted(observation.outcome.ranks.items()))
+
+
+def _faults(observation: Observation) -> Iterator[str]:
+    if observation.faults:
+        yield "faults:"
+    for told in observation.faults:
+        whom = "" if told.rank is None else f" on rank {told.rank}"
+        yield f"  {MARKS[told.status]} {told.fault}"
+        yield f"    {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
+
+
+def _tail(observation: Observation) -> Iterator[str]:
+    rank = observation.root_cause
+    if rank is None:
+        return
+    for (whose, stream), lines in observation.tails.items():
+        if whose == rank and lines:
+            yield f"last lines of {stream} of rank {rank}:"
+            yield from (f"  | {printable(line)}" for line in lines[-TAIL_LINES:])
+
+
+def _times(observation: Observation) -> Iterator[str]:
+    if observation.teardown_seconds is not None:
+        yield f"teardown: {observation.teardown_seconds:.2f} s"
+    if observation.seconds is not None:
+        yield f"whole job: {observation.seconds:.2f} s"
+
+
+def _left(observation: Observation) -> Iterator[str]:
+    if observation.outcome is None:
+        return
+    if not observation.leftovers:
+        yield "left behind: nothing"
+    for left in observation.leftovers:
+        yield f"left behind: {printable(str(left))}"
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown instead of sent to the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

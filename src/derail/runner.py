@@ -1,0 +1,284 @@
+"""Work in processes of its own: side by side, each bounded, and nothing of it stays, however it ends.
+
+A process gets a mark in its environment, which all that it starts inherits. Whoever carries the mark when the process
+has ended is ended too, and told; if this process is killed, a keeper does it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from derail.launch.signals import SignalException
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.exit import ExitStatus
+from derail.model.spec import JOB_ENV
+from derail.platform import exits
+from derail.platform.groups import signal_process
+from derail.platform.leftovers import end_processes, find_processes
+from derail.platform.lifeline import Lifeline
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import FrameType, TracebackType
+
+    from derail.platform.leftovers import FoundProcess
+
+FAREWELL = 15.0
+"""Seconds that a process which was asked to end has for its own clean-up, until it is killed."""
+PASSING = 1.0
+"""Seconds in which what is just ending of itself may do so, once the process that started it has ended."""
+SWEEP = 5.0
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+@dataclass(slots=True)
+class _Process:
+    """A process that runs.
+
+    Attributes:
+        name: whose work it does.
+        bound: monotonic seconds at which it is asked to end.
+        kill_at: monotonic seconds at which it is killed.
+        overran: whether it was ended because it took too long.
+    """
+
+    name: str
+    child: subprocess.Popen[bytes]
+    exit_fd: exits.ExitFd
+    mark: str
+    bound: float
+    kill_at: float = field(default=float("inf"))
+    overran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that has ended.
+
+    Attributes:
+        name: whose work it did.
+        status: how it ended.
+        overran: whether it had to be ended because it took too long.
+        leftovers: what it left behind, and whether that was ended.
+    """
+
+    name: str
+    status: ExitStatus
+    overran: bool
+    leftovers: tuple[str, ...]
+
+
+class Runner:
+    """Starts processes and waits for their ends; a context manager, which leaves none of them behind.
+
+    Args:
+        signals: they may raise while ends are waited for, and nowhere else.
+    """
+
+    def __init__(self, signals: Signals | None = None) -> None:
+        self._signals = signals
+        self._id = f"verify-{os.urandom(6).hex()}"
+        self._lifeline = Lifeline(self._id)
+        self._running: dict[str, _Process] = {}
+        self._started = 0
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._exit.callback(self._lifeline.stop)
+        self._lifeline.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._exit:
+            self.end_all()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Whose processes run."""
+        return tuple(self._running)
+
+    def start(self, name: str, argv: Sequence[str], *, output: Path, seconds: float) -> None:
+        """Start a process in a session of its own, so that a Ctrl-C on the terminal does not reach it.
+
+        Args:
+            name: whose work it does; nobody else's who runs.
+            argv: its command.
+            output: where its stdout and stderr go.
+            seconds: how long it may take until it is ended.
+
+        Raises:
+            OSError: if it cannot be started.
+        """
+        import subprocess
+
+        self._started += 1
+        mark = f"{self._id}-{self._started}"
+        marks = ":".join(filter(None, (os.environ.get(JOB_ENV), self._id, mark)))
+        with output.open("wb") as file:
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                env={**os.environ, JOB_ENV: marks},
+            )  # fmt: skip
+        self._lifeline.register(child.pid)
+        exit_fd = exits.open_exit_fd(child.pid)
+        self._running[name] = _Process(name, child, exit_fd, mark, SYSTEM_CLOCK.now() + seconds)
+
+    def wait(self) -> Ended:
+        """Wait until one of the processes has ended and nothing of it is left, and say how.
+
+        Raises:
+            ValueError: if none runs.
+        """
+        if not self._running:
+            raise ValueError("no process runs whose end could be waited for")
+        while True:
+            now = SYSTEM_CLOCK.now()
+            for process in self._running.values():
+                self._enforce(process, now)
+            if (ended := self._poll(min(min(p.bound, p.kill_at) for p in self._running.values()) - now)) is not None:
+                return self._buried(ended)
+
+    def end_all(self) -> None:
+        """End whatever runs: ask, wait, kill. A signal meanwhile takes the waiting away."""
+        try:
+            for process in self._running.values():
+                self._ask(process, SYSTEM_CLOCK.now())
+            while self._running:
+                self.wait()
+        finally:
+            for process in list(self._running.values()):
+                self._signal(process, signal.SIGKILL)
+                self._buried(process)
+            _sweep(self._id)
+
+    def _enforce(self, process: _Process, now: float) -> None:
+        if now >= process.kill_at:
+            self._signal(process, signal.SIGKILL)
+            process.kill_at = float("inf")
+        elif now >= process.bound:
+            process.overran = True
+            self._ask(process, now)
+
+    def _ask(self, process: _Process, now: float) -> None:
+        self._signal(process, signal.SIGTERM)
+        process.bound, process.kill_at = float("inf"), now + FAREWELL
+
+    def _signal(self, process: _Process, number: signal.Signals) -> None:
+        signal_process(process.child.pid, process.exit_fd.pidfd, number)
+
+    def _poll(self, seconds: float) -> _Process | None:
+        """Wait for an end, so many seconds at most."""
+        poll = select.poll()
+        by_fd = {process.exit_fd.fileno(): process for process in self._running.values()}
+        for fd in by_fd:
+            poll.register(fd, select.POLLIN)
+        with nullcontext() if self._signals is None else self._signals.may_raise():
+            told = poll.poll(max(0.0, min(seconds, 3600.0)) * 1000)
+        return by_fd[told[0][0]] if told else None
+
+    def _buried(self, process: _Process) -> Ended:
+        """Reap a process that has ended or was killed, and end all that carries its mark."""
+        exits.wait_readable(process.exit_fd, SWEEP)
+        pid = process.child.pid
+        status = exits.reap(pid, process.exit_fd) or ExitStatus(lost="it was killed, and is still there")
+        process.child.returncode = status.returncode
+        process.exit_fd.close()
+        self._lifeline.unregister(pid)
+        del self._running[process.name]
+        return Ended(process.name, status, process.overran, _sweep(process.mark))
+
+
+def _sweep(mark: str) -> tuple[str, ...]:
+    """End everybody who carries a mark; what there was, in words. What goes by itself in a moment was not left."""
+    if not (found := find_processes(mark, ())):
+        return ()
+    deadline = SYSTEM_CLOCK.now() + PASSING
+    with ExitStack() as held:
+        for process in found:
+            _wait_for(process, deadline, held)
+    swept = end_processes(
+        find_processes(mark, ()), deadline=SYSTEM_CLOCK.now() + SWEEP, find_more=lambda: find_processes(mark, ())
+    )
+    ended = [str(process.to_leftover(ended=True)) for process in swept.ended]
+    return (*ended, *(str(process.to_leftover(ended=False)) for process in swept.surviving))
+
+
+def _wait_for(process: FoundProcess, deadline: float, held: ExitStack) -> None:
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (OSError, AttributeError):
+        return
+    held.callback(os.close, fd)
+    exits.is_readable(fd, max(0.0, deadline - SYSTEM_CLOCK.now()))
+
+
+class Signals:
+    """While this is entered, a signal that asks for the end raises ``SignalException`` in the main thread, so often;
+    further ones do nothing. One that is ignored stays ignored. To be used in the main thread.
+
+    Args:
+        times: how many raise.
+        anywhere: whether they raise wherever the thread is, or only within ``may_raise``, as soon as it comes there.
+    """
+
+    def __init__(self, *, times: int = 1, anywhere: bool = True) -> None:
+        self._left = times
+        self._open = self._anywhere = anywhere
+        self._pending: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in ENDING:
+            before = signal.getsignal(number)
+            if before not in (None, signal.SIG_IGN):
+                self._before[number] = before
+                signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._before:
+            number, before = self._before.popitem()
+            signal.signal(number, before)
+
+    @contextmanager
+    def may_raise(self) -> Iterator[None]:
+        """What came before raises now, what comes now at once."""
+        self._open = True
+        try:
+            self._raise()
+            yield
+        finally:
+            self._open = self._anywhere
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._left > 0:
+            self._left -= 1
+            self._pending = signal.Signals(number)
+        if self._open:
+            self._raise()
+
+    def _raise(self) -> None:
+        if (asked := self._pending) is not None:
+            self._pending = None
+            raise SignalException(f"process {os.getpid()} got {asked.name}", sigval=asked)
+
+
+_BOOTSTRAP = "import sys,marshal;f=open(sys.argv[1],'rb');sys.path[:]=marshal.load(f);from {module} import main;main(f)"
+
+
+def interpreter(module: str, order: Path, *, name: str) -> list[str]:
+    """The command of a fresh interpreter that calls ``main`` of ``module`` with ``order``, a file that begins with
+    ``path_front()``, open behind that. ``name`` is for people who look at the process list."""
+    return [sys.executable, "-c", _BOOTSTRAP.format(module=module), str(order), name]

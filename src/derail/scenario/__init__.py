@@ -1,0 +1,1 @@
+"""What a run should show, and what it did show."""

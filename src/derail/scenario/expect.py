@@ -1,0 +1,213 @@
+"""Holds what was observed against what was expected. Pure."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeAlias
+
+from derail.faults.results import Unavailable
+from derail.model.exit import signal_name
+from derail.scenario.model import ALL_PROMISES, Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from derail.model.exit import ExitStatus
+    from derail.model.outcome import JobOutcome
+    from derail.scenario.model import Expect, Observation, Promise, Scenario
+
+    Look: TypeAlias = Callable[[Expect, Observation, JobOutcome], Iterator[Finding]]
+
+
+def judge(scenario: Scenario, observation: Observation, promises: frozenset[Promise] | None = None) -> Verdict:
+    """Say what a run showed. If a fault did not verifiably happen it is never PASS, whatever else was seen.
+
+    Args:
+        scenario: what was run, and what it expects.
+        observation: what was observed.
+        promises: what the supervisor promises; the rest is looked at, but not held against it. None: everything.
+    """
+    promised = ALL_PROMISES if promises is None else promises
+    unproven = _unproven(scenario, observation)
+    if observation.outcome is None and not observation.error:
+        if observation.faults and all(isinstance(told.result, Unavailable) for told in observation.faults):
+            return Verdict("SKIPPED", tuple(map(str, observation.faults)))
+        return Verdict("INCONCLUSIVE", unproven or ("the job was never run",))
+    findings = tuple(
+        found if found.promise in promised else Finding(found.promise, None, found.expected, found.saw)
+        for found in _findings(scenario, observation)
+    )
+    violations = tuple(str(found) for found in findings if found.kept is False)
+    if unproven:
+        return Verdict("INCONCLUSIVE", unproven, violations, findings)
+    return Verdict("FAIL" if violations else "PASS", violations, violations, findings)
+
+
+def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
+    """The faults that did not verifiably happen, and those of which nothing was told at all."""
+    told = {result.fault.id for result in observation.faults}
+    lost = [f"{fault.id}: nothing is known of it" for fault in scenario.faults.faults if fault.id not in told]
+    return (*lost, *(str(result) for result in observation.faults if not result.injected))
+
+
+def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]:
+    """Each expectation. Of a job that was ended from outside, nothing else says anything about its supervisor."""
+    outcome = observation.outcome
+    if observation.error:
+        yield Finding("ends", False, "the launcher to give a result", f"it break: {observation.error}")
+    if outcome is None:
+        return
+    in_time = f"the job to end by itself within {scenario.timeout:g} s"
+    if outcome.timed_out:
+        yield Finding("ends", False, in_time, "it time out")
+        return
+    if not observation.error:
+        yield Finding("ends", True, in_time, "it end")
+    for look in _LOOKS:
+        yield from look(scenario.expect, observation, outcome)
+
+
+def _fate(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Finding]:
+    if expect.outcome is not None:
+        fate = "succeeded" if _succeeded(seen, outcome) else "failed"
+        wrong = [rank for rank, told in outcome.ranks.items() if not told.succeeded]
+        hidden = f" although {_ranks(wrong)} did not succeed" if fate == "succeeded" and wrong else ""
+        kept = fate == expect.outcome and not hidden
+        yield Finding("outcome", kept, f"the job to have {expect.outcome}", f"that it {fate}{hidden}")
+    if expect.root_cause is not None:
+        saw = "none" if seen.root_cause is None else f"rank {seen.root_cause}"
+        kept = seen.root_cause == expect.root_cause
+        yield Finding("root_cause", kept, f"rank {expect.root_cause} as root cause", saw)
+    if expect.failed_ranks is not None:
+        kept = set(seen.failed_ranks) == set(expect.failed_ranks)
+        yield Finding("failed_ranks", kept, f"{_ranks(expect.failed_ranks)} to have failed", _ranks(seen.failed_ranks))
+    if expect.stopped is not None:
+        kept = set(outcome.stopped) == set(expect.stopped)
+        yield Finding("stopped", kept, f"{_ranks(expect.stopped)} to have been stopped", _ranks(outcome.stopped))
+
+
+def _succeeded(seen: Observation, outcome: JobOutcome) -> bool:
+    """What the supervisor makes of the job: a foreign one says it by its exit code alone."""
+    return seen.exit_code == 0 if seen.foreign and seen.exit_code is not None else outcome.succeeded
+
+
+def _exits(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Finding]:
+    for rank, wanted in expect.exits.items():
+        status = outcome.ranks[rank].status if rank in outcome.ranks else None
+        end = f"exit {wanted}" if isinstance(wanted, int) else wanted
+        saw = str(status or "that it never ended")
+        yield Finding("exits", _is_exit(status, wanted), f"rank {rank} to end with {end}", saw)
+        said = seen.failures[rank].status if seen.foreign and rank in seen.failures else None
+        if said is not None:
+            yield Finding("exits", _is_exit(said, wanted), f"the launcher to tell {end} of rank {rank}", str(said))
+    if expect.exit_code is not None:
+        kept = seen.exit_code == expect.exit_code
+        yield Finding("exit_code", kept, f"the launcher to exit with {expect.exit_code}", str(seen.exit_code))
+
+
+def _is_exit(status: ExitStatus | None, wanted: int | str) -> bool:
+    if status is None:
+        return False
+    if isinstance(wanted, int):
+        return status.code == wanted
+    return status.signal is not None and signal_name(status.signal) == wanted
+
+
+def _message(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    if not expect.message:
+        return
+    failure = None if seen.root_cause is None else seen.failures.get(seen.root_cause)
+    whose = "the root cause" if failure is None else f"rank {failure.rank}"
+    kept = failure is not None and bool(re.search(expect.message, failure.message))
+    saw = "no failure" if failure is None else repr(_short(failure.message))
+    yield Finding("message", kept, f"a message like {expect.message!r} of {whose}", saw)
+
+
+def _error_files(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    for rank, wanted in expect.error_file.items():
+        failure = seen.failures.get(rank)
+        saw = "no failure of that rank"
+        if failure is not None:
+            why = f" ({failure.problem})" if failure.problem and failure.error_file != wanted else ""
+            saw = f"it {failure.error_file}{why}"
+        kept = failure is not None and failure.error_file == wanted
+        yield Finding("error_file", kept, f"the error file of rank {rank} to be {wanted}", saw)
+
+
+def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    for tail in expect.log_tail:
+        lines = seen.tails.get((tail.rank, tail.stream), ())
+        where = f"in the tail of {tail.stream} of rank {tail.rank}"
+        bad = [line for line in lines if any(fnmatchcase(line, pattern) for pattern in tail.unlike)]
+        if bad:
+            patterns = " or ".join(map(repr, tail.unlike))
+            yield Finding("log_tail", False, f"no line like {patterns} {where}", f"{_short(bad[0])!r}")
+        elif tail.unlike:
+            yield Finding("log_tail", True, f"no line like {' or '.join(map(repr, tail.unlike))} {where}", "none")
+        missing = first_unmatched(tail.like, lines)
+        if missing is None:
+            if tail.like:
+                yield Finding("log_tail", True, f"lines like {', '.join(map(repr, tail.like))} {where}", "them")
+            continue
+        last = f"its last line is {lines[-1]!r}" if lines else "it is empty"
+        saw = f"none in {len(lines)} lines; {last}"
+        yield Finding("log_tail", False, f"a line like {missing!r} {where}", saw)
+
+
+def first_unmatched(patterns: Iterable[str], lines: Sequence[str]) -> str | None:
+    """The first pattern that no line matches after the line of the pattern before it; None if all are found."""
+    rest = iter(lines)
+    for pattern in patterns:
+        if not any(fnmatchcase(line, pattern) for line in rest):
+            return pattern
+    return None
+
+
+def _times(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    if expect.within is not None:
+        took = seen.teardown_seconds
+        kept = took is None or took <= expect.within
+        saw = "that nothing had to be stopped" if took is None else f"{took:.2f} s"
+        yield Finding("within", kept, f"the teardown to take at most {expect.within:g} s", saw)
+
+
+def _attempts(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    if expect.restarts is not None:
+        saw = "that nobody knows" if seen.restarts is None else str(seen.restarts)
+        yield Finding("restarts", seen.restarts == expect.restarts, f"{expect.restarts} restart(s)", saw)
+    if expect.resumed_at is not None:
+        saw = "that no rank said so" if seen.resumed_at is None else f"step {seen.resumed_at}"
+        kept = seen.resumed_at == expect.resumed_at
+        yield Finding("resumed_at", kept, f"the job to resume at step {expect.resumed_at}", saw)
+
+
+def _leftovers(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+    if expect.leftovers == "any":
+        return
+    # What a foreign supervisor left was ended by the sandbox, which saw it after the supervisor's own end.
+    bad = [left for left in seen.leftovers if expect.leftovers == "none" or seen.foreign or not left.ended]
+    wanted = "nothing to be left" if expect.leftovers == "none" else "whatever is left to be ended"
+    saw = "; ".join(map(str, bad)) or ("nothing" if expect.leftovers == "none" else "that it was")
+    yield Finding("leftovers", not bad, wanted, saw)
+
+
+def _ranks(ranks: Iterable[int]) -> str:
+    named = ", ".join(map(str, sorted(ranks)))
+    return f"rank(s) {named}" if named else "no rank"
+
+
+def _short(text: str, longest: int = 300) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+_LOOKS: tuple[Look, ...] = (
+    _fate,
+    _exits,
+    _message,
+    _error_files,
+    _log_tails,
+    _times,
+    _attempts,
+    _leftovers,
+)

@@ -1,0 +1,289 @@
+"""Scenarios from TOML files, strictly: all that is wrong with a file is said at once, each with its path in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, get_args
+
+from derail.faults.codec import read_plan
+from derail.faults.fields import Fields, not_known
+from derail.faults.params import read_signal
+from derail.faults.plan import PlanError
+from derail.faults.prepare import check
+from derail.faults.targets import AGENT_RANK
+from derail.model.events import Stream
+from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Scenario, ScenarioError, Twin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.faults.plan import Plan
+
+T = TypeVar("T")
+MOST_RANKS = 4096
+FOLDER = "scenarios"
+"""What a folder of scenarios is called: those that come with derail, and those of a project."""
+
+
+def load(path: Path) -> Scenario:
+    """Read one scenario.
+
+    Raises:
+        ScenarioError: if the file cannot be read, or anything in it is wrong.
+    """
+    import tomllib
+
+    source = str(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"cannot be read: {error}", source=source) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ScenarioError(f"is no TOML: {error}", source=source) from None
+    problems: list[str] = []
+    scenario = _read(Fields(data, "", problems), path.absolute())
+    if problems:
+        raise ScenarioError(*problems, source=source)
+    return scenario
+
+
+def find(name: str) -> Path:
+    """The file of a scenario: a path that is there, or the name of one that comes with derail.
+
+    Raises:
+        ScenarioError: if there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped()
+    wanted = name.removesuffix(".toml")
+    if wanted in known:
+        return known[wanted]
+    raise ScenarioError(f"there is no file {name}, and among derail's own: {not_known(wanted, known, 'scenario')}")
+
+
+def shipped() -> Mapping[str, Path]:
+    """The scenarios that come with derail, by name."""
+    root = shipped_root()
+    return {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.toml"))}
+
+
+def shipped_root() -> Path:
+    """The folder of the scenarios that come with derail: inside an installed package, beside ``src`` in a checkout."""
+    package = Path(__file__).parent.parent
+    installed = package / "scenarios"
+    return installed if installed.is_dir() else package.parent.parent / "scenarios"
+
+
+def _read(fields: Fields, path: Path) -> Scenario:
+    fields.need("title", "ranks", "worker", "expect")
+    ranks = fields.whole("ranks", 1, least=1)
+    if ranks > MOST_RANKS:
+        fields.note("ranks", f"is {ranks}; at most {MOST_RANKS}")
+        ranks = 1
+    nodes = fields.whole("nodes", 1, least=1)
+    if ranks % nodes:
+        fields.note("nodes", f"is {nodes}; {ranks} ranks cannot be spread evenly on so many")
+    restarts = fields.whole("restarts", 0)
+    launches = fields.whole("launches", 0)
+    if launches and (ranks, nodes, restarts) != (1, 1, 0):
+        fields.note("launches", "the launcher is the one rank of its job: ranks = 1, and neither nodes nor restarts")
+    worker, function = _worker(fields, path)
+    plan = read_plan(fields)
+    try:
+        check(plan, (*range(ranks), AGENT_RANK))
+    except PlanError as error:
+        fields.problems.extend(error.problems)
+    scenario = Scenario(
+        title=fields.text("title", ""),
+        why=fields.text("why", "").strip(),
+        issue=fields.text("issue", ""),
+        ranks=ranks,
+        worker=worker,
+        function=function,
+        args=fields.texts("args"),
+        env=_strings(fields.table_at("env")),
+        timeout=fields.seconds("timeout", 30.0),
+        grace=fields.seconds("grace", 5.0),
+        nodes=nodes,
+        restarts=restarts,
+        launches=launches,
+        needs=fields.texts("needs"),
+        faults=plan,
+        expect=_expect(fields.table_at("expect"), ranks, restarts),
+        control=_control(fields, plan, ranks),
+        name=_name(path),
+        path=path,
+    )
+    fields.finish()
+    return scenario
+
+
+def _worker(fields: Fields, path: Path) -> tuple[Path, str]:
+    """The program, relative to the scenario's file, and the function of it if one is named: ``file:function``."""
+    told, _, function = fields.text("worker", "").partition(".py:")
+    worker = (path.parent / (f"{told}.py" if function else told)).resolve()
+    if told and not worker.is_file():
+        fields.note("worker", f"there is no file {worker}{_near(worker)}; paths are relative to the scenario's file")
+    elif function and not function.isidentifier():
+        fields.note("worker", f"{function!r} cannot be the name of a function")
+    elif function and not re.search(rf"^def {function}\(", worker.read_text(errors="replace"), re.MULTILINE):
+        fields.note("worker", f"there is no function {function} in {worker}")
+    return worker, function
+
+
+def _near(path: Path) -> str:
+    """The file that may have been meant by one that is not there; empty if none is like it."""
+    from difflib import get_close_matches
+
+    beside = [each.name for each in path.parent.glob("*") if each.is_file()]
+    found = get_close_matches(path.name, beside, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _strings(fields: Fields) -> dict[str, str]:
+    found = {}
+    for key in fields.table:
+        value = fields.text(key, "")
+        if "\0" in key + value or "=" in key or not key:
+            fields.note(key, "cannot be an environment variable")
+        found[key] = value
+    return found
+
+
+def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[Twin, ...]:
+    """The twins that must not pass: those that are told, else those that can be made."""
+    if fields.has("control"):
+        told = dict.fromkeys(fields.texts("control"))
+        for word in told:
+            if word not in get_args(Twin):
+                fields.note("control", not_known(word, get_args(Twin), "twin"))
+        return tuple(word for word in get_args(Twin) if word in told)
+    if not plan.faults:
+        return ()
+    named = ranks > 1 and any(not isinstance(fault.target, str) for fault in plan.faults)
+    return ("no-fault", "wrong-target") if named else ("no-fault",)
+
+
+def _expect(fields: Fields, ranks: int, restarts: int) -> Expect:
+    fields.need("outcome")
+    failed, stopped = _ranks(fields, "failed_ranks", ranks), _ranks(fields, "stopped", ranks)
+    root_cause = fields.whole("root_cause", None)
+    if root_cause is not None and root_cause >= ranks:
+        fields.note("root_cause", _no_rank(root_cause, ranks))
+    expect = Expect(
+        outcome=_word(fields, "outcome", ("failed", "succeeded")),  # type: ignore[arg-type]
+        root_cause=root_cause,
+        failed_ranks=failed,
+        stopped=stopped,
+        exits=_exits(fields.table_at("exits"), ranks),
+        message=_regex(fields, "message"),
+        log_tail=tuple(_log_tail(table, ranks) for table in fields.tables("log_tail")),
+        error_file=_error_files(fields.table_at("error_file"), ranks),
+        exit_code=fields.whole("exit_code", None),
+        within=fields.seconds("within", None),
+        restarts=fields.whole("restarts", None),
+        resumed_at=fields.whole("resumed_at", None),
+        leftovers=_word(fields, "leftovers", get_args(Leaves)) or "none",  # type: ignore[arg-type]
+    )
+    if expect.outcome == "succeeded" and (failed or root_cause is not None):
+        fields.note("outcome", "a job that succeeded has no failed ranks and no root cause")
+    if expect.restarts is not None and expect.restarts > restarts:
+        fields.note("restarts", f"is {expect.restarts}; the scenario allows {restarts}")
+    fields.finish()
+    return expect
+
+
+def _log_tail(fields: Fields, ranks: int) -> LogTail:
+    fields.need("rank", *([] if fields.has("unlike") else ["like"]))
+    rank = fields.whole("rank", 0)
+    if rank >= ranks:
+        fields.note("rank", _no_rank(rank, ranks))
+    stream = _word(fields, "stream", get_args(Stream)) or "stdout"
+    like, unlike = _patterns(fields, "like"), _patterns(fields, "unlike")
+    fields.finish()
+    return LogTail(rank, like, stream, unlike)  # type: ignore[arg-type]
+
+
+def _patterns(fields: Fields, key: str) -> tuple[str, ...]:
+    raw = fields.raw(key)
+    return (raw,) if isinstance(raw, str) else fields.texts(key)
+
+
+def _exits(fields: Fields, ranks: int) -> dict[int, int | str]:
+    found: dict[int, int | str] = {}
+    for rank, value, key in _by_rank(fields, ranks):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+            found[rank] = value
+            continue
+        try:
+            found[rank] = read_signal(value if isinstance(value, str) else "")
+        except ValueError:
+            fields.note(key, f"expected an exit code from 0 to 255 or the name of a signal, got {value!r}")
+    return found
+
+
+def _error_files(fields: Fields, ranks: int) -> dict[int, ErrorFileState]:
+    found: dict[int, ErrorFileState] = {}
+    for rank, value, key in _by_rank(fields, ranks):
+        if value in get_args(ErrorFileState):
+            found[rank] = value  # type: ignore[assignment]
+        else:
+            fields.note(key, not_known(str(value), get_args(ErrorFileState), "state of an error file"))
+    return found
+
+
+def _by_rank(fields: Fields, ranks: int) -> list[tuple[int, object, str]]:
+    found = []
+    for key in fields.table:
+        value = fields.raw(key)
+        if not key.isdecimal():
+            fields.note(key, "the keys of this table are rank numbers")
+        elif int(key) >= ranks:
+            fields.note(key, _no_rank(int(key), ranks))
+        else:
+            found.append((int(key), value, key))
+    return found
+
+
+def _ranks(fields: Fields, key: str, ranks: int) -> tuple[int, ...] | None:
+    value = fields.raw(key)
+    if not fields.has(key):
+        return None
+    if not isinstance(value, list) or not all(type(rank) is int and rank >= 0 for rank in value):
+        fields.note(key, f"expected a list of ranks, got {value!r}")
+        return ()
+    beyond = [rank for rank in value if rank >= ranks]
+    if beyond:
+        fields.note(key, _no_rank(beyond[0], ranks))
+    return tuple(sorted(set(value)))
+
+
+def _word(fields: Fields, key: str, words: tuple[str, ...]) -> str | None:
+    value = fields.text(key, None)
+    if value is not None and value not in words:
+        fields.note(key, not_known(value, words, key))
+        return None
+    return value
+
+
+def _regex(fields: Fields, key: str) -> str:
+    value = fields.text(key, "")
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        fields.note(key, f"{value!r} is no regular expression: {error}")
+    return value
+
+
+def _no_rank(rank: int, ranks: int) -> str:
+    return f"there is no rank {rank}; the scenario has ranks 0 to {ranks - 1}"
+
+
+def _name(path: Path) -> str:
+    """``family/story``: the file's place in the folder ``scenarios`` that it lies in; its own name if that is none."""
+    above = path.parent.parts
+    inside = len(above) - above[::-1].index(FOLDER) if FOLDER in above else len(above)
+    return "/".join((*above[inside:], path.stem))

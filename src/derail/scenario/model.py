@@ -1,0 +1,297 @@
+"""A scenario, what it expects, what was observed of it, and the verdict: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from derail.faults.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.faults.results import FaultResult
+    from derail.model.events import Stream
+    from derail.model.exit import ExitStatus
+    from derail.model.outcome import JobOutcome, Leftover
+
+Kind: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
+ErrorFileState: TypeAlias = Literal["good", "malformed", "missing"]
+Leaves: TypeAlias = Literal["none", "ended", "any"]
+Twin: TypeAlias = Literal["no-fault", "wrong-target"]
+Promise: TypeAlias = Literal[
+    "ends",
+    "outcome",
+    "root_cause",
+    "failed_ranks",
+    "stopped",
+    "exits",
+    "exit_code",
+    "message",
+    "log_tail",
+    "error_file",
+    "within",
+    "restarts",
+    "resumed_at",
+    "leftovers",
+]
+"""What a supervisor may promise. "ends": it gives a result at all, in time; the others are the words of ``Expect``."""
+ALL_PROMISES: frozenset[Promise] = frozenset(get_args(Promise))
+EXIT_CODES: dict[Kind, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "SKIPPED": 4}
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be run as it stands.
+
+    Attributes:
+        problems: one line each: where, what, and what to do.
+    """
+
+    def __init__(self, *problems: str, source: str = "") -> None:
+        self.problems = problems
+        self.source = source
+        super().__init__("\n".join(f"{source}: {problem}" if source else problem for problem in problems))
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """What the last lines of a rank's stream must show.
+
+    Attributes:
+        rank: whose.
+        stream: "stdout" or "stderr".
+        like: patterns with ``*`` and ``?``, each for a whole line; they must match lines in this order, others between.
+        unlike: patterns that no line may match.
+    """
+
+    rank: int
+    like: tuple[str, ...] = ()
+    stream: Stream = "stdout"
+    unlike: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What a run must show. What is None or empty is not looked at.
+
+    Attributes:
+        outcome: whether the job fails or succeeds.
+        root_cause: the rank that is to blame.
+        failed_ranks: the ranks that failed by themselves or had to be abandoned, and no others.
+        stopped: the ranks that the supervisor ended because of others, and no others.
+        exits: by rank, an exit code or the name of a signal.
+        message: a regular expression that is found in the root cause's message.
+        log_tail: what the last lines of ranks must show.
+        error_file: by failed rank, what the supervisor made of its error file.
+        exit_code: what the launcher exits with.
+        within: seconds from the decision to stop until the last rank has ended.
+        restarts: how often all ranks were started again.
+        resumed_at: the step at which the last attempt went on, as its ranks say: "resumed at step 5".
+        leftovers: "none": nothing outlives its rank; "ended": what did was ended; "any".
+    """
+
+    outcome: Literal["failed", "succeeded"] | None = None
+    root_cause: int | None = None
+    failed_ranks: tuple[int, ...] | None = None
+    stopped: tuple[int, ...] | None = None
+    exits: Mapping[int, int | str] = field(default_factory=dict)
+    message: str = ""
+    log_tail: tuple[LogTail, ...] = ()
+    error_file: Mapping[int, ErrorFileState] = field(default_factory=dict)
+    exit_code: int | None = None
+    within: float | None = None
+    restarts: int | None = None
+    resumed_at: int | None = None
+    leftovers: Leaves = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A job, its faults, and what must come of it.
+
+    Attributes:
+        title: what happens, in a few words.
+        ranks: how many, on all nodes together.
+        worker: the program that each rank runs; a ``.py`` file is run by this Python.
+        function: the function of that file that each rank calls instead, if it is not to be run as a program.
+        faults: what is broken; empty for a job that is left alone.
+        expect: what must come of it.
+        why: what it protects against.
+        issue: where somebody met it, if anybody did.
+        args: arguments of the program, in which ``{workdir}`` stands for the directory of the run, which ranks share.
+        env: variables of the ranks, besides those of a job.
+        timeout: seconds until the job is ended from outside.
+        grace: seconds between SIGTERM and SIGKILL.
+        nodes: on how many nodes, each with a supervisor of its own and as many ranks as the others.
+        restarts: how often the supervisor may start all ranks again.
+        launches: 0; or the scenario is about the launcher itself: it is the one rank of a job of ours, and launches so
+            many ranks of the worker.
+        needs: modules that the worker imports, besides Python's own and derail.
+        control: the twins of the scenario that must not pass: the same without faults, and with each fault aimed at
+            somebody else. One that does pass tests nothing.
+        name: where it stands among the scenarios: ``crash/killed_at_step_3``.
+        path: its file.
+    """
+
+    title: str
+    ranks: int
+    worker: Path
+    faults: Plan = field(default_factory=Plan)
+    expect: Expect = field(default_factory=Expect)
+    why: str = ""
+    issue: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 30.0
+    grace: float = 5.0
+    nodes: int = 1
+    restarts: int = 0
+    launches: int = 0
+    function: str = ""
+    needs: tuple[str, ...] = ()
+    control: tuple[Twin, ...] = ()
+    name: str = ""
+    path: Path | None = None
+
+    @property
+    def family(self) -> str:
+        """The first part of its name; empty if it has only one."""
+        first, slash, _ = self.name.partition("/")
+        return first if slash else ""
+
+    def placed(self, workdir: Path) -> Scenario:
+        """The same for one run: ``{workdir}`` in arguments and variables is the directory of that run."""
+        from dataclasses import replace
+
+        where = str(workdir.absolute())
+        args = tuple(text.replace("{workdir}", where) for text in self.args)
+        env = {name: text.replace("{workdir}", where) for name, text in self.env.items()}
+        return replace(self, args=args, env=env)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSeen:
+    """What the supervisor says of a rank that failed.
+
+    Attributes:
+        rank: which.
+        message: its text, as the supervisor gives it.
+        error_file: what it made of the rank's error file.
+        problem: why the error file is of no use, if it is malformed.
+        status: how it says that the rank ended; None if it does not say.
+    """
+
+    rank: int
+    message: str
+    error_file: ErrorFileState = "missing"
+    problem: str = ""
+    status: ExitStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that a run left.
+
+    Attributes:
+        outcome: the fate of the ranks; None if the job was never started or its launcher broke.
+        failures: what the supervisor says, by failed rank, root cause first.
+        tails: the last lines of each stream, by rank and stream.
+        logs: the files that they come from.
+        faults: what came of each fault on each rank.
+        return_values: what functions returned, by rank.
+        leftovers: what outlived its rank.
+        workdir: the run's directory: journal and logs.
+        journal: the journal of the run; None if there is none.
+        seconds: from the start of the first rank to the end of the last; None if there was none.
+        teardown_seconds: from the decision to stop to the end of the last rank; None if nothing had to be stopped.
+        exit_code: what the launcher exits with.
+        error: what broke the launcher; empty if nothing did.
+        foreign: the supervisor is not derail: ``outcome`` is what derail saw happen to the ranks (of the last attempt,
+            if there were several), ``failures`` and ``blamed`` are what the supervisor says, be it true or not.
+        blamed: the rank that a foreign supervisor calls the root cause; None if it calls none.
+        restarts: how often all ranks were started again; None if that is not known.
+        resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
+        version: of the supervisor.
+    """
+
+    outcome: JobOutcome | None
+    failures: Mapping[int, FailureSeen] = field(default_factory=dict)
+    tails: Mapping[tuple[int, Stream], tuple[str, ...]] = field(default_factory=dict)
+    logs: Mapping[tuple[int, Stream], Path] = field(default_factory=dict)
+    faults: tuple[FaultResult, ...] = ()
+    return_values: Mapping[int, object] = field(default_factory=dict)
+    leftovers: tuple[Leftover, ...] = ()
+    workdir: Path | None = None
+    journal: Path | None = None
+    seconds: float | None = None
+    teardown_seconds: float | None = None
+    exit_code: int | None = None
+    error: str = ""
+    foreign: bool = False
+    blamed: int | None = None
+    restarts: int | None = None
+    resumed_at: int | None = None
+    version: str = ""
+
+    @property
+    def root_cause(self) -> int | None:
+        """The rank that the supervisor blames; None if none failed, or it does not know."""
+        if self.foreign:
+            return self.blamed
+        return None if self.outcome is None else self.outcome.root_cause
+
+    @property
+    def failed_ranks(self) -> tuple[int, ...]:
+        """The ranks of which the supervisor says that they failed, root cause first."""
+        if self.foreign:
+            return tuple(self.failures)
+        return () if self.outcome is None else self.outcome.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One expectation, and what was seen.
+
+    Attributes:
+        promise: what the supervisor would have promised with it.
+        kept: whether it was met; None if the supervisor never promised it.
+        expected: what, behind "expected".
+        saw: what, behind "saw".
+    """
+
+    promise: Promise
+    kept: bool | None
+    expected: str
+    saw: str
+
+    def __str__(self) -> str:
+        """``expected rank 2 as root cause, saw rank 1``."""
+        return f"expected {self.expected}, saw {self.saw}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run showed.
+
+    Attributes:
+        kind: PASS, FAIL, INCONCLUSIVE (a fault did not verifiably happen) or SKIPPED (nothing could be run).
+        reasons: why it is not PASS: violations ("expected ..., saw ..."), or faults that did not happen.
+        violations: what was violated, also where the verdict is INCONCLUSIVE.
+        findings: each expectation, met or not.
+    """
+
+    kind: Kind
+    reasons: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is PASS."""
+        return self.kind == "PASS"
+
+    @property
+    def exit_code(self) -> int:
+        """What ``derail run`` exits with."""
+        return EXIT_CODES[self.kind]

@@ -1,0 +1,293 @@
+"""A rank that is a program: its environment, session, streams, directory and CPUs are there at exec."""
+
+from __future__ import annotations
+
+import os
+import signal as _signal
+import subprocess
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import Command, RankSpec, Streams
+from derail.platform import exits, groups, topology
+from derail.spawn import descriptors
+from derail.spawn.child import Child
+from derail.spawn.start_error import StartError, start_error
+from derail.spawn.streams import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from derail.model.exit import ExitStatus
+
+__all__ = ["CommandHandle", "StartError", "SubprocessHandler", "get_subprocess_handler", "start_command"]
+
+
+class CommandHandle(Child):
+    """A ``ProcessHandle`` of a program. Its methods may be called from any thread."""
+
+    def __init__(self, rank: int, proc: Program, exit_fd: exits.ExitFd) -> None:
+        super().__init__(rank, proc.pid, exit_fd)
+        self._proc = proc
+        self._opened_by = os.getpid()
+
+    @property
+    def proc(self) -> Program:
+        """The same process in ``subprocess``' words."""
+        return self._proc
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process started it; not so in a forked copy of the launcher."""
+        return self._opened_by == os.getpid()
+
+    def wait_readable(self, seconds: float | None) -> None:
+        """Block until the program has ended, for at most ``seconds``; for ``Program.wait`` only, never for a loop."""
+        with self._lock:
+            if self._status is not None:
+                return
+            # A copy: another thread may close ours meanwhile, and the number be given to something else.
+            fd = exits.open_exit_fd(self._pid) if self._exit_fd.closed else os.dup(self._exit_fd.fileno())
+        try:
+            exits.is_readable(fd if isinstance(fd, int) else fd.fileno(), seconds)
+        finally:
+            os.close(fd) if isinstance(fd, int) else fd.close()
+
+    def _look(self) -> ExitStatus | None:
+        status = super()._look()
+        if status is not None:
+            self._proc.returncode = status.returncode
+        return status
+
+
+class Program(subprocess.Popen[bytes]):
+    """A ``Popen`` whose waiting is somebody else's: ``poll`` and ``wait`` look, and do not reap.
+
+    Users find it as ``handler.proc``. What they call on it must neither take the exit status away from the supervisor
+    nor say something else than the supervisor does.
+
+    Attributes:
+        handle: who holds the process; None until it is started.
+        reaps: whether there is no supervisor, so that ``poll`` and ``wait`` reap after all.
+    """
+
+    handle: CommandHandle | None = None
+    reaps = False
+
+    def poll(self) -> int | None:
+        """The return code, None while it runs; UNKNOWN_RETURNCODE if the status was lost."""
+        if self.handle is not None and (self.returncode is None or self.reaps):
+            if not self.reaps:
+                self.handle.peek()
+            elif self.handle.reap() is not None:
+                self.handle.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, for at most ``timeout`` seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: if it still runs then.
+        """
+        deadline = None if timeout is None else SYSTEM_CLOCK.now() + timeout
+        while (returncode := self.poll()) is None:
+            left = None if deadline is None else deadline - SYSTEM_CLOCK.now()
+            if timeout is not None and left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            if self.handle is not None:
+                self.handle.wait_readable(left)
+        return returncode
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the program; nothing happens if it has ended."""
+        if self.handle is not None:
+            self.handle.signal(sig)
+
+    def __del__(self, *_: object) -> None:
+        """Whoever drops it is not its owner: no warning, no waiting, no zombie if there is no supervisor."""
+        if self.reaps and self.handle is not None and self.handle.is_ours:
+            self.poll()
+
+
+def start_command(spec: RankSpec, *, use_pidfd: bool | None = None) -> CommandHandle:
+    """Start the program of ``spec``, as leader of its own session, with exactly its environment.
+
+    Its output is appended to the files of ``spec.streams``; without one it has our stream. Its stdin is ours, as with
+    torch, except for a terminal: a session of its own may not read that, and would get an error instead of the end of
+    the file. No signal is blocked in it; ignored ones stay ignored (nohup), except for SIGPIPE and SIGXFSZ, which
+    Python itself ignores.
+
+    In the main thread, a signal handler that raises may do so in here; the program is ended then. It should not be
+    called there while such handlers are installed, all the same: the interpreter leaves a window of one instruction.
+
+    Args:
+        spec: its ``run`` must be a ``Command``.
+        use_pidfd: as in ``open_exit_fd``.
+
+    Raises:
+        StartError: if it cannot be started; nothing of it is left then.
+    """
+    if not isinstance(spec.run, Command):
+        raise TypeError(f"rank {spec.rank} is not a program but {spec.run!r}")
+    argv = spec.run.argv
+    if not argv:
+        raise start_error(spec, argv, ValueError("there is no program to start: argv is empty"))
+    try:
+        with opened(spec.streams) as (stdout, stderr):
+            return start_program(spec, argv, stdin=_stdin(), stdout=stdout, stderr=stderr, use_pidfd=use_pidfd)
+    except (OSError, ValueError) as error:
+        raise start_error(spec, argv, error) from error
+
+
+def start_program(
+    spec: RankSpec,
+    argv: Sequence[str],
+    *,
+    stdin: int | None,
+    stdout: int,
+    stderr: int,
+    pass_fds: Collection[int] = (),
+    use_pidfd: bool | None = None,
+) -> CommandHandle:
+    """Start ``argv`` as the process of a rank: in a session of its own, with its environment, directory and CPUs.
+
+    Args:
+        spec: whose process it is; what it runs does not matter.
+        argv: the program and its arguments.
+        stdin: as ``subprocess`` takes it.
+        stdout: descriptor.
+        stderr: descriptor.
+        pass_fds: descriptors that the program keeps, under their numbers.
+        use_pidfd: as in ``open_exit_fd``.
+
+    Raises:
+        OSError: if it cannot be started; nothing of it is left then.
+        ValueError: the same, for words that no program can get.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(topology.bound_to(spec.cpus))
+        stack.enter_context(_unblocked_signals())
+        proc = Program.__new__(Program)
+        stack.push(_Undo(proc).on_error)
+        proc.__init__(  # type: ignore[misc]
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=dict(spec.env),
+            cwd=spec.cwd,
+            start_new_session=True,
+            pass_fds=tuple(pass_fds),
+        )
+        exit_fd = exits.open_exit_fd(proc.pid, use_pidfd=use_pidfd)
+        descriptors.own(exit_fd.fileno())
+        proc.handle = CommandHandle(spec.rank, proc, exit_fd)
+        return proc.handle
+
+
+class SubprocessHandler:
+    """One program on its own, as torch offers it: merged environment, paths as strings, ``Popen`` for waiting.
+
+    Args:
+        entrypoint: the program.
+        args: its arguments; each is made a string.
+        env: laid over the environment of this process.
+        stdout: path that stdout is appended to; empty or None for ours.
+        stderr: the same for stderr.
+        local_rank_id: local rank.
+        numa_options: binds the program to the CPUs near its rank's GPU.
+    """
+
+    def __init__(
+        self,
+        entrypoint: str,
+        args: Sequence[object],
+        env: Mapping[str, str],
+        stdout: str | None,
+        stderr: str | None,
+        local_rank_id: int,
+        numa_options: topology.NumaOptionsLike | None = None,
+    ) -> None:
+        self.local_rank_id = local_rank_id
+        self._handle = start_command(
+            RankSpec(
+                rank=local_rank_id,
+                run=Command((entrypoint, *(str(arg) for arg in args))),
+                env={**os.environ, **env},
+                streams=Streams(Path(stdout) if stdout else None, Path(stderr) if stderr else None),
+                cpus=topology.cpus_for(local_rank_id, numa_options),
+            )
+        )
+        self.proc = self._handle.proc
+        self.proc.reaps = True
+
+    def close(self, death_sig: int | None = None) -> None:
+        """Send ``death_sig`` (SIGTERM) to the program's group; nothing happens if nobody is there. Does not wait."""
+        self._handle.signal(death_sig or _signal.SIGTERM, group=True)
+
+
+def get_subprocess_handler(
+    entrypoint: str,
+    args: Sequence[object],
+    env: Mapping[str, str],
+    stdout: str | None,
+    stderr: str | None,
+    local_rank_id: int,
+    numa_options: topology.NumaOptionsLike | None = None,
+) -> SubprocessHandler:
+    """Start one program on its own; see ``SubprocessHandler``."""
+    return SubprocessHandler(entrypoint, args, env, stdout, stderr, local_rank_id, numa_options)
+
+
+class _Undo:
+    """Ends a program whose start did not come to its end."""
+
+    def __init__(self, proc: Program) -> None:
+        self._proc = proc
+
+    def on_error(self, kind: type[BaseException] | None, *_: object) -> None:
+        pid = getattr(self._proc, "pid", None)
+        # After a failed exec, Popen has reaped it already.
+        if kind is None or pid is None or self._proc.returncode is not None:
+            return
+        try:
+            # Asked first: only a child of ours that nobody has reaped can answer.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            groups.signal_process(pid, None, _signal.SIGKILL)
+            groups.signal_group(pid, _signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED)
+        except ChildProcessError:
+            pass
+        self._proc.returncode = -_signal.SIGKILL
+
+
+def _stdin() -> int | None:
+    return subprocess.DEVNULL if not _is_open(0) or os.isatty(0) else None
+
+
+def _is_open(fd: int) -> bool:
+    """A stream that is closed must not be inherited so: the program's first file would take its number."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _unblocked_signals() -> Iterator[None]:
+    """Clear this thread's signal mask, since a program inherits it at exec and may never ask for it.
+
+    A signal that is waiting already stays blocked: it would strike this process now.
+    """
+    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+    if not blocked:
+        yield
+        return
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked & _signal.sigpending())
+    try:
+        yield
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)

@@ -1,0 +1,89 @@
+"""A rank that is forked from the launcher itself: it has the function and its arguments already."""
+
+from __future__ import annotations
+
+import os
+import select
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn
+
+from derail.platform import exits, groups
+from derail.spawn import descriptors, forked, streams, worker
+from derail.spawn.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from derail.model.spec import Function, RankSpec
+    from derail.spawn.values import Slot
+
+START_SECONDS = 60.0
+"""How long a forked rank may take to get its session and setting, which is a matter of milliseconds."""
+
+_SIGKILL = 9
+
+
+def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[], None] | None) -> Child:
+    """Fork the rank, and return when it has its own session, streams and environment.
+
+    Raises:
+        OSError: if that failed; nothing of the rank is left.
+        ValueError: the same, where the operating system has no number for it.
+    """
+    # Imported here, once, instead of in each rank.
+    import multiprocessing.process
+    import multiprocessing.util  # noqa: F401
+
+    from derail.errors import recorder  # noqa: F401
+
+    launcher_pid = os.getpid()
+    with ExitStack() as stack:
+        stdout, stderr = stack.enter_context(streams.opened(spec.streams))
+        setting = forked.Setting.of(spec, stdout, stderr)
+        report_read, report_write = os.pipe()
+        stack.callback(os.close, report_read)
+
+        def child() -> NoReturn:
+            forked.become_rank(setting, report_write, in_child)
+            os.close(report_read)
+            worker.mark_as_rank(spec.rank, launcher_pid, slot)
+            forked.leave(lambda: worker.run_function(lambda: (function.target, function.args), slot))
+
+        streams.flush()
+        try:
+            with descriptors.kept_by_forks(slot.fds):
+                pid = forked.fork(child)
+        finally:
+            os.close(report_write)
+        process = Child(spec.rank, pid, _open_exit_fd(pid))
+        _await_ready(process, report_read)
+        return process
+
+
+def _open_exit_fd(pid: int) -> exits.ExitFd:
+    """Open the exit descriptor of a new child; if there is none to be had, the child is ended."""
+    try:
+        exit_fd = exits.open_exit_fd(pid)
+    except BaseException:
+        groups.signal_process(pid, None, _SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED)
+        raise
+    descriptors.own(exit_fd.fileno())
+    return exit_fd
+
+
+def _await_ready(process: Child, report_fd: int) -> None:
+    try:
+        poll = select.poll()
+        poll.register(report_fd, select.POLLIN)
+        poll.register(process.exit_fd, select.POLLIN)
+        ready = dict(poll.poll(START_SECONDS * 1000))
+        # It may have reported and ended since: the report is still there.
+        line = os.read(report_fd, forked.REPORT_LIMIT) if report_fd in ready else b""
+        forked.read_report(line)
+    except BaseException:
+        process.signal(_SIGKILL)
+        exits.is_readable(process.exit_fd, 5.0)
+        process.reap()
+        process.close()
+        raise

@@ -1,0 +1,330 @@
+"""A rank forked from a running Python process: what it sheds, what it takes on, and how it ends.
+
+A fork inherits everything: handlers, masks, streams, locks, the stack it came from. It must become a rank that a user
+cannot tell from a fresh interpreter in these things, and must never return into that stack.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from derail.spawn import streams
+from derail.spawn.values import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from derail.model.spec import RankSpec
+    from derail.spawn.preloaded import Preloaded
+
+REPORT_LIMIT = 4000
+"""Bytes of a report at most: it goes through a pipe in one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a forked rank takes on.
+
+    Attributes:
+        rank: local rank.
+        env: the whole environment.
+        cwd: working directory; None for the parent's.
+        cpus: logical CPUs; None for no binding.
+        stdout: descriptor to use as standard output; it may be the one that is there.
+        stderr: the same for standard error.
+        umask: file mode creation mask; None for the parent's.
+        limits: resource limits: number, soft, hard.
+        ignored: the signals that are ignored; None for those of the parent.
+    """
+
+    rank: int
+    env: dict[str, str]
+    cwd: str | None
+    cpus: tuple[int, ...] | None
+    stdout: int
+    stderr: int
+    umask: int | None = None
+    limits: tuple[tuple[int, int, int], ...] = ()
+    ignored: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, spec: RankSpec, stdout: int, stderr: int) -> Setting:
+        """The setting that ``spec`` asks for, with its streams opened."""
+        return cls(
+            rank=spec.rank,
+            env=dict(spec.env),
+            cwd=None if spec.cwd is None else str(spec.cwd),
+            cpus=None if spec.cpus is None else tuple(sorted(spec.cpus)),
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+def fork(child: Callable[[], None]) -> int:
+    """Fork; the child runs ``child`` and ends, the parent gets its pid.
+
+    Signals are blocked around the fork and still are when ``child`` begins, so that no handler of the parent can raise
+    in it: it calls ``reset_signals`` first.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = _fork_in_silence()
+        if pid == 0:
+            try:
+                child()
+            finally:
+                os._exit(70)  # EX_SOFTWARE: ``child`` ends by itself, in ``leave``
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _fork_in_silence() -> int:
+    """Fork without the warning, since Python 3.12, that threads may hold locks: the child sheds what it can."""
+    if sys.version_info < (3, 12):
+        return os.fork()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def become_rank(
+    setting: Setting,
+    report_fd: int,
+    in_child: Callable[[], None] | None = None,
+    *,
+    preloaded: Preloaded | None = None,
+) -> None:
+    """Turn this forked child into the rank, report that, or why not, to ``report_fd``, and close that.
+
+    If it cannot be done, or nobody hears the report, the process ends here.
+
+    Args:
+        setting: what the rank takes on.
+        report_fd: where the report goes.
+        in_child: called first, when signals are as in a fresh interpreter.
+        preloaded: what the parent has done for the rank, and not for itself: the rank keeps it.
+    """
+    try:
+        reset_signals(setting.ignored)
+        if in_child is not None:
+            in_child()
+        os.setsid()
+        os.environ.clear()
+        os.environ.update(setting.env)
+        streams.take(setting.stdout, setting.stderr)
+        _enter(setting.cwd)
+        _bind(setting.cpus)
+        _limit(setting)
+    except BaseException as error:  # whatever it is, the launcher is told and nothing else runs
+        if isinstance(error, OSError) and error.errno is not None:
+            _report(report_fd, f"failed {error.errno} {error.strerror}")
+        else:
+            _report(report_fd, f"failed 0 {describe(error)}")
+        os._exit(71)  # EX_OSERR
+    if not _report(report_fd, f"ready {os.getpid()}"):
+        os._exit(71)
+    os.close(report_fd)
+    # From here on nothing can go wrong that the launcher would have to wait for.
+    _forget_the_parent()
+    if preloaded is not None:
+        preloaded.renew()
+
+
+def _enter(directory: str | None) -> None:
+    if directory is not None:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            text = f"its working directory {directory!r} cannot be entered: {error.strerror}"
+            raise OSError(error.errno, text) from None
+
+
+def _bind(cpus: tuple[int, ...] | None) -> None:
+    if cpus is not None and hasattr(os, "sched_setaffinity"):
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError as error:
+            raise OSError(error.errno, f"it cannot be bound to CPUs {list(cpus)}: {error.strerror}") from None
+
+
+def _limit(setting: Setting) -> None:
+    if setting.umask is not None:
+        os.umask(setting.umask)
+    if setting.limits:
+        import resource
+
+        for number, soft, hard in setting.limits:
+            if resource.getrlimit(number) != (soft, hard):
+                resource.setrlimit(number, (soft, hard))
+
+
+def read_report(report: bytes) -> int:
+    """In the launcher: the pid of a child that is ready.
+
+    Raises:
+        OSError: why it could not become the rank.
+        ValueError: the same, where the operating system has no number for it.
+    """
+    verb, _, rest = report.decode("utf-8", "replace").partition("\n")[0].partition(" ")
+    if verb == "ready":
+        return int(rest)
+    number, _, text = rest.partition(" ")
+    if verb != "failed":
+        raise OSError(errno.ECHILD, "its process ended, or hung, before it had its own session")
+    if number == "0":
+        raise ValueError(text)
+    raise OSError(int(number), text)
+
+
+def leave(run: Callable[[], None]) -> NoReturn:
+    """Run the rank's function and end the process as the interpreter would: threads joined, exit handlers run, output
+    flushed, and killed by SIGINT if that is what stopped it."""
+    from derail.spawn.worker import exit_code
+
+    code, interrupted = 1, False
+    try:
+        try:
+            run()
+            code = 0
+        except SystemExit as error:
+            code = exit_code(error)
+        except KeyboardInterrupt:
+            interrupted = True
+            _show_error()
+        except BaseException:  # the top of this process: nothing is above
+            _show_error()
+        _join_threads()
+        run_exit_functions()
+        code = _flush(code)
+        if interrupted:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os._exit(code)
+
+
+def reset_signals(ignored: Collection[int] | None = None) -> None:
+    """Give every signal the meaning it has in a fresh interpreter, and let all of them through.
+
+    What is ignored stays ignored, as it would through ``exec``: SIGHUP under ``nohup``, SIGPIPE in every Python. With
+    ``ignored``, these are, and no others.
+    """
+    signal.set_wakeup_fd(-1)
+    faulthandler: Any = sys.modules.get("faulthandler")
+    if faulthandler is not None:
+        faulthandler.disable()  # it would write to the parent's stderr
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        try:
+            if faulthandler is not None:
+                faulthandler.unregister(number)
+        except RuntimeError:
+            pass  # SIGSEGV and its like: disabled above
+        try:
+            # Also what Python takes for the default: libraries set handlers without telling it.
+            if not _is_ignored(number, ignored):
+                signal.signal(number, signal.SIG_DFL)
+            elif ignored is not None:
+                signal.signal(number, signal.SIG_IGN)
+        except (OSError, ValueError):
+            pass  # the C library keeps two signals for itself
+    interruptible = not _is_ignored(signal.SIGINT, ignored)
+    if interruptible or ignored is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler if interruptible else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _is_ignored(number: int, ignored: Collection[int] | None) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN if ignored is None else number in ignored
+
+
+def _report(fd: int, line: str) -> bool:
+    """Tell the launcher; False if it is gone, or has given up on this rank."""
+    try:
+        os.write(fd, line.replace("\n", " ").encode("utf-8", "backslashreplace")[: REPORT_LIMIT - 1] + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+def _forget_the_parent() -> None:
+    """Drop what only the parent may run or wait for: its exit functions and its children. (asyncio knows by itself.)"""
+    import atexit
+    import threading
+
+    main: Any = threading.main_thread()
+    # A daemon forked it, perhaps: what it starts would be daemons too, and nobody would wait for them.
+    main._daemonic = False  # noqa: SLF001
+    main._name = "MainThread"  # noqa: SLF001
+    atexit._clear()  # noqa: SLF001
+    _renew_exit_functions()
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process._children = set()  # noqa: SLF001 - as multiprocessing does in its own children
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()  # noqa: SLF001
+        util._run_after_forkers()  # noqa: SLF001
+        atexit.register(util._exit_function)  # noqa: SLF001
+
+
+def _renew_exit_functions() -> None:
+    """Register again what modules of Python have registered for what this process will do itself."""
+    import atexit
+    import weakref
+
+    logging: Any = sys.modules.get("logging")
+    if logging is not None:
+        atexit.register(logging.shutdown)
+    finalize: Any = weakref.finalize
+    for each in tuple(finalize._registry):  # noqa: SLF001
+        each.atexit = False  # the parent's: a temporary directory would be gone under its feet
+    if finalize._registered_with_atexit:  # noqa: SLF001
+        atexit.register(finalize._exitfunc)  # noqa: SLF001
+
+
+def _show_error() -> None:
+    import traceback
+
+    try:
+        sys.excepthook(*sys.exc_info())
+    except BaseException:  # a broken hook of the user must not hide the error
+        traceback.print_exc()
+
+
+def _join_threads() -> None:
+    import threading
+
+    module: Any = threading
+    try:
+        module._shutdown()  # noqa: SLF001 - what the interpreter itself calls
+    except AssertionError:
+        # The thread that forked was not started by Python's threading.
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+
+
+def run_exit_functions() -> None:
+    """Run what was registered with ``atexit``, as the interpreter does when it ends."""
+    import atexit
+
+    atexit._run_exitfuncs()  # noqa: SLF001
+
+
+def _flush(code: int) -> int:
+    """Flush the standard streams; output that is lost is a failure, with the interpreter's own code for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            code = code or 120
+    return code

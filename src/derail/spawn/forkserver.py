@@ -1,0 +1,25 @@
+"""A rank forked by a fork server: a resident process that lives as long as handles of its ranks."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from derail.spawn import payload, served, servers
+
+if TYPE_CHECKING:
+    from derail.model.spec import Function, RankSpec
+    from derail.spawn.values import Slot
+
+
+def start(spec: RankSpec, function: Function, slot: Slot) -> served.ServedProcess:
+    """Have the rank forked by the fork server; see ``served.start`` for what it raises."""
+    service = servers.Service("the fork server", preloaded_modules(), facts=tuple(payload.command()))
+    return served.start(spec, function, slot, service)
+
+
+def preloaded_modules() -> tuple[str, ...]:
+    """What ``multiprocessing.set_forkserver_preload`` was told, without the main module: each rank runs that itself."""
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    names = () if module is None else module._forkserver._preload_modules  # noqa: SLF001
+    return tuple(name for name in names if name != "__main__")

@@ -1,0 +1,158 @@
+"""A rank that runs a Python function: by spawn, fork, the fork server or warm, behind one kind of handle."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from derail.model.spec import Function
+from derail.spawn import command, payload, streams
+from derail.spawn.start_error import StartError, UnfitError, start_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from derail.model.exit import ExitStatus
+    from derail.model.spec import RankSpec
+    from derail.spawn.handle import FunctionHandle, NotReturned, ProcessHandle, Returned
+    from derail.spawn.values import Returns, Slot
+
+_SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+
+def start_function(spec: RankSpec, returns: Returns, *, in_child: Callable[[], None] | None = None) -> FunctionHandle:
+    """Start the process of a function rank.
+
+    Its stdin is empty, as with multiprocessing.
+
+    Args:
+        spec: ``spec.run`` is a ``Function``.
+        returns: opened; where the value of this rank will be found.
+        in_child: called first in a rank that is forked from this very process, before it leaves its session. Signals
+            have their default meaning then, and descriptors noted by ``descriptors.own`` are closed.
+
+    Raises:
+        pickle.PicklingError: if the function or an argument cannot be sent to the rank.
+        StartError: if the process could not be started, a stream not opened, or the setting not taken on.
+
+        In both cases nothing of the rank is left.
+    """
+    function = spec.run
+    if not isinstance(function, Function):
+        raise TypeError(f"rank {spec.rank} runs {function!r}, which is no function; start it by start_command")
+    start = _WAYS.get(function.start_method)
+    if start is None:
+        raise ValueError(f"start method {function.start_method!r} is not known; use {', '.join(map(repr, _WAYS))}")
+    slot = returns.slot(spec.rank)
+    try:
+        try:
+            return FunctionProcess(start(spec, function, slot, in_child), returns)
+        except UnfitError as error:
+            return FunctionProcess(_spawn(spec, function, slot, in_child), returns, spawned_because=str(error))
+    except (OSError, ValueError) as error:
+        raise _start_error(spec, function, error) from error
+
+
+class FunctionProcess:
+    """A process, and the value that its function returns: a ``FunctionHandle``."""
+
+    def __init__(self, process: ProcessHandle, returns: Returns, *, spawned_because: str = "") -> None:
+        self.process = process
+        self.spawned_because = spawned_because
+        """Why it was spawned although another way was asked for; empty if it was not."""
+        self._returns = returns
+
+    @property
+    def rank(self) -> int:
+        """Local rank."""
+        return self.process.rank
+
+    @property
+    def pid(self) -> int:
+        """Its process, process group and session."""
+        return self.process.pid
+
+    @property
+    def exit_fd(self) -> int:
+        """Polls readable once the process has ended."""
+        return self.process.exit_fd
+
+    @property
+    def pidfd(self) -> int | None:
+        """The same descriptor if it is a pidfd."""
+        pidfd: int | None = getattr(self.process, "pidfd", None)
+        return pidfd
+
+    def peek(self) -> ExitStatus | None:
+        """How it ended, without reaping it; None while it lives."""
+        return self.process.peek()
+
+    def signal(self, number: int, *, group: bool = False) -> bool:
+        """Send a signal to the process or its group; False if nobody was there to get it."""
+        return self.process.signal(number, group=group)
+
+    def reap(self) -> ExitStatus | None:
+        """Take it out of the process table once it has ended. Idempotent."""
+        return self.process.reap()
+
+    def close(self) -> None:
+        """Close what the handle holds; the value can still be had until the job's ``Returns`` is closed."""
+        self.process.close()
+
+    def result(self) -> Returned | NotReturned:
+        """What the function returned."""
+        return self._returns.take(self.rank)
+
+
+def _spawn(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
+    """Start a fresh interpreter that reads its payload: everything about the process is there at exec."""
+    import subprocess
+
+    with ExitStack() as stack:
+        sent = payload.create_payload(spec, function, slot)
+        stack.callback(sent.close)
+        stdout, stderr = stack.enter_context(streams.opened(spec.streams))
+        return command.start_program(
+            spec,
+            payload.interpreter(sent.file_fd, "worker", f"derail-rank-{spec.rank}"),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=(sent.file_fd, *sent.fds),
+        )
+
+
+def _fork(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[], None] | None) -> ProcessHandle:
+    from derail.spawn import fork
+
+    return fork.start(spec, function, slot, in_child)
+
+
+def _forkserver(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
+    from derail.spawn import forkserver
+
+    return forkserver.start(spec, function, slot)
+
+
+def _warm(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
+    from derail.spawn import warm
+
+    return warm.start(spec, function, slot)
+
+
+_WAYS = {"spawn": _spawn, "fork": _fork, "forkserver": _forkserver, "warm": _warm}
+
+
+def _start_error(spec: RankSpec, function: Function, error: OSError | ValueError) -> OSError:
+    """Why the rank is not there, in the words for programs where they fit."""
+    from multiprocessing import spawn
+
+    about_a_file = isinstance(error, OSError) and error.filename is not None
+    no_directory = spec.cwd is not None and not os.path.isdir(spec.cwd)
+    if function.start_method == "spawn" or about_a_file or no_directory or getattr(error, "errno", 0) in _SHORTAGES:
+        return start_error(spec, (os.fsdecode(spawn.get_executable()),), error)
+    # A forked rank has no program: words about one would mislead.
+    number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EINVAL, str(error))
+    return StartError(number, f"rank {spec.rank} could not be started: {text}")

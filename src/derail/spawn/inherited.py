@@ -1,0 +1,107 @@
+"""What a child inherits from its parent, and a rank whose parent is a resident process must be given by the launcher.
+
+A spawned rank has the launcher's umask, limits, ignored signals, CPUs and so on as they are when it starts. A resident
+process has them as they were when that was started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from derail.spawn import forked
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+    from typing import TypeAlias
+
+    from derail.model.spec import RankSpec
+
+    Variables: TypeAlias = tuple[tuple[str, str], ...]
+
+READ_EARLY = (
+    *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LANG", "LC_", "TZ"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "TORCH_", "PYTORCH_"),
+)
+"""How the names of variables begin that the interpreter and libraries read when they are loaded, and never again."""
+
+_READ_LATER = frozenset({"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONFAULTHANDLER"})
+_IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+
+
+def setting(spec: RankSpec) -> forked.Setting:
+    """What a rank of ``spec`` takes on that is forked by a resident process; its streams are sent as descriptors."""
+    status = _read_status()
+    return replace(
+        forked.Setting.of(spec, -1, -1),
+        cpus=cpus(spec),
+        umask=int(status["Umask"], 8) if "Umask" in status else _swap_umask(),
+        limits=_limits(),
+        ignored=_ignored(status.get("SigIgn")),
+    )
+
+
+def cpus(spec: RankSpec) -> tuple[int, ...] | None:
+    """The CPUs that the rank may use: its own, or the launcher's; None where the platform has no such thing."""
+    if spec.cpus is not None:
+        return tuple(sorted(spec.cpus))
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+
+
+def early_variables(env: Mapping[str, str]) -> Variables:
+    """Those of a rank's variables that a resident process must have had from its first moment."""
+    return tuple(sorted((name, value) for name, value in env.items() if _is_read_early(name)))
+
+
+def environment(variables: Variables) -> dict[str, str]:
+    """The launcher's environment, with these for those of its own that are read early."""
+    return {**{n: value for n, value in os.environ.items() if not _is_read_early(n)}, **dict(variables)}
+
+
+def standing() -> Hashable:
+    """What a process has from its parent and cannot simply take on later: owner, priority, control group."""
+    owner = (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *sorted(os.getgroups()))
+    files = tuple(_read(f"/proc/self/{name}") for name in ("cgroup", "oom_score_adj"))
+    return (owner, os.getpriority(os.PRIO_PROCESS, 0), files)
+
+
+def _is_read_early(name: str) -> bool:
+    return name.startswith(READ_EARLY) and name not in _READ_LATER
+
+
+def _limits() -> tuple[tuple[int, int, int], ...]:
+    import resource
+
+    numbers = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+    return tuple((number, *resource.getrlimit(number)) for number in sorted(numbers))
+
+
+def _ignored(mask: str | None) -> tuple[int, ...]:
+    if mask is not None:
+        bits = int(mask, 16)
+        numbers = {n for n in signal.valid_signals() if bits >> (n - 1) & 1}
+    else:
+        numbers = {n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN}
+    return tuple(sorted(int(number) for number in numbers | _IGNORED_BY_PYTHON))
+
+
+def _swap_umask() -> int:
+    # There is no other way to ask for it here; other threads may create a file in between.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _read_status() -> dict[str, str]:
+    pairs = (line.partition(":") for line in _read("/proc/self/status").splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,246 @@
+"""The process from which ranks are forked: it has imported what they need, and has a single thread.
+
+It tells the launcher how each rank ended, and keeps that in the process table until the launcher wants it no more. It
+ends when the launcher asks, or has ended itself, and takes its ranks along in the second case.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from derail.model.exit import ExitStatus
+from derail.platform import groups
+from derail.spawn import forked, frames, preloaded, worker
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+REAP = b"r"
+"""What the launcher sends when a rank that has ended may leave the process table."""
+
+STALE, UNFIT = "stale", "unfit"
+"""Answers to the request for a rank: this source file has changed; a fork would not be like a new process."""
+
+_OF_EVERY_RANK = ("derail.errors.recorder", "multiprocessing.spawn", "multiprocessing.util", "locale", "select")
+
+
+@dataclass(slots=True)
+class _Rank:
+    pid: int
+    report: socket.socket
+    ended: bool = False
+    unwanted: bool = False
+
+
+def main(file: BinaryIO) -> NoReturn:
+    """Import what was asked for, then serve; called in a fresh interpreter, see ``payload.interpreter``."""
+    with file:
+        control_fd, launcher_pid, modules, kept = pickle.load(file)
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    found = preloaded.preload((*_OF_EVERY_RANK, *modules))
+    unfit = preloaded.why_not_to_fork() if kept else ""
+    if kept:
+        _let_go_of_the_console()
+    gc.collect()
+    gc.freeze()  # what is there stays shared with the ranks: no collection here writes to it
+    Resident(control, launcher_pid, found, unfit).serve()
+
+
+def _let_go_of_the_console() -> None:
+    """Whoever reads the launcher's output to its end must not wait for this process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+class Resident:
+    """Serves one launcher."""
+
+    def __init__(self, control: socket.socket, launcher_pid: int, found: preloaded.Preloaded, unfit: str) -> None:
+        self._control = control
+        self._launcher_pid = launcher_pid
+        self._preloaded = found
+        self._unfit = unfit
+        self._ranks: dict[int, _Rank] = {}
+        self._received: list[int] = []
+        self._missing = 0
+        self._poll = select.poll()
+        self._wake_read = self._wake_write = self._launcher_fd = -1
+
+    def serve(self) -> NoReturn:
+        """Do what the launcher asks until it asks for the end, or has ended."""
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that started this may have blocked any
+        self._poll.register(self._control, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._watch_launcher()
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._control.fileno():
+                    self._obey(frames.receive(self._control))
+                elif fd == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                    self._look_for_exits()
+                elif fd == self._launcher_fd:
+                    self._end_all()
+                else:
+                    self._hear(fd)
+
+    def _watch_launcher(self) -> None:
+        """The end of the socket is not enough: something forked from the launcher may hold a copy of its other end."""
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._launcher_fd = os.pidfd_open(self._launcher_pid)
+            except OSError:
+                return
+            self._poll.register(self._launcher_fd, select.POLLIN)
+            if os.getppid() != self._launcher_pid:
+                self._end_all()
+
+    def _obey(self, frame: frames.Frame | None) -> None:
+        if frame is None:
+            self._end_all()
+        elif frame.verb == frames.QUIT:
+            self._leave()
+        else:
+            self._received += frame.fds
+            self._missing += frame.missing
+            if frame.verb == frames.MORE:
+                return
+            fds, missing = self._received, self._missing
+            self._received, self._missing = [], 0
+            try:
+                if frame.verb == frames.FORK and fds:
+                    self._fork(fds, missing)
+            finally:
+                for fd in fds[1:] if frame.verb == frames.FORK else fds:
+                    os.close(fd)
+
+    def _fork(self, fds: list[int], missing: int) -> None:
+        report = socket.socket(fileno=fds[0])
+        report.setblocking(False)
+        refusal = self._refusal(missing)
+        if not refusal:
+            try:
+                pid = forked.fork(lambda: self._become(fds))
+            except OSError as error:
+                refusal = f"failed {error.errno or 0} {error}"
+        if refusal:
+            _send(report, refusal)
+            report.close()
+            return
+        self._ranks[report.fileno()] = _Rank(pid, report)
+        self._poll.register(report, select.POLLIN)
+        # It may have ended before it was in the list.
+        self._look_for_exits()
+
+    def _refusal(self, missing: int) -> str:
+        if missing:
+            return (
+                f"failed {errno.EMFILE} the process that forks it has no descriptor left; raise the limit (ulimit -n)"
+            )
+        if self._unfit:
+            return f"{UNFIT} {self._unfit}"
+        changed = self._preloaded.changed_source()
+        return f"{STALE} {changed}" if changed else ""
+
+    def _become(self, fds: list[int]) -> NoReturn:
+        """In the child: be the rank. ``fds``: report, payload, stdout, stderr, and what the payload names."""
+        signal.set_wakeup_fd(-1)
+        for fd in (self._wake_read, self._wake_write, self._launcher_fd, self._control.detach(), *self._ranks):
+            if fd >= 0:
+                os.close(fd)
+        for rank in self._ranks.values():
+            rank.report.detach()
+        file = open(fds[1], "rb")
+        sent = forked.Setting(*pickle.load(file))
+        setting = replace(sent, env=self._preloaded.environment_of(sent.env), stdout=fds[2], stderr=fds[3])
+        forked.become_rank(setting, fds[0], preloaded=self._preloaded)
+        forked.leave(lambda: worker.run_payload(file, fds[4:]))
+
+    def _look_for_exits(self) -> None:
+        for rank in tuple(self._ranks.values()):
+            if rank.ended:
+                continue
+            result = os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if result is not None:
+                rank.ended = True
+                status = ExitStatus.from_waitid(result)
+                if rank.unwanted or not _send(rank.report, f"exited {rank.pid} {encode(status)}"):
+                    self._reap(rank)
+
+    def _hear(self, fd: int) -> None:
+        """The launcher has done with a rank, or is no longer interested."""
+        rank = self._ranks[fd]
+        try:
+            data = rank.report.recv(16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if rank.ended:
+            self._reap(rank)
+        elif not data:
+            rank.unwanted = True
+            self._poll.unregister(fd)
+
+    def _reap(self, rank: _Rank) -> None:
+        os.waitid(os.P_PID, rank.pid, os.WEXITED)
+        fd = rank.report.fileno()
+        del self._ranks[fd]
+        if not rank.unwanted:
+            self._poll.unregister(fd)
+        rank.report.close()
+
+    def _end_all(self) -> NoReturn:
+        """The launcher is gone: so are its ranks."""
+        for rank in self._ranks.values():
+            # Unreaped, alive or not: the group is still its own.
+            groups.signal_group(rank.pid, signal.SIGKILL)
+        self._leave()
+
+    def _leave(self) -> NoReturn:
+        for rank in self._ranks.values():
+            # What has ended is not left to a host that adopts orphans.
+            os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG)
+        try:
+            forked.run_exit_functions()  # of what was preloaded: not the ranks' business
+        finally:
+            os._exit(0)
+
+
+def encode(status: ExitStatus) -> str:
+    """An exit status as words."""
+    if status.signal is not None:
+        return f"signal {status.signal} {int(status.core_dumped)}"
+    return f"code {status.code} 0"
+
+
+def decode(words: str) -> ExitStatus:
+    """What ``encode`` has written."""
+    kind, number, dumped = words.split()
+    if kind == "signal":
+        return ExitStatus(signal=int(number), core_dumped=dumped == "1")
+    return ExitStatus(code=int(number))
+
+
+def _send(report: socket.socket, line: str) -> bool:
+    try:
+        report.send(line.replace("\n", " ").encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,173 @@
+"""A rank that is forked by a resident process: how the launcher asks for it, and holds it."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import socket
+from contextlib import ExitStack
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.exit import ExitStatus
+from derail.platform import exits, groups
+from derail.spawn import descriptors, forked, frames, inherited, payload, resident, servers, streams
+from derail.spawn.child import Child
+from derail.spawn.start_error import UnfitError
+
+if TYPE_CHECKING:
+    from derail.model.spec import Function, RankSpec
+    from derail.spawn.values import Slot
+
+START_SECONDS = 300.0
+"""How long the first rank may take to be there: the resident process imports what is preloaded before."""
+
+ANSWER_SECONDS = 5.0
+"""How long after a rank's end its resident process may take to say how it ended; else the status is lost."""
+
+_REPORT_SECONDS = (
+    0.001  # a status comes in microseconds; this long a look may take, so that nobody looks in a tight loop
+)
+_REAP_SECONDS = 0.2
+_SIGKILL = 9
+_TRIES = 3
+
+
+class _StaleError(Exception):
+    """A source file is not the one any more that the resident process has imported."""
+
+
+def start(spec: RankSpec, function: Function, slot: Slot, service: servers.Service) -> ServedProcess:
+    """Have the rank forked by a resident process, and return when it has its own session, streams and environment.
+
+    Raises:
+        pickle.PicklingError: if the function or an argument cannot be sent.
+        UnfitError: if the resident process refuses to fork.
+        servers.ServerGoneError: if it ended meanwhile.
+        OSError: if the rank, or the resident process, could not be started.
+        ValueError: the same, where the operating system has no number for it.
+
+        In all cases nothing of the rank is left.
+    """
+    # Without a directory of its own, the payload takes the rank to the launcher's.
+    setting = pickle.dumps(astuple(inherited.setting(spec)))
+    sent = payload.create_payload(spec, function, slot, front=setting)
+    with ExitStack() as stack:
+        stack.callback(sent.close)
+        stdout, stderr = stack.enter_context(streams.opened(spec.streams))
+        fds = (sent.file_fd, stdout, stderr, *sent.fds)
+        for _ in range(_TRIES):
+            try:
+                return _start(spec.rank, fds, service)
+            except _StaleError as error:
+                changed = str(error)
+        raise UnfitError(f"{changed} changes all the time")
+
+
+class ServedProcess(Child):
+    """A child of the resident process, which tells how it ended: ``peek`` may know that a moment after ``exit_fd``."""
+
+    def __init__(
+        self, rank: int, pid: int, *, exit_fd: exits.ExitFd, report: socket.socket, server: servers.ResidentProcess
+    ) -> None:
+        super().__init__(rank, pid, exit_fd)
+        self._report = report
+        self._server = server
+        self._seen_at: float | None = None
+
+    def close(self) -> None:
+        """Close what the handle holds, and end the resident process if nobody else needs it. Idempotent."""
+        with self._lock:
+            self._look()
+            if not self._close():
+                return
+            descriptors.disown(self._report.fileno())
+            self._report.close()
+        self._server.release()
+
+    def _look(self) -> ExitStatus | None:
+        if self._status is None and not self._exit_fd.closed and exits.is_readable(self._exit_fd.fileno()):
+            self._status = self._read_status()
+        return self._status
+
+    def _read_status(self) -> ExitStatus | None:
+        if exits.is_readable(self._report.fileno(), _REPORT_SECONDS):
+            line = self._report.recv(forked.REPORT_LIMIT).decode()
+            if line.startswith("exited "):
+                return resident.decode(line.split(" ", 2)[2])
+            return self._ask_kernel()
+        now = SYSTEM_CLOCK.now()
+        self._seen_at = self._seen_at or now
+        if now - self._seen_at < ANSWER_SECONDS:
+            return None
+        return ExitStatus(
+            lost=f"{self._server} has not said in {ANSWER_SECONDS:g} s how process "
+            f"{self._pid} ended; see whether it is stopped"
+        )
+
+    def _ask_kernel(self) -> ExitStatus | None:
+        """The resident process was killed: the status is with whoever adopted the rank, us or init."""
+        status = exits.peek(self._pid, self._exit_fd)
+        if status is not None and status.lost is not None:
+            return ExitStatus(
+                lost=f"{self._server}, which was to tell how process {self._pid} ended, "
+                "was killed, and the kernel does not keep the status"
+            )
+        return status
+
+    def _has_ended(self) -> bool:
+        return self._exit_fd.closed or exits.is_readable(self._exit_fd.fileno())
+
+    def _has_number(self) -> bool:
+        # Without the resident process, whoever adopted an ended rank has reaped it.
+        return not self._exit_fd.closed and (not self._has_ended() or self._server.alive)
+
+    def _reap(self) -> bool:
+        try:
+            self._report.send(resident.REAP, frames.NO_SIGPIPE)
+        except OSError:
+            exits.reap(self._pid, self._exit_fd)  # ours, if we adopt orphans
+        else:
+            # The end of the stream says that it is done. A resident process that is stopped does it when it goes on.
+            exits.is_readable(self._report.fileno(), _REAP_SECONDS)
+        return True
+
+
+def _start(rank: int, fds: tuple[int, ...], service: servers.Service) -> ServedProcess:
+    server = servers.acquire(service)
+    with ExitStack() as undo:
+        undo.callback(server.release)
+        report, theirs = socket.socketpair()
+        undo.callback(report.close)
+        report.setblocking(False)
+        with theirs:
+            server.ask_for_rank((theirs.fileno(), *fds))
+        line = _receive_line(report, server)
+        _heed_refusal(line, server)
+        pid = forked.read_report(line)
+        # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
+        undo.callback(groups.signal_process, pid, None, _SIGKILL)
+        exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
+        undo.pop_all()
+        descriptors.own(exit_fd.fileno())
+        descriptors.own(report.fileno())
+        return ServedProcess(rank, pid, exit_fd=exit_fd, report=report, server=server)
+
+
+def _receive_line(report: socket.socket, server: servers.ResidentProcess) -> bytes:
+    """What the rank reports of its start, and nothing of what comes after."""
+    if not exits.is_readable(report.fileno(), START_SECONDS):
+        raise OSError(errno.ETIMEDOUT, f"{server} did not answer within {START_SECONDS:g} s")
+    there = report.recv(forked.REPORT_LIMIT, socket.MSG_PEEK)
+    if not there:
+        raise server.gone()
+    return report.recv(there.index(b"\n") + 1)
+
+
+def _heed_refusal(line: bytes, server: servers.ResidentProcess) -> None:
+    """Raise why the resident process does not fork; it will not for the next rank, either."""
+    verb, _, text = line.decode().rstrip("\n").partition(" ")
+    if verb in (resident.STALE, resident.UNFIT):
+        server.dismiss()
+        raise _StaleError(text) if verb == resident.STALE else UnfitError(text)

@@ -1,0 +1,1 @@
+"""Deciding when a job ends, and ending it."""

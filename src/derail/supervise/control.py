@@ -1,0 +1,112 @@
+"""The observers of a job, and what they may do to it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from derail.model.clock import Clock
+    from derail.model.events import Event, Observer, Stream
+    from derail.model.spec import RankSpec
+    from derail.supervise.loop import Loop
+    from derail.supervise.supervisor import Supervisor
+
+
+class Control:
+    """``JobControl`` over a supervisor. See model.events for what each of these promises."""
+
+    def __init__(self, supervisor: Supervisor, loop: Loop, clock: Clock) -> None:
+        self._supervisor = supervisor
+        self._loop = loop
+        self._clock = clock
+        self._specs: dict[int, RankSpec] = {spec.rank: spec for spec in supervisor.spec.ranks}
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The local ranks of the job."""
+        return tuple(self._specs)
+
+    def pid(self, rank: int) -> int | None:
+        """Process of ``rank``, or None before its start."""
+        handle = self._supervisor.ranks.handles.get(rank)
+        return None if handle is None else handle.pid
+
+    def pidfd(self, rank: int) -> int | None:
+        """Descriptor of the process of ``rank``, owned by the job."""
+        handle = self._supervisor.ranks.handles.get(rank)
+        return None if handle is None else handle.pidfd
+
+    def is_alive(self, rank: int) -> bool:
+        """Whether ``rank`` was started and has not ended, asked of the kernel now."""
+        handle = self._supervisor.ranks.handles.get(rank)
+        return handle is not None and handle.peek() is None
+
+    def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
+        """Signal a rank or its group; False if it had ended."""
+        return self._supervisor.ranks.signal(rank, signal, group=group)
+
+    def error_file(self, rank: int) -> Path | None:
+        """Where ``rank`` writes its error file."""
+        return self._specs[rank].error_file
+
+    def log_file(self, rank: int, stream: Stream) -> Path | None:
+        """Where a stream of ``rank`` is redirected to."""
+        streams = self._specs[rank].streams
+        return streams.stdout if stream == "stdout" else streams.stderr
+
+    def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Run ``action`` in the job's thread after ``delay`` seconds."""
+        assert self._supervisor.in_own_thread, "call_later belongs to the job's own thread; use post from elsewhere"
+        return self._loop.call_at(self._clock.now() + delay, lambda: _run(action)).cancel
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run ``action`` in the job's thread soon; from any thread."""
+        self._loop.post(lambda: _run(action))
+
+
+class Listeners:
+    """The observers, told one after the other; one that raises is logged and not told again."""
+
+    def __init__(self, observers: Sequence[Observer], control: Control) -> None:
+        self._observers = list(observers)
+        self._control = control
+        self.want_lines = any(observer.wants_lines for observer in observers)
+
+    @property
+    def control(self) -> Control:
+        """What they may do to the job."""
+        return self._control
+
+    def attach(self) -> None:
+        """Introduce the job to each of them, before the first rank is started."""
+        for observer in list(self._observers):
+            self._call(observer, lambda observer=observer: observer.attach(self._control))  # type: ignore[misc]
+
+    def tell(self, event: Event) -> None:
+        """Tell each of them of ``event``."""
+        for observer in list(self._observers):
+            self._call(observer, lambda observer=observer: observer.observe(event))  # type: ignore[misc]
+
+    def _call(self, observer: Observer, action: Callable[[], None]) -> None:
+        if not guarded(action):
+            self._observers.remove(observer)
+
+
+def _run(action: Callable[[], None]) -> None:
+    guarded(action)
+
+
+def guarded(action: Callable[[], None]) -> bool:
+    """Run what an observer wants done; an exception is logged and must not reach the supervision of the ranks."""
+    try:
+        action()
+    except Exception:
+        import logging
+
+        logging.getLogger("derail").exception("an observer of %s raised", threading.current_thread().name)
+        return False
+    return True

@@ -1,0 +1,237 @@
+"""When a job is stopped, and how hard: events in, actions out. No clock, no process: times come with the events.
+
+running -> stopping -> killing -> done. The first rank that fails by itself, or a request, leads to *stopping*: the
+living are asked with a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and ``kill_wait`` seconds. Whoever
+is still there is abandoned and named. From *stopping* on there is always a deadline pending, so nothing waits without a
+bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from derail.model.events import DeadlinePassed, Exited, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.outcome import Cause, RankOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from derail.model.events import Event, Phase
+    from derail.model.exit import ExitStatus
+    from derail.model.spec import Teardown
+
+SIGKILL = 9
+LOOK_BEFORE_KILL = 0.25
+"""Seconds before SIGKILL at which ranks that are still there are looked at; at most a quarter of the grace."""
+
+DeadlineName: TypeAlias = Literal["look", "kill", "abandon"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send ``signal`` to the process group of each of ``ranks`` that has not ended meanwhile."""
+
+    ranks: tuple[int, ...]
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeadline:
+    """Tell the policy ``DeadlinePassed(name)`` at ``at``; a deadline of the same name is replaced."""
+
+    name: DeadlineName
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Find out where these ranks hang, before they are killed."""
+
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """All functions have returned: let their processes end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """The job goes on to this phase."""
+
+    phase: Phase
+
+
+Action: TypeAlias = Signal | SetDeadline | Look | Release | Enter
+
+
+@dataclass(slots=True)
+class _Rank:
+    """What is known of one rank so far."""
+
+    function: bool
+    pid: int = 0
+    returned: bool = False
+    status: ExitStatus | None = None
+    exit_order: int | None = None
+    exited_at: float | None = None
+    abandoned: bool = False
+    signals: list[int] = field(default_factory=list)
+
+    @property
+    def living(self) -> bool:
+        """Started, and neither ended nor given up."""
+        return bool(self.pid) and self.status is None and not self.abandoned
+
+    @property
+    def succeeded(self) -> bool:
+        """Ended by itself with code 0, and returned if it is a function."""
+        return self.status is not None and self.status.ok and not self.signals and (self.returned or not self.function)
+
+
+class Policy:
+    """Decides the fate of a job. Feed it events in order with ``handle``; carry out the actions in order."""
+
+    def __init__(self, functions: Collection[int], *, ranks: Collection[int], teardown: Teardown) -> None:
+        self._ranks = {rank: _Rank(function=rank in functions) for rank in ranks}
+        self._teardown = teardown
+        self._exits = 0
+        self._kill_at = 0.0
+        self._released = False
+        self.phase: Phase = "starting"
+        self.stop_reason = ""
+        self.stop_requested_at: float | None = None
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """Ranks that have been started and have neither ended nor been abandoned."""
+        return tuple(rank for rank, state in self._ranks.items() if state.living)
+
+    def all_started(self, at: float) -> list[Action]:
+        """Every rank has been started: from now on the end of the last one is the end of the job."""
+        if self.phase != "starting":
+            return []
+        self.phase = "running"
+        actions: list[Action] = [Enter("running")]
+        failed = next((rank for rank, s in self._ranks.items() if s.status is not None and not s.succeeded), None)
+        if failed is not None:
+            actions += self._stop(f"rank {failed} failed", self._teardown.signal, grace=self._teardown.grace, at=at)
+        return actions + self._release_if_all_returned() + self._done_if_over()
+
+    def handle(self, event: Event) -> list[Action]:
+        """Take notice of ``event`` and say what to do now. Nothing is decided any more once the job is done."""
+        if self.phase == "done":
+            return []
+        match event:
+            case Started(rank=rank, pid=pid):
+                self._ranks[rank].pid = pid
+                return []
+            case ValueReceived(rank=rank):
+                self._ranks[rank].returned = True
+                return self._release_if_all_returned()
+            case SignalSent(rank=rank, signal=number):
+                self._ranks[rank].signals.append(number)
+                return []
+            case Exited():
+                return self._exited(event)
+            case StopRequested():
+                return self._requested(event)
+            case DeadlinePassed(name=name, at=at):
+                return self._deadline(name, at)
+            case _:
+                return []
+
+    def outcomes(self, stacks: dict[int, str]) -> dict[int, RankOutcome]:
+        """The fate of each rank that was started; ``stacks`` is what was learnt of those that hung."""
+        return {
+            rank: RankOutcome(
+                rank=rank,
+                pid=state.pid,
+                status=state.status,
+                cause=self._cause(state),
+                returned=state.returned,
+                exit_order=state.exit_order,
+                exited_at=state.exited_at,
+                signals_sent=tuple(state.signals),
+                succeeded=state.succeeded,
+                stack=stacks.get(rank, ""),
+            )
+            for rank, state in self._ranks.items()
+            if state.pid
+        }
+
+    @staticmethod
+    def _cause(state: _Rank) -> Cause:
+        if state.abandoned or state.status is None:
+            return Cause.ABANDONED
+        return Cause.STOPPED_BY_US if state.signals else Cause.SELF
+
+    def _exited(self, event: Exited) -> list[Action]:
+        state = self._ranks[event.rank]
+        if state.status is not None or state.abandoned:
+            return []
+        state.status, state.exited_at, state.exit_order = event.status, event.at, self._exits
+        self._exits += 1
+        actions: list[Action] = []
+        if self.phase == "running" and not state.succeeded:
+            grace = self._teardown.grace
+            actions += self._stop(f"rank {event.rank} failed", self._teardown.signal, grace=grace, at=event.at)
+        return actions + self._done_if_over()
+
+    def _requested(self, event: StopRequested) -> list[Action]:
+        if self.phase in ("starting", "running"):
+            actions = self._stop(event.reason, event.signal, grace=event.grace, at=event.at)
+            return actions + self._done_if_over()
+        if self.phase == "stopping":
+            # Asking again can only make the end come sooner.
+            if event.grace <= 0 or event.signal == SIGKILL:
+                return self._kill(event.at)
+            if event.at + event.grace < self._kill_at:
+                return [Signal(self.living, event.signal), *self._deadlines(event.at, event.grace)]
+        return []
+
+    def _deadline(self, name: str, at: float) -> list[Action]:
+        if name == "look" and self.phase == "stopping":
+            return [Look(self.living)]
+        if name == "kill" and self.phase == "stopping":
+            return self._kill(at)
+        if name == "abandon" and self.phase == "killing":
+            for rank in self.living:
+                self._ranks[rank].abandoned = True
+            return self._done_if_over()
+        return []
+
+    def _stop(self, reason: str, signal: int, *, grace: float, at: float) -> list[Action]:
+        self.phase = "stopping"
+        self.stop_reason, self.stop_requested_at = reason, at
+        actions: list[Action] = [Enter("stopping")]
+        if not self.living:
+            return actions
+        if grace <= 0 or signal == SIGKILL:
+            return actions + self._kill(at)
+        return [*actions, Signal(self.living, signal), *self._deadlines(at, grace)]
+
+    def _deadlines(self, at: float, grace: float) -> list[Action]:
+        self._kill_at = at + grace
+        look = self._kill_at - min(LOOK_BEFORE_KILL, grace / 4)
+        return [SetDeadline("look", look), SetDeadline("kill", self._kill_at)]
+
+    def _kill(self, at: float) -> list[Action]:
+        self.phase = "killing"
+        abandon = SetDeadline("abandon", at + self._teardown.kill_wait)
+        return [Enter("killing"), Signal(self.living, SIGKILL), abandon]
+
+    def _release_if_all_returned(self) -> list[Action]:
+        functions = [state for state in self._ranks.values() if state.function]
+        if self._released or self.phase != "running" or not functions or not all(s.returned for s in functions):
+            return []
+        self._released = True
+        return [Release()]
+
+    def _done_if_over(self) -> list[Action]:
+        """The job is over when it is past its start and nobody lives."""
+        if self.phase == "starting" or self.living:
+            return []
+        self.phase = "done"
+        return [Enter("done")]

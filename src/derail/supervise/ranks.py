@@ -1,0 +1,159 @@
+"""The processes of one job: started, watched, signalled and reaped, all in the job's own thread."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from typing import TYPE_CHECKING
+
+from derail.platform.lifeline import Lifeline
+from derail.platform.processes import is_exiting
+from derail.spawn.start import start_rank
+from derail.supervise.policy import SIGKILL
+from derail.supervise.remains import abandon, reap_abandoned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import ExitStack
+
+    from derail.model.clock import Clock
+    from derail.model.exit import ExitStatus
+    from derail.model.spec import JobSpec, RankSpec
+    from derail.spawn.handle import ProcessHandle
+    from derail.spawn.values import Returns
+    from derail.supervise.loop import Loop
+
+
+class Ranks:
+    """Holds the handle of each rank that was started.
+
+    Nobody is reaped before the end of the job: until then the pid of a rank, and so the id of its group and session,
+    cannot become somebody else's.
+    """
+
+    def __init__(self, spec: JobSpec, loop: Loop, *, functions: bool) -> None:
+        self.handles: dict[int, ProcessHandle] = {}
+        self.returns: Returns | None = None
+        self._spec = spec
+        self._loop = loop
+        self._functions = functions
+        self._lifeline = Lifeline(spec.job_id)
+        self._watched: selectors.BaseSelector | None = None
+        self._unseen: set[int] = set()
+
+    def open(self, stack: ExitStack, clock: Clock) -> None:
+        """Acquire what is needed to start ranks; ``stack`` gives it back, and leaves no rank behind.
+
+        Raises:
+            OSError: if there is no descriptor or process left.
+        """
+        # A selector of their own: it keeps the order in which ranks ended, and can be asked without running the loop.
+        self._watched = stack.enter_context(selectors.DefaultSelector())
+        fd = self._watched_fd()
+        if fd is not None:
+            self._loop.add_reader(fd, _wake)
+        reap_abandoned()
+        stack.callback(self._lifeline.stop)
+        self._lifeline.start()
+        if self._functions:
+            from derail.spawn.values import Returns
+
+            self.returns = Returns(rank.rank for rank in self._spec.ranks)
+            stack.callback(self.returns.close)
+            self.returns.open()
+        stack.callback(self._put_down, clock)
+
+    def start(self, spec: RankSpec, *, held: Callable[[], list[int]]) -> ProcessHandle:
+        """Start a rank and watch it.
+
+        Args:
+            spec: the rank.
+            held: descriptors of others that a rank which is forked from this process closes along with ours.
+
+        Raises:
+            OSError: if it cannot be started.
+        """
+
+        def in_child() -> None:
+            _close(
+                [*held(), *self._loop.descriptors(), self._watched_fd(), *(h.exit_fd for h in self.handles.values())]
+            )
+
+        with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
+            handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child)
+        self._lifeline.register(handle.pid)
+        assert self._watched is not None
+        self._unseen.add(handle.rank)
+        self._watched.register(handle.exit_fd, selectors.EVENT_READ, handle)
+        if self._watched_fd() is None:
+            self._loop.add_reader(handle.exit_fd, _wake)
+        return handle
+
+    def ended(self) -> Iterator[tuple[ProcessHandle, ExitStatus]]:
+        """Ranks that have ended and were not told before, in the order in which they ended."""
+        assert self._watched is not None
+        if not self._unseen:
+            return
+        for key, _ in self._watched.select(0):
+            handle: ProcessHandle = key.data
+            status = handle.peek()
+            if status is None:
+                continue  # its end was announced, its status is still on the way
+            self._watched.unregister(key.fd)
+            self._loop.remove_reader(key.fd)
+            self._unseen.discard(handle.rank)
+            yield handle, status
+
+    def pids(self) -> dict[int, int]:
+        """Process of each rank that was started; from any thread."""
+        return {rank: handle.pid for rank, handle in dict(self.handles).items()}
+
+    def signal(self, rank: int, number: int, *, group: bool) -> bool:
+        """Send a signal to a rank or its group; False if the rank had ended."""
+        handle = self.handles.get(rank)
+        return handle is not None and handle.peek() is None and handle.signal(number, group=group)
+
+    def signal_groups(self, number: int) -> list[int]:
+        """Send a signal to the group of every rank, also to what is left in the groups of those that have ended.
+
+        Returns:
+            The ranks that lived when their group was signalled.
+        """
+        hit = []
+        for rank, handle in self.handles.items():
+            # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
+            ended = handle.peek() is not None or is_exiting(handle.pid)
+            if handle.signal(number, group=True) and not ended:
+                hit.append(rank)
+        return hit
+
+    def all_ended(self) -> None:
+        """All ranks have ended and nobody of theirs is left: who would end them after us may go already."""
+        self._lifeline.let_go()
+
+    def _put_down(self, clock: Clock) -> None:
+        """Leave no rank alive and none in the process table, whatever happened; usually all have ended long before."""
+        for handle in self.handles.values():
+            if handle.peek() is None:
+                handle.signal(SIGKILL, group=True)
+        deadline = clock.now() + self._spec.teardown.kill_wait
+        for handle in self.handles.values():
+            abandon(handle, deadline, clock)
+
+    def _watched_fd(self) -> int | None:
+        """Descriptor of the selector itself, where it has one (epoll, kqueue)."""
+        fileno = getattr(self._watched, "fileno", None)
+        return None if fileno is None else int(fileno())
+
+
+def _wake() -> None:
+    """A turn of the loop is all that is wanted: ``ended`` looks after each."""
+
+
+def _close(fds: list[int | None]) -> None:
+    for fd in fds:
+        if fd is not None:
+            try:
+                os.close(fd)
+            except OSError:
+                pass

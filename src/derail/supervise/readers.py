@@ -1,0 +1,230 @@
+"""What is read of the ranks' logs while they run: lines for the console, for filtered files, and for observers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+
+from derail.logs.sinks import ConsoleSink, FilteredFile
+from derail.logs.tail import Tail
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import LineSeen, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TextIO
+
+    from derail.logs.lines import Lines
+    from derail.logs.specs import LogsDest
+    from derail.model.spec import JobSpec
+    from derail.supervise.control import Listeners
+    from derail.supervise.loop import Loop, Timer
+
+
+class LogReader(Protocol):
+    """Reads logs in the job's thread."""
+
+    def join_loop(self, loop: Loop) -> None:
+        """Begin; called once, before the first rank is started."""
+        ...
+
+    def read_now(self) -> None:
+        """Read what is there, bounded."""
+        ...
+
+    def finish(self) -> None:
+        """The ranks have ended: read to the sizes that the files have now."""
+        ...
+
+    def close(self) -> int:
+        """Give all back; returns the bytes of output that somebody did not take."""
+        ...
+
+    def descriptors(self) -> Iterable[int]:
+        """What a forked rank must close."""
+        ...
+
+
+Key: TypeAlias = "tuple[int, Stream]"
+
+READ_NOW = 16
+"""Turns of reading, of a mebibyte each, before the exit of a rank is told: its last lines come first."""
+
+BATCH = 0.005
+"""Seconds in which further writes of the ranks wait after one was read."""
+
+CONSOLE_IDLE = 1.0
+"""Seconds without any progress after which a console that does not take output is given up at the end of a job."""
+
+CONSOLE_LIMIT = 5.0
+"""Seconds after which it is given up at the end of a job even if it makes some progress."""
+
+
+def readers_for(
+    spec: JobSpec,
+    logs: LogsDest,
+    *,
+    prefixes: Mapping[int, str] | None,
+    filters: tuple[Sequence[str], Sequence[str]],
+) -> Callable[[Listeners], Sequence[LogReader]]:
+    """Say which logs are to be read, and for whom. Called in the thread that prints, before the ranks start."""
+
+    def prefix(key: Key) -> str:
+        return (prefixes or {}).get(key[0], f"[{spec.name}{key[0]}]:")
+
+    room = _Room()
+    shown: list[_Shown] = []
+    tees: tuple[tuple[Stream, TextIO | None, dict[int, str], str, Sequence[str]], ...] = (
+        ("stdout", sys.stdout, logs.tee_stdouts, logs.filtered_stdout, filters[0]),
+        ("stderr", sys.stderr, logs.tee_stderrs, logs.filtered_stderr, filters[1]),
+    )
+    for stream, console, tee, filtered, needles in tees:
+        files = {(rank, stream): path for rank, path in tee.items() if path and path != os.devnull}
+        if files:
+            sink: ConsoleSink[Key] = ConsoleSink(console, prefix=prefix, on_room=room.make)
+            sink.start()
+            keep = FilteredFile[Key](filtered, needles, prefix=prefix) if needles and filtered else None
+            shown.append(_Shown(files, sink, keep))
+
+    def make(listeners: Listeners) -> Sequence[LogReader]:
+        files = {key: path for each in shown for key, path in each.files.items()}
+        if listeners.want_lines:
+            for rank in spec.ranks:
+                for stream, path in (("stdout", rank.streams.stdout), ("stderr", rank.streams.stderr)):
+                    if path is not None and os.fspath(path) != os.devnull:
+                        files[(rank.rank, cast("Stream", stream))] = os.fspath(path)
+        return [_Reader(files, shown, listeners=listeners, room=room)] if files else []
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One stream of those ranks that are teed: to the console, and the lines that match to a file."""
+
+    files: dict[Key, str]
+    sink: ConsoleSink[Key]
+    filtered: FilteredFile[Key] | None
+
+
+class _Room:
+    """Told by a console's own thread when it takes output again."""
+
+    def __init__(self) -> None:
+        self.made = threading.Event()
+        self.then: Callable[[], None] = lambda: None
+
+    def make(self) -> None:
+        """There is room."""
+        self.made.set()
+        self.then()
+
+
+class _Reader:
+    """Reads all logs of a job that somebody wants, as they grow."""
+
+    def __init__(self, files: dict[Key, str], shown: Sequence[_Shown], *, listeners: Listeners, room: _Room) -> None:
+        self._tail: Tail[Key] = Tail(files)
+        self._keys = tuple(files)
+        self._shown = [(each, self._tail.add(each.sink.take, keys=each.files, ready=each.sink.ready)) for each in shown]
+        self._others = [
+            self._tail.add(each.filtered.take, keys=each.files) for each in shown if each.filtered is not None
+        ]
+        if listeners.want_lines:
+            self._others.append(self._tail.add(self._tell))
+        self._listeners = listeners
+        self._loop: Loop | None = None
+        self._timer: Timer | None = None
+        self._finishing = False
+        self._room = room
+
+    def join_loop(self, loop: Loop) -> None:
+        """Begin to follow the files."""
+        self._loop = loop
+        self._room.then = self._poll_soon
+        self._tail.open()
+        self._listen()
+        self._again()
+
+    def read_now(self) -> None:
+        """Give what is there to whoever is ready for it."""
+        for _ in range(READ_NOW):  # bounded: somebody may be flooding; the rest comes in its turn
+            if not self._tail.poll():
+                break
+
+    def finish(self) -> None:
+        """Read what the ranks have written until now; a full console has a bounded time to take it."""
+        self._finishing = True
+        if self._loop is not None and self._tail.fd is not None:
+            self._loop.remove_reader(self._tail.fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        for key in self._keys:
+            self._tail.finish(key)
+        # What is to be read is bounded: the files have the sizes that they had now. Only a console may not take it.
+        begun, behind = SYSTEM_CLOCK.now(), self._behind() + self._behind_others()
+        moved = begun
+        while not self._tail.done:
+            self._room.made.clear()
+            if not self._tail.poll() and not self._tail.done:
+                self._room.made.wait(0.02)
+            now, others = SYSTEM_CLOCK.now(), self._behind_others()
+            if self._behind() + others < behind:
+                behind, moved = self._behind() + others, now
+            if now - moved > CONSOLE_IDLE or (now - begun > CONSOLE_LIMIT and not others):
+                break
+
+    def close(self) -> int:
+        """Give all back; returns the bytes that the consoles did not take."""
+        missed = self._behind()
+        self._tail.close()
+        for each, _ in self._shown:
+            missed += each.sink.close(idle=CONSOLE_IDLE, limit=CONSOLE_LIMIT)
+            if each.filtered is not None:
+                each.filtered.close()
+        return missed
+
+    def descriptors(self) -> Iterable[int]:
+        """What a forked rank must close."""
+        return self._tail.descriptors
+
+    def _behind(self) -> int:
+        return sum(self._tail.behind(feed) for _, feed in self._shown)
+
+    def _behind_others(self) -> int:
+        return sum(self._tail.behind(feed) for feed in self._others)
+
+    def _listen(self) -> None:
+        """Be told of changes."""
+        if self._loop is not None and self._tail.fd is not None and not self._finishing:
+            self._loop.add_reader(self._tail.fd, self._told)
+
+    def _told(self) -> None:
+        """Something was written: read it, and be deaf for a moment, so that many small writes are one turn."""
+        self._poll()
+        if self._loop is not None and self._tail.fd is not None:
+            self._loop.remove_reader(self._tail.fd)
+            self._loop.call_at(SYSTEM_CLOCK.now() + BATCH, self._listen)
+
+    def _poll(self) -> None:
+        if self._tail.poll():
+            self._poll_soon()
+
+    def _poll_soon(self) -> None:
+        """After the other events; from any thread."""
+        if self._loop is not None:
+            self._loop.post(self._poll)
+
+    def _again(self) -> None:
+        """Look from time to time even if nothing was heard: not every file system tells of changes."""
+        self._poll()
+        if self._loop is not None:
+            self._timer = self._loop.call_at(SYSTEM_CLOCK.now() + self._tail.interval, self._again)
+
+    def _tell(self, key: Key, lines: Lines) -> None:
+        now = SYSTEM_CLOCK.now()
+        for text in lines.texts():
+            self._listeners.tell(LineSeen(key[0], key[1], text, at=now))

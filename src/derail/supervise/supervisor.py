@@ -1,0 +1,328 @@
+"""One job, from its first process to its result, in a thread of its own: handles, policy and observers put together.
+
+Everything that happens to the ranks happens in that thread. It can be neither interrupted by a signal handler nor end
+before the ranks do, so whatever the threads of the caller do, ranks are started, stopped and reaped completely or not
+at all.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import (
+    DeadlinePassed,
+    Exited,
+    Finished,
+    PhaseChanged,
+    SignalSent,
+    Started,
+    StopRequested,
+    ValueReceived,
+)
+from derail.model.spec import Function
+from derail.platform.sigchld import default_sigchld
+from derail.supervise.control import Control, Listeners
+from derail.supervise.harvest import Harvest, harvest
+from derail.supervise.loop import Loop
+from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
+from derail.supervise.ranks import Ranks
+from derail.supervise.remains import Before, Hang, live_before, look_where_it_hangs, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from derail.errors.protocol import Identity
+    from derail.model.clock import Clock
+    from derail.model.events import Event, Observer
+    from derail.model.outcome import RunProcsResult
+    from derail.model.spec import JobSpec
+    from derail.supervise.policy import Action
+    from derail.supervise.readers import LogReader
+
+
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
+"""Signals by which a thread tells of its own mistakes: those are never held back."""
+
+PATIENCE = 1.0
+"""Seconds after which a waiting main thread looks up: a signal may have come to a thread of somebody else's."""
+
+
+class SupervisorError(RuntimeError):
+    """derail's own supervision failed. The ranks have been ended; the cause is chained."""
+
+
+class Supervisor:
+    """Runs a job in a thread: ``start`` it, ``request_stop`` it, wait for ``done``, read ``result``."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        *,
+        observers: Sequence[Observer] = (),
+        readers: Callable[[Listeners], Sequence[LogReader]] = lambda _: (),
+        stale: Mapping[int, Identity] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.spec = spec
+        self.done = threading.Event()
+        self.result: RunProcsResult | None = None
+        self.timed_out = False
+        self._clock = clock
+        self._loop = Loop(clock)
+        self._control = Control(self, self._loop, clock)
+        self._listeners = Listeners(observers, self._control)
+        self._make_readers = readers
+        self._readers: Sequence[LogReader] = ()
+        self._stale = stale or {}
+        self._specs = {rank.rank: rank for rank in spec.ranks}
+        functions = {rank.rank for rank in spec.ranks if isinstance(rank.run, Function)}
+        self._policy = Policy(functions, ranks=self._specs, teardown=spec.teardown)
+        self.ranks = Ranks(spec, self._loop, functions=bool(functions))
+        self._pending: deque[Action] = deque()
+        self._started_at = self._started_wall = 0.0
+        self._before = Before(frozenset(), None, 0.0)
+        self._hangs: dict[int, Hang] = {}
+        self._start_error: BaseException | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+
+    # ---- the caller's side: any thread
+
+    def start(self) -> None:
+        """Start all ranks, and return when they run.
+
+        Raises:
+            OSError: if a rank could not be started; those before it have been ended, and nothing is left.
+        """
+        self._thread = threading.Thread(target=self._run, name=f"derail-{self.spec.name}", daemon=True)
+        self._thread.start()
+        while not self._started.wait(PATIENCE):
+            pass
+        if self._start_error is not None:
+            self.join()
+            raise self._start_error
+        self._raise_own_error()
+
+    def request_stop(self, reason: str, *, signal: int | None = None, grace: float | None = None) -> None:
+        """Ask for the end of the job; asking again can only make it come sooner. Does not wait, and never raises."""
+        teardown = self.spec.teardown
+        self._loop.post(
+            lambda: self._feed(
+                StopRequested(
+                    reason=reason,
+                    signal=teardown.signal if signal is None else signal,
+                    grace=teardown.grace if grace is None else grace,
+                    at=self._clock.now(),
+                )
+            )
+        )
+
+    def look(self) -> None:
+        """Let the job take notice of all that has happened until now; if it is over then, wait for its result."""
+        looked = threading.Event()
+
+        def take_a_look() -> None:
+            self._take_exits()
+            self._perform()
+            looked.set()
+
+        if self._loop.post(take_a_look):
+            while not (looked.wait(0.05) or self.done.is_set()):
+                pass
+        if self._policy.phase == "done" and not self.in_own_thread:
+            self.join()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the job, for at most ``timeout`` seconds; whether it has come."""
+        end = None if timeout is None else self._clock.now() + timeout
+        while not self.done.is_set():
+            left = PATIENCE if end is None else min(PATIENCE, end - self._clock.now())
+            if left <= 0:
+                break
+            self.done.wait(left)
+        return self.done.is_set()
+
+    def join(self) -> None:
+        """Wait for the end of the job's thread. Bounded if the end of the job is already on its way."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        while not self.done.wait(1.0):
+            if thread.ident is None:
+                return  # an exception in our caller was faster than the thread's start
+        thread.join()
+
+    def finished_result(self) -> RunProcsResult | None:
+        """The result, once the job is done: the same object for ever after; None before.
+
+        Raises:
+            SupervisorError: if the supervision itself failed.
+        """
+        if self.done.is_set():
+            self.join()
+            self._raise_own_error()
+        return self.result
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether the caller runs in the job's own thread, in an observer."""
+        return threading.current_thread() is self._thread
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to every rank that lives; from any thread. A rank that dies of it failed by itself."""
+        self._loop.post(lambda: self._forward(number))
+
+    def _forward(self, number: int) -> None:
+        for rank in self.ranks.handles:
+            self.ranks.signal(rank, number, group=False)
+
+    def _raise_own_error(self) -> None:
+        if self._error is not None:
+            raise SupervisorError(
+                f"derail could not supervise job {self.spec.name!r} any longer: {self._error!r}; its ranks were ended"
+            ) from self._error
+
+    # ---- the job's own thread
+
+    def _run(self) -> None:
+        # Signals are for the main thread. One that the kernel gave to this thread would be noticed by Python, but would
+        # not wake the main thread out of the lock that it waits for.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
+        try:
+            with default_sigchld(), ExitStack() as stack:
+                self._open(stack)
+                self._start_ranks()
+                self._started.set()
+                while self._policy.phase != "done":
+                    self._loop.run_once(None)
+                    self._take_exits()
+                    self._perform()
+                self._finish()
+        except BaseException as error:
+            if self._started_at or not isinstance(error, OSError):
+                self._error = error
+            else:  # nothing was started: no descriptor, no process left ...
+                self._start_error = error
+        finally:
+            self._started.set()
+            self.done.set()
+
+    def _open(self, stack: ExitStack) -> None:
+        self._readers = self._make_readers(self._listeners)  # consoles are open already: whatever happens, close them
+        stack.callback(self._close_readers)
+        stack.callback(self._loop.close)
+        self._loop.open()
+        self._before = live_before(self._clock.now())
+        self.ranks.open(stack, self._clock)
+        if self.ranks.returns is not None:
+            self._loop.add_reader(self.ranks.returns.done_fd, self._take_returns)
+        self._listeners.attach()
+        for reader in self._readers:
+            reader.join_loop(self._loop)
+
+    def _start_ranks(self) -> None:
+        self._started_at, self._started_wall = self._clock.now(), self._clock.wall()
+        for rank in self.spec.ranks:
+            self._loop.run_once(0)  # somebody may have asked for the end meanwhile
+            self._perform()
+            if self._policy.phase != "starting":
+                return
+            self._emit(PhaseChanged("starting", at=self._clock.now(), rank=rank.rank))
+            try:
+                handle = self.ranks.start(rank, held=self._held)
+            except Exception as error:
+                self._start_error = error
+                reason = f"rank {rank.rank} could not be started"
+                self._feed(StopRequested(reason, signal=SIGKILL, grace=0, at=self._clock.now()))
+                self._perform()
+                return
+            self._feed(Started(rank.rank, handle.pid, at=self._clock.now()))
+        self._pending += self._policy.all_started(self._clock.now())
+        self._perform()
+
+    def _held(self) -> list[int]:
+        """Descriptors of the readers, which a forked rank has no use for."""
+        return [fd for reader in self._readers for fd in reader.descriptors()]
+
+    def _take_exits(self) -> None:
+        """Notice all exits until now, in the order in which they happened."""
+        for handle, status in self.ranks.ended():
+            self._take_returns()
+            if self._listeners.want_lines:
+                for reader in self._readers:
+                    reader.read_now()
+            self._feed(Exited(handle.rank, handle.pid, status, at=self._clock.now()))
+
+    def _take_returns(self) -> None:
+        if self.ranks.returns is not None:
+            for rank in self.ranks.returns.read_done():
+                self._feed(ValueReceived(rank, at=self._clock.now()))
+
+    def _feed(self, event: Event) -> None:
+        """Tell the observers, then the policy; what it wants done is done by ``_perform``."""
+        self._listeners.tell(event)
+        self._pending += self._policy.handle(event)
+
+    def _emit(self, event: Event) -> None:
+        self._listeners.tell(event)
+
+    def _perform(self) -> None:
+        while self._pending:
+            action = self._pending.popleft()
+            match action:
+                case Signal(ranks=ranks, signal=number):
+                    self._take_exits()
+                    for rank in self.ranks.signal_groups(number):
+                        if rank in ranks:
+                            self._feed(SignalSent(rank, number, at=self._clock.now()))
+                case SetDeadline(name=name, at=at):
+                    self._loop.call_at(at, lambda name=name: self._deadline(name))  # type: ignore[misc]
+                case Look(ranks=ranks):
+                    for rank in ranks:
+                        self._hangs[rank] = look_where_it_hangs(self._specs[rank], self.ranks.handles[rank].pid)
+                case Release():
+                    assert self.ranks.returns is not None
+                    self.ranks.returns.release()
+                case Enter(phase=phase):
+                    self._emit(PhaseChanged(phase, at=self._clock.now()))
+
+    def _deadline(self, name: str) -> None:
+        self._feed(DeadlinePassed(name, at=self._clock.now()))
+
+    def _finish(self) -> None:
+        """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
+        signalled = self._policy.stop_requested_at is not None
+        leftovers = sweep(self.spec, self.ranks.handles, before=self._before, signalled=signalled, clock=self._clock)
+        if not leftovers and all(handle.peek() is not None for handle in self.ranks.handles.values()):
+            self.ranks.all_ended()
+        missed = self._close_readers()
+        result = harvest(
+            Harvest(
+                spec=self.spec,
+                policy=self._policy,
+                handles=self.ranks.handles,
+                stale=self._stale,
+                stacks={rank: hang.complete() for rank, hang in self._hangs.items()},
+                leftovers=leftovers,
+                console_missed=missed,
+                timed_out=self.timed_out,
+                started_at=self._started_at,
+                started_wall=self._started_wall,
+            ),
+            self._clock,
+        )
+        assert result.outcome is not None
+        self._emit(Finished(result.outcome, at=self._clock.now()))
+        self.result = result
+
+    def _close_readers(self) -> int:
+        readers, self._readers = self._readers, ()
+        for reader in readers:
+            reader.finish()
+        return sum(reader.close() for reader in readers)

@@ -1,0 +1,117 @@
+"""One scenario from its file to its verdict: load, check that it can be run here, run, judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from derail.scenario.expect import judge
+from derail.scenario.load import find, load
+from derail.scenario.model import Verdict
+from derail.scenario.observe import not_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from derail.agents.agent import Agent
+    from derail.scenario.model import Observation, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a scenario on an agent, and what it showed."""
+
+    scenario: Scenario
+    agent: str
+    observation: Observation
+    verdict: Verdict
+
+
+def load_scenario(name: str) -> Scenario:
+    """The scenario of a file, or one that comes with derail, by name.
+
+    Raises:
+        ScenarioError: if there is no such scenario, or anything in it is wrong.
+    """
+    return load(find(name))
+
+
+def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
+    """Run a scenario on an agent and judge what it left.
+
+    What cannot be done on this machine, or was never promised by the agent, is SKIPPED and not started.
+
+    Raises:
+        PlanError: if a fault cannot be aimed at the scenario's ranks.
+        SignalException: if this process was asked to end meanwhile; nothing is left of the job.
+    """
+    if (skipped := gate(scenario, agent)) is not None:
+        return skipped
+    return judged(scenario, agent, workdir)
+
+
+def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
+    """The run of a scenario for which ``gate`` is open."""
+    observation = agent.run(scenario.placed(workdir), workdir)
+    return Run(scenario, agent.name, observation, judge(scenario, observation, agent.promises))
+
+
+def gate(scenario: Scenario, agent: Agent) -> Run | None:
+    """The run of a scenario that is not to be started, with the reason; None if it can be run here."""
+    from derail.scenario.model import Observation
+
+    if reason := agent.unavailable() or agent.unsupported(scenario) or _missing(scenario):
+        return Run(scenario, agent.name, Observation(outcome=None), Verdict("SKIPPED", (f"{agent.name}: {reason}",)))
+    if (seen := not_run(scenario.faults)) is not None:
+        return Run(scenario, agent.name, seen, judge(scenario, seen, agent.promises))
+    return None
+
+
+def _missing(scenario: Scenario) -> str:
+    """The modules that the ranks of a scenario cannot import here; empty if they can import all."""
+    from importlib.util import find_spec
+
+    missing = [name for name in scenario.needs if find_spec(name) is None]
+    return f"its ranks import {', '.join(missing)}, which is not installed here" if missing else ""
+
+
+def as_data(run: Run) -> dict[str, object]:
+    """A run as plain data, for JSON."""
+    seen, outcome = run.observation, run.observation.outcome
+    return {
+        "scenario": run.scenario.name,
+        "title": run.scenario.title,
+        "agent": run.agent,
+        "verdict": run.verdict.kind,
+        "reasons": list(run.verdict.reasons),
+        "violations": list(run.verdict.violations),
+        "root_cause": seen.root_cause,
+        "exit_code": seen.exit_code,
+        "seconds": seen.seconds,
+        "teardown_seconds": seen.teardown_seconds,
+        "timed_out": outcome is not None and outcome.timed_out,
+        "stop_reason": "" if outcome is None else outcome.stop_reason,
+        "ranks": [
+            {
+                "rank": fate.rank,
+                "pid": fate.pid,
+                "exit": None if fate.status is None else fate.status.returncode,
+                "ended_with": "still there" if fate.status is None else str(fate.status),
+                "cause": fate.cause.value,
+                "succeeded": fate.succeeded,
+                "message": seen.failures[fate.rank].message if fate.rank in seen.failures else "",
+                "stdout_tail": list(seen.tails.get((fate.rank, "stdout"), ())),
+                "stderr_tail": list(seen.tails.get((fate.rank, "stderr"), ())),
+            }
+            for fate in ([] if outcome is None else [outcome.ranks[rank] for rank in sorted(outcome.ranks)])
+        ],
+        "faults": [
+            {"fault": told.fault.data(), "id": told.fault.id, "rank": told.rank, "result": told.status}
+            | {"detail": told.detail, "at": told.at}
+            for told in seen.faults
+        ],
+        "leftovers": [str(left) for left in seen.leftovers],
+        "plan": run.scenario.faults.data(),
+        "journal": None if seen.journal is None else str(seen.journal),
+        "error": seen.error,
+    }

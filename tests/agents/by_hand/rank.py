@@ -1,0 +1,207 @@
+"""A rank of the hand-made runs: ``rank.py WHAT``. Rank 1 has the trouble, rank 0 works until somebody ends it.
+
+Standard library only, but for ``recorded`` and ``slow_to_leave``, which want torch's ``@record``. What a rank lives
+through, signals too, it writes to ``$SAYS/rank-N``, a line each, whoever runs it.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RANK = int(os.environ.get("RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
+SAYS = Path(os.environ["SAYS"])
+HELPER = ["sleep", "611"]
+
+
+def say(words: str) -> None:
+    """Write a line into the file of this rank."""
+    with (SAYS / f"rank-{RANK}").open("a") as file:
+        file.write(words + "\n")
+
+
+def heard(number: int, _: object) -> None:
+    """Says it, and then dies of it as if nobody had listened."""
+    say(signal.Signals(number).name)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def work(seconds: float = 120) -> None:
+    """Print steps."""
+    end = time.monotonic() + seconds
+    step = 0
+    while time.monotonic() < end:
+        step += 1
+        print(f"rank {RANK}: step {step}", flush=True)
+        time.sleep(0.05)  # noqa: TID251 - this is the work
+
+
+def recorded(function):
+    """With torch's ``@record``."""
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(function)
+
+
+def until(rank: int, words: str) -> None:
+    """Work until another rank has said something."""
+    path = SAYS / f"rank-{rank}"
+    while not path.is_file() or words not in path.read_text().split("\n"):
+        work(0.02)
+
+
+def fine() -> None:
+    """Both end well."""
+    work(0.2)
+
+
+def waits() -> None:
+    """Both work until somebody ends them."""
+    work()
+
+
+def busy() -> None:
+    """Both go on at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _: say(f"{signal.Signals(got).name} ignored"))
+    say("busy")
+    work()
+
+
+def exit7() -> None:
+    """Rank 1 leaves with 7."""
+    if RANK == 1:
+        sys.exit(7)
+    work()
+
+
+def leaves0() -> None:
+    """Rank 1 leaves by ``sys.exit(0)`` before the other one ends."""
+    if RANK == 1:
+        sys.exit(0)
+    work(0.5)
+
+
+def polite() -> None:
+    """Rank 1 leaves with 7, rank 0 with 0 as soon as it is asked to end."""
+    if RANK == 0:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        say("polite")
+        work()
+    until(0, "polite")
+    sys.exit(7)
+
+
+def killed() -> None:
+    """Rank 1 is killed."""
+    if RANK == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    work()
+
+
+def raises() -> None:
+    """Rank 1 raises."""
+    if RANK == 1:
+        raise RuntimeError("no such device")
+    work()
+
+
+def raises_recorded() -> None:
+    """Rank 1 raises, and its error file tells."""
+    recorded(raises)()
+
+
+def truncated() -> None:
+    """An error file as torch writes it, cut off in the middle."""
+    if RANK == 1:
+        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text('{"message": {"message": "RuntimeError: loss is n')
+        sys.exit(1)
+    work()
+
+
+def deaf() -> None:
+    """Rank 1 fails when rank 0 has stopped listening to SIGTERM."""
+    if RANK == 0:
+        busy()
+    until(0, "busy")
+    sys.exit(7)
+
+
+def helper() -> None:
+    """Rank 1 leaves with 7 and lets its helper go on, which is in a session of its own."""
+    if RANK == 1:
+        subprocess.Popen(HELPER, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        sys.exit(7)
+    work()
+
+
+def helper_beside() -> None:
+    """The same, but the helper is in its rank's group."""
+    if RANK == 1:
+        subprocess.Popen(HELPER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        sys.exit(7)
+    work()
+
+
+def dies_first() -> None:
+    """Rank 1 is killed, and rank 0, which sees that at once, leaves with 3: as a peer whose connection is gone does."""
+    if RANK == 1:
+        say(str(os.getpid()))
+        say("killed next")
+        until(0, "watching")
+        os.kill(os.getpid(), signal.SIGKILL)
+    until(1, "killed next")
+    said = (SAYS / "rank-1").read_text().split()
+    pidfd = os.pidfd_open(int(said[1]))
+    say("watching")
+    select.select([pidfd], [], [])
+    os._exit(3)
+
+
+def slow_to_leave() -> None:
+    """Rank 1 raises, records it, and takes a second to end; rank 0 notices, raises as well, and ends at once."""
+
+    @recorded
+    def first() -> None:
+        raise ValueError("loss is nan")
+
+    @recorded
+    def victim() -> None:
+        raise ConnectionError("connection closed by peer")
+
+    if RANK == 1:
+        try:
+            first()
+        finally:
+            say("raised")
+            work(1.0)
+    until(1, "raised")
+    work(1.1 - time.time() % 1)  # noqa: TID251 - until the next second: torch's stamps are whole seconds
+    victim()
+
+
+def second_time_fine() -> None:
+    """Rank 1 leaves with 7, but only the first time."""
+    if RANK == 1 and (SAYS / "rank-1").read_text().count("started") == 1:
+        sys.exit(7)
+    work(0.5)
+
+
+def main(what: str) -> None:
+    """Do it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            signal.signal(number, heard)
+        except ValueError:
+            break  # a function that some launchers run in a thread
+    say("started")
+    globals()[what]()
+    say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,33 @@
+"""What the ranks of these tests run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+
+def who_am_i(*args: object) -> tuple[object, ...]:
+    """Rank, world size, arguments, and a variable."""
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), args, os.environ.get("COLOUR")
+
+
+def steps() -> None:
+    """Tells of each step, for much longer than any test waits."""
+    for step in range(6000):
+        print(f"step {step}", flush=True)
+        time.sleep(0.01)  # noqa: TID251 - a rank at work
+
+
+def leave_a_helper() -> int:
+    """Starts a process that goes its own way, and returns its pid."""
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True).pid
+
+
+def deaf() -> None:
+    """Ignores SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", flush=True)
+    time.sleep(600)  # noqa: TID251 - for longer than any test

@@ -1,0 +1,242 @@
+"""An agent of one's own: a command line, a declaration, an entry point; and every mistake in them, in words."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail import faults
+from derail.agents import registry
+from derail.agents.custom import PLACEHOLDERS, SEEN, CommandAgent, Declaration, Report, read_declaration
+from derail.agents.foreign import Job
+from derail.agents.native import NativeAgent
+from derail.agents.order import Seen
+from derail.agents.registry import AgentError, agent, agents
+from derail.model.exit import ExitStatus
+from derail.scenario.model import Scenario
+
+DECLARED = """
+name = "mine"
+command = "mine -n {ranks} {script} {args}"
+version = "mine --version"
+promises = ["root_cause", "exit_code"]
+logs = "{log_dir}/{rank}.{stream}"
+
+[report]
+file = "{workdir}/report.txt"
+root_cause = 'blame (?P<rank>\\d+)'
+failure = 'rank (?P<rank>\\d+) (exit (?P<code>-?\\d+)|signal (?P<signal>\\S+))( (?P<message>.*))?'
+"""
+
+
+@pytest.fixture
+def declare(tmp_path):
+    """Reads a declaration from a file."""
+
+    def read(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return read_declaration(path)
+
+    return read
+
+
+def job(tmp_path, **more):
+    """A job of four ranks."""
+    scenario = Scenario("t", 4, tmp_path / "my worker.py", args=("a b", "--c"), grace=1.5, **more)
+    return Job(scenario, tmp_path, 4242)
+
+
+def argv(command, job, node=0):
+    """How a command line is filled in."""
+    return list(CommandAgent(command).invocations(job)[node].argv)
+
+
+def test_placeholders_are_filled_in(tmp_path):
+    """A value is one word wherever it stands; arguments and the whole command are as many as they are."""
+    script = str(tmp_path / "my worker.py")
+    line = "run -n {ranks} --r={restarts} --grace {grace} --port={master_port} {script} {args}"
+    filled = ["run", "-n", "4", "--r=0", "--grace", "1.5", "--port=4242", script, "a b", "--c"]
+    assert argv(line, job(tmp_path)) == filled
+    assert argv("run {command}", job(tmp_path)) == ["run", sys.executable, "-u", script, "a b", "--c"]
+    assert argv("sh -c 'exec {script} {args}'", job(tmp_path))[2] == f"exec {script} {shlex.join(['a b', '--c'])}"
+
+
+def test_each_node_has_a_command_line_of_its_own(tmp_path):
+    """It knows which node it is, and how many ranks are its."""
+    agent = CommandAgent("run --node {node} --of {nodes} -n {ranks_per_node} {command}")
+    lines = [" ".join(each.argv[1:7]) for each in agent.invocations(job(tmp_path, nodes=2))]
+
+    assert (agent.nodes, lines) == (True, ["--node 0 --of 2 -n 2", "--node 1 --of 2 -n 2"])
+
+
+def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
+    """Arguments, restarts, nodes."""
+    plain = CommandAgent("run {script}")
+
+    assert "neither {args} nor {command}" in plain.unsupported(job(tmp_path).scenario)
+    assert "starts each rank once" in CommandAgent("run {command}").unsupported(job(tmp_path, restarts=1).scenario)
+    assert "on one node" in CommandAgent("run {command}").unsupported(job(tmp_path, nodes=2).scenario)
+    assert CommandAgent("run -r {restarts} {command}").unsupported(job(tmp_path, restarts=1).scenario) == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("", "there is no command line"),
+        ("run -n {ranks}", "runs no worker: it needs {script} or {command}"),
+        ("run {scrip}", "unknown placeholder 'scrip'; did you mean 'script'?"),
+        ("run {script", "write {{ and }} for braces"),
+        ("run '{script}", "is no command line: No closing quotation"),
+    ],
+)
+def test_a_command_line_that_cannot_work_is_refused(command, problem):
+    """When the agent is made, and not when it is run."""
+    with pytest.raises(AgentError) as refused:
+        CommandAgent(command)
+
+    assert problem in str(refused.value)
+
+
+def test_a_declaration_says_all_that_its_file_says(declare):
+    """Values, in their own types; what is promised is taken as it stands, and that a job ends is always promised."""
+    declared = declare(DECLARED)
+    made = CommandAgent(declaration=declared)
+
+    assert (made.name, made.command, made.promises) == (
+        "mine",
+        "mine -n {ranks} {script} {args}",
+        {"ends", "root_cause", "exit_code"},
+    )
+    assert (declared.report.file, made.keeps_logs) == ("{workdir}/report.txt", True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("name", "nam", "nam: unknown key 'nam'; did you mean 'name'?"),
+        ("{ranks}", "{rank}", "command: unknown placeholder 'rank'; did you mean 'ranks'?"),
+        ('"exit_code"', '"exitcode"', "promises: unknown promise 'exitcode'; did you mean 'exit_code'?"),
+        ("{stream}", "{streem}", "logs: unknown placeholder 'streem'; did you mean 'stream'?"),
+        ("blame (?P<rank>", "blame (?P<rnk>", "report.root_cause: 'blame (?P<rnk>\\\\d+)' names no rank"),
+        ("blame (", "blame ((", "report.root_cause: 'blame ((?P<rank>\\\\d+)' is no regular expression"),
+        ("[report]", "[reports]", "reports: unknown key 'reports'; did you mean 'report'?"),
+        ("{workdir}", "{workdir", "report.file: '{workdir/report.txt'"),
+        ('name = "mine"', "name =", "is no TOML"),
+    ],
+)
+def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
+    """With its place in the file, and the nearest word that is known."""
+    assert old in DECLARED
+    with pytest.raises(AgentError) as refused:
+        declare(DECLARED.replace(old, new, 1))
+
+    assert problem in str(refused.value)
+    assert "mine.toml: " in str(refused.value)
+
+
+def test_a_declaration_that_is_not_there_is_named(tmp_path):
+    """As any file."""
+    with pytest.raises(AgentError, match=r"nowhere\.toml: cannot be read"):
+        read_declaration(tmp_path / "nowhere.toml")
+
+
+def test_without_a_declaration_only_what_can_be_seen_is_promised():
+    """Nobody can be held to what he never said he would say."""
+    plain, restarts = CommandAgent("run {command}"), CommandAgent("run -r {restarts} {command}")
+    tells = CommandAgent("run {command}", Declaration(report=Report(failure=r"(?P<rank>\d+) (?P<message>.*)")))
+
+    assert (plain.name, plain.promises) == ("run", SEEN)
+    assert restarts.promises == SEEN | {"restarts"}
+    assert tells.promises == SEEN | {"root_cause", "failed_ranks", "message"}
+
+
+def test_a_report_is_read_from_its_file(tmp_path, declare):
+    """The last blame counts, every failure does, and what makes no sense is left out."""
+    (tmp_path / "report.txt").write_text(
+        "blame 0\nrank 0 exit 3\nrank 1 exit -9 it was killed\nrank 2 signal SIGTERM\nrank 3 signal NONSENSE\nblame 1\n"
+    )
+    said = CommandAgent(declaration=declare(DECLARED)).said(job(tmp_path), ("blame 3",), Seen())
+
+    assert (said.blamed, list(said.failures)) == (1, [1, 0, 2, 3])
+    assert [said.failures[rank].status for rank in range(4)] == [
+        ExitStatus(code=3),
+        ExitStatus(signal=9),
+        ExitStatus(signal=15),
+        None,
+    ]
+    assert said.failures[1].message == "it was killed"
+
+
+def test_a_report_that_was_never_written_says_nothing(tmp_path, declare):
+    """It may have been killed before."""
+    said = CommandAgent(declaration=declare(DECLARED)).said(job(tmp_path), ("blame 3",), Seen())
+
+    assert (said.blamed, said.failures) == (None, {})
+
+
+def test_logs_are_where_they_are_declared_to_be(tmp_path, declare):
+    """By rank and stream."""
+    found = CommandAgent(declaration=declare(DECLARED)).logs(job(tmp_path), Seen())
+
+    assert found[2, "stderr"] == tmp_path / "logs" / "2.stderr"
+    assert len(found) == 8
+
+
+def test_the_version_is_asked_of_the_program(declare):
+    """Its first line; a program that is not there has none."""
+    tells = declare(f"command = 'run {{command}}'\nversion = '{sys.executable} -c \"print(7); print(8)\"'")
+
+    assert CommandAgent(declaration=tells).version() == "7"
+    assert CommandAgent(declaration=declare(DECLARED)).version() == ""
+    assert CommandAgent("/nowhere/run {command}").unavailable() == "there is no program '/nowhere/run' here"
+
+
+def test_derails_own_agents_are_known_by_name():
+    """And a name that is not known, with the nearest one."""
+    assert {"native", "torchrun", "derail-torchrun", "torch_elastic"} <= agents().keys()
+    assert isinstance(agent("native"), NativeAgent)
+    with pytest.raises(AgentError, match="unknown agent 'nativ'; did you mean 'native'"):
+        agent("nativ")
+
+
+@pytest.mark.parametrize("name", sorted(registry.OWN))
+def test_each_of_derails_own_agents_can_be_made_anywhere(name):
+    """Also where what it launches with is not installed: then it says so."""
+    made = agent(name)
+
+    assert made.name == name
+    assert "ends" in made.promises
+    assert isinstance(made.unavailable(), str)
+    assert isinstance(made.unsupported(Scenario("t", 2, Path("w.py"), faults.plan())), str)
+
+
+def test_an_installed_package_offers_agents(tmp_path, monkeypatch):
+    """By an entry point of the group; one that cannot be made is named."""
+    package = tmp_path / "site"
+    info = package / "offered-1.dist-info"
+    info.mkdir(parents=True)
+    (package / "offered.py").write_text(
+        "class Mine:\n    name = 'mine'\n    promises = frozenset({'ends'})\n\n"
+        "def broken():\n    raise OSError('no luck')\n"
+    )
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[derail.agents]\nmine = offered:Mine\nbroken = offered:broken\nnative = offered:Mine\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+
+    assert agent("mine").name == "mine"
+    assert agent("native").name == "native"
+    with pytest.raises(AgentError, match=r"agent broken: offered:broken: OSError: no luck"):
+        agent("broken")
+
+
+def test_every_placeholder_can_be_used(tmp_path):
+    """Those that are listed are those that there are."""
+    line = "run " + " ".join(f"x{{{name}}}" for name in PLACEHOLDERS)
+
+    assert len(argv(line, job(tmp_path))) == len(PLACEHOLDERS) + 1

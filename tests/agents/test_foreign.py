@@ -1,0 +1,413 @@
+"""Foreign supervisors: real ones, small, in the sandbox; whatever they do, it is seen, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from derail import faults, when
+from derail.agents.custom import CommandAgent, Declaration, Report
+from derail.faults.plan import PlanError
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause
+from derail.platform.processes import every_process
+from derail.scenario.expect import judge
+from derail.scenario.model import Expect, Scenario
+
+LAUNCHERS = Path(__file__).parent / "launchers"
+PYTHON = shlex.quote(sys.executable)
+TELLS = Declaration(
+    name="honest",
+    report=Report(
+        root_cause=r"^root cause: rank (?P<rank>\d+)$",
+        failure=r"^rank (?P<rank>\d+): (exit (?P<code>\d+)|signal (?P<signal>\d+)): (?P<message>.*)$",
+    ),
+)
+HONEST = CommandAgent(
+    f"{PYTHON} -u {LAUNCHERS / 'honest.py'} {{ranks}} {{restarts}} {{grace}} {{script}} {{args}}", TELLS
+)
+STEPS = """
+import os, sys, time
+for step in range(1, int(sys.argv[1]) + 1):
+    print(f"rank {os.environ['RANK']}: step {step}", flush=True)
+    time.sleep(0.02)
+print("done", flush=True)
+"""
+
+
+def scenario(tmp_path, plan=(), source=STEPS, ranks=2, **more):
+    """A job of small ranks that make 500 steps, if nobody hinders them."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(source)
+    given = {"args": ("500",), "timeout": 30.0, "grace": 1.0, **more}
+    return Scenario("t", ranks, worker, faults.plan(plan), **given)
+
+
+def command(argv):
+    """An agent that is started so."""
+    return CommandAgent(shlex.join(map(str, argv)).replace("'{", "{").replace("}'", "}"))
+
+
+def launcher(tmp_path, source):
+    """An agent that runs some Python, whose ``ranks()`` starts two ranks."""
+    path = tmp_path / "launcher.py"
+    path.write_text(
+        "import os, signal, subprocess, sys, time\n"
+        "def rank(number, *more):\n"
+        "    env = {**os.environ, 'RANK': str(number), 'WORLD_SIZE': '2'}\n"
+        "    return subprocess.Popen([sys.executable, *sys.argv[1:], *more], env=env)\n" + source
+    )
+    return CommandAgent(f"{PYTHON} -u {path} {{script}} {{args}}")
+
+
+def test_a_job_that_is_left_alone_succeeds(tmp_path):
+    """All ranks are found, their logs are kept, and nothing is left."""
+    seen = HONEST.run(scenario(tmp_path, args=("3",)), tmp_path / "run")
+
+    assert seen.outcome is not None
+    assert {rank: (fate.status, fate.cause) for rank, fate in seen.outcome.ranks.items()} == {
+        0: (ExitStatus(code=0), Cause.SELF),
+        1: (ExitStatus(code=0), Cause.SELF),
+    }
+    assert (seen.exit_code, seen.root_cause, seen.restarts, seen.leftovers) == (0, None, 0, ())
+    assert seen.tails[1, "stdout"] == ("rank 1: step 1", "rank 1: step 2", "rank 1: step 3", "done")
+
+
+def test_a_rank_is_killed_at_a_line_and_the_supervisor_is_heard(tmp_path):
+    """The fault happens where it is to, what happened is seen, and what the supervisor says of it is read."""
+    kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
+    seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert seen.outcome is not None
+    assert {rank: (fate.status, fate.cause) for rank, fate in seen.outcome.ranks.items()} == {
+        0: (ExitStatus(signal=15), Cause.STOPPED_BY_US),
+        1: (ExitStatus(signal=9), Cause.SELF),
+    }
+    assert (seen.outcome.root_cause, seen.root_cause, seen.failed_ranks, seen.exit_code) == (1, 1, (1,), 137)
+    assert (seen.failures[1].status, seen.failures[1].message) == (ExitStatus(signal=9), "it failed")
+
+
+def test_a_fault_in_a_rank_acts_in_a_program_that_was_never_changed(tmp_path):
+    """The rank leaves with the code, and its own process says so."""
+    seen = HONEST.run(scenario(tmp_path, [faults.exit(7, rank=0)]), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert seen.outcome is not None
+    assert (seen.outcome.ranks[0].status, seen.exit_code) == (ExitStatus(code=7), 7)
+
+
+def test_a_fault_that_changes_a_rank_before_its_start_needs_no_launcher_of_ours(tmp_path):
+    """The rank becomes what it is to be, under its own pid, before its first line; the others stay as they are."""
+    source = "import os, time\nprint(os.environ.get('PYTHONHASHSEED'), os.environ['WORLD_SIZE'])\ntime.sleep(0.1)\n"
+    lie = faults.wrong_world_size(7, rank=1)
+    seen = HONEST.run(scenario(tmp_path, [lie], source, args=()), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("None 2",), ("None 7",)]
+    assert (seen.exit_code, seen.restarts) == (0, 0)
+
+
+def test_what_the_driver_waits_for_in_a_rank_is_told(tmp_path):
+    """A place in one rank sets off a fault from outside on that rank."""
+    kill = faults.signal("SIGKILL", rank=1, when=when.call("__main__:work", hit=2))
+    source = "import time\ndef work():\n    time.sleep(0.02)\nfor _ in range(500):\n    work()\n"
+    seen = HONEST.run(scenario(tmp_path, [kill], source), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert seen.root_cause == 1
+
+
+def test_a_fault_acts_once_in_a_job_that_is_restarted(tmp_path):
+    """The attempt after it is left alone, also where the fault acts inside the rank."""
+    plan = [faults.exit(7, rank=1, when=when.line("step 2")), faults.exit(3, rank=0, when=when.restart(1))]
+    seen = HONEST.run(scenario(tmp_path, plan, restarts=2, args=("10",)), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected", "injected"]
+    assert (seen.restarts, seen.exit_code) == (2, 0)
+    assert seen.outcome is not None
+    assert seen.outcome.succeeded
+    assert seen.tails[1, "stdout"][-1] == "done"
+
+
+def test_a_fault_that_its_rank_sets_off_acts_in_one_attempt_too(tmp_path):
+    """The next process of that rank reads in the journal that it has been done."""
+    seen = HONEST.run(scenario(tmp_path, [faults.exit(7, rank=0)], restarts=2, args=("3",)), tmp_path / "run")
+
+    assert ([told.status for told in seen.faults], seen.restarts, seen.exit_code) == (["injected"], 1, 0)
+
+
+def test_where_a_job_resumes_is_read_from_its_last_attempt(tmp_path):
+    """A worker says it in a line."""
+    source = (
+        "import os, sys, pathlib\nonce = pathlib.Path(sys.argv[1]) / os.environ['RANK']\n"
+        "if once.exists():\n    print('resumed at step 5')\nelse:\n    once.touch()\n    sys.exit(1)\n"
+    )
+    seen = HONEST.run(scenario(tmp_path, source=source, ranks=1, restarts=1, args=(str(tmp_path),)), tmp_path / "run")
+
+    assert (seen.restarts, seen.resumed_at, seen.exit_code) == (1, 5, 0)
+
+
+def test_a_rank_that_leaves_with_0_because_it_was_asked_to_was_stopped(tmp_path):
+    """Its exit does not tell, but its handler ran."""
+    source = (
+        "import os, signal, sys, time\nif os.environ['RANK'] == '0':\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n" + STEPS
+    )
+    kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3", rank=0))  # whose handler is there by then
+    seen = HONEST.run(scenario(tmp_path, [kill], source), tmp_path / "run")
+
+    assert seen.outcome is not None
+    fate = seen.outcome.ranks[0]
+    assert (fate.status, fate.cause, fate.signals_sent) == (ExitStatus(code=0), Cause.STOPPED_BY_US, (15,))
+
+
+def test_ranks_that_are_no_python_are_found(tmp_path):
+    """By their environment; the uppermost process is the rank, and a Python below it acts for it."""
+    worker = tmp_path / "worker.sh"
+    worker.write_text(f"#!/bin/sh\necho begun\n{PYTHON} -u {tmp_path / 'worker.py'} 500\nexit 9\n")
+    worker.chmod(0o755)
+    job = scenario(tmp_path, [faults.exit(7, rank=1, when=when.line("step 2"))])
+    seen = HONEST.run(replace(job, worker=worker, args=()), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"] or "9" in str(seen.faults[0])
+    assert seen.outcome is not None
+    assert (seen.outcome.ranks[1].status, seen.exit_code) == (ExitStatus(code=9), 9)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
+    """It is no rank; the fault is verified on its own process."""
+    term = faults.signal(name, rank="the agent", when=when.line("step 3", rank=0))
+    seen = HONEST.run(scenario(tmp_path, [term]), tmp_path / "run")
+
+    assert [(told.status, told.whom) for told in seen.faults] == [("injected", "the agent")]
+    assert seen.outcome is not None
+    assert (seen.exit_code, seen.outcome.stopped, seen.leftovers) == (code, (0, 1), ())
+
+
+def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_path):
+    """They are told with their rank, and they are gone then."""
+    kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
+    seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert seen.outcome is not None
+    assert sorted((left.rank, left.ended) for left in seen.leftovers) == [(0, True), (1, True)]
+    assert {fate.cause for fate in seen.outcome.ranks.values()} == {Cause.ABANDONED}
+    assert seen.exit_code == 137
+    assert not alive(str(tmp_path))
+
+
+def test_a_helper_that_the_supervisor_ends_at_once_was_left_behind_all_the_same(tmp_path):
+    """The supervisor is faster than whoever looks; how the helper ended tells that it has outlived its rank."""
+    seen = HONEST.run(scenario(tmp_path, [faults.orphan("group", rank=1, code=5)]), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"]
+    assert (seen.exit_code, seen.leftovers) == (5, ())
+
+
+def test_a_helper_in_a_session_of_its_own_is_left_over(tmp_path):
+    """Nothing of its own tells whose it is, but that it was adopted."""
+    seconds = f"618.{os.getpid()}"  # that nobody else sleeps
+    source = f"import subprocess\nsubprocess.Popen(['sleep', '{seconds}'], start_new_session=True, env={{}})\n"
+    seen = HONEST.run(scenario(tmp_path, source=source, ranks=1, args=()), tmp_path / "run")
+
+    assert [(left.what, left.ended) for left in seen.leftovers] == [(f"sleep {seconds}", True)]
+    assert not alive(f"sleep {seconds}")
+
+
+def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
+    """Also if it ignores all signals; what it left was ended with it."""
+    agent = launcher(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank(0)\nrank(1)\ntime.sleep(600)\n")
+    job = scenario(tmp_path, timeout=1.5)
+    seen = agent.run(job, tmp_path / "run")
+
+    assert seen.outcome is not None
+    assert (seen.outcome.timed_out, seen.leftovers) == (True, ())
+    assert judge(job, seen).reasons == ("expected the job to end by itself within 1.5 s, saw it time out",)
+    assert not alive(str(tmp_path))
+
+
+def test_an_agent_that_breaks_before_it_starts_a_rank_says_why(tmp_path):
+    """Its last line."""
+    seen = launcher(tmp_path, "raise ValueError('no such option')\n").run(scenario(tmp_path), tmp_path / "run")
+
+    assert seen.outcome is None
+    assert "ended with exit 1 before any rank was seen; it said: ValueError: no such option" in seen.error
+
+
+def test_a_program_that_is_not_there_breaks_nothing(tmp_path):
+    """It is unavailable; and if it is run all the same, what went wrong is told."""
+    agent = CommandAgent("/nowhere/launcher {script} {args}")
+    seen = agent.run(scenario(tmp_path), tmp_path / "run")
+
+    assert "no program" in agent.unavailable()
+    assert "could not be started" in seen.error
+
+
+def test_an_agent_that_floods_its_output_is_survived(tmp_path):
+    """What it prints goes to a file."""
+    agent = launcher(tmp_path, "print('x' * 20_000_000)\nsys.exit(rank(0).wait())\n")
+    seen = agent.run(scenario(tmp_path, ranks=1, args=("2",)), tmp_path / "run")
+
+    assert (seen.exit_code, seen.tails[0, "stdout"][-1]) == (0, "done")
+
+
+def test_the_status_of_a_rank_is_seen_though_its_parent_reaps_it_at_once(tmp_path):
+    """The kernel keeps it for whoever holds a pidfd, or it is said to be lost; it is never made up."""
+    agent = launcher(tmp_path, "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nrank(0)\ntime.sleep(0.6)\n")
+    seen = agent.run(scenario(tmp_path, source="import sys; sys.exit(5)", ranks=1, args=()), tmp_path / "run")
+
+    assert seen.outcome is not None
+    status = seen.outcome.ranks[0].status
+    assert status is not None
+    assert status == ExitStatus(code=5) or status.lost is not None
+
+
+def test_a_helper_of_a_rank_is_no_rank(tmp_path):
+    """It has the rank's number in its environment, and outlives it as the next attempt would."""
+    source = (
+        "import subprocess, sys, time\nif len(sys.argv) > 1:\n    time.sleep(0.5)\nelse:\n"
+        "    subprocess.Popen([sys.executable, __file__, 'helper'])\n    time.sleep(0.2)\n"
+    )
+    seen = HONEST.run(scenario(tmp_path, source=source, ranks=1, args=()), tmp_path / "run")
+
+    assert (seen.restarts, seen.exit_code) == (0, 0)
+
+
+def test_what_an_outer_job_says_does_not_reach_the_agent(tmp_path, monkeypatch):
+    """Else the agent itself would be a rank."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("DERAIL_JOB", "outer")
+    seen = HONEST.run(scenario(tmp_path, args=("2",)), tmp_path / "run")
+
+    assert seen.outcome is not None
+    assert (sorted(seen.outcome.ranks), seen.exit_code) == ([0, 1], 0)
+
+
+def test_when_derail_is_killed_nothing_is_left(tmp_path, wait_until):
+    """Not even of an agent in a session of its own, with ranks that ignore signals."""
+    job = tmp_path / "job.py"
+    source = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\n" + STEPS
+    scenario(tmp_path, source=source)
+    job.write_text(
+        "import sys\nfrom pathlib import Path\nfrom derail.agents.custom import CommandAgent\n"
+        "from derail.scenario.model import Scenario\n"
+        f"agent = CommandAgent({HONEST.command!r})\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "agent.run(Scenario('t', 2, here / 'worker.py', args=('5000',)), here / 'run')\n"
+    )
+    process = subprocess.Popen([sys.executable, str(job)])
+    logs = [tmp_path / "run/logs/attempt_0" / str(rank) / "stdout.log" for rank in (0, 1)]
+    wait_until(lambda: all(log.is_file() and "up" in log.read_text() for log in logs))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    wait_until(lambda: not alive(str(tmp_path)))
+
+
+def test_when_the_sandbox_is_killed_the_run_says_so_and_nothing_is_left(tmp_path, wait_until):
+    """Whoever does that; what carries the mark is found."""
+    seen = []
+    thread = Thread(target=lambda: seen.append(HONEST.run(scenario(tmp_path), tmp_path / "run")))
+    thread.start()
+    log = tmp_path / "run/logs/attempt_0/0/stdout.log"
+    wait_until(lambda: log.is_file() and "step" in log.read_text())
+    (sandbox,) = [
+        process.pid
+        for process in every_process()
+        if process.ppid == os.getpid() and "derail.agents.sandboxed" in words(process.pid)
+    ]
+    os.kill(sandbox, signal.SIGKILL)
+    thread.join(30)
+
+    assert "the sandbox ended before it could answer" in seen[0].error
+    assert not alive(str(tmp_path))
+
+
+def test_an_exception_of_a_signal_handler_ends_the_job_and_goes_on(tmp_path, wait_until):
+    """As Ctrl-C does in the middle of a run."""
+    log = tmp_path / "run/logs/attempt_0/0/stdout.log"
+
+    def interrupt():
+        wait_until(lambda: log.is_file() and "step" in log.read_text())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    user = Thread(target=interrupt)
+    user.start()
+    with pytest.raises(KeyboardInterrupt):
+        HONEST.run(scenario(tmp_path, args=("5000",)), tmp_path / "run")
+    user.join()
+    assert not alive(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"nodes": 2}, "it runs on one node"),
+        ({"function": "work"}, "it runs programs"),
+        ({"faults": faults.plan([faults.value_slow(rank=0)])}, "is about what functions return"),
+        ({"faults": faults.plan([faults.stop(rank=0, when=when.phase("stopping"))])}, "waits for a phase"),
+    ],
+)
+def test_what_a_foreign_agent_cannot_do_is_said_before(tmp_path, change, reason):
+    """It is skipped, and not started."""
+    assert reason in HONEST.unsupported(replace(scenario(tmp_path), **change))
+
+
+def test_an_agent_cannot_be_aimed_at_from_the_inside(tmp_path):
+    """None of ours acts in it."""
+    with pytest.raises(PlanError, match="acts in ranks; of the agent it can be done from outside only"):
+        HONEST.run(scenario(tmp_path, [faults.exit(7, rank="the agent")]), tmp_path / "run")
+
+
+def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
+    """Whoever swallows SIGTERM, blames the last failure and leaks a helper is told just that."""
+    told = Declaration(report=Report(root_cause=r"^root cause: rank (?P<rank>\d+)$"))
+    agent = CommandAgent(f"{PYTHON} {LAUNCHERS / 'crooked.py'} {{ranks}} {{script}} {{args}}", told)
+    term = faults.signal("SIGTERM", rank="the agent", when=when.line("step 3", rank=0))
+    kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
+    end_it = scenario(tmp_path, [term], args=("60",), expect=Expect(outcome="failed"))
+    blame = scenario(
+        tmp_path,
+        [kill],
+        ranks=3,
+        expect=Expect(outcome="failed", root_cause=1, stopped=(0, 2), exits={0: "SIGTERM", 1: "SIGKILL"}, within=1.0),
+    )
+    calm = scenario(tmp_path, args=("3",), expect=Expect(outcome="succeeded"))
+    found = {}
+    for name, each in (("end it", end_it), ("blame", blame), ("calm", calm)):
+        verdict = judge(each, agent.run(each, tmp_path / name), agent.promises)
+        found[name] = {finding.promise: str(finding) for finding in verdict.findings if finding.kept is False}
+
+    leak = "expected nothing to be left, saw process"
+    assert {name: set(each) for name, each in found.items()} == {
+        "end it": {"outcome", "leftovers"},
+        "blame": {"root_cause", "leftovers"},
+        "calm": {"leftovers"},
+    }
+    assert found["end it"]["outcome"] == "expected the job to have failed, saw that it succeeded"
+    assert found["blame"]["root_cause"] != "expected rank 1 as root cause, saw rank 1"
+    assert all(each["leftovers"].startswith(leak) and "sleep 617" in each["leftovers"] for each in found.values())
+
+
+def words(pid):
+    """The command line of a process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def alive(part):
+    """The living processes with this in their command line, besides those that look for it."""
+    return [process.pid for process in every_process() if process.alive and part in words(process.pid)]

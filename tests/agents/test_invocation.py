@@ -1,0 +1,75 @@
+"""What a rank is called with, and what it is told of itself."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail.agents.invocation import entry_point, free_port, missing_program, rank_environment
+
+
+def test_a_script_is_run_by_this_python_without_buffering() -> None:
+    """A path that ends in .py runs under sys.executable -u, as under torchrun."""
+    assert entry_point("train.py") == (sys.executable, ("-u", "train.py"))
+    assert entry_point(Path("a/train.py")) == (sys.executable, ("-u", "a/train.py"))
+
+
+def test_any_other_path_is_a_program() -> None:
+    """Only scripts get a Python."""
+    assert entry_point("sleep") == ("sleep", ())
+
+
+def test_an_argv_is_taken_as_it_is() -> None:
+    """Whoever gives an argv decides about everything in it."""
+    assert entry_point(["python3", Path("train.py"), "x"]) == ("python3", ("train.py", "x"))
+
+
+def test_a_function_is_taken_as_it_is() -> None:
+    """Functions need no argv."""
+    assert entry_point(print) == (print, ())
+
+
+@pytest.mark.parametrize("nothing", [[], "", [""]])
+def test_nothing_to_run_is_refused(nothing: list[str] | str) -> None:
+    """An empty argv is an error at once, not when the ranks are started."""
+    with pytest.raises(ValueError, match="no program"):
+        entry_point(nothing)
+
+
+def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """The message names the whole path, resolved as the ranks would."""
+    (tmp_path / "here.py").touch()
+    assert missing_program("here.py", tmp_path) == ""
+    assert missing_program("gone.py", tmp_path) == f"there is no script {tmp_path}/gone.py"
+    assert missing_program(["gone.py"]) == missing_program(print) == missing_program("gone") == ""
+
+
+def test_a_rank_is_told_what_torchrun_tells() -> None:
+    """Every variable that torchrun sets for one node is set, so that none of an outer job shines through."""
+    assert rank_environment(1, ranks=4, run_id="x", master_port=29500) == {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "ROLE_RANK": "1",
+        "WORLD_SIZE": "4",
+        "LOCAL_WORLD_SIZE": "4",
+        "ROLE_WORLD_SIZE": "4",
+        "GROUP_RANK": "0",
+        "GROUP_WORLD_SIZE": "1",
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "TORCHELASTIC_RUN_ID": "x",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+    }
+
+
+def test_a_free_port_can_be_bound() -> None:
+    """Also by a server that does not set SO_REUSEADDR."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
+        server.listen()

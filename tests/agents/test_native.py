@@ -1,0 +1,190 @@
+"""derail as the supervisor: real jobs, their faults, their evidence."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agents import rank_functions
+from derail import faults, when
+from derail.agents.native import NativeAgent, default_teardown, start_job
+from derail.faults.plan import PlanError
+from derail.scenario.model import Scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILL = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
+
+
+def test_functions_get_their_arguments_and_their_rank(tmp_path: Path) -> None:
+    """Arguments are the same for each rank; rank, world size and further variables are in the environment."""
+    job = start_job(rank_functions.who_am_i, ranks=2, args=(7, "x"), env={"COLOUR": "red"}, workdir=tmp_path)
+    seen = job.wait(60)
+    job.close()
+    assert dict(seen.return_values) == {0: (0, 2, (7, "x"), "red"), 1: (1, 2, (7, "x"), "red")}
+
+
+def test_a_script_gets_its_arguments_and_its_output_is_kept(tmp_path: Path) -> None:
+    """Both streams of each rank go to files, and their last lines are in what was observed."""
+    script = tmp_path / "say.py"
+    script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:]); print('err', file=sys.stderr)")
+    job = start_job(script, ranks=2, args=("a", "b"), workdir=tmp_path / "evidence")
+    seen = job.wait(60)
+    job.close()
+    assert dict(seen.tails) == {
+        (0, "stdout"): ("0 ['a', 'b']",),
+        (0, "stderr"): ("err",),
+        (1, "stdout"): ("1 ['a', 'b']",),
+        (1, "stderr"): ("err",),
+    }
+    assert job.log(1, "stdout").read_text() == "1 ['a', 'b']\n"
+
+
+def test_lines_of_a_script_arrive_as_they_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A print without flush sets off a trigger: the script does not have to know that it is watched."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    script = tmp_path / "steps.py"
+    script.write_text("import time\nprint('step 3')\ntime.sleep(600)")
+    job = start_job(script, ranks=2, faults=[KILL], workdir=tmp_path / "evidence")
+    seen = job.wait(60)
+    job.close()
+    assert [result.status for result in seen.faults] == ["injected"]
+    assert seen.root_cause == 1
+
+
+def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
+    """The killed rank is the root cause, the others are stopped, and the journal is in the evidence."""
+    job = start_job(rank_functions.steps, ranks=3, faults=[KILL], seed=5, workdir=tmp_path)
+    seen = job.wait(60)
+    job.close()
+    assert seen.outcome is not None
+    assert (seen.root_cause, seen.outcome.failed, seen.outcome.stopped) == (1, (1,), (0, 2))
+    assert [result.status for result in seen.faults] == ["injected"]
+    assert seen.journal == job.journal == tmp_path / "journal.jsonl"
+    assert job.plan.seed == 5
+
+
+def test_a_job_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
+    """The deadline is the caller's; what was observed tells of it, and no rank is called a failure for it."""
+    job = start_job(rank_functions.steps, ranks=2, workdir=tmp_path, teardown=default_teardown(5))
+    seen = job.wait(0.2)
+    job.close()
+    assert seen.outcome is not None
+    assert (seen.outcome.timed_out, seen.outcome.failed, seen.outcome.stopped) == (True, (), (0, 1))
+    assert "0.2 s" in seen.outcome.stop_reason
+
+
+def test_waiting_again_gives_the_same_object(tmp_path: Path) -> None:
+    """An observation is made once."""
+    job = start_job("true", ranks=1, workdir=tmp_path)
+    seen = job.wait(60)
+    job.close()
+    assert job.wait(0) is seen
+    assert job.poll() is seen
+
+
+def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
+    """There is nothing to see of a running job, and it goes on running."""
+    job = start_job(rank_functions.steps, ranks=1, workdir=tmp_path)
+    try:
+        assert job.poll() is None
+        assert job.poll() is None
+    finally:
+        job.close()
+    seen = job.poll()
+    assert seen is not None
+    assert seen.outcome is not None
+    assert seen.outcome.stopped == (0,)
+
+
+def test_a_helper_in_its_own_session_is_ended_and_named(tmp_path: Path) -> None:
+    """The toolkit's jobs leave nobody, wherever he has gone to."""
+    job = start_job(rank_functions.leave_a_helper, ranks=1, workdir=tmp_path)
+    seen = job.wait(60)
+    job.close()
+    assert [(left.pid, left.ended) for left in seen.leftovers] == [(seen.return_values[0], True)]
+
+
+def test_close_ends_deaf_ranks_within_their_grace(tmp_path: Path, wait_until) -> None:
+    """A rank that ignores SIGTERM is killed when the grace of the job's own teardown is over."""
+    job = start_job(rank_functions.deaf, ranks=2, workdir=tmp_path, teardown=default_teardown(0.2))
+    wait_until(lambda: all(job.log(rank, "stdout").read_text() == "deaf\n" for rank in (0, 1)))
+    job.close()
+    seen = job.wait()
+    assert seen.outcome is not None
+    assert [str(fate.status) for fate in seen.outcome.ranks.values()] == ["SIGKILL (9)"] * 2
+
+
+def test_the_master_port_is_free_and_another_one_for_each_job(tmp_path: Path) -> None:
+    """Rank 0 can serve on MASTER_PORT, and two jobs side by side do not meet there."""
+    serve = "import os, socket; s = socket.create_server((os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])))"
+    ask = f"{serve}; print(s.getsockname()[1], flush=True); import time; time.sleep(600)"
+    jobs = [start_job([sys.executable, "-c", ask], ranks=1, workdir=tmp_path / str(i)) for i in range(2)]
+    try:
+        ports = set()
+        for job in jobs:
+            with job.log(0, "stdout").open() as log:
+                line = ""
+                while not line.endswith("\n"):
+                    line += log.readline()
+                    assert job.poll() is None
+            ports.add(int(line))
+            socket.create_connection(("127.0.0.1", int(line))).close()
+        assert len(ports) == 2
+    finally:
+        for job in jobs:
+            job.close()
+
+
+def test_the_environment_of_an_outer_job_does_not_shine_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is started inside a rank of another one has its own identity; other variables are handed on."""
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("COLOUR", "blue")
+    show = "import os; print(*map(os.environ.get, ['RANK', 'TORCHELASTIC_USE_AGENT_STORE', 'COLOUR']))"
+    job = start_job([sys.executable, "-c", show], ranks=1, workdir=tmp_path)
+    seen = job.wait(60)
+    job.close()
+    assert seen.tails[0, "stdout"] == ("0 False blue",)
+    assert os.environ["RANK"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "says"),
+    [
+        ({"run": "true", "ranks": 0}, ValueError, "0 ranks"),
+        ({"run": "gone.py", "ranks": 1}, FileNotFoundError, "no script .*gone.py"),
+        ({"run": "no-such-program-anywhere", "ranks": 2}, OSError, "no-such-program-anywhere"),
+        ({"run": "true", "ranks": 1, "faults": [KILL]}, PlanError, "no rank 1"),
+        ({"run": "true", "ranks": 2, "faults": [KILL], "plan": faults.plan()}, ValueError, "either plan= or faults="),
+    ],
+)
+def test_what_cannot_be_started_says_why_and_leaves_nothing(
+    tmp_path: Path, how: dict[str, object], error: type[Exception], says: str
+) -> None:
+    """The error names what is wrong before anything runs, or after all that ran has been ended."""
+    with pytest.raises(error, match=says):
+        start_job(workdir=tmp_path, **how)
+
+
+def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:
+    """It observes what the job's own launcher tells, with the scenario's arguments and variables."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import os, sys; sys.exit(int(os.environ['CODE']) if os.environ['RANK'] == sys.argv[1] else 0)")
+    scenario = Scenario("one fails", ranks=2, worker=worker, args=("1",), env={"CODE": "9"})
+    seen = NativeAgent().run(scenario, tmp_path / "evidence")
+    assert (seen.root_cause, seen.exit_code) == (1, 9)
+
+
+def test_a_job_that_cannot_be_started_is_an_observation(tmp_path: Path) -> None:
+    """A broken worker breaks the run of its scenario, not the campaign."""
+    seen = NativeAgent().run(Scenario("gone", ranks=1, worker=tmp_path / "gone.py"), tmp_path / "evidence")
+    assert seen.outcome is None
+    assert "gone.py" in seen.error

@@ -1,0 +1,85 @@
+"""What imports what, and what importing costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import derail
+
+ROOT = Path(__file__).resolve().parents[2]
+UNMEASURED = {name: "" for name in os.environ if name.startswith("COVERAGE_PROCESS")}
+
+NEW_MODULES = """
+import json, sys
+before = set(sys.modules)
+import derail
+{more}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_imports_go_down_only():
+    """The layers and the prohibitions in pyproject.toml hold."""
+    checker = Path(sysconfig.get_path("scripts"), "lint-imports")
+    checked = subprocess.run(
+        [checker, "--config", ROOT / "pyproject.toml", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_part_of_the_package_has_a_layer():
+    """A new module at the top of the package must be given its place in the order of the layers."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    names = [name.strip() for layer in layers for name in layer.split("|")]
+    placed = {name for name in names if not name.startswith("(")}  # in brackets: not there yet
+    parts = {f"derail.{module.name}" for module in pkgutil.iter_modules(derail.__path__)}
+
+    assert placed - {"pytest_derail"} == parts
+
+
+def test_import_derail_loads_next_to_nothing(run_python):
+    """``import derail`` loads the door, and no other module."""
+    loaded = json.loads(run_python(NEW_MODULES.format(more=""), env=UNMEASURED).stdout)
+
+    assert set(loaded) - {"__future__"} == {"derail", "derail.platform", "derail.platform.supported"}
+
+
+def test_the_library_needs_the_standard_library_only(run_python):
+    """Asking for every public name imports nothing that is not Python's own or derail's."""
+    asked = "for name in derail.__all__: getattr(derail, name)"
+    loaded = json.loads(run_python(NEW_MODULES.format(more=asked), env=UNMEASURED).stdout)
+    foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+
+    assert foreign == {"derail"}
+
+
+def test_starting_programs_does_not_load_multiprocessing(run_python):
+    """A launcher of programs does not pay for what only functions need."""
+    asked = "derail.start_processes; derail.SubprocessContext; derail.DefaultLogsSpecs"
+    loaded = json.loads(run_python(NEW_MODULES.format(more=asked), env=UNMEASURED).stdout)
+    heavy = {
+        "multiprocessing",
+        "asyncio",
+        "concurrent",
+        "psutil",
+        "ctypes",
+        "xml",
+        "http",
+        "email",
+        "unittest",
+    }
+
+    assert {name.partition(".")[0] for name in loaded} & heavy == set()

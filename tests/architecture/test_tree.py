@@ -1,0 +1,129 @@
+"""The shape of the source: names, sizes, docstrings, and what may stand where."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted([*ROOT.glob("src/derail/**/*.py"), *ROOT.glob("pytest_plugin/pytest_derail/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
+
+TOP_LEVEL = {
+    ".ci", ".gitignore", "LICENSE", "README.md", "docs", "pyproject.toml", "pytest_plugin", "scenarios", "src", "tests",
+}  # fmt: skip
+NAMES_THAT_SAY_NOTHING = {
+    "utils",
+    "util",
+    "common",
+    "helpers",
+    "helper",
+    "base",
+    "core",
+    "misc",
+    "lib",
+    "tools",
+    "stuff",
+}
+
+ABOUT_300 = range(250, 331)
+"""Lines that a long file may have without a reason; one with fewer needs none any more."""
+
+LONG_FOR_A_REASON = {
+    "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
+}
+"""Files that are longer than that, and why each of them is one file all the same."""
+
+
+def names(paths: list[Path]) -> list[str]:
+    """Paths as ids of test cases."""
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_the_top_level_holds_nothing_else():
+    """Tool configuration, benchmarks and examples have their place further down."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    found = {path.partition("/")[0] for path in tracked if path}
+    if not found:
+        pytest.skip("not a git checkout")
+
+    assert found == TOP_LEVEL
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    """A file is named after the word that one thinks of."""
+    vague = [path for path in SOURCES + TESTS if {path.stem, path.parent.name} & NAMES_THAT_SAY_NOTHING]
+
+    assert names(vague) == []
+
+
+def test_long_files_have_a_reason():
+    """A file of the package has about 300 lines at most, or a reason in the list above."""
+    lines = {name: len(path.read_text().splitlines()) for name, path in zip(names(SOURCES), SOURCES, strict=True)}
+    without_reason = {name: n for name, n in lines.items() if n > ABOUT_300[-1] and name not in LONG_FOR_A_REASON}
+    without_need = {name for name in LONG_FOR_A_REASON if lines.get(name, 0) < ABOUT_300[0]}
+
+    assert (without_reason, without_need) == ({}, set())
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=names(SOURCES + TESTS))
+def test_every_file_says_what_it_is_for(path):
+    """A module opens with its one responsibility."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=names(TESTS))
+def test_every_test_states_a_fact(path):
+    """Each test has a docstring that states the behaviour."""
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
+
+    assert silent == []
+
+
+def test_only_the_platform_package_asks_which_platform_this_is():
+    """Everything else asks platform/ a question that has one answer per system."""
+    askers = []
+    for name, path in zip(names(SOURCES), SOURCES, strict=True):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case (
+                    ast.Attribute(value=ast.Name(id="sys"), attr="platform")
+                    | ast.Attribute(value=ast.Name(id="os"), attr="name")
+                ):
+                    askers.append(f"{name}:{node.lineno}")
+                case ast.ImportFrom(module="sys", names=imported) if "platform" in {one.name for one in imported}:
+                    askers.append(f"{name}:{node.lineno}")
+
+    assert [asker for asker in askers if not asker.startswith("src/derail/platform/")] == []
+
+
+def test_the_calls_that_belong_in_one_place_are_banned():
+    """Ruff refuses group signals, reaping, wall-clock time and sleeping wherever no reason is given."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    banned = configuration["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+
+    assert set(banned) >= {"os.killpg", "os.waitpid", "time.time", "time.sleep"}
+
+
+def test_each_exception_from_a_lint_rule_gives_its_reason():
+    """A ``noqa`` or ``type: ignore`` in the package names its rule."""
+    bare = [
+        f"{name}:{number}"
+        for name, path in zip(names(SOURCES), SOURCES, strict=True)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if line.rstrip().endswith(("# noqa", "# type: ignore"))
+    ]
+
+    assert bare == []
+
+
+def test_no_folder_of_tests_is_a_package():
+    """tests/platform must not hide Python's own platform module."""
+    assert names([path for path in TESTS if path.name == "__init__.py"]) == []

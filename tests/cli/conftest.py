@@ -1,0 +1,111 @@
+"""The command line, started as its users start it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEADLINE = 120.0
+
+
+class Derail(Protocol):
+    """Runs ``derail`` with these words, to its end."""
+
+    def __call__(self, *words: object, env: dict[str, str] | None = ...) -> subprocess.CompletedProcess[str]:
+        """What it printed, and what it exited with."""
+        ...
+
+
+class StartDerail(Protocol):
+    """Starts ``derail`` with these words; it is ended with the test."""
+
+    def __call__(self, *words: object, **how: object) -> subprocess.Popen[str]:
+        """Its streams are pipes."""
+        ...
+
+
+def command(*words: object) -> list[str]:
+    """The console script of the Python that runs the tests."""
+    return [str(Path(sys.executable).with_name("derail")), *map(str, words)]
+
+
+@pytest.fixture
+def derail_command(tmp_path: Path) -> Derail:
+    """Runs the command line in a process of its own, which may keep its evidence."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words),
+            env={**os.environ, "PYTHONUNBUFFERED": "", "TMPDIR": str(temporary), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def start_derail() -> Iterator[StartDerail]:
+    """Starts the command line and goes on."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: object, **how: object) -> subprocess.Popen[str]:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(command(*words), text=True, bufsize=1, **{**streams, **how})
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(DEADLINE)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A rank that does what its first argument says."""
+    path = tmp_path / "rank.py"
+    path.write_text(
+        """
+import os, signal, sys, time
+rank, what = int(os.environ["RANK"]), sys.argv[1]
+if what == "hello":
+    print(f"hello from {rank} of {os.environ['WORLD_SIZE']}")
+    print(f"warning from {rank}", file=sys.stderr)
+elif what == "exit":
+    print(f"rank {rank} leaves")
+    sys.exit(int(sys.argv[2]) if rank == 1 else 0)
+elif what == "steps":
+    for step in range(6000):
+        print(f"step {step} of rank {rank}")
+        time.sleep(0.01)
+else:
+    def handle(number, frame):
+        print(f"rank {rank} got {signal.Signals(number).name}")
+        if number == signal.SIGUSR1:
+            sys.exit(0)
+    for name in sys.argv[2:]:
+        signal.signal(getattr(signal, name), handle)
+    print(f"ready {os.getpid()}")
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        time.sleep(1)
+"""
+    )
+    return path

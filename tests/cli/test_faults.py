@@ -1,0 +1,68 @@
+"""``derail faults`` and ``derail explain``: the catalogue on the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.faults.catalogue import entries
+from derail.report.catalogue import as_data, render_entry, render_list
+
+if TYPE_CHECKING:
+    from cli.conftest import Derail
+
+ABSENT = replace(entries()["signal"], unavailable=lambda: "this machine has no signals")
+
+
+def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
+    """In the order of the catalogue, each with its side, and the number of those that can be done here at the end."""
+    done = derail_command("faults")
+    lines = done.stdout.splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ")]
+    families = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
+
+    assert (done.returncode, done.stderr, names) == (0, "", list(entries()))
+    assert families == list(dict.fromkeys(entry.family for entry in entries().values()))
+    available = sum(not entry.unavailable() for entry in entries().values())
+    assert lines[-1] == f"{available} of {len(names)} faults can be done on this machine"
+
+
+def test_the_catalogue_is_there_as_json(derail_command: Derail) -> None:
+    """With parameters, triggers and whether it can be done here; nothing is lost on the way."""
+    done = derail_command("faults", "--json")
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, [as_data(entry) for entry in entries().values()])
+
+
+@pytest.mark.parametrize("name", ["signal", "proxy", "loopback_down"])
+def test_one_fault_is_explained(derail_command: Derail, name: str) -> None:
+    """What it does, takes and needs, how it is proved and undone, and an example."""
+    known = entries()[name]
+    done = derail_command("explain", name)
+    told = " ".join(done.stdout.split())
+
+    said = [known.summary, known.needs, known.verified, known.healed, known.example]
+    said += [part for param in known.params for part in (param.name, param.type, param.meaning)]
+    assert (done.returncode, [text for text in said if " ".join(text.split()) not in told]) == (0, [])
+    *lines, example = done.stdout.splitlines()
+    assert example.strip() == known.example
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_misspelt_fault_is_refused_with_the_nearest_name(derail_command: Derail) -> None:
+    """As in a plan."""
+    done = derail_command("explain", "prxy")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "derail: unknown fault 'prxy'; did you mean 'proxy'?\n"
+
+
+def test_what_cannot_be_done_here_says_why() -> None:
+    """In the list, in the explanation and in the data."""
+    assert "not here: this machine has no signals" in render_list([ABSENT])
+    assert "0 of 1 faults can be done on this machine" in render_list([ABSENT])
+    assert "On this machine: this machine has no signals\n" in render_entry(ABSENT).replace(":  ", ": ")
+    assert (as_data(ABSENT)["available"], as_data(ABSENT)["unavailable"]) == (False, "this machine has no signals")

@@ -1,0 +1,234 @@
+"""``derail launch``: real jobs in real processes, their exit codes, their output, their signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from cli.conftest import Derail, StartDerail
+
+DEADLINE = 60.0
+
+
+def ready_pids(launcher: subprocess.Popen[str], ranks: int) -> list[int]:
+    """Wait until so many ranks have told their pids."""
+    pids: list[int] = []
+    assert launcher.stdout is not None
+    for line in launcher.stdout:
+        if "ready" in line:
+            pids.append(int(line.split()[-1]))
+        if len(pids) == ranks:
+            return pids
+    assert launcher.stderr is not None
+    pytest.fail(f"only {pids} became ready: {launcher.stderr.read()}")
+
+
+def test_a_job_that_succeeds_exits_with_0_and_says_what_its_ranks_say(derail_command: Derail, script: Path) -> None:
+    """Each line stands whole behind its rank's prefix, on the stream that it was written to; nothing else is said."""
+    done = derail_command("launch", "--ranks", 3, script, "hello")
+    assert (done.returncode, sorted(done.stdout.splitlines()), sorted(done.stderr.splitlines())) == (
+        0,
+        [f"[rank{rank}]:hello from {rank} of 3" for rank in range(3)],
+        [f"[rank{rank}]:warning from {rank}" for rank in range(3)],
+    )
+
+
+@pytest.mark.parametrize("code", [1, 7, 75, 255])
+def test_it_exits_with_the_code_of_the_root_cause(derail_command: Derail, script: Path, code: int) -> None:
+    """A scheduler that looks at the code learns what the rank wanted to tell."""
+    assert derail_command("launch", "-n", 2, script, "exit", code).returncode == code
+
+
+def test_a_failure_is_summed_up_on_stderr(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """Root cause, exit code, last lines, and where the logs are."""
+    done = derail_command("launch", "-n", 2, "--log-dir", tmp_path / "logs", script, "exit", 7)
+    for told in (
+        "Root Cause",
+        "rank      : 1 (local_rank: 1)",
+        "exitcode  : 7",
+        "last lines of stdout of rank 1:\n  | rank 1 leaves",
+        f"logs and journal: {tmp_path / 'logs'}",
+    ):
+        assert told in done.stderr
+
+
+def test_a_fault_kills_the_rank_and_the_code_tells_the_signal(derail_command: Derail, script: Path) -> None:
+    """SIGKILL is 137, the root cause is the killed rank, and the fault says how it was proved."""
+    done = derail_command("launch", "-n", 3, "--fault", "signal=SIGKILL rank=2 line='step 3'", script, "steps")
+    assert done.returncode == 137
+    assert "rank      : 2 (local_rank: 2)" in done.stderr
+    assert re.search(r"fault signal SIGKILL on rank 2 at line 'step 3': injected: SIGKILL sent to pid \d+", done.stderr)
+
+
+def test_faults_come_from_a_plan_too(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """A plan file does what the option does."""
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[[faults]]\nfault = "signal"\nsignal = "SIGTERM"\nrank = 0\nwhen = { line = "step 2" }\n')
+    done = derail_command("launch", "-n", 2, "--plan", plan, script, "steps")
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+def test_redirected_streams_are_only_in_files(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """--redirects takes streams from the console; the files have them either way."""
+    done = derail_command("launch", "-n", 2, "-r", "0:3,1:2", "--log-dir", tmp_path / "logs", script, "hello")
+    assert (done.stdout, done.stderr) == ("[rank1]:hello from 1 of 2\n", "")
+    files = {path.parent.name + path.name: path.read_text() for path in (tmp_path / "logs").rglob("*.log")}
+    assert {name: text for name, text in files.items() if "filtered" not in name} == {
+        "0stdout.log": "hello from 0 of 2\n",
+        "0stderr.log": "warning from 0\n",
+        "1stdout.log": "hello from 1 of 2\n",
+        "1stderr.log": "warning from 1\n",
+    }
+
+
+def test_a_module_is_run_as_python_m_does(derail_command: Derail) -> None:
+    """-m takes the name of a module; what comes behind it is the module's."""
+    done = derail_command("launch", "-m", "json.tool", "--help")
+    assert done.returncode == 0
+    assert "usage: python" in done.stdout
+
+
+def test_a_program_is_run_as_it_is(derail_command: Derail) -> None:
+    """Ranks need not be Python."""
+    done = derail_command("launch", "-n", 2, "--", "sh", "-c", "echo $LOCAL_RANK/$WORLD_SIZE")
+    assert sorted(done.stdout.split()) == ["[rank0]:0/2", "[rank1]:1/2"]
+
+
+def test_the_environment_is_left_alone(derail_command: Derail) -> None:
+    """Neither PYTHONUNBUFFERED nor OMP_NUM_THREADS is set behind the user's back; what is set stays."""
+    show = "echo x$PYTHONUNBUFFERED x$OMP_NUM_THREADS $MINE"
+    clean = dict.fromkeys(("PYTHONUNBUFFERED", "OMP_NUM_THREADS"), "")
+    done = derail_command("launch", "--", "sh", "-c", show, env={**clean, "MINE": "kept"})
+    assert done.stdout == "[rank0]:x x kept\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_ranks_and_is_told_by_the_code(
+    start_derail: StartDerail, script: Path, pid_gone, number: signal.Signals
+) -> None:
+    """128 + n, and no rank is left."""
+    launcher = start_derail("launch", "-n", 2, script, "wait")
+    pids = ready_pids(launcher, 2)
+    launcher.send_signal(number)
+    _, stderr = launcher.communicate(timeout=DEADLINE)
+    assert launcher.returncode == 128 + number
+    assert f"ended by {number.name}" in stderr
+    assert all(pid_gone(pid) for pid in pids)
+
+
+def test_a_signal_while_ranks_are_being_started_is_told_in_words_too(derail_command: Derail) -> None:
+    """The first of many ranks asks for the end, long before the last one is there."""
+    done = derail_command("launch", "-n", 64, "--", "/bin/sh", "-c", "kill -TERM $PPID; exec sleep 600")
+
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "ended by SIGTERM" in done.stderr
+
+
+def test_a_second_signal_ends_deaf_ranks_at_once(start_derail: StartDerail, script: Path, pid_gone) -> None:
+    """However long the grace is: whoever asks twice means it."""
+    launcher = start_derail("launch", "-n", 2, "--grace", 500, script, "wait", "SIGTERM")
+    pids = ready_pids(launcher, 2)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.stdout is not None
+    assert "got SIGTERM" in launcher.stdout.readline()  # the first has arrived, and nobody went
+    launcher.send_signal(signal.SIGTERM)
+    launcher.communicate(timeout=DEADLINE)
+    assert launcher.returncode == 128 + signal.SIGTERM
+    assert all(pid_gone(pid) for pid in pids)
+
+
+def test_usr1_goes_to_every_rank_and_ends_nothing(start_derail: StartDerail, script: Path) -> None:
+    """Preemption notices reach the ranks, and what they make of it is their business."""
+    launcher = start_derail("launch", "-n", 2, script, "wait", "SIGUSR1")
+    ready_pids(launcher, 2)
+    launcher.send_signal(signal.SIGUSR1)
+    stdout, _ = launcher.communicate(timeout=DEADLINE)
+    assert (launcher.returncode, sorted(stdout.splitlines())) == (
+        0,
+        ["[rank0]:rank 0 got SIGUSR1", "[rank1]:rank 1 got SIGUSR1"],
+    )
+
+
+def test_nohup_protects_a_job(start_derail: StartDerail, script: Path) -> None:
+    """A SIGHUP that was ignored when derail started stays ignored."""
+    launcher = start_derail("launch", "-n", 1, script, "wait", "SIGUSR1", preexec_fn=_ignore_hangup)
+    ready_pids(launcher, 1)
+    launcher.send_signal(signal.SIGHUP)
+    launcher.send_signal(signal.SIGUSR1)
+    stdout, _ = launcher.communicate(timeout=DEADLINE)
+    assert (launcher.returncode, stdout) == (0, "[rank0]:rank 0 got SIGUSR1\n")
+
+
+def _ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["launch", "-n", "0", "x.py"], "0 is not in the range"),
+        (["launch", "-n", "2"], "Missing argument 'PROGRAM'"),
+        (["launch", "--nodes", "2", "x.py"], "No such option"),
+        (["launch", "gone.py"], "no script"),
+        (["launch", "no-such-program-anywhere"], "no-such-program-anywhere"),
+        (["launch", "--tee", "5", "true"], "does not say which streams"),
+        (["launch", "--tee", "3:1", "true"], "local rank(s) [3]"),
+        (["launch", "--fault", "sginal=KILL rank=0", "true"], "did you mean 'signal'?"),
+        (["launch", "--fault", "signal=KILL rank=5", "true"], "rank 5"),
+        (["launch", "--plan", "gone.toml", "true"], "gone.toml: cannot be read"),
+        (["launch", "--log-dir", "/dev/null/x", "true"], "/dev/null"),
+        (["no-such-command"], "No such command"),
+        (["run", "no/such_scenario"], "unknown scenario"),
+    ],
+)
+def test_what_was_asked_for_wrongly_exits_with_2_and_says_what(
+    derail_command: Derail, words: list[str], says: str
+) -> None:
+    """In words, without a traceback, and with nothing started."""
+    done = derail_command(*words)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_a_temporary_log_directory_is_kept_only_if_the_job_fails(
+    derail_command: Derail, script: Path, tmp_path: Path
+) -> None:
+    """Evidence of a failure can be looked at, and is where the summary says; else nothing is left."""
+    own = tmp_path / "tmp"
+    own.mkdir()
+    derail_command("launch", script, "hello", env={"TMPDIR": str(own)})
+    assert list(own.iterdir()) == []
+    done = derail_command("launch", "-n", 2, script, "exit", 3, env={"TMPDIR": str(own)})
+    (kept,) = own.iterdir()
+    assert f"logs and journal: {kept}" in done.stderr
+    assert (kept / "journal.jsonl").is_file()
+
+
+def test_the_version_is_told(derail_command: Derail) -> None:
+    """As the package says."""
+    from importlib.metadata import version
+
+    assert derail_command("--version").stdout == f"derail {version('derail')}\n"
+
+
+def test_a_console_that_is_closed_does_not_end_the_job(start_derail: StartDerail, tmp_path: Path) -> None:
+    """Whoever reads along may stop reading: the ranks go on, and their logs are whole."""
+    proof = tmp_path / "proof"
+    source = f"i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done > {proof}"
+    launcher = start_derail("launch", "--log-dir", tmp_path / "logs", "--", "sh", "-c", source)
+    assert launcher.stdout is not None
+    launcher.stdout.readline()
+    launcher.stdout.close()
+    launcher.stdout = None
+    launcher.communicate(timeout=DEADLINE)
+    assert proof.read_text() == "done\n"
+    (log,) = (tmp_path / "logs").rglob("0/stdout.log")
+    assert len(log.read_text().splitlines()) == 2000
+    assert os.WIFEXITED(launcher.returncode)

@@ -1,0 +1,203 @@
+"""What a running job looks like: as lines, as rows, and on a real terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested
+from derail.model.exit import ExitStatus
+from derail.model.outcome import JobOutcome
+from derail.progress import SHOWN_RANKS, Board, Progress
+
+if TYPE_CHECKING:
+    from derail.model.events import Event
+
+KILLED: list[Event] = [
+    Started(0, 100, 10.0),
+    Started(1, 101, 10.1),
+    PhaseChanged("running", 10.2),
+    Exited(1, 101, ExitStatus(signal=9), 11.0),
+    PhaseChanged("stopping", 11.0),
+    SignalSent(0, 15, 11.0),
+    Exited(0, 100, ExitStatus(signal=15), 11.5),
+    Finished(JobOutcome({}, 1, 10.0, 11.5), 11.5),
+]
+
+
+def told(events: list[Event], ranks: int = 2) -> list[str]:
+    """The lines that these events are worth."""
+    board = Board(ranks)
+    return [line for event in events if (line := board.update(event))]
+
+
+def test_a_failure_is_told_in_lines() -> None:
+    """Who ended how, and what was done about it; who ended because of us is told apart."""
+    assert told(KILLED) == [
+        "rank 1: SIGKILL (9)",
+        "stopping rank 0",
+        "rank 0: SIGTERM (15), after SIGTERM from us",
+    ]
+
+
+def test_a_job_that_goes_well_is_not_worth_a_line() -> None:
+    """Silence is success."""
+    well = [*KILLED[:3], *(Exited(rank, 100 + rank, ExitStatus(code=0), 11.0) for rank in (0, 1))]
+    assert told(well) == []
+
+
+def test_a_request_to_stop_is_told_with_its_reason() -> None:
+    """Whoever reads the lines learns why."""
+    assert told([*KILLED[:3], StopRequested("SIGTERM", 15, 30.0, 11.0)]) == ["stopping: SIGTERM"]
+
+
+def test_the_table_has_a_row_for_each_rank() -> None:
+    """Rank, pid, seconds, state."""
+    board = Board(2)
+    for event in KILLED[:6]:
+        board.update(event)
+    assert board.title(now=12.0) == "stopping · 1 of 2 ranks alive · 2 s"
+    assert board.rows(now=12.0) == [
+        ("0", "100", "2.0 s", "was sent SIGTERM"),
+        ("1", "101", "0.9 s", "SIGKILL (9)"),
+    ]
+
+
+def test_of_many_ranks_only_the_notable_get_a_row() -> None:
+    """A thousand rows would hide the one that matters."""
+    board = Board(1000)
+    for rank in range(1000):
+        board.update(Started(rank, 5000 + rank, 10.0))
+    board.update(Exited(700, 5700, ExitStatus(code=3), 11.0))
+    rows = board.rows(now=12.0)
+    assert rows == [("700", "5700", "1.0 s", "exit 3"), ("", "", "", "and 999 ranks more, running or done")]
+    assert len(rows) <= SHOWN_RANKS
+
+
+def test_news_of_faults_are_told_once() -> None:
+    """What was planned is known; what came of it is news."""
+    board = Board(1, faults=["kill"])
+    assert [board.fault_news(states) for states in (["kill"], ["kill: injected"], ["kill: injected"], [])] == [
+        [],
+        ["kill: injected"],
+        [],
+        [],
+    ]
+
+
+def test_lines_are_written_with_the_time_since_the_start() -> None:
+    """By the display's own thread, all of them before it ends."""
+    stream = io.StringIO()
+    with Progress(Board(2), stream, live=False) as progress:
+        for event in KILLED:
+            progress.observe(event)
+    assert stream.getvalue().splitlines()[0] == "derail:   1.00 s  rank 1: SIGKILL (9)"
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_a_terminal_that_takes_nothing_does_not_hold_the_job_up() -> None:
+    """Observing returns at once, and the farewell is bounded, with a terminal that was stopped by Ctrl-S."""
+    blocked = threading.Event()
+
+    class Stopped(io.StringIO):
+        def write(self, text: str) -> int:
+            blocked.wait()
+            return len(text)
+
+    progress = Progress(Board(2), Stopped(), live=False)
+    with progress:
+        for _ in range(1000):
+            for event in KILLED:
+                progress.observe(event)
+    blocked.set()
+    assert progress._thread is not None
+    progress._thread.join()
+
+
+def test_a_console_that_is_gone_ends_the_display_only() -> None:
+    """The job is not told."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with Progress(Board(2), Gone(), live=False) as progress:
+        for event in KILLED:
+            progress.observe(event)
+
+
+def on_terminal(*words: object) -> tuple[int, str, str]:
+    """Run derail with its stderr on a terminal: exit code, stdout, and what the terminal got."""
+    master, slave = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # EIO: the last one has closed the terminal
+                return
+            if not data:
+                return
+            shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("derail")), *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=slave,
+            text=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+        )
+        os.close(slave)
+        stdout, _ = process.communicate(timeout=60)
+    finally:
+        reader.join(60)
+        os.close(master)
+    return process.returncode, stdout, shown.decode(errors="replace")
+
+
+def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout() -> None:
+    """The table is drawn in place and taken away at the end; stdout has no control characters."""
+    code, stdout, shown = on_terminal("run", "crash/killed_at_step_3")
+    assert code == 0
+    assert re.search(r"running · 4 of 4 ranks alive", shown)
+    assert "\x1b[" in shown
+    assert stdout.startswith("PASS")
+    assert "\x1b" not in stdout
+
+
+@pytest.mark.parametrize(("redirects", "table"), [(0, False), (3, True)])
+def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: int, table: bool) -> None:
+    """A table would tear the ranks' lines, so that there is one only if they are in files alone."""
+    words = (
+        "launch",
+        "-n",
+        2,
+        "-r",
+        redirects,
+        "--log-dir",
+        tmp_path,
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; sleep 0.5",
+    )
+    code, stdout, shown = on_terminal(*words)
+    assert code == 0
+    assert ("ranks alive" in shown) == table
+    lines = [] if table else ["[rank0]:err", "[rank1]:err"]
+    assert [line for line in sorted(shown.splitlines()) if "err" in line] == lines
+    assert sorted(stdout.splitlines()) == ([] if table else ["[rank0]:out", "[rank1]:out"])

@@ -1,0 +1,53 @@
+"""``derail replay``: the same again, and what differed, by what it prints and what it exits with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Derail
+
+PROGRAM = """
+import json
+for n in range(1, 6):
+    print(json.dumps(n), flush=True)
+"""
+
+
+def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, tmp_path: Path) -> None:
+    """The third call of a function that knows nothing of us, from the command line alone."""
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM)
+    first = derail_command(
+        "launch", "--ranks", 1, "--log-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script
+    )
+    assert (first.returncode, first.stdout) == (7, "[rank0]:1\n[rank0]:2\n")
+
+    done = derail_command("replay", tmp_path / "logs" / "journal.jsonl", "--keep", tmp_path / "again")
+    fault, *rest = done.stdout.splitlines()
+
+    assert (done.returncode, rest) == (0, ["the same again"]), done.stdout + done.stderr
+    assert fault.endswith(" on rank 0: injected")
+    assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
+
+
+def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Path) -> None:
+    """A fault that does not happen any more is INCONCLUSIVE."""
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM)
+    derail_command("launch", "--log-dir", tmp_path / "logs", "--fault", "signal=KILL call=json:dumps hit=3", script)
+    script.write_text("print('nothing')\n")
+    done = derail_command("replay", tmp_path / "logs" / "journal.jsonl")
+
+    assert done.returncode == 3
+    assert "injected then, not_reached now" in done.stdout
+    assert "the root cause was rank 0 then, none now" in done.stdout
+
+
+def test_what_cannot_be_replayed_exits_with_2(derail_command: Derail, tmp_path: Path) -> None:
+    """In words."""
+    done = derail_command("replay", tmp_path / "none.jsonl")
+
+    assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (2, True, False)

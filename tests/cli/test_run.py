@@ -1,0 +1,149 @@
+"""``derail run`` and ``derail list``: verdicts, their exit codes, and what they are printed as."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.scenario.load import load, shipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Derail
+
+SCENARIO = """
+title = "a rank fails"
+ranks = 2
+worker = "worker.py"
+grace = 1
+
+{faults}
+
+[expect]
+outcome = "{outcome}"
+"""
+KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ line = "{line}" }}'
+
+
+@pytest.fixture
+def write_scenario(tmp_path: Path):
+    """A scenario whose rank 1 may be killed at a line."""
+    (tmp_path / "worker.py").write_text("import time\nfor i in range(30):\n    print('step', i)\n    time.sleep(0.02)")
+
+    def write(outcome: str, line: str = "") -> Path:
+        path = tmp_path / "scenario.toml"
+        path.write_text(SCENARIO.format(outcome=outcome, faults=KILL.format(line=line) if line else ""))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("outcome", "line", "code", "verdict"),
+    [
+        ("failed", "step 3", 0, "PASS"),
+        ("succeeded", "", 0, "PASS"),
+        ("failed", "", 1, "FAIL"),
+        ("succeeded", "step 3", 1, "FAIL"),
+        ("succeeded", "no such line", 3, "INCONCLUSIVE"),
+    ],
+)
+def test_the_exit_code_is_the_verdict(
+    derail_command: Derail, write_scenario, outcome: str, line: str, code: int, verdict: str
+) -> None:
+    """0 is PASS, 1 FAIL, 3 INCONCLUSIVE: a fault that did not happen is never green."""
+    done = derail_command("run", write_scenario(outcome, line))
+    assert (done.returncode, done.stdout.split()[0]) == (code, verdict), done.stderr
+
+
+def test_what_cannot_be_done_here_is_skipped(
+    derail_command: Derail, write_scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4: nothing was started, and the reason is told."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "from derail.faults import catalogue\nfrom dataclasses import replace\n"
+        "known = dict(catalogue.entries())\n"
+        "known['signal'] = replace(known['signal'], unavailable=lambda: 'no signals on this machine')\n"
+        "catalogue.entries = lambda: known\n"
+    )
+    done = derail_command("run", write_scenario("failed", "step 3"), env={"PYTHONPATH": str(site)})
+    assert done.returncode == 4, done.stderr
+    assert "no signals on this machine" in done.stdout
+
+
+def test_a_scenario_with_a_mistake_exits_with_2_and_says_where(derail_command: Derail, write_scenario) -> None:
+    """File, path and nearest name; nothing is started."""
+    path = write_scenario("failed")
+    path.write_text(path.read_text().replace("grace", "grcae"))
+    done = derail_command("run", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(path) in done.stderr
+    assert "did you mean 'grace'?" in done.stderr
+
+
+def test_the_main_job_prints_the_verdict_and_what_it_rests_on(derail_command: Derail) -> None:
+    """Root cause, exits, log tail and teardown time of the killed rank."""
+    done = derail_command("run", "crash/killed_at_step_3")
+    assert done.returncode == 0, done.stdout
+    for told in ("PASS  crash/killed_at_step_3", "root cause: rank 2: SIGKILL (9)", "step 3", "teardown: "):
+        assert told in done.stdout
+
+
+def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
+    """Verdict, ranks, faults and the plan to run it again, and nothing else on stdout."""
+    done = derail_command("run", "--json", "--keep", tmp_path / "kept", write_scenario("failed", "step 3"))
+    told = json.loads(done.stdout)
+    assert {key: told[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
+        "verdict": "PASS",
+        "root_cause": 1,
+        "exit_code": 137,
+        "agent": "native",
+        "timed_out": False,
+    }
+    assert [(rank["rank"], rank["ended_with"], rank["cause"]) for rank in told["ranks"]] == [
+        (0, "SIGTERM (15)", "stopped by us"),
+        (1, "SIGKILL (9)", "by itself"),
+    ]
+    assert [fault["result"] for fault in told["faults"]] == ["injected"]
+    assert told["journal"] == str(tmp_path / "kept" / "journal.jsonl")
+
+
+def test_evidence_is_kept_where_asked_for_and_nowhere_else(
+    derail_command: Derail, write_scenario, tmp_path: Path
+) -> None:
+    """Without --keep nothing is left, and no path is told that is not there any more."""
+    own = tmp_path / "tmp"
+    own.mkdir()
+    done = derail_command("run", write_scenario("failed", ""), env={"TMPDIR": str(own)})
+    assert list(own.iterdir()) == []
+    assert "journal:" not in done.stdout
+    assert "--keep" in done.stderr
+    derail_command("run", "--keep", tmp_path / "kept", write_scenario("failed", "step 3"))
+    assert (tmp_path / "kept" / "journal.jsonl").is_file()
+    assert list((tmp_path / "kept").rglob("stdout.log"))
+
+
+def test_the_shipped_scenarios_are_listed_with_their_titles(derail_command: Derail) -> None:
+    """By family, and by the name that ``derail run`` takes; long titles go on in the next line."""
+    told = derail_command("list").stdout
+    lines = told.splitlines()
+    families = dict.fromkeys(name.partition("/")[0] for name in shipped())
+    assert [line.removesuffix(":") for line in lines if line.endswith(":")] == list(families)
+    assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == list(shipped())
+    assert [load(path).title for path in shipped().values() if load(path).title not in " ".join(told.split())] == []
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:
+    """``derail --help`` needs neither rich nor msgspec nor psutil."""
+    import subprocess
+
+    source = "import sys, derail.cli; print(*sorted({'rich', 'msgspec', 'psutil', 'asyncio'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,178 @@
+"""``derail verify-agent``: what it runs, writes and exits with, and what it leaves when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Derail, StartDerail
+
+WORKER = """
+import os, sys, time
+print("pid", os.getpid(), flush=True)
+with open(os.path.join(os.path.dirname(__file__), "pids"), "a") as file:
+    file.write(f"{os.getpid()}\\n")
+for step in range(int(sys.argv[1]) if sys.argv[1:] else 30):
+    print("step", step, flush=True)
+    time.sleep(0.02)
+"""
+SCENARIO = """
+title = "a rank is killed"
+ranks = 2
+worker = "../worker.py"
+grace = 1
+{more}
+[expect]
+outcome = "failed"
+root_cause = {cause}
+"""
+KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ line = "{line}" }}'
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A folder of scenarios: one that passes, one that fails, one whose fault is never due, one that cannot be run."""
+    root = tmp_path / "library"
+    for folder in ("one", "two"):
+        (root / folder).mkdir(parents=True)
+    (root / "worker.py").write_text(WORKER)
+    (root / "one" / "right.toml").write_text(SCENARIO.format(more=KILL.format(line="step 3"), cause=1))
+    (root / "one" / "wrong.toml").write_text(SCENARIO.format(more=KILL.format(line="step 3"), cause=0))
+    (root / "two" / "never.toml").write_text(SCENARIO.format(more=KILL.format(line="no such"), cause=1))
+    (root / "two" / "skipped.toml").write_text(SCENARIO.format(more='needs = ["no_such_module"]', cause=1))
+    return root
+
+
+def test_the_scorecard_is_printed_and_written_in_each_form(derail_command: Derail, library: Path) -> None:
+    """A line on stderr for each verdict, the whole on stdout; JSON, JUnit and HTML where they were asked for."""
+    files = {form: library / f"card.{form}" for form in ("json", "junit", "html")}
+    options = [word for form, path in files.items() for word in (f"--{form}", path)]
+    done = derail_command("verify-agent", "native", "--scenario", library, "-j", 2, *options)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(files["json"].read_bytes())
+    verdicts = {row["scenario"]: row["verdict"] for row in told["rows"]}
+    assert verdicts == {
+        "one/right": "PASS", "one/wrong": "FAIL", "two/never": "INCONCLUSIVE", "two/skipped": "SKIPPED",
+    }  # fmt: skip
+    assert len(ET.parse(files["junit"]).getroot().findall(".//testcase")) == 4
+    assert files["html"].read_text().startswith("<!DOCTYPE html>")
+    for name, verdict in verdicts.items():
+        assert f"{verdict} {name}" in done.stderr
+        assert name in done.stdout
+    assert "4 scenarios: 1 PASS, 1 FAIL, 1 INCONCLUSIVE, 1 SKIPPED" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code"),
+    [(["one/right.toml", "two/skipped.toml"], 0), (["two/never.toml"], 3), (["two/skipped.toml"], 4)],
+)
+def test_the_exit_code_is_that_of_the_worst_verdict(
+    derail_command: Derail, library: Path, chosen: list[str], code: int
+) -> None:
+    """What is skipped does no harm beside something that passed."""
+    options = [word for name in chosen for word in ("--scenario", library / name)]
+    done = derail_command("verify-agent", "native", *options)
+    assert done.returncode == code, done.stdout
+
+
+def test_a_family_or_a_pattern_chooses_among_those_that_come_along(derail_command: Derail) -> None:
+    """Both together choose what both mean."""
+    done = derail_command("verify-agent", "native", "--family", "crash", "--scenario", "*/killed_at_step_3")
+    assert done.returncode == 0, done.stdout
+    assert "1 scenario: 1 PASS" in done.stdout
+    assert "PASS crash/killed_at_step_3" in done.stderr
+
+
+def test_evidence_is_kept_where_asked_for_and_nowhere_else(
+    derail_command: Derail, library: Path, tmp_path: Path
+) -> None:
+    """A folder for each run."""
+    own = tmp_path / "tmp"
+    own.mkdir()
+    scenario = ["--scenario", library / "one" / "right.toml"]
+    done = derail_command("verify-agent", "native", *scenario, env={"TMPDIR": str(own)})
+    assert (done.returncode, list(own.iterdir())) == (0, [])
+    derail_command("verify-agent", "native", *scenario, "--keep", tmp_path / "kept")
+    assert (tmp_path / "kept" / "right" / "journal.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "which agent? give its NAME ("),
+        (["nativ"], "unknown agent 'nativ'; did you mean 'native'?"),
+        (["native", "--agent-cmd", "x {script}"], "give one of both"),
+        (["--agent-cmd", "x {skript}"], "unknown placeholder 'skript'; did you mean 'script'?"),
+        (["native", "--family", "crsh"], "unknown family 'crsh'; did you mean 'crash'?"),
+        (["native", "--scenario", "crash/kiled_at_step_3"], "did you mean 'crash/killed_at_step_3'?"),
+        (["native", "--scenario", "nothing/*"], "there is no scenario in or like nothing/*"),
+        (["native", "--json", "/proc/no/such/file"], "/proc/no"),
+    ],
+)
+def test_what_is_asked_for_wrongly_exits_with_2_and_starts_nothing(
+    derail_command: Derail, words: list[str], told: str
+) -> None:
+    """With the nearest name."""
+    done = derail_command("verify-agent", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "PASS" not in done.stderr
+
+
+def test_all_that_is_wrong_with_scenarios_is_told_at_once(derail_command: Derail, library: Path) -> None:
+    """File, path and nearest name of each; nothing is started."""
+    for name, wrong, right in (("right", "grcae", "grace"), ("wrong", "fualt", "fault")):
+        path = library / "one" / f"{name}.toml"
+        path.write_text(path.read_text().replace(right, wrong))
+    done = derail_command("verify-agent", "native", "--scenario", library)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "right.toml: grcae: unknown key 'grcae'; did you mean 'grace'?" in done.stderr
+    assert "did you mean 'faults'?" in done.stderr
+    assert not (library / "pids").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything_and_leaves_nothing(
+    start_derail: StartDerail, library: Path, wait_until, pid_gone, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ranks, runs, temporary files; the exit code tells which signal it was."""
+    own = tmp_path / "tmp"
+    own.mkdir()
+    path = library / "one" / "right.toml"
+    path.write_text(
+        path.read_text().replace("step 3", "no such").replace("grace", 'args = ["50000"]\ntimeout = 500\ngrace')
+    )
+    process = start_derail(
+        "verify-agent", "native", "--scenario", path, env={**os.environ, "TMPDIR": str(own)}, start_new_session=True
+    )
+    pids = library / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert f"derail: ended by {number.name}, 0 of 1 scenarios were judged" in errors
+    assert all(pid_gone(int(pid), deadline=0) for pid in pids.read_text().split())
+    assert list(own.iterdir()) == []
+
+
+def test_a_campaign_that_is_killed_leaves_no_ranks(
+    start_derail: StartDerail, library: Path, wait_until, pid_gone
+) -> None:
+    """Its keeper ends whoever carries its mark."""
+    path = library / "one" / "right.toml"
+    path.write_text(
+        path.read_text().replace("step 3", "no such").replace("grace", 'args = ["50000"]\ntimeout = 500\ngrace')
+    )
+    process = start_derail("verify-agent", "native", "--scenario", path, env={**os.environ, "TMPDIR": str(library)})
+    pids = library / "pids"
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    process.kill()
+    assert all(pid_gone(int(pid)) for pid in pids.read_text().split())

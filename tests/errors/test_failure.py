@@ -1,0 +1,236 @@
+"""What is known of a failed rank: nothing in its error file can take that away."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from corpus_error_files import CORPUS, GOOD, SECONDS, documents, record
+from derail.errors.failure import ProcessFailure
+from derail.errors.protocol import identify
+from derail.errors.summary import ChildFailedError
+from derail.model.exit import ExitStatus
+from pytest_derail.strategies import error_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _now(failure: ProcessFailure) -> bool:
+    return abs(failure.timestamp - time.time()) < 60  # noqa: TID251 (the test's own clock)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_no_error_file_hurts(name: str, tmp_path: Path) -> None:
+    """The exit code stays, the file's problem and its text are told, its time counts only if it is one."""
+    case, path = CORPUS[name], tmp_path / "error.json"
+    case.write(path)
+    failure = ProcessFailure(local_rank=2, pid=4000, exitcode=3, error_file=str(path))
+    text = str(ChildFailedError("job", {6: failure}))
+    text.encode()
+    json.dumps(failure.error_file_data, allow_nan=False).encode()
+    facts = {
+        "exit code": "exitcode  : 3 (pid: 4000)" in text,
+        "rank": "rank      : 6 (local_rank: 2)" in text,
+        "shows": case.shows in text,
+        "problem": case.problem in failure.error_file_problem and case.problem in text,
+        "no problem": bool(failure.error_file_problem) == bool(case.problem),
+        "path": failure.error_file_path == str(path) and str(path) in text,
+        "file for torch": failure.error_file,
+        "time": _now(failure) if case.timestamp is None else failure.timestamp == case.timestamp,
+        "unbounded": len(text) > 200_000,
+    }
+    assert facts == {
+        "exit code": True,
+        "rank": True,
+        "shows": True,
+        "problem": True,
+        "no problem": True,
+        "path": True,
+        "file for torch": str(path) if case.torch_survives and not case.problem else "<N/A>",
+        "time": True,
+        "unbounded": False,
+    }
+
+
+@given(document=documents)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_document_hurts(document: object, tmp_path: Path) -> None:
+    """Whatever JSON stands in the file, failure and text are made, and UTF-8 can express them."""
+    path = tmp_path / "error.json"
+    path.write_text(json.dumps(document))
+    failure = ProcessFailure(0, 1, -9, str(path))
+    str(ChildFailedError("job", {0: failure})).encode()
+    json.dumps(failure.error_file_data, allow_nan=False, ensure_ascii=False).encode()
+    assert failure.message
+    assert failure.exitcode == -9
+
+
+@given(content=error_files())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_hurt(content: bytes, tmp_path: Path) -> None:
+    """Whatever bytes stand in the file, the failure is made and says by which signal the rank died."""
+    path = tmp_path / "error.json"
+    path.write_bytes(content)
+    text = str(ChildFailedError("job", {0: ProcessFailure(0, 1, -9, str(path))}))
+    text.encode()
+    assert "SIGKILL" in text
+
+
+def test_a_good_file_is_taken(tmp_path: Path) -> None:
+    """Message object, data, path and time are the file's."""
+    path = tmp_path / "error.json"
+    path.write_bytes(GOOD)
+    failure = ProcessFailure(0, 1, 1, str(path))
+    assert (failure.message, failure.error_file_data, failure.error_file, failure.timestamp) == (
+        record()["message"],
+        record(),
+        str(path),
+        SECONDS,
+    )
+    assert (failure.error_file_problem, failure.error_file_remarks) == ("", ())
+
+
+@pytest.mark.parametrize("nowhere", ["", "<N/A>", os.devnull, "/nowhere/error.json"])
+def test_a_rank_without_a_file_has_its_exit(nowhere: str) -> None:
+    """No file is ``<N/A>``; the text names the exit code and how to get a traceback, and shows the end of stderr."""
+    failure = ProcessFailure(1, 4000, 3, nowhere, stderr_tail="warning\nCUDA error: boom\n")
+    assert (failure.error_file, failure.error_file_path, failure.error_file_problem) == ("<N/A>", "", "")
+    assert isinstance(failure.message, str)
+    first, hint, *tail = failure.message.split("\n")
+    assert first == "PID 4000 exited with code 3"
+    assert "@record" in hint
+    assert tail == ["Last lines of its stderr:", "  warning", "  CUDA error: boom"]
+    assert failure.error_file_data == {
+        "message": "<NONE>",
+        "errorTraits": {"category": "system_terminated_error", "retryability": "False"},
+    }
+
+
+def test_a_killed_rank_has_its_signal() -> None:
+    """The text is torch's, with the core dump and the end of stderr behind it; there are no error traits."""
+    plain = ProcessFailure(1, 4000, -9, "<N/A>")
+    assert (plain.message, plain.signal_name()) == ("Signal 9 (SIGKILL) received by PID 4000", "SIGKILL")
+    assert plain.error_file_data == {"message": "<NONE>"}
+    dumped = ProcessFailure(
+        1, 4000, -11, "", status=ExitStatus(signal=11, core_dumped=True), stderr_tail="Fatal Python error\n"
+    )
+    assert dumped.message == (
+        "Signal 11 (SIGSEGV) received by PID 4000 (core dumped)\nLast lines of its stderr:\n  Fatal Python error"
+    )
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "name"),
+    [(-int(signal.SIGRTMIN) - 3, "SIGRTMIN+3"), (-200, "signal 200"), (0, "<N/A>"), (137, "<N/A>"), (-9, "SIGKILL")],
+)
+def test_every_signal_has_a_name(exitcode: int, name: str) -> None:
+    """Real-time signals and numbers that are no signal have one as well; exit codes have none."""
+    failure = ProcessFailure(0, 1, exitcode, "")
+    assert failure.signal_name() == name
+    assert (name in str(failure.message)) == (exitcode < 0)
+
+
+def test_what_the_supervisor_knows_comes_first() -> None:
+    """Status and reason are told, and the time at which the exit was seen is the failure's time, not the file's."""
+    lost = ProcessFailure(0, 5, 255, "", status=ExitStatus(lost="SIGCHLD is ignored"), reason="exit status lost")
+    left = ProcessFailure(0, 5, 0, "", status=ExitStatus(code=0), reason="left without returning")
+    abandoned = ProcessFailure(0, 5, 255, "", reason="abandoned: still in state D")
+    assert [lost.message, left.message, abandoned.message] == [
+        "PID 5 has ended, but how is not known: exit status lost: SIGCHLD is ignored",
+        "PID 5 exited with code 0\nleft without returning",
+        "PID 5: abandoned: still in state D",
+    ]
+
+
+def test_the_time_that_was_seen_wins(tmp_path: Path) -> None:
+    """The file's own time is kept beside it."""
+    path = tmp_path / "error.json"
+    path.write_bytes(GOOD)
+    failure = ProcessFailure(0, 1, 1, str(path), seen_at=SECONDS + 100.7)
+    assert (failure.timestamp, failure.file_timestamp) == (SECONDS + 100, SECONDS)
+    absurd = ProcessFailure(0, 1, 1, str(path), seen_at=float("nan"))
+    assert absurd.timestamp == SECONDS
+
+
+def test_a_time_that_is_none_is_shown_as_it_is() -> None:
+    """``timestamp_isoformat`` has torch's form, and gives the number where there is no such year."""
+    failure = ProcessFailure(0, 1, 1, "", seen_at=SECONDS)
+    shown = failure.timestamp_isoformat()
+    assert time.mktime(time.strptime(shown, "%Y-%m-%d_%H:%M:%S")) == SECONDS
+    failure.timestamp = SECONDS * 1000
+    assert failure.timestamp_isoformat() == str(SECONDS * 1000)
+
+
+def test_a_stale_file_is_no_evidence(tmp_path: Path) -> None:
+    """A file from before the start gives neither message nor time."""
+    path = tmp_path / "error.json"
+    path.write_bytes(GOOD)
+    failure = ProcessFailure(0, 1, -9, str(path), stale=identify(path))
+    assert _now(failure)
+    assert failure.error_file_problem == "left by an earlier attempt"
+    assert "boom" not in str(failure.message)
+
+
+def test_failures_share_nothing() -> None:
+    """What one failure's data gains, another's does not have."""
+    killed, exited = ProcessFailure(0, 1, -9, ""), ProcessFailure(1, 2, 3, "")
+    exited.error_file_data["message"] = "changed"
+    assert killed.error_file_data == {"message": "<NONE>"}
+    assert ProcessFailure(1, 2, 3, "").error_file_data["message"] == "<NONE>"
+
+
+def test_a_failure_travels(tmp_path: Path) -> None:
+    """Pickled or copied, it is the same, also when the file has gone since."""
+    path = tmp_path / "error.json"
+    path.write_bytes(GOOD)
+    failure = ProcessFailure(
+        0,
+        1,
+        -9,
+        str(path),
+        status=ExitStatus(signal=9),
+        seen_at=5.0,
+        order=1,
+        stderr_tail="x",
+        stale=identify(__file__),
+    )
+    path.unlink()
+    assert pickle.loads(pickle.dumps(failure)) == failure
+    assert copy.deepcopy(failure) == failure
+
+
+@pytest.mark.parametrize("path", ["\0", "x" * 5000, "\ud800", b"/nowhere", None, 5])
+def test_a_path_that_is_none_is_no_exception(path: object) -> None:
+    """Whatever is given as path, there is a failure with its exit code."""
+    failure = ProcessFailure(0, 1, 3, path)
+    assert (failure.error_file, failure.exitcode) == ("<N/A>", 3)
+    str(ChildFailedError("job", {0: failure})).encode()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", CORPUS)
+def test_torchs_agent_survives_our_failures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's ChildFailedError shows our failure, and its ``record`` passes it on, whatever lies in the file."""
+    from torch.distributed.elastic.multiprocessing import errors as torch_errors
+
+    case, path = CORPUS[name], tmp_path / "error.json"
+    case.write(path)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "parent.json"))
+    failure = ProcessFailure(0, 4000, 3, str(path))
+
+    @torch_errors.record
+    def agent() -> None:
+        raise torch_errors.ChildFailedError("job", {0: failure})
+
+    with pytest.raises(torch_errors.ChildFailedError, match="4000"):
+        agent()
+    assert (tmp_path / "parent.json").exists() == (case.torch_survives and not case.problem)

@@ -1,0 +1,208 @@
+"""Which failure is the root cause, and the text about all of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpus_error_files import GOOD, SECONDS, record
+from derail.errors.failure import ProcessFailure
+from derail.errors.summary import ChildFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _failure(rank: int = 0, exitcode: int = 1, **known: object) -> ProcessFailure:
+    return ProcessFailure(rank, 4000 + rank, exitcode, "", **known)
+
+
+def _root(failures: dict[int, ProcessFailure]) -> int:
+    return ChildFailedError("job", failures).get_first_failure()[0]
+
+
+def test_the_first_exit_is_the_root_cause() -> None:
+    """The order of the exits decides, whatever the times and the files say."""
+    failures = {
+        0: _failure(0, seen_at=10.0, order=2),
+        1: _failure(1, seen_at=99.0, order=0),
+        2: _failure(2, seen_at=5.0, order=1),
+    }
+    assert _root(failures) == 1
+
+
+def test_without_an_order_the_earliest_time_decides() -> None:
+    """Within one second the finer time decides, else the one that is given first."""
+    assert _root({0: _failure(seen_at=7.0), 1: _failure(seen_at=5.9), 2: _failure(seen_at=5.2)}) == 2
+    assert _root({0: _failure(seen_at=7.0, order=0), 1: _failure(seen_at=5.0)}) == 1
+    assert _root({3: _failure(seen_at=5.0), 1: _failure(seen_at=5.0)}) == 3
+
+
+@pytest.mark.parametrize("stamp", ["0", "-7", "soon", None, str(SECONDS * 1000), str(10**30)])
+def test_a_file_cannot_steal_the_root_cause_by_its_time(stamp: object, tmp_path: Path) -> None:
+    """Of a time that is none nothing follows: the rank with a real, earlier time is to blame."""
+    path = tmp_path / "error.json"
+    path.write_text(json.dumps(record(timestamp=stamp)))
+    good = tmp_path / "good.json"
+    good.write_bytes(GOOD)
+    assert _root({0: ProcessFailure(0, 1, 1, str(path)), 1: ProcessFailure(1, 2, 1, str(good))}) == 1
+
+
+class Foreign:
+    """A failure as torch's is when its file is strange: no more than torch's names, and any value in them."""
+
+    def __init__(self, message: object = "m", timestamp: object = SECONDS) -> None:
+        self.local_rank, self.pid, self.exitcode, self.error_file = 0, 1, 1, "/e.json"
+        self.error_file_data, self.message, self.timestamp = {}, message, timestamp
+
+    def signal_name(self) -> str:
+        """No signal."""
+        return "<N/A>"
+
+    def timestamp_isoformat(self) -> str:
+        """Raises for what is no time."""
+        return time.strftime("%Y-%m-%d_%H:%M:%S", time.localtime(self.timestamp))
+
+
+@pytest.mark.parametrize("stamp", [0, -5, SECONDS * 1000, 10**18, float("nan"), None, "soon"])
+def test_failures_of_another_maker_are_told_of(stamp: object) -> None:
+    """Torch's failures, with whatever time is in them, are told of, and a time that is none never wins."""
+    failures = {0: Foreign(timestamp=stamp), 1: Foreign("the cause")}
+    error = ChildFailedError("job", failures)
+    assert (error.get_first_failure()[0], "the cause" in str(error)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ({"message": "m", "extraInfo": {"py_callstack": ["a\n", "b"]}}, "a\n    b"),
+        ({"message": "m", "extraInfo": {"py_callstack": None}}, ": m"),
+        ({"message": "m", "extraInfo": None}, ": m"),
+        ({"message": None}, ": <N/A>"),
+        ({}, ": <N/A>"),
+        (None, ": <N/A>"),
+        (5, ": 5"),
+    ],
+)
+def test_messages_of_another_maker_are_shown(message: object, shown: str) -> None:
+    """Torch's failures have the file's message as it is; none of them breaks the text."""
+    assert f"traceback :{shown.removeprefix(':')}" in str(ChildFailedError("job", {0: Foreign(message)})).replace(
+        ":\n    a", ":a"
+    )
+
+
+def test_the_text_tells_all_that_is_known() -> None:
+    """Each failure has its time, host, ranks, exit, pid, signal, file, reason, text, stderr and stack."""
+    failures = {
+        4: _failure(0, -15, seen_at=SECONDS, order=1, reason="it was last", stack='File "x.py", line 3\n'),
+        9: _failure(1, -9, seen_at=SECONDS, order=0, stderr_tail="one\ntwo"),
+    }
+    text = str(ChildFailedError("train.py", failures))
+    others, _, root = text.partition("Root Cause (first observed failure):")
+    assert "\ntrain.py FAILED\n" in others
+    time_shown = time.strftime("%Y-%m-%d_%H:%M:%S", time.localtime(SECONDS))
+    for part in (
+        f"time      : {time_shown}",
+        "host      : ",
+        "rank      : 9 (local_rank: 1)",
+        "exitcode  : -9 (pid: 4001) (SIGKILL)",
+        "error_file: <N/A>",
+        "Signal 9 (SIGKILL) received by PID 4001",
+        "one\n      two",
+    ):
+        assert part in root, part
+    for part in (
+        "rank      : 4 (local_rank: 0)",
+        "(SIGTERM)",
+        "reason    : it was last",
+        'stack     : File "x.py", line 3',
+    ):
+        assert part in others, part
+
+
+def test_the_end_of_stderr_stands_there_once(tmp_path: Path) -> None:
+    """A traceback that is in the error file is not repeated from stderr; other lines are shown."""
+    path = tmp_path / "error.json"
+    path.write_text(json.dumps(record(py_callstack="Traceback:\n  File x\nValueError: boom\n")))
+    same = ProcessFailure(0, 1, 1, str(path), stderr_tail="warning\nTraceback:\n  File x\nValueError: boom\n")
+    other = ProcessFailure(0, 1, 1, str(path), stderr_tail="ValueError: boom\nterminate called\n")
+    assert str(ChildFailedError("job", {0: same})).count("ValueError: boom") == 1
+    assert "stderr    :\n    ValueError: boom\n    terminate called" in str(ChildFailedError("job", {0: other}))
+
+
+@given(
+    name=st.text(st.characters(codec=None, exclude_categories=())),
+    tail=st.text(st.characters(codec=None, exclude_categories=())),
+)
+@settings(deadline=None)
+def test_any_text_can_be_shown(name: str, tail: str) -> None:
+    """Whatever stands in a name or on stderr, the text can be written, and has no control characters."""
+    text = str(ChildFailedError(name, {0: _failure(stderr_tail=tail, reason=tail, stack=tail)}))
+    text.encode()
+    assert not [sign for sign in text if sign not in {"\n", "\t"} and (ord(sign) < 32 or 127 <= ord(sign) < 160)]
+
+
+def test_the_text_is_bounded() -> None:
+    """A thousand ranks with a megabyte each make a text that can be read: a line for each of most of them."""
+    failures = {
+        rank: _failure(rank, 1, stderr_tail="x" * (1 << 20), stack="y" * (1 << 20), order=rank) for rank in range(100)
+    }
+    failures |= {rank: _failure(rank, -15, order=rank) for rank in range(100, 1000)}
+    text = str(ChildFailedError("n" * (1 << 20), failures))
+    assert len(text) < 2_000_000
+    assert "rank 999, exitcode -15 (pid: 4999) (SIGTERM)" in text
+    assert "characters left out" in text
+
+
+def test_the_frame_is_the_callers() -> None:
+    """``format_msg`` takes other signs for its lines."""
+    text = ChildFailedError("job", {0: _failure()}).format_msg(boarder_delim="#", section_delim="~")
+    assert (text.count("#" * 60), text.count("~" * 60)) == (2, 2)
+
+
+def test_an_error_about_nothing_is_refused() -> None:
+    """No failures is a mistake of the caller."""
+    with pytest.raises(AssertionError, match="job"):
+        ChildFailedError("job", {})
+
+
+class Special(ChildFailedError):
+    """A subclass with another constructor."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("special", {0: _failure(exitcode=exit_code)})
+        self.exit_code = exit_code
+
+
+@pytest.mark.parametrize("travel", [lambda error: pickle.loads(pickle.dumps(error)), copy.deepcopy, copy.copy])
+def test_the_error_travels(travel: object) -> None:
+    """Pickled or copied it keeps text, name, failures and notes, also as a subclass."""
+    error = Special(7)
+    error.add_note("seen twice")
+    same = travel(error)
+    facts = [(type(one), str(one), one.name, one.failures, one.exit_code, one.__notes__) for one in (error, same)]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.torch
+def test_torchs_failures_are_told_of(tmp_path: Path) -> None:
+    """Real failures of torch's make the same facts, and the earliest of them is to blame."""
+    from torch.distributed.elastic.multiprocessing import errors as torch_errors
+
+    path = tmp_path / "error.json"
+    path.write_bytes(GOOD)
+    failures = {
+        0: torch_errors.ProcessFailure(0, 1, -9, "/nowhere"),
+        1: torch_errors.ProcessFailure(1, 2, 1, str(path)),
+    }
+    error = ChildFailedError("job", failures)
+    assert error.get_first_failure() == (1, failures[1])
+    assert "traceback : stack: boom" in str(error)
+    assert "Signal 9 (SIGKILL) received by PID 1" in str(error)

@@ -1,0 +1,87 @@
+"""Jobs that derail launches itself, for tests that look at the ranks from outside."""
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from derail.agents.native import default_teardown, start_job
+from derail.faults import journal
+
+DEADLINE = 30.0
+LATER_THAN_RANK_0 = """
+import pathlib
+journal = pathlib.Path(__file__).with_name("work") / "journal.jsonl"
+while os.environ["RANK"] != "0" and '"event": "exited"' not in journal.read_text():
+    time.sleep(0.01)
+print("ready", flush=True)
+"""
+"""A program that is over at once in rank 0, and in the others when the engine has seen that."""
+
+
+@contextmanager
+def running(tmp_path, program, *given, ranks=1, grace=1.0, **options):
+    """A job that runs; ended on the way out. ``program``: Python source, an argv or a function."""
+    run = program
+    if isinstance(program, str):
+        run = tmp_path / "program.py"
+        run.write_text("import os, sys, time\n" + program)
+    job = start_job(
+        run, ranks=ranks, workdir=tmp_path / "work", faults=given, teardown=default_teardown(grace), **options
+    )
+    try:
+        yield job
+    finally:
+        job.close()
+
+
+def ended(tmp_path, program, *given, **options):
+    """What was observed of a job that ran to its end, and what rank 0 wrote."""
+    with running(tmp_path, program, *given, **options) as job:
+        seen = job.wait(DEADLINE)
+        return seen, job.log(0, "stdout").read_text()
+
+
+def wait_for(look, what="it"):
+    """Look again and again until there is something to see."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.01)  # noqa: TID251 - /proc tells nobody when it changes
+    raise AssertionError(f"{what} was not seen within {DEADLINE:g} s")
+
+
+def record_of(job, event):
+    """The first record of a kind in the journal, once it is there."""
+    return wait_for(lambda: next((r for r in journal.read(job.journal) if r["event"] == event), None), event)
+
+
+def result_of(job):
+    """What came of the only fault, once that is known."""
+    return record_of(job, "end")["result"]
+
+
+def stat_of(pid):
+    """The fields of /proc/PID/stat behind the name."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def state_of(pid):
+    """One letter; "" if the process is gone."""
+    try:
+        return stat_of(pid)[0]
+    except OSError:
+        return ""
+
+
+def unprivileged():
+    """Whether we may do no more than any user."""
+    return os.geteuid() != 0
+
+
+def told(text):
+    """The JSON of a rank's last line."""
+    return json.loads(text.splitlines()[-1])

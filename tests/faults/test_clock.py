@@ -1,0 +1,171 @@
+"""Clocks that are wrong in a rank: what it prints, against the clock of the test."""
+
+import json
+import time
+
+import pytest
+
+from derail import faults, when
+from derail.faults import namespaces
+from derail.faults.plan import PlanError
+from faults.real_job import ended, result_of, running, told, wait_for
+
+WALL = """
+import datetime, json
+def look():
+    utc = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    shown = [time.time(), time.time_ns() / 1e9, time.clock_gettime(time.CLOCK_REALTIME), utc,
+             datetime.datetime.now().timestamp(), time.mktime(time.localtime())]
+    print(json.dumps([time.monotonic(), *shown]), flush=True)
+"""
+LOOKS = WALL + "look()\ntime.sleep({pause})\nlook()\n"
+SLACK = 2.0
+
+
+def wrong(line):
+    """By how many seconds each of the rank's clocks was wrong; the monotonic clock tells when it was read."""
+    monotonic, *shown = json.loads(line)
+    then = time.time() - (time.monotonic() - monotonic)  # noqa: TID251 - it is the clock that is looked at
+    return [clock - then for clock in shown]
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [(faults.clock_offset(3600, rank=0), 3600), (faults.clock_offset(-7200.5, rank=0), -7200.5),
+     (faults.clock_step_back(600, rank=0), -600)],
+)  # fmt: skip
+def test_every_way_to_ask_for_the_date_is_wrong_by_the_offset(tmp_path, fault, seconds):
+    """time, datetime and the broken-down times agree with each other."""
+    seen, text = ended(tmp_path, LOOKS.format(pause=0), fault)
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    for line in text.splitlines():
+        assert [clock == pytest.approx(seconds, abs=SLACK) for clock in wrong(line)] == [True] * 6
+
+
+def test_a_drifting_clock_counts_too_many_seconds(tmp_path):
+    """Three for each one."""
+    seen, text = ended(tmp_path, LOOKS.format(pause=1.0), faults.clock_drift(3.0, rank=0))
+    first, second = (json.loads(line) for line in text.splitlines())
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (second[1] - first[1]) / (second[0] - first[0]) == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_frozen_clock_stands_and_then_is_right_again(tmp_path):
+    """The monotonic clock goes on meanwhile."""
+    program = WALL + "look()\ntime.sleep(0.5)\nlook()\ntime.sleep(2.0)\nlook()\n"
+    seen, text = ended(tmp_path, program, faults.clock_freeze(rank=0, for_=2.0))
+    first, second, last = map(json.loads, text.splitlines())
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert first[1] == second[1]
+    assert second[0] - first[0] >= 0.5
+    assert abs(wrong(json.dumps(last))[0]) < SLACK
+
+
+def test_a_clock_steps_back_in_the_middle_of_a_measurement(tmp_path):
+    """What is measured with it takes less than no time."""
+    program = """
+import json
+from derail.faults import fail_point
+began = time.time()
+fail_point("inside")
+print(json.dumps(time.time() - began), flush=True)
+"""
+    seen, text = ended(tmp_path, program, faults.clock_step_back(30, rank=0, when=when.point("inside")))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert told(text) == pytest.approx(-30, abs=SLACK)
+
+
+def test_values_of_datetime_are_what_they_were(tmp_path):
+    """Old and new ones compare, count as each other's kind, and travel by pickle."""
+    program = """
+import datetime, json, pickle
+from derail.faults import fail_point
+old = datetime.datetime(2020, 1, 2, 3, 4, 5)
+fail_point("now")
+new = datetime.datetime.now()
+class Own(datetime.datetime): pass
+own = Own(2021, 1, 1)
+print(json.dumps([
+    isinstance(old, datetime.datetime), isinstance(new, datetime.date), isinstance(old, Own),
+    isinstance(own, datetime.datetime), issubclass(Own, datetime.date), old < new,
+    pickle.loads(pickle.dumps(old)) == old, pickle.loads(pickle.dumps(new)) == new,
+]), flush=True)
+"""
+    seen, text = ended(tmp_path, program, faults.clock_offset(60, rank=0, when=when.point("now")))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert told(text) == [True, True, False, True, True, True, True, True]
+
+
+def test_two_faults_of_a_clock_add_up(tmp_path):
+    """The second one bends what the first one left; it cannot be told from outside what is whose."""
+    given = [faults.clock_offset(1000, rank=0), faults.clock_offset(-4000, rank=0)]
+    _, text = ended(tmp_path, LOOKS.format(pause=0.5), *given)
+
+    assert wrong(text.splitlines()[-1])[0] == pytest.approx(-3000, abs=SLACK)
+
+
+def test_the_other_ranks_keep_their_clocks(tmp_path):
+    """A job whose ranks disagree about the date."""
+    with running(tmp_path, LOOKS.format(pause=0), faults.clock_offset(5000, rank=1), ranks=2) as job:
+        job.wait(30)
+        first, second = (wrong(job.log(rank, "stdout").read_text().splitlines()[0])[0] for rank in (0, 1))
+
+    assert (round(first / SLACK), second > 4000) == (0, True)
+
+
+def test_an_offset_too_small_to_be_seen_is_no_injection(tmp_path):
+    """A microsecond is within the noise of two readings."""
+    seen, _ = ended(tmp_path, LOOKS.format(pause=0), faults.clock_offset(1e-6, rank=0))
+
+    assert [result.status for result in seen.faults] == ["errored"], seen.faults
+
+
+def test_a_program_that_is_no_python_has_the_right_clock(tmp_path):
+    """There is nobody in it who could bend it."""
+    seen, _ = ended(tmp_path, ["/bin/date"], faults.clock_offset(3600, rank=0))
+
+    assert [result.status for result in seen.faults] == ["unavailable"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: faults.clock_offset(0, rank=0),
+        lambda: faults.clock_drift(1, rank=0),
+        lambda: faults.clock_step_back(0, rank=0),
+        lambda: faults.monotonic_offset(0, rank=0),
+    ],
+)
+def test_a_clock_that_stays_right_is_refused(make):
+    """Where it is written."""
+    with pytest.raises(PlanError, match="change"):
+        make()
+
+
+TIME = pytest.mark.skipif(bool(namespaces.why_not("time")), reason=namespaces.why_not("time"))
+
+
+@TIME
+@pytest.mark.parametrize("seconds", [86400.5, -1.25])
+def test_the_monotonic_clock_of_a_rank_is_another_one(tmp_path, seconds):
+    """The rank reads it with the offset; its wall clock stays right."""
+    program = "print(time.monotonic(), time.time(), flush=True)\ntime.sleep(60)"
+    with running(tmp_path, program, faults.monotonic_offset(seconds, rank=0)) as job:
+        monotonic, wall = wait_for(lambda: job.log(0, "stdout").read_text().split())
+        assert float(monotonic) - time.monotonic() == pytest.approx(seconds, abs=1.2)
+        assert float(wall) - time.time() == pytest.approx(0, abs=30)  # noqa: TID251 - it is what is looked at
+        assert result_of(job) == "injected"
+
+
+@TIME
+def test_an_offset_before_the_boot_is_no_injection(tmp_path):
+    """The kernel refuses clocks below zero; the rank does not start without it."""
+    seen, text = ended(tmp_path, "print('ran')", faults.monotonic_offset(-1e9, rank=0))
+
+    assert [result.status for result in seen.faults] == ["errored"], seen.faults
+    assert (text, str(seen.outcome.ranks[0].status)) == ("", "exit 125")

@@ -1,0 +1,308 @@
+"""Triggers on real jobs: how often they come, what they come after, and what is said if they do not."""
+
+import pytest
+
+from derail import faults, when
+from derail.faults import journal
+from faults.real_job import ended, running
+
+COUNTS = """
+import signal, sys, time
+from derail.faults import fail_point
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(step))
+for step in range(1, 8):
+    fail_point("step")
+    print("step", step, "got", got, flush=True)
+"""
+WAITS = "print('ready', flush=True); time.sleep(60)"
+
+
+def results(seen):
+    """By rank, of plans with one fault."""
+    return {told.rank: told.status for told in seen.faults}
+
+
+@pytest.mark.parametrize(
+    ("hit", "times", "got"),
+    [("2..6+2", None, [2, 4, 6]), ("2..6+2", 2, [2, 4]), ("3..", 3, [3, 4, 5]), (4, 1, [4])],
+)
+def test_a_fault_acts_at_each_time_that_counts(run_faults, hit, times, got):
+    """From outside, and at exactly these times: the rank stays at the point until it is done."""
+    fault = faults.signal("SIGUSR1", rank=0, when=when.point("step", hit=hit), times=times)
+    run = run_faults([fault], COUNTS)
+
+    assert run.log(0).splitlines()[-1] == f"step 7 got {got}"
+    assert run.one().injected, run.one()
+    assert [record["n"] for record in run.events("start") + run.events("again")] == [*range(1, len(got) + 1)]
+
+
+def test_lines_that_count_set_off_one_act_each(run_faults):
+    """A rank that does not wait is acted upon as soon as its line is read."""
+    program = """
+import signal, sys, time
+got = 0
+def count(*_):
+    global got
+    got += 1
+signal.signal(signal.SIGUSR1, count)
+for step in range(1, 7):
+    print("step", step, flush=True)
+    time.sleep(0.05)
+end = time.monotonic() + 20
+while got < 3 and time.monotonic() < end:
+    time.sleep(0.01)
+print("got", got, flush=True)
+"""
+    run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("step", hit="1..5+2"))], program)
+
+    assert run.log(0).splitlines()[-1] == "got 3"
+    assert [record["text"] for record in run.events("line")] == ["step 1", "step 3", "step 5"]
+    assert run.one().detail.startswith("3 times; the last: ")
+
+
+def test_hits_that_do_not_all_come_are_not_reached(run_faults):
+    """Two of three acts are no fault that happened."""
+    run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.point("step", hit="3..11+4"))], COUNTS)
+
+    assert (run.one().status, run.one().detail) == (
+        "not_reached", "it acted 2 of 3 times; then the rank ended with exit 0",
+    )  # fmt: skip
+
+
+def test_an_outside_fault_needs_a_rank_that_can_tell(run_faults):
+    """A program that is no Python comes to no point."""
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.point("step"))], ("/bin/sleep", "0.1"))
+
+    assert run.one().status == "unavailable"
+    assert "it runs /bin/sleep, which is no Python" in run.one().detail
+
+
+@pytest.mark.parametrize(
+    ("trigger", "steps"),
+    [
+        (when.all_of(when.line("step 2"), when.point("step", hit=2)), 7),
+        (when.any_of(when.line("never"), when.point("step", hit=3)), 2),
+        (when.any_of(when.point("step", hit=5), when.point("step", hit=3)), 2),
+        (when.then(when.point("step", hit=2), when.point("step", hit=2)), 3),
+        (when.then(when.point("step", hit=3), when.call("time:sleep", hit=2)), 4),
+        (when.all_of(when.point("step", hit=4), when.point("step", hit=2)), 3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
+def test_triggers_are_put_together(run_faults, make, trigger, steps):
+    """In a rank and from outside alike: the rank stays where it is meanwhile."""
+    program = COUNTS + "    time.sleep(0.02)\n"
+    run = run_faults([make(rank=0, when=trigger)], program)
+
+    assert run.one().injected, run.one()
+    lines = len(run.log(0).splitlines())
+    assert lines == steps or (steps == 7 and 2 <= lines < 7)
+
+
+def test_a_time_in_a_later_step_runs_from_the_step_before(run_faults):
+    """Not from the start of the rank."""
+    trigger = when.then(when.line("step 5"), when.after(0.2))
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=trigger)], COUNTS + "time.sleep(60)\n")
+    (line,) = [r for r in run.records if r["event"] == "start"]
+    started = next(r["at"] for r in run.records if r["event"] == "started")
+
+    assert run.one().injected
+    assert line["at"] - started >= 0.2
+    assert run.log(0).splitlines()[-1].startswith("step 7")
+
+
+def test_what_has_not_come_of_several_is_said(run_faults):
+    """The first that is missing."""
+    trigger = when.all_of(when.line("step 3"), when.line("nonsense"))
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=trigger)], COUNTS)
+
+    assert run.one().status == "not_reached"
+    assert "no line of stdout and stderr of rank 0 matched 'nonsense'" in run.one().detail
+
+
+BARRIER = """
+import os
+from derail.faults import fail_point
+rank = int(os.environ["RANK"])
+for step in range(1, 4):
+    time.sleep(0.1 * rank)
+    fail_point("step")
+    print("step", step, flush=True)
+"""
+
+
+def test_a_barrier_acts_when_the_last_has_come(tmp_path):
+    """The others wait there: nobody is past it when the fault acts."""
+    fault = faults.signal("SIGKILL", rank="all", when=when.barrier(when.point("step", hit=2)))
+    with running(tmp_path, BARRIER, fault, ranks=3) as job:
+        seen = job.wait(30)
+        lines = {rank: job.log(rank, "stdout").read_text() for rank in range(3)}
+
+    assert results(seen) == dict.fromkeys(range(3), "injected"), seen.faults
+    assert lines == dict.fromkeys(range(3), "step 1\n")
+
+
+def test_a_barrier_that_somebody_does_not_come_to_is_not_reached(tmp_path):
+    """The others go on when that one has ended."""
+    fault = faults.signal("SIGKILL", rank=0, when=when.barrier("gate"))
+    program = "import os\nfrom derail.faults import fail_point\nif os.environ['RANK'] == '0': fail_point('gate')\n"
+    seen, _ = ended(tmp_path, program, fault, ranks=2)
+
+    assert results(seen) == {0: "not_reached"}
+    assert "rank 1 ended with exit 0 before it came there" in seen.faults[0].detail
+    assert seen.outcome.succeeded
+    assert seen.seconds < 30  # a rank waits 60 s for others
+
+
+@pytest.mark.parametrize(
+    ("phase", "signal", "whom"), [("running", "SIGUSR1", 0), ("stopping", "SIGUSR2", 0), ("killing", "SIGUSR1", 0)]
+)
+def test_the_phases_of_a_job_set_faults_off(tmp_path, phase, signal, whom):
+    """Between the launcher's decision and what it does."""
+    program = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGUSR2, lambda *_: print("got USR2", flush=True))
+print("ready", flush=True)
+time.sleep(60)
+"""
+    given = [faults.signal(signal, rank=whom, when=when.phase(phase))]
+    if phase != "running":
+        given.append(faults.signal("SIGKILL", rank=1, when=when.all_of(when.line("ready", rank=0), when.line("ready"))))
+    with running(tmp_path, program if phase != "running" else "time.sleep(0.2)", *given, ranks=2, grace=0.3) as job:
+        seen = job.wait(30)
+        events = [(r["event"], r.get("phase")) for r in journal.read(job.journal)]
+
+    assert seen.faults[0].at is not None, seen.faults
+    assert seen.faults[0].status == "injected", seen.faults
+    acted = next(i for i, event in enumerate(events) if event[0] == "start" and i > events.index(("phase", phase)))
+    assert events[acted - 1] == ("phase", phase) or phase == "running"
+
+
+def test_a_phase_before_the_rank_runs_is_not_reached(tmp_path):
+    """There is nobody yet to do it to."""
+    seen, _ = ended(tmp_path, "pass", faults.signal("SIGKILL", rank=1, when=when.phase("starting rank 1")), ranks=2)
+
+    assert results(seen) == {1: "not_reached"}
+    assert "its rank had not been started yet" in seen.faults[0].detail
+
+
+def test_the_start_of_another_rank_sets_a_fault_off(tmp_path):
+    """Rank 0 is killed while rank 1 is being started."""
+    fault = faults.signal("SIGKILL", rank=0, when=when.phase("starting rank 1"))
+    with running(tmp_path, WAITS, fault, ranks=2) as job:
+        seen = job.wait(30)
+        order = [(r["event"], r.get("rank")) for r in journal.read(job.journal)]
+
+    assert results(seen) == {0: "injected"}
+    assert order.index(("start", 0)) == order.index(("phase", 1)) + 1
+
+
+def test_the_exit_of_another_rank_sets_a_fault_off(tmp_path):
+    """Before the supervisor acts on that exit."""
+    program = "import os\nif os.environ['RANK'] == '1': sys.exit(3)\n" + WAITS
+    fault = faults.signal("SIGKILL", rank=0, when=when.exited(1))
+    seen, _ = ended(tmp_path, program, fault, ranks=2)
+
+    assert results(seen) == {0: "injected"}
+    assert (seen.root_cause, seen.outcome.ranks[0].status.signal) == (1, 9)
+
+
+@pytest.mark.parametrize(("n", "status"), [(0, "injected"), (2, "not_reached")])
+@pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
+def test_a_restart_is_known_by_its_number(tmp_path, make, n, status):
+    """Only the one that is meant is broken."""
+    seen, _ = ended(tmp_path, "time.sleep(0.1)", make(rank=0, when=when.restart(n)))
+
+    assert results(seen) == {0: status}, seen.faults
+    if n:
+        assert "it was restart 0, not 2" in seen.faults[0].detail
+
+
+def test_the_second_restart_is_the_one_that_fails(run_faults):
+    """Whoever restarts ranks says which one it is in the environment."""
+    for count, ends in ((0, "exit 0"), (1, "exit 7")):
+        run = run_faults(
+            [faults.exit(7, rank=0, when=when.restart(1))], "pass", env={"TORCHELASTIC_RESTART_COUNT": str(count)}
+        )
+        assert str(run.job.status[0]) == ends
+
+
+@pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGTERM, lambda *_: print('handled', flush=True))"])
+def test_a_signal_that_comes_sets_a_fault_off_before_its_handler(run_faults, handler):
+    """Or before Python does what the signal does by default."""
+    program = f"""
+import os, signal, time
+{handler}
+os.kill(os.getpid(), signal.SIGTERM)
+print("went on", flush=True)
+"""
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.signal_received("SIGTERM"))], program)
+
+    assert (run.log(0), str(run.job.status[0])) == ("", "SIGKILL (9)")
+    assert run.one().injected, run.one()
+
+
+def test_a_signal_does_what_it_did_when_the_fault_has_acted(run_faults):
+    """A handler runs, a default ends the rank."""
+    program = """
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+print(signal.getsignal(signal.SIGUSR1).__name__, flush=True)
+os.kill(os.getpid(), signal.SIGUSR1)
+os.kill(os.getpid(), signal.SIGTERM)
+print("went on", flush=True)
+"""
+    plan = [
+        faults.hang(rank=0, for_=0.05, when=when.signal_received("SIGUSR1")),
+        faults.signal("SIGWINCH", rank=0, when=when.signal_received("SIGTERM")),
+    ]
+    run = run_faults(plan, program)
+
+    assert (run.log(0), str(run.job.status[0])) == ("<lambda>\nhandled\n", "SIGTERM (15)")
+    assert [result.status for result in run.results] == ["injected", "injected"], run.results
+
+
+def test_the_signal_that_ended_a_program_was_received(tmp_path):
+    """That is all that is known of one that is no Python: the other rank is hit because of it."""
+    fault = faults.signal("SIGKILL", rank=0, when=when.signal_received("SIGTERM"))
+    seen, _ = ended(tmp_path, ["/bin/sh", "-c", "kill -TERM $$; sleep 60"], fault)
+
+    assert results(seen) == {0: "not_reached"}
+    assert seen.outcome.ranks[0].status.signal == 15
+
+
+def test_probability_is_decided_by_seed_fault_and_rank(run_faults):
+    """About half of the ranks, the same each time; the first for certain if that is said."""
+    program = COUNTS.replace("range(1, 8)", "range(1, 41)")
+
+    def got(seed, **options):
+        trigger = when.probability(0.25, when.point("step", hit="1.."), **options)
+        fault = faults.signal("SIGUSR1", rank=0, when=trigger, times=3, id="a")
+        run = run_faults([fault], program, seed=seed)
+        run.driver.journal.path.unlink()
+        return run.log(0).splitlines()[-1].partition("got ")[2]
+
+    one = got(1)
+
+    assert one == got(1) != got(2)
+    assert got(1, first=2).startswith("[1, 2, ")
+
+
+@pytest.mark.parametrize(("p", "status"), [(0.0, "not_reached"), (1.0, "injected")])
+@pytest.mark.parametrize("of", [when.start(), when.line("ready"), when.point("go"), when.exited(1)], ids=str)
+@pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
+def test_probability_is_never_or_always_at_its_ends(tmp_path, make, of, p, status):
+    """Whatever it is about, in a rank and from outside."""
+    program = """
+from derail.faults import fail_point
+import os
+if os.environ["RANK"] == "1": sys.exit(0)
+print("ready", flush=True); fail_point("go"); time.sleep(0.3)
+"""
+    seen, _ = ended(tmp_path, program, make(rank=0, when=when.probability(p, of)), ranks=2)
+
+    assert results(seen) == {0: status}, seen.faults

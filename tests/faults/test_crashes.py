@@ -1,0 +1,221 @@
+"""Real crashes: the status of a rank as its parent sees it, and what does not end as injected."""
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults.catalogue import entries
+from derail.faults.injectors import crashes
+from faults.test_inrank import PYTHONS
+
+VERSIONS = {version: path for version, path in PYTHONS.items() if version.split(".")[1] in ("9", "12", "13")} or PYTHONS
+WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+READY = when.line("ready")
+CRASHES = [
+    (faults.segfault, {}, signal.SIGSEGV),
+    (faults.segfault, {"how": "write"}, signal.SIGSEGV),
+    (faults.segfault, {"how": "call"}, signal.SIGSEGV),
+    (faults.stack_overflow, {}, signal.SIGSEGV),
+    (faults.abort, {}, signal.SIGABRT),
+    (faults.abort, {"how": "fatal_error"}, signal.SIGABRT),
+    (faults.double_free, {}, signal.SIGABRT),
+    (faults.bus_error, {}, signal.SIGBUS),
+    (faults.illegal_instruction, {}, signal.SIGILL),
+    (faults.fpe, {}, signal.SIGFPE),
+    (faults.bad_syscall, {}, signal.SIGSYS),
+    (faults.broken_pipe, {}, signal.SIGPIPE),
+    (faults.cpu_limit, {}, signal.SIGXCPU),
+    (faults.file_limit, {}, signal.SIGXFSZ),
+    (faults.alarm, {}, signal.SIGALRM),
+]
+BY_KIND = {make.__name__: (make, number) for make, _, number in CRASHES}
+NAMES = [f"{make.__name__}-{'-'.join(given.values())}".strip("-") for make, given, _ in CRASHES]
+
+
+def available(name):
+    """Skip, with the reason, what this machine cannot do."""
+    reason = entries()[name].unavailable()
+    if reason:
+        pytest.skip(reason)
+
+
+def test_every_crash_is_tried():
+    """None is in the catalogue alone."""
+    at_their_moment = {"crash_at_import", "crash_at_exit", "crash_in_del", "crash_in_handler"}  # see test_process
+
+    assert set(BY_KIND) | at_their_moment == {entry.name for entry in crashes.ENTRIES}
+
+
+@pytest.mark.parametrize(("make", "given", "number"), CRASHES, ids=NAMES)
+def test_a_crash_is_the_signal_that_the_parent_waits_for(run_faults, make, given, number):
+    """Seen by waitid, in a rank that has handlers of its own, without a core file."""
+    available(make.__name__)
+    rank = f"""
+import resource, signal
+signal.signal({int(number)}, lambda *_: print("handled", flush=True))
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+{WAITS}"""
+    run = run_faults([make(rank=0, when=READY, **given)], rank)
+
+    assert run.one().injected, run.one()
+    assert (run.job.status[0].signal, run.job.status[0].core_dumped) == (number, False)
+    assert run.log(0) == "ready\n"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", [name for name in BY_KIND if name != "cpu_limit"])
+def test_ranks_of_every_python_crash(run_faults, version, name):
+    """At their start, and wherever derail is not installed."""
+    available(name)
+    make, number = BY_KIND[name]
+    run = run_faults([make(rank=0)], WAITS, python=VERSIONS[version])
+
+    assert run.one().injected, run.one()
+    assert run.job.status[0].signal == number
+
+
+@pytest.mark.parametrize("name", BY_KIND)
+def test_what_cannot_be_entered_or_is_never_due_does_not_crash(run_faults, name):
+    """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
+    available(name)
+    make, _ = BY_KIND[name]
+    given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
+    run = run_faults(given, (sys.executable, "-I", "-c", "pass"), ("/bin/true",), "print('ran')")
+
+    assert [str(run.job.status[rank]) for rank in range(3)] == ["exit 0"] * 3
+    assert [result.status for result in run.results] == ["unavailable", "unavailable", "not_reached"]
+
+
+def test_a_crash_under_a_shell_is_its_word_for_that_signal(run_faults, tmp_path):
+    """128 and the number, as the shell itself reports it."""
+    script = tmp_path / "train.py"
+    script.write_text(WAITS)
+    shell = f"{sys.executable} {script}; code=$?; echo shell says $code; exit $code"
+    run = run_faults([faults.segfault(rank=0, when=READY)], ("/bin/sh", "-c", shell))
+
+    assert run.log(0).splitlines()[-1] == "shell says 139"
+    assert run.one().injected, run.one()
+
+
+def test_a_shell_that_says_something_else_proves_nothing(run_faults, tmp_path):
+    """The crash was lost on its way."""
+    script = tmp_path / "train.py"
+    script.write_text(WAITS)
+    shell = f"{sys.executable} {script}; exit 5"
+    run = run_faults([faults.segfault(rank=0, when=READY)], ("/bin/sh", "-c", shell))
+
+    assert run.one().status == "errored"
+    assert "but the rank ended with exit 5" in run.one().detail
+
+
+def test_faulthandler_tells_of_a_crash(run_faults):
+    """Its handler stays, as in jobs of torch, and passes the signal on."""
+    run = run_faults([faults.segfault(rank=0, when=READY)], "import faulthandler\nfaulthandler.enable()\n" + WAITS)
+
+    assert run.one().injected
+    assert run.log(0, "stderr").startswith("Fatal Python error: Segmentation fault")
+    assert run.job.status[0].signal == signal.SIGSEGV
+
+
+def test_a_double_free_is_noticed_by_the_c_library(run_faults):
+    """It is no call of abort."""
+    run = run_faults([faults.double_free(rank=0)], WAITS)
+
+    assert "double free" in run.log(0, "stderr")
+
+
+CORES = Path("/proc/sys/kernel/core_pattern").read_text().strip() if os.path.exists("/proc/sys/kernel") else "|"
+with_cores = pytest.mark.skipif(
+    "/" in CORES or "|" in CORES or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0,
+    reason=f"cores do not go to the working directory ({CORES}), or may not be written",
+)
+
+
+@with_cores
+def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
+    """The parent is told of it, and the file lies in the working directory."""
+    source = f"import os\nos.chdir({str(tmp_path)!r})\n{WAITS}"
+    run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
+
+    assert run.one().detail == "aborted in rank0.py:5 in <module>; the rank ended with SIGABRT (6), core dumped"
+    assert run.job.status[0].core_dumped
+    assert [path.read_bytes()[:4] for path in tmp_path.glob("core*")] == [b"\x7fELF"]
+
+
+@with_cores
+def test_a_core_that_was_not_written_is_said(run_faults, tmp_path):
+    """Its directory was gone."""
+    (tmp_path / "gone").mkdir()
+    source = f"import os\nos.chdir({str(tmp_path / 'gone')!r})\nos.rmdir(os.getcwd())\n{WAITS}"
+    run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
+
+    assert (run.one().status, run.job.status[0].signal) == ("errored", signal.SIGABRT)
+    assert "no core was written" in run.one().detail
+
+
+@pytest.mark.parametrize(
+    ("fault", "before", "why"),
+    [
+        (faults.segfault(core=True, rank=0, when=READY), "RLIMIT_CORE, (0, 0)", "its hard limit for core files is 0"),
+        (faults.cpu_limit(rank=0, when=READY), "RLIMIT_CPU, (1, 1)", "its hard limit of processor time is 1 s"),
+    ],
+    ids=["core", "cpu"],
+)
+def test_a_hard_limit_that_is_in_the_way_is_said(run_faults, fault, before, why):
+    """And the rank runs on."""
+    source = f"import resource\nresource.setrlimit(resource.{before})\n" + WAITS.replace("60", "0.2")
+    run = run_faults([fault], source)
+
+    assert (run.one().status, str(run.job.status[0])) == ("unavailable", "exit 0")
+    assert f"in rank 0: {why}" in run.one().detail
+
+
+def test_a_python_without_ctypes_does_not_crash(run_faults, tmp_path):
+    """Such are built where libffi is missing."""
+    (tmp_path / "ctypes.py").write_text("raise ImportError('no ctypes here')\n")
+    run = run_faults([faults.segfault(rank=0)], "print('ran')", env={"PYTHONPATH": str(tmp_path)})
+
+    assert run.one().detail == "in rank 0: its Python has no ctypes"
+    assert (run.one().status, run.log(0)) == ("unavailable", "ran\n")
+
+
+def test_machine_code_is_run_on_its_machine_only(run_faults, monkeypatch):
+    """On others the fault is unavailable from the start."""
+    monkeypatch.setattr(crashes, "this_machine", lambda: None)
+    run = run_faults([faults.fpe(rank=0), faults.illegal_instruction(rank=0)], "print(1)")
+
+    assert [result.status for result in run.results] == ["unavailable"] * 2
+    assert run.log(0) == "1\n"
+
+
+def test_an_alarm_lets_the_program_go_on_until_it_goes_off(run_faults):
+    """One that goes off after the program's end does nothing."""
+    late = run_faults([faults.alarm(30, rank=0)], "print('done')")
+
+    assert (late.one().status, str(late.job.status[0])) == ("errored", "exit 0")
+
+
+def test_a_rank_that_the_supervisor_stops_before_has_not_crashed(run_faults, tmp_path):
+    """Its alarm was set, but SIGTERM was faster."""
+    here = tmp_path / "here"
+    fails = f"import os, sys, time\nwhile not os.path.exists({str(here)!r}): time.sleep(0.01)\nsys.exit(3)\n"
+    run = run_faults([faults.alarm(30, rank=0)], f"open({str(here)!r}, 'w').close()\n{WAITS}", fails)
+
+    assert run.one().status == "not_reached"
+    assert "the signal of the supervisor was faster" in run.one().detail
+
+
+@pytest.mark.parametrize("name", ["SIGRTMIN+3", "SIGRTMAX-1"])
+def test_a_real_time_signal_ends_a_rank(run_faults, name):
+    """Python has no name for most of them; the parent sees the number."""
+    run = run_faults([faults.signal(name, rank=0, when=READY)], WAITS)
+    base, sign, offset = name.partition("+" if "+" in name else "-")
+
+    assert run.job.status[0].signal == getattr(signal, base) + int(sign + offset)
+    assert run.one().injected
+    assert name in run.one().detail

@@ -1,0 +1,534 @@
+"""The driver on real processes: every fault happens, is proved from outside, and says so if it did not."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from derail import faults, when
+from derail.faults import journal
+from derail.faults.catalogue import entries
+from derail.faults.driver import Driver
+from derail.faults.evidence import look_at
+from derail.faults.injection import Aim, Soon
+from derail.faults.injectors.signals import send
+from derail.faults.journal import unfinished
+from derail.faults.results import Errored, Injected, NotReached, Unavailable
+from faults.fake_job import FakeJob, spec_of
+
+WAITING = "import time; print('ready', flush=True); time.sleep(60)"
+QUIET = "print('ready', flush=True)"
+
+
+def handling(number, then="print('caught', flush=True)", after="time.sleep(60)"):
+    """A rank with a handler."""
+    return f"""
+import os, signal, sys, time
+def handler(number, frame):
+    {then}
+signal.signal({int(number)}, handler)
+print("ready", flush=True)
+{after}
+"""
+
+
+def statuses(run):
+    """How the ranks ended."""
+    return {rank: str(fate.status) for rank, fate in run.outcome.ranks.items()}
+
+
+def test_the_killed_rank_shows_the_signal_and_the_others_are_stopped(run_faults, step_loop):
+    """SIGKILL at a line: proved by the status of the exit."""
+    run = run_faults([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], *[step_loop] * 4)
+
+    assert run.one().status == "injected"
+    assert run.one().detail.endswith("the rank ended with SIGKILL (9)")
+    assert (run.outcome.root_cause, statuses(run)[2]) == (2, "SIGKILL (9)")
+    assert run.log(2).splitlines()[2] == "step 3"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 14, 15, 34, 37, 64])
+def test_any_deadly_signal_shows_in_the_exit(run_faults, number):
+    """Real-time ones among them."""
+    run = run_faults(
+        [faults.signal(number, rank=0, when=when.line("ready"))], ("/bin/sh", "-c", "echo ready; exec sleep 60")
+    )
+
+    assert run.job.status[0].signal == number
+    assert isinstance(run.one().result, Injected)
+
+
+def test_a_signal_by_its_group_reaches_the_children_of_the_rank(run_faults, pid_gone):
+    """The evidence names the processes of the group."""
+    rank = ("/bin/sh", "-c", "sleep 60 & echo child $!; echo ready; wait")
+    run = run_faults([faults.signal("SIGKILL", rank=0, group=True, when=when.line("ready"))], rank)
+    child = run.log(0).split()[1]
+
+    assert isinstance(run.one().result, Injected)
+    assert child in run.one().detail
+    assert pid_gone(int(child))
+
+
+def test_a_stopped_rank_is_in_state_t_and_goes_on_after_a_while(run_faults, step_loop):
+    """``for_`` undoes it."""
+    run = run_faults([faults.signal("SIGSTOP", rank=0, when=when.line("step 2"), for_=0.2)], step_loop)
+
+    assert "state T" in run.one().detail
+    assert [record["what"] for record in run.events("healed")] == ["continue rank 0"]
+    assert run.log(0).endswith("done\n")
+    assert statuses(run) == {0: "exit 0"}
+
+
+def test_a_rank_that_is_stopped_for_good_is_continued_by_heal(tmp_path, step_loop):
+    """Whoever gives up on the job leaves no stopped process behind."""
+    driver = Driver(
+        faults.plan([faults.signal("SIGSTOP", rank=0, when=when.line("step 2"))]), journal=tmp_path / "journal.jsonl"
+    )
+    job = FakeJob(driver.prepare(spec_of(tmp_path, step_loop)), driver)
+
+    def until_stopped():
+        if driver.results()[0].injected:
+            driver.heal()
+        else:
+            job.call_later(0.01, until_stopped)
+
+    job.call_later(0.0, until_stopped)
+    outcome = job.run()
+
+    assert outcome.succeeded
+    assert "healed" in {record["event"] for record in journal.read(driver.journal.path)}
+
+
+def test_an_ignored_signal_is_proved_by_the_mask(run_faults):
+    """SigIgn tells before the signal is sent."""
+    rank = "import signal, time; signal.signal(10, signal.SIG_IGN); print('ready', flush=True); time.sleep(0.2)"
+    run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"))], rank)
+
+    assert "ignores it (SigIgn)" in run.one().detail
+    assert statuses(run) == {0: "exit 0"}
+
+
+def test_a_blocked_signal_is_seen_pending(run_faults):
+    """SigPnd tells after the signal was sent."""
+    rank = "import signal, time; signal.pthread_sigmask(0, [10]); print('ready', flush=True); time.sleep(0.3)"
+    run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"))], rank)
+
+    assert "pending (SigPnd), blocked (SigBlk)" in run.one().detail
+
+
+def test_a_deadly_signal_to_a_stopped_rank_is_seen_pending(tmp_path, wait_until):
+    """SIGTERM does not end a stopped process until it goes on."""
+    job = FakeJob(spec_of(tmp_path, ("/bin/sleep", "60")), None)
+    job.processes[0] = process = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: look_at(process.pid).state == "T")
+        step = send(Aim(faults.signal("SIGTERM", rank=0), 0, 0, job))
+        shown = step.check()
+    finally:
+        process.kill()
+        process.wait(30)
+
+    assert shown == Injected(f"SIGTERM sent to pid {process.pid}; pending (SigPnd), held back in state T")
+
+
+def test_a_handled_signal_is_delivered(run_faults):
+    """SigCgt tells that there is a handler, and the handler runs."""
+    run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"))], handling(15, after="time.sleep(0.2)"))
+
+    assert "delivered to the rank's handler (SigCgt)" in run.one().detail
+    assert run.log(0).split() == ["ready", "caught"]
+
+
+def test_a_rank_that_ends_in_its_handler_was_signalled(run_faults):
+    """It is proved whatever the handler does."""
+    run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"))], handling(15, "os._exit(0)"))
+
+    assert isinstance(run.one().result, Injected)
+    assert statuses(run) == {0: "exit 0"}
+
+
+def test_a_signal_is_sent_many_times(run_faults):
+    """Each one arrives; the last is the evidence."""
+    rank = """
+import signal, time
+seen = []
+signal.signal(10, lambda *_: seen.append(1))
+print("ready", flush=True)
+while len(seen) < 3: time.sleep(0.01)
+print("seen", len(seen), flush=True)
+"""
+    run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"), times=3, every=0.05)], rank)
+
+    assert run.one().detail.startswith("3 times; the last: SIGUSR1")
+    assert [record["n"] for record in run.events("start") + run.events("again")] == [1, 2, 3]
+    assert run.log(0).endswith("seen 3\n")
+
+
+def test_signals_after_the_first_deadly_one_are_not_reached(run_faults):
+    """Two of three did not happen, so the fault did not."""
+    run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"), times=3, every=5)], WAITING)
+
+    assert run.one().result == NotReached("it acted 1 of 3 times; then the rank ended with SIGTERM (15)")
+
+
+def test_a_harmless_signal_is_injected_and_nothing_happens(run_faults):
+    """Its default is to do nothing."""
+    run = run_faults(
+        [faults.signal("SIGWINCH", rank=0, when=when.line("step 2"))], ("/bin/sh", "-c", "echo step 2; exec sleep 0.2")
+    )  # a shell that forks blocks signals for a moment
+
+    assert "it does nothing" in run.one().detail
+
+
+def test_a_signal_at_the_start_or_after_a_while_needs_no_lines(run_faults):
+    """The logs are not read then."""
+    run = run_faults(
+        [faults.signal("SIGKILL", rank=0), faults.signal("SIGUSR1", rank=1, when=when.after(0.05))],
+        ("/bin/sleep", "60"), ("/bin/sh", "-c", "trap '' TERM; exec sleep 60"),
+    )  # fmt: skip
+
+    assert not run.driver.wants_lines
+    assert run.results[0].injected
+    assert {type(event).__name__ for event in run.job.events} >= {"Started", "Exited", "Finished"}
+
+
+def test_a_line_is_counted_per_stream_and_rank(run_faults):
+    """The second match on stderr of rank 1 sets off rank 0."""
+    speaker = """
+import sys, time
+print("go", flush=True)
+for n in range(3): print("go", n, file=sys.stderr, flush=True); time.sleep(0.1)
+"""
+    fault = faults.signal("SIGKILL", rank=0, when=when.line("go", stream="stderr", hit=2, rank=1))
+    run = run_faults([fault], WAITING, speaker)
+
+    assert [(r["rank"], r["stream"], r["text"]) for r in run.events("line")] == [(1, "stderr", "go 1")]
+    assert run.one().injected
+
+
+def test_what_was_never_due_says_what_was_seen_instead(run_faults):
+    """The reason is what a user needs to mend the plan."""
+    plan = [
+        faults.signal("SIGKILL", rank=0, when=when.line("stpe")),
+        faults.signal("SIGKILL", rank=0, when=when.line("r", hit=5)),
+        faults.signal("SIGKILL", rank=0, when=when.after(30)),
+    ]
+    run = run_faults(plan, QUIET)
+
+    reasons = [result.detail for result in run.results]
+    assert [result.status for result in run.results] == ["not_reached"] * 3
+    assert "no line of stdout and stderr of rank 0 matched 'stpe' (1 lines seen)" in reasons[0]
+    assert "; its target ended with exit 0" in reasons[0]
+    assert "1 of 5 lines" in reasons[1]
+    assert reasons[2].startswith("30 s had not passed; its target ended with exit 0 after 0.")
+
+
+def test_a_signal_that_the_supervisor_had_sent_before_is_not_claimed(run_faults):
+    """Whose SIGTERM ended the rank could not be told."""
+    dying = "import os; os._exit(1)"
+    victim = handling(15, "print('stopping', flush=True)")
+    fault = faults.signal("SIGTERM", rank=1, when=when.line("stopping"))
+    run = run_faults([fault], ("/bin/sh", "-c", "sleep 0.5; exit 1"), victim, dying if False else QUIET, grace=0.5)
+
+    assert run.one().result == NotReached("the supervisor had sent SIGTERM to the rank before")
+
+
+def test_a_rank_that_ends_otherwise_was_not_killed_by_us(run_faults, monkeypatch):
+    """A signal that vanishes is found out at the exit."""
+    monkeypatch.setattr(FakeJob, "send_signal", lambda *args, **kwargs: True)
+    run = run_faults(
+        [faults.signal("SIGKILL", rank=0, when=when.line("ready"))], "print('ready'); import time; time.sleep(0.2)"
+    )
+
+    assert isinstance(run.one().result, Errored)
+    assert "but the rank ended with exit 0" in run.one().detail
+
+
+def test_a_rank_that_has_ended_cannot_be_signalled(run_faults, monkeypatch):
+    """It is said, and nobody else is hit."""
+    monkeypatch.setattr(FakeJob, "send_signal", lambda *args, **kwargs: False)
+    run = run_faults(
+        [faults.signal("SIGTERM", rank=0, when=when.line("ready"))], "print('ready'); import time; time.sleep(0.2)"
+    )
+
+    assert run.one().result == NotReached("the rank had ended before the signal could be sent")
+
+
+@pytest.mark.parametrize(
+    ("code", "how", "ends"),
+    [(7, "exit", 7), (256, "exit", 0), (-1, "exit", 255), ("bye", "exit", 1), (7, "_exit", 7), (300, "_exit", 44)],
+)
+@pytest.mark.parametrize("trigger", [when.start(), when.line("step 2")], ids=str)
+def test_a_rank_exits_with_a_code(run_faults, step_loop, code, how, ends, trigger):
+    """As the interpreter maps it."""
+    run = run_faults([faults.exit(code, rank=0, how=how, when=trigger)], step_loop)
+
+    assert run.job.status[0].code == ends
+    assert run.one().injected, run.one()
+    assert (run.log(0) == "") == (trigger == when.start())
+
+
+def test_an_exit_that_the_rank_catches_did_not_happen(run_faults):
+    """The result says so, and what would have worked."""
+    rank = """
+import time
+try:
+    print("ready", flush=True); time.sleep(60)
+except SystemExit:
+    pass
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
+
+    assert isinstance(run.one().result, Errored)
+    assert 'how="_exit" does not allow' in run.one().detail
+
+
+def test_an_exception_is_raised_where_the_main_thread_is(run_faults):
+    """The traceback on stderr shows the program's own line; the evidence names it."""
+    rank = "import time\ndef train():\n    time.sleep(60)\nprint('ready', flush=True)\ntrain()\n"
+    run = run_faults([faults.exception("ValueError", "loss is nan", rank=0, when=when.line("ready"))], rank)
+
+    assert run.one().result == Injected("ValueError raised in rank0.py:3 in train; the rank ended with exit 1")
+    assert "in train" in run.log(0, "stderr")
+    assert run.log(0, "stderr").endswith("ValueError: loss is nan\n")
+
+
+def test_an_exception_that_the_rank_handles_did_happen(run_faults):
+    """It went on; that is the rank's own business."""
+    rank = """
+import time
+try:
+    print("ready", flush=True); time.sleep(60)
+except ConnectionResetError as error:
+    print("retry after", error, flush=True)
+"""
+    run = run_faults([faults.exception("ConnectionResetError", "peer", rank=0, when=when.line("ready"))], rank)
+
+    assert run.log(0).splitlines()[-1] == "retry after peer"
+    assert run.one().detail.endswith("the rank went on and ended with exit 0")
+
+
+def test_an_exception_of_the_programs_own_is_found_by_its_path(run_faults):
+    """``package.module:Class``."""
+    run = run_faults(
+        [faults.exception("json:JSONDecodeError", "x", rank=0), faults.exception("json.decoder:scanner.X", rank=1)],
+        QUIET,
+        QUIET,
+    )
+
+    assert [result.status for result in run.results] == ["errored", "errored"]
+    assert "the rank could not do it: TypeError" in run.results[0].detail
+    assert "the rank could not do it: AttributeError" in run.results[1].detail
+    assert statuses(run) == {0: "exit 0", 1: "exit 0"}
+
+
+def test_an_exception_that_python_swallows_did_not_happen(run_faults):
+    """In a destructor nothing can be raised."""
+    rank = """
+import time
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(1)
+slow = Slow()
+del slow
+print("went on", flush=True)
+"""
+    run = run_faults([faults.exception("RuntimeError", rank=0, when=when.line("ready"))], rank)
+
+    assert run.log(0).endswith("went on\n")
+    assert isinstance(run.one().result, Errored)
+    assert "where Python ignores exceptions" in run.one().detail
+
+
+def test_a_hanging_rank_does_not_end_on_sigterm(run_faults, step_loop):
+    """SigIgn proves it, and the supervisor has to go on to SIGKILL."""
+    run = run_faults(
+        [
+            faults.hang(rank=1, ignore=["SIGTERM", "SIGINT"], when=when.line("step 1")),
+            faults.signal("SIGKILL", rank=0, when=when.line("step 18")),
+        ],
+        step_loop, step_loop, grace=0.2,
+    )  # fmt: skip
+
+    assert [result.status for result in run.results] == ["injected"] * 2
+    assert "SIGTERM, SIGINT ignored (SigIgn)" in run.results[0].detail
+    assert statuses(run) == {0: "SIGKILL (9)", 1: "SIGKILL (9)"}
+    assert run.outcome.root_cause == 0
+
+
+def test_a_hang_ends_after_a_while_with_the_old_handlers(run_faults):
+    """``for_`` undoes it in the rank."""
+    rank = """
+import signal, time
+signal.signal(15, lambda *_: None)
+print("ready", flush=True)
+time.sleep(0.1)
+print("handler", signal.getsignal(15) not in (signal.SIG_IGN, signal.SIG_DFL), flush=True)
+"""
+    run = run_faults([faults.hang(["SIGTERM"], rank=0, for_=0.3, when=when.line("ready"))], rank)
+
+    assert run.one().injected
+    assert run.log(0).endswith("handler True\n")
+    assert [record["fault"] for record in run.events("healed")] == [run.one().fault.id]
+
+
+def test_a_hang_that_nobody_ends_ends_with_the_job(run_faults):
+    """A hang that ignores nothing dies of SIGTERM like everybody else."""
+    run = run_faults([faults.hang(rank=0)], QUIET, ("/bin/sh", "-c", "sleep 0.7; exit 1"))
+
+    assert run.one().injected
+    assert statuses(run) == {0: "SIGTERM (15)", 1: "exit 1"}
+    assert run.log(0) == ""
+
+
+WRITES = "import os; open(os.environ['ERROR_FILE'], 'w').write('{\"message\": {\"message\": \"x\"}}'); os._exit(1)"
+
+
+def test_the_error_file_is_damaged_after_the_exit_and_before_it_is_read(run_faults, tmp_path):
+    """The journal shows the order; the bytes on the disk are the proof."""
+    run = run_faults([faults.error_file("truncated", rank=0)], WRITES)
+    order = [record["event"] for record in run.records]
+
+    assert run.one().injected
+    assert (tmp_path / "error0.json").read_bytes() == b'{"message": {"'
+    assert order == ["plan", "started", "exited", "start", "end", "finished"]
+
+
+def test_an_error_file_that_was_not_written_cannot_be_truncated(run_faults):
+    """Nothing happened, and it says so."""
+    run = run_faults([faults.error_file("truncated", rank=0)], QUIET)
+
+    assert run.one().status == "not_reached"
+    assert "wrote no error file" in run.one().detail
+
+
+def test_overlapping_faults_compose(run_faults, step_loop):
+    """Five faults at once: each has its own result."""
+    plan = [
+        faults.signal("SIGSTOP", rank=0, when=when.line("step 1"), for_=0.1),
+        faults.signal("SIGWINCH", rank="all", when=when.line("step 2")),
+        faults.hang(rank=1, ignore=["SIGTERM"], when=when.line("step 3")),
+        faults.exit(5, rank=2, when=when.line("step 15")),  # the others are where they should be by then
+    ]
+    run = run_faults(plan, *[step_loop] * 3, grace=0.3)
+
+    assert [(result.rank, result.status) for result in run.results] == [
+        (0, "injected"), (0, "injected"), (1, "injected"), (2, "injected"), (1, "injected"), (2, "injected"),
+    ]  # fmt: skip
+    assert run.outcome.root_cause == 2
+
+
+def test_an_injector_that_throws_is_errored_and_the_job_goes_on(run_faults, step_loop, monkeypatch):
+    """Never silent, and never somebody else's problem."""
+
+    def throws(aim):
+        raise KeyError(aim.rank)
+
+    broken = entries()["signal"].__class__(
+        name="signal", side="outside", summary="", inject=throws, verified="", healed="", example="", repeats=True
+    )
+    monkeypatch.setattr("derail.faults.driver.entry", lambda name: broken)
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
+
+    assert isinstance(run.one().result, Errored)
+    assert run.one().detail.startswith("KeyError: 0 (test_driver.py:")
+    assert statuses(run) == {0: "exit 0"}
+
+
+def test_an_effect_that_never_shows_is_errored(run_faults, step_loop, monkeypatch):
+    """A fault that was not verified did not happen."""
+    never = entries()["signal"].__class__(
+        name="signal", side="outside", summary="", verified="", healed="", example="",
+        inject=lambda aim: Soon(lambda: None, "the impossible", within=0.05),
+    )  # fmt: skip
+    monkeypatch.setattr("derail.faults.driver.entry", lambda name: never)
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
+
+    assert run.one().result == Errored("the impossible did not show within 0.05 s")
+
+
+def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_loop, monkeypatch):
+    """The reason comes from the entry."""
+    poor = entries()["signal"].__class__(
+        name="signal", side="outside", summary="", verified="", healed="", example="",
+        inject=lambda aim: Injected("it was tried"), unavailable=lambda: "no such luck",
+    )  # fmt: skip
+    monkeypatch.setattr("derail.faults.driver.entry", lambda name: poor)
+    run = run_faults([faults.signal("SIGKILL", rank=0)], step_loop)
+
+    assert run.one().result == Unavailable("no such luck")
+    assert run.events("start") == []
+
+
+def test_a_driver_that_breaks_says_so_in_every_open_result(run_faults, step_loop, monkeypatch):
+    """The launcher drops an observer that throws, in silence."""
+    monkeypatch.setattr("derail.faults.driver.Driver._due", lambda self, shot: 1 / 0)
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
+
+    assert run.one().status == "errored"
+    assert "the driver broke: ZeroDivisionError" in run.one().detail
+
+
+def test_what_cannot_be_journalled_is_not_done(tmp_path, step_loop, monkeypatch):
+    """Otherwise it would have happened unseen."""
+    driver = Driver(faults.plan([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))]), journal=tmp_path / "j")
+    spec = driver.prepare(spec_of(tmp_path, step_loop))
+    monkeypatch.setattr(driver.journal, "path", tmp_path / "no" / "such" / "directory")
+    outcome = FakeJob(spec, driver).run()
+
+    assert outcome.succeeded
+    assert "could not be journalled" in driver.results()[0].detail
+
+
+def test_a_driver_that_was_never_attached_knows_nothing(tmp_path):
+    """Nothing is claimed of a job that was never started."""
+    driver = Driver(faults.plan([faults.hang(rank=0)]), journal=tmp_path / "j")
+
+    assert [(result.rank, result.result) for result in driver.results()] == [
+        (None, NotReached("the job was never started"))
+    ]
+
+
+def test_every_start_has_its_end(run_faults, step_loop):
+    """And the plan stands first in the journal."""
+    run = run_faults(
+        [faults.exit(3, rank=1, when=when.line("step 4")), faults.signal("SIGSTOP", rank=0, for_=0.05)],
+        step_loop,
+        step_loop,
+    )
+
+    assert unfinished(run.records) == ()
+    assert run.records[0]["event"] == "plan"
+    assert [record["result"] for record in run.events("end")] == ["injected", "injected"]
+
+
+def test_the_same_plan_does_the_same_each_time(tmp_path, step_loop):
+    """Whom "one" means is the seed's decision, and adding a fault leaves it alone."""
+
+    def chosen(*given, name):
+        driver = Driver(faults.plan(given, seed=11), journal=tmp_path / name)
+        driver.attach(FakeJob(spec_of(tmp_path, *[step_loop] * 8), driver))
+        return {result.fault.name: result.rank for result in driver.results()}
+
+    one = faults.signal("SIGKILL", rank="one")
+    alone = chosen(one, name="a")
+
+    assert alone == chosen(one, name="b")
+    assert chosen(faults.exit(1, rank="one"), one, name="c")["signal"] == alone["signal"]
+
+
+def test_the_journal_can_be_read_by_anybody(run_faults, step_loop):
+    """One JSON object per line."""
+    run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
+    lines = run.driver.journal.path.read_text().splitlines()
+
+    assert all(json.loads(line)["event"] for line in lines)
+    assert {"plan", "started", "line", "start", "exited", "end", "finished"} == {
+        json.loads(line)["event"] for line in lines
+    }
+    assert os.getpid() in {json.loads(line)["by"] for line in lines}
+    assert signal.SIGKILL == 9

@@ -1,0 +1,111 @@
+"""Gates: places at which ranks stay. Who goes on when is tested without ranks; real ones are in tests/plugin."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from derail import when
+from derail.faults.conditions import Reached
+from derail.faults.gates import Gate, GateError, Gates
+from derail.faults.plan import PlanError
+
+
+def aimed(at="step", ranks=(0, 1, 2), **more):
+    """A gate of a job with three ranks."""
+    gate = Gate("g", at, **more)
+    gate.aim(ranks)
+    return gate
+
+
+def test_a_rank_stays_until_it_is_let_go():
+    """One, or all; who was let go does not stay there again."""
+    gate = aimed()
+    gate.arrive(0)
+    gate.arrive(1)
+    assert (gate.keeps(0), gate.keeps(1)) == (True, True)
+    gate.release([1])
+    assert (gate.keeps(0), gate.keeps(1)) == (True, False)
+    gate.arrive(1)
+    assert not gate.keeps(1)
+    gate.release()
+    gate.arrive(2)
+    assert (gate.keeps(0), gate.keeps(2)) == (False, False)
+    assert gate.came == {0, 1, 2}
+
+
+def test_whoever_was_let_go_before_it_came_does_not_stay():
+    """Also if nobody knew yet which ranks there are."""
+    gate = Gate("g", "step")
+    gate.release()
+    gate.aim([0, 1])
+    gate.arrive(0)
+    assert not gate.keeps(0)
+
+
+def test_ranks_that_meet_go_on_when_all_are_there():
+    """Each time; those that have ended are not waited for."""
+    gate = aimed(together=True)
+    for rank in (0, 1):
+        gate.arrive(rank)
+    assert gate.keeps(0)
+    gate.arrive(2)
+    assert not any(gate.keeps(rank) for rank in range(3))
+    gate.arrive(1)
+    assert gate.keeps(1)
+    gate.end(0, "returned")
+    assert gate.keeps(1)
+    gate.end(2, "returned")
+    assert not gate.keeps(1)
+
+
+def test_to_wait_ends_when_all_are_there():
+    """Or have been: it does not matter whether they have gone on meanwhile."""
+    gate = aimed(ranks=(0, 1))
+    gate.arrive(0)
+    told = threading.Timer(0.01, gate.arrive, [1])
+    told.start()
+    assert gate.wait(30) == {0, 1}
+    told.join()
+    gate.release()
+    gate.end(0, "ended with exit 0")
+    assert gate.wait(0) == {0, 1}
+
+
+def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
+    """It says which, and why; so is to wait too long."""
+    gate = aimed(ranks=(0, 1))
+    with pytest.raises(
+        TimeoutError, match="hold at point 'step': rank 0 did not come there, rank 1 did not come there"
+    ):
+        gate.wait(0)
+    gate.arrive(0)
+    gate.end(1, "ended with exit 3")
+    with pytest.raises(GateError, match="hold at point 'step': rank 1 ended with exit 3 before it came there"):
+        gate.wait(30)
+    unused = Gate("g", "step")
+    unused.finish()
+    with pytest.raises(GateError, match="no job was started"):
+        unused.wait(30)
+
+
+def test_only_what_a_rank_sees_can_hold_it():
+    """And only ranks that there are."""
+    with pytest.raises(PlanError, match="a rank cannot stay after 3 s"):
+        Gate("g", when.after(3))
+    with pytest.raises(PlanError, match="barrier at point 'step': there is no rank 3, 4"):
+        Gate("g", "step", ranks=[3, 4, 0], together=True).aim([0, 1])
+
+
+def test_ranks_are_told_what_concerns_them():
+    """And nothing else; a gate is known by its name."""
+    gates = Gates([Gate("a", "step", ranks=[1]), Gate("b", when.call("m:f", hit=3))])
+    gates.aim([0, 1])
+    assert [[told["fault"] for told in gates.watches(rank)] for rank in (0, 1)] == [["b"], ["a", "b"]]
+    assert gates.watches(0)[0].items() >= {"kind": "call", "name": "m:f", "hits": [[3, 3, 1]]}.items()
+    reached = Reached(1, "a", 0, 1)
+    gates.arrive(reached)
+    assert (gates.keep(reached), gates.again(reached)) == (True, True)
+    assert (gates.keep(Reached(1, "c", 0, 1)), gates.again(Reached(1, "c", 0, 1))) == (False, False)
+    assert (bool(gates), bool(Gates([]))) == (True, False)

@@ -1,0 +1,286 @@
+"""Ranks that do not get on: what the kernel tells of them, what they still hear, and how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults.evidence import look_at
+from derail.faults.injectors import hang
+from faults.rank_functions_of_faults import says_who
+from faults.real_job import result_of, running, stat_of, state_of, wait_for
+from faults.test_crashes import VERSIONS
+
+WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
+TICKS = """
+import signal, threading
+signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"asked\\n"))
+def tick():
+    while True:
+        os.write(2, b".")
+        time.sleep(0.01)
+threading.Thread(target=tick, daemon=True).start()
+"""
+READY = when.line("ready")
+LATER = {faults.hang_at_exit, faults.hang_thread}
+ALL = [getattr(faults, entry.name) for entry in hang.ENTRIES]
+NOW = [make for make in ALL if make not in LATER]
+
+
+def name_of(make):
+    """For the names of tests."""
+    return make.__name__
+
+
+def wchan(pid):
+    """Where in the kernel a process waits; "" if that is not told."""
+    return Path(f"/proc/{pid}/wchan").read_text().strip("0")
+
+
+def seconds_used(pid):
+    """Processor time, as the kernel counts it."""
+    return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def child_of(job):
+    """The child that a rank in state D waits for."""
+    return int(re.search(r"child \(pid (\d+)\)", job.fault_results()[0].detail)[1])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("make", NOW, ids=name_of)
+def test_a_rank_hangs_for_a_while_and_goes_on(run_faults, version, make):
+    """In every Python; what it hung in is over, and leaves nothing in its way."""
+    seconds = 1.5 if make is faults.busy_loop else 0.7
+    source = "import time\nbegan = time.monotonic()\nprint('ready', flush=True)\ntime.sleep(0.2)\nprint('went on')\n"
+    run = run_faults([make(rank=0, for_=seconds, when=READY)], source, python=VERSIONS[version])
+    (start,), healed = run.events("start"), next(record for record in run.events("healed") if "what" not in record)
+
+    assert run.one().injected, run.one()
+    assert seconds <= healed["at"] - start["at"] < seconds + 10
+    assert (str(run.job.status[0]), run.log(0)) == ("exit 0", "ready\nwent on\n")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("make", LATER, ids=name_of)
+def test_a_rank_hangs_for_a_while_and_ends(run_faults, version, make):
+    """After its program has done everything."""
+    run = run_faults([make(rank=0, for_=0.7)], "print('worked', flush=True)", python=VERSIONS[version])
+    (hangs,), (healed,) = run.events("hangs"), run.events("healed")
+
+    assert run.one().injected, run.one()
+    assert 0.7 <= healed["at"] - hangs["at"] < 10
+    assert (str(run.job.status[0]), run.log(0)) == ("exit 0", "worked\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "state", "place"),
+    [
+        (faults.hang, "S", "nanosleep"),
+        (faults.deadlock, "S", "futex"),
+        (faults.gil_held, "S", "futex"),
+        (faults.blocked_pipe, "S", "pipe_write"),
+        (faults.busy_loop, "R", ""),
+        (faults.uninterruptible, "D", "kernel_clone"),
+    ],
+    ids=[name_of(make) for make in NOW],
+)
+def test_the_kernel_tells_how_a_rank_hangs(tmp_path, make, state, place):
+    """Its state, and where it waits."""
+    with running(tmp_path, WAITS, make(rank=0, when=READY), grace=0.1) as job:
+        pid = job.pids()[0]
+        assert result_of(job) == "injected", job.fault_results()
+        assert state_of(pid) == state
+        assert place in wchan(pid) or not wchan(pid)
+
+
+@pytest.mark.parametrize("make", [faults.deadlock, faults.busy_loop, faults.blocked_pipe], ids=name_of)
+def test_a_main_thread_that_hangs_in_python_runs_its_handlers(tmp_path, make):
+    """SIGTERM is heard, and other threads go on."""
+    with running(tmp_path, TICKS + WAITS, make(rank=0, when=READY), grace=0.1) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        ticks = job.log(0, "stderr").stat().st_size
+        os.kill(job.pids()[0], signal.SIGTERM)
+        wait_for(lambda: "asked" in job.log(0, "stdout").read_text())
+        wait_for(lambda: job.log(0, "stderr").stat().st_size > ticks)
+
+
+def test_a_busy_rank_uses_processor_time(tmp_path):
+    """It grows while one looks."""
+    with running(tmp_path, WAITS, faults.busy_loop(rank=0, when=READY), grace=0.1) as job:
+        assert result_of(job) == "injected"
+        before = seconds_used(job.pids()[0])
+        wait_for(lambda: seconds_used(job.pids()[0]) > before + 0.1)
+
+
+def test_while_the_gil_is_held_nobody_in_the_rank_is_heard(tmp_path):
+    """A signal is delivered, but its handler does not run, and no other thread does."""
+    with running(tmp_path, TICKS + WAITS, faults.gil_held(rank=0, when=READY), grace=0.1) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        pid, ticks = job.pids()[0], job.log(0, "stderr").stat().st_size
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: signal.SIGTERM not in look_at(pid).pending)
+        assert state_of(pid) == "S"
+        seen = job.wait(0.5)
+        assert job.log(0, "stderr").stat().st_size == ticks
+        assert job.log(0, "stdout").read_text() == "ready\n"
+        assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
+
+
+def test_a_rank_in_state_d_hears_no_signal_and_its_threads_go_on(tmp_path, pid_gone):
+    """The handler of SIGTERM does not run; SIGKILL ends the rank, and its child with it."""
+    with running(tmp_path, TICKS + WAITS, faults.uninterruptible(rank=0, when=READY), grace=0.1) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        pid, child, ticks = job.pids()[0], child_of(job), job.log(0, "stderr").stat().st_size
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: job.log(0, "stderr").stat().st_size > ticks)
+        assert (state_of(pid), job.log(0, "stdout").read_text()) == ("D", "ready\n")
+        assert stat_of(child)[1:3] == [str(pid)] * 2
+    assert pid_gone(child)
+
+
+def test_a_child_that_outlives_its_killed_rank_does_not_outlive_the_job(tmp_path, pid_gone):
+    """Only the rank itself got SIGKILL."""
+    with running(tmp_path, WAITS, faults.uninterruptible(rank=0, when=READY)) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        child = child_of(job)
+        os.kill(job.pids()[0], signal.SIGKILL)
+        seen = job.wait(30)
+
+    assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
+    assert pid_gone(child)
+
+
+LAUNCHER = """
+import re, sys, time
+from pathlib import Path
+from derail import faults
+from derail.agents.native import start_job
+from faults.real_job import result_of
+
+if __name__ == "__main__":
+    run = [sys.executable, "-c", "import time; time.sleep(60)"]
+    job = start_job(run, ranks=1, workdir=Path(sys.argv[1]), faults=[getattr(faults, sys.argv[2])(rank=0)])
+    assert result_of(job) == "injected", job.fault_results()
+    child = re.findall(r"child .pid (\\d+)", job.fault_results()[0].detail)
+    print(job.pids()[0], *child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("make", [faults.uninterruptible, faults.gil_held, faults.deadlock], ids=name_of)
+def test_a_rank_that_hangs_does_not_outlive_a_killed_launcher(tmp_path, make, pid_gone):
+    """Nor does the child that it waits for."""
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    argv = [sys.executable, str(tmp_path / "launcher.py"), str(tmp_path / "work"), make.__name__]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as launcher:
+        try:
+            pids = [int(word) for word in launcher.stdout.readline().split()]
+        finally:
+            launcher.kill()
+
+    assert len(pids) == 1 + (make is faults.uninterruptible)
+    assert all(pid_gone(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("make", LATER, ids=name_of)
+def test_a_rank_whose_work_is_done_does_not_end(tmp_path, make):
+    """It sleeps until somebody ends it."""
+    with running(tmp_path, "print('worked', flush=True)\n", make(rank=0), grace=0.1) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        assert (state_of(job.pids()[0]), job.log(0, "stdout").read_text()) == ("S", "worked\n")
+        seen = job.wait(0.1)
+
+    assert (seen.outcome.succeeded, str(seen.outcome.ranks[0].status)) == (False, "SIGTERM (15)")
+
+
+@pytest.mark.parametrize("make", LATER, ids=name_of)
+def test_a_rank_that_leaves_at_once_does_not_hang_at_its_end(run_faults, make):
+    """os._exit calls nobody and waits for nobody."""
+    run = run_faults([make(rank=0)], "import os\nos._exit(0)")
+
+    assert (run.one().status, str(run.job.status[0])) == ("not_reached", "exit 0")
+    assert "never came" in run.one().detail
+
+
+@pytest.mark.parametrize("make", ALL, ids=name_of)
+def test_what_cannot_be_entered_or_is_never_due_does_not_hang(run_faults, make):
+    """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
+    given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
+    run = run_faults(given, (sys.executable, "-I", "-c", "pass"), ("/bin/true",), "print('ran')")
+
+    assert [str(run.job.status[rank]) for rank in range(3)] == ["exit 0"] * 3
+    assert [result.status for result in run.results] == ["unavailable", "unavailable", "not_reached"]
+
+
+@pytest.mark.parametrize("make", [faults.busy_loop, faults.deadlock], ids=name_of)
+def test_a_hang_that_nobody_could_see_is_no_injection(run_faults, make):
+    """It was over before it showed."""
+    run = run_faults([make(rank=0, for_=0.0)], "print('ran')")
+
+    assert (run.one().status, run.log(0)) == ("errored", "ran\n"), run.one()
+
+
+@pytest.mark.parametrize(("attempt", "status"), [(0, "not_reached"), (1, "injected"), (2, "not_reached")])
+@pytest.mark.parametrize("make", [faults.hang, faults.deadlock, faults.hang_at_exit], ids=name_of)
+def test_a_rank_hangs_only_after_its_first_restart(run_faults, make, attempt, status):
+    """As a supervisor that restarts ranks counts them."""
+    env = {"TORCHELASTIC_RESTART_COUNT": str(attempt)}
+    run = run_faults([make(rank=0, for_=0.7, when=when.restart(1))], "print('ran')", env=env)
+
+    assert (run.one().status, run.log(0), str(run.job.status[0])) == (status, "ran\n", "exit 0"), run.one()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        faults.blocked_pipe,
+        faults.uninterruptible,
+        faults.hang_thread,
+        faults.gil_held,
+        lambda **given: faults.async_exception("ValueError", rank=given["rank"]),
+    ],
+    ids=["blocked_pipe", "uninterruptible", "hang_thread", "gil_held", "async_exception"],
+)
+def test_a_rank_that_gets_no_thread_runs_as_if_nothing_had_been_asked_for(run_faults, tmp_path, make):
+    """The faults that need one say so, and the program hears nothing of it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import _thread\ndef start(*_, **__): raise RuntimeError('no thread')\n"
+        "_thread.start_new_thread = _thread.start_joinable_thread = start\n"
+    )
+    run = run_faults([make(rank=0, for_=0.3)], "print('ran')", env={"PYTHONPATH": str(tmp_path)})
+
+    assert (run.one().status, run.log(0), str(run.job.status[0])) == ("errored", "ran\n", "exit 0"), run.one()
+    assert "no thread" in run.one().detail
+
+
+def test_a_gil_that_others_got_was_not_held(run_faults):
+    """Somebody made the call give it back; the other threads went on, and that is seen."""
+    source = "import ctypes, time\nctypes.PyDLL = ctypes.CDLL\nprint('ready', flush=True)\ntime.sleep(0.2)\n"
+    run = run_faults([faults.gil_held(rank=0, for_=1.0, when=READY)], source)
+
+    assert (run.one().status, str(run.job.status[0])) == ("errored", "exit 0"), run.one()
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("make", ALL, ids=name_of)
+def test_functions_hang_wherever_they_come_from(tmp_path, make, method):
+    """A forked rank never started an interpreter, and ends like one all the same."""
+    with running(tmp_path, says_who, make(rank=0), ranks=2, start_method=method, grace=0.1) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        assert state_of(job.pids()[0]) in ("S", "D", "R")
+
+
+def test_a_python_without_a_gil_cannot_hold_it(run_faults):
+    """It says so itself."""
+    source = "import sys, time\nsys._is_gil_enabled = lambda: False\nprint('ready', flush=True)\ntime.sleep(0.3)\n"
+    run = run_faults([faults.gil_held(rank=0, when=READY)], source)
+
+    assert run.one().detail == "in rank 0: its Python runs without a GIL"
+    assert (run.one().status, str(run.job.status[0])) == ("unavailable", "exit 0")

@@ -1,0 +1,399 @@
+"""The runtime inside ranks: it enters unchanged programs, acts once, and leaves no trace when there is no plan."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults import fail_point
+from derail.faults.prepare import SITE, control_signal
+from faults.fake_job import FakeJob
+
+INSTALLED = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+PYTHONS = {
+    path.parts[-3]: path
+    for path in (sorted(INSTALLED.glob("3.*/bin/python")) if os.access(INSTALLED, os.R_OK | os.X_OK) else ())
+    if int(path.parts[-3].split(".")[1]) >= 9 and os.access(path, os.X_OK)
+} or {".".join(map(str, sys.version_info[:3])): Path(sys.executable)}
+SLEEPING = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize(
+    ("fault", "ends"),
+    [
+        (faults.exit(7, rank=0), "exit 7"),
+        (faults.exit(7, rank=0, when=when.line("ready")), "exit 7"),
+        (faults.exception("RuntimeError", "boom", rank=0), "exit 1"),
+        (faults.exception("RuntimeError", "boom", rank=0, when=when.line("ready")), "exit 1"),
+        (faults.hang(["SIGTERM"], rank=0, for_=0.1), "exit 0"),
+    ],
+    ids=str,
+)
+def test_it_works_in_every_python_that_a_rank_may_have(run_faults, version, fault, ends):
+    """Whatever Python runs derail, and though derail is not installed there."""
+    source = SLEEPING.replace("60", "0.3") if fault.name == "hang" else SLEEPING
+    run = run_faults([fault], source, python=PYTHONS[version])
+
+    assert run.one().injected, run.one()
+    assert str(run.job.status[0]) == ends
+    assert run.events("runtime")[0]["python"] == ".".join(version.split(".")[:2])
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        ((sys.executable, "-S", "-c", "pass"), "was started with -S"),
+        ((sys.executable, "-I", "-c", "pass"), "was started with -I"),
+        ((sys.executable, "-uE", "-c", "pass"), "was started with -uE"),
+        (("/bin/sleep", "0.1"), "it runs /bin/sleep, which is no Python"),
+        (("/bin/true",), "it runs /bin/true, which is no Python"),
+        (("/usr/bin/env", "-u", "PYTHONPATH", sys.executable, "-c", "pass"), ""),
+    ],
+)
+@pytest.mark.parametrize("trigger", [when.start(), when.after(0.0)], ids=str)
+def test_where_it_cannot_enter_the_run_says_so(run_faults, argv, why, trigger):
+    """Such a fault is unavailable, and its run never green."""
+    run = run_faults([faults.exit(7, rank=0, when=trigger)], argv)
+
+    assert run.one().status == "unavailable"
+    assert run.one().detail.startswith("the in-rank runtime did not start in rank 0: ")
+    assert why in run.one().detail
+    assert str(run.job.status[0]) == "exit 0"
+
+
+def test_a_shell_script_has_its_first_python_act(run_faults):
+    """The rank is the shell; what it starts first acts for it, what comes after does not."""
+    script = f"{sys.executable} -c 'print(1)'; {sys.executable} -c 'print(2)'; exit 5"
+    run = run_faults([faults.exit(7, rank=0)], ("/bin/sh", "-c", script))
+
+    assert run.log(0) == "2\n"
+    assert run.one().status == "errored"
+    assert "but the rank ended with exit 5" in run.one().detail
+
+
+def test_a_program_that_the_shell_becomes_is_the_rank(run_faults):
+    """After an exec it is the same process."""
+    run = run_faults([faults.exit(7, rank=0)], ("/bin/sh", "-c", f"exec {sys.executable} -c 'print(1)'"))
+
+    assert run.one().injected
+
+
+def test_a_python_under_a_shell_is_told_what_is_due(run_faults):
+    """It is not the rank's own process, and gets its signal all the same."""
+    source = "import time; print('ready', flush=True); time.sleep(60)"
+    run = run_faults(
+        [faults.exit(7, rank=0, when=when.line("ready"))], ("/bin/sh", "-c", f'{sys.executable} -c "{source}"; exit $?')
+    )
+
+    assert run.one().injected, run.one()
+
+
+CHILDREN = """
+import multiprocessing, os, subprocess, sys
+def child():
+    print("child", flush=True)
+if __name__ == "__main__":
+    subprocess.run([sys.executable, "-c", "print('child', flush=True)"], check=True)
+    for method in ("fork", "spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=child)
+        process.start(); process.join()
+    if os.fork() == 0:
+        print("child", flush=True)
+        os._exit(0)
+    os.wait()
+    from derail.faults import fail_point
+    fail_point("here")
+"""
+
+
+def test_children_of_the_rank_do_not_act(run_faults, tmp_path):
+    """Subprocesses, forks and multiprocessing's children inherit the environment and do nothing with it."""
+    run = run_faults([faults.exit(7, rank=0, when=when.point("here"))], CHILDREN)
+
+    assert run.log(0).splitlines() == ["child"] * 5
+    assert len(run.events("runtime")) == len(run.events("start")) == 1
+    assert run.one().injected
+
+
+def test_a_child_that_gets_the_control_signal_does_not_act(run_faults):
+    """A forked child inherits the handler, but not the rank's part."""
+    rank = """
+import os, signal, time
+from derail.faults.prepare import control_signal
+child = os.fork()
+if child == 0:
+    os.kill(os.getpid(), control_signal())
+    time.sleep(0.05)
+    print("child lives", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print("ready", flush=True)
+time.sleep(60)
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
+
+    assert run.log(0).splitlines() == ["child lives", "ready"]
+    assert run.one().injected
+
+
+def test_a_rank_that_replaces_itself_does_not_act_twice_at_its_start(run_faults):
+    """The same pid is the same rank, and what it has done is done."""
+    rank = """
+import os, sys
+if len(sys.argv) == 1:
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "again"])
+print("again", flush=True)
+"""
+    run = run_faults([faults.hang(rank=0, for_=0.1)], rank)
+
+    assert run.log(0) == "again\n"
+    assert len(run.events("start")) == 1
+    assert run.one().injected
+
+
+def test_points_count_their_hits(run_faults):
+    """``fail_point`` in code that calls it."""
+    rank = """
+from derail.faults import fail_point
+for step in range(1, 6):
+    fail_point("after_step"); fail_point("other")
+    print(step, flush=True)
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.point("after_step", hit=3))], rank)
+
+    assert run.log(0).split() == ["1", "2"]
+    assert run.one().detail.startswith("sys.exit(7) in rank0.py:4 in <module>")
+
+
+def test_a_disarmed_point_does_nothing():
+    """It is one look-up."""
+    assert fail_point("whatever") is None
+
+
+def test_several_faults_of_one_rank_are_due_at_the_same_time(run_faults):
+    """One that raises does not swallow the next."""
+    rank = """
+import time
+caught = 0
+print("ready", flush=True)
+while caught < 2:
+    try:
+        time.sleep(60)
+    except ConnectionError as error:
+        caught += 1
+print("caught", caught, flush=True)
+"""
+    plan = [
+        faults.exception("ConnectionError", "a", rank=0, when=when.line("ready")),
+        faults.exception("ConnectionError", "b", rank=0, when=when.line("ready")),
+    ]
+    run = run_faults(plan, rank)
+
+    assert run.log(0).endswith("caught 2\n")
+    assert [result.status for result in run.results] == ["injected", "injected"]
+
+
+def test_a_fault_that_is_due_while_python_starts_waits_for_it(run_faults):
+    """The driver keeps it until the runtime listens."""
+    run = run_faults([faults.exit(7, rank=0, when=when.after(0.0))], SLEEPING)
+
+    assert run.one().injected
+
+
+def test_what_is_due_before_the_program_waits_for_its_first_line(run_faults, tmp_path):
+    """An exception in the middle of Python's own start would break Python and not the program."""
+    (tmp_path / "sitecustomize.py").write_text("import time\nprint('starting', flush=True)\ntime.sleep(0.5)\n")
+    run = run_faults([faults.exit(7, rank=0, when=when.line("starting"))], SLEEPING, env={"PYTHONPATH": str(tmp_path)})
+
+    assert run.one().detail == "sys.exit(7) in rank0.py:1 in <module>; the rank ended with exit 7"
+    assert run.log(0) == "starting\n"
+
+
+def test_a_rank_that_takes_the_handler_away_is_not_killed_by_our_signal(run_faults):
+    """Its default action would end the rank."""
+    rank = """
+import signal, time
+for number in signal.valid_signals() - {9, 19}:
+    signal.signal(number, signal.SIG_DFL)
+print("ready", flush=True)
+time.sleep(0.3)
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
+
+    assert run.one().status == "not_reached"
+    assert "rank 0 has no handler of SIGRTMAX-6 any more" in run.one().detail
+    assert str(run.job.status[0]) == "exit 0"
+
+
+def test_a_rank_that_never_runs_the_handler_is_not_reached(run_faults):
+    """It was told, and the signal is still pending when it ends."""
+    rank = """
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+print("ready", flush=True)
+time.sleep(0.3)
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
+
+    assert run.one().status == "not_reached"
+    assert "the rank was told, but its main thread ran no Python any more" in run.one().detail
+    assert len(run.events("tell")) == 1
+
+
+def test_the_program_sees_itself_as_without_us(run_faults, tmp_path):
+    """Arguments, path and modules are as ever; only two variables tell of the plan."""
+    rank = """
+import os, sys
+print(sys.argv[0].endswith("rank0.py"), sys.path[0] == os.path.dirname(sys.argv[0]))
+print([path for path in sys.path if "inrank" in path], sys.getprofile(), sys.gettrace())
+print(sorted(name for name in os.environ if "DERAIL" in name))
+import threading; print(threading.active_count())
+"""
+    run = run_faults([faults.exit(7, rank=0, when=when.line("never"))], rank)
+
+    assert run.log(0).splitlines() == [
+        "True True", "[] None None", "['DERAIL_INRANK', 'DERAIL_INRANK_PID']", "1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_an_existing_sitecustomize_is_chained(tmp_path, version):
+    """With a plan or without, what we hide runs as if we were not there."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.hidden = __file__\n")
+    done = subprocess.run(
+        [PYTHONS[version], "-c", "import sys, sitecustomize; print(sys.hidden == sitecustomize.__file__, sys.hidden)"],
+        env={"PYTHONPATH": f"{SITE}:{tmp_path}"}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["True", str(tmp_path / "sitecustomize.py")]
+
+
+def test_an_existing_sitecustomize_is_chained_with_a_plan_too(run_faults, tmp_path):
+    """Both run."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.hidden = 1\n")
+    run = run_faults(
+        [faults.exit(7, rank=0, when=when.line("hidden"))],
+        "import sys, time\nprint('hidden', sys.hidden, flush=True)\ntime.sleep(60)",
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+
+    assert run.log(0) == "hidden 1\n"
+    assert run.one().injected
+
+
+def test_a_broken_sitecustomize_breaks_as_without_us(tmp_path):
+    """Python says so and goes on."""
+    (tmp_path / "sitecustomize.py").write_text("1 / 0\n")
+
+    def start(path):
+        return subprocess.run(
+            [sys.executable, "-c", "print('went on')"],
+            env={"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with_us, without = start(f"{SITE}:{tmp_path}"), start(str(tmp_path))
+
+    assert (with_us.returncode, with_us.stdout) == (without.returncode, without.stdout) == (0, "went on\n")
+    assert with_us.stderr.splitlines()[-1] == without.stderr.splitlines()[-1]
+
+
+def test_without_a_plan_nothing_of_ours_is_imported():
+    """One look into the environment."""
+    source = "import sys; print([name for name in sys.modules if 'derail' in name])"
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        env={"PYTHONPATH": str(SITE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("value", ["{", "[]", '{"job": 1}', "null"])
+def test_a_broken_plan_in_the_environment_does_not_break_the_program(value):
+    """It is said on stderr, and the program runs."""
+    done = subprocess.run(
+        [sys.executable, "-c", "print('went on')"], env={"PYTHONPATH": str(SITE), "DERAIL_INRANK": value},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    assert done.stderr.startswith("derail: the in-rank runtime did not start: ")
+
+
+def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_path):
+    """One environment for all; each acts by its RANK."""
+    from derail.faults.journal import Journal, read
+    from derail.faults.prepare import environment
+
+    journal = Journal(tmp_path / "j")
+    journal.write("plan")
+    plan = faults.plan([faults.exit(7, rank=1)])
+    env = environment(plan, range(3), journal=journal.path, job="j", environ={})
+    codes = [
+        subprocess.run([sys.executable, "-c", "pass"], env={**env, **rank}, timeout=60, check=False).returncode
+        for rank in ({"RANK": "0"}, {"RANK": "1"}, {"LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "1"}, {})
+    ]
+
+    assert codes == [0, 7, 7, 0]
+    assert [record["rank"] for record in read(journal.path) if record["event"] == "start"] == [1, 1]
+
+
+@pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
+@pytest.mark.parametrize(
+    "trigger", [when.point("here"), when.call("json:loads"), when.signal_received("SIGUSR1"), when.import_of("wave")]
+)
+def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults, tmp_path, make, trigger):
+    """What cannot be journalled does not happen, and the program does not hear of it."""
+    rank = """
+import json, os, signal
+from derail.faults import fail_point
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+journal = os.environ["JOURNAL"]
+os.rename(journal, journal + ".old")
+os.mkdir(journal)
+json.loads("1")
+fail_point("here")
+signal.raise_signal(signal.SIGUSR1)
+import wave
+print("went on", flush=True)
+os.rmdir(journal)
+os.rename(journal + ".old", journal)
+"""
+    run = run_faults([make(rank=0, when=trigger)], rank, env={"JOURNAL": str(tmp_path / "journal.jsonl")})
+
+    assert run.log(0) == "handled\nwent on\n", run.log(0, "stderr")
+    assert (run.one().status, str(run.job.status[0])) == ("not_reached", "exit 0")
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_rank_that_was_just_entering_a_system_call_is_woken_again(run_faults, monkeypatch, lost):
+    """Its Python has noted the signal, and would look at it when the call returns: here, as if it had never come."""
+    send, sent = FakeJob.send_signal, []
+
+    def swallowed(self, rank, number, *, group=False):
+        if number == control_signal():
+            sent.append(number)
+            if len(sent) <= lost:
+                return True
+        return send(self, rank, number, group=group)
+
+    monkeypatch.setattr(FakeJob, "send_signal", swallowed)
+    run = run_faults(
+        [faults.exit(7, rank=0, when=when.line("ready"))], "import time; print('ready', flush=True); time.sleep(60)"
+    )
+
+    assert run.one().injected, run.one()
+    assert len(sent) == lost + 1
+    assert len(run.events("tell")) == 1

@@ -1,0 +1,105 @@
+"""Faults in jobs that derail launches itself: programs and functions, however they are started."""
+
+import os
+import signal
+
+import pytest
+
+from derail import faults, when
+from derail.agents.native import start_job
+from derail.faults import journal
+from faults.rank_functions_of_faults import says_who, work
+from faults.real_job import result_of, running
+
+METHODS = ["spawn", "fork", "forkserver", "warm"]
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Runs a job to its end, and ends it whatever happens."""
+    jobs = []
+
+    def launch(run, *given, ranks=2, **options):
+        job = start_job(run, ranks=ranks, workdir=tmp_path / "work", faults=given, **options)
+        jobs.append(job)
+        return job.wait(30)
+
+    yield launch
+    for job in jobs:
+        job.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("trigger", [when.start(), when.line("step 2"), when.after(0.3)], ids=str)
+def test_a_function_exits_raises_and_hangs_wherever_it_comes_from(launched, method, trigger):
+    """A forked rank never started an interpreter; it acts all the same."""
+    seen = launched(work, faults.exit(7, rank=1, when=trigger), start_method=method)
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (1, "exit 7")
+    assert seen.outcome.stopped == (0,)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exception_at_the_start_is_raised_in_the_function_and_recorded(launched, method):
+    """It goes the way that an exception of the function goes: into the error file."""
+    seen = launched(work, faults.exception("ValueError", "loss is nan", rank=0), start_method=method)
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert seen.root_cause == 0
+    assert "loss is nan" in seen.failures[0].message
+    assert seen.failures[0].error_file == "good"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hanging_function_ignores_sigterm(tmp_path, method):
+    """And is counted as stopped, not as the culprit."""
+    hang = faults.hang(["SIGTERM"], rank=1, when=when.line("step 1"))
+    with running(tmp_path, work, hang, ranks=2, args=(5000,), grace=0.3, start_method=method) as job:
+        assert result_of(job) == "injected"
+        os.kill(job.pids()[0], signal.SIGKILL)
+        seen = job.wait(30)
+
+    assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (0, "SIGKILL (9)")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_with_a_fault_that_is_never_due_returns_as_ever(launched, method):
+    """The entry point before it cannot be noticed."""
+    seen = launched(says_who, faults.exit(7, rank=0, when=when.line("never")), start_method=method)
+
+    assert seen.outcome.succeeded
+    assert seen.return_values[0] == seen.outcome.ranks[0].pid
+    assert [result.status for result in seen.faults] == ["not_reached"]
+
+
+def test_the_journal_tells_the_whole_story_in_order(launched):
+    """Phases, starts, the line that set it off, the fault, the exits, the end."""
+    seen = launched(work, faults.signal("SIGKILL", rank=1, when=when.line("step 3")))
+    events = [record["event"] for record in journal.read(seen.journal)]
+    kept = [event for event in events if event in ("plan", "line", "start", "end", "signal_sent", "finished")]
+
+    assert kept == ["plan", "line", "start", "end", "signal_sent", "finished"]
+    assert events.count("exited") == 2
+    assert events.index("start") < events.index("exited") < events.index("end")
+
+
+def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
+    """It fails closed."""
+    from derail.faults.plan import PlanError
+
+    with pytest.raises(PlanError, match="there is no rank 5"):
+        start_job(work, ranks=2, workdir=tmp_path, faults=[faults.exit(7, rank=5)])
+
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_rank_that_cannot_be_started_leaves_faults_that_did_not_happen(tmp_path):
+    """The job never ran; nobody claims that its faults did."""
+    with pytest.raises(OSError, match="no/such/program"):
+        start_job(["/no/such/program"], ranks=2, workdir=tmp_path, faults=[faults.signal("SIGKILL", rank=0)])
+
+    kept = [record["event"] for record in journal.read(tmp_path / "journal.jsonl")]
+    assert kept[0] == "plan"
+    assert "start" not in kept
+    assert [r["result"] for r in journal.read(tmp_path / "journal.jsonl") if r["event"] == "end"] == ["not_reached"]

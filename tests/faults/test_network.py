@@ -1,0 +1,502 @@
+"""Connections that break and addresses that cannot be had: seen by real ranks and their peers."""
+
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults import namespaces, sockets
+from derail.faults.plan import PlanError
+from faults.real_job import ended, result_of, running, told, wait_for
+
+READY = when.line("ready")
+RESET = ("ECONNRESET", "EPIPE", "ENOTCONN")
+"""What an end is told that was reset: the first time, and when it goes on all the same."""
+CONNECTS = """
+import errno, json, socket
+with socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=20) as sock:
+    print("ready", flush=True)
+    try:
+        got = sock.recv(10)
+        try:
+            while True:
+                sock.send(b"x")
+                time.sleep(0.01)
+        except OSError as error:
+            print(json.dumps([got.decode(), errno.errorcode[error.errno]]), flush=True)
+    except OSError as error:
+        print(json.dumps(["no bytes", errno.errorcode[error.errno]]), flush=True)
+"""
+
+
+@pytest.fixture
+def listener():
+    """Somebody who listens on the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
+
+
+def port_of(server):
+    """Where somebody listens."""
+    return server.getsockname()[1]
+
+
+def free_port():
+    """One that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return port_of(free)
+
+
+STEALING = pytest.mark.skipif(bool(sockets.why_not()), reason=sockets.why_not())
+
+
+@STEALING
+def test_a_severed_connection_ends_for_the_rank_and_for_its_peer(tmp_path, listener):
+    """The peer reads the end; the rank reads it too, and gets EPIPE when it writes."""
+    fault = faults.sever(peer_port=port_of(listener), rank=0, when=READY)
+    with running(tmp_path, CONNECTS, fault, master_port=port_of(listener)) as job:
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(10) == b""
+            seen = job.wait(30)
+        assert told(job.log(0, "stdout").read_text()) == ["", "EPIPE"]
+        assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+@STEALING
+def test_a_reset_connection_is_a_reset_for_the_peer(tmp_path, listener):
+    """Its read fails with ECONNRESET."""
+    fault = faults.reset(rank=0, when=READY)
+    with running(tmp_path, CONNECTS, fault, master_port=port_of(listener)) as job:
+        peer, _ = listener.accept()
+        with peer, pytest.raises(ConnectionResetError):
+            peer.recv(10)
+        seen = job.wait(30)
+        assert told(job.log(0, "stdout").read_text())[1] in RESET
+        assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+@STEALING
+@pytest.mark.parametrize("name", ["sever", "reset"])
+def test_connections_to_another_port_stay(tmp_path, listener, name):
+    """What is not meant is not touched, and nothing was injected."""
+    fault = getattr(faults, name)(peer_port=1, rank=0, when=READY)
+    with running(tmp_path, CONNECTS, fault, master_port=port_of(listener)) as job:
+        peer, _ = listener.accept()
+        with peer:
+            assert result_of(job) == "not_reached"
+            peer.sendall(b"still here")
+            wait_for(lambda: peer.recv(1) == b"x")
+        job.wait(30)
+        assert told(job.log(0, "stdout").read_text())[0] == "still here"
+
+
+@STEALING
+@pytest.mark.parametrize("name", ["sever", "reset"])
+def test_a_connection_that_the_peer_has_not_accepted_yet_is_broken_too(tmp_path, listener, name):
+    """Such a one has inode 0 on the peer's side, as files have that are no sockets: they must not be taken for it."""
+    with running(tmp_path, CONNECTS, getattr(faults, name)(rank=0, when=READY), master_port=port_of(listener)) as job:
+        assert result_of(job) == "injected"
+        job.wait(30)
+        assert told(job.log(0, "stdout").read_text())[1] in RESET
+
+
+@STEALING
+def test_a_rank_without_connections_has_nothing_to_sever(tmp_path):
+    """It is not reached."""
+    seen, _ = ended(tmp_path, "print('ready', flush=True)\ntime.sleep(1)", faults.sever(rank=0, when=READY))
+
+    assert [result.status for result in seen.faults] == ["not_reached"]
+
+
+def test_where_descriptors_cannot_be_had_severing_is_unavailable(tmp_path, monkeypatch):
+    """With the reason, and the rank runs on."""
+    monkeypatch.setattr(sockets, "PIDFD_GETFD", -1)
+    sockets.why_not.cache_clear()
+    try:
+        seen, _ = ended(tmp_path, "print('ready', flush=True)", faults.sever(rank=0, when=READY))
+    finally:
+        sockets.why_not.cache_clear()
+
+    assert [result.status for result in seen.faults] == ["unavailable"]
+    assert "not implemented" in str(seen.faults[0])
+
+
+@contextmanager
+def echo(server):
+    """Answers what it gets, connection after connection, until the server is closed."""
+
+    def serve():
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return
+            with peer:
+                try:
+                    while data := peer.recv(65536):
+                        peer.sendall(data)
+                except OSError:
+                    pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield port_of(server)
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+TALKS = """
+import errno, json, socket
+def talk(size=20000):
+    got, reads = 0, 0
+    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        with socket.create_connection(where, timeout={timeout}) as sock:
+            sock.sendall(b"x" * size)
+            sock.shutdown(socket.SHUT_WR)
+            while data := sock.recv(65536):
+                got, reads = got + len(data), reads + 1
+    except TimeoutError:
+        return got, reads, "ETIMEDOUT"
+    except OSError as error:
+        return got, reads, errno.errorcode[error.errno]
+    return got, reads, ""
+said, began = [], time.monotonic()
+for _ in range({times}):
+    said.append(talk())
+print(json.dumps([time.monotonic() - began, said]), flush=True)
+"""
+
+
+def talk_through(tmp_path, listener, times=1, timeout=20, **spoiling):
+    """What a rank was told through a proxy: seconds, and for each connection bytes, reads and error."""
+    with echo(listener) as port:
+        program = TALKS.format(times=times, timeout=timeout)
+        seen, text = ended(tmp_path, program, faults.proxy(**spoiling, rank=0), master_port=port)
+    took, said = told(text)
+    return [result.status for result in seen.faults], took, said
+
+
+@pytest.mark.parametrize(
+    ("spoiling", "least"),
+    [({"latency": 0.5}, 1.0), ({"bandwidth": 10_000}, 2.0), ({"latency": 0.3, "jitter": 0.2}, 0.6)],
+)
+def test_a_slow_proxy_passes_everything_on_but_late(tmp_path, listener, spoiling, least):
+    """Nothing is lost; both ways take their time."""
+    status, took, said = talk_through(tmp_path, listener, **spoiling)
+
+    assert (status, [(got, error) for got, _, error in said]) == (["injected"], [(20000, "")])
+    assert took >= least
+
+
+def test_a_slicing_proxy_passes_everything_on_in_small_pieces(tmp_path, listener):
+    """The bytes are the same."""
+    status, _, said = talk_through(tmp_path, listener, slice=100, latency=0.01, jitter=0.01)
+
+    assert (status, said[0][0]) == (["injected"], 20000)
+    assert said[0][1] > 1
+
+
+def test_a_black_hole_keeps_the_connection_and_swallows_the_bytes(tmp_path, listener):
+    """The rank waits in vain."""
+    status, _, said = talk_through(tmp_path, listener, timeout=1, black_hole=True)
+
+    assert (status, said) == (["injected"], [[0, 0, "ETIMEDOUT"]])
+
+
+def test_a_proxy_resets_a_connection_after_so_many_bytes(tmp_path, listener):
+    """The rank gets no more than that, and ECONNRESET."""
+    status, _, said = talk_through(tmp_path, listener, reset_after=5000)
+
+    assert status == ["injected"]
+    assert said[0][2] in RESET
+    assert said[0][0] <= 5000
+
+
+def test_a_proxy_closes_a_connection_after_so_many_bytes(tmp_path, listener):
+    """What the echo could answer arrives, and no more."""
+    status, _, said = talk_through(tmp_path, listener, close_after=25000)
+
+    assert status == ["injected"]
+    assert said[0][0] <= 5000
+
+
+def test_a_proxy_refuses_the_first_connections_only(tmp_path, listener):
+    """The third one gets through."""
+    status, _, said = talk_through(tmp_path, listener, times=3, refuse=2)
+
+    assert (status, [got for got, _, _ in said]) == (["injected"], [0, 0, 20000])
+    assert all(error in RESET for _, _, error in said[:2])
+
+
+def test_only_the_rank_that_is_aimed_at_goes_through_the_proxy(tmp_path):
+    """The others keep the address that they were given."""
+    program = "print(os.environ['MASTER_PORT'], flush=True)"
+    with running(tmp_path, program, faults.proxy(latency=1.0, rank=1), ranks=3, master_port=29999) as job:
+        job.wait(30)
+        ports = [job.log(rank, "stdout").read_text().strip() for rank in range(3)]
+
+    assert (ports[0], ports[2]) == ("29999", "29999")
+    assert ports[1] != "29999"
+
+
+@pytest.mark.parametrize("program", ["print('never connects')", TALKS.format(times=1, timeout=20)])
+def test_a_proxy_that_could_spoil_nothing_did_not_inject(tmp_path, listener, program):
+    """Nobody came, or not enough bytes did."""
+    with echo(listener) as port:
+        seen, _ = ended(tmp_path, program, faults.proxy(reset_after=10**6, rank=0), master_port=port)
+
+    assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
+
+
+def test_the_proxy_waits_for_a_listener_that_comes_late(tmp_path):
+    """A store that is not there yet is no fault of the rank's."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = port_of(free)
+    program = "print('ready', flush=True)\n" + TALKS.format(times=1, timeout=20)
+    with running(tmp_path, program, faults.proxy(latency=0.01, rank=0), master_port=port) as job:
+        wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
+        time.sleep(0.5)  # noqa: TID251 - late is a time
+        with socket.create_server(("127.0.0.1", port)) as server, echo(server):
+            seen = job.wait(30)
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+def test_a_port_that_is_taken_cannot_be_bound_by_the_rank_and_is_given_up_afterwards(tmp_path):
+    """Its bind says EADDRINUSE; then the port is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = port_of(free)
+    program = """
+import errno, socket
+try:
+    socket.create_server(("", int(os.environ["MASTER_PORT"])))
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+"""
+    seen, text = ended(tmp_path, program, faults.port_taken(rank=0), master_port=port)
+
+    assert text == "EADDRINUSE\n"
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):
+    """It is not reached."""
+    seen, _ = ended(tmp_path, "print('ran')", faults.port_taken(rank=0), master_port=port_of(listener))
+
+    assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
+
+
+@pytest.mark.parametrize("make", [lambda: faults.proxy(latency=1, rank=0), lambda: faults.port_taken(rank=0)])
+def test_a_rank_without_an_address_is_refused_before_anything_starts(tmp_path, make):
+    """There is nothing to stand before."""
+    with pytest.raises(PlanError, match="MASTER_PORT='none', which is no address"):
+        ended(tmp_path, "print('ran')", make(), env={"MASTER_PORT": "none"})
+
+
+def test_a_proxy_that_spoils_nothing_is_refused():
+    """Where it is written."""
+    with pytest.raises(PlanError, match="spoils nothing"):
+        faults.proxy(rank=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "gets"),
+    [
+        (lambda: faults.net_latency(0.4, rank=0), (20000, "")),
+        (lambda: faults.net_bandwidth(20_000, rank=0), (20000, "")),
+        (lambda: faults.net_slices(100, rank=0), (20000, "")),
+        (lambda: faults.net_black_hole(rank=0), (0, "ETIMEDOUT")),
+        (lambda: faults.net_half_open("to_rank", rank=0), (0, "ETIMEDOUT")),
+        (lambda: faults.net_half_open("from_rank", rank=0), (0, "ETIMEDOUT")),
+        (lambda: faults.net_reset(0, rank=0), (0, RESET)),
+        (lambda: faults.net_close(25000, rank=0), (5000, "")),
+        (lambda: faults.net_refuse(1, rank=0), (0, RESET)),
+    ],
+    ids=["latency", "bandwidth", "slices", "black hole", "to rank", "from rank", "reset", "close", "refuse"],
+)
+def test_each_thing_that_the_proxy_does_has_a_name_of_its_own(tmp_path, listener, make, gets):
+    """The rank gets its bytes late, in pieces, in part or not at all, and the error that belongs to it."""
+    with echo(listener) as port:
+        seen, text = ended(tmp_path, TALKS.format(times=1, timeout=2), make(), master_port=port)
+    took, said = told(text)
+    got, reads, error = said[0]
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert got <= gets[0]
+    assert error in ((gets[1],) if isinstance(gets[1], str) else gets[1])
+    assert got == gets[0] or gets[0] == 5000
+    if make().name in ("net_latency", "net_bandwidth"):
+        assert took >= 0.8
+    if make().name == "net_slices":
+        assert reads > 1
+
+
+def test_a_half_open_connection_still_passes_the_other_way(tmp_path, listener):
+    """The peer hears the rank; the rank never hears the peer."""
+    program = CONNECTS.replace("got = sock.recv(10)", "sock.sendall(b'hello'); got = sock.recv(10)")
+    with running(tmp_path, program, faults.net_half_open("to_rank", rank=0), master_port=port_of(listener)) as job:
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(5) == b"hello"
+            peer.sendall(b"answer")
+            assert result_of(job) == "injected"
+            assert job.log(0, "stdout").read_text() == "ready\n"
+
+
+LISTENS = """
+import socket
+server = socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+print("ready", flush=True)
+server.accept()
+"""
+
+
+def test_the_store_dies_with_the_rank_that_serves_it(tmp_path):
+    """Nobody listens any more."""
+    port = free_port()
+    seen, _ = ended(tmp_path, LISTENS, faults.store_dies(rank=0, when=READY), master_port=port)
+
+    assert ([result.status for result in seen.faults], str(seen.outcome.ranks[0].status)) == (
+        ["injected"],
+        "SIGKILL (9)",
+    )
+
+
+def test_a_store_that_is_a_child_of_the_rank_dies_alone(tmp_path):
+    """The rank reads its exit and goes on."""
+    program = f"""
+import subprocess
+child = subprocess.Popen([sys.executable, "-c", '''import os{LISTENS}'''])
+print("exit", child.wait(), flush=True)
+"""
+    with running(tmp_path, program, faults.store_dies(rank=0, when=READY), master_port=free_port()) as job:
+        seen = job.wait(30)
+        text = job.log(0, "stdout").read_text()
+
+    assert ([result.status for result in seen.faults], text) == (["injected"], "ready\nexit -9\n"), seen.faults
+
+
+@pytest.mark.parametrize("env", [{}, {"MASTER_PORT": "none"}], ids=["nobody listens", "no port"])
+def test_a_rank_that_serves_no_store_is_left_alone(tmp_path, env):
+    """It is not reached."""
+    program = "print('ready', flush=True)\ntime.sleep(0.3)"
+    options = {"env": env} if env else {"master_port": free_port()}
+    seen, _ = ended(tmp_path, program, faults.store_dies(rank=0, when=READY), **options)
+
+    assert ([result.status for result in seen.faults], seen.exit_code) == (["not_reached"], 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: faults.wrong_address("127.0.0.254", rank=1), {"MASTER_ADDR": "127.0.0.254"}),
+        (lambda: faults.wrong_world_size(7, rank=1), {"WORLD_SIZE": "7"}),
+        (lambda: faults.duplicate_rank(0, rank=1), {"RANK": "0"}),
+        (lambda: faults.missing_variable("MASTER_PORT", rank=1), {"MASTER_PORT": None}),
+    ],
+    ids=["address", "size", "rank", "missing"],
+)
+def test_a_rank_is_started_with_a_wrong_environment(tmp_path, make, says):
+    """Its own only; in all else it is as it was."""
+    names = ["MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"]
+    program = f"import json\nprint(json.dumps({{name: os.environ.get(name) for name in {names}}}), flush=True)\n"
+    with running(tmp_path, program, make(), ranks=2, master_port=29998) as job:
+        seen = job.wait(30)
+        first, second = (told(job.log(rank, "stdout").read_text()) for rank in range(2))
+
+    right = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29998", "WORLD_SIZE": "2"}
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (first, second) == ({**right, "RANK": "0"}, {**right, "RANK": "1", **says})
+
+
+def test_a_wrong_address_is_refused_by_the_kernel(tmp_path, listener):
+    """Nobody listens there."""
+    seen, text = ended(tmp_path, TALKS.format(times=1, timeout=5), faults.wrong_address(rank=0))
+
+    assert told(text)[1] == [[0, 0, "ECONNREFUSED"]]
+    assert [result.status for result in seen.faults] == ["injected"]
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: faults.wrong_address("127.0.0.1", rank=0), "MASTER_ADDR is '127.0.0.1' already"),
+        (lambda: faults.duplicate_rank(0, rank=0), "RANK is '0' already"),
+        (lambda: faults.missing_variable("NO_SUCH_THING", rank=0), "NO_SUCH_THING is None already"),
+    ],
+)
+def test_an_environment_that_would_not_change_is_refused(tmp_path, make, problem):
+    """Before anything starts."""
+    with pytest.raises(PlanError, match=problem):
+        ended(tmp_path, "print('ran')", make())
+
+
+def test_the_environment_of_a_function_is_refused(tmp_path):
+    """The kernel does not show it."""
+    with pytest.raises(PlanError, match="run a program"):
+        ended(tmp_path, print, faults.wrong_world_size(5, rank=0))
+
+
+RESOLVES = """
+import socket
+def ask(name):
+    try:
+        return socket.getaddrinfo(name, 80)[0][4][0]
+    except socket.gaierror as error:
+        return error.errno
+print(ask("localhost"), ask("127.0.0.1"), flush=True)
+time.sleep({pause})
+print(ask("localhost"), flush=True)
+"""
+
+
+def test_names_do_not_resolve_in_the_rank_for_a_while(tmp_path):
+    """Addresses in digits do, and after the time that is over names do too."""
+    program = RESOLVES.format(pause=1.5)
+    seen, text = ended(tmp_path, program, faults.dns_failure(["*"], rank=0, for_=1.0))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert text.split()[:2] == [str(int(socket.EAI_AGAIN)), "127.0.0.1"]
+    assert text.split()[2] in ("127.0.0.1", "::1")
+
+
+def test_a_name_that_nobody_asks_for_was_not_lost(tmp_path):
+    """Other names resolve as ever."""
+    seen, text = ended(tmp_path, RESOLVES.format(pause=0), faults.dns_failure(["node7"], rank=0))
+
+    assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
+    assert text.split()[0] in ("127.0.0.1", "::1")
+
+
+NET = pytest.mark.skipif(bool(namespaces.why_not("net")), reason=namespaces.why_not("net"))
+
+
+@NET
+def test_a_rank_without_a_network_reaches_nobody(tmp_path, listener):
+    """Not even the loopback: the kernel says ENETUNREACH."""
+    program = """
+import errno, socket
+try:
+    socket.create_connection(("127.0.0.1", int(os.environ["MASTER_PORT"])), timeout=20)
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+time.sleep(60)
+"""
+    with running(tmp_path, program, faults.loopback_down(rank=0), master_port=port_of(listener)) as job:
+        wait_for(lambda: job.log(0, "stdout").read_text())
+        assert job.log(0, "stdout").read_text() == "ENETUNREACH\n"
+        assert result_of(job) == "injected"
+        assert "127.0.0.1" not in Path(f"/proc/{job.pids()[0]}/net/fib_trie").read_text()
+        assert os.readlink(f"/proc/{job.pids()[0]}/ns/net") != os.readlink("/proc/self/ns/net")

@@ -1,0 +1,52 @@
+"""docs/faults.md and the catalogue say the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from derail.faults.catalogue import entries
+from derail.report.catalogue import MARKER, render_page
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
+
+
+def test_the_page_is_as_the_catalogue_writes_it():
+    """If this fails: python -m derail.report.catalogue docs/faults.md."""
+    assert PAGE.read_text() == render_page(PAGE.read_text())
+
+
+@pytest.mark.parametrize("name", entries())
+def test_each_fault_stands_on_the_page_with_all_that_it_says_of_itself(name):
+    """Its section has its parameters, proof and example."""
+    known = entries()[name]
+    _, _, section = PAGE.read_text().partition(f"\n### {name}\n")
+    section = section.partition("\n### ")[0]
+
+    said = [known.verified, known.example, known.healed, known.needs, *(f"`{param.name}`" for param in known.params)]
+    assert [text for text in said if text not in section] == []
+
+
+def test_no_other_fault_stands_on_the_page():
+    """What was taken out of the catalogue is taken off the page."""
+    told = [line.removeprefix("### ") for line in PAGE.read_text().splitlines() if line.startswith("### ")]
+
+    assert told == list(entries())
+
+
+def test_the_page_is_written_anew_from_what_stands_before_the_marker(tmp_path):
+    """Whatever was wrong behind it is gone; what people wrote is not touched."""
+    page = tmp_path / "faults.md"
+    page.write_text(f"# By hand\n\n{MARKER}\n\nold and wrong\n")
+    subprocess.run([sys.executable, "-m", "derail.report.catalogue", page], check=True, timeout=60)
+
+    before, _, after = page.read_text().partition(MARKER)
+    assert before == "# By hand\n\n"
+    assert after == PAGE.read_text().partition(MARKER)[2]
+
+
+def test_a_page_without_the_marker_is_refused():
+    """Nothing that people wrote is overwritten."""
+    with pytest.raises(ValueError, match="has no line"):
+        render_page("# By hand\n")

@@ -1,0 +1,153 @@
+"""A run again from its journal: the same schedule, and what differed."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from derail import faults, replay, when
+from derail.faults import journal
+from faults.rank_functions_of_faults import work
+from faults.real_job import running
+
+STEPS = """
+from derail.faults import fail_point
+for step in range(1, 8):
+    fail_point("step")
+    print("step", step, sys.argv[1:], os.environ.get("MINE"), flush=True)
+"""
+KILL = faults.signal("SIGKILL", rank="one", when=when.probability(0.4, when.point("step", hit="1..")))
+LEAVE = faults.exit(7, rank=1, when=when.call("__main__:train", hit=2))
+
+
+def first_run(tmp_path, program, *given, **options):
+    """The journal of a run, and what it recorded."""
+    with running(tmp_path, program, *given, **options) as job:
+        job.wait(30)
+    return job.journal
+
+
+def again(path, tmp_path):
+    """What came of a second run, and how it ended."""
+    before = replay.read(path)
+    job = replay.start(before, workdir=tmp_path / "again")
+    try:
+        job.wait(30)
+        logs = [job.log(rank, "stdout").read_text() for rank in range(before.how["ranks"])]
+    finally:
+        job.close()
+    return before, replay.read(job.journal), logs
+
+
+def test_the_same_schedule_runs_again(tmp_path):
+    """The same fault, on the same rank, at the same hit; with the same arguments, directory and variables."""
+    options = {"args": ["a", 1], "env": {"MINE": "yes"}, "ranks": 3, "seed": 5}
+    path = first_run(tmp_path, STEPS, KILL, faults.signal("SIGURG", rank="minority"), **options)
+    before, now, logs = again(path, tmp_path)
+
+    assert replay.exit_code(before, now) == 0, replay.differences(before, now)
+    assert (before.results, before.hits) == (now.results, now.hits)
+    assert [result for _, result in sorted(now.results.items())] == ["injected", "injected"]
+    ((_, hit),) = [(key, hits) for key, hits in now.hits.items() if hits != (None,)]
+    (killed,) = [rank for (fault, rank) in now.results if fault.startswith("signal") and now.hits[fault, rank] == hit]
+    assert logs[killed].splitlines() == [f"step {n} ['a', '1'] yes" for n in range(1, hit[0])]
+
+
+def test_what_differed_is_told_fault_by_fault(tmp_path):
+    """A program that has changed does not do the same."""
+    path = first_run(tmp_path, STEPS, faults.signal("SIGKILL", rank=0, when=when.point("step", hit=4)))
+    (tmp_path / "program.py").write_text("print('nothing')\n")
+    before, now, _ = again(path, tmp_path)
+    told = [difference.text for difference in replay.differences(before, now) if difference.matters]
+
+    assert replay.exit_code(before, now) == replay.INCONCLUSIVE
+    assert told == [
+        f"{before.plan.faults[0].id} on rank 0: injected then, not_reached now",
+        "the root cause was rank 0 then, none now",
+    ]
+
+
+def recorded(tmp_path, name, *, result="injected", hits=(3,), order=(0, 1), cause=None, fates=None):
+    """A journal that says so, read."""
+    plan = faults.plan([faults.signal("SIGURG", rank="all", id="a")])
+    file = journal.Journal(tmp_path / name)
+    file.write_plan(plan, (0, 1), {"argv": ["true"], "ranks": 2, "cwd": str(tmp_path), "name": "true"})
+    for rank in order:
+        for n, hit in enumerate(hits):
+            file.write("again" if n else "start", fault="a", rank=rank, n=n + 1, hit=hit)
+    for rank in (0, 1):
+        file.write("end", fault="a", rank=rank, result=result if rank == 0 else "injected", detail="")
+    file.write("finished", root_cause=cause, ranks=fates or {})
+    return replay.read(file.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        ({}, 0, None),
+        ({"result": "not_reached"}, 3, "a on rank 0: injected then, not_reached now"),
+        ({"result": "unavailable"}, 4, "a on rank 0: injected then, unavailable now"),
+        ({"result": "errored"}, 3, "a on rank 0: injected then, errored now"),
+        ({"hits": (3, 5)}, 1, "a on rank 0: acted at hit 3 then, at hit 3, 5 now"),
+        ({"order": (1, 0)}, 0, "the order was a on rank 0, a on rank 1 then, a on rank 1, a on rank 0 now"),
+        ({"cause": 1}, 1, "the root cause was none then, rank 1 now"),
+        ({"fates": {"0": "rank 0: exit 1, by itself"}}, 0, "was not started then; rank 0: exit 1, by itself now"),
+    ],
+)
+def test_each_difference_is_told_and_weighed(tmp_path, change, code, text):
+    """What the plan decides must be the same; what the machine decides is told only."""
+    before, now = recorded(tmp_path, "a"), recorded(tmp_path, "b", **change)
+
+    assert (replay.exit_code(before, now), replay.exit_code(before, before)) == (code, 0)
+    assert [found.text for found in replay.differences(before, now)][:1] == ([text] if text else [])
+
+
+def test_the_last_run_of_a_journal_counts(tmp_path):
+    """A directory that was used twice holds both."""
+    first_run(tmp_path, "pass", faults.signal("SIGURG", rank=0, when=when.after(30)))
+    path = first_run(tmp_path, "time.sleep(0.2)", faults.signal("SIGURG", rank=0))
+
+    assert list(replay.read(path).results.values()) == ["injected"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "cannot be read"),
+        ("", "is no journal of a run"),
+        ("nonsense\n", "is no journal of a run"),
+        ('{"event": "plan", "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n', "did you mean 'hang'?"),
+        ('{"event": "plan", "plan": {"seed": 1}}\n', "does not say what its ranks ran"),
+    ],
+)
+def test_what_is_no_journal_is_refused(tmp_path, text, why):
+    """With the reason, and nothing is started."""
+    path = tmp_path / "journal.jsonl"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(replay.ReplayError) as error:
+        replay.read(path)
+
+    assert str(path) in str(error.value)
+    assert why in str(error.value)
+
+
+def test_functions_cannot_be_called_from_a_journal(tmp_path):
+    """The message names the function."""
+    path = first_run(tmp_path, work, faults.signal("SIGKILL", rank=0, when=when.line("step 2")))
+
+    with pytest.raises(replay.ReplayError, match="rank_functions_of_faults:work, which cannot be called"):
+        replay.start(replay.read(path), workdir=tmp_path / "again")
+
+
+def test_a_job_that_was_stopped_is_stopped_again(tmp_path):
+    """After as long as it had run then."""
+    with running(tmp_path, "time.sleep(60)", faults.signal("SIGURG", rank=0)) as job:
+        job.wait(0.5)
+    before = replay.read(job.journal)
+
+    assert 0.3 < before.stopped_after < 20
+    assert json.loads(job.journal.read_text().splitlines()[0])["run"]["cwd"] == os.getcwd()
+    assert before.how["teardown"].signal == signal.SIGTERM

@@ -1,0 +1,374 @@
+"""Limits, descriptors and disks that run out: seen in real ranks, from outside."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults import namespaces
+from derail.faults.catalogue import entry
+from derail.faults.plan import PlanError
+from faults.rank_functions_of_faults import work
+from faults.real_job import LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+
+WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
+READY = when.line("ready")
+
+TRIES = """
+import errno, mmap, resource, signal, threading
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def files(): return [open(os.devnull) for _ in range(64)]
+def memory(): return bytearray(512 << 20)
+def size():
+    with open("big", "wb") as file: file.write(b"x" * 100_000)
+print("ready", flush=True)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        {what}()
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+        sys.exit(3)
+    except MemoryError:
+        print("MemoryError", flush=True)
+        sys.exit(3)
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "what", "said"),
+    [
+        ("NOFILE", 16, "files", "EMFILE"),
+        ("AS", "300M", "memory", "MemoryError"),
+        ("DATA", "100M", "memory", "MemoryError"),
+        ("FSIZE", 4096, "size", "EFBIG"),
+    ],
+)
+def test_a_limit_hits_a_rank_that_runs_already(tmp_path, resource, value, what, said):
+    """Its next attempt fails with the error that the kernel gives for this limit."""
+    seen, text = ended(
+        tmp_path, TRIES.format(what=what), faults.limit(resource, value, rank=0, when=READY), cwd=tmp_path
+    )
+
+    assert text.split() == ["ready", said]
+    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+def test_a_limit_of_processor_time_kills_a_busy_rank(tmp_path):
+    """The kernel sends SIGXCPU after one second of it."""
+    seen, _ = ended(
+        tmp_path, "print('ready', flush=True)\nwhile True: pass", faults.limit("CPU", 1, rank=0, when=READY)
+    )
+
+    assert seen.outcome.ranks[0].status.signal == 24
+    assert [result.status for result in seen.faults] == ["injected"]
+
+
+FORKS = """
+import errno, resource
+print("ready", flush=True)
+end = time.monotonic() + 20
+while resource.getrlimit(resource.RLIMIT_NPROC)[0] != 0 and time.monotonic() < end:
+    time.sleep(0.005)
+try:
+    os.fork()
+except OSError as error:
+    os.write(1, errno.errorcode[error.errno].encode())
+os._exit(3)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may have as many processes as it wants")
+def test_a_limit_of_processes_lets_fork_fail(tmp_path):
+    """EAGAIN, for any user but root."""
+    seen, text = ended(tmp_path, FORKS, faults.limit("NPROC", 0, rank=0, when=READY))
+
+    assert text.split() == ["ready", "EAGAIN"]
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+RECURSES = """
+import resource
+sys.setrecursionlimit(1_000_000)
+def deep(n):
+    return sorted([1], key=lambda _: deep(n - 1) if n else 0)  # by way of C, which takes stack
+print("ready", flush=True)
+end = time.monotonic() + 20
+while resource.getrlimit(resource.RLIMIT_STACK)[0] != {value} and time.monotonic() < end:
+    time.sleep(0.005)
+deep(800)
+print("done", flush=True)
+"""
+
+
+def test_a_limit_of_the_stack_lets_recursion_end_in_a_segmentation_fault(tmp_path):
+    """The stack cannot grow to what it needs; with what it had before it could."""
+    seen, text = ended(tmp_path, RECURSES.format(value=256 << 10), faults.limit("STACK", "256K", rank=0, when=READY))
+    other = tmp_path / "other"
+    other.mkdir()
+    _, whole = ended(other, RECURSES.format(value="resource.getrlimit(resource.RLIMIT_STACK)[0]"))
+
+    assert seen.outcome.ranks[0].status.signal == 11
+    assert (text.split(), whole.split()) == (["ready"], ["ready", "done"])
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+
+
+@pytest.mark.parametrize("resource", ["STACK", "CORE", "MEMLOCK", "NPROC", "DATA"])
+def test_other_limits_stand_in_proc_and_are_taken_back(tmp_path, resource):
+    """Before, while it lasts, and afterwards: as /proc/PID/limits tells."""
+    title = {"STACK": "Max stack", "CORE": "Max core", "MEMLOCK": "Max locked", "NPROC": "Max proc", "DATA": "Max data"}
+
+    def row(pid):
+        lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        return next(line.split() for line in lines if line.startswith(title[resource]))
+
+    with running(tmp_path, WAITS, faults.limit(resource, 4096, rank=0, when=READY, for_=0.5)) as job:
+        pid = job.pids()[0]
+        before = row(pid)
+        assert result_of(job) == ("injected" if "4096" not in before[:-2] else "errored")
+        record_of(job, "healed")
+        assert row(pid) == before
+
+
+def test_a_lowered_hard_limit_stands_in_proc(tmp_path):
+    """The rank cannot raise it again."""
+    with running(tmp_path, WAITS, faults.limit("NOFILE", 64, hard=True, rank=0, when=READY)) as job:
+        assert result_of(job) == "injected"
+        lines = Path(f"/proc/{job.pids()[0]}/limits").read_text().splitlines()
+        assert next(line.split()[3:5] for line in lines if line.startswith("Max open files")) == ["64", "64"]
+
+
+def test_a_limit_that_changes_nothing_is_no_injection(tmp_path):
+    """What is so already was not done by us."""
+    program = "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n" + WAITS
+    with running(tmp_path, program, faults.limit("CORE", 0, rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+
+
+def test_a_limit_above_the_hard_limit_is_no_injection(tmp_path):
+    """The soft limit never goes there."""
+    program = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n" + WAITS
+    with running(tmp_path, program, faults.limit("NOFILE", 65, rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+
+
+def test_a_limit_for_a_rank_that_has_ended_is_not_reached(tmp_path):
+    """A line of rank 1 sets it off; rank 0 is gone by then."""
+    fault = faults.limit("NOFILE", 16, rank=0, when=when.line("ready", rank=1))
+    seen, _ = ended(tmp_path, LATER_THAN_RANK_0, fault, ranks=2)
+
+    assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
+    assert "its target ended with exit 0" in seen.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: faults.limit("NOFILES", 1, rank=0), "did you mean 'NOFILE'"),
+        (lambda: faults.limit("AS", "lots", rank=0), "expected a number, a size like '64M'"),
+        (lambda: faults.limit("CPU", 0, rank=0), "say 1"),
+        (lambda: faults.limit("AS", True, rank=0), "expected a number"),
+        (lambda: faults.oom_score(1001, rank=0), "from -1000 to 1000"),
+        (lambda: faults.full_disk("/no/such/place", rank=0), "is no directory here"),
+        (lambda: faults.full_disk("/", rank=0), "other than /"),
+        (lambda: faults.full_shm(0, rank=0), "no limit at all"),
+        (lambda: faults.fd_leak(-1, rank=0), "from 0 to"),
+        (lambda: faults.full_inodes("/no/such/place", rank=0), "is no directory here"),
+        (lambda: faults.full_inodes("/tmp", files=0, rank=0), "from 1 to"),
+        (lambda: faults.memory_limit(0, rank=0), "without any memory"),
+        (lambda: faults.memory_limit(rank=0), "is missing"),
+    ],
+)
+def test_wrong_amounts_are_refused_where_they_are_given(make, problem):
+    """Nothing is started with them."""
+    with pytest.raises(PlanError) as error:
+        make()
+
+    assert problem in str(error.value)
+
+
+def test_the_score_for_the_oom_killer_is_raised_and_put_back(tmp_path):
+    """As /proc tells, with what the kernel makes of it."""
+    with running(tmp_path, WAITS, faults.oom_score(900, rank=0, when=READY, for_=0.5)) as job:
+        pid = job.pids()[0]
+        score = Path(f"/proc/{pid}/oom_score_adj")
+        before = score.read_text()
+        assert result_of(job) == "injected"
+        assert int(Path(f"/proc/{pid}/oom_score").read_text()) > 900
+        record_of(job, "healed")
+        assert score.read_text() == before
+
+
+def test_a_score_that_it_has_already_is_no_injection(tmp_path):
+    """Nothing would change."""
+    program = "open('/proc/self/oom_score_adj', 'w').write('700')\n" + WAITS
+    with running(tmp_path, program, faults.oom_score(700, rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+
+
+LEAKS = """
+import errno, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from derail.faults import fail_point
+fail_point("full")
+try:
+    open(os.devnull)
+except OSError as error:
+    os.write(1, errno.errorcode[error.errno].encode())
+os.write(1, b" ready")
+time.sleep(60)
+"""
+
+
+def test_a_rank_that_leaks_descriptors_cannot_open_a_file(tmp_path):
+    """Its own open fails with EMFILE, and /proc/PID/fd is full."""
+    with running(tmp_path, LEAKS, faults.fd_leak(rank=0, when=when.point("full"))) as job:
+        assert result_of(job) == "injected"
+        wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
+        assert job.log(0, "stdout").read_text().split() == ["EMFILE", "ready"]
+        assert len(os.listdir(f"/proc/{job.pids()[0]}/fd")) == 256
+
+
+def test_a_leak_of_so_many_stops_there(tmp_path):
+    """The rank can open more."""
+    with running(tmp_path, LEAKS, faults.fd_leak(100, rank=0, when=when.point("full"))) as job:
+        assert result_of(job) == "injected"
+        wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
+        assert job.log(0, "stdout").read_text().split() == ["ready"]
+        assert 100 <= len(os.listdir(f"/proc/{job.pids()[0]}/fd")) <= 110
+
+
+def test_a_leak_of_more_than_the_limit_allows_is_no_injection(tmp_path):
+    """256 descriptors are not 1000."""
+    with running(tmp_path, LEAKS, faults.fd_leak(1000, rank=0, when=when.point("full"))) as job:
+        assert result_of(job) == "errored"
+
+
+def test_a_program_that_is_no_python_leaks_nothing(tmp_path):
+    """There is nobody in it who could."""
+    seen, _ = ended(tmp_path, ["/bin/sleep", "0.2"], faults.fd_leak(rank=0))
+
+    assert [result.status for result in seen.faults] == ["unavailable"]
+
+
+WRITES = """
+import errno
+for n in range(100):
+    try:
+        with open(f"{place}/file{{n}}", "wb", buffering=0) as file: file.write(b"x" * {bytes})
+    except OSError as error:
+        print(n, errno.errorcode[error.errno], flush=True)
+        break
+print(os.getpid(), "ready", flush=True)
+time.sleep(60)
+"""
+NAMESPACES = pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namespaces.why_not("mount"))
+
+
+@NAMESPACES
+@pytest.mark.parametrize(
+    ("options", "bytes_", "said"), [({"size": "64K"}, 4096, "16 ENOSPC"), ({"size": "1M", "inodes": 3}, 1, "3 ENOSPC")]
+)
+def test_a_full_disk_is_full_for_the_rank_and_for_nobody_else(tmp_path, options, bytes_, said):
+    """The rank is told ENOSPC; what lies in the directory outside stays, and nothing is added."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    (place / "kept").write_text("before")
+    program = WRITES.format(place=place, bytes=bytes_)
+    with running(tmp_path, program, faults.full_disk(str(place), **options, rank=0)) as job:
+        wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
+        lines = job.log(0, "stdout").read_text().splitlines()
+        assert lines == [said, f"{job.pids()[0]} ready"]
+        assert result_of(job) == "injected"
+        assert [path.name for path in place.iterdir()] == ["kept"]
+
+
+@NAMESPACES
+@pytest.mark.parametrize("files", [1, 4])
+def test_a_disk_without_inodes_takes_data_and_no_more_files(tmp_path, files):
+    """The next file is refused with ENOSPC, although almost everything is free."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    program = WRITES.format(place=place, bytes=100_000)
+    with running(tmp_path, program, faults.full_inodes(str(place), files=files, rank=0)) as job:
+        wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
+        assert job.log(0, "stdout").read_text().splitlines()[0] == f"{files} ENOSPC"
+        assert result_of(job) == "injected"
+        assert list(place.iterdir()) == []
+
+
+@NAMESPACES
+def test_touching_mapped_memory_in_a_full_shm_is_a_bus_error(tmp_path):
+    """The way in which loaders of training data die."""
+    program = """
+import mmap
+with open("/dev/shm/derail-test", "w+b") as file:
+    file.truncate(1 << 20)
+    memory = mmap.mmap(file.fileno(), 1 << 20)
+print("ready", flush=True)
+time.sleep(1)
+memory[:] = b"x" * (1 << 20)
+"""
+    seen, _ = ended(tmp_path, program, faults.full_shm("16K", rank=0))
+
+    assert str(seen.outcome.ranks[0].status).startswith("SIGBUS")
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert not os.path.exists("/dev/shm/derail-test")
+
+
+@NAMESPACES
+def test_the_shim_leaves_environment_signals_and_directory_as_they_are(tmp_path):
+    """The program cannot tell that something stood before it."""
+    program = """
+import signal
+print(sorted(os.environ.items()) == eval(os.environ.get("WAS", "None")), os.getcwd())
+print(open("/proc/self/status").read().partition("SigBlk")[2].split()[:6])
+print(sorted(os.listdir("/proc/self/fd")), os.getsid(0) == os.getpid(), os.getuid())
+"""
+    texts = []
+    other = tmp_path / "other"
+    other.mkdir()
+    for number, given in enumerate([(), (faults.full_disk(str(other), rank=0),)]):
+        (tmp_path / str(number)).mkdir()
+        _, text = ended(tmp_path / str(number), program, *given, cwd=tmp_path)
+        texts.append(text)
+
+    assert texts[0] == texts[1]
+
+
+@NAMESPACES
+def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_path):
+    """The shim is there, the rank's program is not."""
+    program = tmp_path / "nothing"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    seen, _ = ended(tmp_path, [str(program)], faults.full_disk(str(tmp_path), rank=0))
+
+    assert str(seen.outcome.ranks[0].status) == "exit 127"
+    assert [result.status for result in seen.faults] != ["unknown"]
+
+
+@NAMESPACES
+def test_a_function_cannot_be_given_another_disk(tmp_path):
+    """It is said before anything is started."""
+    with pytest.raises(PlanError, match="this rank is a function"):
+        ended(tmp_path, work, faults.full_disk(str(tmp_path), rank=0), ranks=2)
+
+
+def test_where_namespaces_are_forbidden_a_full_disk_is_unavailable_with_the_reason(tmp_path, monkeypatch):
+    """And the rank runs as if nothing had been asked for."""
+    refused = tmp_path / "shim.py"
+    refused.write_text("import sys\nsys.exit('unshare: Operation not permitted')\n")
+    monkeypatch.setattr(namespaces, "SHIM", refused)
+    namespaces.why_not.cache_clear()
+    try:
+        assert "Operation not permitted" in entry("full_disk").unavailable()
+        seen, text = ended(tmp_path, "print('ran')", faults.full_disk(str(tmp_path), rank=0))
+    finally:
+        namespaces.why_not.cache_clear()
+
+    assert text == "ran\n"
+    assert [result.status for result in seen.faults] == ["unavailable"]

@@ -1,0 +1,328 @@
+"""Signals from outside, and ranks that take them in odd ways: seen in /proc and in how ranks end."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from derail import faults, when
+from derail.faults.plan import PlanError
+from faults.real_job import ended, record_of, result_of, running, state_of, wait_for
+
+READY = when.line("ready")
+SLEEPS = "print('ready', flush=True)\ntime.sleep(60)\n"
+ENDS = "print('ready', flush=True)\n"
+
+
+def mask_of(pid, field):
+    """The signals in a field of /proc/PID/status."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    bits = int(line.split()[1], 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+def statuses(seen):
+    """What came of the faults."""
+    return [result.status for result in seen.faults]
+
+
+def test_a_stopped_rank_stands_and_then_goes_on(tmp_path):
+    """State T from outside; after its time it goes on to its end."""
+    program = "print('ready', flush=True)\nopen('go').read()\nprint('done', flush=True)\n"
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    with running(tmp_path, program.replace("'go'", repr(str(fifo))), faults.stop(rank=0, when=READY, for_=0.3)) as job:
+        wait_for(lambda: state_of(job.pids()[0]) == "T", "state T")
+        wait_for(lambda: state_of(job.pids()[0]) == "S", "the end of state T")
+        fifo.write_text("go")
+        seen = job.wait(30)
+
+    assert (statuses(seen), seen.exit_code) == (["injected"], 0)
+
+
+def test_a_rank_that_stands_is_ended_with_its_job(tmp_path):
+    """A stop for good does not outlive the job."""
+    with running(tmp_path, SLEEPS, faults.stop(rank=0, when=READY)) as job:
+        pid = job.pids()[0]
+        assert result_of(job) == "injected"
+        assert state_of(pid) == "T"
+
+    assert state_of(pid) == ""
+
+
+CONTINUES = """
+pid = os.getpid() if os.environ["RANK"] == "0" else None
+path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pid")
+if pid:
+    with open(path + ".new", "w") as file:
+        file.write(str(pid))
+    os.rename(path + ".new", path)
+    os.kill(pid, 19)
+    print("went on", flush=True)
+else:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    while open(f"/proc/{open(path).read()}/stat").read().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+    print("it stands", flush=True)
+"""
+
+
+def test_a_stopped_rank_is_continued_whoever_stopped_it(tmp_path):
+    """It had stopped itself, and comes to its end now."""
+    seen, text = ended(tmp_path, CONTINUES, faults.cont(rank=0, when=when.line("it stands", rank=1)), ranks=2)
+
+    assert (statuses(seen), text) == (["injected"], "went on\n")
+
+
+@pytest.mark.parametrize("make", [faults.cont, faults.stop, faults.signal_storm], ids=lambda make: make.__name__)
+def test_a_rank_that_had_ended_is_not_reached(tmp_path, make):
+    """The line of another rank comes too late for it."""
+    program = """
+if os.environ["RANK"] == "1":
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work")
+    while "exited" not in open(os.path.join(path, "journal.jsonl")).read():
+        time.sleep(0.01)
+    print("ready", flush=True)
+    time.sleep(0.2)
+"""
+    seen, _ = ended(tmp_path, program, make(rank=0, when=when.line("ready", rank=1)), ranks=2)
+
+    assert statuses(seen) == ["not_reached"], seen.faults
+
+
+def test_a_rank_that_was_not_stopped_cannot_be_continued(tmp_path):
+    """Its state says so."""
+    with running(tmp_path, SLEEPS, faults.cont(rank=0, when=READY)) as job:
+        assert result_of(job) == "not_reached"
+        assert "was not stopped: state S" in record_of(job, "end")["detail"]
+
+
+COUNTS = """
+import signal
+wanted = [signal.SIGRTMIN + 2, signal.SIGRTMIN + 3]  # the kernel keeps each one of these, however late they are taken
+signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+print("ready", flush=True)
+got = [int(signal.sigwait(wanted)) for _ in range(10)]
+print(*[got.count(number) for number in wanted], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("every", [0.05, 0])
+def test_a_storm_of_signals_arrives(tmp_path, every):
+    """A rank that takes them counts both kinds."""
+    storm = faults.signal_storm(["SIGRTMIN+2", "SIGRTMIN+3"], count=10, every=every, rank=0, when=READY)
+    with running(tmp_path, COUNTS, storm) as job:
+        counted = wait_for(lambda: job.log(0, "stdout").read_text().splitlines()[1:])
+        assert result_of(job) == "injected"
+        assert "10 of 10 signals" in record_of(job, "end")["detail"]
+
+    assert counted == ["5 5"]
+
+
+def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
+    """What could not be sent any more was not sent."""
+    seen, _ = ended(tmp_path, SLEEPS, faults.signal_storm(count=50, every=0.2, rank=0, when=READY))
+
+    assert statuses(seen) == ["not_reached"]
+    assert seen.outcome.ranks[0].status.signal == signal.SIGTERM
+
+
+TWICE = """
+import signal
+if os.environ["RANK"] == "1":
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work", "journal.jsonl")
+    while '"text": "ready"' not in open(path).read():
+        time.sleep(0.01)
+    sys.exit(3)
+got = []
+signal.signal(signal.SIGTERM, lambda *_: got.append(1))
+signal.signal(signal.SIGINT, lambda *_: got.append(2))
+print("ready", flush=True)
+while len(got) < 2:
+    time.sleep(0.01)
+print(*got, flush=True)
+sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("SIGTERM", "1 1"), ("SIGINT", "1 2")])
+def test_a_second_signal_comes_while_the_first_is_dealt_with(tmp_path, name, text):
+    """The supervisor's SIGTERM, then ours."""
+    line = faults.signal("SIGWINCH", rank=0, when=READY)
+    seen, out = ended(tmp_path, TWICE, faults.second_signal(name, rank=0), line, ranks=2, grace=20.0)
+
+    assert out.splitlines() == ["ready", text]
+    assert statuses(seen) == ["injected", "injected"], seen.faults
+
+
+def test_a_rank_that_dies_of_the_first_signal_gets_no_second_one(tmp_path):
+    """And a job that nobody ends has no first one."""
+    program = "if os.environ['RANK'] == '1': sys.exit(3)\ntime.sleep(60)"
+    seen, _ = ended(tmp_path, program, faults.second_signal(rank=0, delay=5), ranks=2)
+    assert statuses(seen) == ["not_reached"]
+
+    (tmp_path / "more").mkdir()
+    seen, _ = ended(tmp_path / "more", ENDS, faults.second_signal(rank=0))
+    assert statuses(seen) == ["not_reached"]
+    assert "the supervisor sent no signal" in str(seen.faults[0])
+
+
+@pytest.mark.parametrize(
+    ("fault", "field"),
+    [
+        (faults.block_signal(["SIGTERM", "SIGUSR1"], rank=0, when=READY), "SigBlk"),
+        (faults.ignore_signal(["SIGTERM", "SIGUSR1"], rank=0, when=READY), "SigIgn"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_rank_is_deaf_to_signals(tmp_path, fault, field):
+    """The mask says so, and SIGTERM does not end it: a blocked one is pending, an ignored one is gone."""
+    with running(tmp_path, SLEEPS, fault) as job:
+        assert result_of(job) == "injected"
+        pid = job.pids()[0]
+        os.kill(pid, signal.SIGTERM)
+        assert mask_of(pid, field) >= {signal.SIGTERM, signal.SIGUSR1}
+        assert mask_of(pid, "ShdPnd") == ({signal.SIGTERM} if field == "SigBlk" else set())
+        assert state_of(pid) == "S"
+
+
+def test_signals_that_another_thread_takes_are_not_blocked(tmp_path):
+    """The main thread's mask is not the process': it would end all the same."""
+    program = "import threading\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n" + SLEEPS
+    with running(tmp_path, program, faults.block_signal(rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+        assert "which ran before, take them" in record_of(job, "end")["detail"]
+
+
+HANDLERS = {
+    "slow": (faults.slow_handler(0.5, rank=0, when=READY), "SIGTERM (15)"),
+    "raising": (faults.raising_handler("KeyError", "torn", rank=0, when=READY), "exit 1"),
+    "exit_zero": (faults.exit_zero_handler(rank=0, when=READY), "exit 0"),
+    "_exit_zero": (faults.exit_zero_handler("SIGINT", how="_exit", rank=0, when=READY), "exit 0"),
+    "reraising": (faults.reraising_handler(rank=0, when=READY), "SIGTERM (15)"),
+    "forking": (faults.forking_handler(rank=0, when=READY), "SIGTERM (15)"),
+}
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_a_rank_handles_a_signal_oddly(tmp_path, name):
+    """The kernel says that there is a handler; the signal comes from outside; the exit is the handler's."""
+    fault, exit_status = HANDLERS[name]
+    number = getattr(signal, fault.param("signal"))
+    with running(tmp_path, SLEEPS, fault) as job:
+        record_of(job, "start")
+        pid = job.pids()[0]
+        wait_for(lambda: number in mask_of(pid, "SigCgt"), "a handler")
+        handler_before = mask_of(pid, "SigIgn")
+        os.kill(pid, number)
+        if name == "slow":
+            record_of(job, "handling")
+            wait_for(lambda: state_of(pid) == "S", "a handler that sleeps")
+        seen = job.wait(30)
+        err = job.log(0, "stderr").read_text()
+
+    assert number not in handler_before
+    assert (statuses(seen), str(seen.outcome.ranks[0].status)) == (["injected"], exit_status), seen.faults
+    assert ("KeyError: 'torn'" in err) == (name == "raising")
+
+
+def test_the_child_of_a_handler_outlives_its_rank(tmp_path):
+    """It is there when the rank has ended by the signal; the end of the job finds it, and ends it."""
+    with running(tmp_path, SLEEPS, faults.forking_handler(rank=0, when=READY)) as job:
+        record_of(job, "start")
+        os.kill(job.pids()[0], signal.SIGTERM)
+        child = int(record_of(job, "helper")["pid"])
+        seen = job.wait(30)
+
+    assert statuses(seen) == ["injected"], seen.faults
+    assert f"it forked pid {child}, which lives" in str(seen.faults[0])
+    assert [left.pid for left in seen.leftovers] == [child]
+    assert state_of(child) in ("", "Z")  # nobody but its new parent can take it away
+
+
+TICKS = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: (print("mine", flush=True), os._exit(5)))
+print("ready", flush=True)
+while True:
+    print("tick", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_slow_handler_takes_its_time_and_then_does_what_was_done_before(tmp_path):
+    """The program's own handler runs after it."""
+    with running(tmp_path, TICKS, faults.slow_handler(0.3, rank=0, when=READY)) as job:
+        record_of(job, "start")
+        ticks = job.log(0, "stdout").read_text().count("tick")
+        wait_for(lambda: job.log(0, "stdout").read_text().count("tick") > ticks + 1, "a main thread that went on")
+        os.kill(job.pids()[0], signal.SIGTERM)
+        seen = job.wait(30)
+        handled = record_of(job, "handled")["at"] - record_of(job, "handling")["at"]
+
+    assert (statuses(seen), str(seen.outcome.ranks[0].status)) == (["injected"], "exit 5")
+    assert handled >= 0.3
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_a_handler_that_no_signal_came_to_did_nothing(tmp_path, name):
+    """It is not reached."""
+    program = ENDS + "while '\"start\"' not in open(os.environ['JOURNAL']).read(): time.sleep(0.01)\n"
+    journal = tmp_path / "work" / "journal.jsonl"
+    seen, _ = ended(tmp_path, program, HANDLERS[name][0], env={"JOURNAL": str(journal)})
+
+    assert statuses(seen) == ["not_reached"], seen.faults
+    assert "never came" in str(seen.faults[0])
+
+
+def test_a_handler_that_the_program_replaced_did_nothing(tmp_path):
+    """The supervisor's SIGTERM came, and the program's own handler took it."""
+    program = """
+import signal
+if os.environ["RANK"] == "0":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(4))
+    open(os.environ["THERE"], "w").close()
+    time.sleep(60)
+while not os.path.exists(os.environ["THERE"]):
+    time.sleep(0.01)
+sys.exit(3)
+"""
+    seen, _ = ended(
+        tmp_path, program, faults.exit_zero_handler(rank=0), ranks=2, env={"THERE": str(tmp_path / "there")}
+    )
+
+    assert statuses(seen) == ["not_reached"], seen.faults
+    assert "was sent, but never handled by it" in str(seen.faults[0])
+
+
+def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
+    """SystemExit can be caught, and what comes then is not what was planned."""
+    program = "try:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept SystemExit:\n    os._exit(9)\n"
+    with running(tmp_path, program, faults.exit_zero_handler(rank=0, when=READY)) as job:
+        record_of(job, "start")
+        wait_for(lambda: signal.SIGTERM in mask_of(job.pids()[0], "SigCgt"))
+        os.kill(job.pids()[0], signal.SIGTERM)
+        seen = job.wait(30)
+
+    assert statuses(seen) == ["errored"]
+    assert "ended with exit 9, not with 0" in str(seen.faults[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: faults.block_signal(["SIGKILL"], rank=0), "no process can do anything about SIGKILL"),
+        (lambda: faults.ignore_signal([], rank=0), "expected one signal at least"),
+        (lambda: faults.slow_handler(1, "SIGSTOP", rank=0), "no process can do anything about SIGSTOP"),
+        (lambda: faults.signal_storm([], rank=0), "expected a list of signals"),
+        (lambda: faults.signal_storm(count=1, rank=0), "expected a whole number from 2"),
+        (lambda: faults.second_signal("SIGTRM", rank=0), "did you mean 'SIGTERM'"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_it_is_written(make, problem):
+    """Before anything starts."""
+    with pytest.raises(PlanError, match=problem):
+        make()

@@ -1,0 +1,162 @@
+"""Ranks that are made slow from outside: what /proc tells of them, and that they are quick again afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from derail import faults, when
+from derail.faults.plan import PlanError
+from faults.real_job import ended, record_of, result_of, running, stat_of, state_of, unprivileged, wait_for
+
+READY = when.line("ready")
+THREADS = """
+import threading
+stop = threading.Event()
+for _ in range(3): threading.Thread(target=stop.wait, daemon=True).start()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def schedules(pid):
+    """Processors, nice value and policy of each thread of a process."""
+    threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    return {
+        (*sorted(os.sched_getaffinity(tid)), "nice", int(stat_of(f"{pid}/task/{tid}")[16]), os.sched_getscheduler(tid))
+        for tid in threads
+    }
+
+
+def test_a_starved_rank_has_one_processor_and_the_lowest_priority_in_every_thread(tmp_path):
+    """As the kernel tells of each of its threads."""
+    with running(tmp_path, THREADS, faults.starve(rank=0, when=READY)) as job:
+        assert result_of(job) == "injected"
+        pid = job.pids()[0]
+        assert len(os.listdir(f"/proc/{pid}/task")) == 4
+        assert schedules(pid) == {(min(os.sched_getaffinity(0)), "nice", 19, os.SCHED_IDLE)}
+
+
+@pytest.mark.skipif(unprivileged(), reason="raising a priority needs CAP_SYS_NICE")
+def test_a_starved_rank_gets_everything_back(tmp_path):
+    """Processors, nice value and policy."""
+    with running(tmp_path, THREADS, faults.starve(rank=0, when=READY, for_=0.3)) as job:
+        pid = job.pids()[0]
+        assert result_of(job) == "injected"
+        record_of(job, "healed")
+        assert schedules(pid) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
+def test_a_rank_that_keeps_its_priority_gets_its_processors_back(tmp_path):
+    """For which nobody needs a privilege."""
+    last = max(os.sched_getaffinity(0))
+    with running(tmp_path, THREADS, faults.starve(last, "keep", rank=0, when=READY, for_=0.5)) as job:
+        pid = job.pids()[0]
+        assert result_of(job) == "injected"
+        record_of(job, "healed")
+        assert schedules(pid) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
+
+
+@pytest.mark.skipif(not unprivileged(), reason="root can raise it again")
+def test_what_could_not_be_undone_is_not_done(tmp_path):
+    """A priority that is to come back in a while, and could not, is left alone."""
+    with running(tmp_path, THREADS, faults.starve(rank=0, when=READY, for_=0.3)) as job:
+        assert result_of(job) == "unavailable"
+        assert schedules(job.pids()[0]) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
+
+
+def test_a_processor_that_is_not_there_starves_nobody(tmp_path):
+    """The rank runs on as before."""
+    with running(tmp_path, THREADS, faults.starve(4095, rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+        assert schedules(job.pids()[0]) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
+
+
+def test_a_rank_that_is_starved_already_is_not_starved_by_us(tmp_path):
+    """Nothing would change."""
+    program = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint('ready', flush=True)\ntime.sleep(60)"
+    with running(tmp_path, program, faults.starve(priority="keep", rank=0, when=READY)) as job:
+        assert result_of(job) == "errored"
+
+
+BUSY = "print('ready', flush=True)\nwhile True: pass"
+
+
+def test_a_throttled_rank_stands_and_runs_in_turns_and_then_runs_on(tmp_path):
+    """Both states are seen in /proc, and it gets less processor time; afterwards it stands no more."""
+    with running(tmp_path, BUSY, faults.throttle(10, rank=0, when=READY, for_=2.0)) as job:
+        pid = job.pids()[0]
+        assert result_of(job) == "injected"
+        assert wait_for(lambda: state_of(pid) == "T")
+        assert wait_for(lambda: state_of(pid) == "R")
+        began, used = time.monotonic(), sum(map(int, stat_of(pid)[11:13]))
+        time.sleep(0.8)  # noqa: TID251 - processor time is counted over some time
+        share = (sum(map(int, stat_of(pid)[11:13])) - used) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+        assert share < 0.5
+        record_of(job, "healed")
+        assert wait_for(lambda: state_of(pid) == "R")
+        assert not any(state_of(pid) == "T" or time.sleep(0.005) for _ in range(100))  # noqa: TID251
+
+
+def test_a_throttled_rank_is_ended_with_its_job_without_waiting(tmp_path):
+    """A stopped rank would hear SIGTERM only when it goes on."""
+    with running(tmp_path, BUSY, faults.throttle(50, 5.0, rank=0, when=READY), grace=20.0) as job:
+        pid = job.pids()[0]
+        assert wait_for(lambda: state_of(pid) == "T")
+        began = time.monotonic()
+        job.close()
+        assert time.monotonic() - began < 15
+
+    assert state_of(pid) == ""
+
+
+def test_a_rank_that_ends_at_once_was_not_throttled(tmp_path):
+    """It never stood and ran on."""
+    seen, _ = ended(tmp_path, ["/bin/true"], faults.throttle(4, 1.0, rank=0, when=when.after(3)))
+
+    assert [result.status for result in seen.faults] == ["not_reached"]
+
+
+ENGINE = """
+import sys
+from pathlib import Path
+from derail import faults, when
+from derail.agents.native import start_job
+fault = faults.throttle(100, 60.0, rank=0, when=when.line("ready"))
+job = start_job([sys.executable, "-c", sys.argv[2]], ranks=1, workdir=Path(sys.argv[1]), faults=[fault])
+print(job.pids()[0], flush=True)
+job.wait()
+"""
+
+
+def test_a_stopped_rank_does_not_outlive_an_engine_that_was_killed(tmp_path):
+    """Nobody continues it any more; it is ended with its job."""
+    engine = subprocess.Popen(
+        [sys.executable, "-c", ENGINE, str(tmp_path / "work"), BUSY], stdout=subprocess.PIPE, text=True
+    )
+    with engine:
+        pid = int(engine.stdout.readline())
+        wait_for(lambda: state_of(pid) == "T", "the stop")
+        os.kill(engine.pid, signal.SIGKILL)
+
+    assert wait_for(lambda: state_of(pid) in ("", "Z", "X"), "the end of the rank")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: faults.throttle(1, rank=0), "1.01 or more"),
+        (lambda: faults.throttle(2, 0, rank=0), "0.01 seconds or more"),
+        (lambda: faults.starve(priority="lower", rank=0), "unknown priority 'lower'"),
+    ],
+)
+def test_wrong_measures_are_refused_where_they_are_given(make, problem):
+    """Nothing is started with them."""
+    with pytest.raises(PlanError) as error:
+        make()
+
+    assert problem in str(error.value)

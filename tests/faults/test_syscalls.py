@@ -1,0 +1,479 @@
+"""System calls that fail or take their time, in programs that were never changed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+import derail
+from derail import faults, when
+from derail.agents.native import default_teardown, start_job
+from derail.faults import journal
+from derail.faults.hits import Hits
+from derail.faults.injectors import syscalls
+from derail.faults.plan import PlanError
+from derail.faults.prepare import prepare
+from derail.model.spec import Command, Function, JobSpec, RankSpec
+from derail.platform import seccomp
+
+REASON = seccomp.why_not()
+needs_seccomp = pytest.mark.skipif(bool(REASON), reason=REASON or "it works")
+DD = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=512", "count=10"]
+FSYNC = """
+import errno, os, tempfile
+with tempfile.TemporaryFile() as file:
+    for _ in range({times}):
+        try:
+            os.fsync(file.fileno())
+            print("0", end=" ")
+        except OSError as error:
+            print(errno.errorcode[error.errno], end=" ")
+"""
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Runs a job to its end: what was observed, and what rank 0 wrote."""
+    jobs = []
+
+    def launch(run, *given, ranks=1, **options):
+        job = start_job(run, ranks=ranks, workdir=tmp_path / f"work{len(jobs)}", faults=given, **options)
+        jobs.append(job)
+        seen = job.wait(60)
+        return seen, *(
+            "".join(path.read_text() for path in sorted(job.workdir.rglob(f"*/{rank}/{name}.log")))
+            for rank in range(ranks)
+            for name in ("stdout", "stderr")
+        )
+
+    yield launch
+    for job in jobs:
+        job.close()
+
+
+def python(source, **values):
+    """A program."""
+    return [sys.executable, "-c", source.format(**values) if values else source]
+
+
+def statuses(seen):
+    """What came of the faults."""
+    return [result.status for result in seen.faults]
+
+
+@needs_seccomp
+def test_the_fourth_write_of_dd_fails_for_want_of_space(launched):
+    """The kernel never sees it, and dd says what it always says."""
+    seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
+
+    assert str(seen.outcome.ranks[0].status) == "exit 1"
+    assert "error writing '/dev/null': No space left on device" in stderr
+    assert "3+0 records out" in stderr
+    assert [str(result.result).partition(", ")[0] for result in seen.faults] == [
+        f"injected: call 4 of write answered with ENOSPC (28) (pid {seen.outcome.ranks[0].pid}"
+    ]
+
+
+@needs_seccomp
+@pytest.mark.parametrize(
+    ("calls", "errors"),
+    [
+        ("3", "0 0 EIO 0 0 0 0"),
+        ("2..6+2", "0 EIO 0 EIO 0 EIO 0"),
+        ("5..", "0 0 0 0 EIO EIO EIO"),
+        ("1..+3", "EIO 0 0 EIO 0 0 EIO"),
+    ],
+)
+def test_exactly_the_calls_that_are_meant_fail(launched, calls, errors):
+    """The program itself counts them."""
+    seen, stdout, _ = launched(python(FSYNC, times=7), faults.syscall_errno("fsync", "EIO", calls=calls, rank=0))
+
+    assert stdout.split() == errors.split()
+    assert statuses(seen) == ["injected"]
+    assert "7 calls seen" in seen.faults[0].detail or calls in ("3", "2..6+2")
+
+
+@needs_seccomp
+def test_a_connect_is_held_as_long_as_the_plan_says(launched):
+    """By the clock of the rank; the next one is not."""
+    source = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(2):
+    began = time.monotonic()
+    socket.create_connection(server.getsockname()).close()
+    print(time.monotonic() - began)
+"""
+    seen, stdout, _ = launched(python(source), faults.syscall_delay("connect", 0.5, rank=0))
+
+    first, second = map(float, stdout.split())
+    assert first >= 0.5
+    assert second < first
+    assert "call 1 of connect held for 0.5 s and then made" in seen.faults[0].detail
+
+
+@needs_seccomp
+def test_a_call_that_never_comes_is_not_reached(launched):
+    """The program ends as ever, and the result says how often it called."""
+    seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=400, fd=1, rank=0))
+
+    assert seen.outcome.succeeded
+    assert "10+0 records out" in stderr
+    assert [str(result.result) for result in seen.faults] == [
+        "not reached: write was 10 times called on descriptor 1, call 400 was meant; the rank ended with exit 0"
+    ]
+
+
+@needs_seccomp
+def test_another_rank_keeps_its_calls(launched):
+    """Only the rank that is meant is under a filter at all."""
+    source = FSYNC + "print(open('/proc/self/status').read().count('Seccomp:\\t2'))"
+    seen, first, _, second, _ = launched(
+        python(source.replace("{times}", "3")), faults.syscall_errno("fsync", "EIO", calls=2, rank=1), ranks=2
+    )
+
+    assert [first.split(), second.split()] == [["0", "0", "0", "0"], ["0", "EIO", "0", "1"]]
+    assert statuses(seen) == ["injected"]
+
+
+def test_a_machine_that_cannot_do_it_says_why_and_changes_nothing(launched, monkeypatch):
+    """The program is started as if there were no plan."""
+    monkeypatch.setattr(seccomp, "why_not", lambda: "there is no seccomp on the moon")
+
+    seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
+
+    assert seen.outcome.succeeded
+    assert "10+0 records out" in stderr
+    assert [str(result.result) for result in seen.faults] == ["unavailable: there is no seccomp on the moon"]
+
+
+@needs_seccomp
+def test_all_faults_on_a_rank_share_one_listener(launched):
+    """A process can have one only."""
+    source = FSYNC + "began = time.monotonic(); os.sync(); print(time.monotonic() - began)"
+    seen, stdout, _ = launched(
+        python("import time\n" + source, times=4),
+        faults.syscall_errno("fsync", "EIO", calls=2, rank=0),
+        faults.syscall_errno("fsync", "ENOSPC", calls=3, rank=0),
+        faults.syscall_delay("sync", 0.3, rank=0),
+    )
+
+    *errors, took = stdout.split()
+    assert errors == ["0", "EIO", "ENOSPC", "0"]
+    assert float(took) >= 0.3
+    assert statuses(seen) == ["injected"] * 3
+
+
+@needs_seccomp
+@pytest.mark.parametrize(("children", "status"), [(True, "injected"), (False, "not_reached")])
+def test_calls_of_children_count_if_the_plan_says_so(launched, children, status):
+    """The shell itself writes nothing."""
+    shell = ["/bin/sh", "-c", f"{' '.join(DD)}; echo $? >&2"]
+
+    seen, _, stderr = launched(shell, faults.syscall_errno("write", "ENOSPC", calls=4, fd=1, children=children, rank=0))
+
+    assert statuses(seen) == [status]
+    assert stderr.split()[-1] == ("1" if children else "0")
+
+
+@needs_seccomp
+def test_only_calls_on_paths_that_match_count(launched, tmp_path):
+    """A path as the program gives it, or that of the file behind a descriptor."""
+    source = f"""
+import os
+for name in ("other", "checkpoint-1", "checkpoint-2"):
+    try:
+        fd = os.open({str(tmp_path)!r} + "/" + name, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        print(name, "open", error.errno)
+        continue
+    for _ in range(2):
+        try:
+            os.write(fd, b"x")
+        except OSError as error:
+            print(name, "write", error.errno)
+"""
+    seen, stdout, _ = launched(
+        python(source),
+        faults.syscall_errno("open,openat", "EMFILE", calls=2, path="checkpoint", rank=0),
+        faults.syscall_errno("write", "EIO", calls=2, path="checkpoint-1", rank=0),
+    )
+
+    assert stdout.splitlines() == ["checkpoint-1 write 5", "checkpoint-2 open 24"]
+    assert statuses(seen) == ["injected", "injected"]
+
+
+@needs_seccomp
+def test_a_held_call_that_is_interrupted_goes_on_being_held(launched):
+    """A signal handler runs meanwhile, and the call is made once, when its time has come."""
+    source = """
+import os, signal, time
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+reader, writer = os.pipe()
+os.write(writer, b"xx")
+for _ in range(2):
+    began = time.monotonic()
+    os.read(reader, 1)
+    print(time.monotonic() - began)
+"""
+    seen, stdout, _ = launched(python(source), faults.syscall_delay("read", 0.4, calls=2, path="pipe", rank=0))
+
+    assert float(stdout.split()[1]) >= 0.4
+    assert "call 2 of read held for 0.4 s and then made" in seen.faults[0].detail
+    assert "2 calls seen" in seen.faults[0].detail
+
+
+@needs_seccomp
+def test_a_job_is_torn_down_while_a_call_is_held(launched):
+    """The rank dies of the supervisor's signal, and nobody waits for the call."""
+    source = """
+import os, sys, tempfile, threading, _thread
+main = threading.get_native_id()
+def tell(file):
+    while not open(f"/proc/self/task/{main}/syscall").read().startswith(NUMBER):
+        pass
+    os.fsync(file.fileno())  # calls are answered in their order: once this one is, the first has been seen
+    print("it is held", flush=True)
+if os.environ["RANK"] == "0":
+    with tempfile.TemporaryFile() as file:
+        _thread.start_new_thread(tell, (file,))
+        os.fsync(file.fileno())
+else:
+    sys.stdin.close(); threading.Event().wait()
+""".replace("NUMBER", repr(f"{syscalls.this_machine().number('fsync')} "))
+    seen, *_ = launched(
+        python(source),
+        faults.syscall_delay("fsync", 3600, rank=0),
+        faults.signal("SIGKILL", rank=1, when=when.line("it is held", rank=0)),
+        ranks=2,
+        teardown=default_teardown(20),
+    )
+
+    assert statuses(seen) == ["injected", "injected"]
+    assert str(seen.outcome.ranks[0].status) == "SIGTERM (15)"
+    assert re.search(r"call 1 of fsync held for \d+\.\d\d s, until its caller died", seen.faults[0].detail)
+    assert [record["event"] for record in journal.read(seen.journal)].count("healed") == 1
+
+
+@needs_seccomp
+def test_calls_are_counted_from_the_trigger_on(launched):
+    """What was called before is no concern of the plan's."""
+    source = """
+import os, tempfile
+with tempfile.TemporaryFile() as file:
+    for _ in range(5):
+        os.fsync(file.fileno())
+    print("ready", flush=True)
+    calls = 0
+    while True:
+        calls += 1
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            print(error.errno)
+            break
+"""
+    seen, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0, when=when.line("ready")))
+
+    assert stdout.split() == ["ready", "5"]
+    assert "call 1 of fsync answered with EIO (5)" in seen.faults[0].detail
+
+
+LOOK = """
+import os, sys
+print(sys.argv[1:], sorted(os.environ.items()), os.getcwd())
+told = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print({name: told[name] for name in ("SigBlk", "SigIgn", "SigCgt", "Threads", "PPid")})
+print(sorted(int(fd) for fd in os.listdir("/proc/self/fd")), os.getpid() == os.getsid(0) == os.getpgid(0))
+"""
+
+
+@needs_seccomp
+def test_the_program_cannot_see_what_stood_before_it(run_faults):
+    """Arguments, environment, signals, descriptors and pid are its own."""
+    argv = (sys.executable, "-I", "-X", "utf8=0", "-c", LOOK, "a b", "", "--flag")
+    bare = run_faults([], argv).log(0)
+    run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], argv)
+
+    assert run.log(0)[len(bare) :] == bare
+    assert run.one().status == "not_reached"
+    assert "fsync was never called" in run.one().detail
+
+
+@needs_seccomp
+def test_a_plain_program_gets_exactly_its_environment(run_faults):
+    """Python gives itself a locale where there is none; the program must not get that."""
+    bare = run_faults([], ("/usr/bin/env",)).log(0)
+    run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], ("/usr/bin/env",))
+
+    assert run.log(0)[len(bare) :] == bare
+    assert "LC_CTYPE" not in bare
+
+
+@needs_seccomp
+def test_a_program_that_is_not_there_ends_as_in_a_shell(run_faults):
+    """With 127, and a word on stderr."""
+    run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], ("/no/such/program",))
+
+    assert str(run.job.status[0]) == "exit 127"
+    assert "derail: /no/such/program: No such file or directory" in run.log(0, "stderr")
+    assert run.one().status == "not_reached"
+
+
+@needs_seccomp
+def test_a_faults_own_machinery_does_not_count(launched):
+    """Even where the call is one that starts programs: the first execve is not the one of the rank itself."""
+    seen, _, stderr = launched(
+        ["/bin/sh", "-c", "(exec /bin/true); (exec /bin/true)"],
+        faults.syscall_errno("execve", "EACCES", calls=1, children=True, rank=0),
+    )
+
+    assert "call 1 of execve answered with EACCES (13)" in seen.faults[0].detail
+    assert "2 calls seen" in seen.faults[0].detail or "1 calls seen" in seen.faults[0].detail
+    assert "Permission denied" in stderr
+    assert "derail:" not in stderr
+    assert seen.outcome.succeeded
+
+
+@needs_seccomp
+def test_what_the_shim_itself_calls_can_be_held_up(launched):
+    """The listener is handed over by a thread that is not under the filter."""
+    calls = "sendmsg,recvfrom,recvmsg,close,write,read,openat,connect,socket,dup,fcntl,ioctl,clone,clone3,poll"
+    seen, _, stderr = launched(DD, faults.syscall_errno(calls, "EIO", calls=100_000, children=True, rank=0))
+
+    assert seen.outcome.succeeded, stderr
+    assert statuses(seen) == ["not_reached"]
+
+
+@needs_seccomp
+def test_a_filter_under_a_filter_is_unavailable(launched):
+    """A derail inside of a rank with such a fault says why it cannot have its own."""
+    source = "from derail.platform import seccomp; print(seccomp.why_not())"
+    _, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0))
+
+    assert "Device or resource busy (this process is under such a filter itself)" in stdout
+
+
+UNPRIVILEGED = """
+import shutil, sys, tempfile
+from pathlib import Path
+from derail import faults
+from derail.agents.native import start_job
+workdir = tempfile.mkdtemp(dir="/tmp")
+try:
+    job = start_job(sys.argv[1:], ranks=1, workdir=Path(workdir), faults=[
+        faults.syscall_errno("write", "ENOSPC", calls=4, rank=0),
+        faults.syscall_errno("open,openat", "EIO", calls=1000, path="null", rank=0),
+    ])
+    seen = job.wait(60)
+    job.close()
+    capless = "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
+    print(*seen.faults, seen.outcome.ranks[0].status, capless, sep="\\n")
+finally:
+    shutil.rmtree(workdir)
+"""
+
+
+@needs_seccomp
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+@pytest.mark.parametrize("user", [["--reuid=65534", "--regid=65534", "--clear-groups"], []], ids=["65534", "0"])
+def test_it_needs_no_privilege(user):
+    """Nobody without any capability can do it; so can user 0 who has none."""
+    readable = [str(Path(module.__file__).parents[1]) for module in (derail, psutil)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(readable), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(python, source):
+        stripped = ["setpriv", *user, "--bounding-set=-all", "--inh-caps=-all", python, "-c", source, *DD]
+        return subprocess.run(stripped, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    usable = "import subprocess, sys, psutil, derail; subprocess.run([sys.executable, '-c', ''], check=True)"
+    pythons = [python for python in (sys.executable, "/usr/bin/python3") if run(python, usable).returncode == 0]
+    if not pythons:
+        pytest.skip(f"such a user may not start {sys.executable}, and there is no other Python")
+    done = run(pythons[0], UNPRIVILEGED)
+
+    assert done.stderr == ""
+    first, second, status, capless = done.stdout.splitlines()
+    assert "injected: call 4 of write answered with ENOSPC (28)" in first
+    assert "not reached: open,openat was once called on a path with 'null', call 1000 was meant" in second
+    assert (status, capless) == ("exit 1", "True")
+
+
+def test_a_rank_that_is_a_function_is_refused():
+    """Nothing is started; the message says what to do."""
+    spec = JobSpec("job", "id-1", (RankSpec(0, Function(print, ()), {}),))
+    plan = faults.plan([faults.syscall_errno("write", "EIO", rank=0)])
+
+    with pytest.raises(PlanError, match=r"this rank is a function .*; run a program, e.g. a script"):
+        syscalls.prepare(spec.ranks[0], plan.faults[0])
+
+
+@needs_seccomp
+def test_the_filter_stands_next_to_the_program(tmp_path):
+    """Behind other shims, once for all faults, and only in the rank that is meant."""
+    other = ("python", "-X", "utf8", "-I", "-S", str(syscalls.SHIM.with_name("shim.py")), "{}")
+    spec = JobSpec("job", "id-1", tuple(RankSpec(rank, Command((*other, "a", "b")), {}) for rank in range(2)))
+    given = [faults.syscall_errno("write", "EIO", rank=0), faults.syscall_delay("close", 1, rank=0)]
+
+    changed, same = prepare(faults.plan(given), spec, journal=tmp_path / "journal.jsonl").ranks
+
+    assert same == spec.ranks[1]
+    assert changed.run.argv[: len(other)] == other
+    assert changed.run.argv[-2:] == ("a", "b")
+    assert changed.run.argv.count(str(syscalls.SHIM)) == 1
+    assert len(changed.run.argv) == len(other) + 7 + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "which"),
+    [
+        ("4", "4", [4]),
+        ("2..4", "2..4", [2, 3, 4]),
+        ("2 .. 7 + 2", "2..7+2", [2, 4, 6]),
+        ("6..", "6..", [6, 7, 8]),
+        ("1..+3", "1..+3", [1, 4, 7]),
+        ("3..3", "3", [3]),
+    ],
+)
+def test_calls_are_read_as_they_are_written(text, shown, which):
+    """A number, a range, a range with a step, a range without an end."""
+    calls = Hits.read(text)
+
+    assert ([n for n in range(1, 9) if calls.has(n)], str(calls)) == (which, shown)
+    assert calls.count in (None, len(which))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "problem"),
+    [
+        (("wirte", "EIO"), {}, "unknown system call 'wirte'; did you mean 'write'"),
+        (("write", "ENOSPACE"), {}, "unknown errno 'ENOSPACE'; did you mean 'ENOSPC'"),
+        (("write", "EIO"), {"calls": "0"}, "counted from 1"),
+        (("write", "EIO"), {"calls": "5..2"}, "counted from 1"),
+        (("write", "EIO"), {"calls": "third"}, "expected something like"),
+        (("write", "EIO"), {"calls": True}, "expected a string"),
+        (("write", "EIO"), {"fd": -1}, "the number of a descriptor"),
+        (("openat", "EIO"), {"fd": 1}, "fd: openat works on no descriptor"),
+        (("getppid", "EIO"), {"path": "x"}, "path: getppid works on no path"),
+        (("write", "EIO"), {"times": 2}, "acts once"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(given, options, problem):
+    """With what was expected, and the nearest name."""
+    with pytest.raises(PlanError, match=problem):
+        faults.syscall_errno(*given, rank=0, **options)
+
+
+@needs_seccomp
+def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
+    """By number one can ask for anything."""
+    futex = {0: 202, 1: 98}[syscalls.this_machine().column]
+
+    with pytest.raises(PlanError, match=f"system call {futex} cannot be held up"):
+        start_job(DD, ranks=1, workdir=tmp_path, faults=[faults.syscall_errno(futex, "EIO", rank=0)])

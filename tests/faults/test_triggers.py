@@ -1,0 +1,157 @@
+"""The words of ``when``: what they make, and what they refuse."""
+
+import pytest
+
+from derail import when
+from derail.faults.moments import (
+    KINDS,
+    After,
+    AllOf,
+    AnyOf,
+    Barrier,
+    Call,
+    Exit,
+    ExitOf,
+    ImportOf,
+    Line,
+    Phase,
+    Point,
+    Probability,
+    Restart,
+    SignalReceived,
+    Start,
+    Then,
+)
+from derail.faults.plan import PlanError
+from derail.faults.triggers import from_data, to_data
+
+ALL = [
+    Start(),
+    After(0.0),
+    After(2.5),
+    Line("step 3"),
+    Line("^x$", "stderr", 4, 1),
+    Line("x", hit="2..8+2"),
+    Point("after_step"),
+    Point("after_step", "3.."),
+    Call("json:dumps"),
+    Call("a.b:C.d", "2..4", "exit"),
+    ImportOf("torch.distributed"),
+    SignalReceived("SIGTERM"),
+    SignalReceived("SIGRTMIN+3", 2),
+    Exit(),
+    ExitOf(3),
+    Restart(0),
+    Restart(2),
+    Phase("stopping"),
+    Phase("starting rank 12"),
+    Barrier(Point("x")),
+    Barrier(Line("step 3", hit=2), (0, 2)),
+    Probability(0.25),
+    Probability(1.0, Point("x", "1.."), 2),
+    AllOf((Line("x"), Point("y"), Start())),
+    AnyOf((After(1.0), AllOf((Exit(), Phase("killing"))))),
+    Then((Line("x"), After(0.5), Then((Point("a"), Point("b"))))),
+]
+
+
+@pytest.mark.parametrize("trigger", ALL, ids=str)
+def test_a_trigger_is_read_as_it_was_written(trigger):
+    """Its plain form says everything."""
+    problems = []
+
+    assert from_data(to_data(trigger), "when", problems) == trigger
+    assert problems == []
+
+
+def test_every_kind_of_trigger_is_tried_above():
+    """A new trigger joins the list."""
+    assert {type(trigger) for trigger in ALL} == set(KINDS.values())
+
+
+def test_the_words_make_the_triggers():
+    """``derail.when`` is how Python says it."""
+    made = [
+        when.start(), when.after(1), when.line("x", hit=2), when.point("p"), when.exit(), when.call("a:b", at="exit"),
+        when.import_of("a.b"), when.signal_received(15), when.exited(2), when.restart(1), when.phase("running"),
+        when.barrier("p", ranks=[2, 0]), when.probability(0.5, when.point("p", hit="1.."), first=1),
+        when.all_of(when.start(), when.exit()), when.any_of(when.start(), when.exit()),
+        when.then(when.start(), when.exit()), when.line("x", hit="3..3"),
+    ]  # fmt: skip
+
+    assert made == [
+        Start(), After(1.0), Line("x", hit=2), Point("p"), Exit(), Call("a:b", at="exit"), ImportOf("a.b"),
+        SignalReceived("SIGTERM"), ExitOf(2), Restart(1), Phase("running"), Barrier(Point("p"), (0, 2)),
+        Probability(0.5, Point("p", "1.."), 1), AllOf((Start(), Exit())), AnyOf((Start(), Exit())),
+        Then((Start(), Exit())), Line("x", hit=3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: when.line("step ("), "when.line: 'step (' is no regular expression"),
+        (lambda: when.line("x", hit=0), "when.line: hits are counted from 1 upwards"),
+        (lambda: when.line("x", stream="stdin"), 'when.line: expected "stdout" or "stderr", got \'stdin\''),
+        (lambda: when.after(-1), "when.after: expected a number of seconds, 0 or more, got -1.0"),
+        (lambda: when.after(float("nan")), "when.after: expected a number of seconds"),
+        (lambda: when.point(""), "when.point: a point needs a name"),
+        (lambda: when.point("p", hit="4..2"), "when.point: hits are counted from 1 upwards"),
+        (lambda: when.point("p", hit="some"), "when.point: expected something like '4', '2..6', '2..8+2' or '3..'"),
+        (lambda: when.call("json.dumps"), "when.call: expected package.module:function"),
+        (lambda: when.call("a:b", at="in"), 'when.call: expected "enter" or "exit", got \'in\''),
+        (lambda: when.import_of("a b"), "when.import_of: expected the name of a module"),
+        (lambda: when.signal_received("SIGTEM"), "when.signal_received: "),
+        (lambda: when.phase("starting rank x"), "when.phase: expected one of starting, running"),
+        (lambda: when.barrier("p", ranks=[1, 1]), "when.barrier: expected different ranks, got [1, 1]"),
+        (lambda: when.probability(1.5), "when.probability: expected a number from 0 to 1, got 1.5"),
+        (lambda: when.all_of(when.start()), "when.all_of: expected two triggers or more, got 1"),
+        (when.then, "when.then: expected two triggers or more, got 0"),
+    ],
+)
+def test_a_trigger_that_can_never_come_is_refused_where_it_is_made(make, problem):
+    """It would be found out only after the run."""
+    with pytest.raises(PlanError) as error:
+        make()
+
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("stat", "when: unknown trigger 'stat'; did you mean 'start'?"),
+        ({"lines": "x"}, "when: unknown trigger 'lines'; did you mean 'line'?"),
+        ({"line": 3}, "when.line: expected a string, got 3"),
+        ({"line": "x", "hits": 2}, "when.hits: unknown key 'hits'; did you mean 'hit'?"),
+        ({"line": "x", "hit": 0}, "when.hit: hits are counted from 1 upwards"),
+        ({"line": "x", "hit": True}, "when.hit: expected a number or a text, got True"),
+        ({"call": "json"}, "when.call: expected package.module:function"),
+        ({"cal": "json:dumps"}, "when: unknown trigger 'cal'; did you mean 'call'?"),
+        ({"call": "json:dumps", "on": "exit"}, "when.on: unknown key 'on'; known: at, call, hit"),
+        ({"signal_received": "TEM"}, "when.signal_received: "),
+        ({"restart": -1}, "when.restart: expected a whole number, 0 or more, got -1"),
+        ({"exited": "one"}, "when.exited: expected a whole number, 0 or more, got 'one'"),
+        ({"phase": "stoping"}, "when.phase: expected one of starting, running, stopping, killing, done"),
+        ({"barrier": {"pint": "x"}}, "when.barrier: unknown trigger 'pint'; did you mean 'point'?"),
+        ({"barrier": {"point": "x"}, "ranks": 1}, "when.ranks: expected a list of ranks, got 1"),
+        ({"probability": "half"}, "when.probability: expected a number from 0 to 1, got 'half'"),
+        ({"probability": 0.5, "of": {"line": "("}}, "when.of.line: '(' is no regular expression"),
+        ({"all_of": "start"}, "when.all_of: expected a list of triggers, got 'start'"),
+        ({"any_of": ["start"]}, "when.any_of: expected two triggers or more, got 1"),
+        ({"then": ["start", {"lin": "x"}]}, "when.then[1]: unknown trigger 'lin'; did you mean 'line'?"),
+        ({"line": "(", "stream": "out"}, 'when.stream: expected "stdout" or "stderr", got \'out\''),
+        ({"line": "("}, "when.line: '(' is no regular expression"),
+        ({"after": "soon"}, "when.after: expected a number of seconds, 0 or more, got 'soon'"),
+        ({"start": 3}, "when.start: takes no value"),
+        ({"line": "x", "after": 1}, "when.after: unknown key 'after'"),
+        ({}, "when: is empty; say when: start, after, line"),
+        (7, "when: expected a table, got 7"),
+    ],
+)
+def test_a_wrong_trigger_is_refused_with_its_path(data, problem):
+    """A misspelt trigger must not become a fault that never happens."""
+    problems = []
+
+    assert from_data(data, "when", problems) is None
+    assert any(problem in told for told in problems), problems

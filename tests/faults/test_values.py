@@ -1,0 +1,124 @@
+"""Values of functions that are huge, odd, slow or never arrive: what the launcher gets, and how the ranks end."""
+
+import pytest
+
+from derail import faults, when
+from faults.rank_functions_of_faults import says_who, work
+from faults.real_job import ended, running
+
+METHODS = ["spawn", "fork", "forkserver"]
+ALL = [
+    lambda **given: faults.value_huge("1M", **given),
+    faults.value_unpicklable,
+    faults.value_slow,
+    faults.killed_while_sending,
+    faults.crash_after_return,
+]
+each_method = pytest.mark.parametrize("method", METHODS)
+
+
+def returned(tmp_path, method, fault):
+    """What is observed of two functions that return their pids, one of them broken."""
+    seen, _ = ended(tmp_path, says_who, fault, ranks=2, start_method=method)
+    return seen
+
+
+@each_method
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_huge_value_arrives(tmp_path, method, beside):
+    """Instead of the value of the function, or beside it."""
+    seen = returned(tmp_path, method, faults.value_huge("24M", beside=beside, rank=0))
+    huge, pid = bytes(24 << 20), seen.outcome.ranks[0].pid
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert seen.outcome.succeeded
+    assert seen.return_values[0] == ((pid, huge) if beside else huge)
+    assert seen.return_values[1] == seen.outcome.ranks[1].pid
+
+
+@each_method
+@pytest.mark.parametrize("kind", ["lambda", "raises"])
+def test_a_value_that_cannot_be_sent_fails_its_rank(tmp_path, method, kind):
+    """The launcher is told why."""
+    seen = returned(tmp_path, method, faults.value_unpicklable(kind, rank=0))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (seen.root_cause, str(seen.outcome.ranks[0].status)) == (0, "exit 1")
+    assert "cannot be pickled" in seen.failures[0].message
+
+
+def test_a_value_that_nobody_can_read_arrives_all_the_same(tmp_path):
+    """It raises in its reader, which takes no harm."""
+    with running(tmp_path, says_who, faults.value_unpicklable("unpickling", rank=0), ranks=2) as job:
+        seen = job.wait(30)
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert str(seen.outcome.ranks[0].status) == "exit 0"
+    assert 0 not in (seen.return_values or {})
+
+
+@each_method
+def test_a_value_that_is_sent_slowly_arrives_unchanged(tmp_path, method):
+    """Its rank ends that much later than the other one returned."""
+    seen = returned(tmp_path, method, faults.value_slow(0.5, rank=0))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert seen.return_values == {rank: seen.outcome.ranks[rank].pid for rank in range(2)}
+    assert float(seen.faults[0].detail.split()[-2]) >= 0.5
+
+
+@each_method
+def test_a_rank_that_is_killed_while_it_sends_has_returned_nothing(tmp_path, method):
+    """A part of a value is no value."""
+    seen = returned(tmp_path, method, faults.killed_while_sending("4M", rank=0))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (seen.root_cause, str(seen.outcome.ranks[0].status)) == (0, "SIGKILL (9)")
+    assert 0 not in (seen.return_values or {})
+
+
+@each_method
+@pytest.mark.parametrize(("how", "status"), [("segfault", "SIGSEGV (11)"), ("abort", "SIGABRT (6)")])
+@pytest.mark.parametrize("unsent", [False, True])
+def test_a_rank_crashes_after_its_function_has_returned(tmp_path, method, how, status, unsent):
+    """Before or after its value has arrived; either way it has failed."""
+    seen = returned(tmp_path, method, faults.crash_after_return(how, unsent=unsent, rank=0))
+
+    assert [result.status for result in seen.faults] == ["injected"], seen.faults
+    assert (seen.outcome.succeeded, str(seen.outcome.ranks[0].status)) == (False, status)
+    assert ("before its value was sent" if unsent else "after its value was received") in seen.faults[0].detail
+
+
+def test_a_crash_after_a_value_that_could_not_be_sent_is_not_what_was_asked_for(tmp_path):
+    """It was to come after the value had arrived."""
+    seen, _ = ended(tmp_path, says_who, faults.value_unpicklable(rank=0), faults.crash_after_return(rank=0))
+
+    assert [result.status for result in seen.faults] == ["injected", "errored"], seen.faults
+    assert "the value was not received; the rank ended with SIGSEGV" in seen.faults[1].detail
+
+
+@pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
+def test_a_program_returns_no_value(tmp_path, make):
+    """What cannot be done to it is said, and it runs on."""
+    seen, text = ended(tmp_path, "print('ran')", make(rank=0))
+
+    assert [result.status for result in seen.faults] == ["unavailable"], seen.faults
+    assert "it is a program, which returns no value" in seen.faults[0].detail
+    assert (text, seen.outcome.succeeded) == ("ran\n", True)
+
+
+@pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
+def test_a_function_that_never_returns_has_no_value(tmp_path, make):
+    """It ended otherwise before."""
+    seen, _ = ended(tmp_path, work, make(rank=0), faults.exit(7, rank=0, when=when.line("step 2")))
+
+    assert [result.status for result in seen.faults] == ["not_reached", "injected"], seen.faults
+
+
+@pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
+def test_a_value_whose_fault_is_never_due_arrives(tmp_path, make):
+    """As it is."""
+    seen = returned(tmp_path, "spawn", make(rank=0, when=when.line("never")))
+
+    assert [result.status for result in seen.faults] == ["not_reached"]
+    assert seen.return_values == {rank: seen.outcome.ranks[rank].pid for rank in range(2)}

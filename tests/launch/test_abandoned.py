@@ -1,0 +1,67 @@
+"""A rank that not even SIGKILL ends is given up in time, named, and reaped when it ends after all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from derail import ChildFailedError
+from derail.model.outcome import Cause
+from derail.model.spec import Teardown
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@pytest.fixture
+def freeze(tmp_path):
+    """Freezes processes so that signals wait, SIGKILL too: what uninterruptible sleep looks like from outside."""
+    group = FREEZER / f"derail-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup v1 freezer that this user may use: {error}")
+
+    def freeze_(*pids):
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid))
+        (group / "freezer.state").write_text("FROZEN")
+        while (group / "freezer.state").read_text().strip() != "FROZEN":
+            pass
+
+    def thaw():
+        (group / "freezer.state").write_text("THAWED")
+
+    freeze_.thaw = thaw
+    yield freeze_
+    thaw()
+    for pid in (group / "cgroup.procs").read_text().split():
+        (FREEZER / "cgroup.procs").write_text(pid)
+    group.rmdir()
+
+
+def test_an_unkillable_rank_is_abandoned_and_named(jobs, freeze, wait_until):
+    """Four ranks, two of them frozen: one grace and one wait for all, then the outcome says who is still there."""
+    context = jobs.sh(*["exec sleep 600"] * 4, teardown=Teardown(grace=0.5, kill_wait=0.5))
+    pids = context.pids()
+    freeze(pids[1], pids[3])
+    context.close(signal.SIGTERM, 0.5)
+    result = context.wait(0)
+    assert {rank: fate.cause for rank, fate in result.outcome.ranks.items()} == {
+        0: Cause.STOPPED_BY_US,
+        1: Cause.ABANDONED,
+        2: Cause.STOPPED_BY_US,
+        3: Cause.ABANDONED,
+    }
+    assert (sorted(result.failures), result.outcome.exit_code) == ([1, 3], 1)
+    assert "abandoned" in str(ChildFailedError("job", result.failures))
+    assert result.outcome.teardown_seconds < 30
+    freeze.thaw()
+
+    def reaped():
+        jobs.sh("exit 0").wait(60)  # the next job takes along what was abandoned
+        return not any(Path(f"/proc/{pids[rank]}").exists() for rank in (1, 3))
+
+    wait_until(reaped)

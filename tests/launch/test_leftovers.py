@@ -1,0 +1,149 @@
+"""Nobody is left: helpers of ranks, ranks of a failed start, ranks of a launcher that was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from derail.model.spec import Teardown
+
+HELPER = '{how} sh -c \'echo $$ > "$DIR/helper.tmp"; mv "$DIR/helper.tmp" "$DIR/helper"; exec sleep 600\' & '
+WAIT_FOR_HELPER = 'while [ ! -e "$DIR/helper" ]; do sleep 0.01; done; '
+
+
+def test_a_helper_of_a_crashed_rank_is_ended(jobs, pid_gone):
+    """The group of a rank is ended also when the rank itself is dead already."""
+    context = jobs.sh(HELPER.format(how="") + WAIT_FOR_HELPER + "exit 3")
+    helper = int(jobs.file("helper"))
+    result = context.wait(60)
+    assert result.failures[0].exitcode == 3
+    assert pid_gone(helper)
+
+
+def test_a_helper_of_a_rank_that_succeeded_is_ended_and_told(jobs, pid_gone):
+    """After a success, too, nobody is left in the group; the outcome names who was."""
+    context = jobs.sh(HELPER.format(how="") + WAIT_FOR_HELPER + "exit 0")
+    result = context.wait(60)
+    assert pid_gone(int(jobs.file("helper")))
+    assert [(left.kind, left.rank, left.ended) for left in result.outcome.leftovers] == [("process", 0, True)]
+
+
+def test_a_helper_that_ignores_sigterm_is_killed(jobs, pid_gone):
+    """The end of the job does not depend on the manners of helpers."""
+    stubborn = (
+        """(trap "" TERM; echo $(exec sh -c 'echo $PPID') > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; """
+        "while :; do sleep 0.1; done) & "
+    )
+    context = jobs.sh(stubborn + WAIT_FOR_HELPER + "exit 3")
+    helper = int(jobs.file("helper"))
+    assert context.wait(60) is not None
+    assert pid_gone(helper)
+
+
+def test_a_helper_in_its_own_session_is_found_and_ended_if_the_job_asks_for_it(jobs, pid_gone):
+    """sweep="all" ends also what escaped the group of its rank."""
+    context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="all"))
+    helper = int(jobs.file("helper"))
+    result = context.wait(60)
+    assert pid_gone(helper)
+    assert [left.ended for left in result.outcome.leftovers] == [True]
+
+
+def test_a_helper_in_its_own_session_is_only_told_otherwise(jobs):
+    """sweep="group" reports who escaped, and leaves them alone."""
+    context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="group"))
+    helper = int(jobs.file("helper"))
+    result = context.wait(60)
+    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(helper, False)]
+    os.kill(helper, signal.SIGKILL)
+
+
+def test_a_failing_start_leaves_nothing(jobs, pid_gone):
+    """Rank 2 cannot be started: ranks 0 and 1, which run already, are ended before the error is raised."""
+    scripts = {r: ("sh", "-c", f'echo $$ > "$DIR/pid{r}"; exec sleep 600') for r in range(2)}
+    with pytest.raises(OSError, match="rank 2"):
+        jobs.start("/usr/bin/env", 3, args={**scripts, 2: ("sh",)}, prepare=break_rank_2)
+    started = [jobs.directory / f"pid{rank}" for rank in range(2)]
+    assert all(pid_gone(int(path.read_text())) for path in started if path.exists() and path.read_text().strip())
+
+
+def break_rank_2(spec):
+    """Have rank 2 run a program that does not exist."""
+    from dataclasses import replace
+
+    from derail.model.spec import Command
+
+    ranks = [replace(r, run=Command(("/nonexistent/program",))) if r.rank == 2 else r for r in spec.ranks]
+    return replace(spec, ranks=tuple(ranks))
+
+
+LAUNCHER = """
+import os, sys, threading
+from derail import DefaultLogsSpecs, start_processes
+
+def nap():
+    with open(os.environ["DIR"] + f"/rank{os.environ['RANK']}", "w") as file:
+        file.write(f"{os.getpid()}\\n")
+    threading.Event().wait()
+
+def main(kind):
+    method = kind if kind != "program" else "spawn"
+    script = 'echo $$ > "$DIR/rank$RANK.tmp"; mv "$DIR/rank$RANK.tmp" "$DIR/rank$RANK"; '
+    script += "setsid sh -c 'echo $$ > \\"$DIR/helper$RANK\\"; exec sleep 600' & sleep 600"
+    entry, args = ("/bin/sh", ("-c", script)) if kind == "program" else (nap, ())
+    envs = {r: {"RANK": str(r)} for r in range(2)}
+    specs = DefaultLogsSpecs(os.environ["DIR"] + "/logs")
+    context = start_processes("job", entry, {0: args, 1: args}, envs, specs, start_method=method)
+    print("started", flush=True)
+    context.wait()
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("kind", ["program", "spawn", "fork", "forkserver", "warm"])
+def test_ranks_do_not_outlive_a_launcher_that_was_killed(jobs, tmp_path, pid_gone, kind):
+    """SIGKILL to the launcher: programs, functions and helpers in their own session are gone, too."""
+    script = tmp_path / "launcher.py"
+    script.write_text(LAUNCHER)
+    launcher = subprocess.Popen(
+        [sys.executable, str(script), kind],
+        env={**os.environ, "DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    )
+    with launcher:
+        assert launcher.stdout.readline() == b"started\n"
+        names = [f"rank{r}" for r in range(2)] + [f"helper{r}" for r in range(2) if kind == "program"]
+        pids = [int(jobs.file(name)) for name in names]
+        launcher.kill()
+    assert [pid_gone(pid) for pid in pids] == [True] * len(pids)
+
+
+def test_the_end_of_the_thread_that_started_a_job_harms_nothing(jobs, pid_gone):
+    """Ranks belong to the process, not to the thread that called."""
+    import threading
+
+    found = []
+    starter = threading.Thread(target=lambda: found.append(jobs.sh('read line < "$DIR/fifo"; exit 0')))
+    os.mkfifo(jobs.directory / "fifo")
+    starter.start()
+    starter.join()
+    assert found[0].wait(0) is None
+    (jobs.directory / "fifo").write_text("go\n")
+    assert found[0].wait(60).outcome.succeeded
+
+
+def test_many_ranks_cost_one_thread(jobs):
+    """Sixty-four ranks are watched by one thread."""
+    import threading
+
+    before = threading.active_count()
+    context = jobs.sh(*["exec sleep 600"] * 64)
+    assert threading.active_count() - before == 1
+    context.close(timeout=0)
+    assert threading.active_count() == before

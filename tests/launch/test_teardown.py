@@ -1,0 +1,150 @@
+"""Ending a job: bounded for all ranks together, on every path, and never broken off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from derail.model.outcome import Cause
+from derail.model.spec import Teardown
+
+STUBBORN = (
+    'trap "" TERM INT; echo ready > "$DIR/ready$RANK.tmp"; mv "$DIR/ready$RANK.tmp" "$DIR/ready$RANK"; '
+    "while :; do sleep 0.05; done"
+)
+HANG = "exec sleep 600"
+
+
+def ready(jobs, *ranks):
+    """Wait until these ranks ignore SIGTERM."""
+    for rank in ranks:
+        assert jobs.file(f"ready{rank}") == "ready"
+
+
+def test_all_ranks_share_one_deadline(jobs):
+    """Six ranks that ignore SIGTERM take one grace, not six."""
+    context = jobs.sh(*[STUBBORN] * 6)
+    ready(jobs, *range(6))
+    began = time.monotonic()
+    context.close(signal.SIGTERM, 1)
+    assert 1.0 <= time.monotonic() - began < 6.0
+    fates = context.wait(0).outcome.ranks
+    assert {r: (f.cause, f.signals_sent) for r, f in fates.items()} == dict.fromkeys(
+        range(6), (Cause.STOPPED_BY_US, (15, 9))
+    )
+
+
+def test_the_grace_holds_when_a_peer_fails_too(jobs):
+    """The same policy on the failure path, from the one place where it is configured."""
+    context = jobs.sh(
+        STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=Teardown(grace=0.5)
+    )
+    result = context.wait(60)
+    assert result.stopped[0].signals_sent == (15, 9)
+    assert 0.5 <= result.outcome.teardown_seconds < 20
+
+
+def test_torchs_variable_sets_the_grace(jobs, monkeypatch):
+    """TORCH_ELASTIC_SHUTDOWN_TIMEOUT is honoured on every path."""
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "0.5")
+    context = jobs.sh(STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=None)
+    assert context.teardown.grace == 0.5
+    assert context.wait(60).stopped[0].signals_sent == (15, 9)
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_senseless_grace_is_refused_before_anything_starts(jobs, monkeypatch, text):
+    """A variable that is no number of seconds is named in the error."""
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", text)
+    with pytest.raises(ValueError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT"):
+        jobs.sh(HANG, teardown=None)
+
+
+def test_the_signal_of_close_is_the_one_that_is_sent(jobs):
+    """``close(SIGINT, 5)``, positionally, as torch's agent calls it."""
+    context = jobs.sh(HANG, HANG)
+    context.close(signal.SIGINT, 5)
+    assert {fate.status.signal for fate in context.wait(0).stopped.values()} <= {signal.SIGINT}
+
+
+def test_close_works_from_any_thread_any_number_of_times(jobs):
+    """Eight threads close one job; all return, and the ranks are gone."""
+    context = jobs.sh(HANG, HANG)
+    closers = [threading.Thread(target=context.close) for _ in range(8)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(60)
+    assert [closer.is_alive() for closer in closers] == [False] * 8
+    assert len(context.wait(0).stopped) == 2
+
+
+def test_a_second_request_escalates(jobs):
+    """While one thread waits out a long grace, another one asks without grace: SIGKILL at once."""
+    context = jobs.sh(STUBBORN)
+    ready(jobs, 0)
+    patient = threading.Thread(target=context.close, args=(signal.SIGTERM, 600))
+    patient.start()
+    context.close(signal.SIGTERM, 0)
+    patient.join(60)
+    assert not patient.is_alive()
+    assert context.wait(0).outcome.ranks[0].status.signal == signal.SIGKILL
+
+
+def test_an_observer_may_close_its_own_job(jobs):
+    """``close`` in the job's own thread asks, and does not wait for itself."""
+
+    class Closer:
+        wants_lines = False
+
+        def attach(self, control):
+            pass
+
+        def observe(self, event):
+            if type(event).__name__ == "PhaseChanged" and event.phase == "running":
+                holder["context"].close()
+
+    holder = {}
+    from derail import DefaultLogsSpecs, SubprocessContext
+
+    context = holder["context"] = SubprocessContext(
+        "job", "/bin/sleep", {0: ("600",)}, {0: {}}, DefaultLogsSpecs(), observers=[Closer()]
+    )
+    context.start()
+    assert context.wait(60).stopped[0].status.signal == 15
+
+
+def test_a_stopped_rank_is_ended_too(jobs):
+    """SIGTERM stays pending in a rank that is stopped; SIGKILL ends it at the end of the grace."""
+    context = jobs.sh(HANG)
+    os.kill(context.pids()[0], signal.SIGSTOP)
+    context.close(timeout=1)
+    assert context.wait(0).outcome.ranks[0].status.signal in (15, 9)
+
+
+def test_where_a_rank_hung_is_kept(jobs):
+    """Before SIGKILL the kernel is asked where the rank is."""
+    context = jobs.sh(STUBBORN)
+    ready(jobs, 0)
+    context.close(timeout=1)
+    assert "state:" in context.wait(0).outcome.ranks[0].stack
+
+
+def test_a_hung_python_rank_writes_its_stack(jobs):
+    """A rank under ``record`` names the function in which it hung, on its stderr and in its fate."""
+    source = (
+        "import signal, os, time\nfrom derail import record\n"
+        "@record\ndef a_telling_name():\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    open(os.environ['DIR'] + '/ready0', 'w').write('ready\\n')\n"
+        "    while True: time.sleep(600)\n"
+        "a_telling_name()\n"
+    )
+    context = jobs.py(source)
+    ready(jobs, 0)
+    context.close(timeout=2)
+    assert "a_telling_name" in context.wait(0).outcome.ranks[0].stack

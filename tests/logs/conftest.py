@@ -1,0 +1,50 @@
+"""Readers that remember, and each way of noticing a change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from derail.logs import Lines
+
+# A loaded machine makes an example slow, not wrong.
+settings.register_profile("logs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("logs")
+
+K = TypeVar("K", bound="Hashable")
+
+
+class Recorder(Generic[K]):
+    """Remembers the lines of each key, put together from pieces."""
+
+    def __init__(self) -> None:
+        self.lines: dict[K, list[bytes]] = {}
+        self.blocks: list[tuple[K, Lines]] = []
+
+    def take(self, key: K, lines: Lines) -> None:
+        """Be the receiver of a tail."""
+        self.blocks.append((key, lines))
+        mine = self.lines.setdefault(key, [])
+        first, *rest = lines.split()
+        if lines.continues:
+            mine[-1] += first
+        else:
+            mine.append(first)
+        mine.extend(rest)
+
+
+@pytest.fixture
+def recorder() -> Recorder[int]:
+    """Remembers the lines of each file."""
+    return Recorder()
+
+
+@pytest.fixture(params=[True, False], ids=["notified", "polling"])
+def notify(request: pytest.FixtureRequest) -> bool:
+    """With inotify, and without."""
+    return bool(request.param)

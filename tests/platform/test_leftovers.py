@@ -1,0 +1,231 @@
+"""What outlives a rank is found, wherever it has gone, and ended; nobody else is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from derail.model.outcome import Leftover
+from derail.model.spec import JOB_ENV
+from derail.platform import leftovers, processes
+from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes
+
+DEADLINE = 30.0
+
+
+@pytest.fixture
+def job_id():
+    """A mark that no other test has."""
+    return f"job-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["proc", "psutil"])
+def table(request, monkeypatch):
+    """Both ways to read the process table."""
+    if request.param == "psutil":
+        monkeypatch.setattr(processes, "_HAS_PROC", False)
+    return request.param
+
+
+@pytest.fixture
+def end_later():
+    """Ends processes that are no children of the test, if the code under test did not."""
+    pidfds = []
+
+    def remember(pid):
+        pidfds.append(os.pidfd_open(pid))
+        return pid
+
+    yield remember
+    for pidfd in pidfds:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+
+
+def _soon():
+    return time.monotonic() + DEADLINE
+
+
+def _by_pid(found):
+    return {process.pid: process.by for process in found}
+
+
+def test_members_of_a_ranks_group_and_session_are_found(start, end_later, table):
+    """What is in the group of a rank belongs to it, also when the rank is a zombie; that itself is no leftover."""
+    rank = start("sh", "-c", "sleep 600 & echo $!; exit 3")
+    helper = end_later(int(rank.read_line()))
+    os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOWAIT)
+
+    assert _by_pid(find_processes("", {rank.pid})) == {helper: "group"}
+
+
+def test_a_helper_with_a_group_of_its_own_is_found_by_its_session(start_python, end_later, table):
+    """A job-controlling shell or a careful daemon moves to another group, in the same session."""
+    rank = start_python(
+        "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], process_group=0).pid, flush=True)"
+    )
+    helper = end_later(int(rank.read_line()))
+    os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOWAIT)
+
+    assert _by_pid(find_processes("", {rank.pid})) == {helper: "session"}
+
+
+def test_a_helper_that_left_the_session_is_found_by_the_mark_and_ended(start, end_later, table, job_id, pid_gone):
+    """A new session escapes every signal to a group; the environment stays with it."""
+    rank = start("sh", "-c", "setsid sleep 600 & echo $!; read line", env={JOB_ENV: f"outer:{job_id}:inner"})
+    helper = end_later(int(rank.read_line()))
+    found = find_processes(job_id, (), exclude={rank.pid})
+    while _by_pid(found) == {helper: "mark"} and found[0].command != "sleep 600":  # it executes twice
+        found = find_processes(job_id, (), exclude={rank.pid})
+
+    assert _by_pid(found) == {helper: "mark"}
+    assert found[0].command == "sleep 600"
+    assert end_processes(found, deadline=_soon()) == Swept(ended=tuple(found))
+    assert pid_gone(helper)
+    assert os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (b"DERAIL_JOB=abc", True),
+        (b"A=1\0DERAIL_JOB=x:abc:y\0B=2\0", True),
+        (b"DERAIL_JOB=abcd", False),
+        (b"DERAIL_JOB=xabc", False),
+        (b"NOT_DERAIL_JOB=abc", False),
+        (b"OTHER=DERAIL_JOB=abc", False),
+        (b"DERAIL_JOB=", False),
+        (b"", False),
+    ],
+)
+def test_a_mark_is_the_whole_id(environ, expected):
+    """An id that begins or ends the same is another job's."""
+    assert carries_mark(environ, "abc") is expected
+
+
+def test_without_an_id_or_sessions_nobody_is_found(start, table):
+    """An empty id does not mean everybody."""
+    start("sleep", "600", env={JOB_ENV: "someone"})
+
+    assert find_processes("", ()) == []
+
+
+def test_this_process_is_never_found(run_python):
+    """A launcher that runs inside a marked job does not find itself."""
+    source = "from derail.platform.leftovers import find_processes; print(find_processes('outer', ()))"
+
+    assert run_python(source, env={JOB_ENV: "outer"}).stdout.strip() == "[]"
+
+
+def test_a_helper_that_forks_while_it_is_ended_is_ended_with_its_children(start_python, table, job_id, wait_until):
+    """Rounds go on until it is certain that nobody new is there, however busy the machine is."""
+    fleeing = """
+import os, sys, time
+print("running", flush=True)
+for _ in range(400):  # should it ever escape from the test
+    if os.fork() != 0:
+        time.sleep(0.05)
+        os._exit(0)
+    os.setsid()
+"""
+    rank = start_python(fleeing, env={JOB_ENV: job_id})
+    rank.read_line()
+    wait_until(lambda: {process.pid for process in find_processes(job_id, ())} - {rank.pid}, what="it has forked")
+
+    swept = end_processes(
+        find_processes(job_id, (), looks=20), deadline=_soon(), find_more=lambda: find_processes(job_id, (), looks=20)
+    )
+
+    assert swept.surviving == ()
+    assert find_processes(job_id, (), looks=20) == []
+
+
+def test_whoever_appears_meanwhile_is_ended_in_the_next_round(start):
+    """Searching goes on until it finds nobody new, and all that were ended are told."""
+    rounds = [find_processes("", {start("sleep", "600").pid}) for _ in range(3)]
+    later = iter([*rounds[1:], []])
+
+    swept = end_processes(rounds[0], deadline=_soon(), find_more=lambda: next(later))
+
+    assert swept == Swept(ended=tuple(process for found in rounds for process in found))
+    assert list(later) == []
+
+
+def test_a_stranger_with_the_same_number_is_not_touched(start):
+    """A pid that was given away meanwhile is told by its start time."""
+    stranger = start("sh", "-c", "read line; exit 7")
+    (seen,) = find_processes("", {stranger.pid})
+    other = replace(seen, started=seen.started - 1)
+
+    assert end_processes([other], deadline=_soon()) == Swept(ended=(other,))
+    assert os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+@pytest.mark.parametrize("without", [None, AttributeError(), OSError(24, "Too many open files")])
+def test_what_does_not_die_is_named_when_the_time_is_over(start, monkeypatch, without):
+    """A process in state D outlives SIGKILL; the wait for it is bounded. So it is where pidfds cannot be had."""
+    child = start("sleep", "600")
+    found = find_processes("", {child.pid})
+    monkeypatch.setattr(leftovers, "signal_process", lambda *_: True)
+    if without is not None:
+
+        def refuse(_pid):
+            raise without
+
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+
+    assert end_processes(found, deadline=time.monotonic() + 0.05) == Swept(surviving=tuple(found))
+
+
+def test_what_may_not_be_signalled_is_named_at_once(start, monkeypatch):
+    """Somebody else's process is not waited for."""
+    child = start("sleep", "600")
+    found = find_processes("", {child.pid})
+    monkeypatch.setattr(leftovers, "signal_process", lambda *_: False)
+    before = time.monotonic()
+
+    assert end_processes(found, deadline=before + 600) == Swept(surviving=tuple(found))
+    assert time.monotonic() < before + 300
+
+
+def test_without_pidfds_processes_are_ended_all_the_same(start, monkeypatch):
+    """Where there is no descriptor left, the number is compared and used."""
+    child = start("sleep", "600")
+    found = find_processes("", {child.pid})
+
+    def refuse(_pid):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+    assert end_processes(found, deadline=_soon()) == Swept(ended=tuple(found))
+    assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT).si_status == signal.SIGKILL
+
+
+def test_what_was_found_is_told_as_a_leftover(start):
+    """An outcome names the process by its command line."""
+    child = start("sleep", "600")
+    (found,) = find_processes("", {child.pid})
+
+    assert found.to_leftover(ended=True, rank=2) == Leftover("process", "sleep 600", child.pid, 2, ended=True)
+
+
+def test_a_name_with_parentheses_and_spaces_is_read_right(start_python):
+    """The name in /proc/<pid>/stat is whatever the process likes."""
+    child = start_python(
+        "import ctypes, sys\n"
+        "ctypes.CDLL(None).prctl(15, b') R 1 1 (', 0, 0, 0)\n"
+        "print('named', flush=True)\nsys.stdin.readline()"
+    )
+    child.read_line()
+    process = processes.look_up(child.pid)
+
+    assert process is not None
+    assert (process.name, process.ppid, process.sid) == (") R 1 1 (", os.getpid(), child.pid)

@@ -1,0 +1,343 @@
+"""Nobody of a job outlives its launcher, however that died; and the keeper itself harms and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+
+from derail.model.spec import JOB_ENV
+from derail.platform import exits, lifeline, processes
+from derail.platform.leftovers import find_processes
+from derail.platform.lifeline import Lifeline
+
+DEADLINE = 30.0
+
+_LAUNCHER = """
+import os, subprocess, sys
+from derail.platform import lifeline
+job_id, shell, registered = sys.argv[1:]
+lifeline.SHELL = shell
+line = lifeline.Lifeline(job_id)
+line.start()
+env = {**os.environ, "DERAIL_JOB": f"outer:{job_id}"}
+script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; trap '' TERM INT HUP; echo $$; while :; do sleep 600; done"
+rank = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True, stdout=subprocess.PIPE)
+pids = [int(rank.stdout.readline()) for _ in range(3)]
+unmarked = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"]}, start_new_session=True)
+if registered == "registered":
+    assert line.register(rank.pid) and line.register(unmarked.pid)
+    pids.append(unmarked.pid)
+else:
+    unmarked.kill()
+    unmarked.wait()
+print(line.pid, *pids, flush=True)
+sys.stdin.readline()
+"""
+
+
+def _shells():
+    found = [path for path in ("/bin/sh", shutil.which("bash"), shutil.which("busybox")) if path]
+    return [*found, "/nonexistent"]
+
+
+@pytest.fixture
+def job_id():
+    """A mark that no other test has."""
+    return f"job-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def line(job_id):
+    """A lifeline that is started, and stopped when the test is over."""
+    one = Lifeline(job_id)
+    one.start()
+    yield one
+    one.stop()
+
+
+def _hold(pids):
+    return {pid: os.pidfd_open(pid) for pid in pids}
+
+
+def _release(pidfds):
+    for pidfd in pidfds.values():
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("registered", ["registered", "unregistered"])
+@pytest.mark.parametrize("shell", _shells())
+def test_a_sigkilled_launcher_leaves_nobody(start_python, job_id, shell, registered):
+    """The rank, its helper, a helper in a session of its own and a rank without the mark are gone within a second, and
+    so is the keeper; also if the launcher died before it could register anybody."""
+    launcher = start_python(_LAUNCHER, job_id, shell, registered)
+    keeper, *pids = map(int, launcher.read_line().split())
+    pidfds = _hold([keeper, *pids])
+    try:
+        os.kill(launcher.pid, signal.SIGKILL)
+        killed_at = time.monotonic()
+        gone = {pid: exits.is_readable(pidfds[pid], DEADLINE) for pid in pids}
+        seconds = time.monotonic() - killed_at
+        print(f"{shell}: all ranks gone {seconds:.3f} s after the launcher was killed")
+
+        assert gone == dict.fromkeys(pids, True)
+        assert seconds < 6.0
+        assert exits.is_readable(pidfds[keeper], DEADLINE)
+    finally:
+        _release(pidfds)
+
+
+def test_a_launcher_that_simply_exits_leaves_nobody(start_python, job_id):
+    """Falling off the end without ``stop`` is the launcher's end as well."""
+    launcher = start_python(_LAUNCHER, job_id, "/bin/sh", "registered")
+    pidfds = _hold(map(int, launcher.read_line().split()))
+    try:
+        launcher.tell()
+
+        assert all(exits.is_readable(pidfd, DEADLINE) for pidfd in pidfds.values())
+    finally:
+        _release(pidfds)
+
+
+def test_a_peaceful_stop_harms_nobody_and_leaves_nothing(start, job_id):
+    """After ``stop`` the keeper is gone and reaped, and registered and marked processes live on."""
+    child = start("sh", "-c", "read line; exit 7", env={JOB_ENV: job_id})
+    before = set(os.listdir("/proc/self/fd"))
+    line = Lifeline(job_id)
+    line.start()
+    keeper = line.pid
+    assert line.register(child.pid)
+    line.stop()
+    line.stop()
+
+    assert (line.fd, line.pid, line.exit_fd, line.alive()) == (-1, None, None, False)
+    assert processes.look_up(keeper) is None
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def test_the_keeper_ignores_the_signals_of_a_terminal_and_of_a_shutdown(line):
+    """Ctrl-C, a hang-up or a TERM to everybody must not end the one who cleans up."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        os.kill(line.pid, number)
+    assert line.register(4194304)
+
+    assert not exits.is_readable(line.exit_fd.fileno(), 0.2)
+    assert line.alive()
+
+
+def test_a_rank_that_was_unregistered_is_not_ended(start, start_python, job_id):
+    """A number that was reaped may be a stranger's: it is struck from the list."""
+    stranger, rank = start("sleep", "600"), start("sleep", "600")
+    source = """
+import sys
+from derail.platform.lifeline import Lifeline
+line = Lifeline(sys.argv[1])
+line.start()
+for pid in sys.argv[2:]:
+    assert line.register(int(pid))
+assert line.unregister(int(sys.argv[2]))
+print(line.pid, flush=True)
+sys.stdin.readline()
+"""
+    launcher = start_python(source, job_id, str(stranger.pid), str(rank.pid))
+    pidfds = _hold([int(launcher.read_line())])
+    os.kill(launcher.pid, signal.SIGKILL)
+
+    assert all(exits.is_readable(pidfd, DEADLINE) for pidfd in pidfds.values())
+    _release(pidfds)
+    assert os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOWAIT).si_status == signal.SIGKILL
+    assert os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def test_another_jobs_processes_are_not_ended(start, start_python, job_id):
+    """An id that only begins the same is another job's."""
+    other = start("sleep", "600", env={JOB_ENV: f"{job_id}x"})
+    launcher = start_python(_LAUNCHER, job_id, "/bin/sh", "registered")
+    pidfds = _hold(map(int, launcher.read_line().split()))
+    os.kill(launcher.pid, signal.SIGKILL)
+    assert all(exits.is_readable(pidfd, DEADLINE) for pidfd in pidfds.values())
+    _release(pidfds)
+
+    assert os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def test_a_forked_child_of_the_host_does_not_hold_the_line(start_python, job_id, pid_gone):
+    """A fork that outlives the launcher has not kept the write end: the keeper sees the end of the pipe."""
+    source = """
+import os, sys
+from derail.platform.lifeline import Lifeline
+line = Lifeline(sys.argv[1])
+line.start()
+keeper = line.pid
+if (pid := os.fork()) == 0:
+    assert (line.fd, line.pid, line.register(os.getpid())) == (-1, None, False)
+    print(keeper, os.getpid(), flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+    launcher = start_python(source, job_id)
+    keeper, fork = map(int, launcher.read_line().split())
+    pidfds = _hold([keeper, fork])
+    try:
+        os.kill(launcher.pid, signal.SIGKILL)
+
+        assert exits.is_readable(pidfds[keeper], DEADLINE)
+        assert not exits.is_readable(pidfds[fork])
+    finally:
+        _release(pidfds)
+    assert pid_gone(fork)
+
+
+def test_a_forked_rank_registers_itself(start_python, job_id):
+    """What is forked inside ``adopts_forks`` ends with the launcher, though it has no mark and nobody registered it."""
+    source = """
+import os, sys, time
+from derail.platform.lifeline import Lifeline
+line = Lifeline(sys.argv[1])
+line.start()
+with line.adopts_forks():
+    pid = os.fork()
+if pid == 0:
+    os.setsid()
+    print(os.getpid(), flush=True)
+    sys.stdin.readline()
+    time.sleep(600)
+os.waitpid(pid, 0)
+"""
+    launcher = start_python(source, job_id)
+    pidfds = _hold([int(launcher.read_line())])
+    try:
+        os.kill(launcher.pid, signal.SIGKILL)
+
+        assert all(exits.is_readable(pidfd, DEADLINE) for pidfd in pidfds.values())
+    finally:
+        _release(pidfds)
+
+
+def test_a_keeper_that_died_is_noticed(line):
+    """``register`` says that nobody hears it, without SIGPIPE, and the exit descriptor tells."""
+    old = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.kill(line.pid, signal.SIGKILL)
+        assert exits.wait_readable(line.exit_fd, DEADLINE)
+
+        assert (line.alive(), line.register(os.getpid())) == (False, False)
+    finally:
+        signal.signal(signal.SIGPIPE, old)
+
+
+def test_a_keeper_that_hangs_blocks_nobody_and_is_ended(job_id):
+    """A stopped keeper does not read: ``register`` says so when the pipe is full, and ``stop`` kills it."""
+    line = Lifeline(job_id)
+    line.start()
+    keeper = line.pid
+    os.kill(keeper, signal.SIGSTOP)
+    os.waitid(os.P_PID, keeper, os.WSTOPPED | os.WNOWAIT)
+    while line.register(4194304):
+        pass
+    line.stop(time.monotonic() + 0.05)
+
+    assert processes.look_up(keeper) is None
+
+
+def test_the_keeper_has_no_mark_and_no_session_of_ours(job_id, monkeypatch):
+    """A sweep of the job, or of a job around it, does not end its keeper."""
+    monkeypatch.setenv(JOB_ENV, f"outer:{job_id}")
+    line = Lifeline(job_id)
+    line.start()
+    info = processes.look_up(line.pid)
+    found = find_processes(job_id, ())
+    line.stop()
+
+    assert found == []
+    assert info.sid == info.pid
+
+
+def test_it_may_be_started_in_a_thread_that_ends(job_id):
+    """The end of the thread that started the keeper is not the end of the job."""
+    line = Lifeline(job_id)
+    thread = threading.Thread(target=line.start)
+    thread.start()
+    thread.join()
+
+    assert line.alive()
+    assert not exits.is_readable(line.exit_fd.fileno(), 0.1)
+    line.stop()
+
+
+def test_the_ends_of_the_pipe_are_not_inherited(line):
+    """No rank that is executed holds the line."""
+    assert not os.get_inheritable(line.fd)
+    pipe = os.readlink(f"/proc/self/fd/{line.fd}")
+    source = "import os; [print(os.path.realpath(f'/proc/self/fd/{fd}')) for fd in os.listdir('/proc/self/fd')]"
+    held = subprocess.run([sys.executable, "-c", source], close_fds=False, capture_output=True, text=True, check=True)
+
+    assert pipe not in held.stdout
+
+
+def test_a_start_that_fails_leaves_nothing(job_id, monkeypatch):
+    """Without an exit descriptor there is no keeper, no pipe, no child."""
+
+    def refuse(_pid):
+        raise OSError(24, "Too many open files")
+
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(exits, "open_exit_fd", refuse)
+    line = Lifeline(job_id)
+    with pytest.raises(OSError, match="Too many open files"):
+        line.start()
+
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert (line.fd, line.pid) == (-1, None)
+
+
+@pytest.mark.parametrize("pid", [1, 0, -1, -2])
+def test_a_number_that_means_everybody_is_never_registered(line, pid):
+    """``kill -9 -1`` ends all processes of the machine; such a number does not reach the keeper."""
+    assert line.register(pid) is False
+
+
+@pytest.mark.parametrize("shell", _shells())
+def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, tmp_path, job_id, monkeypatch):
+    """Whatever arrives on the pipe, only numbers above 1 are signalled. ``kill`` is a stand-in that notes its argument:
+    the real one would end all there is if the keeper were wrong."""
+    noted = tmp_path / "noted"
+    noted.touch()
+    monkeypatch.setattr(lifeline, "SHELL", shell)
+    program, *rest = Lifeline(job_id)._command()
+    where = next(index for index, word in enumerate(rest) if len(word) > 100)
+    if "python" in os.path.basename(program):
+        rest[where] = f"import os\nos.kill = lambda pid, _: print(pid, file=open({str(noted)!r}, 'a'))\n{rest[where]}"
+    else:
+        rest[where] = f'kill() {{ echo "$2" >> {noted}; }}\n{rest[where]}'
+    subprocess.run(
+        [program, *rest], input="+1\n+0\n+01\n+\n+-1\n+ 1\n+1 1\n+x\n1\n-1\n+4194305\n", text=True, check=False
+    )
+
+    assert set(noted.read_text().split()) == {"-4194305", "4194305"}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a;rm -rf", "$(id)", "a:b", "é"])
+def test_a_job_id_that_a_shell_could_misread_is_refused(name):
+    """The id travels to a shell and a regular expression."""
+    with pytest.raises(ValueError, match="letters, digits"):
+        Lifeline(name)
+
+
+def test_it_is_started_once(line):
+    """A second start is a mistake of the caller."""
+    with pytest.raises(RuntimeError, match="started already"):
+        line.start()

@@ -1,0 +1,57 @@
+"""Which entries of /dev/shm nobody uses: with real files, as other processes have them open or mapped."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.platform.shared_memory import unused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOLD = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+if sys.argv[2] == "mapped":
+    kept = mmap.mmap(fd, 1)
+    os.close(fd)
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="shared memory is not in files here")
+
+
+@pytest.fixture
+def entry() -> Iterator[str]:
+    """A file of one byte in /dev/shm, which nobody has open."""
+    path = f"/dev/shm/derail-test-{os.urandom(8).hex()}"
+    with open(path, "wb") as file:
+        file.write(b"x")
+    yield path
+    os.unlink(path)
+
+
+@pytest.mark.parametrize("how", ["open", "mapped"])
+def test_what_another_process_has_open_or_mapped_is_used(entry: str, how: str) -> None:
+    """And is unused when that has ended."""
+    assert unused([entry]) == [entry]
+    command = [sys.executable, "-c", HOLD, entry, how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"holds\n"
+        assert unused([entry]) == []
+        child.communicate()
+    assert unused([entry]) == [entry]
+
+
+def test_what_this_process_has_mapped_is_used(entry: str) -> None:
+    """Of several the others are told."""
+    with open(entry, "r+b") as file, mmap.mmap(file.fileno(), 1):
+        assert unused([entry, "/dev/shm/derail-that-is-not-there"]) == []

@@ -1,0 +1,158 @@
+"""``derail.agent``: foreign supervisors under test, in real pytest runs; the launcher is a real, small one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+LAUNCHER = Path(__file__).parents[1] / "agents" / "launchers" / "honest.py"
+PRELUDE = f"""
+import os, sys, pathlib
+import pytest
+from derail import faults, when
+from pytest_derail import *
+
+HERE = pathlib.Path(__file__).parent
+LAUNCHER = [sys.executable, "-u", {str(LAUNCHER)!r}]
+HONEST = [*LAUNCHER, "{{ranks}}", "{{restarts}}", "{{grace}}", "{{script}}", "{{args}}"]
+DECLARED = HERE / "honest.toml"
+DECLARED.write_text('''
+name = "honest"
+[report]
+root_cause = '^root cause: rank (?P<rank>\\\\d+)$'
+failure = '^rank (?P<rank>\\\\d+): (exit (?P<code>\\\\d+)|signal (?P<signal>\\\\d+)): (?P<message>.*)$'
+''')
+WORKER = HERE / "worker.py"
+WORKER.write_text('''
+import os, sys, time
+for step in range(int(sys.argv[1])):
+    print("step", step, flush=True)
+    time.sleep(0.02)
+''')
+KILL = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
+"""
+
+
+def test_a_foreign_supervisor_is_run_broken_and_judged(run_pytest: RunPytest) -> None:
+    """With the assertions of any other job: what it says, what it exits with, how often it starts again."""
+    result = run_pytest(
+        PRELUDE
+        + """
+def test_it_succeeds(derail):
+    outcome = derail.agent(HONEST, WORKER, args=["3"], declaration=DECLARED)
+    assert_succeeded(outcome)
+    assert_exit_code(outcome, 0)
+    assert_log_tail(outcome, 1, like=["step 2"])
+    assert_nothing_left(outcome)
+
+def test_the_killed_rank_is_blamed(derail):
+    outcome = derail.agent(HONEST, str(WORKER), args=["900"], faults=[KILL], grace=1, declaration=DECLARED)
+    assert_failed(outcome, 1, signal="SIGKILL", message="it failed")
+    assert_collateral(outcome, {0})
+    assert_signals_seen(outcome, 0, ["SIGTERM"])
+    assert_exit_code(outcome, 128 + 9)
+    assert_restarts(outcome, 0)
+    assert_injected(outcome, KILL)
+    assert outcome.workdir == derail.workdir / "job-0"
+
+def test_it_starts_them_again(derail):
+    outcome = derail.agent(HONEST, WORKER, args=["20"], faults=[KILL], restarts=1, declaration=DECLARED)
+    assert_restarts(outcome, 1)
+    assert_exit_code(outcome, 0)
+
+def test_the_agent_itself_is_broken(derail):
+    stop = faults.signal("SIGTERM", rank="the agent", when=when.line("step 3", rank=0))
+    outcome = derail.agent(HONEST, WORKER, args=["900"], faults=[stop])
+    assert_injected(outcome, stop)
+    assert outcome.exit_code
+    assert_exit_code(outcome, outcome.exit_code)
+    assert_only_failed(outcome, ())
+
+@pytest.mark.faults(KILL)
+def test_a_command_that_knows_all_itself(derail):
+    outcome = derail.agent([*LAUNCHER, "2", "0", "1", WORKER, "900"])
+    assert outcome.outcome.ranks[1].status.signal == 9
+    assert_only_failed(outcome, {1})
+    assert_injected(outcome)
+
+def test_it_takes_too_long(derail):
+    outcome = derail.agent([*LAUNCHER, "1", "0", "1", WORKER, "900"], ranks=1, timeout=1)
+    assert_timed_out(outcome)
+    assert_only_failed(outcome, outcome.outcome.failed)
+"""
+    )
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["derail: 6 jobs, 1? ranks, 4 faults injected, 0 not reached, *"])
+
+
+def test_what_goes_wrong_under_it_unseen_fails_the_test(run_pytest: RunPytest) -> None:
+    """A rank that fails, an exit code, a fault that did not happen; the report shows all of it."""
+    result = run_pytest(
+        PRELUDE
+        + """
+def test_rank(derail):
+    derail.agent(HONEST, WORKER, args=["900"], faults=[KILL], declaration=DECLARED)
+
+def test_exit_code(derail):
+    derail.agent(["sh", "-c", 'RANK=0 WORLD_SIZE=1 "$@"; exit 7', "sh", sys.executable, WORKER, "20"], ranks=1)
+
+def test_no_fault(derail):
+    derail.agent(HONEST, WORKER, args=["2"], faults=[KILL])
+
+def test_no_rank(derail):
+    derail.agent(["sh", "-c", "echo cannot do that; exit 5"])
+"""
+    )
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "job 0 (honest): rank 1: SIGKILL (9), by itself, and nobody expected it (if it is meant: assert_failed*",
+            "*derail: job 0 (honest, 2 ranks)*",
+            "root cause: rank 1",
+            "*derail: job 0: rank 1, last lines of stdout*",
+            "*derail: job 0: timeline*",
+            "to run it again: python -m pytest test_it.py::test_rank",
+            "job 0 (sh): the agent exited with 7, and nobody expected it (if it is meant: assert_exit_code(*, 7))",
+            "job 0 (*): a fault did not verifiably happen: *",
+            "job 0 (sh): the launcher broke: sh ended with exit 5 before any rank was seen; it said: cannot do that",
+        ]
+    )
+
+
+def test_an_agent_that_is_not_there_or_cannot_do_it_is_told(run_pytest: RunPytest) -> None:
+    """Not installed: the test is skipped. A name that nobody has, a job that it cannot run: errors that say so."""
+    result = run_pytest(
+        PRELUDE
+        + """
+def test_not_installed(derail):
+    derail.agent(["no-such-launcher", "{script}"], WORKER)
+
+def test_no_such_name(derail):
+    derail.agent("torchrum", WORKER)
+
+def test_no_nodes(derail):
+    derail.agent(HONEST, WORKER, nodes=2)
+
+def test_no_script(derail):
+    derail.agent(HONEST, "train.py")
+
+def test_nothing(derail):
+    derail.agent([])
+""",
+        "-rs",
+    )
+    result.assert_outcomes(failed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *AgentError: unknown agent 'torchrum'; did you mean 'torchrun'?",
+            "E *ValueError: *it runs on one node, and the scenario wants 2",
+            "E *FileNotFoundError: there is no script *train.py",
+            "E *ValueError: there is no agent to run: give a name, or a command line of at least one word",
+            "SKIPPED *no-such-launcher: there is no program 'no-such-launcher' here",
+        ]
+    )

@@ -1,0 +1,530 @@
+"""``AgentMachine`` finds what a launcher gets wrong, says it in the smallest plan, and leaves correct ones alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from derail import faults, when
+from derail.faults.codec import from_toml
+from derail.model.exit import ExitStatus
+from pytest_derail.agent_machine import REHEARSALS
+from pytest_derail.crew import Crew, CrewError
+from pytest_derail.driven import LEAST, Promises, Told
+from pytest_derail.history import History
+from pytest_derail.launchers import DerailLauncher, StartProcesses, torch_launcher
+from pytest_derail.rehearsal import BrokenPromise, Rehearsal
+from pytest_derail.strategies import AgentMachine
+from pytest_derail.truth import Death, Job, violations
+
+KILL, TERM, ONE, OK = ExitStatus(signal=9), ExitStatus(signal=15), ExitStatus(code=1), ExitStatus(code=0)
+
+
+class Toy:
+    """A launcher of a few lines with the face of torch's.
+
+    ``swallow``: a failure that is seen takes the place of the one before, so that of two ranks that die within a
+    millisecond the first is forgotten. ``zombies``: ranks are not ended. ``liar``: asked once more, it tells of no
+    failure.
+    """
+
+    def __init__(self, processes: dict[int, subprocess.Popen[bytes]], kind: str) -> None:
+        self.processes = processes
+        self.kind = kind
+        self.failures: dict[int, SimpleNamespace] = {}
+        self.over = self.told = False
+
+    def look(self) -> None:
+        """See who has ended; the first failure is the end of all."""
+        for rank, process in self.processes.items():
+            if process.poll() not in (None, 0):
+                if self.kind == "swallow":
+                    self.failures.clear()
+                self.failures[rank] = SimpleNamespace(exitcode=process.returncode)
+        if self.failures or all(process.poll() is not None for process in self.processes.values()):
+            self.over = True
+            if self.kind != "zombies":
+                self.close()
+
+    def wait(self, timeout: float) -> object:
+        """Look, and wait for the end."""
+        end = time.monotonic() + timeout
+        while not self.over:
+            self.look()
+            if not self.over and time.monotonic() >= end:
+                return None
+        if self.kind == "liar" and self.told:
+            self.failures.clear()
+        self.told = True
+        return SimpleNamespace(failures=dict(self.failures))
+
+    def close(self) -> None:
+        """End all ranks."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def start_toy(*, name: str, entrypoint: str, args: Any, envs: Any, logs_specs: object, kind: str = "correct") -> Toy:
+    """Start a toy job, as ``start_processes`` does."""
+    ranks = {
+        rank: subprocess.Popen([entrypoint, *args[rank]], env={**os.environ, **envs[rank]}, stdin=subprocess.DEVNULL)
+        for rank in args
+    }
+    return Toy(ranks, kind)
+
+
+class ToyMachine(AgentMachine):
+    """Drives the toy that is correct."""
+
+    kind = "correct"
+
+    @classmethod
+    def agent(cls) -> StartProcesses:
+        """A toy."""
+        return StartProcesses(start_toy, asleep=True, kind=cls.kind)
+
+
+class Swallows(ToyMachine):
+    """Drives the toy that forgets the first of two failures."""
+
+    kind = "swallow"
+
+
+class Wakeful(ToyMachine):
+    """Drives the correct toy as one that may act at any time: less can be known."""
+
+    @classmethod
+    def agent(cls) -> StartProcesses:
+        """A toy."""
+        return StartProcesses(start_toy)
+
+
+def run(machine: type[AgentMachine], examples: int, steps: int = REHEARSALS.stateful_step_count) -> None:
+    """Some histories, the same each time."""
+    options = settings(REHEARSALS, max_examples=examples, stateful_step_count=steps, database=None, derandomize=True)
+    run_state_machine_as_test(machine, settings=options)  # type: ignore[no-untyped-call]
+
+
+def found(machine: type[AgentMachine], examples: int = 100) -> str:
+    """What the machine finds."""
+    with pytest.raises(BrokenPromise) as broken:
+        run(machine, examples, steps=5)
+    return str(broken.value)
+
+
+def plan_in(text: str) -> Any:
+    """The plan in what was found."""
+    return from_toml(text.partition(":\n\nseed")[2].partition("as a test:")[0].join(["seed", ""]))
+
+
+@pytest.fixture(scope="module")
+def swallowed() -> str:
+    """What is found in the launcher that forgets the first of two failures."""
+    return found(Swallows)
+
+
+def test_a_swallowed_failure_is_found_with_a_plan_of_two_faults(swallowed: str) -> None:
+    """A launcher that forgets the first of two failures at one look: two faults show it, and not more."""
+    told = plan_in(swallowed)
+
+    assert [fault.name for fault in told.faults] == ["exit", "exit"]
+    assert "rank 0 failed by itself (exit 1" in swallowed
+    assert "which is not told" in swallowed
+
+
+def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
+    """What stands under "as a test" can be pasted beside the machine, and shows the same again."""
+    source = swallowed.partition("as a test:")[2]
+    names: dict[str, Any] = {"Swallows": Swallows, "ToyMachine": ToyMachine}
+    exec(source, names)
+
+    with pytest.raises(BrokenPromise, match=re.escape(swallowed.splitlines()[1])):
+        names["test_the_launcher_keeps_its_word"]()
+    Swallows.kind = "correct"
+    try:
+        names["test_the_launcher_keeps_its_word"]()
+    finally:
+        Swallows.kind = "swallow"
+
+
+def test_the_steps_that_hypothesis_prints_can_be_run_too() -> None:
+    """They do without Hypothesis, and say the same."""
+    state = Swallows()
+    state.start(ranks=3)
+    state.disturb(which=2, name="SIGWINCH")
+    state.fail(code=7, which=2)
+    state.fail(code=1, which=0)
+    with pytest.raises(BrokenPromise, match=r"rank 0 failed by itself \(exit 1\), which is not told") as broken:
+        state.wait()
+    state.teardown()
+
+    assert [fault.name for fault in plan_in(str(broken.value)).faults] == ["exit", "exit"]
+
+
+@pytest.mark.parametrize("machine", [ToyMachine, Wakeful])
+def test_a_correct_launcher_is_left_alone(machine: type[AgentMachine]) -> None:
+    """The same launcher without its bug keeps its word, whether it sleeps between two calls or may act at any time."""
+    run(machine, 15)
+
+
+def test_derail_keeps_its_word() -> None:
+    """Some histories of derail's own launcher, held to all promises."""
+    run(AgentMachine, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_derail_keeps_its_word_in_many_histories() -> None:
+    """Many, and different ones each time."""
+    options = settings(REHEARSALS, max_examples=300, database=None)
+    run_state_machine_as_test(AgentMachine, settings=options)  # type: ignore[no-untyped-call]
+
+
+class Unheld(DerailLauncher):
+    """derail's launcher, which notices each failure when it happens: the ones that come later may be its own doing."""
+
+    def hold(self) -> bool:
+        """It cannot be held."""
+        return False
+
+
+class Live(AgentMachine):
+    """Drives derail's launcher without holding it."""
+
+    @classmethod
+    def agent(cls) -> Unheld:
+        """One of derail."""
+        return Unheld()
+
+
+def test_derail_keeps_its_word_while_it_acts() -> None:
+    """Ranks that fail while the job is already being stopped confuse nobody."""
+    run(Live, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_derail_keeps_its_word_while_it_acts_in_many_histories() -> None:
+    """Many, and different ones each time."""
+    run_state_machine_as_test(Live, settings=settings(REHEARSALS, max_examples=150, database=None))  # type: ignore[no-untyped-call]
+
+
+class Forked(AgentMachine):
+    """Drives derail's launcher with ranks that are functions."""
+
+    start_method = "fork"
+
+    @classmethod
+    def agent(cls) -> DerailLauncher:
+        """One of derail."""
+        return DerailLauncher(start_method=cls.start_method)
+
+
+class Warm(Forked):
+    """The same, with ranks that a resident process forks, and whose ends it tells."""
+
+    start_method = "warm"
+
+
+def test_derail_keeps_its_word_to_functions() -> None:
+    """A function that exits has failed with every code, 0 too, if it has not returned; else all is as with programs."""
+    run(Forked, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("machine", [Forked, Warm])
+def test_derail_keeps_its_word_to_functions_in_many_histories(machine: type[AgentMachine]) -> None:
+    """Many, and different ones each time; also where a third process sees the ends of the ranks."""
+    run_state_machine_as_test(machine, settings=settings(REHEARSALS, max_examples=60, database=None))  # type: ignore[no-untyped-call]
+
+
+class TorchMachine(AgentMachine):
+    """Drives torch's launcher."""
+
+    @classmethod
+    def agent(cls) -> StartProcesses:
+        """The one of torch."""
+        return torch_launcher()
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(600)
+def test_torchs_launcher_keeps_what_it_promises() -> None:
+    """The ``start_processes`` of torch fits as it is, and leaves no signal handler behind."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    run(TorchMachine, 4)
+
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+
+
+def test_a_function_that_leaves_with_0_has_failed() -> None:
+    """It never returned: that is told, and the others are stopped."""
+    rehearse(DerailLauncher(start_method="fork"), 2, faults.exit(0, rank=1))
+    wrong = violations(after(Death(1, OK, failed=True, certain=True, turn=0)), Told({}, None, {0: TERM}), Promises())
+
+    assert wrong[0] == "rank 1 failed by itself (exit 0, before all others), which is not told"
+
+
+def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = (), patience: float = 30.0) -> None:
+    """Do what a plan says."""
+    history = History.of(faults.plan(given), ranks=ranks, stopped=stopped)
+    with Rehearsal(agent, ranks=ranks, patience=patience) as rehearsal:
+        history.perform(rehearsal)
+
+
+@pytest.mark.torch
+def test_what_torch_does_not_promise_is_found() -> None:
+    """A rank that torch has stopped itself counts as failed there."""
+    launcher = torch_launcher()
+    launcher.promises = Promises(order=False, helpers=False, deaf=False, after_stop=False)
+
+    with pytest.raises(BrokenPromise, match=r"rank 1 is told to have failed \(SIGTERM \(15\)\), and it had not"):
+        rehearse(launcher, 2, faults.exit(1, rank=0))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param((faults.exit(0, rank=0), faults.exit(0, rank=1, when=when.exited(0))), id="all succeed"),
+        pytest.param((faults.stop(rank=0), faults.signal("SIGKILL", rank=1)), id="a rank is stopped"),
+        pytest.param((faults.ignore_signal(["SIGTERM"], rank=0), faults.exit(3, rank=1)), id="a rank is deaf"),
+        pytest.param((faults.exit_zero_handler(rank=0), faults.signal("SIGSEGV", rank=1)), id="a rank leaves with 0"),
+        pytest.param((faults.exit_zero_handler(rank=0), faults.signal("SIGTERM", rank=0)), id="of a stranger's TERM"),
+        pytest.param(
+            (faults.orphan("group", rank=0), faults.exit(4, rank=1, when=when.exited(0))), id="a helper stays"
+        ),
+        pytest.param((faults.exit(3, rank=0), faults.signal("SIGKILL", rank=1)), id="together"),
+        pytest.param(
+            (
+                faults.exit(3, rank=1),
+                faults.exit(5, rank=0, when=when.restart(1)),
+                faults.signal("SIGWINCH", rank=1, when=when.restart(2)),
+            ),
+            id="three jobs",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stopped", [(), (0,)], ids=["", "stopped"])
+def test_each_thing_that_a_rehearsal_does_is_done_to_derail(given: tuple[Any, ...], stopped: tuple[int, ...]) -> None:
+    """A plan can be written by hand as well, and derail gets each of them right."""
+    rehearse(DerailLauncher(), 2, *given, stopped=stopped)
+
+
+def test_a_launcher_that_tells_something_else_when_asked_again_is_found() -> None:
+    """The result is published once: whoever asks again is told the same."""
+    with pytest.raises(BrokenPromise, match=r"asked once more it told something else: .*code=1"):
+        rehearse(StartProcesses(start_toy, asleep=True, kind="liar"), 2, faults.exit(1, rank=0))
+
+
+def test_ranks_that_are_not_ended_are_named_and_ended() -> None:
+    """A launcher that ends nobody leaves ranks, which are named; the rehearsal ends them."""
+    with pytest.raises(BrokenPromise, match=r"rank 1 \(pid \d+\) outlived the job"):
+        rehearse(StartProcesses(start_toy, asleep=True, kind="zombies"), 2, faults.exit(1, rank=0))
+
+
+class Endless(StartProcesses):
+    """Waits for its ranks without a limit, and ends none of them."""
+
+    def wait(self, timeout: float) -> Told | None:
+        """Wait for all."""
+        if timeout:
+            for process in self._context.processes.values():
+                process.wait()
+        return super().wait(timeout)
+
+
+def test_a_launcher_that_does_not_come_to_an_end_is_made_to() -> None:
+    """Its ranks are ended when its time is over, so that it comes back, and the time is told."""
+    with pytest.raises(BrokenPromise, match=r"it did not come to an end within 0\.5 s"):
+        rehearse(Endless(start_toy, asleep=True), 2, faults.exit(1, rank=0), patience=0.5)
+
+
+def refuse(**_: object) -> object:
+    """A launcher that starts nothing."""
+    raise OSError("no more processes")
+
+
+def test_a_launcher_that_cannot_start_is_told() -> None:
+    """What it raised stands in the report."""
+    with pytest.raises(BrokenPromise, match=r"could not be started: OSError\('no more processes'\)"):
+        rehearse(StartProcesses(refuse), 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [(faults.segfault(rank=0), "knows exit, orphan"), (faults.exit(1, rank=7), "number of one of 2 rank"),
+     (faults.exit(1, rank="one"), "number of one of 2 rank")],
+)  # fmt: skip
+def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> None:
+    """A plan for other ranks or with other faults is an error that says what is known."""
+    with pytest.raises(ValueError, match=why):
+        rehearse(DerailLauncher(), 2, fault)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (faults.exit(1, rank=0), faults.exit(2, rank=0, when=when.exited(0))),
+        (faults.stop(rank=0), faults.exit(2, rank=0)),
+        (faults.stop(rank=0), faults.signal("SIGTERM", rank=0)),
+    ],
+    ids=["has ended", "is stopped", "does not hear"],
+)
+def test_what_a_rank_cannot_do_is_refused(given: tuple[Any, ...]) -> None:
+    """Nobody ends twice, and a stopped rank takes no orders: such a plan is an error, and no verdict."""
+    with pytest.raises(ValueError, match="rank 0 has ended, is stopped, or may be ended now"):
+        rehearse(DerailLauncher(), 2, *given)
+
+
+def test_a_launcher_that_may_act_at_any_time_is_not_asked_for_more_than_can_be_known() -> None:
+    """When a rank has failed, another one may be ended at any moment: it can only be told to end too."""
+    with pytest.raises(ValueError, match="may be ended now"):
+        rehearse(Unheld(), 2, faults.exit(1, rank=0), faults.stop(rank=1, when=when.exited(0)))
+
+
+def test_a_history_is_made_as_small_as_it_can_be() -> None:
+    """Jobs, faults, stops and ranks that are not needed go, one after the other; what is left breaks the launcher."""
+    needed = {"signal", "orphan"}
+    given = [
+        faults.exit(3, rank=2),
+        faults.stop(rank=0, when=when.restart(1)),
+        faults.signal("SIGKILL", rank=1, when=when.restart(1)),
+        faults.orphan(rank=0, when=when.restart(1)),
+        faults.exit(3, rank=3, when=when.restart(2)),
+    ]
+    history = History.of(faults.plan(given), ranks=4, restarts=3, stopped=[1, 2])
+    tried = []
+
+    def breaks(candidate: History) -> bool:
+        tried.append(candidate)
+        return any(needed <= {fault.name for fault in job} for job in candidate.jobs)
+
+    smallest = history.smallest(breaks)
+    assert smallest == History(2, (history.jobs[1][1:],))
+    assert len(tried) < 30
+
+
+@pytest.mark.parametrize("kind", ["swallow", "liar", "zombies"])
+def test_what_cannot_be_done_without_stays(kind: str) -> None:
+    """Of a long history of a broken launcher as much is left as is needed to see that it is broken."""
+    given = [faults.signal("SIGWINCH", rank=2), *(faults.exit(9, rank=rank) for rank in range(3))]
+
+    def breaks(history: History) -> bool:
+        try:
+            with Rehearsal(StartProcesses(start_toy, asleep=True, kind=kind), ranks=history.ranks) as rehearsal:
+                history.perform(rehearsal)
+        except BrokenPromise:
+            return True
+        return False
+
+    smallest = History.of(faults.plan(given), ranks=4).smallest(breaks)
+    assert (len(smallest.jobs), len(smallest.jobs[0]), smallest.ranks) == {
+        "swallow": (1, 2, 2), "liar": (1, 1, 1), "zombies": (1, 1, 2),
+    }[kind]  # fmt: skip
+
+
+def test_a_rank_that_never_comes_is_told() -> None:
+    """A crew whose ranks were not started says who is there."""
+    crew = Crew(2, patience=0.05)
+    crew.open()
+    try:
+        with pytest.raises(CrewError, match=r"no rank has said 'here' within 0\.05 s; there are ranks \[\]"):
+            crew.muster()
+    finally:
+        crew.close()
+
+
+class Silent(Crew):
+    """A crew of which nobody is left."""
+
+    def left(self) -> list[str]:
+        """Nobody."""
+        return []
+
+
+def after(*deaths: Death, **more: Any) -> Job:
+    """A job of three ranks in which some have ended."""
+    return Job(Silent(3), deaths=list(deaths), **more)
+
+
+BOTH = after(Death(0, ONE, failed=True, certain=True, turn=0), Death(2, KILL, failed=True, certain=True, turn=1))
+LATER = after(Death(0, ONE, failed=True, certain=True, turn=0), Death(2, KILL, failed=True, certain=False, turn=1))
+AT_ONCE = after(Death(0, ONE, failed=True, certain=False, turn=0), Death(2, KILL, failed=True, certain=False, turn=0))
+DONE = after(Death(0, OK, failed=False, certain=True, turn=0), Death(1, KILL, failed=True, certain=True, turn=1))
+
+
+@pytest.mark.parametrize(
+    ("job", "told", "wrong"),
+    [
+        (BOTH, Told({0: ONE, 2: KILL}, 0, {1: TERM}), []),
+        (BOTH, Told({0: ONE, 2: KILL}, 0, {1: KILL}), []),
+        (BOTH, Told({0: ONE, 2: KILL}, 0), []),
+        (BOTH, Told({0: ONE, 2: KILL}, 2), ["rank 0 was to be blamed, and rank 2 is"]),
+        (BOTH, Told({0: ONE, 2: KILL}, None), ["rank 0 was to be blamed, and nobody is"]),
+        (BOTH, Told({0: ONE}, 0), ["rank 2 failed by itself (SIGKILL (9)), which is not told"]),
+        (BOTH, Told({0: ONE, 2: TERM}, 0), ["rank 2 ended with SIGKILL (9), and SIGTERM (15) is told"]),
+        (
+            BOTH,
+            Told({0: ONE, 1: TERM, 2: KILL}, 0),
+            ["rank 1 is told to have failed (SIGTERM (15)), and it had not"],
+        ),
+        (BOTH, Told({0: ONE, 2: KILL}, 0, {}), ["rank 1 was stopped by the launcher, which is not told"]),
+        (
+            BOTH,
+            Told({0: ONE, 2: KILL}, 0, {1: ExitStatus(code=3)}),
+            ["rank 1 was stopped, and cannot have ended with exit 3 then"],
+        ),
+        (LATER, Told({0: ONE}, 0, {1: TERM, 2: KILL}), []),
+        (LATER, Told({0: ONE, 2: KILL}, 0, {1: TERM}), []),
+        (LATER, Told({0: ONE, 2: KILL}, 2, {1: TERM}), ["rank 0 was to be blamed, and rank 2 is"]),
+        (AT_ONCE, Told({0: ONE, 2: KILL}, 2, {1: TERM}), []),
+        (AT_ONCE, Told({2: KILL}, 2, {0: TERM, 1: TERM}), []),
+        (
+            AT_ONCE,
+            Told({}, None, {0: TERM, 1: TERM, 2: KILL}),
+            [
+                "rank 0 (exit 1) or rank 2 (SIGKILL (9)) failed by itself before all others, and neither is told",
+                "rank 0 or rank 2 was to be blamed, and nobody is",
+            ],
+        ),
+        (DONE, Told({1: KILL}, 1, {2: TERM}), []),
+        (
+            DONE,
+            Told({1: KILL, 0: OK}, 1, {2: TERM}),
+            ["rank 0 is told to have failed (exit 0), and it had not"],
+        ),
+        (
+            DONE,
+            Told({1: KILL}, 1, {0: OK, 2: TERM}),
+            ["rank 0 is told to have been stopped, and it had ended by itself (exit 0)"],
+        ),
+        (after(), Told({}, None, {0: TERM, 1: TERM, 2: TERM}), []),
+        (after(answers={0: "leaves"}), Told({}, None, {0: OK, 1: TERM, 2: TERM}), []),
+        (after(), Told({}, 1, {0: TERM, 1: TERM, 2: TERM}), ["nobody was to be blamed, and rank 1 is"]),
+    ],
+)
+def test_what_is_told_is_held_against_what_has_happened(job: Job, told: Told, wrong: list[str]) -> None:
+    """Each thing that can be wrong is said in a sentence; what nobody can know is not asked for."""
+    assert violations(job, told, Promises()) == wrong
+
+
+def test_of_a_launcher_no_more_is_expected_than_it_has_promised() -> None:
+    """The same words are right for one launcher and wrong for another."""
+    sloppy = Told({0: ONE, 1: TERM, 2: KILL}, 2)
+
+    assert violations(BOTH, sloppy, LEAST) == []
+    assert len(violations(BOTH, sloppy, Promises())) == 2
+    assert violations(after(BOTH.deaths[0], stopped=True), Told(), LEAST) == []

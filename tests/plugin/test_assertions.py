@@ -1,0 +1,279 @@
+"""Each assertion holds for what it says, fails for anything else, and then shows every difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pytest_derail
+from derail import faults
+from derail.faults.results import FaultResult, Injected, NotReached
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
+from derail.scenario.model import FailureSeen, Observation
+from pytest_derail import (
+    assert_collateral,
+    assert_error_file,
+    assert_exit_code,
+    assert_failed,
+    assert_injected,
+    assert_left,
+    assert_log_tail,
+    assert_not_injected,
+    assert_nothing_left,
+    assert_only_failed,
+    assert_restarts,
+    assert_root_cause,
+    assert_signals_seen,
+    assert_stopped_within,
+    assert_succeeded,
+    assert_timed_out,
+)
+from pytest_derail.accounts import Account, close_account, open_account
+from pytest_derail.judgement import judge, judge_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KILL, LEAVE = faults.plan([faults.signal("SIGKILL", rank=1), faults.exit(3, rank=2)]).faults
+
+
+def fate(rank: int, status: ExitStatus | None, cause: Cause = Cause.SELF, order: int | None = 0) -> RankOutcome:
+    """How one rank ended."""
+    succeeded = status is not None and status.ok and cause is Cause.SELF
+    return RankOutcome(rank, 100 + rank, status, cause, exit_order=order, exited_at=5.0, succeeded=succeeded)
+
+
+def job(*fates: RankOutcome, root_cause: int | None = None, **more: Any) -> JobOutcome:
+    """How a job ended."""
+    return JobOutcome({fate.rank: fate for fate in fates}, root_cause, 1.0, 5.0, **more)
+
+
+RED = Observation(
+    outcome=job(
+        fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US, 2),
+        fate(1, ExitStatus(signal=9)),
+        fate(2, ExitStatus(code=3), order=1),
+        root_cause=1,
+        stop_requested_at=4.75,
+        stop_reason="rank 1 failed",
+    ),
+    failures={
+        1: FailureSeen(1, "Signal 9 (SIGKILL) received by PID 101"),
+        2: FailureSeen(2, "ValueError: no such thing", "malformed", "not JSON: line 1"),
+    },
+    tails={(1, "stdout"): ("step 1", "step 2", "step 3"), (1, "stderr"): ()},
+    faults=(FaultResult(KILL, 1, Injected("seen")), FaultResult(LEAVE, 2, NotReached("no line"))),
+    leftovers=(Leftover("process", "sleep 600", 900, 1, ended=True),),
+    teardown_seconds=0.25,
+    workdir=Path("/evidence"),
+)
+GREEN = Observation(outcome=job(fate(0, ExitStatus(code=0)), fate(1, ExitStatus(code=0), order=1)))
+HARD = RankOutcome(0, 100, ExitStatus(signal=9), Cause.STOPPED_BY_US, exit_order=0, signals_sent=(15, 9))
+STOPPED = Observation(outcome=job(HARD, fate(1, ExitStatus(code=3)), root_cause=1), exit_code=3)
+FOREIGN = Observation(outcome=job(fate(0, ExitStatus(signal=9))), foreign=True, restarts=2, exit_code=1)
+LATE = Observation(outcome=job(fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US), timed_out=True))
+BROKEN = Observation(outcome=None, error="SupervisorError: it broke")
+
+HOLDS: list[Callable[[], None]] = [
+    lambda: assert_failed(RED, 1),
+    lambda: assert_failed(RED, rank=1, signal="SIGKILL"),
+    lambda: assert_failed(RED, 1, signal=9, message=r"Signal 9 .* PID \d+"),
+    lambda: assert_failed(RED, 2, exit=3, root_cause=1),
+    lambda: assert_failed(RED, 2, exception="ValueError", message="no such", root_cause={0, 1}),
+    lambda: assert_failed(RED, 2, exception=ValueError, root_cause=1),
+    lambda: assert_succeeded(GREEN),
+    lambda: assert_only_failed(RED, {1, 2}),
+    lambda: assert_only_failed(GREEN, ()),
+    lambda: assert_collateral(RED, 0),
+    lambda: assert_collateral(GREEN, []),
+    lambda: assert_root_cause(RED, 1),
+    lambda: assert_root_cause(GREEN, None),
+    lambda: assert_log_tail(RED, 1, like="step 3"),
+    lambda: assert_log_tail(RED, 1, "stdout", like=["*1", "step ?"]),
+    lambda: assert_log_tail(RED, 1, like=["step 3", "step 1"], ordered=False),
+    lambda: assert_stopped_within(RED, 0.25),
+    lambda: assert_error_file(RED, 2, "malformed", problem="JSON", message="ValueError"),
+    lambda: assert_error_file(RED, 1, "missing"),
+    lambda: assert_signals_seen(STOPPED, 0, ["SIGTERM", "SIGKILL"]),
+    lambda: assert_signals_seen(STOPPED, 0, [9, "TERM"], ordered=False),
+    lambda: assert_signals_seen(STOPPED, 1, []),
+    lambda: assert_signals_seen(FOREIGN, 0, "SIGKILL"),
+    lambda: assert_restarts(FOREIGN, 2),
+    lambda: assert_restarts(RED, 0),
+    lambda: assert_exit_code(STOPPED, 3),
+    lambda: assert_exit_code(FOREIGN, 1),
+    lambda: assert_timed_out(LATE),
+    lambda: assert_nothing_left(GREEN),
+    lambda: assert_left(RED, "sleep *"),
+    lambda: assert_left(GREEN, []),
+    lambda: assert_injected(RED, KILL),
+    lambda: assert_injected(RED, faults.signal("SIGKILL", rank=1)),
+    lambda: assert_injected(RED, "signal"),
+    lambda: assert_not_injected(RED, "exit"),
+]
+
+FAILS: list[tuple[Callable[[], None], str]] = [
+    (lambda: assert_failed(RED, 0), "failed: expected True, saw False"),
+    (lambda: assert_failed(RED, 2), "root cause: expected 2, saw 1"),
+    (lambda: assert_failed(RED, 2, root_cause=[0, 2]), "root cause: expected one of 0, 2, saw 1"),
+    (lambda: assert_failed(RED, 1, signal="TERM"), "ended with: expected SIGTERM, saw SIGKILL"),
+    (lambda: assert_failed(RED, 1, exit=9), "ended with: expected exit 9, saw SIGKILL"),
+    (lambda: assert_failed(RED, 1, exception=ValueError), "raised: expected ValueError, saw nothing that is known"),
+    (lambda: assert_failed(RED, 1, message="boom"), "message: expected something like 'boom', saw Signal 9"),
+    (lambda: assert_failed(GREEN, 0), "root cause: expected 0, saw nobody"),
+    (lambda: assert_failed(BROKEN, 0), "the launcher broke: SupervisorError: it broke"),
+    (lambda: assert_succeeded(RED), "rank 2: expected succeeded, saw rank 2: exit 3, by itself"),
+    (lambda: assert_succeeded(LATE), "timed out: expected False, saw True"),
+    (lambda: assert_succeeded(BROKEN), "ranks: expected at least one, saw 0"),
+    (lambda: assert_only_failed(RED, 1), "failed: expected [1], saw [1, 2]"),
+    (lambda: assert_only_failed(BROKEN, 1), "failed: expected [1], saw []"),
+    (lambda: assert_collateral(RED, [0, 2]), "stopped: expected [0, 2], saw [0]"),
+    (lambda: assert_root_cause(RED, None), "root cause: expected nobody, saw 1"),
+    (lambda: assert_log_tail(RED, 1, like=["step 3", "step 1"]), "no line like 'step 1' in this order"),
+    (lambda: assert_log_tail(RED, 1, like="step"), "no line like 'step'"),
+    (lambda: assert_log_tail(RED, 1, "stderr", like="*"), "no line like '*'"),
+    (lambda: assert_log_tail(RED, 7, like="*"), "stdout of rank 7: expected a log, saw None"),
+    (lambda: assert_stopped_within(RED, 0.2), "teardown: expected at most 0.2 s, saw 0.250 s"),
+    (lambda: assert_stopped_within(GREEN, 1), "teardown: expected at most 1 s, saw nothing had to be stopped"),
+    (lambda: assert_error_file(RED, 2), "error file: expected good, saw malformed"),
+    (lambda: assert_error_file(RED, 2, "malformed", problem="empty"), "something like 'empty', saw not JSON"),
+    (lambda: assert_error_file(RED, 0), "error file: expected good, saw of no failure"),
+    (
+        lambda: assert_signals_seen(STOPPED, 0, ["SIGKILL", "SIGTERM"]),
+        "signals of rank 0: expected ['SIGKILL', 'SIGTERM'], saw ['SIGTERM', 'SIGKILL']",
+    ),
+    (lambda: assert_signals_seen(STOPPED, 1, 15), "signals of rank 1: expected ['SIGTERM'], saw []"),
+    (lambda: assert_signals_seen(BROKEN, 0, 15), "signals of rank 0: expected ['SIGTERM'], saw []"),
+    (lambda: assert_restarts(FOREIGN, 1), "restarts: expected 1, saw 2"),
+    (lambda: assert_restarts(Observation(outcome=None, foreign=True), 0), "restarts: expected 0, saw not known"),
+    (lambda: assert_exit_code(STOPPED, 0), "exit code: expected 0, saw 3"),
+    (lambda: assert_exit_code(BROKEN, 0), "exit code: expected 0, saw none"),
+    (lambda: assert_timed_out(GREEN), "timed out: expected True, saw False"),
+    (lambda: assert_nothing_left(RED), "left: expected [], saw ['process 900 of rank 1: sleep 600 (ended)']"),
+    (lambda: assert_left(RED, ["sleep *", "sleep *"]), "left: expected ['sleep *', 'sleep *'], saw ['sleep 600']"),
+    (lambda: assert_left(RED, "true"), "left: expected ['true'], saw ['sleep 600']"),
+    (lambda: assert_injected(RED), "exit-"),
+    (lambda: assert_injected(RED, "no-such"), "fault no-such: expected injected, saw not planned"),
+    (lambda: assert_not_injected(RED, KILL), "on rank 1: expected not injected, saw injected"),
+]
+
+
+@pytest.mark.parametrize("assertion", HOLDS)
+def test_it_holds(assertion: Callable[[], None]) -> None:
+    """For what it says."""
+    assertion()
+
+
+@pytest.mark.parametrize(("assertion", "says"), FAILS)
+def test_it_fails_and_says_what_was_expected_and_seen(assertion: Callable[[], None], says: str) -> None:
+    """For anything else."""
+    with pytest.raises(AssertionError) as caught:
+        assertion()
+    assert says in str(caught.value)
+
+
+def test_a_failing_assertion_shows_the_whole_picture() -> None:
+    """Every rank's fate, what the launcher says, the faults with their evidence, last lines, and where the rest is."""
+    with pytest.raises(AssertionError) as caught:
+        assert_failed(RED, 0)
+    for told in (
+        "root cause: rank 1",
+        "stopped: rank 1 failed, which took 0.25 s",
+        "rank 0: SIGTERM (15), stopped by us",
+        "outlived its rank: process 900 of rank 1: sleep 600 (ended)",
+        "rank 2 says: ValueError: no such thing",
+        "its error file is malformed: not JSON: line 1",
+        "fault + signal SIGKILL",
+        "injected on rank 1: seen",
+        "not reached on rank 2: no line",
+        "last lines of stdout of rank 1:",
+        "  | step 1",
+        "logs: /evidence",
+    ):
+        assert told in str(caught.value)
+
+
+def test_a_rank_that_there_is_not_is_a_mistake_of_the_test() -> None:
+    """No assertion about it can be true or false."""
+    with pytest.raises(ValueError, match="there is no rank 7; the job had ranks 0, 1, 2"):
+        assert_failed(RED, 7)
+    with pytest.raises(TypeError, match="not both"):
+        assert_failed(RED, 1, signal=9, exit=9)
+
+
+def test_they_take_what_the_launcher_returns(tmp_path: Path) -> None:
+    """A result of start_processes needs no fixture; its logs are read."""
+    log = tmp_path / "stdout.log"
+    log.write_text("step 3\n")
+    result = RunProcsResult(stdouts={1: str(log)}, outcome=RED.outcome)
+    assert_root_cause(result, 1)
+    assert_log_tail(result, 1, like="step 3")
+
+
+def test_they_need_no_pytest(run_python: Callable[..., Any]) -> None:
+    """Neither to be imported nor to fail with the whole picture, and not the plugin either."""
+    done = run_python(
+        "import sys\n"
+        "from pytest_derail import assert_succeeded\n"
+        "from derail.scenario.model import Observation\n"
+        "try: assert_succeeded(Observation(outcome=None, error='it broke'))\n"
+        "except AssertionError as error: print(error)\n"
+        "print({'pytest', '_pytest', 'pytest_derail.plugin'} & sys.modules.keys())"
+    )
+    assert "the launcher broke: it broke" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_all_names_of_the_package_are_there() -> None:
+    """And no other is."""
+    assert all(callable(getattr(pytest_derail, name)) for name in pytest_derail.__all__)
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = pytest_derail.no_such
+
+
+@pytest.mark.parametrize(
+    ("look", "unseen"),
+    [
+        (lambda: None, ["rank 1: SIGKILL (9)", "rank 2: exit 3", f"{LEAVE.id} on rank 2: not reached"]),
+        (lambda: assert_failed(RED, 1), ["rank 2: exit 3", f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_root_cause(RED, 1), ["rank 2: exit 3", f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_only_failed(RED, {1, 2}), [f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_not_injected(RED, LEAVE), ["rank 1: SIGKILL", "rank 2: exit 3"]),
+        (lambda: assert_collateral(RED, 0), ["rank 1", "rank 2", "on rank 2"]),
+    ],
+)
+def test_what_was_not_looked_at_is_judged(look: Callable[[], None], unseen: list[str]) -> None:
+    """Each failure that no assertion asked about, each fault that did not happen; nothing else."""
+    account = Account()
+    open_account(RED, account)
+    look()
+    found = judge(RED, account)
+    close_account(RED)
+    assert len(found) == len(unseen)
+    assert all(part in line for part, line in zip(unseen, found, strict=True))
+
+
+def test_a_timeout_and_a_broken_launcher_are_judged() -> None:
+    """Though no rank failed."""
+    assert [line.split(":")[0] for seen in (LATE, BROKEN, GREEN) for line in judge(seen, Account())] == [
+        "timed out",
+        "the launcher broke",
+    ]
+
+
+def test_what_outlived_a_killed_rank_is_no_fault_of_the_rank() -> None:
+    """Only what derail could not end, or what a rank left that ended by itself."""
+    helper = Leftover("process", "sleep", 900, rank=0, ended=True)
+    well, killed = job(fate(0, ExitStatus(code=1))), job(fate(0, ExitStatus(signal=9)))
+
+    def left(outcome: JobOutcome, *leftovers: Leftover) -> list[str]:
+        return judge_left(Observation(outcome=outcome, leftovers=leftovers), Account())
+
+    alive, unknown = Leftover("process", "sleep", 900, rank=0), Leftover("process", "sleep", 900, ended=True)
+    assert left(well, helper) == [str(helper)]
+    assert left(well, unknown) == [str(unknown)]
+    assert left(killed, helper) == left(killed, unknown) == []
+    assert left(killed, alive) == [str(alive)]

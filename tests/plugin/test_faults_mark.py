@@ -1,0 +1,119 @@
+"""``@pytest.mark.faults``: plans on tests, what the report says of them, and the line that counts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+PLAN = """
+seed = 4
+
+[[faults]]
+fault = "signal"
+signal = "SIGKILL"
+rank = 1
+when = { line = "go" }
+"""
+SOURCE = """
+import os, threading
+import pytest
+from derail import faults, when
+from pytest_derail import assert_failed
+
+@pytest.mark.ranks(2)
+@pytest.mark.faults("plan.toml")
+def test_killed(rank):
+    print("go")
+    threading.Event().wait()
+
+@pytest.mark.ranks(2)
+@pytest.mark.faults(faults.signal("SIGKILL", rank=0, when=when.line("never")))
+def test_not_reached(rank):
+    pass
+
+@pytest.mark.faults("plan.toml")
+def test_fixture(derail):
+    assert_failed(derail.run(["sh", "-c", "echo go; sleep 600"]), 1, signal="KILL")
+
+@pytest.mark.faults("plan.toml")
+def test_fixture_unseen(derail):
+    derail.run(["sh", "-c", "echo go; sleep 600"])
+
+@pytest.mark.faults("plan.toml")
+def test_own_faults_come_first(derail):
+    kill = faults.signal("SIGKILL", rank=0, when=when.line("go"))
+    assert_failed(derail.run(["sh", "-c", "echo go; sleep 600"], faults=[kill]), 0, signal="KILL")
+"""
+
+
+def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
+    run_pytest: RunPytest, pytester: pytest.Pytester
+) -> None:
+    """What it did is in the report, with the command that does it again; all of it is counted."""
+    (pytester.path / "plan.toml").write_text(PLAN)
+    result = run_pytest(SOURCE)
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "rank 1: SIGKILL (9), in call",
+            "-* faults -*",
+            "fault * SIGKILL*",
+            "  injected on rank 1: *",
+            "to run it again: python -m pytest test_it.py::test_killed --derail-plan=*plan.toml",
+            "a fault did not verifiably happen: *not reached*",
+            "to run it again: python -m pytest test_it.py::test_fixture_unseen --derail-plan=*plan.toml",
+            "derail: 5 jobs, 10 ranks, 4 faults injected, 1 not reached, 0 leftovers",
+        ]
+    )
+    command = next(line for line in result.outlines if "::test_killed --derail-plan" in line).partition(": ")[2]
+    words = shlex.split(command)
+    plan = pytester.path / "plan.toml"
+    plan.unlink()  # the command has a plan of its own
+    again = subprocess.run(
+        [sys.executable, *words[1:], "-p", "pytest_derail.plugin", "-p", "no:cacheprovider", "--basetemp=again"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "1 failed" in again.stdout
+    assert re.search(r"injected on rank 1: ", again.stdout)
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ("faults()", "it names no plan"),
+        ("faults('missing.toml')", "cannot be read"),
+        ("faults(3)", "3 is neither the path of a plan, nor a plan, nor a fault"),
+        ("faults('x.toml', sede=3)", "unexpected keyword argument 'sede'"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ranks", "fixture"])
+def test_a_wrong_marker_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str, kind: str) -> None:
+    """Nothing runs."""
+    body = {
+        "ranks": f"import pytest\n@pytest.mark.ranks(1)\n@pytest.mark.{marker}\ndef test_one():\n    pass",
+        "fixture": f"import pytest\n@pytest.mark.{marker}\ndef test_one(derail):\n    derail.run('true')",
+    }[kind]
+    result = run_pytest(body)
+    result.assert_outcomes(failed=1)
+    assert told in result.stdout.str()
+
+
+def test_the_counts_stand_at_the_end_only_if_there_was_a_job(run_pytest: RunPytest) -> None:
+    """A suite that does not use derail does not read of it."""
+    assert "derail:" not in run_pytest("def test_one():\n    pass").stdout.str()
+    run_pytest("def test_one(derail):\n    derail.run('true', ranks=1)").stdout.fnmatch_lines(
+        ["derail: 1 job, 1 rank, 0 faults injected, 0 not reached, 0 leftovers"]
+    )

@@ -1,0 +1,589 @@
+"""The ``derail`` fixture in real pytest runs: what passes, what fails, what is an error, and what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+DEADLINE = 120.0
+PRELUDE = """
+import os, signal, subprocess, sys, threading, time
+import pytest
+from derail import faults, when
+from pytest_derail import *
+from pytest_derail import remains
+
+remains.SETTLE_SECONDS = 0.3
+
+def steps():
+    for step in range(6000):
+        print("step", step)
+        time.sleep(0.01)
+
+FAIL = ["sh", "-c", "test $RANK != 1 || exit 3; sleep 600"]
+"""
+
+
+@pytest.fixture
+def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """Writes a test module and runs it in a pytest of its own, which loads no other plugin than it is told."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run(source: str, *options: str, ini: str = "") -> pytest.RunResult:
+        pytester.makeini(f"[pytest]\n{ini}")
+        pytester.makepyfile(PRELUDE + source)
+        plugins = ("-p", "no:cacheprovider", "-p", "pytest_derail.plugin")
+        return pytester.runpytest_subprocess(*plugins, *options, timeout=DEADLINE)
+
+    return run
+
+
+def lines(result: pytest.RunResult, *patterns: str) -> None:
+    """Each pattern matches a line, in this order."""
+    result.stdout.fnmatch_lines(list(patterns))
+
+
+def test_the_killed_rank_is_blamed(run_tests) -> None:
+    """The first example of the documentation, as it stands there."""
+    result = run_tests(
+        """
+        def test_the_killed_rank_is_blamed(derail):
+            job = derail.start(steps, ranks=4, faults=[faults.signal("SIGKILL", rank=2, when=when.line("step 3"))])
+            outcome = job.wait(timeout=30)
+            assert_failed(outcome, rank=2, signal="SIGKILL")
+            assert_log_tail(outcome, rank=2, stream="stdout", like=["*step 3*"])
+            assert_collateral(outcome, {0, 1, 3})
+            assert_injected(outcome)
+            assert_stopped_within(outcome, 10)
+        """.replace("\n        ", "\n")
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_functions_get_their_processes_in_every_way(run_tests) -> None:
+    """Forked ranks may even run what cannot be imported; faults inside ranks work in all of them."""
+    result = run_tests(
+        """
+def who():
+    return int(os.environ["RANK"])
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_returns(derail, method):
+    assert derail.run(who, start_method=method).return_values == {0: 0, 1: 1}
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_raises(derail, method):
+    outcome = derail.run(who, start_method=method, faults=[faults.exception("ValueError", rank=1)])
+    assert_failed(outcome, 1, exception=ValueError)
+
+def test_lambda(derail):
+    assert derail.run(lambda: 3, ranks=1, start_method="fork").return_values == {0: 3}
+"""
+    )
+    result.assert_outcomes(passed=7)
+
+
+def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
+    """The test itself fails, with every rank's fate, and with what to write if it was meant."""
+    result = run_tests("def test_green(derail):\n    derail.run(FAIL)")
+    result.assert_outcomes(failed=1)
+    lines(
+        result,
+        "job 0 (sh): rank 1: exit 3, by itself, and nobody expected it (if it is meant: assert_failed(outcome, 1))",
+        "*derail: job 0 (sh, 2 ranks)*",
+        "root cause: rank 1",
+        "  rank 0: SIGTERM (15), stopped by us",
+        "  rank 1: exit 3, by itself",
+        "journal: *journal.jsonl",
+    )
+
+
+def test_what_was_looked_at_or_asked_for_is_no_failure(run_tests) -> None:
+    """An assertion, a word before, or the test's own wish."""
+    result = run_tests(
+        """
+KILL = faults.signal("KILL", rank=1, when=when.line("x"))
+
+def test_one(derail):
+    assert_failed(derail.run(FAIL), 1, exit=3)
+
+def test_only(derail):
+    assert_only_failed(derail.run(FAIL), {1})
+
+def test_root_cause(derail):
+    assert_root_cause(derail.run(FAIL), 1)
+
+def test_said_before(derail):
+    derail.start(FAIL).expect_failure(1).wait()
+
+def test_said_of_any(derail):
+    derail.start(FAIL).expect_failure().wait()
+
+def test_timed_out(derail):
+    assert_timed_out(derail.run(["sleep", "600"], timeout=0.1))
+
+def test_not_waited_for(derail):
+    derail.start(["sleep", "600"])
+
+def test_stopped(derail):
+    derail.start(["sleep", "600"]).stop()
+
+def test_not_injected(derail):
+    assert_not_injected(derail.run("true", faults=[KILL]), KILL)
+
+def test_skipped(derail):
+    derail.run(FAIL)
+    pytest.skip("no such machine")
+
+def test_known(derail):
+    derail.run(FAIL)
+    pytest.xfail("known")
+
+@pytest.mark.xfail(strict=True)
+def test_known_by_mark(derail):
+    derail.run(FAIL)
+"""
+    )
+    result.assert_outcomes(passed=9, skipped=1, xfailed=2)
+
+
+def test_what_was_not_looked_at_is_a_failure(run_tests) -> None:
+    """Another rank's failure, a timeout, a fault that never happened: none of them is green."""
+    result = run_tests(
+        """
+def test_another_rank(derail):
+    derail.start(FAIL).expect_failure(0).wait()
+
+def test_timeout(derail):
+    derail.run(["sleep", "600"], timeout=0.1)
+
+def test_no_fault(derail):
+    derail.run("true", ranks=1, faults=[faults.signal("KILL", rank=0, when=when.line("x"))])
+"""
+    )
+    result.assert_outcomes(failed=3)
+    lines(
+        result,
+        "job 0 (sh): rank 1: exit 3*nobody expected it*",
+        "job 0 (sleep): timed out: it was not over after 0.1 s*",
+        "job 0 (true): a fault did not verifiably happen: *not reached*",
+    )
+
+
+def test_a_job_of_a_fixture_is_judged_when_the_fixture_is_done(run_tests) -> None:
+    """The fixture may look at it first; if it does not, its failure is an error of the test."""
+    result = run_tests(
+        """
+@pytest.fixture
+def looked_at(derail):
+    job = derail.start(FAIL)
+    yield job
+    assert_failed(job.wait(), 1)
+
+@pytest.fixture
+def forgotten(derail):
+    return derail.start(FAIL).wait()
+
+def test_looked_at(looked_at):
+    pass
+
+def test_forgotten(forgotten):
+    pass
+"""
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    lines(result, "*ERROR at teardown of test_forgotten*", "job 0 (sh): rank 1: exit 3*")
+
+
+def test_what_the_supervisor_sent_is_known(run_tests) -> None:
+    """In order; beside it what the launcher exits with, and that it starts nobody again."""
+    result = run_tests(
+        """
+DEAF = "trap '' TERM; touch $D/ready; while :; do sleep 0.05; done"
+FAILS = "until test -e $D/ready; do sleep 0.05; done; exit 3"
+
+def test_deaf(derail, tmp_path):
+    argv = ["sh", "-c", f"if test $RANK = 0; then {DEAF}; else {FAILS}; fi"]
+    outcome = derail.run(argv, env={"D": str(tmp_path)}, grace=0.2)
+    assert_failed(outcome, 1, exit=3)
+    assert_signals_seen(outcome, 0, ["SIGTERM", "SIGKILL"])
+    assert_signals_seen(outcome, 1, [])
+    assert_exit_code(outcome, 3)
+    assert_restarts(outcome, 0)
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_helper_of_a_rank_that_ended_well_is_an_error(run_tests) -> None:
+    """It is named and ended; if the test named it, all is well."""
+    result = run_tests(
+        """
+def leave():
+    return subprocess.Popen(["sleep", "611"], start_new_session=True).pid
+
+def test_leaves(derail):
+    assert_succeeded(derail.run(leave, ranks=1))
+
+def test_says_so(derail):
+    assert_left(derail.run(leave, ranks=1), "sleep 611")
+
+def test_asserts_that_nothing_is_left(derail):
+    assert_nothing_left(derail.run(leave, ranks=1))
+"""
+    )
+    result.assert_outcomes(passed=2, failed=1, errors=2)
+    lines(result, "*test_leaves left behind:", "  process *: sleep 611 (ended)")
+
+
+def test_what_a_killed_rank_left_is_no_error_once_it_is_ended(run_tests) -> None:
+    """It had no chance to clean up."""
+    result = run_tests(
+        """
+def test_killed(derail):
+    kill = faults.signal("SIGKILL", rank=0, when=when.line("go"))
+    outcome = derail.run(["sh", "-c", "setsid sleep 612 & touch $TMPDIR/x; echo go; wait"], ranks=1, faults=[kill])
+    assert_failed(outcome, 0, signal=9)
+    assert_left(outcome, "*sleep 612*")
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> None:
+    """Descriptors, threads, handlers, children, zombies; unless the test said so."""
+    result = run_tests(
+        """
+kept = []
+
+def leave_descriptor():
+    kept.append(os.open("/dev/null", os.O_RDONLY))
+
+def leave_thread():
+    threading.Thread(target=time.sleep, args=(30,), name="my-thread", daemon=True).start()
+
+def leave_handler():
+    signal.signal(signal.SIGUSR2, lambda *_: None)
+
+def leave_process():
+    kept.append(subprocess.Popen(["sleep", "613"]))
+
+def leave_zombie():
+    kept.append(subprocess.Popen(["true"]))
+    os.waitid(os.P_PID, kept[-1].pid, os.WEXITED | os.WNOWAIT)
+
+LEAVE = [leave_descriptor, leave_thread, leave_handler, leave_process, leave_zombie]
+
+@pytest.mark.parametrize("leave", LEAVE)
+def test_leaves(derail, leave):
+    leave()
+
+@pytest.mark.parametrize("leave", LEAVE)
+def test_may_leave(derail, leave):
+    derail.allow_left("descriptor", "thread", "handler", "process")
+    leave()
+
+def test_after():
+    for child in kept:
+        if isinstance(child, subprocess.Popen):
+            child.kill()
+            child.wait()
+"""
+    )
+    result.assert_outcomes(passed=11, errors=5)
+    lines(
+        result,
+        "*test_leaves[[]leave_descriptor[]] left behind:",
+        "  descriptor: * -> /dev/null",
+        "  thread: my-thread",
+        "  handler: SIGUSR2: was SIG_DFL, is *lambda*",
+        "  process *: sleep 613",
+        "  process *zombie*",
+    )
+
+
+def test_files_that_ranks_leave_are_named_and_removed(run_tests) -> None:
+    """Ranks have a temporary directory of their own, so that nobody else's files are taken for theirs."""
+    result = run_tests(
+        """
+where = []
+
+def test_leaves(derail):
+    outcome = derail.run(["sh", "-c", "echo $TMPDIR; touch $TMPDIR/left-$RANK"])
+    where.append(outcome.tails[0, "stdout"][0])
+
+def test_removed(derail):
+    assert not os.path.exists(where[0])
+
+def test_may_leave(derail):
+    derail.allow_left("file")
+    derail.run(["sh", "-c", "touch $TMPDIR/left-$RANK"])
+"""
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    lines(
+        result,
+        "*test_leaves left behind:",
+        "  file in the ranks' TMPDIR: left-0",
+        "  file in the ranks' TMPDIR: left-1",
+    )
+
+
+@pytest.mark.parametrize("worker", ["", "gw0"])
+def test_shared_memory_and_ports_that_are_left_are_named(
+    run_tests, monkeypatch: pytest.MonkeyPatch, worker: str
+) -> None:
+    """Of shared memory only what nobody uses, and, beside other workers, what bears the number of one of our processes;
+    a server that the test has forgotten, with its port."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    name = f"derail-test-{os.urandom(8).hex()}"
+    try:
+        result = run_tests(
+            f"""
+import socket
+
+kept = []
+LEAVE = ["sh", "-c", "echo x > /dev/shm/{name}-$RANK; echo x > /dev/shm/{name}_$$"]
+SERVE = '''
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    print("serves", flush=True)
+    sys.stdin.read()
+'''
+
+def test_leaves(derail):
+    derail.run(LEAVE, ranks=1)
+
+def test_removes(derail):
+    derail.run(["sh", "-c", "rm /dev/shm/{name}[_-]*"], ranks=1)
+
+def test_may_leave(derail):
+    derail.allow_left("shm")
+    derail.run(LEAVE, ranks=1)
+
+def test_uses(derail):
+    kept.append(open("/dev/shm/{name}-test", "w"))
+    derail.allow_left("descriptor")
+
+def test_server(derail):
+    kept.append(socket.create_server(("127.0.0.1", 0)))
+    print("PORT", kept[-1].getsockname()[1], file=sys.__stderr__)
+
+def test_port(derail):
+    port = derail.free_port()
+    derail.allow_left("process", "descriptor")
+    kept.append(subprocess.Popen([sys.executable, "-c", SERVE, str(port)], stdin=-1, stdout=-1))
+    kept[-1].stdout.readline()
+
+def test_after():
+    kept.pop().communicate()
+    for each in kept:
+        each.close()
+""",
+            "-s",
+        )
+    finally:
+        for path in Path("/dev/shm").glob(f"{name}*"):
+            path.unlink()
+    result.assert_outcomes(passed=7, errors=3)
+    port = next(line for line in result.errlines if line.startswith("PORT")).split()[1]
+    lines(
+        result,
+        "*test_leaves left behind:",
+        f"  shm: /dev/shm/{name}_*",
+        "*test_server left behind:",
+        f"  descriptor: *socket:*, listening on port {port}",
+        "*test_port left behind:",
+        "  port: somebody still listens on *",
+    )
+    assert result.stdout.str().count(f"  shm: /dev/shm/{name}-0") == (not worker)
+
+
+def test_a_free_port_is_nobody_elses_until_the_test_is_over(run_tests) -> None:
+    """It is a number, and a bound socket for whoever can take one: a function on a rank gets it among its arguments."""
+    result = run_tests(
+        """
+import socket
+
+ports = []
+
+def serve(sock, port):
+    sock.listen()
+    return sock.getsockname() == ("127.0.0.1", port)
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_handed_on(derail, method):
+    port = derail.free_port()
+    assert port.socket is port.socket and port.socket.getsockname()[1] == port
+    assert derail.run(serve, ranks=1, args=(port.socket, port), start_method=method).return_values == {0: True}
+
+def test_many(derail):
+    ports.extend(derail.free_port() for _ in range(50))
+    assert len(set(ports)) == 50
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    outcome = derail.run(["sh", "-c", "echo $MASTER_PORT"], ranks=1)
+    assert int(outcome.tails[0, "stdout"][0]) not in ports
+"""
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_evidence_is_kept_if_the_test_failed(run_tests, pytester: pytest.Pytester) -> None:
+    """Of tests that passed nothing is kept, unless it is asked for."""
+    source = """
+def test_passes(derail):
+    derail.run("true")
+
+def test_fails(derail):
+    assert_failed(derail.run("true"), 0)
+
+def test_leaves(derail):
+    derail.run(["sh", "-c", "touch $TMPDIR/x"])
+"""
+    kept = {}
+    for options in ([], ["--derail-keep"]):
+        base = pytester.path / f"base{len(options)}"
+        run_tests(source, f"--basetemp={base}", *options)
+        kept[len(options)] = sorted(path.parent.parent.name for path in base.rglob("journal.jsonl"))
+    assert kept == {
+        0: ["derail-test_fails0", "derail-test_leaves0"],
+        1: ["derail-test_fails0", "derail-test_leaves0", "derail-test_passes0"],
+    }
+
+
+def test_a_failing_assertion_shows_the_picture_once(run_tests) -> None:
+    """Where the assertion has shown it, the report does not repeat it; where the test failed otherwise, it does."""
+    result = run_tests(
+        """
+def test_assertion(derail):
+    assert_failed(derail.run(FAIL), 0)
+
+def test_other(derail):
+    derail.run(FAIL)
+    assert 1 == 2
+
+def test_still_running(derail):
+    derail.start(["sleep", "600"], ranks=1)
+    assert 1 == 2
+"""
+    )
+    result.assert_outcomes(failed=3)
+    assert result.stdout.str().count("root cause: rank 1") == 2
+    lines(result, "*failed: expected True, saw False", "*derail: job 0 (sleep, 1 ranks)*", "*rank 0: SIGTERM (15)*")
+
+
+def test_a_setting_that_is_no_number_is_an_error_that_says_where_it_stands(run_tests) -> None:
+    """The ini file is far from the test that meets it."""
+    result = run_tests("def test_one(derail):\n    derail.run('true')", ini="derail_grace = soon")
+    assert "derail_grace in the ini file is 'soon'; it must be a number of seconds, 0 or more" in result.stdout.str()
+
+
+def test_ctrl_c_ends_the_ranks(pytester: pytest.Pytester, pid_gone) -> None:
+    """The session ends as pytest's do, and takes the job along."""
+    path = pytester.makepyfile(
+        PRELUDE
+        + """
+def test_waits(derail):
+    job = derail.start(["sh", "-c", "sleep 600"])
+    print("PIDS", *job.pids().values(), file=sys.__stderr__, flush=True)
+    job.wait()
+"""
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        pids = next(line for line in process.stderr if line.startswith("PIDS")).split()[1:]
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt" in stdout
+    assert len(pids) == 2
+    assert all(pid_gone(int(pid)) for pid in pids)
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_pytest_timeout_leaves_nothing(run_tests, pid_gone, method: str) -> None:
+    """Whether it fails the test or ends the whole process: no rank, and no file but in pytest's own directory."""
+    base = tempfile.mkdtemp()
+    result = run_tests(
+        """
+@pytest.fixture
+def job(derail):
+    job = derail.start(["sh", "-c", "sleep 600"])
+    print("PIDS", *job.pids().values(), file=sys.__stderr__, flush=True)
+    return job
+
+def test_waits(job):
+    job.wait()
+""",
+        "-s",
+        "-p",
+        "pytest_timeout",
+        "-o",
+        "timeout=1",
+        "-o",
+        "timeout_func_only=true",
+        "-o",
+        f"timeout_method={method}",
+        f"--basetemp={base}",
+    )
+    shutil.rmtree(base)
+    pids = next(line for line in result.errlines if line.startswith("PIDS")).split()[1:]
+    assert "Timeout" in result.stdout.str() + result.stderr.str()
+    assert all(pid_gone(int(pid)) for pid in pids)
+
+
+def test_it_works_under_xdist(run_tests) -> None:
+    """Each worker has jobs of its own; reports travel with their sections."""
+    result = run_tests(
+        """
+@pytest.mark.parametrize("n", range(4))
+def test_one(derail, n):
+    assert_only_failed(derail.run(FAIL), {1})
+
+def test_red(derail):
+    derail.run(FAIL)
+""",
+        "-p",
+        "xdist",
+        "-n2",
+    )
+    result.assert_outcomes(passed=4, failed=1)
+    lines(result, "*derail: job 0 (sh, 2 ranks)*", "root cause: rank 1")
+
+
+def test_a_suite_that_does_not_use_it_does_not_load_it(pytester: pytest.Pytester) -> None:
+    """Installed beside a suite it costs one small module."""
+    pytester.makepyfile(
+        """
+import sys
+
+def test_one():
+    loaded = {name for name in sys.modules if name.partition(".")[0] in ("derail", "pytest_derail", "click", "rich")}
+    assert loaded == {"pytest_derail", "pytest_derail.plugin"}
+"""
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=DEADLINE).assert_outcomes(passed=1)

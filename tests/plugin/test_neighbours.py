@@ -1,0 +1,372 @@
+"""Tests on ranks beside other plugins, and under Ctrl-C and SIGKILL: what they come to, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+HANG = """
+import os, threading
+import pytest
+
+@pytest.mark.ranks(2)
+def test_hangs(rank, tmp_path):
+    (tmp_path / str(rank)).touch()
+    threading.Event().wait()
+"""
+AFTER = """
+def test_after():
+    pass
+"""
+
+
+def test_xdist_distributes_tests_on_ranks(run_pytest: RunPytest, left, wait_until) -> None:
+    """Each worker runs jobs of its own: ports, directories and reports do not mix, and counts add up."""
+    result = run_pytest(
+        """
+import os
+import pytest
+
+@pytest.mark.ranks([1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_one(rank, world_size, tmp_path, number, worker_id, testrun_uid):
+    assert worker_id == os.environ["PYTEST_XDIST_WORKER"]
+    (tmp_path / str(rank)).touch()
+    print("port", os.environ["MASTER_PORT"])
+    assert number != 3 or rank != 1, "a message"
+""",
+        "-n",
+        "2",
+        "-rP",
+        plugins=("xdist",),
+    )
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_one?ranks=2-3?*",
+            ">*assert number != 3 or rank != 1*",
+            "E*AssertionError: a message",
+            "rank 1: failed in call: AssertionError: a message  <- root cause",
+            "derail: 6 jobs, 9 ranks, 0 faults injected, 0 not reached, 0 leftovers",
+        ]
+    )
+    assert len(re.findall(r"^port \d+$", result.stdout.str(), re.MULTILINE)) == 9
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_a_killed_worker_of_xdist_leaves_nothing(run_pytest: RunPytest, base: str, left, wait_until) -> None:
+    """Its ranks end with it, and the other tests go on in another worker."""
+    result = run_pytest(
+        """
+import os, signal, threading
+import pytest
+
+@pytest.fixture(scope="session")
+def worker_pid():
+    return os.getpid()
+
+@pytest.mark.ranks(2)
+def test_kills_the_worker(rank, worker_pid):
+    if rank == 0:
+        os.kill(worker_pid, signal.SIGKILL)
+    threading.Event().wait()
+
+@pytest.mark.ranks(2)
+def test_after():
+    pass
+""",
+        "-n",
+        "1",
+        f"--basetemp={base}",
+        plugins=("xdist",),
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*worker 'gw0' crashed while running *test_kills_the_worker*"])
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_pytest_timeout_leaves_nothing(run_pytest: RunPytest, base: str, left, wait_until, method: str) -> None:
+    """By a signal it fails the one test and the others go on; by a thread it ends the session, as it does."""
+    options = ("--timeout=3", f"--timeout-method={method}", f"--basetemp={base}")
+    result = run_pytest(HANG + AFTER, *options, plugins=("pytest_timeout",))
+    if method == "signal":
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["*Failed: Timeout *3.0s*"])
+    else:
+        assert result.ret == 1
+        assert "Timeout" in result.stdout.str() + result.stderr.str()
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_a_timeout_of_the_function_only_is_that_of_the_controller(run_pytest: RunPytest, left, wait_until) -> None:
+    """Ranks have no timer of pytest-timeout's: the job ends once, and says why."""
+    result = run_pytest(HANG, "--timeout=3", ini="timeout_func_only = true", plugins=("pytest_timeout",))
+    result.assert_outcomes(failed=1)
+    assert result.stdout.str().count("Failed: Timeout") >= 1
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_the_session_is_the_end_of_the_ranks(
+    pytester: pytest.Pytester, base: str, left, wait_until, number: signal.Signals
+) -> None:
+    """By Ctrl-C, SIGTERM or SIGKILL."""
+    path = pytester.makepyfile(test_it=HANG)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "pytest_derail.plugin", f"--basetemp={base}", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+    try:
+        wait_until(lambda: {path.name for path in Path(base).glob("test_hangs0/*")} == {"0", "1"}, deadline=60)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    if number == signal.SIGINT:
+        assert process.returncode == 2
+        assert "KeyboardInterrupt" in out
+    else:
+        assert process.returncode == -number
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+DEAF = """
+import os, pathlib, signal, threading
+import pytest
+
+def deaf(path):
+    here = pathlib.Path(path)
+    signal.signal(signal.SIGTERM, lambda *_: (here / f"asked-{os.environ['RANK']}").touch())
+    (here / f"there-{os.environ['RANK']}").touch()
+    while True:
+        threading.Event().wait(600)
+
+@pytest.mark.ranks(2)
+def test_mark(rank):
+    deaf(os.environ["HERE"])
+
+def test_fixture(derail):
+    jobs = [derail.start(deaf, args=(os.environ["HERE"],), ranks=1), derail.start(deaf, args=(os.environ["HERE"],))]
+    jobs[-1].wait()
+"""
+
+
+@pytest.mark.parametrize("name", ["test_mark", "test_fixture"])
+def test_ctrl_c_twice_is_hard(
+    pytester: pytest.Pytester, base: str, left, wait_until, tmp_path: Path, name: str
+) -> None:
+    """Once, and ranks are asked and have their grace; twice, and they are killed."""
+    path = pytester.makepyfile(test_it=DEAF)
+    options = ["-p", "pytest_derail.plugin", f"--basetemp={base}", "--derail-grace=300"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, f"{path}::{name}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HERE": str(tmp_path)},
+    )
+    try:
+        wait_until(lambda: {"there-0", "there-1"} <= {path.name for path in tmp_path.iterdir()}, deadline=60)
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: any(path.name.startswith("asked") for path in tmp_path.iterdir()), deadline=60)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert "KeyboardInterrupt" in out
+    assert process.returncode in (2, -signal.SIGINT)
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.parametrize(
+    "options", [["-x"], ["--maxfail=1"], ["-k", "one"], ["-m", "ranks"], ["-s", "-vv"], ["--tb=short"]]
+)
+def test_what_chooses_and_shows_tests_has_no_say_in_ranks(run_pytest: RunPytest, options: list[str]) -> None:
+    """The controller has chosen already."""
+    result = run_pytest(
+        """
+import pytest
+
+@pytest.mark.ranks(1)
+def test_one():
+    pass
+
+@pytest.mark.ranks(1)
+def test_one_more():
+    pass
+""",
+        *options,
+    )
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("method", ["warm", "spawn"])
+def test_with_s_ranks_print_as_they_go(run_pytest: RunPytest, left, wait_until, method: str) -> None:
+    """Each line with its rank; without it they print into their reports only."""
+    source = """
+import sys
+import pytest
+
+@pytest.mark.ranks(2)
+def test_ranks(rank):
+    print("out of", rank)
+    print("err of", rank, file=sys.stderr)
+
+def says():
+    print("said")
+
+def test_job(derail):
+    derail.run(says, ranks=1, start_method="spawn")
+"""
+    shown = run_pytest(source, f"--derail-start-method={method}", "-s")
+    lines = {"[rank0]:out of 0", "[rank1]:out of 1", "[rank0]:err of 0", "[rank1]:err of 1", "[rank0]:said"}
+    printed = {re.sub(r"^.*(?=\[rank)", "", line) for line in [*shown.outlines, *shown.errlines]}
+    assert lines - printed == set()
+    shown.assert_outcomes(passed=2)
+    if method == "warm":
+        quiet = run_pytest(source)
+        assert "of 1" not in quiet.stdout.str() + quiet.stderr.str()
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_pytest_randomly_seeds_ranks_as_it_seeds_the_controller(run_pytest: RunPytest, left, wait_until) -> None:
+    """All ranks of a test draw the same numbers, other tests others, and each finds its test."""
+    result = run_pytest(
+        """
+import random
+import pytest
+
+@pytest.mark.ranks(2)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_one(number):
+    print("drawn", random.random())
+""",
+        "-rP",
+        "--randomly-seed=7",
+        plugins=("pytest_randomly",),
+    )
+    result.assert_outcomes(passed=3)
+    drawn = [line for line in result.outlines if line.startswith("drawn")]
+    assert (len(drawn), len(set(drawn))) == (6, 3)
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.parametrize("plugins", [("pytest_rerunfailures",), ("xdist", "pytest_rerunfailures")])
+def test_pytest_rerunfailures_runs_the_whole_job_again(
+    run_pytest: RunPytest, left, wait_until, plugins: tuple[str, ...]
+) -> None:
+    """With a new directory and new ranks."""
+    result = run_pytest(
+        """
+import pathlib
+import pytest
+
+@pytest.mark.ranks(2)
+def test_one(rank, pytestconfig):
+    before = pytestconfig.rootpath / f"was-here-{rank}"
+    if not before.exists():
+        before.touch()
+        assert rank == 0
+""",
+        "--reruns=2",
+        plugins=plugins,
+    )
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("method", ["warm", "spawn", "fork"])
+def test_pytest_cov_measures_ranks(
+    run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left, wait_until, method: str
+) -> None:
+    """Lines that only one rank has run are covered."""
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)  # of whoever measures this very run
+    pytester.makepyfile(
+        measured="""
+def by_rank(rank):
+    if rank == 0:
+        return "zero"
+    if rank == 1:
+        return "one"
+    return "never"
+"""
+    )
+    result = run_pytest(
+        """
+import pytest
+from measured import by_rank
+
+@pytest.mark.ranks(2)
+def test_one(rank):
+    by_rank(rank)
+""",
+        "--cov=measured",
+        "--cov-report=term-missing",
+        f"--derail-start-method={method}",
+        plugins=("pytest_cov",),
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["measured.py * 6 * 1 * 83% * 6"])
+    assert [path.name for path in pytester.path.glob(".coverage*")] == [".coverage"]
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_pytest_cov_measures_jobs_of_the_fixture(
+    run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left, wait_until
+) -> None:
+    """Functions and programs in Python."""
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)
+    pytester.makepyfile(
+        measured="""
+import os
+
+def by_rank(rank):
+    if rank == 0:
+        return "zero"
+    if rank == 1:
+        return "one"
+    return "never"
+
+if __name__ == "__main__":
+    by_rank(1)
+"""
+    )
+    result = run_pytest(
+        """
+import pathlib
+from measured import by_rank
+
+def test_function(derail):
+    derail.run(by_rank, ranks=1, args=(0,))
+
+def test_program(derail):
+    derail.run(pathlib.Path(__file__).with_name("measured.py"), ranks=1)
+""",
+        "--cov=measured",
+        "--cov-report=term-missing",
+        plugins=("pytest_cov",),
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["measured.py * 9 * 1 * 89% * 8"])
+    wait_until(lambda: not left(), what="nothing is left")

@@ -1,0 +1,198 @@
+"""``--pdb`` in tests on ranks: the rank that failed is looked into, or it is said why it cannot be."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+DEADLINE = 100.0
+SOURCE = """
+import os, signal, sys, threading
+import pytest
+
+@pytest.mark.ranks(2)
+def test_one(rank):
+    value = 40 + rank
+    assert rank == 0, "a message"
+
+@pytest.mark.ranks(2)
+def test_all(rank):
+    check(rank)
+
+def check(rank):
+    __tracebackhide__ = True
+    raise ValueError(rank)
+
+def test_plain():
+    other = 5
+    assert other == 6
+
+@pytest.mark.ranks(2)
+def test_dies(rank):
+    os._exit(3)
+
+@pytest.mark.ranks(1, timeout=0.1)
+def test_hangs(rank):
+    threading.Event().wait()
+
+@pytest.mark.xfail
+@pytest.mark.ranks(1)
+def test_known(rank):
+    assert rank == 1
+
+@pytest.mark.ranks(1)
+def test_skips(rank):
+    pytest.skip("not here")
+
+@pytest.fixture
+def broken(rank):
+    raise OSError("no device")
+
+@pytest.mark.ranks(1)
+def test_in_set_up(broken):
+    pass
+"""
+
+
+@pytest.fixture
+def debug(pytester: pytest.Pytester) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the tests above with ``--pdb`` and gives these lines to whoever asks."""
+
+    def run(lines: str, *options: str) -> subprocess.CompletedProcess[str]:
+        pytester.makepyfile(test_it=SOURCE)
+        plugins = ("-p", "pytest_derail.plugin", "-p", "no:cacheprovider")
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-v", *plugins, "--pdb", "test_it.py", "--basetemp=base", *options],
+            input=lines,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    return run
+
+
+def test_the_rank_that_failed_is_looked_into(debug, left, wait_until) -> None:
+    """In its own process, while it is as it was; the tests that come after are run."""
+    ran = debug("p value, os.getpid()\nup\nc\n", "-k", "one or skips or known")
+    asked = ran.stdout.partition(">>> rank 1: pdb >>>")[2]
+    assert "E   " in ran.stdout.partition(">>> rank 1: traceback >>>")[2]
+    assert "-> assert rank == 0" in asked
+    assert "(Pdb rank 1) (41, " in asked
+    assert "1 failed, 1 skipped, 5 deselected, 1 xfailed" in ran.stdout
+    assert ran.stdout.count("looked into") == ran.stdout.count("nothing to look into") == 0
+    assert ran.returncode == 1
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_the_first_rank_is_looked_into_and_the_others_go_on(debug) -> None:
+    """At the frame of the test that is not hidden."""
+    ran = debug("p 'look', rank\nc\n", "-k", "all")
+    assert ran.stdout.count(": pdb >") == 1
+    assert "-> check(rank)" in ran.stdout
+    assert "('look', " in ran.stdout
+    assert "rank 1: failed in call: ValueError: 1" in ran.stdout
+    assert "rank 0: failed in call: ValueError: 0" in ran.stdout
+
+
+def test_a_set_up_that_fails_is_looked_into(debug) -> None:
+    """The set-up of the rank, that is."""
+    ran = debug("p 6 * 7\nc\n", "-k", "set_up")
+    assert '-> raise OSError("no device")' in ran.stdout
+    assert "(Pdb rank 0) 42" in ran.stdout
+
+
+@pytest.mark.parametrize("lines", ["q\n", ""])
+def test_to_quit_is_the_end_of_the_session(debug, left, wait_until, lines: str) -> None:
+    """So is the end of the input; the failure is in the report."""
+    ran = debug(lines, "-k", "one or all or plain")
+    assert "Exit: Quitting debugger" in ran.stdout
+    assert "rank 1: failed in call: AssertionError: a message" in ran.stdout
+    assert "1 failed, 5 deselected" in ran.stdout
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_where_there_is_nothing_to_look_into_it_says_why(debug) -> None:
+    """A rank that has died, or hangs. Tests without ranks are looked into as ever."""
+    ran = debug("p 'plain', other\nc\n", "-k", "dies or hangs or plain")
+    assert "derail: --pdb has nothing to look into: rank " in ran.stdout
+    assert "is gone (exit 3" in ran.stdout
+    assert "derail: --pdb has nothing to look into: rank 0 hung, and was ended when its stack" in ran.stdout
+    assert "(Pdb) ('plain', 5)" in ran.stdout
+    assert ran.stdout.count("entering PDB") == 1
+
+
+@pytest.mark.slow
+def test_it_works_on_a_terminal_and_the_clocks_stand_still(pytester: pytest.Pytester, left, wait_until) -> None:
+    """The timeout of the test does not strike while somebody looks, and pytest-timeout hears of that."""
+    source = """
+import threading
+import pytest
+
+@pytest.mark.ranks(2, timeout=10)
+def test_one(rank):
+    value = 40 + rank
+    threading.Event().wait(None if rank == 0 else 0.3)  # the time of the test has begun then
+    assert rank == 0
+"""
+    pytester.makepyfile(test_it=source)
+    pytester.makeconftest(
+        """
+import pytest_timeout
+
+def pytest_leave_pdb():
+    print("\\nSUPPRESSED", pytest_timeout.is_debugging())
+"""
+    )
+    ours, theirs = pty.openpty()
+    options = ("-p", "pytest_derail.plugin", "-p", "pytest_timeout", "--timeout=200", "-p", "no:cacheprovider")
+    shown = b""
+
+    def until(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            ready, _, _ = select.select([ours], [], [], 60)
+            try:
+                shown += os.read(ours, 4096) if ready else b""
+            except OSError:
+                ready = []
+            if not ready:
+                pytest.fail(f"{text!r} never came: {shown.decode()}")
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, "--pdb", "test_it.py", "--basetemp=base"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+    os.close(theirs)
+    try:
+        until(b"(Pdb rank 1) ")
+        os.write(ours, b"import time; time.sleep(11); print('slept', value + 1)\n")
+        until(b"slept 42")
+        os.write(ours, b"c\n")
+        until(b"SUPPRESSED True")
+        until(b"1 failed")
+        assert process.wait(DEADLINE) == 1
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert b"Timeout" not in shown
+    assert b"rank 0: stopped in call, because of another rank" in shown
+    assert b"rank 1: failed in call: assert 1 == 0" in shown
+    wait_until(lambda: not left(), what="nothing is left")

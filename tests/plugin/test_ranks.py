@@ -1,0 +1,446 @@
+"""``@pytest.mark.ranks(n)`` in real pytest runs: what runs where, and what the tests come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+
+def test_a_body_runs_on_its_ranks_as_one_job(run_pytest: RunPytest) -> None:
+    """Each rank knows who it is and where the others are, is a process of its own, and can reach rank 0."""
+    result = run_pytest(
+        """
+import os, socket
+import pytest
+
+@pytest.mark.ranks(3)
+def test_job(rank, local_rank, world_size, tmp_path):
+    assert (rank, local_rank, world_size) == (int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), 3)
+    assert os.environ["WORLD_SIZE"] == "3"
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if rank == 0:
+        with socket.create_server(address) as server:
+            (tmp_path / "listens").touch()
+            seen = set()
+            for _ in range(2):
+                peer, _ = server.accept()
+                with peer:
+                    seen.add(peer.recv(100))
+        assert seen == {b"rank 1", b"rank 2"}
+    else:
+        while not (tmp_path / "listens").exists():
+            os.sched_yield()
+        with socket.create_connection(address) as peer:
+            peer.sendall(f"rank {rank}".encode())
+
+pids = []
+
+@pytest.mark.ranks([1, 2])
+def test_list(world_size, request):
+    assert request.node.name == f"test_list[ranks={world_size}]"
+    pids.append(os.getpid())
+    assert pids == [os.getpid()]
+
+def test_not_on_ranks():
+    assert pids == []
+"""
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_fixtures_of_functions_are_set_up_in_each_rank_and_the_others_once(run_pytest: RunPytest) -> None:
+    """Whoever asks for them, and whatever they give, None too; what module set-up functions do happens in each rank."""
+    result = run_pytest(
+        """
+import os
+from multiprocessing import parent_process
+import pytest
+
+def launcher():
+    return parent_process().pid
+
+class Here:
+    def __init__(self):
+        self.pid = os.getpid()
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def letter(request, count):
+    count.append(request.param)
+    return request.param
+
+@pytest.fixture(scope="session")
+def count():
+    return []
+
+@pytest.fixture(scope="session")
+def nothing(count):
+    count.append("nothing")
+
+@pytest.fixture(scope="class")
+def here(letter):
+    yield Here()
+    assert os.environ.get("RANK") is None, "its end is in the controller, too"
+
+@pytest.fixture
+def mine(here, rank):
+    yield os.getpid(), here.pid, rank
+    print("torn down in", rank)
+
+state = []
+
+def setup_module():
+    state.append(os.getpid())
+
+class TestClass:
+    def setup_method(self):
+        self.pid = os.getpid()
+
+    @pytest.mark.ranks(2)
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_values(self, mine, here, letter, nothing, number, rank, request):
+        assert mine == (os.getpid(), launcher(), rank)
+        assert self.pid == os.getpid() == state[-1]
+        assert nothing is None
+        assert request.node.name == f"test_values[{letter}-{number}]"
+
+def test_count(count, nothing):
+    assert count == ["nothing", "a", "b"] or count == ["a", "nothing", "b"]
+""",
+        "-rA",
+    )
+    result.assert_outcomes(passed=5)
+    assert result.stdout.str().count("torn down in 0") == 4
+    assert result.stdout.str().count("torn down in 1") == 4
+
+
+def test_conftest_plugins_and_pytests_own_fixtures_work_in_ranks(run_pytest: RunPytest) -> None:
+    """monkeypatch, capsys, caplog, tmp_path (one for all), tmp_path_factory (one for each), request.getfixturevalue."""
+    result = run_pytest(
+        """
+import logging, os
+import pytest
+
+@pytest.mark.ranks(2)
+def test_own(rank, monkeypatch, capsys, caplog, tmp_path, tmp_path_factory, pytestconfig, request, from_conftest):
+    monkeypatch.setenv("RANK", "7")
+    print("captured", rank)
+    assert capsys.readouterr().out == f"captured {rank}\\n"
+    logging.getLogger().warning("rank %d", rank)
+    assert caplog.messages == [f"rank {rank}"]
+    (tmp_path / str(rank)).touch()
+    (tmp_path_factory.mktemp("mine", numbered=False) / str(rank)).touch()
+    assert os.listdir(tmp_path_factory.getbasetemp() / "mine") == [str(rank)]
+    assert request.getfixturevalue("late") == f"late {rank}"
+    assert from_conftest == ("conftest", rank)
+    assert pytestconfig.getini("log_level") == "INFO"
+    with pytest.raises(ZeroDivisionError, match="zero"):
+        1 / 0
+    with pytest.warns(UserWarning):
+        import warnings
+        warnings.warn("x")
+
+def test_shared(tmp_path_factory):
+    assert [sorted(os.listdir(path)) for path in tmp_path_factory.getbasetemp().glob("test_own0")] == [["0", "1"]]
+""",
+        ini="log_level = INFO",
+        conftest="""
+import os
+import pytest
+
+@pytest.fixture
+def from_conftest(rank):
+    return "conftest", rank
+
+@pytest.fixture
+def late(request):
+    return f"late {os.environ['LOCAL_RANK']}"
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_what_cannot_be_handed_to_ranks_is_an_error_that_names_the_fixture(run_pytest: RunPytest) -> None:
+    """In the controller or in a rank, too late or covered; and there are two ways out."""
+    result = run_pytest(
+        """
+import os, threading
+import pytest
+
+@pytest.fixture(scope="session")
+def lock():
+    return threading.Lock()
+
+class Odd:
+    def __reduce__(self):
+        return odd, (os.getpid(),)
+
+def odd(pid):
+    if pid != os.getpid():
+        raise ValueError("not here")
+    return Odd()
+
+@pytest.fixture(scope="module")
+def gives_odd():
+    return Odd()
+
+@pytest.fixture(scope="module")
+def late():
+    return 3
+
+@pytest.mark.ranks(1)
+def test_lock(lock):
+    pass
+
+@pytest.mark.ranks(1, in_ranks=["lock"])
+def test_lock_in_ranks(lock):
+    assert lock.acquire()
+
+@pytest.mark.ranks(1)
+def test_odd(gives_odd):
+    pass
+
+@pytest.mark.ranks(1)
+def test_late(request):
+    request.getfixturevalue("late")
+"""
+    )
+    result.assert_outcomes(passed=1, failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*the fixture 'lock' (scope 'session', *.py:*) cannot be handed to the ranks: it gave a lock, and: *",
+            "*ranks(..., in_ranks=[[]'lock'[]])*",
+            "*what the fixture 'gives_odd' gave in the controller cannot be made again in a rank: ValueError: not here",
+            "*the fixture 'late' (scope 'module', *.py:*) is set up once, before the ranks start*",
+        ]
+    )
+
+
+def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> None:
+    """By a marker, without any rank; in the body, on all ranks or on one, which the others may wait for in vain."""
+    result = run_pytest(
+        """
+import os, threading
+import pytest
+
+@pytest.mark.ranks(2)
+@pytest.mark.skip(reason="by marker")
+def test_marker():
+    os._exit(1)
+
+@pytest.mark.ranks(2)
+def test_all():
+    pytest.importorskip("no_such_module")
+
+@pytest.mark.ranks(2)
+def test_one(rank):
+    if rank == 1:
+        pytest.skip("no such thing")
+    threading.Event().wait()
+
+@pytest.fixture
+def skips():
+    pytest.skip("in a fixture")
+
+@pytest.mark.ranks(1)
+def test_fixture(skips):
+    pass
+
+@pytest.mark.ranks(2)
+def test_imperative(rank):
+    if rank == 1:
+        pytest.xfail("known")
+
+@pytest.mark.ranks(2)
+@pytest.mark.xfail(raises=ValueError, strict=True, reason="by marker")
+def test_raises(rank):
+    if rank == 1:
+        raise ValueError
+
+@pytest.mark.ranks(1)
+@pytest.mark.xfail(raises=KeyError)
+def test_raises_another():
+    raise ValueError
+
+@pytest.mark.ranks(1)
+@pytest.mark.xfail(strict=True, reason="never")
+def test_passes_strictly():
+    pass
+""",
+        "-rA",
+    )
+    result.assert_outcomes(skipped=4, xfailed=2, failed=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "SKIPPED *: by marker",
+            "SKIPPED *: could not import 'no_such_module'*",
+            "SKIPPED *: rank 1: no such thing",
+            "SKIPPED *: in a fixture",
+            "XFAIL *test_imperative - rank 1: known",
+            "XFAIL *test_raises - by marker",
+            "FAILED *test_raises_another*",
+            "*XPASS(strict)*never",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ("ranks()", "missing 1 required positional argument: 'ranks'"),
+        ("ranks(0)", "give a number of ranks, 1 or more, or a list of such"),
+        ("ranks([])", "has an empty list"),
+        ("ranks(2, timeout=0)", "timeout is 0; give seconds, more than 0"),
+        ("ranks(2, tiemout=3)", "unexpected keyword argument 'tiemout'"),
+        ("ranks(2, start_method='sporn')", "start_method=) is 'sporn'; it must be one of"),
+    ],
+)
+def test_a_wrong_marker_is_an_error_that_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str) -> None:
+    """The test does not run, on no rank."""
+    result = run_pytest(f"import pytest\n@pytest.mark.{marker}\ndef test_one():\n    pass")
+    assert result.ret != 0
+    assert told in result.stdout.str() + result.stderr.str()
+    assert "1 passed" not in result.stdout.str()
+
+
+def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) -> None:
+    """They are an error in a test that does not run on ranks."""
+    result = run_pytest("def test_one(rank):\n    pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*only in tests with @pytest.mark.ranks(n): rank"])
+
+
+def test_markers_fixtures_and_collection_read_well(run_pytest: RunPytest) -> None:
+    """Nothing runs for any of them."""
+    source = """
+import pytest
+
+@pytest.mark.ranks([1, 2])
+def test_one(rank):
+    pass
+"""
+    assert "@pytest.mark.ranks(n, *, timeout=None" in run_pytest(source, "--markers").stdout.str()
+    run_pytest(source, "--fixtures").stdout.fnmatch_lines_random(["rank -- *", "world_size -- *", "local_rank -- *"])
+    assert "_derail_ranks" not in run_pytest(source, "--fixtures").stdout.str()
+    run_pytest(source, "--collect-only", "-q").stdout.fnmatch_lines(
+        ["*::test_one[[]ranks=1]", "*::test_one[[]ranks=2]"]
+    )
+
+
+def test_ranks_are_started_in_every_way(run_pytest: RunPytest) -> None:
+    """The marker wins over the command line, that over the environment, that over the ini file; what a test sees is the
+    same in all of them."""
+    source = """
+import os, sys
+import pytest
+
+@pytest.fixture(scope="session")
+def shared():
+    return {"pid": os.getpid()}
+
+def check(rank, shared, tmp_path, capfd):
+    os.write(1, b"direct")
+    print("captured")
+    assert capfd.readouterr().out == "directcaptured\\n"
+    assert shared["pid"] != os.getpid()
+    print("out of", rank)
+    numbers = [rank]
+    assert numbers == [0]
+
+@pytest.mark.ranks(2)
+def test_one(rank, shared, tmp_path, capfd):
+    check(rank, shared, tmp_path, capfd)
+
+@pytest.mark.ranks(2, start_method="forkserver")
+def test_marker(rank, shared, tmp_path, capfd):
+    check(rank, shared, tmp_path, capfd)
+"""
+    for options, env, ini, method in (
+        ((), {}, "", "warm"),
+        (("--derail-start-method=spawn",), {}, "", "spawn"),
+        ((), {}, "derail_start_method = fork", "fork"),
+        ((), {"DERAIL_START_METHOD": "forkserver"}, "derail_start_method = sporn", "forkserver"),
+        (("--derail-start-method=fork",), {"DERAIL_START_METHOD": "forkserver"}, "", "fork"),
+    ):
+        conftest = f"""
+from derail.launch import start
+real = start.start_processes
+
+def noting(*args, **kwargs):
+    print("started by", kwargs["start_method"])
+    return real(*args, **kwargs)
+
+start.start_processes = noting
+import os
+os.environ.update({env!r})
+"""
+        result = run_pytest(source, *options, ini=ini, conftest=conftest)
+        result.assert_outcomes(failed=2)
+        result.stdout.fnmatch_lines(
+            [
+                ">*assert numbers == ?0?",
+                "E*At index 0 diff: 1 != 0",
+                "rank 0: passed",
+                "rank 1: failed in call: assert ?1? == ?0?  <- root cause",
+                "-* stdout of rank 1 -*",
+                "out of 1",
+                f"started by {method}",
+                "-* stdout of rank 0 -*",
+                "started by forkserver",
+            ]
+        )
+
+
+def test_the_time_of_a_test_is_that_of_its_marker_or_else_of_the_command_line(run_pytest: RunPytest) -> None:
+    """It begins when the ranks begin with the test: what their modules take to be imported does not count."""
+    result = run_pytest(
+        """
+import os, threading
+import pytest
+
+if "RANK" in os.environ:
+    threading.Event().wait(0.7)
+
+@pytest.mark.ranks(2)
+def test_option(rank):
+    if rank == 1:
+        threading.Event().wait()
+
+@pytest.mark.ranks(2, timeout=0.4)
+def test_marker(rank):
+    threading.Event().wait()
+
+@pytest.mark.ranks(2)
+def test_in_time():
+    pass
+""",
+        "--derail-timeout=0.5",
+    )
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED *test_option - not over after 0.5 s: rank 1 hung",
+            "FAILED *test_marker - not over after 0.4 s: rank 0, 1 hung",
+        ]
+    )
+
+
+def test_help_names_every_option_and_key(run_pytest: RunPytest) -> None:
+    """Under one prefix."""
+    told = run_pytest("", "--help").stdout.str()
+    for word in ("timeout=SECONDS", "grace=SECONDS", "start-method=METHOD", "plan=FILE", "keep "):
+        assert f"--derail-{word}" in told
+    for key in (
+        "timeout (string)",
+        "grace (string)",
+        "start_method (string)",
+        "keep (bool)",
+        "fixtures_in_ranks (args)",
+    ):
+        assert f"derail_{key}:" in told
+    assert "@pytest.mark.faults(*plans, seed=None): break the ranks" in run_pytest("", "--markers").stdout.str()

@@ -1,0 +1,246 @@
+"""What the report of a failed test on ranks says: every rank's fate, the root cause first, streams, stacks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from plugin.inner_pytest import evidence_of
+from pytest_derail import ports
+from pytest_derail.where import shorten
+
+if TYPE_CHECKING:
+    import pytest
+
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+
+def test_every_rank_that_failed_is_told_the_first_first(run_pytest: RunPytest) -> None:
+    """With its own traceback, rewritten assertions and streams; ranks that waited in vain are told apart, and where."""
+    result = run_pytest(
+        """
+import os, sys, threading
+import pytest
+
+def wait_for(path):
+    while not path.exists():
+        os.sched_yield()
+
+@pytest.fixture
+def telling(rank, tmp_path):
+    yield
+    (tmp_path / f"told-{rank}").touch()
+
+@pytest.mark.ranks(4)
+def test_one(rank, tmp_path, telling):
+    print("out of", rank)
+    print("err of", rank, file=sys.stderr)
+    numbers = [1, 2, rank]
+    if rank == 2:
+        assert numbers == [1, 2, 3]
+    wait_for(tmp_path / "told-2")
+    if rank == 0:
+        {}["missing"]
+    if rank == 3:
+        return
+    threading.Event().wait()
+"""
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            ">  *assert numbers == ?1, 2, 3?",
+            "E  *assert ?1, 2, 2? == ?1, 2, 3?",
+            "E  *At index 2 diff: 2 != 3",
+            "test_it.py:*: AssertionError",
+            "-* ranks -*",
+            "rank 0: failed in call: KeyError: 'missing'",
+            "rank 1: stopped in call, because of another rank",
+            "rank 2: failed in call: assert ?1, 2, 2? == ?1, 2, 3?  <- root cause",
+            "rank 3: passed",
+            "-* rank 0 failed too -*",
+            '>  *{}?"missing"?',
+            "E  *KeyError: 'missing'",
+            "-* rank 1: where it was -*",
+            "state: S (sleeping)",
+            "*, line * in test_one",
+            "-* stdout of rank 2 -*",
+            "out of 2",
+            "-* stderr of rank 2 -*",
+            "err of 2",
+            "-* stdout of rank 0 -*",
+            "out of 0",
+            "-* stderr of rank 1 -*",
+            "err of 1",
+            "-* stdout of rank 3 -*",
+            "logs and journal: *",
+            "FAILED *test_one - rank 2: assert *",
+        ]
+    )
+    assert "_pytest" not in result.stdout.str()
+
+
+def test_what_ranks_print_in_a_test_that_passes_is_kept_for_those_who_ask(run_pytest: RunPytest) -> None:
+    """As pytest does it with -rA; without, nothing of it is shown."""
+    source = """
+import pytest
+
+@pytest.mark.ranks(2)
+def test_one(rank):
+    print("out of", rank)
+"""
+    run_pytest(source, "-rA").stdout.fnmatch_lines(
+        ["-* Captured stdout of rank 0 -*", "out of 0", "-* Captured stdout of rank 1 -*", "out of 1"]
+    )
+    assert "out of" not in run_pytest(source).stdout.str()
+
+
+def test_failures_of_fixtures_and_of_imports_tell_their_phase(run_pytest: RunPytest) -> None:
+    """In set-up, in tear-down, in a module that cannot be imported in a rank, in one whose parameters differ."""
+    result = run_pytest(
+        """
+import os
+import pytest
+
+@pytest.fixture
+def broken_start(rank):
+    if rank == 1:
+        raise OSError("no start")
+
+@pytest.fixture
+def broken_end(rank):
+    yield
+    if rank == 1:
+        raise OSError("no end")
+
+@pytest.mark.ranks(2)
+def test_start(broken_start):
+    pass
+
+@pytest.mark.ranks(2)
+def test_end(broken_end):
+    pass
+
+@pytest.mark.ranks(1)
+@pytest.mark.parametrize("pid", [os.getpid()])
+def test_other_parameters(pid):
+    pass
+
+@pytest.mark.ranks(1)
+def test_import(monkeypatch):
+    pass
+
+if os.environ.get("PYTEST_CURRENT_TEST", "").startswith("test_it.py::test_import"):
+    raise OSError("not in a rank")
+"""
+    )
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "rank 1: failed in setup: OSError: no start  <- root cause",
+            "rank 1: failed in teardown: OSError: no end  <- root cause",
+            "*this rank did not find the test *",
+            "*OSError: not in a rank",
+        ]
+    )
+
+
+def test_what_a_test_on_ranks_leaves_behind_fails_it(run_pytest: RunPytest) -> None:
+    """Processes and files of ranks that ended well."""
+    result = run_pytest(
+        """
+import subprocess, tempfile
+import pytest
+
+@pytest.mark.ranks(2)
+def test_process(rank):
+    if rank == 1:
+        subprocess.Popen(["sleep", "619"], start_new_session=True)
+
+@pytest.mark.ranks(2)
+def test_file(rank):
+    tempfile.mkstemp(suffix=f"-of-{rank}")
+"""
+    )
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["left behind: process *: sleep 619 (ended)", "left behind: file in the ranks' TMPDIR: *-of-0"]
+    )
+
+
+def test_evidence_of_tests_on_ranks_is_kept_if_they_failed(
+    run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or if it is asked for, on the command line or in the environment."""
+    source = """
+import pytest
+
+@pytest.mark.ranks(1)
+@pytest.mark.parametrize("passes", [True, False])
+def test_one(passes):
+    assert passes
+"""
+    kept = {}
+    for way, options, told in (("not", [], "0"), ("option", ["--derail-keep"], "0"), ("environment", [], "1")):
+        monkeypatch.setenv("DERAIL_KEEP", told)
+        run_pytest(source, f"--basetemp={pytester.path / way}", *options)
+        kept[way] = evidence_of(pytester.path / way)
+    both = ["derail-test_one_False_0", "derail-test_one_True_0"]
+    assert kept == {"not": both[:1], "option": both, "environment": both}
+
+
+def test_frames_of_pytest_are_left_out_of_a_stack_of_every_thread() -> None:
+    """What is above them belongs to the test."""
+    text = """Thread 0x1 (most recent call first):
+  File "/lib/threading.py", line 1 in wait
+  File "/x/_pytest/python.py", line 2 in runtest
+  File "/lib/other.py", line 3 in other
+
+Current thread 0x2 (most recent call first):
+  File "/t/test_it.py", line 4 in test_it
+  File "/x/pluggy/_callers.py", line 5 in call
+"""
+    assert shorten(text).splitlines() == [
+        "Thread 0x1 (most recent call first):",
+        '  File "/lib/threading.py", line 1 in wait',
+        "  ...",
+        "",
+        "Current thread 0x2 (most recent call first):",
+        '  File "/t/test_it.py", line 4 in test_it',
+        "  ...",
+    ]
+
+
+def test_no_two_jobs_have_the_same_port_at_the_same_time() -> None:
+    """Nor one that somebody is bound to; and those that the kernel hands out are left alone."""
+    with ports.claimed_port() as first, socket.create_server(("127.0.0.1", 0)) as other:
+        low, high = map(int, ports.EPHEMERAL.read_text().split())
+        assert not low <= first <= high
+        assert ports._claim(first) is None
+        assert ports._claim(other.getsockname()[1]) is None
+        with socket.create_server(("127.0.0.1", first)) as server:
+            assert server.getsockname()[1] == first
+    claim = ports._claim(first)
+    assert claim is not None
+    claim.close()
+
+
+def test_claims_of_many_threads_differ() -> None:
+    """All are held at the same time."""
+    held: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def claim() -> None:
+        with ports.claimed_port() as port:
+            held.append(port)
+            barrier.wait(30)
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(held)) == 8

@@ -1,0 +1,424 @@
+"""``ranks(n, reuse=...)`` in real pytest runs: what is kept, what is put back, and when ranks are replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+KEPT = """
+import os, signal, subprocess, sys, threading
+import pytest
+
+@pytest.fixture(scope="session")
+def seen():
+    return os.environ["SEEN"]
+
+def note(seen, rank, name):
+    with open(f"{seen}/{name}-{rank}", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+"""
+
+
+@pytest.fixture
+def pids(tmp_path_factory, monkeypatch):
+    """What the ranks of inner tests have noted: their processes, by test and rank."""
+    directory = tmp_path_factory.mktemp("seen")
+    monkeypatch.setenv("SEEN", str(directory))
+
+    def read(*tests: str, ranks: int = 2) -> list[list[int]]:
+        return [[int((directory / f"{test}-{rank}").read_text()) for rank in range(ranks)] for test in tests]
+
+    return read
+
+
+def test_the_ranks_of_a_module_are_kept_and_those_of_the_session_too(
+    run_pytest: RunPytest, pytester: pytest.Pytester, pids
+) -> None:
+    """One job for all tests of a module, or of the session, that want as many ranks; others have their own."""
+    pytester.makepyfile(
+        test_other=KEPT
+        + """
+@pytest.mark.ranks(2, reuse="module")
+def test_module(rank, seen):
+    note(seen, rank, "other_module")
+
+@pytest.mark.ranks(2, reuse="session")
+def test_session(rank, seen, from_conftest):
+    note(seen, rank, "other_session")
+    assert from_conftest == "conftest"
+"""
+    )
+    result = run_pytest(
+        KEPT
+        + """
+@pytest.mark.ranks([1, 2], reuse="module")
+@pytest.mark.parametrize("number", [1, 2])
+def test_module(rank, world_size, seen, number):
+    note(seen, rank, f"module_{world_size}_{number}")
+
+@pytest.mark.ranks(2, reuse="session")
+def test_session(rank, seen, from_conftest):
+    note(seen, rank, "session")
+    assert from_conftest == "conftest"
+
+@pytest.mark.ranks(2)
+def test_alone(rank, seen):
+    note(seen, rank, "alone")
+""",
+        conftest="import pytest\n@pytest.fixture\ndef from_conftest():\n    return 'conftest'\n",
+    )
+    result.assert_outcomes(passed=8)
+    # module: one of 1 rank, one of 2, one of the other module; session: 1; alone: 1.
+    result.stdout.fnmatch_lines(["derail: 5 jobs, 9 ranks, *"])
+    one, two = (pids(f"module_{count}_1", f"module_{count}_2", ranks=count) for count in (1, 2))
+    assert (one[0], two[0]) == (one[1], two[1])
+    first, other = pids("session", "other_session")
+    assert first == other
+    assert len({*map(tuple, (one[0], two[0], first, *pids("other_module", "alone")))}) == 5
+
+
+def test_what_can_be_put_back_is_put_back(run_pytest: RunPytest, pids) -> None:
+    """Environment, directory, path, arguments, umask, streams and random numbers are for each test what they were for
+    the first; no rank is replaced for them."""
+    result = run_pytest(
+        KEPT
+        + """
+import random
+
+first = {}
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_it(rank, seen, number, tmp_path_factory):
+    note(seen, rank, number)
+    mask = os.umask(0o077)
+    found = {
+        "environment": {n: v for n, v in os.environ.items() if n != "PYTEST_CURRENT_TEST"},
+        "directory": os.getcwd(),
+        "path": list(sys.path),
+        "arguments": list(sys.argv),
+        "umask": mask,
+        "stdout": id(sys.stdout),
+        "random": random.random(),
+    }
+    first.setdefault("found", found)
+    assert found == first["found"]
+    os.environ["NEW"] = "1"
+    del os.environ["SEEN"]
+    os.chdir(tmp_path_factory.getbasetemp())
+    sys.path.append("/nowhere")
+    sys.argv.append("more")
+    sys.stdout = sys.stderr
+    random.seed(number)
+"""
+    )
+    result.assert_outcomes(passed=3)
+    result.stdout.no_fnmatch_line("*were replaced*")
+    assert len({*map(tuple, pids("1", "2", "3"))}) == 1
+
+
+LEAVE = {
+    "thread": ("threading.Thread(target=threading.Event().wait, daemon=True, name='mine').start()", "thread 'mine'"),
+    "descriptor": ("os.open('/dev/null', os.O_RDONLY)", "descriptor * /dev/null"),
+    "handler": ("signal.signal(signal.SIGUSR2, lambda *_: None)", "the handler of SIGUSR2 is another"),
+    "mask": ("signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})", "the signal mask is another"),
+    "limit": (
+        "__import__('resource').setrlimit(__import__('resource').RLIMIT_NOFILE, (200, 200))",
+        "the resource limits are others",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LEAVE)
+def test_ranks_in_which_something_stays_are_replaced(run_pytest: RunPytest, pids, what: str) -> None:
+    """The test that left it passes, the next one gets new ranks, and pytest says so."""
+    source, words = LEAVE[what]
+    result = run_pytest(
+        KEPT
+        + f"""
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_it(rank, seen, number):
+    note(seen, rank, number)
+    if number == 2 and rank == 1:
+        {source}
+""",
+        "-rP",
+    )
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [
+            f"the next test gets new ones: rank 1: {words}",
+            "derail: 2 jobs, 4 ranks, *",
+            "derail: kept ranks were replaced after 1 test:",
+            f"  test_it.py::test_it?2?: rank 1: {words}",
+        ]
+    )
+    one, two, three, four = pids("1", "2", "3", "4")
+    assert (one == two, two != three, three == four) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("assert rank != 1", "rank 1: failed in call*"),
+        ("rank == 1 and os.kill(os.getpid(), signal.SIGKILL)", "rank 1: SIGKILL (9), in call*"),
+        ("rank == 1 and os._exit(0)", "rank 1: exit 0 before the end of the test, in call*"),
+        ("print('before', flush=True); rank == 1 and threading.Event().wait()", "rank 1: hung in call*"),
+        ("rank == 1 and subprocess.Popen(['sleep', '600'])", "left behind: process *, in rank 1"),
+        ("open(os.environ['TMPDIR'] + '/file', 'w').close()", "left behind: file in the ranks' TMPDIR: file"),
+    ],
+    ids=["assertion", "SIGKILL", "exit 0", "hang", "process", "file"],
+)
+def test_ranks_of_a_test_that_failed_are_replaced(run_pytest: RunPytest, pids, body: str, words: str) -> None:
+    """The report shows what was printed in that test, and in no other; the next test gets new ranks."""
+    result = run_pytest(
+        KEPT
+        + f"""
+@pytest.mark.ranks(2, reuse="module", timeout=3)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_it(rank, seen, number):
+    note(seen, rank, number)
+    print("printed in", number)
+    if number == 2:
+        {body}
+"""
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines([words, "*printed in 2*", "derail: kept ranks were replaced after 1 test:"])
+    result.stdout.no_fnmatch_line("*printed in 1*")
+    one, two, three = pids("1", "2", "3")
+    assert (one == two, two != three) == (True, True)
+
+
+def test_skips_and_expected_failures_work_as_on_ranks_of_their_own(run_pytest: RunPytest, pids) -> None:
+    """A skip in all of them keeps them; one that did not come to the same everywhere does not."""
+    result = run_pytest(
+        KEPT
+        + """
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_it(rank, seen, number):
+    note(seen, rank, number)
+    if number == 1:
+        pytest.skip("not here")
+    if number == 2 and rank == 1:
+        pytest.xfail("expected")
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.xfail(raises=ZeroDivisionError, strict=True)
+def test_marked(rank):
+    1 / 0
+""",
+        "-rsx",
+    )
+    result.assert_outcomes(passed=2, skipped=1, xfailed=2)
+    result.stdout.fnmatch_lines(["*rank 1: expected*"])
+    one, two, three, four = pids("1", "2", "3", "4")
+    assert (one == two, two != three, three == four) == (True, True, True)
+
+
+def test_fixtures_of_a_module_live_as_long_as_it_does(run_pytest: RunPytest, pids) -> None:
+    """Those that ranks set up: once in each rank. What is handed over is the controller's value of the moment."""
+    result = run_pytest(
+        KEPT
+        + """
+numbers = []
+
+@pytest.fixture(scope="module")
+def in_rank():
+    numbers.append("set up")
+    file = open(os.devnull)
+    yield numbers
+    print("torn down")
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def letter(request):
+    return request.param
+
+def setup_module():
+    numbers.append("module")
+
+@pytest.mark.ranks(2, reuse="module", in_ranks=["in_rank"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(rank, seen, number, letter, in_rank, tmp_path, request):
+    note(seen, rank, f"{number}{letter}")
+    assert in_rank == ["module", "set up"]
+    assert request.node.name == f"test_it[{letter}-{number}]"
+    assert tmp_path.name.startswith(f"test_it_{letter}_{number}_")
+"""
+    )
+    result.assert_outcomes(passed=4)
+    result.stdout.no_fnmatch_line("*were replaced*")
+    assert len({*map(tuple, pids("1a", "2a", "1b", "2b"))}) == 1
+
+
+@pytest.mark.torch
+def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
+    """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
+    pytest.importorskip("torch")
+    result = run_pytest(
+        KEPT
+        + """
+import torch
+from torch import distributed
+
+groups = []
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_it(rank, seen, number, process_group):
+    note(seen, rank, number)
+    groups.append(process_group)
+    assert len(set(map(id, groups))) == 1
+    tensor = torch.tensor(float(rank))
+    distributed.all_reduce(tensor)
+    assert tensor == 1.0
+    torch.set_default_dtype(torch.float64)
+    if number == 3:
+        distributed.destroy_process_group()
+"""
+    )
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*test_it?3?: rank 0: the default process group is another; rank 1: *"])
+    one, two, three, four = pids("1", "2", "3", "4")
+    assert (one == two == three, three != four) == (True, True)
+
+
+def test_a_test_with_faults_has_ranks_of_its_own(run_pytest: RunPytest, pids) -> None:
+    """Faults are armed when ranks start; those that are kept are not touched."""
+    result = run_pytest(
+        KEPT
+        + """
+from derail import faults, when
+
+@pytest.mark.ranks(2, reuse="module")
+def test_before(rank, seen):
+    note(seen, rank, "before")
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.faults(faults.signal("SIGKILL", rank=1, when=when.line("here")))
+@pytest.mark.xfail(strict=True)
+def test_broken(rank, seen):
+    print("here", flush=True)
+    threading.Event().wait()
+
+@pytest.mark.ranks(2, reuse="module")
+def test_after(rank, seen):
+    note(seen, rank, "after")
+"""
+    )
+    result.assert_outcomes(passed=2, xfailed=1)
+    before, after = pids("before", "after")
+    assert before == after
+
+
+def test_what_cannot_be_kept_for_is_an_error(run_pytest: RunPytest) -> None:
+    """A scope that does not exist is told with those that do."""
+    result = run_pytest(
+        """
+import pytest
+
+@pytest.mark.ranks(2, reuse="package")
+def test_it():
+    pass
+"""
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*reuse is 'package'; it must be one of ('module', 'session')"])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_end_of_pytest_is_the_end_of_kept_ranks(
+    pytester: pytest.Pytester, pids, pid_gone, wait_until, tmp_path_factory, how: signal.Signals
+) -> None:
+    """In the middle of a test, by Ctrl-C and by SIGKILL."""
+    pytester.makepyfile(
+        test_it=KEPT
+        + """
+@pytest.mark.ranks(2, reuse="session")
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(rank, seen, number):
+    note(seen, rank, number)
+    if number == 2:
+        threading.Event().wait()
+"""
+    )
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin"]
+    basetemp = tmp_path_factory.mktemp("b")
+    with subprocess.Popen(
+        [*command, f"--basetemp={basetemp}/b"], cwd=pytester.path, env=environment, stdout=subprocess.PIPE
+    ) as process:
+        seen = os.environ["SEEN"]
+        wait_until(lambda: {"2-0", "2-1"} <= set(os.listdir(seen)), what="the second test has begun")
+        wait_until(lambda: all(os.path.getsize(f"{seen}/2-{rank}") for rank in range(2)), what="it has noted its pid")
+        ranks = pids("2")[0]
+        process.send_signal(how)
+        process.communicate()
+    assert all(pid_gone(pid) for pid in ranks)
+    assert process.returncode == (2 if how is signal.SIGINT else -how)
+
+
+def test_xdist_keeps_ranks_in_each_worker(run_pytest: RunPytest, pids) -> None:
+    """Each worker has its own, and nothing is left of them."""
+    result = run_pytest(
+        KEPT
+        + """
+@pytest.mark.ranks(2, reuse="session")
+@pytest.mark.parametrize("number", range(6))
+def test_it(rank, seen, number, worker_id):
+    note(seen, rank, f"{worker_id}")
+""",
+        "-n",
+        "2",
+        plugins=("xdist",),
+    )
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["derail: 2 jobs, 4 ranks, *"])
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_pytest_cov_measures_kept_ranks(
+    run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that only one rank has run are covered, also when it is replaced."""
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)  # of whoever measures this very run
+    pytester.makepyfile(
+        measured="""
+def by_rank(number):
+    if number == 0:
+        return "zero"
+    if number == 3:
+        return "three"
+    return "other"
+"""
+    )
+    result = run_pytest(
+        KEPT
+        + """
+from measured import by_rank
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [0, 2])
+def test_it(rank, number):
+    by_rank(number + rank)
+    assert number == 2
+""",
+        "--cov=measured",
+        "--cov-report=term-missing",
+        plugins=("pytest_cov",),
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["measured.py * 6 * 0 * 100%*"])
+    assert [path.name for path in pytester.path.glob(".coverage*")] == [".coverage"]

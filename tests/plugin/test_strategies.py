@@ -1,0 +1,164 @@
+"""What the strategies draw is what they say, and all of it comes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from derail.errors.protocol import ErrorRecord, Malformed, decode
+from derail.faults.catalogue import entries
+from derail.faults.plan import PlanError
+from pytest_derail.strategies import (
+    LogStream,
+    available_faults,
+    error_files,
+    exit_statuses,
+    fault_plans,
+    log_streams,
+)
+
+FAMILIES = sorted({entry.family for entry in entries().values()})
+FIND = settings(
+    max_examples=2000, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def comes(strategy, what):
+    """Whether the strategy draws something like this."""
+    try:
+        find(strategy, what, settings=FIND)
+    except NoSuchExample:
+        return False
+    return True
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(st.data(), st.sets(st.sampled_from(["process", "signals", "crashes", "logs", "supervisor"]), min_size=1))
+def test_plans_have_faults_of_the_families_that_were_asked_for(data, families):
+    """``fault_plans(ranks=, families=)`` draws from these families and no others, for so many ranks."""
+    plan = data.draw(fault_plans(ranks=3, families=sorted(families)))
+
+    assert {entries()[fault.name].family for fault in plan.faults} <= families
+    assert all(fault.target in range(3) for fault in plan.faults if isinstance(fault.target, int))
+
+
+def test_each_family_but_the_supervisors_comes_unless_families_are_named():
+    """By default every family that can be done here is there, except the one that breaks the launcher's own process."""
+    drawn = {entries()[name].family for name in available_faults()}
+    possible = {entry.family for entry in entries().values() if not entry.unavailable()}
+
+    assert drawn == possible - {"supervisor"}
+
+
+def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
+    """A misspelt family is an error at once, and not a plan without it."""
+    with pytest.raises(PlanError) as refused:
+        fault_plans(ranks=2, families=["signals", "sygnals"])
+
+    assert str(refused.value) == f"families: there is no sygnals; there are {', '.join(FAMILIES)}"
+
+
+@settings(deadline=None)
+@given(error_files(kinds=["valid"]))
+def test_valid_error_files_are_understood_by_derail_and_by_torch(data):
+    """A valid one is a record with a message, without remarks."""
+    found = decode(data)
+
+    assert isinstance(found, ErrorRecord)
+    assert (bool(found.message.strip()), found.torch_can_read, found.remarks) == (True, True, ())
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["truncated JSON", "not JSON", "empty", "top level is", "UTF-16 text", "nested", "NUL bytes"],
+)
+def test_error_files_are_wrong_in_every_way(reason):
+    """Those that are not valid come with each reason why they are of no use."""
+    bad = error_files(kinds=["near-valid", "hostile"])
+
+    assert comes(bad, lambda data: isinstance(found := decode(data), Malformed) and reason in found.reason)
+
+
+@pytest.mark.parametrize("remark", ["invalid UTF-8", "no timestamp"])
+def test_some_near_valid_error_files_are_tolerated_with_a_remark(remark):
+    """Near-valid ones also come with each kind of damage that derail tolerates."""
+    near = error_files(kinds=["near-valid"])
+
+    assert comes(near, lambda data: isinstance(found := decode(data), ErrorRecord) and remark in str(found.remarks))
+
+
+@given(log_streams())
+def test_the_writes_of_a_stream_are_its_data_and_none_is_empty(stream):
+    """The writes are the whole, cut; its lines are the whole, split."""
+    assert b"".join(stream.writes) == stream.data
+    assert all(stream.writes)
+    assert b"\n".join(stream.lines) == stream.data.removesuffix(b"\n")
+    assert (stream.lines == []) == (stream.data == b"")
+
+
+def no_utf8(data):
+    """Whether these bytes are no UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def torn(stream):
+    """Whether a character of several bytes is cut in two by the end of a write."""
+    return not no_utf8(stream.data) and any(map(no_utf8, stream.writes))
+
+
+@pytest.mark.parametrize(
+    "has",
+    [
+        torn,
+        lambda stream: no_utf8(stream.data),
+        lambda stream: b"\0" in stream.data,
+        lambda stream: stream.data.count(b"\r") > 3 and stream.data.endswith(b"\n"),
+        lambda stream: stream.data != b"" and not stream.data.endswith(b"\n"),
+        lambda stream: any(write.count(b"\n") > 1 for write in stream.writes),
+        lambda stream: any(not write.endswith(b"\n") for write in stream.writes[:-1]),
+        lambda stream: b"\n\n" in stream.data,
+        lambda stream: len("".join(stream.data.decode(errors="replace")).splitlines()) > len(stream.lines) > 1,
+        lambda stream: b"[rank1]: " in stream.data,
+    ],
+    ids=["torn", "bad", "nul", "bar", "no end", "many in one", "cut line", "empty line", "no line ends", "prefix"],
+)
+def test_streams_have_all_that_is_hard_in_them(has):
+    """Characters cut in two, bad bytes, NUL, bars, no end, lines cut and joined, line ends that are none, prefixes."""
+    assert comes(log_streams(), has)
+
+
+@given(st.integers(0, 3).flatmap(lambda most: log_streams(most=most)))
+def test_a_stream_can_be_kept_short(stream):
+    """No more parts than were asked for, of at most 200 bytes each."""
+    assert isinstance(stream, LogStream)
+    assert len(stream.data) <= 3 * 200 + 1
+
+
+@pytest.mark.parametrize(
+    "has",
+    [
+        lambda status: status.ok,
+        lambda status: status.code == 255,
+        lambda status: status.signal == 9,
+        lambda status: status.core_dumped,
+        lambda status: status.signal is not None and status.signal > 32,
+        lambda status: status.lost is not None,
+    ],
+    ids=["ok", "255", "killed", "core", "real-time", "lost"],
+)
+def test_exit_statuses_are_of_every_kind(has):
+    """Codes, signals up to the real-time ones, core files, and lost ones."""
+    assert comes(exit_statuses(), has)
+
+
+@given(exit_statuses(lost=False))
+def test_lost_statuses_can_be_left_out(status):
+    """Without them each status is a code or a signal."""
+    assert status.lost is None

@@ -1,0 +1,444 @@
+"""Tests on warm ranks in real pytest runs: what they are forked from, what that has done, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail import faults
+from derail.agents.native import start_job
+from derail.faults import namespaces
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+NAMESPACES = pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namespaces.why_not("mount"))
+
+
+@pytest.fixture
+def noted(tmp_path_factory, monkeypatch):
+    """What inner tests have noted with ``note``: one JSON document a line."""
+    path = tmp_path_factory.mktemp("noted") / "lines"
+    path.touch()
+    monkeypatch.setenv("NOTED", str(path))
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()]
+
+
+NOTE = """
+import json, os, signal, sys, threading
+import pytest
+
+def note(*what):
+    with open(os.environ["NOTED"], "a") as file:
+        file.write(json.dumps(what) + "\\n")
+"""
+
+
+def test_all_tests_are_forked_from_one_process(run_pytest: RunPytest, pytester: pytest.Pytester, noted) -> None:
+    """It has imported what the modules of all of them import; conftest files and modules are imported in the ranks."""
+    pytester.makepyfile(
+        test_other=NOTE
+        + """
+import wave
+
+@pytest.mark.ranks(1)
+def test_other():
+    note("other", os.getppid(), os.getpid())
+"""
+    )
+    result = run_pytest(
+        NOTE
+        + """
+import colorsys
+
+note("module", os.getpid(), os.environ.get("RANK"))
+
+@pytest.mark.ranks(2)
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(rank, number):
+    note("test", os.getppid(), os.getpid())
+""",
+        conftest=NOTE
+        + """
+loaded = [name for name in ("colorsys", "wave") if name in sys.modules]
+note("conftest", os.getpid(), os.environ.get("RANK"), loaded)
+""",
+    )
+    result.assert_outcomes(passed=3)
+    told = noted()
+    (resident,) = {line[1] for line in told if line[0] in ("test", "other")}
+    ranks = {line[2] for line in told if line[0] in ("test", "other")}
+    assert len(ranks) == 5
+    imported = [line for line in told if line[0] in ("module", "conftest")]
+    assert all(line[1] != resident and (line[2] is None) == (line[1] not in ranks) for line in imported)
+    assert {tuple(line[3]) for line in imported if line[0] == "conftest" and line[2]} == {("colorsys", "wave")}
+
+
+def test_a_session_that_was_made_ready_is_like_one_that_was_not(run_pytest: RunPytest, noted) -> None:
+    """Its options, settings, plugins, fixtures and paths, and what conftest files add to them, are those of a spawned
+    rank."""
+    source = (
+        NOTE
+        + """
+@pytest.mark.ranks(1)
+def test_it(request, from_conftest):
+    config = request.config
+    fixtures = request.session._fixturemanager
+    names = vars(fixtures).get("_arg2node2fixturedefs") or vars(fixtures)["_arg2fixturedefs"]
+    note({
+        "options": {name: repr(value) for name, value in vars(config.option).items() if name != "basetemp"},
+        "own": (config.getoption("--own"), config.getini("own_ini"), config.stash_of_conftest),
+        "plugins": sorted(name for name, _ in config.pluginmanager.list_name_plugin() if not name.isdigit()),
+        "fixtures": sorted(names),
+        "paths": [str(config.rootpath), str(config.inipath), config.args, str(config.invocation_params.dir)],
+        "directory": os.getcwd(),
+        "path": list(dict.fromkeys(sys.path)),
+        "filters": config.getini("filterwarnings"),
+        "modules": sorted(name for name in sys.modules if name in ("conftest", "test_it")),
+    })
+    assert from_conftest == 1
+"""
+    )
+    conftest = """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--own", default="unset")
+    parser.addini("own_ini", "of the suite")
+
+def pytest_configure(config):
+    config.stash_of_conftest = config.getoption("--own") + config.getini("own_ini")
+
+@pytest.fixture
+def from_conftest():
+    return 1
+"""
+    ini = "own_ini = here\naddopts = --own=given --strict-markers\nfilterwarnings =\n    error\npythonpath = .\n"
+    for method in ("warm", "spawn"):
+        options = ("-p", "xdist", f"--derail-start-method={method}", "test_it.py")
+        result = run_pytest(source, *options, ini=ini, conftest=conftest)
+        result.assert_outcomes(passed=1)
+    (warm,), (spawned,) = noted()
+    for facts in (warm, spawned):
+        del facts["options"]["derail_start_method"]
+    assert warm == spawned
+
+
+def test_a_session_is_made_ready(pytester: pytest.Pytester, run_python) -> None:
+    """All that pytest does until it comes to the code of the suite is done before the rank is there."""
+    pytester.makepyfile(test_it="def test_it():\n    pass\n")
+    directory = str(pytester.path)
+    done = run_python(
+        f"""
+from pytest_derail import prepared
+made = prepared.Preparation.of(("-p", "no:cacheprovider"), {directory!r})
+made()
+assert prepared.take(prepared.Preparation.of(("-q",), {directory!r})) is None
+session = prepared.take(made)
+print(type(session).__name__, session.config.rootpath, prepared.take(made))
+"""
+    )
+    assert done.stdout.split() == ["Session", directory, "None"]
+
+
+def test_plugins_of_the_suite_itself_are_left_to_the_ranks(
+    run_pytest: RunPytest, pytester: pytest.Pytester, noted
+) -> None:
+    """A plugin that is no installed module may look at RANK when it is imported."""
+    pytester.makepyfile(own_plugin=NOTE + "note(os.getpid(), os.environ.get('RANK'))\n")
+    result = run_pytest(
+        NOTE
+        + """
+@pytest.mark.ranks(1)
+def test_it(pytestconfig):
+    assert pytestconfig.pluginmanager.hasplugin("own_plugin")
+    note(os.getpid(), "in the test")
+""",
+        ini="pythonpath = .",
+        plugins=("own_plugin",),
+    )
+    result.assert_outcomes(passed=1)
+    *_, [rank, _] = noted()
+    assert [line[1] for line in noted()][-2:] == ["0", "in the test"]
+    assert {line[1] for line in noted()[:-1] if line[0] != rank} == {None}
+
+
+def test_what_is_preloaded_can_be_said(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, noted) -> None:
+    """The marker wins over the command line, that over the environment, that over the ini file."""
+    source = (
+        NOTE
+        + """
+import wave
+FOUND = [name for name in ("colorsys", "tabnanny", "timeit", "zipapp") if name in sys.modules]
+
+@pytest.mark.ranks(1)
+def test_it():
+    note(FOUND)
+
+@pytest.mark.ranks(1, preload=["colorsys"])
+def test_marker():
+    note(FOUND)
+"""
+    )
+    for options, env, ini, found in (
+        ((), None, "derail_preload = tabnanny timeit", ["tabnanny", "timeit"]),
+        ((), "zipapp", "derail_preload = tabnanny", ["zipapp"]),
+        (("--derail-preload=timeit, zipapp",), "tabnanny", "", ["timeit", "zipapp"]),
+    ):
+        before = len(noted())
+        monkeypatch.delenv("DERAIL_PRELOAD", raising=False)
+        if env is not None:
+            monkeypatch.setenv("DERAIL_PRELOAD", env)
+        result = run_pytest(source, *options, ini=ini)
+        result.assert_outcomes(passed=2)
+        assert noted()[before:] == [[found], [["colorsys"]]]
+
+
+def test_what_is_wrong_with_preload_is_told(run_pytest: RunPytest) -> None:
+    """A name in place of a list of names."""
+    result = run_pytest("import pytest\n@pytest.mark.ranks(1, preload='torch')\ndef test_it():\n    pass\n")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*preload is 'torch'; give a list of modules' names"])
+
+
+def test_a_module_that_has_changed_is_imported_anew(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
+    """Also one of the suite's own that was preloaded."""
+    pytester.makepyfile(own_module="value = 1")
+    result = run_pytest(
+        """
+import pathlib
+import pytest
+
+@pytest.mark.ranks(1)
+def test_before():
+    import own_module
+    assert own_module.value == 1
+
+def test_changes():
+    path = pathlib.Path(__file__).parent / "own_module.py"
+    path.write_text("value = 'another'")
+
+@pytest.mark.ranks(1)
+def test_after():
+    import own_module
+    assert own_module.value == "another"
+""",
+        ini="pythonpath = .\nderail_preload = own_module",
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_where_a_fork_would_not_be_like_a_new_process_ranks_are_spawned(
+    run_pytest: RunPytest, pytester: pytest.Pytester, noted
+) -> None:
+    """The last lines of pytest say why, once for all tests."""
+    pytester.makepyfile(
+        starts_thread="import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    result = run_pytest(
+        NOTE
+        + """
+@pytest.mark.ranks(1)
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(number):
+    note(os.getppid(), sys.argv[0])
+""",
+        ini="pythonpath = .\nderail_preload = starts_thread",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["derail: 2 tests not on warm ranks, but on spawned ones: what is preloaded has started 1 thread(s), *"]
+    )
+
+
+def test_one_module_that_cannot_be_preloaded_spoils_it_for_its_own_tests_only(
+    run_pytest: RunPytest, pytester: pytest.Pytester, noted
+) -> None:
+    """What all modules import is tried together first, and then for each module by itself."""
+    site = pytester.mkdir("site")
+    (site / "starts_thread.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    test = "@pytest.mark.ranks(1)\ndef test_it():\n    note(os.environ['PYTEST_CURRENT_TEST'], os.getppid())\n"
+    for name in ("test_a", "test_z"):
+        pytester.makepyfile(**{name: f"{NOTE}\nimport starts_thread\n{test}"})
+    result = run_pytest(
+        NOTE + test,
+        # Where packages are installed: the module of this test is one of them.
+        conftest="""
+import os
+from derail.spawn import imports
+
+installed = imports._installed()
+imports._installed = lambda: (*installed, os.path.join(os.path.dirname(__file__), "site") + os.sep)
+""",
+        ini="pythonpath = site",
+    )
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["derail: 2 tests not on warm ranks, *has started 1 thread(s)*"])
+    told = {name.partition(".")[0]: parent for name, parent in noted()}
+    assert told["test_a"] == told["test_z"] != told["test_it"]
+
+
+def test_jobs_of_the_fixture_may_be_warm(run_pytest: RunPytest) -> None:
+    """The process that is kept for later is nothing that the test has left."""
+    result = run_pytest(
+        """
+import os
+from pytest_derail import assert_succeeded
+
+def work():
+    return os.getppid()
+
+def test_it(derail):
+    first, second = (derail.run(work, ranks=1, start_method="warm") for _ in range(2))
+    assert_succeeded(first)
+    assert first.return_values == second.return_values
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_each_worker_of_xdist_forks_from_a_process_of_its_own(run_pytest: RunPytest, noted) -> None:
+    """None of them waits for another one's."""
+    result = run_pytest(
+        NOTE
+        + """
+@pytest.mark.ranks(1)
+@pytest.mark.parametrize("number", range(6))
+def test_it(number, worker_id):
+    note(worker_id, os.getppid())
+""",
+        "-n",
+        "2",
+        plugins=("xdist",),
+    )
+    result.assert_outcomes(passed=6)
+    told = set(map(tuple, noted()))
+    assert (len(told), len(dict(told)), len({resident for _, resident in told})) == (2, 2, 2)
+
+
+# ---- the plugin's own failures
+
+
+def test_the_resident_process_is_killed_in_the_middle_of_a_test(run_pytest: RunPytest, noted) -> None:
+    """How the ranks of that test ended nobody knows any more: it fails, and says so. The next ones have a new one;
+    ranks that are kept go on."""
+    result = run_pytest(
+        NOTE
+        + """
+@pytest.mark.ranks(2)
+def test_killed(rank):
+    if rank == 0:
+        note("killed", os.getppid())
+        os.kill(os.getppid(), signal.SIGKILL)
+
+@pytest.mark.ranks(2)
+def test_after(rank):
+    note("after", os.getppid())
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_kept(rank, number):
+    note("kept", os.getpid())
+    if number == 2 and rank == 0:
+        os.kill(os.getppid(), signal.SIGKILL)
+"""
+    )
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(["rank 0: exit status lost: the warm process (*), * was killed, *"])
+    told = noted()
+    assert len({line[1] for line in told if line[0] in ("killed", "after")}) == 2
+    assert len({line[1] for line in told if line[0] == "kept"}) == 2
+
+
+@NAMESPACES
+@pytest.mark.parametrize("reuse", ["None", "'module'"])
+def test_the_disk_is_full(pytester: pytest.Pytester, tmp_path: Path, reuse: str) -> None:
+    """Each test fails with the error, none hangs, and pytest comes to its end."""
+    pytester.makepyfile(
+        test_it=f"""
+import pytest
+
+@pytest.mark.ranks(2, timeout=10, reuse={reuse})
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_it(number):
+    print("x" * 200_000)
+"""
+    )
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin", "-rA"]
+    job = start_job(
+        [*command, f"--basetemp={disk}/b", str(pytester.path / "test_it.py")],
+        ranks=1,
+        workdir=tmp_path / "work",
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        faults=[faults.full_disk(str(disk), size="300K", rank=0)],
+    )
+    try:
+        seen = job.wait(120)
+    finally:
+        job.close()
+    text = job.log(0, "stdout").read_text()
+    assert seen.outcome is not None
+    assert [str(told.status) for told in seen.faults] == ["injected"]
+    assert (str(seen.outcome.ranks[0].status), seen.leftovers) == ("exit 1", ()), text
+    assert "No space left on device" in text
+    assert list(disk.iterdir()) == []
+
+
+ROW = """
+import os
+import pytest
+
+def held():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        children = len(file.read().split())
+    return len(os.listdir("/proc/self/fd")), children, len(os.listdir("/proc/self/task"))
+
+before = []
+
+@pytest.mark.ranks(2)
+def test_first():
+    pass
+
+@pytest.mark.ranks(2, reuse="session")
+def test_first_of_kept():
+    pass
+
+def test_before():
+    before.append(held())
+
+@pytest.mark.ranks(2)
+@pytest.mark.parametrize("number", range(NUMBER))
+def test_in_a_row(number):
+    pass
+
+@pytest.mark.ranks(2, reuse="session")
+@pytest.mark.parametrize("number", range(NUMBER))
+def test_in_a_row_on_kept(number):
+    pass
+
+def test_after():
+    assert held() == before[0]
+"""
+
+
+@pytest.mark.parametrize("number", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
+def test_many_tests_in_a_row_cost_nothing_in_the_end(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """No descriptor, process or thread more behind the last one than behind the first."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(test_it=ROW.replace("NUMBER", str(number)))
+    options = ("-q", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin")
+    result = pytester.runpytest_subprocess(*options, timeout=6 * number + 60)
+    result.assert_outcomes(passed=2 * number + 4)

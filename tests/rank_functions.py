@@ -1,0 +1,299 @@
+"""Functions that ranks run in the tests: here, where a spawned rank can import them by name."""
+
+# ruff: noqa: D103 - their names say what they do
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import faulthandler
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+SEEN_AT_IMPORT = {name: os.environ.get(name) for name in ("RANK", "OMP_NUM_THREADS")}
+
+
+def give(value):
+    return value
+
+
+def give_nothing():
+    pass
+
+
+def give_bytes(size):
+    return b"x" * size
+
+
+def give_generator():
+    return (number for number in ())
+
+
+class BreaksOnArrival:
+    """Can be pickled, and cannot be unpickled."""
+
+    def __reduce__(self):
+        return fail_on_arrival, ()
+
+
+def fail_on_arrival():
+    raise RuntimeError("not here")
+
+
+def give_what_breaks_on_arrival():
+    return BreaksOnArrival()
+
+
+class KillsItsPickler:
+    """Kills the rank when half of it is pickled."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+        return list, ()
+
+
+def die_while_returning():
+    return [b"x" * (8 << 20), KillsItsPickler(), b"x"]
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def leave(*code):
+    sys.exit(*code)
+
+
+def leave_at_once(code):
+    os._exit(code)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def interrupt_by_signal():
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(30)
+
+
+def crash_after_return():
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    return "done"
+
+
+def exec_true():
+    os.execvp("true", ["true"])
+
+
+def import_time_environment():
+    return SEEN_AT_IMPORT, {name: os.environ.get(name) for name in SEEN_AT_IMPORT}
+
+
+def c_environment(name):
+    import ctypes
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    value = getenv(name.encode())
+    return None if value is None else value.decode()
+
+
+def whole_environment():
+    return dict(os.environ)
+
+
+def count_arguments(*args):
+    return len(args), args
+
+
+def where():
+    return os.getcwd()
+
+
+def who():
+    return {
+        "session": os.getsid(0) == os.getpid(),
+        "group": os.getpgrp() == os.getpid(),
+        "process": multiprocessing.current_process().name,
+        "parent": multiprocessing.parent_process().pid,
+        "parent_alive": multiprocessing.parent_process().is_alive(),
+        "threads": [thread.name for thread in threading.enumerate()],
+        "children": multiprocessing.active_children(),
+    }
+
+
+def speak():
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"to descriptor 1\n")
+    sys.stdout.flush()
+    os.write(2, b"to descriptor 2\n")
+    os.system("echo from a child")
+    print("without a line end", end="")
+
+
+def read_stdin():
+    return sys.stdin.read()
+
+
+def stream_facts():
+    return [
+        (s.encoding, s.errors, s.newlines, s.line_buffering, s.write_through, s.mode, s.fileno())
+        for s in (sys.stdin, sys.stdout, sys.stderr)
+    ]
+
+
+def dispositions():
+    status = dict(line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines())
+    of_libc = 0b11 << 31  # signals 32 and 33
+    return {
+        "python": {int(n): str(signal.getsignal(n)) for n in signal.valid_signals()},
+        "kernel": {name: int(status[name], 16) & ~of_libc for name in ("SigBlk", "SigIgn", "SigCgt", "SigPnd")},
+        "faulthandler": faulthandler.is_enabled(),
+        "wakeup": signal.set_wakeup_fd(-1),
+    }
+
+
+def descriptors():
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            stat = os.stat(f"/proc/self/fd/{name}")
+            found[int(name)] = (os.readlink(f"/proc/self/fd/{name}"), stat.st_dev, stat.st_ino)
+        except OSError:
+            pass
+    return found
+
+
+def inheritable_descriptors():
+    return sorted(fd for fd in descriptors() if fd > 2 and os.get_inheritable(fd))
+
+
+def run_event_loop():
+    async def answer():
+        return 42
+
+    return asyncio.run(answer())
+
+
+def put(queue, value):
+    queue.put(value)
+
+
+def set_event(event):
+    event.set()
+
+
+def send(connection, value):
+    connection.send(value)
+    connection.close()
+
+
+def read_descriptor(connection):
+    return connection.recv()
+
+
+def write_at_exit(path):
+    atexit.register(Path(path).write_text, "said goodbye")
+
+
+def write_in_thread(path, gate):
+    def work():
+        gate.wait(30)
+        Path(path).write_text("thread ended")
+
+    threading.Thread(target=work).start()
+    threading.Timer(0.05, gate.set).start()
+
+
+def write_in_own_thread(path):
+    write_in_thread(path, threading.Event())
+
+
+def close_all_descriptors():
+    os.closerange(3, 256)
+    return 1
+
+
+def reuse_our_descriptors(path):
+    os.closerange(3, 256)
+    files = [open(path, "w+b") for _ in range(64)]
+    return len(files)
+
+
+def affinity():
+    return os.sched_getaffinity(0)
+
+
+def wait_for_ever():
+    threading.Event().wait()
+
+
+def ignore_sigterm_then_wait(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path(path).touch()
+    threading.Event().wait()
+
+
+def flag_on_sigterm():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    return "flagged"
+
+
+def give_tensor():
+    import torch
+
+    return {"weights": torch.arange(20_000, dtype=torch.float32), "rank": os.environ.get("RANK")}
+
+
+def sum_tensors(*tensors):
+    return [float(tensor.sum()) for tensor in tensors]
+
+
+def double_in_place(tensor):
+    tensor.mul_(2)
+
+
+def argv_and_path():
+    return sys.argv, sys.path
+
+
+def import_by_name(name):
+    return importlib.import_module(name).ANSWER
+
+
+def start_children(count):
+    with multiprocessing.get_context("fork").Pool(count) as pool:
+        return pool.map(abs, range(-count, 0))
+
+
+def loaded(name):
+    return name in sys.modules
+
+
+class Value:
+    """A value with a class of its own."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __eq__(self, other):
+        return isinstance(other, Value) and other.number == self.number
+
+    __hash__ = None
+
+
+def give_instance():
+    return Value(3)
+
+
+def return_in_turn(path):
+    """Returns; whoever reads ``path`` knows by it that the value is on its way."""
+    Path(path).touch()
+    return 1

@@ -1,0 +1,85 @@
+"""What changed between two scorecards, and what that means for CI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from derail.report.comparison import Change, as_data, changes, exit_code, render_changes
+from report.cards import BLAMED, CARD, CODE, ENDS, RIGHT, SKIPPED, UNKNOWN, WRONG
+
+NAME = "crash/right"
+FAILED = replace(RIGHT, verdict="FAIL", reasons=("expected 1, saw 2",), findings=(ENDS, BLAMED, CODE))
+TWICE = replace(FAILED, findings=(replace(ENDS, kept=False), BLAMED, CODE), reasons=("expected 1, saw 2", "and more"))
+OTHER = replace(FAILED, reasons=("expected 1, saw 3",))
+LOST = replace(UNKNOWN, scenario=NAME)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kind", "text", "code"),
+    [
+        (RIGHT, FAILED, "worse", "PASS -> FAIL: expected 1, saw 2", 1),
+        (LOST, FAILED, "worse", "INCONCLUSIVE -> FAIL: expected 1, saw 2", 1),
+        (FAILED, TWICE, "worse", "still FAIL, and breaks ends: expected the job to end, saw it end", 1),
+        (RIGHT, LOST, "not judged any more", "PASS -> INCONCLUSIVE: not reached", 3),
+        (FAILED, replace(SKIPPED, scenario=NAME), "not judged any more", "FAIL -> SKIPPED: it has no nodes", 3),
+        (FAILED, RIGHT, "better", "FAIL -> PASS", 0),
+        (TWICE, FAILED, "better", "still FAIL, but keeps ends", 0),
+        (FAILED, OTHER, "differs", "FAIL for other reasons: expected 1, saw 3", 0),
+        (RIGHT, replace(RIGHT, reported="rank 0"), "differs", "reported rank 1: SIGKILL (9), now rank 0", 0),
+        (RIGHT, replace(RIGHT, teardown_seconds=1.5), "slower", "teardown took 0.50 s, now 1.50 s", 0),
+        (replace(RIGHT, teardown_seconds=1.5), RIGHT, "faster", "teardown took 1.50 s, now 0.50 s", 0),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_by_what_it_means(before, now, kind: str, text: str, code: int) -> None:
+    """Newly failing, newly passing, other texts, other times; only what is worse makes CI fail."""
+    found = changes(replace(CARD, rows=(before,)), replace(CARD, rows=(now,)))
+    assert (found, exit_code(found)) == ((Change(kind, NAME, text),), code)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("saw 'Signal 9 received by PID 123'", "saw 'Signal 9 received by PID 456'"),
+        ("saw 0.31 s", "saw 0.29 s"),
+        ("/tmp/a1/logs/error.json was cut", "/tmp/b2/logs/error.json was cut"),
+    ],
+)
+def test_what_is_another_one_each_time_is_no_change(before: str, now: str) -> None:
+    """Process numbers, times, folders."""
+    cards = [replace(CARD, rows=(replace(FAILED, reasons=(reason,)),)) for reason in (before, now)]
+    assert changes(*cards) == ()
+
+
+def test_a_teardown_that_takes_a_little_longer_is_no_change() -> None:
+    """Half a second and a factor of two are needed: machines are busy."""
+    cards = [replace(CARD, rows=(replace(RIGHT, teardown_seconds=took),)) for took in (0.01, 0.4)]
+    assert changes(*cards) == ()
+
+
+def test_scenarios_of_one_scorecard_only_are_held_against_nobody() -> None:
+    """Somebody chose others."""
+    found = changes(replace(CARD, rows=(RIGHT,)), replace(CARD, rows=(WRONG,)))
+    assert found == (Change("only before", "crash/right", "PASS"), Change("only now", "crash/wrong", "FAIL"))
+    assert exit_code(found) == 0
+
+
+def test_the_text_says_what_is_worse_first() -> None:
+    """After the two agents, and what they promise differently."""
+    now = replace(CARD, version="1.3", promises=("ends", "within"), rows=(FAILED, replace(WRONG, verdict="PASS")))
+    found = changes(CARD, now)
+    lines = render_changes(CARD, now, found).splitlines()
+    assert lines[0].startswith("before: planted 1.2: ")
+    assert lines[1:4] == [
+        "now:    planted 1.3: 2026-01-02T03:04:05Z, Linux 6, Python 3.12.1, 2 cores, uid 0, derail 0.1.0",
+        "not promised any more: root_cause",
+        "promised now: within",
+    ]
+    assert [line for line in lines if line.endswith("):")] == ["worse (1):", "better (1):", "only before (2):"]
+    assert as_data(found)[0] == {"kind": "worse", "scenario": NAME, "text": "PASS -> FAIL: expected 1, saw 2"}
+
+
+def test_two_that_are_the_same_say_so() -> None:
+    """Nothing changed."""
+    assert render_changes(CARD, CARD, changes(CARD, CARD)).splitlines()[-1] == "nothing changed in 4 scenarios"

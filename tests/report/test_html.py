@@ -1,0 +1,114 @@
+"""A scorecard as one page: complete, valid, without anything from outside, and without errors in a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.report.html import render_html
+from report.cards import CARD, EMPTY, RIGHT, timeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOID = {"meta", "link", "input", "br", "wbr"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """Elements as they open, their ids and links, and whether all of them are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.elements.append((tag, given))
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def having(self, word: str) -> list[dict[str, str | None]]:
+        """The attributes of the elements of a class."""
+        return [given for _, given in self.elements if word in (given.get("class") or "").split()]
+
+
+@pytest.mark.parametrize("card", [CARD, EMPTY], ids=["rows", "empty"])
+def test_every_element_is_closed_every_id_is_one_and_every_link_leads_somewhere(card: object) -> None:
+    """Within the page; nothing is fetched from anywhere."""
+    page = Page(render_html(card))
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    links = [given["href"] for tag, given in page.elements if tag == "a" and (given["href"] or "").startswith("#")]
+    assert {str(link)[1:] for link in links} <= set(page.ids)
+    fetched = [given.get("src") or given.get("href") for tag, given in page.elements if tag != "a"]
+    assert [where for where in fetched if where and not where.startswith("data:")] == []
+    assert not re.search(r"@import|url\(", render_html(card))
+
+
+def test_what_ranks_wrote_is_text_and_never_markup() -> None:
+    """Whatever stands in titles, reasons, log lines and timelines."""
+    text = render_html(CARD)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    text.encode()  # lone surrogates would not go
+
+
+def test_the_page_shows_rows_promises_blame_times_and_leftovers() -> None:
+    """Those that went wrong are open from the start."""
+    text = render_html(CARD)
+    page = Page(text)
+    runs = {given["data-scenario"]: "open" in given for given in page.having("run")}
+    assert runs == {"crash/right": False, "crash/wrong": True, "hang/unknown": True, "node/none": False}
+    assert [len(page.having(word)) > 0 for word in ("matrix", "bars", "timeline", "findings")] == [True] * 4
+    assert "root_cause: expected rank 1 as root cause, saw rank 0" in text
+    assert "process 7 of rank 1: sleep 600 (ended)" in text
+
+
+def test_an_issue_is_a_link_where_its_address_is_known() -> None:
+    """An address, or the short form of a repository; anything else is text, never a script."""
+    issues = {"https://example.org/1": 1, "pytorch/pytorch#75087": 1, "a list of 2024": 0, "javascript:alert(1)": 0}
+    for issue, links in issues.items():
+        page = Page(render_html(replace(CARD, rows=(replace(RIGHT, issue=issue),))))
+        assert sum(given.get("rel") == "noreferrer" for _, given in page.elements) == links, issue
+
+
+def test_a_timeline_has_a_lane_for_each_rank_at_the_places_where_things_happened() -> None:
+    """In parts of the whole, so that it fits any width."""
+    page = Page(render_html(replace(CARD, rows=(replace(RIGHT, timeline=timeline(64)),))))
+    assert len(page.having("lane")) == 65
+    assert len(page.having("many")) == 1
+    (fault,) = (given for given in page.having("fault") if "band" in (given["class"] or "") and given.get("style"))
+    assert fault["style"] == "left:66.667%;width:0.000%"
+    assert "signal SIGKILL on rank 1 (injected)" in (fault["title"] or "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_has_no_complaints(tmp_path: Path) -> None:
+    """No errors on its console, and the script of the page has run."""
+    path = tmp_path / "card.html"
+    path.write_text(render_html(CARD), encoding="utf-8")
+    shown = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri(),
+        ],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert '<html lang="en" class="scripts"' in shown.stdout, shown.stderr
+    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []

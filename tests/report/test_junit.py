@@ -1,0 +1,43 @@
+"""A scorecard as JUnit XML, as CI systems read it."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+from derail.report.junit import render_junit
+from report.cards import CARD, EMPTY
+
+
+def test_each_scenario_is_a_case_in_the_suite_of_its_family() -> None:
+    """With its verdict: a failure, an error for what says nothing, or skipped."""
+    root = ET.fromstring(render_junit(CARD))
+    suites = {
+        suite.get("name"): {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} for suite in root
+    }
+    assert suites == {
+        "planted.crash": {"tests": "2", "failures": "1", "errors": "0", "skipped": "0"},
+        "planted.hang": {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"},
+        "planted.node": {"tests": "1", "failures": "0", "errors": "0", "skipped": "1"},
+    }
+    assert {key: root.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4", "failures": "1", "errors": "1", "skipped": "1",
+    }  # fmt: skip
+    cases = [(case.get("classname"), case.get("name"), case.get("time")) for case in root.iter("testcase")]
+    assert cases[:2] == [("derail.planted.crash", "right", "2.000"), ("derail.planted.crash", "wrong", "2.000")]
+
+
+def test_what_failed_is_told_with_its_evidence() -> None:
+    """The reasons as the message; timeline, faults and last lines as output. It is XML whatever ranks wrote."""
+    root = ET.fromstring(render_junit(CARD))
+    (failure,) = root.iter("failure")
+    assert failure.get("message", "").startswith("expected rank 1 as root cause, saw rank 0; <script>alert('\\x1b")
+    output = root.findall(".//testcase[@name='wrong']/system-out")[0].text or ""
+    for told in ("reported cause: rank 0", "rank 1: ended: SIGKILL (9)", "left behind: process 7", "  | <script>"):
+        assert told in output
+    assert all(line.isprintable() for line in output.splitlines())
+
+
+def test_a_scorecard_without_rows_is_a_document_too() -> None:
+    """With no suites."""
+    root = ET.fromstring(render_junit(EMPTY))
+    assert (root.tag, root.get("tests"), list(root)) == ("testsuites", "0", [])

@@ -1,0 +1,64 @@
+"""Several scorecards on one page of Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from derail.report.scorecards import render_scorecards
+from report.cards import BLAMED, CARD, HOSTILE, RIGHT, SKIPPED, WRONG
+
+OTHER = replace(CARD, agent="other", version="", rows=(RIGHT, replace(SKIPPED, scenario="crash/wrong")))
+PAGE = render_scorecards([CARD, OTHER])
+
+
+def lines(heading):
+    """The lines of a section."""
+    _, _, rest = PAGE.partition(f"\n## {heading}\n")
+    return [line for line in rest.partition("\n## ")[0].splitlines() if line]
+
+
+def test_the_agents_are_counted():
+    """Side by side, with version and date."""
+    assert PAGE.startswith("## Agents\n")
+    assert [line for line in PAGE.splitlines() if line.startswith("| [")] == [
+        "| [planted](#planted) | 1.2 | 4 scenarios | 1 | 1 | 1 | 1 | 2026-01-02 |",
+        "| [other](#other) |  | 2 scenarios | 1 | 0 | 0 | 1 | 2026-01-02 |",
+    ]
+
+
+def test_promises_are_counted_of_the_times_that_they_were_asked_for():
+    """What was never made, or not proved, is not among them."""
+    assert lines("Promises")[1:] == [
+        "|  | planted | other |",
+        "| --- | --- | --- |",
+        "| `ends` | 2 of 2 | 1 of 1 |",
+        "| `root_cause` | 1 of 2 | 1 of 1 |",
+    ]
+
+
+def test_scenarios_stand_side_by_side():
+    """One that was skipped, or is not there, is an empty cell."""
+    assert lines("Scenarios")[-4:] == [
+        "| crash/right | yes | yes |",
+        "| crash/wrong | **no** |  |",
+        "| hang/unknown | ? |  |",
+        "| node/none |  |  |",
+    ]
+
+
+def test_what_was_broken_is_said_by_promise():
+    """An agent that broke nothing has nothing to be said."""
+    assert lines("planted") == [
+        "**root_cause**",
+        "- `crash/wrong`: expected rank 1 as root cause, saw rank 0 (https://example.org/1)",
+    ]
+    assert lines("other") == ["Nothing that it was held to was broken."]
+
+
+def test_what_ranks_say_is_text_and_nothing_else():
+    """No tags, no tables, no control characters; and not more of it than fits."""
+    told = replace(WRONG, findings=(replace(BLAMED, saw=HOSTILE + "|" + "x" * 1000),))
+    page = render_scorecards([replace(CARD, rows=(told,))])
+
+    said = next(line for line in page.splitlines() if "crash/wrong`:" in line)
+    assert ("<script>" in said, "\x1b" in page, "\\|" in said, len(said) < 400) == (False, False, True, True)

@@ -1,0 +1,338 @@
+"""The verdict: every expectation can fail, and no run is green of which a fault did not happen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from derail import faults
+from derail.faults.results import Errored, FaultResult, Injected, NotReached, Unavailable, Unknown
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
+from derail.scenario.expect import first_unmatched, judge
+from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, LogTail, Observation, Scenario
+
+PLAN = faults.plan([faults.signal("SIGKILL", rank=1)])
+KILLED = FaultResult(PLAN.faults[0], 1, Injected("seen"), 1.0)
+RANKS = {
+    0: RankOutcome(0, 10, ExitStatus(signal=15), Cause.STOPPED_BY_US, exit_order=1, signals_sent=(15,)),
+    1: RankOutcome(1, 11, ExitStatus(signal=9), Cause.SELF, exit_order=0),
+    2: RankOutcome(2, 12, ExitStatus(code=0), Cause.SELF, exit_order=2, succeeded=True),
+}
+OUTCOME = JobOutcome(RANKS, 1, started_at=0.0, ended_at=3.0, stop_requested_at=2.0)
+SEEN = Observation(
+    outcome=OUTCOME,
+    failures={1: FailureSeen(1, "Signal 9 (SIGKILL) received", "malformed", "truncated")},
+    tails={(1, "stdout"): ("step 1", "step 2", "step 3")},
+    faults=(KILLED,),
+    teardown_seconds=1.0,
+    exit_code=137,
+    restarts=1,
+    resumed_at=4,
+)
+MET = Expect(
+    outcome="failed",
+    root_cause=1,
+    failed_ranks=(1,),
+    stopped=(0,),
+    exits={0: "SIGTERM", 1: "SIGKILL", 2: 0},
+    message="SIG(KILL|TERM)",
+    log_tail=(LogTail(1, ("*1", "step ?")),),
+    error_file={1: "malformed"},
+    exit_code=137,
+    within=1.5,
+    restarts=1,
+    resumed_at=4,
+)
+
+
+def verdict(expect=MET, seen=SEEN, plan=PLAN, promises=None):
+    """Judge one observation."""
+    return judge(Scenario("t", 3, Path("w.py"), plan, expect), seen, promises)
+
+
+def test_a_run_that_shows_all_that_was_expected_passes():
+    """The whole picture."""
+    assert (verdict().kind, verdict().reasons, verdict().passed, verdict().exit_code) == ("PASS", (), True, 0)
+
+
+VIOLATED = {
+    "outcome": ("succeeded", "expected the job to have succeeded, saw that it failed"),
+    "root_cause": (2, "expected rank 2 as root cause, saw rank 1"),
+    "failed_ranks": ((1, 2), "expected rank(s) 1, 2 to have failed, saw rank(s) 1"),
+    "stopped": ((), "expected no rank to have been stopped, saw rank(s) 0"),
+    "message": ("Traceback", "expected a message like 'Traceback' of rank 1, saw 'Signal 9 (SIGKILL) received'"),
+    "error_file": ({1: "good"}, "expected the error file of rank 1 to be good, saw it malformed (truncated)"),
+    "exit_code": (1, "expected the launcher to exit with 1, saw 137"),
+    "within": (0.5, "expected the teardown to take at most 0.5 s, saw 1.00 s"),
+    "restarts": (0, "expected 0 restart(s), saw 1"),
+    "resumed_at": (5, "expected the job to resume at step 5, saw step 4"),
+    "log_tail": (
+        (LogTail(1, ("*3", "*2")),),
+        "expected a line like '*2' in the tail of stdout of rank 1, saw none in 3 lines; its last line is 'step 3'",
+    ),
+}
+
+
+@pytest.mark.parametrize("field", VIOLATED)
+def test_each_expectation_that_is_not_met_fails_the_run(field):
+    """It says what was expected and what was seen."""
+    value, reason = VIOLATED[field]
+    told = verdict(replace(MET, **{field: value}))
+
+    assert (told.kind, told.reasons, told.exit_code) == ("FAIL", (reason,), 1)
+    assert [found.promise for found in told.findings if not found.kept] == [field]
+
+
+@pytest.mark.parametrize("field", VIOLATED)
+def test_what_was_never_promised_fails_nobody(field):
+    """It is looked at all the same, and told as not applicable."""
+    told = verdict(replace(MET, **{field: VIOLATED[field][0]}), promises=ALL_PROMISES - {field})
+
+    assert (told.kind, told.reasons) == ("PASS", ())
+    assert {found.promise for found in told.findings if found.kept is None} == {field}
+    assert VIOLATED[field][1] in map(str, told.findings)
+
+
+def test_each_expectation_is_found_also_if_it_is_met():
+    """One finding each, in words, under what the supervisor would have promised."""
+    found = verdict().findings
+
+    assert all(told.kept for told in found)
+    assert {told.promise for told in found} == ALL_PROMISES
+    assert "expected rank 1 as root cause, saw rank 1" in map(str, found)
+
+
+def test_of_a_job_that_never_ended_nothing_else_is_found():
+    """All else is of those who ended it."""
+    told = verdict(Expect(root_cause=0), seen=replace(SEEN, outcome=replace(OUTCOME, timed_out=True)))
+
+    assert [(found.promise, found.kept) for found in told.findings] == [("ends", False)]
+
+
+def test_restarts_of_which_nobody_knows_are_not_those_expected():
+    """Neither is a step that nobody told."""
+    told = verdict(Expect(restarts=0, resumed_at=0), replace(SEEN, restarts=None, resumed_at=None))
+
+    assert told.reasons == (
+        "expected 0 restart(s), saw that nobody knows",
+        "expected the job to resume at step 0, saw that no rank said so",
+    )
+
+
+FOREIGN = replace(SEEN, foreign=True, blamed=1, exit_code=1)
+
+
+def test_of_a_foreign_supervisor_it_is_judged_what_it_says():
+    """What happened is one thing, what it tells of it the other."""
+    blames = replace(FOREIGN, blamed=0, failures={0: FailureSeen(0, "m", status=ExitStatus(signal=15))})
+    told = verdict(Expect(root_cause=1, failed_ranks=(1,), exits={0: "SIGTERM", 1: "SIGKILL"}), blames)
+
+    assert told.reasons == (
+        "expected rank 1 as root cause, saw rank 0",
+        "expected rank(s) 1 to have failed, saw rank(s) 0",
+    )
+
+
+def test_what_a_foreign_supervisor_left_was_not_ended_by_it():
+    """It was ended, but by the sandbox; what our own launcher ended itself is as expected."""
+    left = replace(SEEN, leftovers=(Leftover("process", "sleep 600", 99, 1, ended=True),))
+
+    kept = [
+        [found.kept for found in verdict(Expect(leftovers="ended"), seen).findings if found.promise == "leftovers"]
+        for seen in (left, replace(left, foreign=True))
+    ]
+    assert kept == [[True], [False]]
+
+
+def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
+    """How the rank ended is known."""
+    tells = replace(FOREIGN, failures={1: FailureSeen(1, "m", status=ExitStatus(code=1))})
+
+    assert verdict(Expect(exits={1: "SIGKILL"}), tells).reasons == (
+        "expected the launcher to tell SIGKILL of rank 1, saw exit 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "reasons"),
+    [
+        ("failed", 1, ()),
+        (
+            "failed",
+            0,
+            ("expected the job to have failed, saw that it succeeded although rank(s) 0, 1 did not succeed",),
+        ),
+        ("succeeded", 1, ("expected the job to have succeeded, saw that it failed",)),
+        (
+            "succeeded",
+            0,
+            ("expected the job to have succeeded, saw that it succeeded although rank(s) 0, 1 did not succeed",),
+        ),
+    ],
+)
+def test_a_foreign_supervisor_says_what_came_of_the_job_by_its_exit_code(expected, code, reasons):
+    """One that exits with 0 after a failure hides it."""
+    assert verdict(Expect(outcome=expected), replace(FOREIGN, exit_code=code)).reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("exits", "reason"),
+    [
+        ({0: 0}, "expected rank 0 to end with exit 0, saw SIGTERM (15)"),
+        ({1: "SIGTERM"}, "expected rank 1 to end with SIGTERM, saw SIGKILL (9)"),
+        ({2: "SIGKILL"}, "expected rank 2 to end with SIGKILL, saw exit 0"),
+        ({2: 1}, "expected rank 2 to end with exit 1, saw exit 0"),
+    ],
+)
+def test_exits_are_told_apart(exits, reason):
+    """A code is no signal."""
+    assert verdict(Expect(exits=exits)).reasons == (reason,)
+
+
+def test_a_rank_that_never_ended_has_no_exit():
+    """It was abandoned."""
+    ranks = {**RANKS, 1: RankOutcome(1, 11, None, Cause.ABANDONED)}
+    told = verdict(Expect(exits={1: 0}), replace(SEEN, outcome=replace(OUTCOME, ranks=ranks)))
+
+    assert told.reasons == ("expected rank 1 to end with exit 0, saw that it never ended",)
+
+
+def test_several_violations_are_all_told():
+    """One run, one list."""
+    assert len(verdict(Expect(root_cause=0, exit_code=0, exits={1: 0})).reasons) == 3
+
+
+@pytest.mark.parametrize("result", [NotReached("r"), Errored("r"), Unavailable("r"), Unknown("r")])
+@pytest.mark.parametrize("expect", [MET, Expect(root_cause=2)], ids=["met", "violated"])
+def test_a_run_whose_fault_did_not_happen_is_inconclusive(result, expect):
+    """Never green, and never red either: nothing was tested."""
+    told = verdict(expect, replace(SEEN, faults=(FaultResult(PLAN.faults[0], 1, result),)))
+
+    assert (told.kind, told.exit_code, told.reasons) == (
+        "INCONCLUSIVE",
+        3,
+        (f"{PLAN.faults[0].id} on rank 1: {result}",),
+    )
+    assert bool(told.violations) == (expect != MET)
+
+
+def test_one_of_several_ranks_is_enough():
+    """A fault aimed at all ranks must have happened on all."""
+    other = FaultResult(PLAN.faults[0], 2, NotReached("r"))
+
+    assert verdict(seen=replace(SEEN, faults=(KILLED, other))).kind == "INCONCLUSIVE"
+
+
+def test_a_fault_of_which_nothing_is_known_did_not_happen():
+    """Whoever observes must tell of each."""
+    told = verdict(seen=replace(SEEN, faults=()))
+
+    assert (told.kind, told.reasons) == ("INCONCLUSIVE", (f"{PLAN.faults[0].id}: nothing is known of it",))
+
+
+def test_a_job_that_could_not_be_run_is_skipped():
+    """For a reason that is given."""
+    told = verdict(seen=Observation(outcome=None, faults=(FaultResult(PLAN.faults[0], None, Unavailable("no luck")),)))
+
+    assert (told.kind, told.exit_code) == ("SKIPPED", 4)
+    assert "no luck" in told.reasons[0]
+
+
+def test_a_job_that_was_not_run_is_not_green():
+    """Also without faults."""
+    assert verdict(Expect(), Observation(outcome=None), faults.plan()).kind == "INCONCLUSIVE"
+
+
+def test_a_launcher_that_breaks_fails_the_run():
+    """It is what is being tested."""
+    told = verdict(seen=Observation(outcome=None, faults=(KILLED,), error="JSONDecodeError: x"))
+
+    assert told.kind == "FAIL"
+    assert told.reasons == ("expected the launcher to give a result, saw it break: JSONDecodeError: x",)
+
+
+def test_a_job_that_had_to_be_ended_from_outside_fails():
+    """Whatever else was expected."""
+    told = verdict(seen=replace(SEEN, outcome=replace(OUTCOME, timed_out=True)))
+
+    assert told.reasons == ("expected the job to end by itself within 30 s, saw it time out",)
+
+
+@pytest.mark.parametrize(
+    ("expect", "ended", "kind"),
+    [
+        ("none", True, "FAIL"),
+        ("none", False, "FAIL"),
+        ("ended", True, "PASS"),
+        ("ended", False, "FAIL"),
+        ("any", False, "PASS"),
+    ],
+)
+def test_what_is_left_behind_fails_unless_it_is_expected(expect, ended, kind):
+    """Nothing may be, by default."""
+    left = Leftover("process", "sleep 600", 99, 1, ended)
+    told = verdict(replace(MET, leftovers=expect), replace(SEEN, leftovers=(left,)))
+
+    assert told.kind == kind
+    assert all("sleep 600" in reason for reason in told.reasons)
+
+
+@pytest.mark.parametrize(
+    ("tail", "reasons"),
+    [
+        (LogTail(1, unlike=("*9", "x*")), ()),
+        (LogTail(1, ("*1", "*3"), unlike=("*9",)), ()),
+        (
+            LogTail(1, unlike=("x*", "*2")),
+            ("expected no line like 'x*' or '*2' in the tail of stdout of rank 1, saw 'step 2'",),
+        ),
+        (
+            LogTail(1, ("*9",), "stderr", unlike=("*2",)),
+            ("expected a line like '*9' in the tail of stderr of rank 1, saw none in 0 lines; it is empty",),
+        ),
+    ],
+    ids=["none", "none, and others", "one", "one, and none of the others"],
+)
+def test_a_line_that_must_not_be_there_fails_the_run(tail, reasons):
+    """Wherever it stands in the tail; each side of the expectation is a finding."""
+    told = verdict(Expect(log_tail=(tail,)))
+
+    assert told.reasons == reasons
+    assert len(told.findings) == 2 + bool(tail.like) + bool(tail.unlike)
+
+
+def test_nobody_to_blame_is_told():
+    """A message or a root cause of a job that did not fail."""
+    fine = JobOutcome({2: RANKS[2]}, None, 0.0, 1.0)
+    told = verdict(Expect(root_cause=1, message="x", error_file={1: "good"}), Observation(fine, faults=(KILLED,)))
+
+    assert told.reasons == (
+        "expected rank 1 as root cause, saw none",
+        "expected a message like 'x' of the root cause, saw no failure",
+        "expected the error file of rank 1 to be good, saw no failure of that rank",
+    )
+
+
+def test_an_empty_log_is_said_to_be_empty():
+    """And not to have a last line."""
+    told = verdict(Expect(log_tail=(LogTail(0, ("x",), "stderr"),)))
+
+    assert told.reasons[0].endswith("in the tail of stderr of rank 0, saw none in 0 lines; it is empty")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "lines", "missing"),
+    [
+        (("a", "c"), ("a", "b", "c"), None),
+        (("c", "a"), ("a", "b", "c"), "a"),
+        (("a", "a"), ("a",), "a"),
+        (("*b*",), ("abc",), None),
+        (("b",), ("abc",), "b"),
+        (("[a]",), ("a",), None),
+        ((), (), None),
+    ],
+)
+def test_lines_are_matched_whole_and_in_order(patterns, lines, missing):
+    """Others may stand between them."""
+    assert first_unmatched(patterns, lines) == missing

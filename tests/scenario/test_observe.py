@@ -1,0 +1,110 @@
+"""What is gathered of a run."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from derail import faults
+from derail.errors.failure import ProcessFailure
+from derail.faults.results import Unavailable
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
+from derail.scenario.observe import TAIL_LINES, not_run, observe, tail
+
+GOOD = b'{"message": {"message": "loss is nan", "extraInfo": {"py_callstack": "Trace", "timestamp": "1"}}}'
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A job of three ranks, two of which failed."""
+    for rank in range(3):
+        (tmp_path / f"out{rank}").write_text(f"rank {rank}\nlast of {rank}")
+    (tmp_path / "good.json").write_bytes(GOOD)
+    (tmp_path / "bad.json").write_bytes(GOOD[:30])
+    left = Leftover("process", "sleep 600", 99, 1, ended=True)
+    ranks = {
+        0: RankOutcome(0, 10, ExitStatus(code=3), Cause.SELF, exit_order=0),
+        1: RankOutcome(1, 11, ExitStatus(code=1), Cause.SELF, exit_order=1),
+        2: RankOutcome(2, 12, ExitStatus(signal=15), Cause.STOPPED_BY_US, exit_order=2),
+    }
+    return RunProcsResult(
+        return_values={2: "value"},
+        failures={
+            0: ProcessFailure(0, 10, 3, str(tmp_path / "good.json")),
+            1: ProcessFailure(1, 11, 1, str(tmp_path / "bad.json")),
+        },
+        stdouts={rank: str(tmp_path / f"out{rank}") for rank in range(3)},
+        stderrs={0: "", 1: str(tmp_path / "gone"), 2: ""},
+        stopped={2: ranks[2]},
+        outcome=JobOutcome(ranks, 0, 1.0, 4.0, 3.5, leftovers=(left,)),
+    )
+
+
+def test_an_observation_holds_all_that_the_run_left(result, tmp_path):
+    """As plain data."""
+    (tmp_path / "journal.jsonl").write_text("")
+    seen = observe(result, workdir=tmp_path)
+
+    assert (seen.root_cause, seen.exit_code, seen.seconds, seen.teardown_seconds) == (0, 3, 3.0, 0.5)
+    assert seen.tails == {
+        (0, "stdout"): ("rank 0", "last of 0"), (1, "stdout"): ("rank 1", "last of 1"),
+        (2, "stdout"): ("rank 2", "last of 2"), (1, "stderr"): (),
+    }  # fmt: skip
+    assert (seen.failures[0].message, seen.failures[0].error_file) == ("loss is nan", "good")
+    assert (seen.failures[1].error_file, bool(seen.failures[1].problem)) == ("malformed", True)
+    assert (seen.return_values, seen.journal) == ({2: "value"}, tmp_path / "journal.jsonl")
+    assert [left.what for left in seen.leftovers] == ["sleep 600"]
+
+
+def test_a_rank_without_an_error_file_is_told_apart(tmp_path):
+    """Missing is not malformed."""
+    seen = observe(RunProcsResult(failures={0: ProcessFailure(0, 10, 3, str(tmp_path / "none.json"))}))
+
+    assert (seen.failures[0].error_file, seen.journal, seen.outcome) == ("missing", None, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", ()),
+        (b"a\nb\n", ("a", "b")),
+        (b"a\nb", ("a", "b")),
+        (b"a\r\n\xff\n", ("a", "\ufffd")),
+        (b"\n\n", ("", "")),
+        (b"".join(b"%d\n" % n for n in range(500)), tuple(map(str, range(400, 500)))),
+        (b"x" * 200_000 + b"\nend\n", ("end",)),
+    ],
+)
+def test_a_tail_is_the_last_lines(tmp_path, data, lines):
+    """Whole ones, however long the file is."""
+    (tmp_path / "log").write_bytes(data)
+
+    assert tail(tmp_path / "log") == lines
+    assert len(lines) <= TAIL_LINES
+
+
+def test_a_tail_of_something_else_is_empty(tmp_path):
+    """A FIFO must not be waited for."""
+    os.mkfifo(tmp_path / "fifo")
+
+    assert tail(tmp_path / "fifo") == tail(tmp_path) == tail(tmp_path / "missing") == ()
+
+
+def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
+    """Only what cannot be done here is observed without a run."""
+    plan = faults.plan([faults.exit(1, rank=0), faults.signal("SIGKILL", rank=0)])
+    from derail.faults.catalogue import entries
+
+    everything = dict(entries())
+    assert not_run(plan) is None
+
+    poor = {
+        **everything,
+        "signal": replace(everything["signal"], unavailable=lambda: "no luck"),
+    }
+    monkeypatch.setattr("derail.faults.catalogue.entries", lambda: poor)
+    seen = not_run(plan)
+
+    assert [(result.fault.name, result.result) for result in seen.faults] == [("signal", Unavailable("no luck"))]
+    assert seen.outcome is None

@@ -1,0 +1,117 @@
+"""The scenarios that come with derail: what their files say, and each run for real.
+
+All of them, with their twins: ``pytest -n 4 -m slow tests/scenario``.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from derail.agents.native import NativeAgent
+from derail.campaign import run_scenario
+from derail.report.text import render_verdict
+from derail.scenario.load import load, shipped, shipped_root
+from derail.scenario.model import Expect
+
+LIBRARY = {name: load(path) for name, path in shipped().items()}
+FAMILIES = [
+    "calm", "clock", "crash", "error_file", "hang", "logs", "network", "node", "regression", "resources", "restart",
+    "signal", "startup", "straggler", "supervisor", "syscalls", "teardown", "values",
+]  # fmt: skip
+QUICK = [
+    "calm/all_succeed",
+    "clock/goes_back",
+    "crash/killed_at_step_3",
+    "crash/others_had_finished",
+    "error_file/truncated",
+    "hang/deaf_to_sigterm",
+    "logs/killed_in_the_middle_of_a_line",
+    "network/store_dies",
+    "regression/victim_records_its_error",
+    "resources/disk_full",
+    "signal/sigterm_from_somebody_else",
+    "startup/variable_is_missing",
+    "straggler/starved",
+    "supervisor/killed",
+    "syscalls/disk_full_at_the_fourth_write",
+    "teardown/helpers_in_their_own_session",
+    "values/leaves_without_a_value",
+]
+"""One of each family that can be run on one node without restarts; the rest is slow."""
+needs_torch = pytest.mark.torch
+slow = pytest.mark.slow
+
+
+def marked(name):
+    """A scenario as a parameter: what needs torch is marked so."""
+    return pytest.param(name, marks=[needs_torch] if "torch" in LIBRARY[name].needs else [])
+
+
+def passes(name, workdir):
+    """Run a scenario; it must show what it expects, or say why it cannot be run here."""
+    done = run_scenario(LIBRARY[name], NativeAgent(), workdir=workdir)
+    if done.verdict.kind == "SKIPPED":
+        pytest.skip("; ".join(done.verdict.reasons))
+
+    assert done.verdict.kind == "PASS", render_verdict(done.scenario, done.observation, done.verdict)
+
+
+def test_the_library_has_all_families():
+    """And not one more."""
+    assert sorted({scenario.family for scenario in LIBRARY.values()}) == FAMILIES
+    assert len(LIBRARY) >= 80
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_shipped_scenario_says_what_it_expects_why_and_where_it_was_met(name):
+    """A title that is a fact, a reason, and an issue that somebody can look up, if there is one."""
+    scenario = LIBRARY[name]
+
+    assert re.fullmatch(r"[A-Z0-9].{20,}[^.]", scenario.title), scenario.title
+    assert re.search(r"[.)]$", scenario.why), scenario.why
+    assert re.fullmatch(r"([\w.-]+/[\w.-]+#\d+)?", scenario.issue), scenario.issue
+    assert [other for other, its in LIBRARY.items() if its.title == scenario.title] == [name]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_shipped_scenario_is_small_and_has_its_grace_scaled_down(name):
+    """A machine with two processors runs it in a moment."""
+    scenario = LIBRARY[name]
+
+    assert scenario.ranks <= 16
+    assert scenario.launches <= 4
+    assert scenario.grace <= 5
+    assert scenario.timeout <= 90
+
+
+def test_each_worker_is_used_and_says_what_it_does():
+    """In its first line; and it is short enough to be understood at once."""
+    used = {scenario.worker for scenario in LIBRARY.values()}
+    there = set((shipped_root() / "workers").glob("*.py"))
+    texts = {path.name: path.read_text() for path in there}
+
+    assert {path.name for path in there - used} == set()
+    assert [name for name, text in texts.items() if not text.startswith('"""')] == []
+    assert [name for name, text in texts.items() if len(text.splitlines()) > 100] == []
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_scenario_of_each_family_passes(name, tmp_path):
+    """A handful; the others are slow together."""
+    passes(name, tmp_path)
+
+
+@slow
+@pytest.mark.parametrize("name", [marked(name) for name in LIBRARY if name not in QUICK])
+def test_a_shipped_scenario_passes(name, tmp_path):
+    """Each one shows what it expects."""
+    passes(name, tmp_path)
+
+
+def test_an_expectation_that_is_wrong_fails_for_real(tmp_path):
+    """The same run, another culprit."""
+    scenario = replace(LIBRARY["crash/killed_at_step_3"], expect=Expect(outcome="failed", root_cause=1))
+    done = run_scenario(scenario, NativeAgent(), workdir=tmp_path)
+
+    assert done.verdict.reasons == ("expected rank 1 as root cause, saw rank 2",)

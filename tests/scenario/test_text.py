@@ -1,0 +1,98 @@
+"""The verdict as text: first what it is, then why, then the evidence."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from derail import faults, when
+from derail.faults.results import FaultResult, Injected, NotReached
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
+from derail.report.text import printable, render_verdict
+from derail.scenario.model import FailureSeen, Observation, Scenario, Verdict
+
+PLAN = faults.plan([faults.signal("SIGKILL", rank=1, when=when.line("step 3"))])
+SCENARIO = Scenario("One is killed", 2, Path("w.py"), PLAN, name="crash/one")
+RANKS = {
+    0: RankOutcome(0, 10, ExitStatus(signal=15), Cause.STOPPED_BY_US, exit_order=1),
+    1: RankOutcome(1, 11, ExitStatus(signal=9), Cause.SELF, exit_order=0),
+}
+SEEN = Observation(
+    outcome=JobOutcome(RANKS, 1, 0.0, 3.0, 2.0),
+    failures={1: FailureSeen(1, "Signal 9 (SIGKILL) received by PID 11")},
+    tails={(0, "stdout"): ("not mine",), (1, "stdout"): ("step 2", "step 3 \x1b[31m"), (1, "stderr"): ()},
+    faults=(FaultResult(PLAN.faults[0], 1, Injected("the rank ended with SIGKILL (9)")),),
+    seconds=3.0,
+    teardown_seconds=1.0,
+    journal=Path("/w/journal.jsonl"),
+)
+
+
+def test_a_verdict_reads_from_the_result_to_the_evidence():
+    """Root cause, exits, faults with their proof, the last lines, times, and what is left."""
+    assert render_verdict(SCENARIO, SEEN, Verdict("PASS")) == (
+        "PASS  crash/one\n"
+        "      One is killed\n"
+        "\n"
+        "root cause: rank 1: SIGKILL (9), by itself\n"
+        "  Signal 9 (SIGKILL) received by PID 11\n"
+        "exits:\n"
+        "  rank 0: SIGTERM (15), stopped by us\n"
+        "  rank 1: SIGKILL (9), by itself\n"
+        "faults:\n"
+        "  + signal SIGKILL on rank 1 at line 'step 3'\n"
+        "    injected on rank 1: the rank ended with SIGKILL (9)\n"
+        "last lines of stdout of rank 1:\n"
+        "  | step 2\n"
+        "  | step 3 \\x1b[31m\n"
+        "teardown: 1.00 s\n"
+        "whole job: 3.00 s\n"
+        "left behind: nothing\n"
+        "journal: /w/journal.jsonl\n"
+    )
+
+
+def test_violations_stand_right_below_the_verdict():
+    """What was expected and what was seen."""
+    lines = render_verdict(SCENARIO, SEEN, Verdict("FAIL", ("expected a, saw b",), ("expected a, saw b",))).splitlines()
+
+    assert lines[:3] == ["FAIL  crash/one", "      One is killed", "  * expected a, saw b"]
+
+
+def test_an_inconclusive_run_tells_of_its_violations_beside_the_reason():
+    """They may be a consequence."""
+    seen = replace(SEEN, faults=(FaultResult(PLAN.faults[0], 1, NotReached("no line")),))
+    text = render_verdict(SCENARIO, seen, Verdict("INCONCLUSIVE", ("it: not reached",), ("expected a, saw b",)))
+
+    assert "  * it: not reached\n    (and expected a, saw b)\n" in text
+    assert "  - signal SIGKILL on rank 1 at line 'step 3'\n    not reached on rank 1: no line\n" in text
+
+
+def test_a_job_that_was_not_run_has_little_to_tell():
+    """Only why."""
+    assert render_verdict(SCENARIO, Observation(None, error="broke"), Verdict("SKIPPED", ("why",))) == (
+        "SKIPPED  crash/one\n      One is killed\n  * why\nlauncher: broke\n"
+    )
+
+
+def test_what_is_left_is_named():
+    """Process by process."""
+    text = render_verdict(
+        SCENARIO, replace(SEEN, leftovers=(Leftover("process", "sleep", 9, 1, ended=True),)), Verdict("FAIL")
+    )
+
+    assert "left behind: process 9 of rank 1: sleep (ended)\n" in text
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    """The exception stands last."""
+    told = "\n".join(f"line {n}" for n in range(100))
+    text = render_verdict(SCENARIO, replace(SEEN, failures={1: FailureSeen(1, told)}), Verdict("PASS"))
+
+    assert "line 0\n" in text
+    assert "line 99\n" in text
+    assert "line 50\n" not in text
+
+
+def test_nothing_that_a_rank_writes_reaches_the_terminal_as_it_is():
+    """Escape sequences, NUL, line ends, half surrogates."""
+    assert printable("a\x1b[2J\0\r\n\tb\ud800 é") == "a\\x1b[2J\\x00\\r\\n\\tb\\ud800 é"

@@ -1,0 +1,134 @@
+"""A scenario that passes without its faults, or with others hit by them, tests nothing.
+
+All twins of all scenarios: ``pytest -n 4 -m slow tests/scenario``.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from derail import faults, when
+from derail.agents.native import NativeAgent
+from derail.campaign import run_scenario
+from derail.faults.plan import Plan
+from derail.report.text import render_verdict
+from derail.scenario.control import sees, twin, twins
+from derail.scenario.load import load, shipped
+from derail.scenario.model import Expect, Scenario
+from scenario.test_shipped import LIBRARY, marked
+
+QUICK = {
+    "crash/killed_at_step_3": "wrong-target",
+    "error_file/empty": "no-fault",
+    "logs/no_utf8": "no-fault",
+    "network/refused_at_first": "no-fault",
+    "signal/paused_and_continued": "wrong-target",
+    "startup/variable_is_missing": "wrong-target",
+    "supervisor/nobody_reads_its_console": "no-fault",
+    "values/crash_after_return": "wrong-target",
+}
+ALL = [
+    pytest.param(name, kind, marks=marked(name).marks)
+    for name, scenario in LIBRARY.items()
+    for kind in scenario.control
+    if QUICK.get(name) != kind
+]
+
+
+def step_loop(plan, **fields):
+    """A scenario of two ranks."""
+    worker = LIBRARY["calm/all_succeed"].worker
+    values = {"args": ("--steps", "3"), "expect": Expect(outcome="succeeded"), "grace": 1.0, **fields}
+    return Scenario("", 2, worker, faults=Plan(tuple(plan)), **values)
+
+
+def tells_apart(scenario, kind, workdir):
+    """Run a twin; something that the scenario expects must not be there."""
+    made = twin(scenario, kind)
+    if made is None:
+        pytest.fail(f"{scenario.name} says that it has a {kind} twin, which would be the same scenario")
+    done = run_scenario(made, NativeAgent(), workdir=workdir)
+    if done.verdict.kind == "SKIPPED":
+        pytest.skip("; ".join(done.verdict.reasons))
+
+    assert sees(done.verdict) != (), f"vacuous\n{render_verdict(made, done.observation, done.verdict)}"
+
+
+@pytest.mark.parametrize(("name", "kind"), QUICK.items())
+def test_a_twin_of_a_scenario_does_not_pass(name, kind, tmp_path):
+    """A handful; the others are slow together."""
+    tells_apart(LIBRARY[name], kind, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), ALL)
+def test_no_twin_of_any_scenario_passes(name, kind, tmp_path):
+    """What each one expects is there because of its faults, and because of whom they hit."""
+    tells_apart(LIBRARY[name], kind, tmp_path)
+
+
+def test_a_scenario_without_a_twin_that_it_could_have_says_why():
+    """Beside the key."""
+    chosen = {name: re.search(r"^control = .*", path.read_text(), re.MULTILINE) for name, path in shipped().items()}
+
+    assert [name for name, line in chosen.items() if line and not re.search(r"# \w", line[0])] == []
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_twins_of_a_shipped_scenario_can_be_made(name):
+    """All that it says it has."""
+    assert len(twins(LIBRARY[name])) == len(LIBRARY[name].control)
+
+
+def test_a_vacuous_scenario_is_found(tmp_path):
+    """A pause that is looked for nowhere: the job succeeds with it, without it, and with another rank paused."""
+    pause = faults.stop(rank=1, for_=0.1, when=when.line("step 1"))
+    vacuous = step_loop([pause])
+    seen = [sees(run_scenario(twin(vacuous, kind), NativeAgent(), workdir=tmp_path / kind).verdict)
+            for kind in ("no-fault", "wrong-target")]  # fmt: skip
+
+    assert seen == [(), ()]
+
+
+def test_a_twin_whose_fault_cannot_happen_is_judged_by_what_is_seen(tmp_path):
+    """It is INCONCLUSIVE, which does not hide that the expectation was met."""
+    never = faults.exit(3, rank=0, when=when.line("never"))
+    done = run_scenario(twin(step_loop([never]), "wrong-target"), NativeAgent(), workdir=tmp_path)
+
+    assert (done.verdict.kind, sees(done.verdict)) == ("INCONCLUSIVE", ())
+
+
+def test_the_twin_without_faults_is_the_same_otherwise():
+    """Expectations, arguments and seed stay."""
+    scenario = LIBRARY["crash/killed_at_step_3"]
+    made = twin(scenario, "no-fault")
+
+    same = replace(scenario, name="crash/killed_at_step_3 (no-fault)", faults=Plan(seed=scenario.faults.seed))
+    assert replace(made, control=scenario.control) == same
+
+
+@pytest.mark.parametrize(
+    ("target", "moved"),
+    [(0, 1), (2, 0), ((0, 2), (0, 1)), ((0, 1, 2), None), ("all", None), ("one", None)],
+)
+def test_the_twin_with_another_target_aims_each_fault_at_the_next_rank(target, moved):
+    """The last one is followed by the first; there is none for what is aimed at all, or at whomever the seed says."""
+    made = twin(replace(step_loop([faults.exit(3, rank=target)]), ranks=3), "wrong-target")
+
+    assert (None if made is None else made.faults.faults[0].target) == moved
+
+
+def test_there_is_no_twin_of_a_scenario_without_faults():
+    """It would be the same."""
+    assert twins(replace(step_loop([]), control=("no-fault", "wrong-target"))) == ()
+
+
+def test_a_job_of_one_rank_has_nobody_else_to_aim_at(tmp_path):
+    """By default it has one twin."""
+    path = tmp_path / "one.toml"
+    (tmp_path / "w.py").write_text("")
+    fault = '[[faults]]\nfault = "exit"\ncode = 3\nrank = 0\n'
+    path.write_text(f'title = "t"\nranks = 1\nworker = "w.py"\n{fault}[expect]\noutcome = "failed"\n')
+
+    assert load(path).control == ("no-fault",)

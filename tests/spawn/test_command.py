@@ -1,0 +1,639 @@
+"""A program starts with exactly its setting, is signalled and reaped when its owner says so, and leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from derail.model.exit import ExitStatus
+from derail.model.spec import Command, Function, RankSpec, Streams
+from derail.platform import exits
+from derail.spawn import command
+from derail.spawn.command import StartError, SubprocessHandler, get_subprocess_handler, start_command
+
+DEADLINE = 30.0
+PATH = {"PATH": os.environ["PATH"]}
+BLOCKED = ("sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.02; done")
+
+
+@pytest.fixture(params=["pidfd", "thread"])
+def use_pidfd(request):
+    """Both ways to see an exit."""
+    return request.param == "pidfd"
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where the program writes its stdout to."""
+    return tmp_path / "stdout.log"
+
+
+@pytest.fixture
+def run(use_pidfd, out):
+    """Starts a program: ``run("sh", "-c", ...)``; ends and reaps it when the test is over."""
+    with ExitStack() as stack:
+
+        def start(*argv, rank=0, env=PATH, **more):
+            spec = RankSpec(rank, Command(argv), env, **{"streams": Streams(stdout=out), **more})
+            handle = start_command(spec, use_pidfd=use_pidfd)
+            stack.callback(_end, handle)
+            return handle
+
+        yield start
+
+
+def _end(handle):
+    if handle.reap() is None:
+        handle.signal(signal.SIGKILL, group=True)
+        handle.wait_readable(DEADLINE)
+        handle.reap()
+    handle.close()
+
+
+def _ended(handle):
+    assert exits.is_readable(handle.exit_fd, DEADLINE)
+    return handle.peek()
+
+
+def test_a_program_has_exactly_the_environment_that_was_given(run, out):
+    """Nothing of ours comes along, and it is there at exec."""
+    handle = run("env", env={**PATH, "RANK": "3", "EMPTY": ""})
+
+    assert _ended(handle) == ExitStatus(code=0)
+    assert set(out.read_text().splitlines()) == {f"PATH={PATH['PATH']}", "RANK=3", "EMPTY="}
+
+
+def test_a_program_is_looked_up_on_its_own_path(run, out, tmp_path):
+    """The PATH of the rank counts, not ours."""
+    program = tmp_path / "only-here"
+    program.write_text("#!/bin/sh\necho found\n")
+    program.chmod(0o755)
+
+    assert _ended(run("only-here", env={"PATH": str(tmp_path)})).ok
+    assert out.read_text() == "found\n"
+
+
+def test_a_program_leads_its_own_session_and_group(run):
+    """pid, group and session are one number."""
+    handle = run(*BLOCKED)
+
+    assert (os.getpgid(handle.pid), os.getsid(handle.pid)) == (handle.pid, handle.pid)
+    assert handle.rank == 0
+
+
+def test_output_is_appended_and_kept_apart(run, tmp_path, out):
+    """What an earlier attempt wrote stays; stdout and stderr go to their files."""
+    out.write_text("before\n")
+    errors = tmp_path / "stderr.log"
+    handle = run("sh", "-c", "echo out; echo err >&2", streams=Streams(out, errors))
+
+    assert _ended(handle).ok
+    assert (out.read_text(), errors.read_text()) == ("before\nout\n", "err\n")
+
+
+def test_two_streams_may_share_a_file(run, out):
+    """Appending ones do not overwrite each other."""
+    assert _ended(run("sh", "-c", "echo out; echo err >&2; echo out", streams=Streams(out, out))).ok
+    assert out.read_text() == "out\nerr\nout\n"
+
+
+def test_without_a_file_the_stream_is_ours(capfd):
+    """None means the launcher's own stream."""
+    handle = start_command(RankSpec(0, Command(("sh", "-c", "echo out; echo err >&2")), PATH))
+    _ended(handle)
+    _end(handle)
+
+    assert tuple(capfd.readouterr()) == ("out\n", "err\n")
+
+
+def test_the_working_directory_is_there_at_exec(run, out, tmp_path):
+    """Relative programs and files start there."""
+    (tmp_path / "here").mkdir()
+
+    assert _ended(run("pwd", cwd=tmp_path / "here")).ok
+    assert out.read_text().strip() == os.path.realpath(tmp_path / "here")
+
+
+def test_cpus_are_bound_before_the_first_instruction_and_ours_stay(run, out):
+    """The affinity is the rank's, and the starting thread has its own back."""
+    before = os.sched_getaffinity(0)
+    chosen = frozenset({max(before)})
+    source = "import os; print(*os.sched_getaffinity(0))"
+
+    assert _ended(run(sys.executable, "-c", source, cpus=chosen)).ok
+    assert out.read_text().split() == [str(max(before))]
+    assert os.sched_getaffinity(0) == before
+
+
+def _masks(text):
+    return {line.split()[0]: int(line.split()[1], 16) for line in text.splitlines()}
+
+
+def test_no_signal_is_blocked_in_a_program(run, out):
+    """A launcher thread that blocks SIGTERM does not make ranks deaf to it; its own mask stays."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        handle = run("grep", "-E", "SigBlk|SigIgn", "/proc/self/status")
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == old | {signal.SIGTERM, signal.SIGUSR1}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    assert _ended(handle).ok
+
+    assert _masks(out.read_text())["SigBlk:"] == 0
+
+
+def test_a_signal_that_waits_does_not_strike_during_a_start(run, out):
+    """A blocked signal that is pending stays so: to unblock it would end this very process."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        assert _ended(run("true")).ok
+        assert signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def test_an_ignored_hangup_stays_ignored(run, out):
+    """What nohup has arranged reaches the ranks; SIGPIPE, which Python ignores for itself, does not."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        handle = run("grep", "SigIgn", "/proc/self/status")
+    finally:
+        signal.signal(signal.SIGHUP, old)
+    assert _ended(handle).ok
+
+    ignored = _masks(out.read_text())["SigIgn:"]
+    assert bool(ignored >> (signal.SIGHUP - 1) & 1)
+    assert not ignored >> (signal.SIGPIPE - 1) & 1
+
+
+def test_no_descriptor_of_ours_reaches_a_program(run, out):
+    """Also one that was made inheritable by somebody careless."""
+    with open(os.devnull) as file:
+        os.set_inheritable(file.fileno(), True)
+        handle = run(sys.executable, "-c", "import os; print(*sorted(map(int, os.listdir('/proc/self/fd'))))")
+    assert _ended(handle).ok
+
+    assert out.read_text().split() == ["0", "1", "2", "3"]  # 3 is the listing's own
+
+
+def test_starting_leaves_one_descriptor_and_closing_none(use_pidfd, out):
+    """The files of the streams are closed in the launcher as soon as the program has them."""
+    before = len(os.listdir("/proc/self/fd"))
+    handle = start_command(RankSpec(0, Command(BLOCKED), PATH, Streams(out, out)), use_pidfd=use_pidfd)
+    during = len(os.listdir("/proc/self/fd"))
+    _end(handle)
+
+    assert during - before == (1 if use_pidfd else 3)
+
+
+def test_256_programs_cost_256_descriptors_and_no_thread(tmp_path):
+    """One pidfd each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1024:
+        pytest.skip(f"only {hard} descriptors are allowed here")
+    if soft < 1024:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    handles = []
+    try:
+        for rank in range(256):
+            streams = Streams(tmp_path / f"{rank}.out", tmp_path / f"{rank}.err")
+            handles.append(start_command(RankSpec(rank, Command(("sleep", "600")), PATH, streams)))
+        during, threads_during = len(os.listdir("/proc/self/fd")), threading.active_count()
+    finally:
+        for handle in handles:
+            handle.signal(signal.SIGKILL)
+        for handle in handles:
+            _end(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert (during - before, threads_during - threads) == (256, 0)
+
+
+def test_an_exit_is_seen_and_told_again_until_and_after_it_is_reaped(run):
+    """``peek`` does not reap, ``reap`` does it once, and both go on saying the same."""
+    handle = run("sh", "-c", "exit 7")
+    seven = ExitStatus(code=7)
+
+    assert _ended(handle) == seven
+    assert os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    assert [handle.reap(), handle.reap(), handle.peek()] == [seven] * 3
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOHANG)
+    handle.close()
+    handle.close()
+    assert (handle.peek(), handle.exit_fd, handle.pidfd) == (seven, -1, None)
+
+
+def test_a_living_program_is_not_reaped(run):
+    """While it runs there is nothing to tell."""
+    handle = run(*BLOCKED)
+
+    assert (handle.peek(), handle.reap(), exits.is_readable(handle.exit_fd)) == (None, None, False)
+
+
+def test_a_signal_reaches_the_program_and_then_nobody(run, wait_until, out):
+    """False once it has ended, also before it is reaped."""
+    handle = run(*BLOCKED)
+    wait_until(lambda: out.read_text() == "ready\n")
+
+    assert handle.signal(signal.SIGUSR1)
+    assert _ended(handle) == ExitStatus(code=7)
+    assert not handle.signal(signal.SIGUSR1)
+    handle.reap()
+    assert not handle.signal(signal.SIGUSR1)
+    assert not handle.signal(signal.SIGUSR1, group=True)
+
+
+def test_the_group_is_signalled_after_its_leader_has_died(run, out, pid_gone, wait_until):
+    """A helper does not survive because the rank is dead already; that is the time for it."""
+    handle = run("sh", "-c", "sleep 600 & echo $!; exit 3")
+    assert _ended(handle) == ExitStatus(code=3)
+    helper = int(out.read_text())
+
+    assert handle.signal(signal.SIGKILL, group=True)
+    assert pid_gone(helper)
+
+
+def test_a_stolen_wait_is_no_success_and_no_group_is_signalled(run):
+    """Another thread reaped the rank: its code is told by the kernel or is lost, and its number is left alone."""
+    handle = run("sh", "-c", "exit 0", rank=4)
+    os.waitid(os.P_PID, handle.pid, os.WEXITED)
+
+    status = _ended(handle)
+    assert status == ExitStatus(code=0) if handle.pidfd and not status.lost else status.lost
+    assert not handle.signal(signal.SIGKILL, group=True)
+    assert not handle.signal(signal.SIGKILL)
+    assert handle.reap() == status
+
+
+def test_a_group_whose_leader_was_stolen_is_left_alone(run, out, pid_gone):
+    """Once somebody else reaped the leader, its number is not signalled; a sweep finds such helpers singly."""
+    handle = run("sh", "-c", "sleep 600 & echo $!; exit 3")
+    _ended(handle)
+    helper = int(out.read_text())
+    pidfd = os.pidfd_open(helper)
+    os.waitid(os.P_PID, handle.pid, os.WEXITED)
+    sent = handle.signal(signal.SIGKILL, group=True)
+    alive = not exits.is_readable(pidfd, 0.1)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+
+    assert (sent, alive) == (False, True)
+    assert pid_gone(helper)
+
+
+_MESSAGES = [
+    (("no-such-program",), {}, FileNotFoundError, "'no-such-program' is not on the rank's PATH (/"),
+    (("/no/such/program",), {}, FileNotFoundError, "the program '/no/such/program' does not exist"),
+    (("{dir}/no-interpreter",), {}, FileNotFoundError, "no-interpreter' exists, but the interpreter in its first line"),
+    (("{dir}/not-executable",), {}, PermissionError, "not-executable' may not be executed; check its mode"),
+    (("{dir}/garbage",), {}, OSError, "garbage' is not a program of this machine"),
+    (("sh", "-c", "x" * 200_000), {}, OSError, "arguments and environment of 'sh' are 2"),
+    (("sh",), {"cwd": Path("/no/such/dir")}, FileNotFoundError, "its working directory '/no/such/dir' does not exist"),
+    (("sh",), {"streams": Streams(Path("/no/dir/x"))}, FileNotFoundError, "'/no/dir/x': its directory does not exist"),
+    (("sh",), {"streams": Streams(None, Path("{dir}/fifo"))}, OSError, "fifo': that is a FIFO that nobody reads"),
+    (("sh",), {"streams": Streams(Path("/"))}, OSError, "cannot be written to '/': Is a directory"),
+    (("sh", "a\0b"), {}, OSError, "embedded null byte"),
+    (("sh",), {"cpus": frozenset({100_000})}, OSError, "cannot be bound to CPUs [100000]"),
+    ((), {}, OSError, "argv is empty"),
+]
+
+
+@pytest.mark.parametrize(("argv", "more", "kind", "message"), _MESSAGES, ids=[case[3][:40] for case in _MESSAGES])
+def test_a_program_that_cannot_be_started_is_told_with_rank_reason_and_remedy(run, tmp_path, argv, more, kind, message):
+    """The error is a StartError and the usual OSError at once, and nothing is left open."""
+    os.mkfifo(tmp_path / "fifo")
+    for name, text, mode in [
+        ("no-interpreter", "#!/no/such/interpreter\n", 0o755),
+        ("not-executable", "#!/bin/sh\n", 0o644),
+        ("garbage", "\x00\x01\x02", 0o755),
+    ]:
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    argv = tuple(word.replace("{dir}", str(tmp_path)) for word in argv)
+    streams = more.get("streams", Streams())
+    if streams.stderr is not None:
+        more = {"streams": Streams(None, Path(str(streams.stderr).replace("{dir}", str(tmp_path))))}
+    before = set(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(StartError) as caught:
+        run(*argv, rank=5, **more)
+    assert isinstance(caught.value, kind)
+    assert str(caught.value).partition("] ")[2].startswith("rank 5 could not be started: ")
+    assert message in str(caught.value)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert os.sched_getaffinity(0) >= {0}
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_running_out_of_descriptors_anywhere_in_a_start_leaves_nothing(left, out, tmp_path, use_pidfd, wait_until):
+    """With 0 to 7 descriptors left, the start works whole or fails whole: no child, no descriptor."""
+    spec = RankSpec(1, Command(("sleep", "600")), PATH, Streams(out, tmp_path / "err"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = start_command(RankSpec(0, Command(("true",)), PATH))
+    first.proc.wait()  # whatever is imported late is imported now
+    _end(first)
+    gc.collect()
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+    before = set(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1 + left, hard))
+    handle = error = None
+    try:
+        handle = start_command(spec, use_pidfd=use_pidfd)
+    except StartError as caught:
+        error = caught
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        if handle is not None:
+            _end(handle)
+        else:
+            assert error.errno == errno.EMFILE
+            assert "no descriptor is left" in str(error)
+        # The waiting thread closes its own ones when it has told of the exit.
+        wait_until(lambda: set(os.listdir("/proc/self/fd")) == before)
+        children = {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+        assert [pid for pid in children if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+
+def test_an_exit_descriptor_that_cannot_be_had_ends_the_program_again(monkeypatch, out, pid_gone):
+    """A start that fails after exec kills and reaps what it started, helpers included."""
+    seen = []
+
+    def refuse(pid, **_):
+        seen.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(exits, "open_exit_fd", refuse)
+    with pytest.raises(StartError, match="no descriptor is left"):
+        start_command(RankSpec(0, Command(("sleep", "600")), PATH, Streams(out)))
+
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_PID, seen[0], os.WEXITED | os.WNOHANG)
+
+
+def test_an_interrupt_during_a_start_ends_the_program_again(monkeypatch, out):
+    """A signal handler that raises in the middle leaves no child."""
+    seen = []
+
+    def interrupt(pid, **_):
+        seen.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exits, "open_exit_fd", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start_command(RankSpec(0, Command(("sleep", "600")), PATH, Streams(out)))
+
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_PID, seen[0], os.WEXITED | os.WNOHANG)
+
+
+def test_a_function_is_refused():
+    """Functions are started elsewhere."""
+    with pytest.raises(TypeError, match="rank 0 is not a program"):
+        start_command(RankSpec(0, Function(print, ()), PATH))
+
+
+_STDIN = """
+import os, sys
+from derail.model.spec import Command, RankSpec
+from derail.spawn.command import start_command
+if sys.argv[1] == "tty":
+    import pty
+    master, slave = pty.openpty()
+    os.dup2(slave, 0)
+elif sys.argv[1] == "closed":
+    os.close(0)
+else:
+    read, write = os.pipe()
+    os.dup2(read, 0)
+handle = start_command(RankSpec(0, Command(("readlink", "/proc/self/fd/0")), dict(os.environ)))
+handle.proc.wait()
+handle.reap()
+"""
+
+
+@pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/null"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
+def test_stdin_is_inherited_except_from_a_terminal(run_python, ours, expected):
+    """A session of its own may not read our terminal; a pipe or a file it gets."""
+    assert run_python(_STDIN, ours).stdout.startswith(expected)
+
+
+_CLOSED_STREAMS = """
+import os
+from derail.model.spec import Command, RankSpec
+from derail.spawn.command import start_command
+out = os.dup(1)
+os.close(1)
+os.close(2)
+handle = start_command(RankSpec(0, Command(("sh", "-c", "echo lost; echo lost >&2")), dict(os.environ)))
+code = handle.proc.wait()
+os.write(out, str(code).encode())
+"""
+
+
+def test_a_launcher_without_streams_gives_its_ranks_the_null_device(run_python):
+    """A closed stdout is not inherited as such: the program's first file would become its stdout."""
+    assert run_python(_CLOSED_STREAMS).stdout == "0"
+
+
+class TestProc:
+    """``handle.proc``: a Popen that takes nothing away."""
+
+    def test_poll_and_wait_look_and_do_not_reap(self, run, out, wait_until):
+        """User code may wait on it; the supervisor still sees the exit."""
+        handle = run(*BLOCKED)
+        assert isinstance(handle.proc, subprocess.Popen)
+        assert handle.proc.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            handle.proc.wait(0.01)
+        wait_until(lambda: out.read_text() == "ready\n")
+        handle.proc.send_signal(signal.SIGUSR1)
+
+        assert handle.proc.wait(DEADLINE) == 7
+        assert (handle.proc.poll(), handle.proc.returncode, handle.proc.pid) == (7, 7, handle.pid)
+        assert handle.reap() == ExitStatus(code=7)
+
+    def test_waiting_in_another_thread_ends_with_the_program(self, run):
+        """Also when the handle is closed meanwhile."""
+        handle = run(*BLOCKED)
+        codes = []
+        waiter = threading.Thread(target=lambda: codes.append(handle.proc.wait()))
+        waiter.start()
+        handle.signal(signal.SIGKILL)
+        _ended(handle)
+        handle.reap()
+        handle.close()
+        waiter.join(DEADLINE)
+
+        assert codes == [-signal.SIGKILL]
+
+    def test_terminate_and_kill_reach_the_program(self, run):
+        """Popen's other verbs work."""
+        handle = run("sleep", "600")
+        handle.proc.terminate()
+
+        assert handle.proc.wait(DEADLINE) == -signal.SIGTERM
+        handle.proc.kill()
+
+    def test_communicate_and_with_work(self, run):
+        """What waits inside Popen waits through the handle."""
+        handle = run("sh", "-c", "exit 7")
+        with handle.proc as proc:
+            assert proc.communicate(timeout=DEADLINE) == (None, None)
+        assert handle.proc.returncode == 7
+
+    def test_dropping_it_warns_of_nothing_and_reaps_nothing(self, run):
+        """No ResourceWarning, and no entry in subprocess' list of children to be reaped behind our back."""
+        handle = run("sh", "-c", "exit 7")
+        handle._proc = None
+        gc.collect()
+
+        assert subprocess._active == []
+        assert exits.is_readable(handle.exit_fd, DEADLINE)
+        assert os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        handle._proc = command.Program.__new__(command.Program)
+        assert handle.reap() == ExitStatus(code=7)
+
+
+class TestSubprocessHandler:
+    """torch's handler, on its own."""
+
+    def test_a_program_runs_with_merged_environment_and_paths_as_strings(self, out, monkeypatch):
+        """The environment is laid over ours, arguments become strings, an empty path is our stream."""
+        monkeypatch.setenv("OURS", "1")
+        monkeypatch.setenv("RANK", "old")
+        handler = get_subprocess_handler(
+            "sh", ("-c", 'echo $OURS $RANK "$@"', "sh", 2, 3.5), {"RANK": "7"}, str(out), "", 7
+        )
+
+        assert isinstance(handler, SubprocessHandler)
+        assert (handler.proc.wait(DEADLINE), handler.local_rank_id) == (0, 7)
+        assert out.read_text() == "1 7 2 3.5\n"
+
+    @pytest.mark.parametrize(("death_sig", "expected"), [(None, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
+    def test_close_signals_the_group(self, death_sig, expected, out, pid_gone, wait_until):
+        """SIGTERM if nothing else is said, to helpers as well; it may be closed again when all is over."""
+        source = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+        handler = get_subprocess_handler(
+            sys.executable, ("-c", "import signal; signal.signal(2, signal.SIG_DFL); " + source), {}, str(out), None, 0
+        )
+        helper = int(wait_until(lambda: out.read_text().strip()))
+        handler.close(death_sig)
+
+        assert handler.proc.wait(DEADLINE) == -expected
+        assert pid_gone(helper)
+        handler.close()
+
+    def test_poll_reaps_and_closes(self, wait_until):
+        """There is no supervisor: poll and wait leave no zombie and no descriptor."""
+        before = set(os.listdir("/proc/self/fd"))
+        handler = get_subprocess_handler("sh", ("-c", "exit 7"), {}, None, None, 0)
+        wait_until(lambda: handler.proc.poll() is not None)
+
+        assert handler.proc.returncode == 7
+        with pytest.raises(ChildProcessError):
+            os.waitid(os.P_PID, handler.proc.pid, os.WEXITED | os.WNOHANG)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    def test_dropped_after_the_end_it_leaves_no_zombie(self):
+        """Whoever never asked for the result leaves nothing either."""
+        handler = get_subprocess_handler("true", (), {}, None, None, 0)
+        pid = handler.proc.pid
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        del handler
+        gc.collect()
+
+        with pytest.raises(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def test_files_are_made_with_the_usual_mode(run, out):
+    """0666 and the umask, as everybody makes them."""
+    old = os.umask(0o027)
+    try:
+        assert _ended(run("true")).ok
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+
+
+def test_ending_the_starting_thread_harms_nothing(run):
+    """A rank belongs to the process, not to the thread that started it."""
+    handles = []
+    thread = threading.Thread(target=lambda: handles.append(run(*BLOCKED)))
+    thread.start()
+    thread.join()
+
+    assert not exits.is_readable(handles[0].exit_fd, 0.1)
+    assert handles[0].peek() is None
+
+
+def test_many_threads_start_programs_at_the_same_time(use_pidfd, tmp_path):
+    """Streams, exits and descriptors do not mix."""
+    results = {}
+
+    def start(rank):
+        path = tmp_path / f"{rank}.out"
+        spec = RankSpec(rank, Command(("sh", "-c", f"echo {rank}; exit {rank}")), PATH, Streams(path))
+        handle = start_command(spec, use_pidfd=use_pidfd)
+        code = handle.proc.wait(DEADLINE)
+        handle.reap()
+        handle.close()
+        results[rank] = (code, path.read_text())
+
+    threads = [threading.Thread(target=start, args=(rank,)) for rank in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert results == {rank: (rank, f"{rank}\n") for rank in range(16)}
+
+
+def test_a_forked_copy_of_the_launcher_closes_nothing_that_is_not_its_own(run_python):
+    """In a forked child the numbers of our descriptors may mean something else: dropping a handle there closes none."""
+    source = """
+import gc, os
+from derail.model.spec import Command, RankSpec
+from derail.spawn.command import start_command
+handle = start_command(RankSpec(0, Command(("sleep", "600")), dict(os.environ)))
+number = handle.exit_fd
+if (pid := os.fork()) == 0:
+    try:
+        os.fstat(number)
+    except OSError:
+        pass
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(fd, number)
+    del handle
+    gc.collect()
+    os.fstat(number)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+handle.signal(9)
+handle.wait_readable(30)
+handle.reap()
+"""
+    before = time.monotonic()
+
+    assert run_python(source).stdout.strip() == "0"
+    assert time.monotonic() - before < 60

@@ -1,0 +1,291 @@
+"""The resident process behind ``forkserver``: when it is there, what it tells, and what happens when it is gone."""
+
+from __future__ import annotations
+
+import multiprocessing.forkserver
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import function_rank
+import rank_functions as ranks
+from derail.model.exit import ExitStatus
+from derail.spawn import descriptors, frames, resident, served, servers
+from derail.spawn.start_error import StartError
+from function_rank import opened, rank_spec, run, started, wait_readable, wait_status
+
+
+def parent(pid):
+    """The parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.fixture
+def preload(monkeypatch):
+    """Sets what the fork server is to import, as users do."""
+
+    def set_modules(*names):
+        server = multiprocessing.forkserver._forkserver
+        monkeypatch.setattr(server, "_preload_modules", ["__main__"])
+        multiprocessing.set_forkserver_preload(list(names))
+
+    return set_modules
+
+
+def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_path):
+    """It is started for the first rank, is a child of the launcher, and is reaped when the last handle is closed."""
+    with opened(0, 1) as returns:
+        with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
+            with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
+                server = parent(first.pid)
+                assert (parent(second.pid), parent(server)) == (server, os.getpid())
+                (resident_process,) = servers._residents.values()
+            assert os.path.exists(f"/proc/{server}")
+        assert not os.path.exists(f"/proc/{server}")
+        assert resident_process._process.returncode == 0  # it was asked, not killed
+    assert (servers._residents, descriptors.owned()) == ({}, frozenset())
+
+
+def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path):
+    """Its pid, and that of its group, cannot be a stranger's before."""
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (7,)), returns) as handle:
+        assert wait_status(handle) == ExitStatus(code=7)
+        assert Path(f"/proc/{handle.pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+        assert handle.reap() == ExitStatus(code=7)
+        assert not os.path.exists(f"/proc/{handle.pid}")
+
+
+def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
+    """Nobody is left of a launcher that had no time for anything."""
+    source = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(function_rank.__file__).parent)!r})
+import function_rank, rank_functions
+returns = function_rank.Returns([0]); returns.open()
+spec = function_rank.rank_spec(Path({str(tmp_path)!r}), "forkserver", rank_functions.wait_for_ever)
+handle = function_rank.start_function(spec, returns)
+print(handle.pid, flush=True)
+sys.stdin.read()
+"""
+    import subprocess
+
+    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+        rank = int(launcher.stdout.readline())
+        server = parent(rank)
+        launcher.kill()
+
+    assert [pid_gone(server), pid_gone(rank)] == [True, True]
+
+
+def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(tmp_path):
+    """The kernel or the new parent may tell how it ended; where nobody does, the status is lost and says why."""
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
+        server = parent(handle.pid)
+        os.kill(server, signal.SIGKILL)
+        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        assert (handle.peek(), wait_readable(handle.exit_fd, 0)) == (None, False)
+        assert handle.signal(signal.SIGTERM)
+        status = wait_status(handle)
+
+    assert status.signal == signal.SIGTERM or "fork server" in status.lost
+    assert not status.ok
+
+
+def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
+    """A rank that is started later is not its victim."""
+    with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
+        server = parent(first.pid)
+        os.kill(server, signal.SIGKILL)
+        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
+            assert parent(second.pid) != server
+
+
+def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch):
+    """A rank has ended, and its parent does not say how: not known at first, lost after a while; never a guess."""
+    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
+        server = parent(handle.pid)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            handle.signal(signal.SIGKILL)
+            assert wait_readable(handle.exit_fd)
+            assert handle.peek() is None
+            status = wait_status(handle)
+            assert (handle.peek(), status.ok) == (status, False)
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+    assert status.lost == (
+        f"the fork server (process {server}) has not said in 0.2 s how process {handle.pid} ended;"
+        " see whether it is stopped"
+    )
+
+
+def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypatch, pid_gone):
+    """Closing the last handle is bounded."""
+    monkeypatch.setattr(servers, "QUIT_SECONDS", 0.2)
+    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.0)
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
+        server = parent(handle.pid)
+        os.kill(server, signal.SIGSTOP)
+
+    assert pid_gone(server)
+
+
+def test_a_fork_of_the_launcher_has_no_say_over_the_server(tmp_path):
+    """A copy of the handle that is closed elsewhere ends nothing."""
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.give, (5,)), returns) as handle:
+        with descriptors.kept_by_forks(descriptors.owned()):
+            pid = os.fork()
+        if pid == 0:
+            try:
+                handle.close()
+            finally:
+                os._exit(0)
+        os.waitid(os.P_PID, pid, os.WEXITED)
+        assert wait_readable(returns.done_fd)
+        returns.release()
+        assert (wait_status(handle), handle.result().value) == (ExitStatus(code=0), 5)
+
+
+def test_the_server_ends_with_the_launcher_although_a_fork_of_that_lives_on(tmp_path, pid_gone):
+    """It watches the process and not only the socket, of which others may hold a copy."""
+    source = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(function_rank.__file__).parent)!r})
+import function_rank, rank_functions
+returns = function_rank.Returns([0]); returns.open()
+spec = function_rank.rank_spec(Path({str(tmp_path)!r}), "forkserver", rank_functions.wait_for_ever)
+handle = function_rank.start_function(spec, returns)
+from derail.spawn import descriptors
+with descriptors.kept_by_forks(descriptors.owned()):
+    child = os.fork()
+if child == 0:
+    sys.stdin.read()
+    os._exit(0)
+print(handle.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    import subprocess
+
+    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+        rank = int(launcher.stdout.readline())
+        assert pid_gone(rank)
+
+
+def test_what_is_preloaded_is_there_before_the_rank(tmp_path, preload, monkeypatch):
+    """Modules named to multiprocessing are imported once, in the server; others are not."""
+    (tmp_path / "heavy_module.py").write_text("import os\nLOADED_IN = os.getpid()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run(tmp_path, "forkserver", ranks.loaded, "heavy_module").value is False
+    preload("heavy_module")
+
+    assert run(tmp_path, "forkserver", ranks.loaded, "heavy_module").value is True
+
+
+def test_each_set_of_preloaded_modules_has_its_own_server(tmp_path, preload):
+    """A change of the set is heard at once, also while another server runs."""
+    with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
+        preload("colorsys")
+        with started(rank_spec(tmp_path, "forkserver", ranks.loaded, ("colorsys",), rank=1), returns) as second:
+            assert parent(first.pid) != parent(second.pid)
+            assert wait_readable(returns.done_fd)
+            assert second.result().value is True
+
+
+def test_a_module_that_cannot_be_preloaded_is_said_and_harms_nobody(tmp_path, preload, capfd):
+    """As with multiprocessing, the rank that needs it will fail by itself."""
+    preload("no_such_module_anywhere")
+
+    assert run(tmp_path, "forkserver", ranks.give, 1).value == 1
+    assert "could not preload 'no_such_module_anywhere'" in capfd.readouterr().err
+
+
+def test_a_server_that_ends_while_it_preloads_is_an_error_of_the_start(tmp_path, preload, monkeypatch):
+    """It says so, and nothing is left."""
+    (tmp_path / "deadly_module.py").write_text("import os\nos._exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    preload("deadly_module")
+
+    with opened() as returns, pytest.raises(StartError, match=r"fork server \(process \d+\) ended while starting it"):
+        function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.give, (1,)), returns)
+
+
+def test_many_ranks_at_once(tmp_path):
+    """All of them are told apart."""
+    with opened(*range(16)) as returns:
+        handles = [
+            function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (n,), rank=n), returns)
+            for n in range(16)
+        ]
+        statuses = [wait_status(handle).code for handle in handles]
+        for handle in reversed(handles):
+            handle.reap()
+            handle.close()
+
+    assert statuses == list(range(16))
+
+
+def test_a_handle_that_is_closed_early_leaves_a_rank_that_is_reaped_in_the_end(tmp_path, wait_until):
+    """The server takes care of what nobody asks for any more."""
+    with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns):
+        other = function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns)
+        other.close()
+        os.kill(other.pid, signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{other.pid}"), what="it has left the process table")
+
+
+def test_closing_the_last_handle_leaves_a_living_rank_alone(tmp_path):
+    """A rank that had to be abandoned is not killed by it; its end is somebody else's matter."""
+    with opened() as returns:
+        handle = function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns)
+        pidfd = os.pidfd_open(handle.pid)
+        try:
+            handle.close()
+            assert not wait_readable(pidfd, 0.3)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [ExitStatus(code=0), ExitStatus(code=255), ExitStatus(signal=9), ExitStatus(signal=11, core_dumped=True)],
+    ids=str,
+)
+def test_a_status_survives_the_way(status):
+    """What the server tells is what it saw."""
+    assert resident.decode(resident.encode(status)) == status
+
+
+def test_frames_carry_any_number_of_descriptors():
+    """More than the kernel takes at a time go in several, in order."""
+    import socket
+
+    ours, theirs = socket.socketpair()
+    fds = [os.open(os.devnull, os.O_RDONLY) for _ in range(450)]
+    got = []
+    try:
+        with ours, theirs:
+            frames.send_fork(ours, fds)
+            frames.send_quit(ours)
+            verbs = []
+            while True:
+                frame = frames.receive(theirs)
+                verbs.append(frame.verb)
+                got += frame.fds
+                if frame.verb == frames.QUIT:
+                    break
+            ours.close()
+            assert frames.receive(theirs) is None
+        assert (verbs, len(got)) == ([frames.MORE, frames.MORE, frames.FORK, frames.QUIT], 450)
+    finally:
+        for fd in (*fds, *got):
+            os.close(fd)

@@ -1,0 +1,785 @@
+"""A function rank, by each start method: what it returns, how it ends, and what it finds."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import function_rank
+import rank_functions as ranks
+from derail.model.exit import ExitStatus
+from derail.spawn import descriptors, fork
+from derail.spawn.handle import Returned
+from derail.spawn.start_error import StartError
+from function_rank import METHODS, opened, rank_spec, run, started, wait_done_or_end, wait_readable, wait_status
+
+each_method = pytest.mark.parametrize("method", METHODS)
+by_payload = pytest.mark.parametrize("method", ["spawn", "forkserver", "warm"])
+OK = ExitStatus(code=0)
+
+
+# ---- what it returns
+
+
+@each_method
+@pytest.mark.parametrize("value", [None, 0, "text", {"a": [1, 2.5]}, b"\x00" * 100_000], ids=lambda v: type(v).__name__)
+def test_a_value_comes_back(method, value, tmp_path):
+    """What the function returns is what the launcher gets, and the rank ends with code 0."""
+    ran = run(tmp_path, method, ranks.give, value)
+
+    assert (ran.value, ran.status, ran.done, ran.stderr) == (value, OK, [0], "")
+
+
+@each_method
+def test_a_value_of_64_mib_comes_back(method, tmp_path):
+    """The size of a value does not matter: the rank commits it before anybody reads."""
+    size = 64 << 20
+
+    assert len(run(tmp_path, method, ranks.give_bytes, size).value) == size
+
+
+@each_method
+def test_a_value_of_a_class_of_the_user_comes_back(method, tmp_path):
+    """Instances come back if the launcher can import their class."""
+    assert run(tmp_path, method, ranks.give_instance).value == ranks.Value(3)
+
+
+@each_method
+def test_a_value_that_cannot_be_pickled_fails_the_rank_with_a_reason(method, tmp_path):
+    """The rank exits with 1; handle, stderr and error file say what could not be pickled."""
+    ran = run(tmp_path, method, ranks.give_generator)
+
+    said = [
+        "rank 0 returned a value of type generator that cannot be pickled" in t
+        for t in (ran.reason, ran.stderr, ran.error)
+    ]
+    assert (ran.status, ran.done, said) == (ExitStatus(code=1), [], [True, True, True])
+
+
+@each_method
+def test_a_value_that_cannot_be_unpickled_here_is_a_reason(method, tmp_path):
+    """A value that breaks in the launcher is not returned, and breaks nothing else."""
+    ran = run(tmp_path, method, ranks.give_what_breaks_on_arrival)
+
+    assert ran.reason == "the returned value could not be unpickled in the launcher: RuntimeError: not here"
+
+
+@each_method
+def test_a_rank_that_is_killed_while_it_returns_has_returned_nothing(method, tmp_path):
+    """Half a value is no value."""
+    ran = run(tmp_path, method, ranks.die_while_returning)
+
+    assert (ran.reason, ran.status, ran.done) == ("", ExitStatus(signal=signal.SIGKILL), [])
+
+
+@each_method
+def test_a_crash_after_the_return_is_in_the_status(method, tmp_path):
+    """The value is there, and the status says that the process crashed on its way out."""
+    ran = run(tmp_path, method, ranks.crash_after_return)
+
+    assert (ran.value, ran.status.signal) == ("done", signal.SIGSEGV)
+
+
+@pytest.mark.torch
+@each_method
+def test_a_tensor_travels_by_value(method, tmp_path):
+    """A returned tensor is whole although its rank, and whatever it shared, is gone."""
+    torch = pytest.importorskip("torch")
+    value = run(tmp_path, method, ranks.give_tensor, env={"RANK": "5"}).value
+
+    assert torch.equal(value["weights"], torch.arange(20_000, dtype=torch.float32))
+    assert value["rank"] == "5"
+
+
+# ---- how it ends
+
+
+@each_method
+def test_an_exception_is_recorded_shown_and_ends_the_rank_with_1(method, tmp_path):
+    """The error file and stderr have the exception, and there is no value."""
+    ran = run(tmp_path, method, ranks.fail, "boom")
+
+    assert json.loads(ran.error)["message"]["message"] == "ValueError: boom"
+    assert ran.stderr.rstrip().endswith("ValueError: boom")
+    assert (ran.status, ran.reason, ran.done) == (ExitStatus(code=1), "", [])
+
+
+@each_method
+@pytest.mark.parametrize(
+    ("code", "status", "returned"),
+    [
+        ((), 0, False),
+        ((None,), 0, False),
+        ((0,), 0, True),
+        ((3,), 3, False),
+        ((259,), 3, False),
+        (("bad input",), 1, False),
+    ],
+    ids=["nothing", "None", "0", "3", "259", "text"],
+)
+def test_sys_exit_ends_the_rank_as_it_ends_a_program(method, code, status, returned, tmp_path):
+    """The code is the program's; only sys.exit(0) counts as a return of None, as with torch's ``record``."""
+    ran = run(tmp_path, method, ranks.leave, *code)
+
+    assert (ran.status, isinstance(ran.result, Returned)) == (ExitStatus(code=status), returned)
+    if returned:
+        assert ran.value is None
+    if code == ("bad input",):
+        assert ran.stderr == "bad input\n"
+        assert "bad input" in ran.error
+
+
+@each_method
+@pytest.mark.parametrize("code", [0, 7])
+def test_os_exit_returns_nothing(method, code, tmp_path):
+    """A process that is gone without a word has its code, and no value, also if that is 0."""
+    ran = run(tmp_path, method, ranks.leave_at_once, code)
+
+    assert (ran.status, ran.reason, ran.done) == (ExitStatus(code=code), "", [])
+
+
+@each_method
+def test_exec_returns_nothing(method, tmp_path):
+    """A rank that becomes another program has that one's code, and no value."""
+    ran = run(tmp_path, method, ranks.exec_true)
+
+    assert (ran.status, ran.reason) == (OK, "")
+
+
+@each_method
+@pytest.mark.parametrize("function", [ranks.interrupt, ranks.interrupt_by_signal], ids=["raised", "signalled"])
+def test_a_keyboard_interrupt_is_death_by_sigint(method, function, tmp_path):
+    """As in any Python program: a traceback, and the signal as status."""
+    ran = run(tmp_path, method, function)
+
+    assert (ran.status, ran.reason) == (ExitStatus(signal=signal.SIGINT), "")
+    assert ran.stderr.rstrip().endswith("KeyboardInterrupt")
+
+
+@each_method
+def test_exit_handlers_run_and_threads_are_joined(method, tmp_path):
+    """A function rank leaves as a program does."""
+    run(tmp_path, method, ranks.write_at_exit, str(tmp_path / "exit"))
+    run(tmp_path, method, ranks.write_in_own_thread, str(tmp_path / "thread"))
+
+    assert [(tmp_path / name).read_text() for name in ("exit", "thread")] == ["said goodbye", "thread ended"]
+
+
+@each_method
+def test_a_rank_that_closed_our_descriptors_fails_with_a_reason(method, tmp_path):
+    """It says which one, and what to do."""
+    ran = run(tmp_path, method, ranks.close_all_descriptors)
+
+    assert ran.status == ExitStatus(code=1)
+    assert "rank 0 cannot return its value: the function closed descriptor" in ran.error
+
+
+@each_method
+def test_a_rank_never_writes_its_value_into_a_file_of_the_user(method, tmp_path):
+    """Descriptors that were closed, and whose numbers are those of other files by now, are left alone."""
+    path = tmp_path / "precious"
+    ran = run(tmp_path, method, ranks.reuse_our_descriptors, str(path))
+
+    assert (ran.status, path.read_bytes()) == (ExitStatus(code=1), b"")
+
+
+@each_method
+def test_a_rank_waits_for_the_others_and_can_be_ended_there(method, tmp_path):
+    """Until ``release`` a rank that has returned lives, and SIGTERM ends it."""
+    with opened() as returns, started(rank_spec(tmp_path, method, ranks.give, (1,)), returns) as handle:
+        assert wait_readable(returns.done_fd)
+        assert returns.read_done() == [0]
+        assert (wait_readable(handle.exit_fd, 0.2), handle.peek()) == (False, None)
+        assert handle.signal(signal.SIGTERM)
+        assert wait_status(handle) == ExitStatus(signal=signal.SIGTERM)
+        assert handle.result().value == 1
+
+
+@each_method
+def test_a_rank_that_has_returned_and_only_notes_sigterm_leaves(method, tmp_path):
+    """A handler that sets a flag has nobody to look at it any more: asked to end, the rank waits no longer."""
+    with opened() as returns, started(rank_spec(tmp_path, method, ranks.flag_on_sigterm), returns) as handle:
+        assert wait_readable(returns.done_fd)
+        handle.signal(signal.SIGTERM)
+        assert (wait_status(handle), handle.result().value) == (OK, "flagged")
+
+
+@each_method
+def test_a_rank_lets_go_when_the_launcher_closes(method, tmp_path):
+    """The end of the pipe is a release, too: a launcher that is gone keeps nobody."""
+    with opened() as returns, started(rank_spec(tmp_path, method, ranks.give, (1,)), returns) as handle:
+        assert wait_readable(returns.done_fd)
+        returns.close()
+        assert wait_status(handle) == OK
+
+
+# ---- what it finds
+
+
+@each_method
+def test_the_environment_is_there_before_the_users_modules_are_imported(method, tmp_path):
+    """Modules see RANK when they are imported, and so does C code. (A fork has the launcher's modules already.)"""
+    wanted = {"RANK": "3", "OMP_NUM_THREADS": "1"}
+    at_import, now = run(tmp_path, method, ranks.import_time_environment, env=wanted).value
+
+    assert now == wanted
+    if method != "fork":
+        assert at_import == wanted
+    assert run(tmp_path, method, ranks.c_environment, "RANK", env=wanted).value == "3"
+
+
+@each_method
+def test_the_environment_is_the_specs_and_nothing_else(method, tmp_path, monkeypatch):
+    """Variables of the launcher that the spec leaves out are not there."""
+    monkeypatch.setenv("ONLY_IN_THE_LAUNCHER", "1")
+    spec = rank_spec(tmp_path, method, ranks.whole_environment, env={"ONLY_IN_THE_LAUNCHER": None, "NEW": "ü"})
+    with opened() as returns:
+        handle = function_rank.start_function(spec, returns)
+        wait_done_or_end(handle, returns)
+        returns.release()
+        function_rank.end(handle)
+        assert handle.result().value == spec.env
+
+
+@each_method
+def test_a_rank_gets_its_own_arguments_only(method, tmp_path):
+    """Positional, in order, and no more than those."""
+    assert run(tmp_path, method, ranks.count_arguments, "a", 2).value == (2, ("a", 2))
+
+
+@each_method
+def test_the_working_directory_is_the_specs_or_the_launchers(method, tmp_path, monkeypatch):
+    """Without ``cwd`` it is where the launcher is now."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    monkeypatch.chdir(one)
+
+    assert run(tmp_path, method, ranks.where).value == str(one)
+    assert run(tmp_path, method, ranks.where, cwd=two).value == str(two)
+
+
+@each_method
+def test_streams_go_into_their_files(method, tmp_path):
+    """Python's objects, the descriptors and the rank's children write to the files, which are appended to."""
+    (tmp_path / "out-0").write_text("before\n")
+    ran = run(tmp_path, method, ranks.speak)
+
+    assert ran.stdout == "before\nto stdout\nto descriptor 1\nfrom a child\nwithout a line end"
+    assert ran.stderr == "to stderr\nto descriptor 2\n"
+
+
+@each_method
+def test_both_streams_may_be_one_file(method, tmp_path):
+    """Nothing of either is lost."""
+    both = function_rank.Streams(tmp_path / "both", tmp_path / "both")
+    run(tmp_path, method, ranks.speak, streams=both)
+
+    lines = sorted((tmp_path / "both").read_text().replace("without a line end", "").splitlines())
+    assert lines == ["from a child", "to descriptor 1", "to descriptor 2", "to stderr", "to stdout"]
+
+
+@each_method
+def test_stdin_is_empty(method, tmp_path):
+    """A rank that reads its stdin meets the end at once, and takes nothing away from the launcher."""
+    assert run(tmp_path, method, ranks.read_stdin).value == ""
+
+
+def test_the_streams_objects_are_alike_by_every_method(tmp_path):
+    """Encoding, error handling, buffering and numbers are those of a fresh interpreter."""
+    env = {"PYTHONIOENCODING": None, "PYTHONUNBUFFERED": None}
+    found = {method: run(tmp_path, method, ranks.stream_facts, env=env).value for method in METHODS}
+
+    assert found["fork"] == found["forkserver"] == found["warm"] == found["spawn"]
+
+
+@each_method
+def test_a_rank_leads_a_session_and_is_a_child_of_the_launcher_to_multiprocessing(method, tmp_path):
+    """Its own session and group; its name is its rank; it has one thread and no children."""
+    found = run(tmp_path, method, ranks.who, rank=4).value
+
+    assert found == {
+        "session": True,
+        "group": True,
+        "process": "Rank-4",
+        "parent": os.getpid(),
+        "parent_alive": True,
+        "threads": ["MainThread"],
+        "children": [],
+    }
+
+
+def test_children_of_the_launcher_are_not_those_of_a_forked_rank(tmp_path):
+    """It neither lists them, nor ends or waits for them when it leaves."""
+    child = multiprocessing.get_context("fork").Process(target=ranks.wait_for_ever, daemon=True)
+    child.start()
+    try:
+        ran = run(tmp_path, "fork", ranks.who)
+        assert (ran.value["children"], ran.status, ran.stderr) == ([], OK, "")
+        assert child.is_alive()
+    finally:
+        child.terminate()
+        child.join()
+        child.close()
+
+
+@each_method
+def test_affinity_is_set(method, tmp_path):
+    """The rank runs on the CPUs of its spec, and the launcher's own binding is as before."""
+    before = os.sched_getaffinity(0)
+    cpu = frozenset({max(before)})
+
+    assert (run(tmp_path, method, ranks.affinity, cpus=cpu).value, os.sched_getaffinity(0)) == (cpu, before)
+
+
+@contextmanager
+def a_disturbed_host():
+    """Handlers, a mask, a wakeup descriptor and ignored signals, as hosts have them."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = {
+        n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    old = signal.set_wakeup_fd(write)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(read)
+        os.close(write)
+
+
+def test_signals_mean_the_same_by_every_method(tmp_path):
+    """No handler, mask or wakeup descriptor of the launcher reaches a rank; what it ignores stays ignored."""
+    with a_disturbed_host():
+        found = {method: run(tmp_path, method, ranks.dispositions).value for method in METHODS}
+
+    assert found["fork"] == found["spawn"]
+    assert found["forkserver"] == found["warm"] == found["spawn"]
+    assert found["spawn"]["python"][signal.SIGHUP] == str(signal.Handlers.SIG_IGN)
+
+
+@each_method
+def test_a_rank_has_no_descriptors_of_the_launcher_but_its_own(method, tmp_path):
+    """What derail opened for this and other ranks is not there; a fork keeps what is the host's, as forks do."""
+    with opened(0, 1, 2) as others, started(rank_spec(tmp_path, method, ranks.wait_for_ever), others):
+        ours = {link for fd, link in ranks.descriptors().items() if fd in descriptors.owned()}
+        found = run(tmp_path, method, ranks.descriptors, rank=1).value
+        inheritable = run(tmp_path, method, ranks.inheritable_descriptors).value
+
+    assert len(ours) >= 5  # three files, two pipes
+    assert ours & set(found.values()) == set()
+    mine = set(ranks.inheritable_descriptors()) if method == "fork" else set()
+    assert set(inheritable) <= mine
+    if method != "fork":
+        kinds = sorted(link.split(":")[0].rpartition("/")[2] for fd, (link, *_) in found.items() if fd > 2)
+        assert kinds == ["memfd", "pipe", "pipe"]
+
+
+@each_method
+def test_an_event_loop_runs_in_a_rank_whose_launcher_runs_one(method, tmp_path):
+    """Started from a coroutine, a rank does not take itself for running in the launcher's loop."""
+
+    async def start():
+        return run(tmp_path, method, ranks.run_event_loop).value
+
+    assert asyncio.run(start()) == 42
+
+
+@each_method
+def test_a_rank_can_have_children(method, tmp_path):
+    """It is no daemon: data loaders and pools work in it."""
+    assert run(tmp_path, method, ranks.start_children, 2).value == [2, 1]
+
+
+@each_method
+def test_argv_and_path_are_the_launchers(method, tmp_path, monkeypatch):
+    """As with multiprocessing, also what was edited at run time."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--fast"])
+    monkeypatch.setattr(sys, "path", [*sys.path, "/added/later"])
+
+    assert run(tmp_path, method, ranks.argv_and_path).value == (sys.argv, sys.path)
+
+
+@by_payload
+def test_a_pythonpath_of_the_ranks_own_is_heard(method, tmp_path):
+    """What its environment adds to the launcher's PYTHONPATH can be imported."""
+    (tmp_path / "only_there.py").write_text("ANSWER = 42\n")
+
+    assert run(tmp_path, method, ranks.import_by_name, "only_there", env={"PYTHONPATH": str(tmp_path)}).value == 42
+
+
+# ---- arguments
+
+
+@by_payload
+def test_queues_events_and_pipes_are_shared(method, tmp_path):
+    """Objects of multiprocessing, of the same start method work as arguments, and no helper process stays."""
+    context = multiprocessing.get_context("spawn" if method == "warm" else method)
+    queue, (receiver, sender) = context.SimpleQueue(), context.Pipe(duplex=False)
+    try:
+        run(tmp_path, method, ranks.put, queue, {"a": 1})
+        run(tmp_path, method, ranks.send, sender, [1, 2])
+
+        assert (queue.get(), receiver.recv()) == ({"a": 1}, [1, 2])
+
+        event = context.Event()
+        run(tmp_path, method, ranks.set_event, event)
+        assert event.is_set()
+    finally:
+        queue.close()
+        receiver.close()
+        sender.close()
+        del queue, event
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._stop()
+
+
+@pytest.mark.torch
+@by_payload
+def test_tensors_are_shared_as_arguments(method, tmp_path):
+    """A tensor in shared memory is the same memory in the rank; one passed twice, and a hundred others, arrive too."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch.multiprocessing")
+    shared = torch.ones(4).share_memory_()
+    run(tmp_path, method, ranks.double_in_place, shared)
+    assert shared.tolist() == [2.0] * 4
+
+    many = [torch.full((2,), float(i)) for i in range(300)]
+    assert run(tmp_path, method, ranks.sum_tensors, shared, shared[:2], *many).value == [
+        8.0,
+        4.0,
+        *(2.0 * i for i in range(300)),
+    ]
+
+
+@by_payload
+@pytest.mark.parametrize(
+    ("function", "args", "words"),
+    [
+        (lambda: 1, (), "the function itself of"),
+        (ranks.give, (threading.Lock(),), "argument 0 (a lock) of give"),
+        (ranks.count_arguments, (1, (x for x in ())), "argument 1 (a generator) of count_arguments"),
+    ],
+    ids=["lambda", "lock", "generator"],
+)
+def test_what_cannot_be_sent_is_named(method, function, args, words, tmp_path):
+    """The error names rank, argument and reason, and nothing is started."""
+    with opened(2) as returns, pytest.raises(pickle.PicklingError) as caught:
+        function_rank.start_function(rank_spec(tmp_path, method, function, args, rank=2), returns)
+
+    assert f"rank 2 cannot be started by {method!r}: {words}" in str(caught.value)
+    assert "cannot be pickled" in str(caught.value)
+
+
+def test_a_fork_runs_what_cannot_be_pickled(tmp_path):
+    """A closure is there already."""
+    lock = threading.Lock()
+
+    assert run(tmp_path, "fork", lambda: lock.acquire(blocking=False)).value is True
+
+
+@by_payload
+def test_a_function_that_cannot_be_imported_there_is_recorded(method, tmp_path, monkeypatch):
+    """What fails before the function runs is in the error file, too."""
+    (tmp_path / "fleeting.py").write_text("def work(): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import fleeting
+
+    (tmp_path / "fleeting.py").write_text("raise ImportError('no such library')\n")
+    ran = run(tmp_path, method, fleeting.work)
+    del sys.modules["fleeting"]
+
+    assert ran.status == ExitStatus(code=1)
+    assert json.loads(ran.error)["message"]["message"] == "ImportError: no such library"
+
+
+@by_payload
+def test_sys_exit_at_import_is_no_return(method, tmp_path, monkeypatch):
+    """A module that leaves with 0 when it is imported has not run the function."""
+    (tmp_path / "hasty.py").write_text("def work(): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import hasty
+
+    (tmp_path / "hasty.py").write_text("import sys; sys.exit(0)\n")
+    ran = run(tmp_path, method, hasty.work)
+    del sys.modules["hasty"]
+
+    assert (ran.status, ran.reason) == (OK, "")
+
+
+# ---- the launcher
+
+
+@each_method
+def test_a_job_starts_from_a_host_with_threads(method, tmp_path):
+    """From any thread, with others running, without a warning; the end of that thread harms nothing."""
+    stop = threading.Event()
+    others = [threading.Thread(target=stop.wait) for _ in range(4)]
+    for thread in others:
+        thread.start()
+    try:
+        with opened() as returns:
+            made = []
+            spec = rank_spec(tmp_path, method, ranks.who)
+            starter = threading.Thread(target=lambda: made.append(function_rank.start_function(spec, returns)))
+            starter.start()
+            starter.join()
+            (handle,) = made
+            wait_done_or_end(handle, returns)
+            assert handle.peek() is None
+            returns.release()
+            assert function_rank.end(handle) == OK
+            assert handle.result().value["threads"] == ["MainThread"]
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["daemon", "unknown to threading"])
+def test_a_rank_forked_from_any_thread_waits_for_its_own_threads(kind, tmp_path):
+    """They are no daemons, although the thread that forked was one."""
+    ended = threading.Event()
+
+    def work():
+        try:
+            run(tmp_path, "fork", ranks.write_in_own_thread, str(tmp_path / "thread"))
+        finally:
+            ended.set()
+
+    if kind == "daemon":
+        threading.Thread(target=work, daemon=True).start()
+    else:
+        _thread.start_new_thread(work, ())
+    assert ended.wait(function_rank.DEADLINE)
+
+    assert (tmp_path / "thread").read_text() == "thread ended"
+
+
+@each_method
+def test_a_wrong_directory_is_an_error_of_the_start(method, tmp_path):
+    """It says which rank and what to do, and nothing is left."""
+    with opened() as returns, pytest.raises(StartError, match=r"rank 0 could not be started: its working directory"):
+        function_rank.start_function(rank_spec(tmp_path, method, ranks.where, cwd=tmp_path / "missing"), returns)
+
+
+@each_method
+def test_a_stream_that_cannot_be_opened_is_an_error_of_the_start(method, tmp_path):
+    """It names the file."""
+    streams = function_rank.Streams(tmp_path / "missing" / "out", None)
+    with opened() as returns, pytest.raises(StartError, match=r"missing/out'.*its directory does not exist"):
+        function_rank.start_function(rank_spec(tmp_path, method, ranks.where, streams=streams), returns)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_why_a_forked_rank_is_not_there_is_told_in_words_that_fit(method, tmp_path, monkeypatch):
+    """A CPU that does not exist is no missing program."""
+    spec = rank_spec(tmp_path, method, ranks.give, (1,), cpus=frozenset({4095}))
+    with opened() as returns, pytest.raises(StartError) as caught:
+        function_rank.start_function(spec, returns)
+
+    assert str(caught.value) == (
+        "[Errno 22] rank 0 could not be started: it cannot be bound to CPUs [4095]: Invalid argument"
+    )
+
+
+def test_in_child_runs_first_in_a_fork(tmp_path):
+    """Before the rank has its own session, in the child only, with signals as in a fresh interpreter."""
+    read, write = os.pipe()
+    try:
+        spec = rank_spec(tmp_path, "fork", ranks.give, (1,))
+        with opened() as returns:
+            report = lambda: os.write(write, b"%d %d" % (os.getpid(), os.getsid(0)))  # noqa: E731
+            with started(spec, returns, in_child=report) as handle:
+                assert os.read(read, 100) == b"%d %d" % (handle.pid, os.getsid(0))
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_failing_in_child_is_an_error_of_the_start(tmp_path):
+    """The function does not run then, and the child is gone."""
+
+    def fail():
+        raise OSError(28, "no room")
+
+    with opened() as returns, pytest.raises(StartError) as caught:
+        function_rank.start_function(rank_spec(tmp_path, "fork", ranks.give, (1,)), returns, in_child=fail)
+
+    assert "no room" in str(caught.value)
+
+
+def test_a_forked_rank_leaves_the_hosts_exit_handlers_alone(run_python, tmp_path):
+    """What the host has registered, or holds back in a buffer, happens once: in the host."""
+    done = run_python(
+        """
+import atexit, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import function_rank, rank_functions
+def note(): os.write(2, b"host ends")
+atexit.register(note)
+sys.stdout.write("held back ")
+ran = function_rank.run(Path(sys.argv[1]), "fork", rank_functions.give, 3)
+print(ran.value, repr(ran.stdout + ran.stderr))
+""",
+        str(tmp_path),
+        str(Path(function_rank.__file__).parent),
+        env={"PYTHONUNBUFFERED": ""},
+    )
+
+    assert (done.stdout, done.stderr) == ("held back 3 ''\n", "host ends")
+
+
+def test_what_the_host_holds_back_behind_a_replaced_stdout_is_not_in_the_ranks_log(run_python, tmp_path):
+    """Neither when the rank writes to a stream that the host had made, nor when it uses none of them."""
+    done = run_python(
+        """
+import io, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import function_rank, rank_functions
+sys.stdout.write("held back")
+def log(stream=sys.stdout):
+    stream.write("rank\\n")
+    stream.flush()
+print("", repr(function_rank.run(Path(sys.argv[1]), "fork", log).stdout), end="")
+del log
+(Path(sys.argv[1]) / "out-0").unlink()
+sys.stdout.write(" held back")
+sys.stdout = io.StringIO()
+ran = function_rank.run(Path(sys.argv[1]), "fork", rank_functions.give, 3)
+sys.stdout = sys.__stdout__
+print("", ran.value, repr(ran.stdout))
+""",
+        str(tmp_path),
+        str(Path(function_rank.__file__).parent),
+        env={"PYTHONUNBUFFERED": ""},
+    )
+
+    assert done.stdout == "held back 'rank\\n' held back 3 ''\n"
+
+
+@each_method
+def test_the_handle_is_like_any_other(method, tmp_path):
+    """Nothing is reaped before ``reap``; signals to what has ended reach nobody; all of it can be done again."""
+    with opened() as returns:
+        handle = function_rank.start_function(rank_spec(tmp_path, method, ranks.wait_for_ever), returns)
+        assert (handle.rank, handle.peek(), handle.reap(), handle.result().reason) == (0, None, None, "")
+        assert handle.signal(0)
+        assert handle.signal(signal.SIGKILL, group=True)
+        status = wait_status(handle)
+        assert (status, handle.peek(), handle.signal(0)) == (ExitStatus(signal=9), status, False)
+        os.kill(handle.pid, 0)  # still in the process table
+        assert (handle.reap(), handle.reap(), handle.signal(0, group=True)) == (status, status, False)
+        with pytest.raises(ProcessLookupError):
+            os.kill(handle.pid, 0)
+        handle.close()
+        handle.close()
+        assert (handle.peek(), handle.exit_fd) == (status, -1)
+
+
+def test_an_unknown_start_method_is_refused(tmp_path):
+    """By name, with those that exist."""
+    with (
+        opened() as returns,
+        pytest.raises(ValueError, match="'thread' is not known; use 'spawn', 'fork', 'forkserver', 'warm'"),
+    ):
+        function_rank.start_function(rank_spec(tmp_path, "thread", ranks.give, (1,)), returns)
+
+
+def test_the_main_module_is_run_again_in_a_spawned_rank(run_python, tmp_path):
+    """Functions and classes of the main script can be used, values of its classes come back, and its guard holds."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from pathlib import Path
+class Point:
+    def __init__(self, x): self.x = x
+def work(point): return Point(point.x + 1)
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[2])
+    import function_rank
+    for method in function_rank.METHODS:
+        value = function_rank.run(Path(sys.argv[1]), method, work, Point(1)).value
+        print(method, type(value) is Point, value.x)
+"""
+    )
+    done = run_python(
+        f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}, *sys.argv[1:]]))",
+        str(tmp_path),
+        str(Path(function_rank.__file__).parent),
+    )
+
+    assert done.stdout == "spawn True 2\nfork True 2\nforkserver True 2\nwarm True 2\n"
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path, run_python):
+    """Instead of starting ranks of ranks of ranks."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import function_rank
+def work(): return 1
+ran = function_rank.run(Path(sys.argv[1]), "spawn", work)
+print(ran.status, "bootstrapping" in ran.stderr, "bootstrapping" in ran.error)
+"""
+    )
+    done = run_python(
+        f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}, *sys.argv[1:]]))",
+        str(tmp_path),
+        str(Path(function_rank.__file__).parent),
+    )
+
+    assert done.stdout == "exit 1 True True\n"
+
+
+def test_the_hosts_start_method_stays_open(run_python, tmp_path):
+    """Starting a rank does not settle multiprocessing's start method for the host."""
+    done = run_python(
+        """
+import multiprocessing, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import function_rank, rank_functions
+for method in function_rank.METHODS:
+    function_rank.run(Path(sys.argv[1]), method, rank_functions.give, 3)
+print(multiprocessing.get_start_method(allow_none=True))
+""",
+        str(tmp_path),
+        str(Path(function_rank.__file__).parent),
+    )
+
+    assert done.stdout == "None\n"
+
+
+def test_a_fork_that_hangs_before_it_is_a_rank_is_an_error_of_the_start(tmp_path, monkeypatch):
+    """No start waits for ever; the child is gone."""
+    monkeypatch.setattr(fork, "START_SECONDS", 0.2)
+    spec = rank_spec(tmp_path, "fork", ranks.give, (1,))
+    with opened() as returns, pytest.raises(StartError, match="ended, or hung, before it had its own session"):
+        function_rank.start_function(spec, returns, in_child=threading.Event().wait)
