@@ -26,8 +26,14 @@ DEADLINE = 30.0
 
 
 def pytest_configure() -> None:
-    """A job in the background of a script ignores what Ctrl-C sends, and so would all that it starts."""
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    """A job in the background of a script ignores what Ctrl-C sends, one under nohup what a closed terminal does, and
+    so would all that they start."""
+    usually = (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    )
+    for number, usual in usually:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
 
