@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
-from derail.platform.hang import ask_for_python_stack, describe
+from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, describe
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from derail.agents.native import NativeJob
 
-ANSWER_SECONDS = 1.0
-"""How long a rank may take to write its stack; one that is stopped (SIGSTOP, the freezer) never does."""
+ANSWER_SECONDS = 5.0
+"""How long a rank may take to write its stack, on a machine that has much else to do. One in the freezer never does."""
 
-QUIET_SECONDS = 0.05
+LOOK_SECONDS = 0.01
 LIMIT = 64 << 10
 INNER_FRAMES = re.compile(r'^  File ".*[/\\](_pytest|pluggy|pytest_derail|derail)[/\\]')
 
@@ -49,8 +49,10 @@ def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
     logs = {rank: job.log(rank, "stderr") for rank in ranks}
     before = {rank: _size(path) for rank, path in logs.items()}
     system = {rank: describe(pids[rank]) for rank in ranks}
+    deaf = {rank: deaf_threads(pids[rank]) for rank in ranks}
     asked = [rank for rank in ranks if ask_for_python_stack(pids[rank])]
-    stacks = _answers({rank: logs[rank] for rank in asked}, before)
+    _await_answers({pids[rank]: deaf[rank] for rank in asked})
+    stacks = {rank: _read(logs[rank], before[rank]) for rank in asked}
     return {
         rank: Whereabouts(system[rank], shorten(stacks.get(rank, "")), before[rank])
         for rank in ranks
@@ -58,19 +60,12 @@ def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
     }
 
 
-def _answers(logs: Mapping[int, Path], before: Mapping[int, int]) -> dict[int, str]:
-    """What ranks have written since; waits until nothing more comes, as nobody says when a stack is complete."""
-    texts: dict[int, str] = {}
+def _await_answers(asked: Mapping[int, Collection[str]]) -> None:
+    """Wait until these processes have come to the end of their stacks. A pause is no end: one may lose its processor in
+    the middle."""
     deadline = SYSTEM_CLOCK.now() + ANSWER_SECONDS
-    quiet_since = SYSTEM_CLOCK.now()
-    while SYSTEM_CLOCK.now() < deadline:
-        now = {rank: _read(path, before[rank]) for rank, path in logs.items()}
-        if now != texts:
-            texts, quiet_since = now, SYSTEM_CLOCK.now()
-        elif all(texts.values()) and SYSTEM_CLOCK.now() - quiet_since > QUIET_SECONDS:
-            break
-        threading.Event().wait(0.01)
-    return texts
+    while any(answers_still(pid, deaf=deaf) for pid, deaf in asked.items()) and SYSTEM_CLOCK.now() < deadline:
+        threading.Event().wait(LOOK_SECONDS)
 
 
 def shorten(stack: str) -> str:

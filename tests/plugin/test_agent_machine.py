@@ -277,10 +277,10 @@ def test_a_function_that_leaves_with_0_has_failed() -> None:
     assert wrong[0] == "rank 1 failed by itself (exit 0, before all others), which is not told"
 
 
-def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = (), patience: float = 30.0) -> None:
+def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = ()) -> None:
     """Do what a plan says."""
     history = History.of(faults.plan(given), ranks=ranks, stopped=stopped)
-    with Rehearsal(agent, ranks=ranks, patience=patience) as rehearsal:
+    with Rehearsal(agent, ranks=ranks) as rehearsal:
         history.perform(rehearsal)
 
 
@@ -348,8 +348,12 @@ class Endless(StartProcesses):
 
 def test_a_launcher_that_does_not_come_to_an_end_is_made_to() -> None:
     """Its ranks are ended when its time is over, so that it comes back, and the time is told."""
-    with pytest.raises(BrokenPromise, match=r"it did not come to an end within 0\.5 s"):
-        rehearse(Endless(start_toy, asleep=True), 2, faults.exit(1, rank=0), patience=0.5)
+    with Rehearsal(Endless(start_toy, asleep=True), ranks=2) as rehearsal:
+        rehearsal.start()
+        rehearsal.fail(0, 1)
+        rehearsal._patience = 0.5  # from now on: the ranks had all the time that they wanted to be there, and to leave
+        with pytest.raises(BrokenPromise, match=r"it did not come to an end within 0\.5 s"):
+            rehearsal.wait()
 
 
 def refuse(**_: object) -> object:

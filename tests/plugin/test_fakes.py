@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from faker import Faker
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from derail import faults
@@ -114,7 +114,7 @@ def test_a_progress_bar_is_one_line_that_ends_at_its_last_redraw():
     assert bar.count("\r") == 31
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10_000), st.sampled_from(ERRORS))
 def test_error_files_are_read_as_what_they_tell(seed, name):
     """Message and traceback of every kind come back from the error file that was made of them."""

@@ -20,10 +20,9 @@ from pytest_derail.strategies import (
 )
 
 FAMILIES = sorted({entry.family for entry in entries().values()})
-FIND = settings(
-    max_examples=2000, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+UNHURRIED = settings(deadline=None, suppress_health_check=list(HealthCheck))
+"""How fast the machine is says nothing about what is drawn."""
+FIND = settings(UNHURRIED, max_examples=2000, database=None, derandomize=True, phases=[Phase.generate])
 
 
 def comes(strategy, what):
@@ -35,7 +34,7 @@ def comes(strategy, what):
     return True
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(UNHURRIED, max_examples=15)
 @given(st.data(), st.sets(st.sampled_from(["process", "signals", "crashes", "logs", "supervisor"]), min_size=1))
 def test_plans_have_faults_of_the_families_that_were_asked_for(data, families):
     """``fault_plans(ranks=, families=)`` draws from these families and no others, for so many ranks."""
@@ -61,7 +60,7 @@ def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
     assert str(refused.value) == f"families: there is no sygnals; there are {', '.join(FAMILIES)}"
 
 
-@settings(deadline=None)
+@settings(UNHURRIED)
 @given(error_files(kinds=["valid"]))
 def test_valid_error_files_are_understood_by_derail_and_by_torch(data):
     """A valid one is a record with a message, without remarks."""
@@ -90,6 +89,7 @@ def test_some_near_valid_error_files_are_tolerated_with_a_remark(remark):
     assert comes(near, lambda data: isinstance(found := decode(data), ErrorRecord) and remark in str(found.remarks))
 
 
+@settings(UNHURRIED)
 @given(log_streams())
 def test_the_writes_of_a_stream_are_its_data_and_none_is_empty(stream):
     """The writes are the whole, cut; its lines are the whole, split."""
@@ -134,6 +134,7 @@ def test_streams_have_all_that_is_hard_in_them(has):
     assert comes(log_streams(), has)
 
 
+@settings(UNHURRIED)
 @given(st.integers(0, 3).flatmap(lambda most: log_streams(most=most)))
 def test_a_stream_can_be_kept_short(stream):
     """No more parts than were asked for, of at most 200 bytes each."""
@@ -158,6 +159,7 @@ def test_exit_statuses_are_of_every_kind(has):
     assert comes(exit_statuses(), has)
 
 
+@settings(UNHURRIED)
 @given(exit_statuses(lost=False))
 def test_lost_statuses_can_be_left_out(status):
     """Without them each status is a code or a signal."""

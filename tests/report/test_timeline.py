@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from derail import faults
@@ -248,6 +248,7 @@ RECORDS = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RECORDS, max_size=12))
 @example(
     [{"event": f"agent_{what}", "at": at, "agent": "\x1b[31m"} for what, at in (("started", 0.0), ("exited", 1.0))]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def describe(pid: int) -> str:
@@ -41,8 +45,40 @@ def ask_for_python_stack(pid: int) -> bool:
     return True
 
 
-def _status_field(pid: int, name: str) -> str:
-    for line in _read(pid, "status").splitlines():
+def deaf_threads(pid: int) -> frozenset[str]:
+    """The threads of ``pid`` that block the signal: those that always do, and one that is in its handler just now, in
+    which the kernel blocks it."""
+    return frozenset(thread for thread in _threads(pid) if _has_signal(pid, "SigBlk", thread))
+
+
+def answers_still(pid: int, *, deaf: Collection[str] = ()) -> bool:
+    """Whether the stack that ``pid`` was asked for may still come, or be half written: the signal waits for it, or a
+    thread is in the handler. Never so of one that is stopped or gone: it does nothing.
+
+    Args:
+        pid: the process.
+        deaf: its threads that blocked the signal before it was asked.
+    """
+    if _status_field(pid, "State")[:1] in ("", "T", "t", "Z", "X"):
+        return False
+    if any(_has_signal(pid, mask, thread) for thread in _threads(pid) for mask in ("SigPnd", "ShdPnd")):
+        return True
+    return not deaf_threads(pid) <= frozenset(deaf)
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
+def _has_signal(pid: int, mask: str, thread: str) -> bool:
+    return bool(int(_status_field(pid, mask, thread=thread) or "0", 16) >> (stack_signal() - 1) & 1)
+
+
+def _status_field(pid: int, name: str, *, thread: str = "") -> str:
+    for line in _read(pid, f"task/{thread}/status" if thread else "status").splitlines():
         key, _, value = line.partition(":")
         if key == name:
             return value.strip()

@@ -1,0 +1,67 @@
+"""How a process is asked for its stack, and when it has answered."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, stack_signal
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel tells it in /proc")
+
+ANSWERS = """
+import faulthandler, signal, sys
+number = int(sys.argv[1])
+faulthandler.register(number, file=sys.stderr, all_threads=True)
+print("ready", flush=True)
+sys.stdin.readline()
+signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+print("busy", flush=True)
+sys.stdin.readline()
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+print("free", flush=True)
+sys.stdin.readline()
+signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+print("deaf", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_the_answer_is_awaited_until_its_last_line_is_written(wait_until) -> None:
+    """The stack was cut off where the rank lost its processor for a moment; now it is read when the handler is over.
+    One that is stopped is not waited for."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ANSWERS, str(stack_signal())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+
+        def on(said: str) -> None:
+            process.stdin.write("on\n")  # type: ignore[union-attr]
+            assert process.stdout.readline() == f"{said}\n"  # type: ignore[union-attr]
+
+        assert process.stdout.readline() == "ready\n"
+        assert not answers_still(process.pid)
+        assert ask_for_python_stack(process.pid)
+        wait_until(lambda: not answers_still(process.pid))
+        assert "most recent call first" in process.stderr.readline()
+
+        on("busy")
+        process.send_signal(stack_signal())
+        assert answers_still(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not answers_still(process.pid))
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: answers_still(process.pid))
+        on("free")
+        wait_until(lambda: not answers_still(process.pid))
+        on("deaf")  # for ever, to whatever comes: nothing is awaited of that
+        assert answers_still(process.pid)
+        assert not answers_still(process.pid, deaf=deaf_threads(process.pid))
+        process.communicate("end\n")
+    assert not answers_still(process.pid)
