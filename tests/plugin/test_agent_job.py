@@ -30,9 +30,11 @@ failure = '^rank (?P<rank>\\\\d+): (exit (?P<code>\\\\d+)|signal (?P<signal>\\\\
 WORKER = HERE / "worker.py"
 WORKER.write_text('''
 import os, sys, time
+def work():
+    time.sleep(0.02)
 for step in range(int(sys.argv[1])):
     print("step", step, flush=True)
-    time.sleep(0.02)
+    work()
 ''')
 KILL = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
 """
@@ -61,7 +63,8 @@ def test_the_killed_rank_is_blamed(derail):
     assert outcome.workdir == derail.workdir / "job-0"
 
 def test_it_starts_them_again(derail):
-    outcome = derail.agent(HONEST, WORKER, args=["20"], faults=[KILL], restarts=1, declaration=DECLARED)
+    kill = faults.signal("SIGKILL", rank=1, when=when.call("__main__:work", hit=3))  # where it stays until it is hit
+    outcome = derail.agent(HONEST, WORKER, args=["20"], faults=[kill], restarts=1, declaration=DECLARED)
     assert_restarts(outcome, 1)
     assert_exit_code(outcome, 0)
 

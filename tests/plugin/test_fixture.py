@@ -24,9 +24,6 @@ import os, signal, subprocess, sys, threading, time
 import pytest
 from derail import faults, when
 from pytest_derail import *
-from pytest_derail import remains
-
-remains.SETTLE_SECONDS = 0.3
 
 def steps():
     for step in range(6000):
@@ -62,12 +59,12 @@ def test_the_killed_rank_is_blamed(run_tests) -> None:
         """
         def test_the_killed_rank_is_blamed(derail):
             job = derail.start(steps, ranks=4, faults=[faults.signal("SIGKILL", rank=2, when=when.line("step 3"))])
-            outcome = job.wait(timeout=30)
+            outcome = job.wait(timeout=100)
             assert_failed(outcome, rank=2, signal="SIGKILL")
             assert_log_tail(outcome, rank=2, stream="stdout", like=["*step 3*"])
             assert_collateral(outcome, {0, 1, 3})
             assert_injected(outcome)
-            assert_stopped_within(outcome, 10)
+            assert_stopped_within(outcome, 60)
         """.replace("\n        ", "\n")
     )
     result.assert_outcomes(passed=1)
@@ -267,6 +264,9 @@ def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> Non
     """Descriptors, threads, handlers, children, zombies; unless the test said so."""
     result = run_tests(
         """
+from pytest_derail import remains
+
+remains.SETTLE_SECONDS = 0.3  # nothing here is about to end
 kept = []
 
 def leave_descriptor():
@@ -354,7 +354,13 @@ def test_shared_memory_and_ports_that_are_left_are_named(
         result = run_tests(
             f"""
 import socket
+from derail.platform import snapshot
+from pytest_derail import remains
 
+remains.SETTLE_SECONDS = 2
+everything = snapshot._own_entries
+# Without the entries of whoever else works on this machine.
+snapshot._own_entries = lambda directory: [path for path in everything(directory) if {name!r} in path]
 kept = []
 LEAVE = ["sh", "-c", "echo x > /dev/shm/{name}-$RANK; echo x > /dev/shm/{name}_$$"]
 SERVE = '''

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -397,7 +398,8 @@ os.environ.update({env!r})
 
 
 def test_the_time_of_a_test_is_that_of_its_marker_or_else_of_the_command_line(run_pytest: RunPytest) -> None:
-    """It begins when the ranks begin with the test: what their modules take to be imported does not count."""
+    """It begins when the ranks begin with the test: what their modules take to be imported does not count, or they
+    would not have come to their set-up."""
     result = run_pytest(
         """
 import os, threading
@@ -408,26 +410,23 @@ if "RANK" in os.environ:
 
 @pytest.mark.ranks(2)
 def test_option(rank):
-    if rank == 1:
-        threading.Event().wait()
+    threading.Event().wait()
 
 @pytest.mark.ranks(2, timeout=0.4)
 def test_marker(rank):
     threading.Event().wait()
-
-@pytest.mark.ranks(2)
-def test_in_time():
-    pass
 """,
         "--derail-timeout=0.5",
     )
-    result.assert_outcomes(failed=2, passed=1)
+    result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         [
-            "FAILED *test_option - not over after 0.5 s: rank 1 hung",
+            "FAILED *test_option - not over after 0.5 s: rank 0, 1 hung",
             "FAILED *test_marker - not over after 0.4 s: rank 0, 1 hung",
         ]
     )
+    phases = re.findall(r"^rank \d: hung in (\w+)", result.stdout.str(), re.MULTILINE)
+    assert (len(phases), set(phases) <= {"setup", "call"}) == (4, True)
 
 
 def test_help_names_every_option_and_key(run_pytest: RunPytest) -> None:
