@@ -9,15 +9,17 @@ import pytest
 from derail import faults
 from derail.faults import journal
 from derail.faults.driver import Driver
-from faults.fake_job import FakeJob, spec_of
+from faults.fake_job import UNTIL, FakeJob, spec_of
 
-STEPS = """
-import time
-for step in range(1, {steps} + 1):
+STEPS = (
+    UNTIL
+    + """
+for step in range(1, 21):
     print("step", step, flush=True)
-    time.sleep(0.03)
+    until_told(step)
 print("done", flush=True)
 """
+)
 
 
 @dataclass
@@ -46,15 +48,15 @@ class Run:
 
 @pytest.fixture
 def step_loop():
-    """The source of a rank that prints its steps."""
-    return STEPS.format(steps=20)
+    """The source of a rank that prints its steps; each when the driver has heard of the one before."""
+    return STEPS
 
 
 @pytest.fixture
 def run_faults(tmp_path):
     """Runs ranks (source text or argv) with faults, to the end."""
 
-    def run(given, *ranks, seed=0, env=None, grace=1.0, python=None):
+    def run(given, *ranks, seed=0, env=None, grace=10.0, python=None):
         plan = faults.plan(given, seed=seed)
         driver = Driver(plan, journal=tmp_path / "journal.jsonl")
         options = {} if python is None else {"python": python}

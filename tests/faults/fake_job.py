@@ -1,7 +1,8 @@
 """A job of real processes for the driver, without derail's launcher: the smallest honest ``JobControl``.
 
 It follows the contract of ``model.events``: an exit is seen and told before it is reaped, lines are told whole, and all
-happens in one thread. When a rank fails the others are stopped: SIGTERM, then SIGKILL.
+happens in one thread. When a rank fails the others are stopped: SIGTERM, then SIGKILL. A rank can wait until its lines
+have been told: its file ``TOLD`` has a byte for each.
 """
 
 import os
@@ -17,15 +18,24 @@ from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.model.spec import Command, JobSpec, RankSpec, Streams
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 SEARCH_PATH = os.environ.get("PATH", "/usr/bin:/bin")
+UNTIL = """
+import os, time
+def until(text, times=1):
+    while open(os.environ["JOURNAL"]).read().count(text) < times: time.sleep(0.01)
+def until_told(lines):
+    while os.path.getsize(os.environ["TOLD"]) < lines: time.sleep(0.01)
+"""
+"""For the program of a rank: it goes on when the journal has a text, or when so many lines of its stdout were told."""
 
 
 def spec_of(tmp_path: Path, *commands, env=None, python=sys.executable) -> JobSpec:
     """A job whose ranks run the given argv, or Python source if it is a string."""
     ranks = []
     for rank, run in enumerate(commands):
-        argv = run
+        argv, told = run, tmp_path / f"told{rank}"
+        told.write_bytes(b"")
         if isinstance(run, str):
             script = tmp_path / f"rank{rank}.py"
             script.write_text(run)
@@ -38,6 +48,8 @@ def spec_of(tmp_path: Path, *commands, env=None, python=sys.executable) -> JobSp
                     "PATH": SEARCH_PATH,
                     "RANK": str(rank),
                     "ERROR_FILE": str(tmp_path / f"error{rank}.json"),
+                    "JOURNAL": str(tmp_path / "journal.jsonl"),
+                    "TOLD": str(told),
                     **(env or {}),
                 },
                 Streams(tmp_path / f"out{rank}.log", tmp_path / f"err{rank}.log"),
@@ -50,7 +62,7 @@ def spec_of(tmp_path: Path, *commands, env=None, python=sys.executable) -> JobSp
 class FakeJob:
     """Runs a job with one observer."""
 
-    def __init__(self, spec: JobSpec, observer, *, grace: float = 1.0) -> None:
+    def __init__(self, spec: JobSpec, observer, *, grace: float = 10.0) -> None:
         self.spec = spec
         self.observer = observer
         self.grace = grace
@@ -191,15 +203,17 @@ class FakeJob:
         return None if found is None else ExitStatus.from_waitid(found)
 
     def _tell_lines(self, rank) -> None:
-        if not self.observer.wants_lines:
-            return
         for stream in ("stdout", "stderr"):
             data = self.log_file(rank, stream).read_bytes()
             done = self.seen.get((rank, stream), 0)
             whole = data[done : data.rfind(b"\n") + 1]
             self.seen[rank, stream] = done + len(whole)
-            for line in whole.decode(errors="replace").splitlines():
+            lines = whole.decode(errors="replace").splitlines()
+            for line in lines if self.observer.wants_lines else ():
                 self._tell(LineSeen(rank, stream, line, time.monotonic()))
+            if lines and stream == "stdout":
+                with open(self.spec.ranks[rank].env["TOLD"], "ab") as told:
+                    told.write(bytes(len(lines)))
 
     def _tell(self, event) -> None:
         self.events.append(event)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 
 def work(steps=200):
@@ -10,6 +11,12 @@ def work(steps=200):
         print("step", step, flush=True)
         time.sleep(0.02)  # noqa: TID251 - this is the work
     return os.getpid()
+
+
+def waits_for(journal, text):
+    """Ends when the journal has a text."""
+    while text not in Path(journal).read_text():
+        time.sleep(0.01)  # noqa: TID251 - a file tells nobody when it grows
 
 
 def says_who(*_):

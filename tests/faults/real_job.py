@@ -9,12 +9,18 @@ from pathlib import Path
 from derail.agents.native import default_teardown, start_job
 from derail.faults import journal
 
-DEADLINE = 30.0
-LATER_THAN_RANK_0 = """
-import pathlib
-journal = pathlib.Path(__file__).with_name("work") / "journal.jsonl"
-while os.environ["RANK"] != "0" and '"event": "exited"' not in journal.read_text():
-    time.sleep(0.01)
+DEADLINE = 120.0
+UNTIL = """
+def until(text, times=1):
+    journal = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work", "journal.jsonl")
+    while open(journal).read().count(text) < times: time.sleep(0.01)
+"""
+"""For a program: it goes on when the journal has a text."""
+ENDED, HEALED, EXITED = (f'"event": "{event}"' for event in ("end", "healed", "exited"))
+"""What the journal has when it is known what came of a fault, when it is over, and when a rank has ended."""
+LATER_THAN_RANK_0 = f"""{UNTIL}
+if os.environ["RANK"] != "0":
+    until('{EXITED}')
 print("ready", flush=True)
 """
 """A program that is over at once in rank 0, and in the others when the engine has seen that."""

@@ -6,7 +6,9 @@ import pytest
 
 from derail import faults, when
 from derail.agents.native import start_job
+from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import work
+from faults.real_job import DEADLINE, ENDED
 from faults.test_inrank import PYTHONS
 
 WAVE = "__import__('wave')"
@@ -197,12 +199,15 @@ print([getattr(sys, "monitoring").get_tool(tool) for tool in (3, 4)] if hasattr(
 print(time.sleep, json.dumps.__code__.co_filename == json.__file__, signal.signal.__module__)
 print(signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN, __import__)
 """
+    stays = f"{UNTIL}until('{ENDED}', 5)\n"
     whens = [
         when.call("things:first", hit=2), when.call("json:dumps", hit=2), when.call("time:sleep", hit=2),
         when.import_of("wave"), when.signal_received("SIGUSR1"),
     ]  # fmt: skip
     run = run_faults(
-        [faults.hang(rank=0, for_=0.05, when=trigger) for trigger in whens], source, python=PYTHONS[version]
+        [faults.block_signal(["SIGUSR2"], rank=0, when=trigger) for trigger in whens],
+        source + stays,
+        python=PYTHONS[version],
     )
 
     assert [result.status for result in run.results] == ["injected"] * 5, run.results
@@ -260,7 +265,7 @@ def test_calls_of_a_function_rank_count(tmp_path):
     fault = faults.signal("SIGKILL", rank=0, when=when.call("time:sleep", hit=3))
     job = start_job(work, ranks=1, workdir=tmp_path / "w", faults=[fault])
     try:
-        seen = job.wait(30)
+        seen = job.wait(DEADLINE)
         lines = job.log(0, "stdout").read_text().split("\n")
     finally:
         job.close()

@@ -14,17 +14,13 @@ from derail.faults.injection import Aim
 from derail.faults.results import Errored
 from derail.platform import cgroups
 from derail.platform.capabilities import why_no_cgroup
-from faults.real_job import LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
 READY = when.line("ready")
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
-HUNGRY = """
-print("ready", flush=True)
-end = time.monotonic() + 20
-taken = []
-while time.monotonic() < end:
-    taken.append(bytearray(os.urandom(1 << 20)))
-"""
+WATCHED = f"{UNTIL}\nprint('ready', flush=True)\nuntil('{ENDED}')\n"
+"""It lives until it is known what came of the fault."""
+HUNGRY = f"{WATCHED}taken = [bytearray(os.urandom(1 << 20)) for _ in range(1024)]\n"
 SPINS = """
 print("ready", flush=True)
 end = time.monotonic() + 60
@@ -37,7 +33,7 @@ for number in (signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, lambda *_: print("heard", flush=True))
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.05)
 """
 
 
@@ -62,7 +58,7 @@ def test_a_rank_that_takes_more_memory_than_its_cgroup_has_is_killed(tmp_path):
     """By the kernel; and the cgroup is gone afterwards."""
     with running(tmp_path, HUNGRY, faults.memory_limit("64M", rank=0, when=READY)) as job:
         pid = job.pids()[0]
-        seen = job.wait(60)
+        seen = job.wait(DEADLINE)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert seen.outcome.ranks[0].status.signal == signal.SIGKILL
@@ -81,8 +77,8 @@ def test_a_memory_limit_can_be_taken_away(tmp_path):
 @needs("memory")
 def test_a_limit_below_what_the_rank_has_kills_it_or_is_refused_in_words(tmp_path):
     """Found by random plans: what version 1 of the kernel answers was raised."""
-    program = "held = bytearray(os.urandom(32 << 20))\nprint('ready', flush=True)\ntime.sleep(0.5)\n"
-    seen, _ = ended(tmp_path, program, faults.memory_limit(1, rank=0, when=READY))
+    program = "held = bytearray(os.urandom(32 << 20))\n"
+    seen, _ = ended(tmp_path, program + WATCHED, faults.memory_limit(1, rank=0, when=READY))
     (told,) = seen.faults
 
     assert (told.status, "does not take 1: " in told.detail) in (("errored", True), ("injected", False)), told
@@ -138,7 +134,7 @@ def test_a_frozen_rank_is_killed_and_its_cgroup_removed_when_the_job_is_closed(t
         assert result_of(job) == "injected"
         wait_for(lambda: "ready" in job.log(1, "stdout").read_text(), "the handler of rank 1")
         job.stop("enough")
-        outcome = job.wait(30).outcome
+        outcome = job.wait(DEADLINE).outcome
         text = job.log(0, "stdout").read_text()
 
     assert [str(outcome.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGKILL (9)"]
@@ -156,7 +152,7 @@ def test_two_of_them_on_one_rank_hold_it_both(tmp_path):
         hierarchy, pid = cgroups.hierarchy("memory"), job.pids()[0]
         limit = (hierarchy.standing(pid) / hierarchy.knob).read_text().strip()
         job.stop("enough")
-        seen = job.wait(30)
+        seen = job.wait(DEADLINE)
 
     assert limit == str(64 << 20)
     assert [result.status for result in seen.faults] == ["injected", "injected"], seen.faults
@@ -173,9 +169,7 @@ def test_what_a_killed_engine_could_not_remove_goes_with_the_next_fault(tmp_path
     left.mkdir()
     kept.mkdir()
     try:
-        seen, _ = ended(
-            tmp_path, "print('ready', flush=True)\ntime.sleep(0.5)", faults.freeze(rank=0, when=READY, for_=0)
-        )
+        seen, _ = ended(tmp_path, WATCHED, faults.freeze(rank=0, when=READY, for_=0))
         assert [result.status for result in seen.faults] == ["injected"], seen.faults
         assert (left.exists(), kept.exists()) == (False, True)
     finally:

@@ -9,9 +9,11 @@ from derail.faults.injection import Aim
 from derail.faults.injectors import checkpoints
 from derail.faults.plan import PlanError
 from derail.faults.results import Errored
-from faults.real_job import ended
+from faults.real_job import ENDED, UNTIL, ended
 
-SAVES = """
+SAVES = (
+    UNTIL
+    + """
 import pathlib
 here = pathlib.Path("checkpoints")
 here.mkdir(exist_ok=True)
@@ -19,17 +21,16 @@ for step in (1, 2):
     (here / f"{step}.pt").write_bytes(bytes(range(1, 251)) * 100)
     os.utime(here / f"{step}.pt", (step, step))
 print("saved", flush=True)
-end = time.monotonic() + 30
-while time.monotonic() < end and not pathlib.Path(os.environ["JOURNAL"]).read_text().count('"result"'):
-    time.sleep(0.01)
 """
+    + f"until('{ENDED}')\n"
+)
 WHOLE = bytes(range(1, 251)) * 100
 SAVED = when.line("saved")
 
 
 def damaged(tmp_path, fault):
     """What came of the fault, and what stands in the two files (None: gone)."""
-    seen, _ = ended(tmp_path, SAVES, fault, cwd=tmp_path, env={"JOURNAL": str(tmp_path / "work" / "journal.jsonl")})
+    seen, _ = ended(tmp_path, SAVES, fault, cwd=tmp_path)
     files = [tmp_path / "checkpoints" / f"{step}.pt" for step in (1, 2)]
     return seen.faults[0], [path.read_bytes() if path.exists() else None for path in files]
 
@@ -97,7 +98,7 @@ def test_the_same_seed_damages_the_same_place(tmp_path):
 def test_a_file_that_is_not_there_or_would_not_change_is_no_injection(tmp_path, program, status, why):
     """It says why."""
     fault = faults.checkpoint_damaged("checkpoints/*.pt", "zeroed", rank=0, when=SAVED)
-    seen, _ = ended(tmp_path, program, fault, cwd=tmp_path, env={"JOURNAL": str(tmp_path / "work" / "journal.jsonl")})
+    seen, _ = ended(tmp_path, program, fault, cwd=tmp_path)
 
     assert [result.status for result in seen.faults] == [status], seen.faults
     assert why in seen.faults[0].detail

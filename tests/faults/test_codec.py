@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from derail import faults, when
@@ -14,6 +14,7 @@ from derail.faults.plan import Plan, PlanError
 from derail.faults.targets import WORDS
 from derail.model.exit import signal_name
 
+UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 COMBINED = (when.all_of, when.any_of, when.then)
 TEXTS = st.text(max_size=20)
 SECONDS = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 1000)
@@ -72,7 +73,7 @@ PLANS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@UNHURRIED
 @given(PLANS)
 def test_a_plan_survives_toml(plan):
     """What is written is read as the same plan, with the same ids and the same hash."""
@@ -82,7 +83,7 @@ def test_a_plan_survives_toml(plan):
     assert back.hash == plan.hash
 
 
-@settings(deadline=None, max_examples=60)
+@UNHURRIED
 @given(PLANS)
 def test_a_plan_survives_json(plan):
     """What is written is read as the same plan, with the same ids and the same hash."""
@@ -229,7 +230,7 @@ def test_all_that_is_wrong_is_said_at_once():
     ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@UNHURRIED
 @given(DATA)
 def test_whatever_is_in_a_file_it_is_a_plan_or_refused(data):
     """Reading never fails in another way."""

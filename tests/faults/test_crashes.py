@@ -11,10 +11,12 @@ import pytest
 from derail import faults, when
 from derail.faults.catalogue import entries
 from derail.faults.injectors import crashes
+from faults.fake_job import UNTIL
+from faults.real_job import ENDED
 from faults.test_inrank import PYTHONS
 
 VERSIONS = {version: path for version, path in PYTHONS.items() if version.split(".")[1] in ("9", "12", "13")} or PYTHONS
-WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+WAITS = "import time\nprint('ready', flush=True); time.sleep(60)\n"
 READY = when.line("ready")
 CRASHES = [
     (faults.segfault, {}, signal.SIGSEGV),
@@ -142,7 +144,7 @@ def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
     source = f"import os\nos.chdir({str(tmp_path)!r})\n{WAITS}"
     run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
 
-    assert run.one().detail == "aborted in rank0.py:5 in <module>; the rank ended with SIGABRT (6), core dumped"
+    assert run.one().detail == "aborted in rank0.py:4 in <module>; the rank ended with SIGABRT (6), core dumped"
     assert run.job.status[0].core_dumped
     assert [path.read_bytes()[:4] for path in tmp_path.glob("core*")] == [b"\x7fELF"]
 
@@ -168,7 +170,7 @@ def test_a_core_that_was_not_written_is_said(run_faults, tmp_path):
 )
 def test_a_hard_limit_that_is_in_the_way_is_said(run_faults, fault, before, why):
     """And the rank runs on."""
-    source = f"import resource\nresource.setrlimit(resource.{before})\n" + WAITS.replace("60", "0.2")
+    source = f"{UNTIL}import resource\nresource.setrlimit(resource.{before})\nprint('ready')\nuntil('{ENDED}')\n"
     run = run_faults([fault], source)
 
     assert (run.one().status, str(run.job.status[0])) == ("unavailable", "exit 0")
@@ -195,7 +197,7 @@ def test_machine_code_is_run_on_its_machine_only(run_faults, monkeypatch):
 
 def test_an_alarm_lets_the_program_go_on_until_it_goes_off(run_faults):
     """One that goes off after the program's end does nothing."""
-    late = run_faults([faults.alarm(30, rank=0)], "print('done')")
+    late = run_faults([faults.alarm(600, rank=0)], "print('done')")
 
     assert (late.one().status, str(late.job.status[0])) == ("errored", "exit 0")
 
@@ -204,7 +206,7 @@ def test_a_rank_that_the_supervisor_stops_before_has_not_crashed(run_faults, tmp
     """Its alarm was set, but SIGTERM was faster."""
     here = tmp_path / "here"
     fails = f"import os, sys, time\nwhile not os.path.exists({str(here)!r}): time.sleep(0.01)\nsys.exit(3)\n"
-    run = run_faults([faults.alarm(30, rank=0)], f"open({str(here)!r}, 'w').close()\n{WAITS}", fails)
+    run = run_faults([faults.alarm(600, rank=0)], f"open({str(here)!r}, 'w').close()\n{WAITS}", fails)
 
     assert run.one().status == "not_reached"
     assert "the signal of the supervisor was faster" in run.one().detail

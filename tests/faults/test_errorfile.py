@@ -15,8 +15,8 @@ from derail.faults.injectors.errorfile import cannot_write, damage
 from derail.faults.plan import PlanError
 from derail.faults.replacing import Replacing
 from derail.faults.results import Errored, Injected, NotReached, Unavailable
-from faults.rank_functions_of_faults import work
-from faults.real_job import DEADLINE, running, wait_for
+from faults.rank_functions_of_faults import waits_for, work
+from faults.real_job import DEADLINE, ENDED, running, wait_for
 
 EXTRA = {"py_callstack": "Trace", "timestamp": "1700000000"}
 GOOD = json.dumps({"message": {"message": "RuntimeError: x", "extraInfo": EXTRA}})
@@ -186,7 +186,8 @@ def stop(*_):
 if os.environ["RANK"] == "1":
     signal.signal(signal.SIGTERM, stop)
     open("ready", "w").close()
-    time.sleep(60)
+    while True:
+        time.sleep(0.05)
 while not os.path.exists("ready"):
     time.sleep(0.005)
 write("of rank 0")
@@ -221,9 +222,9 @@ def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
 @pytest.mark.parametrize("moment", [when.start(), when.exit()])
 def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
     """What the supervisor finds is the rank's own."""
-    program = "import pathlib\nwhile not pathlib.Path(os.environ['TORCHELASTIC_ERROR_FILE']).exists(): pass\n" + FAILS
+    waits = "while not os.path.exists(os.environ['TORCHELASTIC_ERROR_FILE']): pass\n"
     fault = faults.error_file_stale(rank=0, when=moment)
-    _, result, (path,) = run(tmp_path, program if moment == when.start() else FAILS, fault)
+    _, result, (path,) = run(tmp_path, waits + FAILS if moment == when.start() else FAILS, fault)
 
     assert result.status == "not_reached", result
     assert json.loads(path.read_text())["message"]["message"] == "its own"
@@ -232,7 +233,7 @@ def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
 def test_a_file_of_another_rank_changes_neither_the_exit_nor_the_blame(tmp_path):
     """Rank 1 was stopped, and its file says what rank 0's does."""
     fault = faults.error_file_of_other_rank(0, rank=1)
-    seen, result, files = run(tmp_path, BOTH, fault, ranks=2)
+    seen, result, files = run(tmp_path, BOTH, fault, ranks=2, grace=60)
 
     assert result.status == "injected", result
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -252,12 +253,12 @@ def test_a_file_that_is_nobody_elses_is_no_injection(tmp_path, program, other, s
 
 def test_skewed_times_do_not_change_who_is_to_blame(tmp_path):
     """Rank 1 claims to have failed an hour before rank 0, which was seen to end first."""
-    seen, result, files = run(tmp_path, BOTH, faults.error_file_skewed(-3600, rank=1), ranks=2)
+    seen, result, files = run(tmp_path, BOTH, faults.error_file_skewed(-3600, rank=1), ranks=2, grace=60)
 
     first, second = (json.loads(path.read_text())["message"]["extraInfo"] for path in files)
     assert result.status == "injected", result
-    assert 3590 <= int(first["timestamp"]) - int(second["timestamp"]) <= 3601
-    assert 3590 <= (first["wall_ns"] - second["wall_ns"]) / 1e9 <= 3601
+    assert 3540 <= int(first["timestamp"]) - int(second["timestamp"]) <= 3601
+    assert 3540 <= (first["wall_ns"] - second["wall_ns"]) / 1e9 <= 3601
     assert seen.outcome.root_cause == 0
 
 
@@ -342,7 +343,8 @@ def test_an_error_file_that_cannot_be_written_is_not_there(tmp_path, how, said):
 
 def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):
     """Its environment is there from its first instruction on."""
-    _, result, _ = run(tmp_path, work, faults.error_file_unwritable(rank=0), args=(3,))
+    args = (str(tmp_path / "work" / "journal.jsonl"), ENDED)
+    _, result, _ = run(tmp_path, waits_for, faults.error_file_unwritable(rank=0), args=args)
 
     assert result.status == "injected", result
 

@@ -66,7 +66,7 @@ def test_to_wait_ends_when_all_are_there():
     gate.arrive(0)
     told = threading.Timer(0.01, gate.arrive, [1])
     told.start()
-    assert gate.wait(30) == {0, 1}
+    assert gate.wait(60) == {0, 1}
     told.join()
     gate.release()
     gate.end(0, "ended with exit 0")
@@ -83,11 +83,11 @@ def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
     gate.arrive(0)
     gate.end(1, "ended with exit 3")
     with pytest.raises(GateError, match="hold at point 'step': rank 1 ended with exit 3 before it came there"):
-        gate.wait(30)
+        gate.wait(60)
     unused = Gate("g", "step")
     unused.finish()
     with pytest.raises(GateError, match="no job was started"):
-        unused.wait(30)
+        unused.wait(60)
 
 
 def test_only_what_a_rank_sees_can_hold_it():
