@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -15,7 +16,10 @@ from derail.faults.driver import Driver
 from derail.faults.evidence import look_at
 from derail.faults.injection import Aim, Soon
 from derail.faults.injectors.signals import send
+from derail.faults.inrank.part import VARIABLE, Part
+from derail.faults.inrank.runtime import Runtime
 from derail.faults.journal import unfinished
+from derail.faults.prepare import control_signal, environment
 from derail.faults.results import Errored, Injected, NotReached, Unavailable
 from faults.fake_job import UNTIL, FakeJob, spec_of
 from faults.real_job import ENDED, HEALED
@@ -379,6 +383,40 @@ print("handler", signal.getsignal(15) not in (signal.SIG_IGN, signal.SIG_DFL), f
     assert run.one().injected
     assert run.log(0).endswith("handler True\n")
     assert [record["fault"] for record in run.events("healed")] == [run.one().fault.id]
+
+
+def test_what_was_told_while_the_runtime_read_the_journal_is_done(tmp_path, monkeypatch):
+    """The signal comes later than the record that it is about: that was read then, but not as news."""
+    plan = faults.plan([faults.exception("KeyError", "told", rank=0, when=when.after(0))])
+    log = journal.Journal(tmp_path / "journal.jsonl")
+    log.write("plan")
+    told = environment(plan, [0], journal=log.path, job="job-1", environ={})
+    runtime = Runtime(Part(told[VARIABLE], 0))
+    log.write("tell", fault=plan.faults[0].id, rank=0, to=os.getpid())
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = signal.getsignal(control_signal())
+    try:
+        assert runtime.claim()
+        with pytest.raises(KeyError, match="told"):
+            signal.raise_signal(control_signal())
+    finally:
+        signal.signal(control_signal(), before)
+
+
+def test_a_rank_that_does_not_answer_is_woken_until_it_does(run_faults, monkeypatch):
+    """However many signals came to nothing."""
+    send, sent = FakeJob.send_signal, []
+
+    def swallowed(self, rank, number, *, group=False):
+        sent.append(number)
+        return len(sent) < 7 or send(self, rank, number, group=group)
+
+    monkeypatch.setattr(FakeJob, "send_signal", swallowed)
+    monkeypatch.setattr("derail.faults.dialogue.PAUSES", (0.01, 0.02))
+    run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], WAITING)
+
+    assert run.one().injected, run.one()
+    assert len(run.events("tell")) == 1
 
 
 def test_a_hang_that_nobody_ends_ends_with_the_job(run_faults):

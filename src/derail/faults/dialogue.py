@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from derail.model.spec import JobSpec
 
 
-PAUSES = (0.1, 0.4, 1.5)
-"""Seconds after which a rank that was told, and says nothing, is woken again."""
+PAUSES = (0.1, 0.4, 1.5, 5.0)
+"""Seconds after which a rank that was told, and says nothing, is woken again; the last of them again and again."""
 
 
 class Dialogue:
@@ -96,24 +96,25 @@ class Dialogue:
         *,
         later: Callable[[float, Callable[[], None]], None],
         answered: Callable[[], bool],
-        pauses: Sequence[float] = PAUSES,
+        pauses: Sequence[float] = (),
     ) -> None:
-        """Wake a rank that was told until it answers, some times. If its Python was just entering a system call when
-        the signal came, its handler runs when that returns, be it in an hour."""
+        """Wake a rank that was told until it answers. If its Python was just entering a system call when the signal
+        came, its handler runs when that returns, be it in an hour; and all signals that come to a process while it is
+        not let run arrive in one such moment."""
+        pause, *longer = pauses or PAUSES
 
         def again() -> None:
             if not answered():
                 self._wake(rank, control)
-                self.wake_again(rank, control, later=later, answered=answered, pauses=pauses[1:])
+                self.wake_again(rank, control, later=later, answered=answered, pauses=longer or [pause])
 
-        if pauses:
-            later(pauses[0], again)
+        later(pause, again)
 
     def _wake(self, rank: int, control: JobControl) -> None:
         pid, number = self._listeners[rank], control_signal()
         seen = look_at(pid)
-        if seen is not None and number not in seen.caught:
-            return  # it would end the rank
+        if seen is not None and (number not in seen.caught or number in seen.pending):
+            return  # it would end the rank, or waits to be delivered as it is
         if pid == control.pid(rank):
             control.send_signal(rank, number)
         else:
