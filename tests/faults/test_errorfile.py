@@ -221,10 +221,10 @@ def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
 
 @pytest.mark.parametrize("moment", [when.start(), when.exit()])
 def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
-    """What the supervisor finds is the rank's own."""
-    waits = "while not os.path.exists(os.environ['TORCHELASTIC_ERROR_FILE']): pass\n"
+    """What the supervisor finds is the rank's own, though it came the moment after the old one."""
+    covers = f"{WRITES}while not os.path.exists(os.environ['TORCHELASTIC_ERROR_FILE']): pass\n{FAILS}"
     fault = faults.error_file_stale(rank=0, when=moment)
-    _, result, (path,) = run(tmp_path, waits + FAILS if moment == when.start() else FAILS, fault)
+    _, result, (path,) = run(tmp_path, covers if moment == when.start() else FAILS, fault)
 
     assert result.status == "not_reached", result
     assert json.loads(path.read_text())["message"]["message"] == "its own"

@@ -64,8 +64,8 @@ def _lock(path: Path) -> Step:
     return Unavailable(f"{path} has mode 000, but this user reads it all the same")
 
 
-def _rewrite(path: Path, old: bytes | None, new: bytes, what: str) -> Injected | Errored:
-    """Write the file, and read it again."""
+def _rewrite(path: Path, old: bytes | None, new: bytes, what: str, *, called: Path | None = None) -> Injected | Errored:
+    """Write the file, and read it again; ``called``: the name that it will have."""
     if new == old:
         return Errored(f"{path} held nothing that could be changed: {len(new)} bytes")
     path.write_bytes(new)
@@ -73,7 +73,7 @@ def _rewrite(path: Path, old: bytes | None, new: bytes, what: str) -> Injected |
     if seen != new:
         return Errored(f"{path} holds {len(seen)} bytes where {len(new)} were written")
     was = "no file" if old is None else f"{len(old)} bytes"
-    return Injected(f"{path} was {was}, is {len(seen)} bytes ({what}), read again: {seen[:40]!r}")
+    return Injected(f"{called or path} was {was}, is {len(seen)} bytes ({what}), read again: {seen[:40]!r}")
 
 
 def leave_stale(aim: Aim) -> Step:
@@ -81,14 +81,20 @@ def leave_stale(aim: Aim) -> Step:
     path, age = aim.control.error_file(aim.rank), aim.number("age")
     if path is None:
         return NONE
-    if os.path.lexists(path):
-        return NotReached(f"{path} is there already: the rank's own would cover what an earlier attempt left")
     then = SYSTEM_CLOCK.wall() - age
-    told = _rewrite(path, None, json.dumps(document(aim.text("message"), then)).encode(), "of an earlier attempt")
-    if isinstance(told, Errored):
-        return told
-    os.utime(path, (then, then))
-    put = os.stat(path)
+    old = json.dumps(document(aim.text("message"), then)).encode()
+    aside = path.with_name(f".{path.name}-stale")  # the rank runs: it must find the whole file, or none
+    try:
+        told = _rewrite(aside, None, old, "of an earlier attempt", called=path)
+        if isinstance(told, Errored):
+            return told
+        os.utime(aside, (then, then))
+        put = os.stat(aside)
+        os.link(aside, path)
+    except FileExistsError:
+        return NotReached(f"{path} is there already: the rank's own would cover what an earlier attempt left")
+    finally:
+        aside.unlink(missing_ok=True)
     if not aim.control.is_alive(aim.rank):
         return Injected(f"{told.evidence}; it is {age:g} s old")
 
