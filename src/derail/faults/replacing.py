@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from derail.faults.results import Result
 
-SEEN_WITHIN = 5.0
-"""Seconds within which the first replacements must be seen."""
+SEEN_WITHIN = 60.0
+"""Seconds within which the first replacements must be seen: a Python starts before that, on a busy machine too."""
 SEEN = 4
 """So many of them are enough."""
 
