@@ -11,6 +11,7 @@ import pytest
 
 from derail import faults, when
 from derail.faults.evidence import look_at
+from derail.faults.injection import Aim
 from derail.faults.injectors import hang
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import says_who
@@ -264,7 +265,7 @@ def test_a_rank_that_gets_no_thread_runs_as_if_nothing_had_been_asked_for(run_fa
 def test_a_gil_that_others_got_was_not_held(run_faults):
     """Somebody made the call give it back; the other threads went on, and that is seen."""
     source = f"{UNTIL}import ctypes\nctypes.PyDLL = ctypes.CDLL\nprint('ready', flush=True)\nuntil('{HEALED}')\n"
-    run = run_faults([faults.gil_held(rank=0, for_=1.0, when=READY)], source)
+    run = run_faults([faults.gil_held(rank=0, for_=A_WHILE, when=READY)], source)
 
     assert (run.one().status, str(run.job.status[0])) == ("errored", "exit 0"), run.one()
 
@@ -276,6 +277,19 @@ def test_functions_hang_wherever_they_come_from(tmp_path, make, method):
     with running(tmp_path, says_who, make(rank=0), ranks=2, start_method=method, grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
         assert state_of(job.pids()[0]) in ("S", "D", "R")
+
+
+def test_a_thread_that_was_not_let_run_was_not_kept_from_the_gil(monkeypatch):
+    """On a busy machine it moves nothing for a while, with nobody in its way: it must have tried."""
+    turns = iter([7, 7, 8, 8, 9, 9, 10, 10])
+    monkeypatch.setattr(hang, "SILENCE", 0.0)
+    monkeypatch.setattr(hang, "_position", lambda *_: 4)
+    monkeypatch.setattr(hang, "_waiting", lambda *_: "state S")
+    monkeypatch.setattr(hang, "_turns", lambda *_: next(turns))
+    told = [{"event": "start", "by": os.getpid(), "where": "here"}, {"event": "witness", "fd": 3, "thread": 1}]
+    step = hang.holds_gil(Aim(faults.gil_held(rank=0), 0, 0, None, records=told))
+
+    assert [step.check() is not None for _ in range(4)] == [False, False, False, True]
 
 
 def test_a_python_without_a_gil_cannot_hold_it(run_faults):

@@ -8,6 +8,7 @@ from derail.faults.catalogue import Entry, Param
 from derail.faults.evidence import PROC
 from derail.faults.injection import Soon
 from derail.faults.injectors.resources import living
+from derail.faults.inrank.clock import READINGS
 from derail.faults.namespaces import enter, is_elsewhere, why_not
 from derail.faults.results import Errored, Injected
 from derail.faults.units import factor_param, offset_param
@@ -58,7 +59,8 @@ def _compare(aim: Aim, expected: Callable[[float], float]) -> Step:
         if record is None:
             return None
         since, before, after, wall = (float(str(record[name])) for name in ("since", "before", "after", "wall"))
-        now, ours, then = SYSTEM_CLOCK.now(), SYSTEM_CLOCK.wall(), SYSTEM_CLOCK.now()
+        readings = [(SYSTEM_CLOCK.now(), SYSTEM_CLOCK.wall(), SYSTEM_CLOCK.now()) for _ in range(READINGS)]
+        now, ours, then = min(readings, key=lambda reading: reading[2] - reading[0])
         right = ours - (now + then) / 2 + (before + after) / 2
         wrong, unsure = wall - right, (after - before) / 2 + (then - now) / 2 + NOISE
         wanted = expected((before + after) / 2 - since)

@@ -28,6 +28,8 @@ NEVER_IGNORED = ("SIGKILL", "SIGSTOP")
 FOREVER = float("inf")
 SILENCE = 0.3
 """Seconds without a sign of life after which other threads count as silent; they give one each 5 ms."""
+TURNS = 3
+"""So often the thread that gives them must have had a processor meanwhile: else it may not have been let run."""
 WORK = 0.1
 """Seconds of processor time that a busy rank must use."""
 LONGEST = 20.0
@@ -73,19 +75,23 @@ def spins(aim: Aim) -> Step:
 def holds_gil(aim: Aim) -> Step:
     """The rank has said that it keeps the GIL: a thread of it that moved a descriptor all the time must have ceased."""
     pid = _who(aim)
-    fd = next((record.get("fd") for record in aim.records if record["event"] == "witness"), -1)
-    last: list[tuple[int | None, float]] = []
+    witness = next((record for record in aim.records if record["event"] == "witness"), {})
+    fd, thread = witness.get("fd", -1), witness.get("thread")
+    last: list[tuple[int | None, float, int | None]] = []
 
     def look() -> str:
-        at, now = _position(pid, fd), SYSTEM_CLOCK.now()
+        ran, at, since = _turns(pid, thread), _position(pid, fd), _turns(pid, thread)
+        now = SYSTEM_CLOCK.now()
         silent = next((float(str(record["silent"])) for record in aim.records if record["event"] == "healed"), 0.0)
         if aim.fault.for_ is not None and silent >= 0.9 * aim.fault.for_ > 0:
             return f"its other threads were silent for {silent:.3f} s"
         if at is None or not last or last[0][0] != at or not _waiting(pid, "S", "futex"):
-            last[:] = [(at, now)]
-        if at is None or now - last[0][1] < SILENCE:
+            last[:] = [(at, now, since)]
+        _, quiet_since, ran_then = last[0]
+        tried = ran is None or ran_then is None or ran - ran_then >= TURNS
+        if at is None or now - quiet_since < SILENCE or not tried:
             return ""
-        passed = now - last[0][1]
+        passed = now - quiet_since
         return f"{_waiting(pid, 'S', 'futex')}; its other threads silent for {passed:.2f} s (/proc/{pid}/fdinfo/{fd})"
 
     return _seen(aim, look, "silence of all other threads")
@@ -161,6 +167,13 @@ def _processor_time(pid: int) -> float | None:
     """Seconds that a process has used so far."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else None
+
+
+def _turns(pid: int, thread: object) -> int | None:
+    """How often a thread has given its processor back: all the time, if it wants the GIL and cannot have it. None if
+    that is not told."""
+    told = _read(pid, f"task/{thread}/status").partition("\nvoluntary_ctxt_switches:")[2].split()
+    return int(told[0]) if told else None
 
 
 def _position(pid: int, fd: object) -> int | None:

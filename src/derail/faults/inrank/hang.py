@@ -69,7 +69,7 @@ def hold_gil(runtime: Runtime, task: Task) -> Effect:
     mutex = (ctypes.c_ulong * 32)()  # all zero is an unlocked one; it is smaller
     witness = _Witness()
     fd = witness.start()
-    runtime.write("witness", fault=task.id, fd=fd)
+    runtime.write("witness", fault=task.id, fd=fd, thread=witness.thread_id)
 
     def hold() -> None:
         library.pthread_mutex_lock(mutex)
@@ -94,6 +94,11 @@ class _Witness:
         self._ends = False
         self._thread = threading.Thread(target=self._tick, name="derail-witness", daemon=True)
         self._fd = -1
+
+    @property
+    def thread_id(self) -> int | None:
+        """By which the kernel knows it."""
+        return self._thread.native_id
 
     def start(self) -> int:
         """Start it; returns the descriptor once it moves."""
