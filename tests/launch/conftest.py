@@ -13,7 +13,8 @@ from derail.model.spec import Teardown
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUICK = Teardown(grace=5.0, kill_wait=5.0, sweep="all")
+PATIENT = Teardown(grace=60.0, kill_wait=60.0, sweep="all")
+"""Whoever obeys has time to do so, and nobody is given up who only waits for its turn."""
 
 
 class Jobs:
@@ -26,7 +27,7 @@ class Jobs:
 
     def start(self, entrypoint, ranks=2, *, args=None, env=None, redirects=Std.ALL, tee=Std.NONE, specs=None, **beyond):
         """Start a job. ``entrypoint`` may be a program, a function, or ``sh`` / ``py`` source by rank."""
-        beyond.setdefault("teardown", QUICK)
+        beyond.setdefault("teardown", PATIENT)
         specs = specs or DefaultLogsSpecs(str(self.directory / "logs"), redirects=redirects, tee=tee)
         envs = {r: {"RANK": str(r), "DIR": str(self.directory), **(env or {})} for r in range(ranks)}
         context = start_processes("job", entrypoint, args or dict.fromkeys(range(ranks), ()), envs, specs, **beyond)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -42,9 +43,30 @@ def freeze(tmp_path):
     group.rmdir()
 
 
+class EndOf:
+    """An observer that holds the job's thread until a rank that was signalled is dead."""
+
+    wants_lines = False
+
+    def __init__(self, *ranks):
+        self.ranks = ranks
+
+    def attach(self, control):
+        """Remember the job."""
+        self.control = control
+
+    def observe(self, event):
+        """Wait for its end."""
+        if type(event).__name__ == "SignalSent" and event.rank in self.ranks:
+            poller = select.poll()
+            poller.register(self.control.pidfd(event.rank), select.POLLIN)
+            assert poller.poll(60_000)
+
+
 def test_an_unkillable_rank_is_abandoned_and_named(jobs, freeze, wait_until):
     """Four ranks, two of them frozen: one grace and one wait for all, then the outcome says who is still there."""
-    context = jobs.sh(*["exec sleep 600"] * 4, teardown=Teardown(grace=0.5, kill_wait=0.5))
+    teardown = Teardown(grace=0.5, kill_wait=0.5)
+    context = jobs.sh(*["exec sleep 600"] * 4, teardown=teardown, observers=[EndOf(0, 2)])
     pids = context.pids()
     freeze(pids[1], pids[3])
     context.close(signal.SIGTERM, 0.5)

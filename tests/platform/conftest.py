@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,9 @@ class Child:
             start_new_session=True,
         )
         self.pid = self.process.pid
+        # Popen returns in the middle of the exec: for a moment there are no words and no environment yet.
+        while not self._has_ended() and Path("/proc/self").exists() and not _words(self.pid):
+            pass
 
     def read_line(self) -> str:
         """The next line of its stdout; blocks until there is one, or the end."""
@@ -40,6 +44,9 @@ class Child:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self) -> None:
         """Kill and reap it, if somebody has not done so already."""
@@ -55,6 +62,10 @@ class Child:
                 stream.close()
             except BrokenPipeError:
                 pass
+
+
+def _words(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.fixture

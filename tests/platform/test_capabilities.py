@@ -21,7 +21,7 @@ CONTROLLERS = ("memory", "cpu", "freezer")
 def works(*command):
     """Whether another program can do it."""
     try:
-        return subprocess.run(command, capture_output=True, timeout=60, check=False, cwd="/").returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=120, check=False, cwd="/").returncode == 0
     except FileNotFoundError:
         pytest.skip(f"there is no {command[0]} to compare with")
 
@@ -70,7 +70,7 @@ def test_cgroups_are_tried_and_left_as_they_were(controller):
     else:
         assert reason == ""
     trials_left = set() if own is None else {path.name for path in own.iterdir()} - before
-    assert not [name for name in trials_left if name.startswith("derail-trial")]
+    assert f"derail-trial-{os.getpid()}" not in trials_left  # others may be at their own trials
 
 
 FORBIDDEN = {  # x86_64, aarch64

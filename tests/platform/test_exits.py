@@ -15,7 +15,7 @@ import pytest
 from derail.model.exit import ExitStatus
 from derail.platform import exits
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 BLOCKED = ("sh", "-c", "read line; exit 7")
 
 _TRACEME = """
@@ -225,7 +225,7 @@ child = subprocess.Popen(["sh", "-c", "read line; exit 7"], stdin=subprocess.PIP
 exit_fd = exits.open_exit_fd(child.pid, use_pidfd=sys.argv[1] == "True")
 child.stdin.write(b"\\n")
 child.stdin.close()
-exits.wait_readable(exit_fd, 30)
+exits.wait_readable(exit_fd, 60)
 status = exits.peek(child.pid, exit_fd)
 print(status.code, bool(status.lost))
 child.returncode = 0

@@ -9,7 +9,7 @@ import pytest
 
 from derail.platform import exits, groups
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def test_a_process_gets_the_signal_by_pidfd_or_by_pid(start, watch):

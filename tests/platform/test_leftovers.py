@@ -16,7 +16,7 @@ from derail.model.spec import JOB_ENV
 from derail.platform import leftovers, processes
 from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @pytest.fixture
@@ -77,19 +77,56 @@ def test_a_helper_with_a_group_of_its_own_is_found_by_its_session(start_python, 
     assert _by_pid(find_processes("", {rank.pid})) == {helper: "session"}
 
 
-def test_a_helper_that_left_the_session_is_found_by_the_mark_and_ended(start, end_later, table, job_id, pid_gone):
+def test_a_helper_that_left_the_session_is_found_by_the_mark_and_ended(
+    start, end_later, table, job_id, pid_gone, wait_until
+):
     """A new session escapes every signal to a group; the environment stays with it."""
     rank = start("sh", "-c", "setsid sleep 600 & echo $!; read line", env={JOB_ENV: f"outer:{job_id}:inner"})
     helper = end_later(int(rank.read_line()))
-    found = find_processes(job_id, (), exclude={rank.pid})
-    while _by_pid(found) == {helper: "mark"} and found[0].command != "sleep 600":  # it executes twice
-        found = find_processes(job_id, (), exclude={rank.pid})
 
+    def find():
+        found = find_processes(job_id, (), exclude={rank.pid})
+        return found if [process.command for process in found] == ["sleep 600"] else []
+
+    found = wait_until(find, what="it has executed setsid, and that sleep")
     assert _by_pid(found) == {helper: "mark"}
     assert found[0].command == "sleep 600"
     assert end_processes(found, deadline=_soon()) == Swept(ended=tuple(found))
     assert pid_gone(helper)
     assert os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def test_a_process_in_the_middle_of_its_exec_is_found_all_the_same(start, monkeypatch, job_id):
+    """For a moment it has neither words nor environment, and is looked at again."""
+    child = start("sleep", "600", env={JOB_ENV: job_id})
+    read, looks = processes._read, {"cmdline": 0, "environ": 0}
+
+    def read_late(pid, name):
+        if pid != child.pid or name not in looks:
+            return read(pid, name)
+        looks[name] += 1
+        return read(pid, name) if min(looks.values()) > 3 else b""
+
+    monkeypatch.setattr(processes, "_read", read_late)
+    found = find_processes(job_id, ())
+
+    assert [(process.pid, process.command, process.by) for process in found] == [(child.pid, "sleep 600", "mark")]
+
+
+def test_a_process_dies_only_when_it_has_its_turn(start, wait_until):
+    """Until then the signal that ends it waits for it; one that is held back ends nobody."""
+    child = start("sh", "-c", "trap '' TERM; echo ready; read line")
+    child.read_line()
+    os.kill(child.pid, signal.SIGTERM)
+    assert not processes.is_dying(child.pid)
+    os.kill(child.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    os.kill(child.pid, signal.SIGHUP)
+    assert processes.is_dying(child.pid)
+    os.kill(child.pid, signal.SIGCONT)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.is_dying(child.pid)  # as a zombie, it has been taken down
+    assert not processes.is_dying(4194304)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from derail.model.outcome import Leftover
+from derail.platform import snapshot
 from derail.platform.snapshot import compare, take_snapshot
+
+
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path_factory, monkeypatch):
+    """A directory in the place of /dev/shm, where nobody else on this machine makes and removes files meanwhile."""
+    directory = tmp_path_factory.mktemp("shm")
+    monkeypatch.setattr(snapshot, "_SHARED_MEMORY", str(directory))
+    return directory
 
 
 def test_nothing_left_is_nothing_named(tmp_path):
@@ -102,8 +111,9 @@ def test_a_file_in_a_given_directory_is_named(tmp_path):
     assert compare(before, take_snapshot(directories=[tmp_path])) == (Leftover("file", str(tmp_path / "left")),)
 
 
-def test_a_shared_memory_segment_is_named():
+def test_a_shared_memory_segment_is_named(monkeypatch):
     """What a killed rank leaves in /dev/shm stays there until somebody removes it."""
+    monkeypatch.undo()
     segment = Path("/dev/shm") / f"derail-test-{uuid.uuid4().hex}"
     if not segment.parent.is_dir():
         pytest.skip("no /dev/shm here")

@@ -125,9 +125,9 @@ class _Registry:
             return  # the next job that begins or ends in the main thread does it; until then `_handle` stands aside
         for number in list(self._before):
             if not self._jobs(self._ending, number) and not self._jobs(self._forwarding, number):
-                before = self._before.pop(number)
                 if signal.getsignal(number) == self._handle:  # else somebody has set another one since: theirs stays
-                    signal.signal(number, before)
+                    signal.signal(number, self._before[number])
+                del self._before[number]  # last: a signal that comes before finds what it would have done without us
 
     @staticmethod
     def _jobs(table: dict[int, list[Guarded]], number: int) -> list[Guarded]:

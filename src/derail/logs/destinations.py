@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 QUEUE_BYTES = 1 << 20
 """Bytes that wait for one place at most, apart from the block that filled it up; the rest waits in the log files."""
 
+_STEP = 0.05
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,18 +68,33 @@ class Destination:
     def drain(self, outlet: Outlet, *, idle: float, limit: float) -> None:
         """Wait until all of an outlet is written: ``idle`` seconds at most for each bit of progress, ``limit`` in all.
         What is left then is dropped and counted as missed."""
-        end = SYSTEM_CLOCK.now() + limit
+        waited = 0.0
         with self._changed:
             while any(own is outlet for _, own in self._queue):
-                patience = min(idle, end - SYSTEM_CLOCK.now())
-                taken = self._taken
-                if patience <= 0 or not self._changed.wait_for(lambda: self._taken != taken, patience):  # noqa: B023
+                patience = min(idle, limit - waited)
+                took = self._wait_for_progress(patience) if patience > 0 else None
+                if took is None:
                     break
+                waited += took
             outlet.on_room = None
             self._drop(outlet)
             wakes = self._now_has_room()
         for wake in wakes:
             wake()
+
+    def _wait_for_progress(self, patience: float) -> float | None:
+        """How long it took until something more was written; None if nothing was for so long. Called with the lock.
+
+        It is waited in short steps, of which each counts for no more than it should take: where this process, or the
+        thread that writes, stands still on a busy machine, the place does not refuse anything.
+        """
+        taken, waited = self._taken, 0.0
+        while waited < patience:
+            step, begun = min(patience - waited, _STEP), SYSTEM_CLOCK.now()
+            if self._changed.wait_for(lambda: self._taken != taken, step):
+                return waited + min(step, SYSTEM_CLOCK.now() - begun)
+            waited += step
+        return None
 
     def stop(self, patience: float) -> bool:
         """End the thread. False if it is held in ``write(2)``: then it is still the one that writes here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _PROC = "/proc"
-_PF_EXITING = 0x4
+_PF_EXITING, _PF_KTHREAD = 0x4, 0x200000
+_EXEC_LOOKS, _EXEC_PAUSE = 100, 0.001
 _HAS_PROC = os.path.exists("/proc/self/stat")
 
 
@@ -103,14 +105,24 @@ def is_alive(pid: int, started: float) -> bool:
 def is_exiting(pid: int) -> bool:
     """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
     tell."""
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    return len(fields) > 6 and bool(int(fields[6]) & _PF_EXITING)
+    return bool(_flags(pid) & _PF_EXITING)
+
+
+def is_dying(pid: int) -> bool:
+    """Whether a process is being taken down, or a signal waits for it that it does not hold back: it has not had its
+    turn yet to die of it. False where that is not told."""
+    masks = dict.fromkeys((b"SigPnd", b"ShdPnd", b"SigBlk"), 0)
+    for line in _read(pid, "status").splitlines():
+        name, _, value = line.partition(b":")
+        if name in masks:
+            masks[name] = int(value, 16)
+    return is_exiting(pid) or bool((masks[b"SigPnd"] | masks[b"ShdPnd"]) & ~masks[b"SigBlk"])
 
 
 def command_line(process: ProcessInfo) -> str:
     """Its command line; its name in brackets if it has none (a kernel thread, a zombie) or may not be read."""
     if _HAS_PROC:
-        words = _read(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+        words = _read_after_exec(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     else:
         import psutil
 
@@ -125,7 +137,7 @@ def environment(pid: int) -> bytes:
     """The environment that a process was executed with, as ``NAME=value`` strings with NULs between them; empty if it
     may not be read."""
     if _HAS_PROC:
-        return _read(pid, "environ")
+        return _read_after_exec(pid, "environ")
     import psutil
 
     try:
@@ -133,6 +145,30 @@ def environment(pid: int) -> bytes:
     except (psutil.Error, OSError):
         return b""
     return b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs.items())
+
+
+def _read_after_exec(pid: int, name: str) -> bytes:
+    """``cmdline`` or ``environ``: in the middle of its exec(2) a process has neither, and that moment is waited for."""
+    pause = threading.Event()
+    for _ in range(_EXEC_LOOKS):
+        found = _read(pid, name)
+        if found:
+            return found
+        if not _is_executing(pid):
+            break
+        pause.wait(_EXEC_PAUSE)
+    return _read(pid, name)  # it may have come to the end of its exec between the two looks
+
+
+def _is_executing(pid: int) -> bool:
+    flags = _flags(pid)
+    return bool(flags) and not flags & (_PF_EXITING | _PF_KTHREAD) and not _read(pid, "cmdline")
+
+
+def _flags(pid: int) -> int:
+    """Its flags in the kernel; 0 if there is no such process, or it is not told."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[6]) if len(fields) > 6 else 0
 
 
 def _read(pid: int, name: str) -> bytes:

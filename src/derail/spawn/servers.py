@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from derail.model.spec import Preload
 
-QUIT_SECONDS = 2.0
-"""How long a resident process may take to end before it is killed; it has nothing to do then but to end."""
+QUIT_SECONDS = 10.0
+"""How long a resident process may take to end before it is killed: on a busy machine it may have to wait for its turn,
+and what it has preloaded has exit functions."""
 
 _SIGKILL = 9
 

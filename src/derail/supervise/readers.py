@@ -62,6 +62,9 @@ CONSOLE_IDLE = 1.0
 CONSOLE_LIMIT = 5.0
 """Seconds after which it is given up at the end of a job even if it makes some progress."""
 
+LOOK = 0.1
+"""Seconds that one look at a console counts for at most: while this process stands still, no console refuses output."""
+
 
 def readers_for(
     spec: JobSpec,
@@ -165,16 +168,18 @@ class _Reader:
         for key in self._keys:
             self._tail.finish(key)
         # What is to be read is bounded: the files have the sizes that they had now. Only a console may not take it.
-        begun, behind = SYSTEM_CLOCK.now(), self._behind() + self._behind_others()
-        moved = begun
+        seen, behind = SYSTEM_CLOCK.now(), self._behind() + self._behind_others()
+        waited = idle = 0.0
         while not self._tail.done:
             self._room.made.clear()
             if not self._tail.poll() and not self._tail.done:
                 self._room.made.wait(0.02)
-            now, others = SYSTEM_CLOCK.now(), self._behind_others()
+            others, now = self._behind_others(), SYSTEM_CLOCK.now()
+            step, seen = min(now - seen, LOOK), now
+            waited, idle = waited + step, idle + step
             if self._behind() + others < behind:
-                behind, moved = self._behind() + others, now
-            if now - moved > CONSOLE_IDLE or (now - begun > CONSOLE_LIMIT and not others):
+                behind, idle = self._behind() + others, 0.0
+            if idle > CONSOLE_IDLE or (waited > CONSOLE_LIMIT and not others):
                 break
 
     def close(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.leftovers import end_processes, find_processes
-from derail.platform.processes import every_pid, newest_pid
+from derail.platform.processes import every_pid, is_dying, newest_pid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,11 +30,15 @@ REUSE_SECONDS = 60.0
 DYING = 0.25
 """Seconds in which helpers that were signalled along with their rank may die of it before they count as left over."""
 
-SWEEP_WAIT = 2.0
+SWEEP_WAIT = 10.0
 """Seconds that helpers have to go after their SIGKILL, before they are reported as still there."""
 
 LOOKS = 20
 """How often in a row nobody must have been found, once somebody was, where other processes come and go meanwhile."""
+
+ANSWER_WAIT = 2.0
+"""Seconds that SIGKILL waits at most for stacks which are being written: on a busy machine a rank has to wait for its
+turn to write."""
 
 STACK_BYTES = 1 << 16
 """Of the Python stack that a hung rank writes, at most so much is kept."""
@@ -91,7 +95,7 @@ def sweep(
 
     found = find()
     if found and signalled:
-        _wait_until_gone(found, DYING)
+        _wait_until_gone(found)
         found = find()
     if not found:
         return ()
@@ -107,10 +111,11 @@ def sweep(
     )
 
 
-def _wait_until_gone(processes: list[FoundProcess], seconds: float) -> None:
+def _wait_until_gone(processes: list[FoundProcess]) -> None:
+    """Give them ``DYING`` seconds, and as long as any of them has not had its turn yet to die."""
     waiting = select.poll()
     with ExitStack() as stack:
-        pending = set()
+        pending: dict[int, int] = {}
         for process in processes:
             try:
                 fd = os.pidfd_open(process.pid)
@@ -118,12 +123,15 @@ def _wait_until_gone(processes: list[FoundProcess], seconds: float) -> None:
                 continue
             stack.callback(os.close, fd)
             waiting.register(fd, select.POLLIN)
-            pending.add(fd)
-        end = SYSTEM_CLOCK.now() + seconds
+            pending[fd] = process.pid
+        end = last = SYSTEM_CLOCK.now() + DYING
+        last += SWEEP_WAIT
         while pending and (left := end - SYSTEM_CLOCK.now()) > 0:
             for fd, _ in waiting.poll(left * 1000):
                 waiting.unregister(fd)
-                pending.discard(fd)
+                del pending[fd]
+            if SYSTEM_CLOCK.now() >= end and any(map(is_dying, pending.values())):
+                end = min(last, SYSTEM_CLOCK.now() + DYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +155,26 @@ class Hang:
         return f"{self.told}\n{stack}" if stack else self.told
 
 
-def look_where_it_hangs(spec: RankSpec, pid: int) -> Hang:
-    """Say what the kernel knows of a process that does not end, and ask a Python one for its stack."""
-    from derail.platform.hang import ask_for_python_stack, describe
+def look_where_they_hang(specs: Mapping[int, RankSpec], pids: Mapping[int, int]) -> dict[int, Hang]:
+    """Say what the kernel knows of ranks that do not end, and ask those in Python for their stacks. Returns when these
+    are written, which takes moments, and is waited for in bounded time."""
+    from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, describe
 
-    told, stderr = describe(pid), spec.streams.stderr
-    try:
-        offset = -1 if stderr is None or not stderr.is_file() else stderr.stat().st_size
-    except OSError:
-        offset = -1
-    asked = ask_for_python_stack(pid)
-    return Hang(told, stderr, offset) if asked and offset >= 0 else Hang(told)
+    hangs, asked = {}, {}
+    for rank, pid in pids.items():
+        told, stderr, deaf = describe(pid), specs[rank].streams.stderr, deaf_threads(pid)
+        try:
+            offset = -1 if stderr is None or not stderr.is_file() else stderr.stat().st_size
+        except OSError:
+            offset = -1
+        answers = ask_for_python_stack(pid)
+        if answers:
+            asked[pid] = deaf
+        hangs[rank] = Hang(told, stderr, offset) if answers and offset >= 0 else Hang(told)
+    pause, end = threading.Event(), SYSTEM_CLOCK.now() + ANSWER_WAIT
+    while any(answers_still(pid, deaf=deaf) for pid, deaf in asked.items()) and SYSTEM_CLOCK.now() < end:
+        pause.wait(0.002)
+    return hangs
 
 
 def abandon(handle: ProcessHandle, deadline: float, clock: Clock) -> None:

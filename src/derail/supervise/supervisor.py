@@ -31,7 +31,7 @@ from derail.supervise.harvest import Harvest, harvest
 from derail.supervise.loop import Loop
 from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
-from derail.supervise.remains import Before, Hang, live_before, look_where_it_hangs, sweep
+from derail.supervise.remains import Before, Hang, live_before, look_where_they_hang, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -233,7 +233,7 @@ class Supervisor:
             self._perform()
             if self._policy.phase != "starting":
                 return
-            self._emit(PhaseChanged("starting", at=self._clock.now(), rank=rank.rank))
+            self._listeners.tell(PhaseChanged("starting", at=self._clock.now(), rank=rank.rank))
             try:
                 handle = self.ranks.start(rank, held=self._held)
             except Exception as error:
@@ -269,9 +269,6 @@ class Supervisor:
         self._listeners.tell(event)
         self._pending += self._policy.handle(event)
 
-    def _emit(self, event: Event) -> None:
-        self._listeners.tell(event)
-
     def _perform(self) -> None:
         while self._pending:
             action = self._pending.popleft()
@@ -284,16 +281,19 @@ class Supervisor:
                 case SetDeadline(name=name, at=at):
                     self._loop.call_at(at, lambda name=name: self._deadline(name))  # type: ignore[misc]
                 case Look(ranks=ranks):
-                    for rank in ranks:
-                        self._hangs[rank] = look_where_it_hangs(self._specs[rank], self.ranks.handles[rank].pid)
+                    self._hangs |= look_where_they_hang(self._specs, {r: self.ranks.handles[r].pid for r in ranks})
                 case Release():
                     assert self.ranks.returns is not None
                     self.ranks.returns.release()
                 case Enter(phase=phase):
-                    self._emit(PhaseChanged(phase, at=self._clock.now()))
+                    self._listeners.tell(PhaseChanged(phase, at=self._clock.now()))
 
     def _deadline(self, name: str) -> None:
-        self._feed(DeadlinePassed(name, at=self._clock.now()))
+        self._take_exits()  # who has ended until now has ended in time, however late this thread looks
+        self._perform()
+        if self._policy.phase != "done":
+            self._feed(DeadlinePassed(name, at=self._clock.now()))
+            self._perform()
 
     def _finish(self) -> None:
         """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
@@ -318,7 +318,7 @@ class Supervisor:
             self._clock,
         )
         assert result.outcome is not None
-        self._emit(Finished(result.outcome, at=self._clock.now()))
+        self._listeners.tell(Finished(result.outcome, at=self._clock.now()))
         self.result = result
 
     def _close_readers(self) -> int:
