@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.spawn.handle import FunctionHandle
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 METHODS = ("spawn", "fork", "forkserver", "warm")
 
 
@@ -96,11 +97,10 @@ def wait_readable(fd: int, seconds: float = DEADLINE) -> bool:
 
 def wait_status(handle: FunctionHandle) -> ExitStatus:
     assert wait_readable(handle.exit_fd), "the rank does not end"
-    for _ in range(20000):  # the fork server tells a moment later
-        status = handle.peek()
-        if status is not None:
-            return status
-    raise AssertionError("no status")
+    end = time.monotonic() + DEADLINE
+    while (status := handle.peek()) is None:  # the fork server tells a moment later
+        assert time.monotonic() < end, "no status"
+    return status
 
 
 def wait_done_or_end(handle: FunctionHandle, returns: Returns) -> None:

@@ -26,7 +26,7 @@ K = TypeVar("K", int, str)
 MARK = "DERAIL_TEST_MARK"
 """Environment variable that tells the processes of this test run from all others."""
 
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 60.0
 """How long an ending that is under way may take, before what is left counts as leaked."""
 
 _SIGNALS = sorted({int(number) for number in signal.valid_signals()} - {int(signal.SIGALRM)})  # pytest-timeout's own
@@ -76,7 +76,7 @@ def leaks(before: Held, *, settle: float = SETTLE_SECONDS) -> list[str]:
     return found
 
 
-def end_leaked_processes(before: Held, *, seconds: float = 5.0) -> None:
+def end_leaked_processes(before: Held, *, seconds: float = 60.0) -> None:
     """Kill what a leaking test left, so that it harms no later one.
 
     A process that forks all the time is missed by one look and found by the next: only several empty ones are an end.
@@ -96,7 +96,7 @@ def _end(pid: int) -> None:
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], 5)
+        select.select([pidfd], [], [], 60)
         os.waitid(os.P_PID, pid, os.WEXITED)
     except (ProcessLookupError, ChildProcessError):
         pass

@@ -79,7 +79,7 @@ def interrupt():
 
 def interrupt_by_signal():
     os.kill(os.getpid(), signal.SIGINT)
-    threading.Event().wait(30)
+    threading.Event().wait(60)
 
 
 def crash_after_return():
@@ -205,7 +205,7 @@ def write_at_exit(path):
 
 def write_in_thread(path, gate):
     def work():
-        gate.wait(30)
+        gate.wait(60)
         Path(path).write_text("thread ended")
 
     threading.Thread(target=work).start()

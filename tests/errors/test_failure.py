@@ -62,7 +62,7 @@ def test_no_error_file_hurts(name: str, tmp_path: Path) -> None:
 
 
 @given(document=documents)
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_document_hurts(document: object, tmp_path: Path) -> None:
     """Whatever JSON stands in the file, failure and text are made, and UTF-8 can express them."""
     path = tmp_path / "error.json"
@@ -75,7 +75,7 @@ def test_no_document_hurts(document: object, tmp_path: Path) -> None:
 
 
 @given(content=error_files())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_bytes_hurt(content: bytes, tmp_path: Path) -> None:
     """Whatever bytes stand in the file, the failure is made and says by which signal the rank died."""
     path = tmp_path / "error.json"

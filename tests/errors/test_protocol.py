@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from corpus_error_files import CORPUS, GOOD, SECONDS, documents, record
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 @example(b"\xef\xbb\xbf")
 @example(b'{"message": "\\ud800')
 @example(b'"\\')
-@settings(deadline=None)
 def test_any_bytes_are_decoded(data: bytes) -> None:
     """Whatever the bytes are, a record or a reason comes out."""
     found = decode(data)
@@ -36,7 +35,6 @@ def test_any_bytes_are_decoded(data: bytes) -> None:
 
 
 @given(documents)
-@settings(deadline=None)
 def test_any_json_is_decoded_to_what_utf8_and_strict_json_can_express(document: object) -> None:
     """Messages, tracebacks and data of a record can be written again, whatever the document holds."""
     found = decode(json.dumps(document).encode())
@@ -48,7 +46,6 @@ def test_any_json_is_decoded_to_what_utf8_and_strict_json_can_express(document: 
 
 
 @given(st.data(), st.sampled_from([GOOD, json.dumps(record()).encode("utf-16"), b'{"message": "x", "timestamp": 5}']))
-@settings(deadline=None)
 def test_any_damage_to_a_good_file_is_decoded(data: st.DataObject, good: bytes) -> None:
     """A file that is cut, or has a byte changed, is a record or Malformed with a reason."""
     at = data.draw(st.integers(0, len(good) - 1))
@@ -65,7 +62,6 @@ def test_any_damage_to_a_good_file_is_decoded(data: st.DataObject, good: bytes) 
     monotonic=st.floats(0, 1e8),
     code=st.none() | st.integers(-64, 255),
 )
-@settings(deadline=None)
 def test_what_is_encoded_is_decoded(
     message: str, traceback: str | None, wall: float, monotonic: float, code: int | None
 ) -> None:

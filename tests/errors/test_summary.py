@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_error_files import GOOD, SECONDS, record
@@ -141,7 +141,6 @@ def test_the_end_of_stderr_stands_there_once(tmp_path: Path) -> None:
     name=st.text(st.characters(codec=None, exclude_categories=())),
     tail=st.text(st.characters(codec=None, exclude_categories=())),
 )
-@settings(deadline=None)
 def test_any_text_can_be_shown(name: str, tail: str) -> None:
     """Whatever stands in a name or on stderr, the text can be written, and has no control characters."""
     text = str(ChildFailedError(name, {0: _failure(stderr_tail=tail, reason=tail, stack=tail)}))

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from derail.logs import Lines
-
-# A loaded machine makes an example slow, not wrong.
-settings.register_profile("logs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("logs")
 
 K = TypeVar("K", bound="Hashable")
 

@@ -45,7 +45,7 @@ def test_lines_are_whole_whatever_the_writes_were(tmp_path, notify, recorder) ->
         assert recorder.lines == {0: [b"hello", b"world", b"\xe2\x82\xac\r 1%\r 2%\r100%", b"\0\xff\x1b[31mred", b""]}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(data=st.data())
 def test_any_writes_and_any_looks_give_the_file(tmp_path, notify, data) -> None:
     """Whatever is written and whenever it is looked at: what the reader got is what the file holds."""

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from derail.platform import exits
 from derail.spawn import command
 from derail.spawn.command import StartError, SubprocessHandler, get_subprocess_handler, start_command
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 PATH = {"PATH": os.environ["PATH"]}
 BLOCKED = ("sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.02; done")
 
@@ -630,10 +629,8 @@ if (pid := os.fork()) == 0:
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 handle.signal(9)
-handle.wait_readable(30)
-handle.reap()
+handle.wait_readable(60)
+print(handle.reap())
 """
-    before = time.monotonic()
 
-    assert run_python(source).stdout.strip() == "0"
-    assert time.monotonic() - before < 60
+    assert run_python(source).stdout.splitlines() == ["0", str(ExitStatus(signal=signal.SIGKILL))]

@@ -23,6 +23,12 @@ def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def stop(pid):
+    """Stop a child of ours; it does nothing more when this returns."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
 @pytest.fixture
 def preload(monkeypatch):
     """Sets what the fork server is to import, as users do."""
@@ -49,13 +55,13 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
     assert (servers._residents, descriptors.owned()) == ({}, frozenset())
 
 
-def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path):
+def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
     """Its pid, and that of its group, cannot be a stranger's before."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (7,)), returns) as handle:
         assert wait_status(handle) == ExitStatus(code=7)
         assert Path(f"/proc/{handle.pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
         assert handle.reap() == ExitStatus(code=7)
-        assert not os.path.exists(f"/proc/{handle.pid}")
+        wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
 
 
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
@@ -110,7 +116,7 @@ def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch
     monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
-        os.kill(server, signal.SIGSTOP)
+        stop(server)
         try:
             handle.signal(signal.SIGKILL)
             assert wait_readable(handle.exit_fd)
@@ -132,7 +138,7 @@ def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypa
     monkeypatch.setattr(served, "ANSWER_SECONDS", 0.0)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
-        os.kill(server, signal.SIGSTOP)
+        stop(server)
 
     assert pid_gone(server)
 
