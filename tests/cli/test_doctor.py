@@ -141,7 +141,7 @@ def test_the_list_of_faults_and_doctor_agree() -> None:
     checkup = examine()
     listed = subprocess.run(
         [sys.executable, "-c", "from derail.cli import main; main(['faults', '--json'])"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     told = {fault["name"]: fault["unavailable"] for fault in json.loads(listed.stdout)}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import StartDerail
 
-DEADLINE = 60.0
+DEADLINE = 100.0
 BREAKS = {
     "stopped": ["signal=STOP rank={rank} line=ready"],
     "traced": ["trace_stop rank={rank} line=ready"],
@@ -78,8 +78,10 @@ def broken(start_derail: StartDerail, tmp_path: Path, wait_until: Any, case: str
             not waits or any(record["event"] == "reached" for record in records)
         )
 
-    wait_until(done)
-    wait_until(lambda: "".join(path.read_text() for path in logs.rglob("stdout.log")).count("\n") == 2)
+    wait_until(done, deadline=DEADLINE)
+    wait_until(
+        lambda: "".join(path.read_text() for path in logs.rglob("stdout.log")).count("\n") == 2, deadline=DEADLINE
+    )
     lines = [path.read_text() for path in logs.rglob("stdout.log")]
     return launcher, [int(word) for line in lines for word in line.split()[1:3]]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import Derail, StartDerail
 
-DEADLINE = 60.0
+DEADLINE = 100.0
 
 
 def ready_pids(launcher: subprocess.Popen[str], ranks: int) -> list[int]:

@@ -94,8 +94,9 @@ def test_news_of_faults_are_told_once() -> None:
     ]
 
 
-def test_lines_are_written_with_the_time_since_the_start() -> None:
+def test_lines_are_written_with_the_time_since_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the display's own thread, all of them before it ends."""
+    monkeypatch.setattr("derail.progress.FAREWELL_SECONDS", 100.0)
     stream = io.StringIO()
     with Progress(Board(2), stream, live=False) as progress:
         for event in KILLED:
@@ -135,8 +136,9 @@ def test_a_console_that_is_gone_ends_the_display_only() -> None:
             progress.observe(event)
 
 
-def on_terminal(*words: object) -> tuple[int, str, str]:
-    """Run derail with its stderr on a terminal: exit code, stdout, and what the terminal got."""
+def on_terminal(*words: object, wanted: str, then: Path) -> tuple[int, str, str]:
+    """Run derail with its stderr on a terminal: exit code, stdout, and what the terminal got. When that shows what is
+    wanted the ranks, which wait for it, find a file."""
     master, slave = pty.openpty()
     shown = bytearray()
 
@@ -149,6 +151,8 @@ def on_terminal(*words: object) -> tuple[int, str, str]:
             if not data:
                 return
             shown.extend(data)
+            if wanted.encode() in shown:
+                then.touch()
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -162,17 +166,45 @@ def on_terminal(*words: object) -> tuple[int, str, str]:
             env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
         )
         os.close(slave)
-        stdout, _ = process.communicate(timeout=60)
+        stdout, _ = process.communicate(timeout=100)
     finally:
-        reader.join(60)
+        reader.join(100)
         os.close(master)
     return process.returncode, stdout, shown.decode(errors="replace")
 
 
-def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout() -> None:
+SCENARIO = """
+title = "a rank is killed"
+ranks = 4
+worker = "worker.py"
+args = ["{shown}"]
+
+[[faults]]
+fault = "signal"
+signal = "SIGKILL"
+rank = 2
+when = {{ line = "step 3" }}
+
+[expect]
+outcome = "failed"
+root_cause = 2
+"""
+WORKER = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+print("step 3")
+time.sleep(600)
+"""
+
+
+def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout(tmp_path: Path) -> None:
     """The table is drawn in place and taken away at the end; stdout has no control characters."""
-    code, stdout, shown = on_terminal("run", "crash/killed_at_step_3")
-    assert code == 0
+    (tmp_path / "worker.py").write_text(WORKER)
+    scenario, seen = tmp_path / "scenario.toml", tmp_path / "seen"
+    scenario.write_text(SCENARIO.format(shown=seen))
+    code, stdout, shown = on_terminal("run", scenario, wanted="running · 4 of 4 ranks alive", then=seen)
+    assert code == 0, stdout
     assert re.search(r"running · 4 of 4 ranks alive", shown)
     assert "\x1b[" in shown
     assert stdout.startswith("PASS")
@@ -182,6 +214,8 @@ def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout() 
 @pytest.mark.parametrize(("redirects", "table"), [(0, False), (3, True)])
 def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: int, table: bool) -> None:
     """A table would tear the ranks' lines, so that there is one only if they are in files alone."""
+    seen = tmp_path / "seen"
+    waits = f"while ! test -e {seen}; do sleep 0.05; done" if table else "sleep 0.5"
     words = (
         "launch",
         "-n",
@@ -189,13 +223,13 @@ def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: in
         "-r",
         redirects,
         "--log-dir",
-        tmp_path,
+        tmp_path / "logs",
         "--",
         "sh",
         "-c",
-        "echo out; echo err >&2; sleep 0.5",
+        f"echo out; echo err >&2; {waits}",
     )
-    code, stdout, shown = on_terminal(*words)
+    code, stdout, shown = on_terminal(*words, wanted="ranks alive", then=seen)
     assert code == 0
     assert ("ranks alive" in shown) == table
     lines = [] if table else ["[rank0]:err", "[rank1]:err"]

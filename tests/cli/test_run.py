@@ -32,10 +32,12 @@ KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ li
 @pytest.fixture
 def write_scenario(tmp_path: Path):
     """A scenario whose rank 1 may be killed at a line."""
-    (tmp_path / "worker.py").write_text("import time\nfor i in range(30):\n    print('step', i)\n    time.sleep(0.02)")
+    worker = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(0.02)"
 
     def write(outcome: str, line: str = "") -> Path:
         path = tmp_path / "scenario.toml"
+        steps = 6000 if line.startswith("step") else 30  # a rank that is to be killed waits for that
+        (tmp_path / "worker.py").write_text(worker.format(steps=steps))
         path.write_text(SCENARIO.format(outcome=outcome, faults=KILL.format(line=line) if line else ""))
         return path
 

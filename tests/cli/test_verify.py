@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import Derail, StartDerail
 
+DEADLINE = 100.0
 WORKER = """
 import os, sys, time
 print("pid", os.getpid(), flush=True)
@@ -34,6 +35,7 @@ grace = 1
 outcome = "failed"
 root_cause = {cause}
 """
+LONG = 'args = ["50000"]\n'  # who is to be killed waits for that
 KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ line = "{line}" }}'
 
 
@@ -44,8 +46,8 @@ def library(tmp_path: Path) -> Path:
     for folder in ("one", "two"):
         (root / folder).mkdir(parents=True)
     (root / "worker.py").write_text(WORKER)
-    (root / "one" / "right.toml").write_text(SCENARIO.format(more=KILL.format(line="step 3"), cause=1))
-    (root / "one" / "wrong.toml").write_text(SCENARIO.format(more=KILL.format(line="step 3"), cause=0))
+    (root / "one" / "right.toml").write_text(SCENARIO.format(more=LONG + KILL.format(line="step 3"), cause=1))
+    (root / "one" / "wrong.toml").write_text(SCENARIO.format(more=LONG + KILL.format(line="step 3"), cause=0))
     (root / "two" / "never.toml").write_text(SCENARIO.format(more=KILL.format(line="no such"), cause=1))
     (root / "two" / "skipped.toml").write_text(SCENARIO.format(more='needs = ["no_such_module"]', cause=1))
     return root
@@ -147,16 +149,14 @@ def test_a_signal_ends_everything_and_leaves_nothing(
     own = tmp_path / "tmp"
     own.mkdir()
     path = library / "one" / "right.toml"
-    path.write_text(
-        path.read_text().replace("step 3", "no such").replace("grace", 'args = ["50000"]\ntimeout = 500\ngrace')
-    )
+    path.write_text(path.read_text().replace("step 3", "no such").replace("grace", "timeout = 500\ngrace"))
     process = start_derail(
         "verify-agent", "native", "--scenario", path, env={**os.environ, "TMPDIR": str(own)}, start_new_session=True
     )
     pids = library / "pids"
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, deadline=DEADLINE)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 128 + number, errors
     assert f"derail: ended by {number.name}, 0 of 1 scenarios were judged" in errors
     assert all(pid_gone(int(pid), deadline=0) for pid in pids.read_text().split())
@@ -168,11 +168,9 @@ def test_a_campaign_that_is_killed_leaves_no_ranks(
 ) -> None:
     """Its keeper ends whoever carries its mark."""
     path = library / "one" / "right.toml"
-    path.write_text(
-        path.read_text().replace("step 3", "no such").replace("grace", 'args = ["50000"]\ntimeout = 500\ngrace')
-    )
+    path.write_text(path.read_text().replace("step 3", "no such").replace("grace", "timeout = 500\ngrace"))
     process = start_derail("verify-agent", "native", "--scenario", path, env={**os.environ, "TMPDIR": str(library)})
     pids = library / "pids"
-    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, deadline=DEADLINE)
     process.kill()
     assert all(pid_gone(int(pid)) for pid in pids.read_text().split())

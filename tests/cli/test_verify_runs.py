@@ -151,7 +151,7 @@ def test_an_exception_ends_all_runs(verified, worker, wait_until, tmp_path) -> N
     def hear(news: object) -> None:
         if isinstance(news, Judged):
             output = tmp_path / "runs" / "x" / "hangs" / "runner.log"
-            wait_until(lambda: b"here I stay" in output.read_bytes())
+            wait_until(lambda: b"here I stay" in output.read_bytes(), deadline=100)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):  # the guard of all tests looks for processes afterwards
@@ -175,7 +175,7 @@ def test_a_second_signal_ends_at_once_what_does_not_end(
 
     def interrupt() -> None:
         for line in (b"here I stay", b"I do not care"):
-            wait_until(lambda line=line: output.exists() and line in output.read_bytes())
+            wait_until(lambda line=line: output.exists() and line in output.read_bytes(), deadline=100)
             os.kill(os.getpid(), signal.SIGINT)
 
     impatient = threading.Thread(target=interrupt)
@@ -212,6 +212,6 @@ def test_an_agent_of_the_main_program_can_be_verified(tmp_path, unmeasured) -> N
         "    print(row.verdict, *row.reasons)\n"
     )
     ran = subprocess.run(
-        [sys.executable, program, tmp_path / "runs"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, program, tmp_path / "runs"], capture_output=True, text=True, timeout=120, check=False
     )
     assert (ran.stdout, ran.stderr) == ("PASS\n", "")

@@ -26,6 +26,12 @@ def seen():
 def note(seen, rank, name):
     with open(f"{seen}/{name}-{rank}", "a") as file:
         file.write(f"{os.getpid()}\\n")
+
+def wait_for_both(seen, name):
+    # The end of one is that of the other, which may not have noted anything so far.
+    paths = [f"{seen}/{name}-{rank}" for rank in (0, 1)]
+    while not all(os.path.exists(path) and os.path.getsize(path) for path in paths):
+        threading.Event().wait(0.01)
 """
 
 
@@ -191,8 +197,7 @@ def test_it(rank, seen, number):
     note(seen, rank, number)
     print("printed in", number)
     if number == 2:
-        while not all(os.path.exists(f"{{seen}}/2-{{each}}") and os.path.getsize(f"{{seen}}/2-{{each}}") for each in (0, 1)):
-            threading.Event().wait(0.01)  # the end of one is that of the other, which may not have come so far
+        wait_for_both(seen, number)
         {body}
 """
     )

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.1
 """Seconds between two looks for ranks that do not introduce themselves."""
-SHY = 3.0
+SHY = 10.0
 """Seconds after which a Python that has not introduced itself never will: -S, -I, an environment of its own."""
 _ENDING = frozenset({1, 2, 3, 9, 15})
 """Signals that end a process, or ask it to end, and that a supervisor may send."""
