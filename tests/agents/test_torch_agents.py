@@ -104,7 +104,7 @@ def test_derails_launcher_hears_a_signal_to_torchrun(tmp_path):
 def test_the_elastic_agent_restarts(tmp_path):
     """A fault acts in the first attempt, and the second one succeeds."""
     leave = faults.exit(7, rank=0, when=when.line("step 2"))
-    seen = TorchElastic().run(scenario(tmp_path, [leave], restarts=1, args=("20",)), tmp_path / "run")
+    seen = TorchElastic().run(scenario(tmp_path, [leave], restarts=1, args=("100",)), tmp_path / "run")
 
     assert ([told.status for told in seen.faults], seen.restarts, seen.exit_code) == (["injected"], 1, 0)
 

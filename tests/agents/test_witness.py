@@ -28,7 +28,7 @@ for child in children:
 
 def about_a_launcher(*plan, **fields):
     """A scenario of a launcher with two ranks."""
-    values = {"args": ("--steps", "2"), "expect": Expect(outcome="failed"), "grace": 0.5, "timeout": 30.0, **fields}
+    values = {"args": ("--steps", "2"), "expect": Expect(outcome="failed"), "grace": 0.5, "timeout": 90.0, **fields}
     return Scenario("", 1, WORKERS / "step_loop.py", faults=Plan(plan), launches=2, name="story", **values)
 
 
