@@ -76,6 +76,8 @@ def test_an_orphan_in_its_own_session_is_named_and_ended(pid_gone):
     before = leak_guard.hold()
     starter = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=-3, start_new_session=True).pid)"
     pid = int(subprocess.run([sys.executable, "-c", starter], stdout=subprocess.PIPE, check=True).stdout)
+    while not Path(f"/proc/{pid}/cmdline").read_bytes():  # in the middle of its exec it has no mark either
+        pass
     found = leaked(before)
     leak_guard.end_leaked_processes(before)
 
@@ -90,7 +92,7 @@ def test_a_process_that_forks_all_the_time_is_ended():
     fleeing = """
 import os, time
 print("running", flush=True)
-for _ in range(30):  # it ends by itself, whatever the guard is worth
+for _ in range(900):  # it ends by itself, whatever the guard is worth, but not before the guard has looked
     if os.fork():
         os._exit(0)
     time.sleep(0.2)
@@ -101,7 +103,7 @@ for _ in range(30):  # it ends by itself, whatever the guard is worth
         leak_guard.end_leaked_processes(before)
         child.wait()
 
-    assert leak_guard.leaks(before, settle=1) == []
+    assert leak_guard.leaks(before, settle=60) == []
 
 
 def test_a_changed_signal_handler_is_named():
@@ -188,7 +190,7 @@ def test_an_ending_that_is_under_way_is_waited_for():
     thread.start()
     timer = threading.Timer(0.2, release.set)
     timer.start()
-    found = leak_guard.leaks(before, settle=30)
+    found = leak_guard.leaks(before, settle=60)
     timer.join()
     thread.join()
 

@@ -177,10 +177,10 @@ def test_work_is_bounded() -> None:
         b"[" * (size // 2) + b"]" * (size // 2),
         b'"' * size,
     ]
-    begin = time.monotonic()
+    begin = time.thread_time()  # of the processor: others may have it meanwhile
     for data in worst:
         decode(data)
-    assert time.monotonic() - begin < 60
+    assert time.thread_time() - begin < 60
 
 
 def test_a_file_that_was_written_to_while_it_was_read_is_read_again(

@@ -332,16 +332,18 @@ def test_without_a_file_of_ones_own_there_is_a_word(
 
 def test_readers_see_whole_files_only(error_file: Path) -> None:
     """While a rank records again and again, whoever looks finds one record or the other, never a part."""
-    handler, seen, done = ErrorHandler(), set(), threading.Event()
+    handler, seen, looking, done = ErrorHandler(), set(), threading.Event(), threading.Event()
     handler.record_exception(ValueError("first"))
 
     def look() -> None:
         while not done.is_set():
             seen.add(type(decode(error_file.read_bytes())))
+            looking.set()
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
+        assert looking.wait(60)
         for size in range(200):
             handler.record_exception(ValueError("x" * size * 100))
     finally:
@@ -544,7 +546,7 @@ def test_a_rank_can_be_asked_where_it_hangs(prepare: str, marked: str, expected:
     assert rank.stdin is not None
     assert rank.stdout.readline() == "ready\n"
     rank.send_signal(STACK_SIGNAL or 0)
-    out, err = rank.communicate("\n", timeout=30)
+    out, err = rank.communicate("\n", timeout=60)
     assert (rank.returncode, "in hangs_here" in err, "done" in out) == expected
 
 

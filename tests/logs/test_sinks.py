@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from derail.logs import ConsoleSink, FilteredFile, LastLines, Lines, tail_of
+from derail.logs import ConsoleSink, FilteredFile, LastLines, Lines, destinations, tail_of
 from derail.logs.destinations import QUEUE_BYTES
+from derail.logs.pipes import unread
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 class Pipe:
@@ -51,8 +54,15 @@ def pipe():
     pipe.close()
 
 
+def _consoles() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "console" in thread.name]
+
+
 def _sink(stream, **options) -> ConsoleSink[int]:
-    return ConsoleSink(stream, prefix=lambda key: f"[t{key}]:", **options)
+    """A sink that waits long for a console, unless a test says how long."""
+    sink: ConsoleSink[int] = ConsoleSink(stream, prefix=lambda key: f"[t{key}]:", **options)
+    sink.close = functools.partial(sink.close, idle=DEADLINE, limit=DEADLINE)
+    return sink
 
 
 def test_lines_go_to_a_file_with_their_prefix(tmp_path: Path) -> None:
@@ -83,13 +93,13 @@ def test_what_the_host_printed_before_comes_before(tmp_path: Path, pipe: Pipe) -
     assert (path.read_bytes(), pipe.read_to_end()) == (expected, expected)
 
 
-def test_lines_go_to_a_pipe(pipe: Pipe) -> None:
+def test_lines_go_to_a_pipe(pipe: Pipe, wait_until) -> None:
     """A pipe is written by a thread, which ends with the sink."""
     sink = _sink(pipe.stream)
     sink.take(0, Lines(b"one\n"))
     sink.take(1, Lines(b"two\n"))
     assert sink.close() == 0
-    assert [thread.name for thread in threading.enumerate() if "console" in thread.name] == []
+    wait_until(lambda: not _consoles())
     assert pipe.read_to_end() == b"[t0]:one\n[t1]:two\n"
 
 
@@ -134,7 +144,7 @@ def test_no_console_is_no_trouble() -> None:
     assert (sink.ready(0), sink.full, sink.close()) == (True, False, 0)
 
 
-def test_a_blocked_pipe_holds_nobody(pipe: Pipe) -> None:
+def test_a_blocked_pipe_holds_nobody(pipe: Pipe, wait_until) -> None:
     """A pipe that nobody reads: ``take`` returns, ``ready`` says no, ``close`` gives up soon, counts what was missed,
     and leaves no thread."""
     sink = _sink(pipe.stream)
@@ -144,7 +154,7 @@ def test_a_blocked_pipe_holds_nobody(pipe: Pipe) -> None:
         blocks += 1
     missed = sink.close(idle=0.2, limit=2.0)
     assert 0 < blocks < 1000
-    assert [thread.name for thread in threading.enumerate() if "console" in thread.name] == []
+    wait_until(lambda: not _consoles())
     taken = pipe.read_to_end()
     assert len(taken) + missed == blocks * len(b"[t0]:" * 2 + b"\n" * 2 + b"x" * 99 + b"y" * 9_999)
     assert taken.endswith(b"\n")
@@ -163,6 +173,9 @@ sink.start()
 for _ in range(40):
     sink.take(0, Lines(b"x" * int(sys.argv[1]) + b"\\n"))
 missed = sink.close(idle=0.2)
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(60)
 print(missed > 0, threading.active_count(), file=sys.stderr)
 raise SystemExit(7)
 """
@@ -208,6 +221,30 @@ def test_a_console_that_is_read_again_gets_everything(pipe: Pipe) -> None:
     pipe.stream.close()
     reader.join(DEADLINE)
     assert got[0].split(b"\n")[:-1] == [b"[t0]:" + line for line in lines]
+
+
+def test_a_console_is_not_given_up_while_this_process_stands_still(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only time in which the console could have taken something counts: it takes all, and nothing is missed."""
+
+    class StandsStill:
+        def __init__(self) -> None:
+            self.lost = 0.0
+
+        def now(self) -> float:
+            self.lost += 90.0
+            return time.monotonic() + self.lost
+
+    sink = _sink(pipe.stream)
+    for _ in range(100):
+        sink.take(0, Lines(b"x" * 9_999 + b"\n"))
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(Path(f"/dev/fd/{pipe.reading}").read_bytes()))
+    reader.start()
+    monkeypatch.setattr(destinations, "SYSTEM_CLOCK", StandsStill())
+    assert sink.close(idle=5.0, limit=300.0) == 0
+    pipe.stream.close()
+    reader.join(DEADLINE)
+    assert got[0].count(b"\n") == 100
 
 
 def test_a_queue_is_bounded(pipe: Pipe) -> None:
@@ -276,11 +313,12 @@ def test_a_stream_that_raises_is_counted() -> None:
 
 def test_a_stream_that_never_returns_holds_nobody() -> None:
     """An object whose ``write`` blocks for ever is left to a daemon thread that has a name."""
-    release = threading.Event()
+    inside, release = threading.Event(), threading.Event()
 
     class Stuck:
         def write(self, text: str) -> int:
-            release.wait(DEADLINE)
+            inside.set()
+            release.wait(2 * DEADLINE)
             return len(text)
 
         def flush(self) -> None:
@@ -288,6 +326,7 @@ def test_a_stream_that_never_returns_holds_nobody() -> None:
 
     sink = _sink(Stuck())
     sink.take(0, Lines(b"line\n"))
+    assert inside.wait(DEADLINE)
     assert sink.close(idle=0.1, limit=0.1) == 10
     (left,) = [thread for thread in threading.enumerate() if thread.name == "derail-console"]
     assert left.daemon
@@ -336,8 +375,7 @@ def test_two_streams_to_one_pipe_share_a_writer(pipe: Pipe) -> None:
         sinks = [_sink(stream) for stream in (pipe.stream, other, pipe.stream)]
         for sink in sinks:
             sink.take(0, Lines(b"line\n"))
-        names = [thread.name for thread in threading.enumerate() if "console" in thread.name]
-        assert len(names) <= 1
+        assert len(_consoles()) <= 1
         assert [sink.close() for sink in sinks] == [0, 0, 0]
     assert pipe.read_to_end() == b"[t0]:line\n" * 3
 
@@ -370,11 +408,12 @@ def test_a_sink_that_ends_in_the_middle_of_a_line_ends_it(tmp_path: Path) -> Non
     assert path.read_bytes() == b"[t0]:half\n[t1]:whole\n"
 
 
-def test_a_line_that_was_given_up_in_the_midst_is_ended(pipe: Pipe) -> None:
+def test_a_line_that_was_given_up_in_the_midst_is_ended(pipe: Pipe, wait_until) -> None:
     """When a console is given up in the middle of a long line, later lines begin on a line of their own."""
     first, second = _sink(pipe.stream), _sink(pipe.stream)
     second.start()
     first.take(0, Lines(b"x" * 200_000 + b"\n"))
+    wait_until(lambda: unread(pipe.reading), what="some of it is written")
     assert first.close(idle=0.2) > 0
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(Path(f"/dev/fd/{pipe.reading}").read_bytes()))
@@ -386,10 +425,11 @@ def test_a_line_that_was_given_up_in_the_midst_is_ended(pipe: Pipe) -> None:
     assert got[0].endswith(b"x\n[t1]:whole\n")
 
 
-def test_a_forked_child_has_its_own_writer(pipe: Pipe) -> None:
+def test_a_forked_child_has_its_own_writer(pipe: Pipe, wait_until) -> None:
     """A child that was forked in the middle of a job can show lines of its own."""
     sink = _sink(pipe.stream)
     sink.take(0, Lines(b"parent\n"))
+    wait_until(lambda: not sink._destination._queue, what="no thread holds the buffer of the stream")
     child = os.fork()
     if child == 0:
         own = _sink(pipe.stream)

@@ -18,9 +18,9 @@ from derail.logs import TailLog, tail_logfile
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEADLINE = 30.0
-BOUND = 25.0
-"""Seconds that no stop may take: twice what is promised."""
+DEADLINE = 60.0
+BOUND = 50.0
+"""Seconds that no stop may take: after sixty it would have given up reading."""
 
 
 class Console(io.StringIO):

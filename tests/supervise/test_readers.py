@@ -1,0 +1,36 @@
+"""The end of a job's logs: all lines reach the consoles that take them, however busy the machine is."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+
+from derail import DefaultLogsSpecs, Std, start_processes
+from derail.supervise import readers
+
+
+class StandsStill:
+    """A clock of a process that gets no processor for a minute and a half between any two looks."""
+
+    def __init__(self):
+        self.lost = 0.0
+
+    def now(self):
+        """Later each time."""
+        self.lost += 90.0
+        return time.monotonic() + self.lost
+
+
+def test_a_console_is_not_given_up_while_the_launcher_stands_still(tmp_path, monkeypatch):
+    """It takes all that it is given; that the launcher had no time to give it is not the console's fault."""
+    console = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(readers, "SYSTEM_CLOCK", StandsStill())
+    script = "yes 'a line of some length' | head -n 200000"
+    context = start_processes(
+        "job", "/bin/sh", {0: ("-c", script)}, {0: {}}, DefaultLogsSpecs(str(tmp_path), tee=Std.OUT)
+    )
+    outcome = context.wait(120).outcome
+
+    assert (outcome.console_missed, console.getvalue().count("\n")) == (0, 200_000)
