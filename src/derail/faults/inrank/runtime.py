@@ -190,11 +190,19 @@ class Runtime:
         """Let happen what is due, one after the other, as far as it lets us."""
         while self._due and not self._starts:  # else we are inside of ourselves: the outer one goes on with it
             self._starts = True
-            effect = self.start(self._due.pop(0), frame)
+            # A handler inside of this one may have been faster: before 3.10 it can come between any two instructions.
+            effect = self.start(self._due.pop(0), frame) if self._due else _nothing
+            if isinstance(effect, BaseException):
+                try:
+                    raise effect
+                finally:  # a handler inside of this one must not raise the next one before this one has left
+                    if self._due:
+                        self._come_back(behind=sys._getframe())  # noqa: SLF001
+                    self._starts = False
             if self._due:
                 self._come_back()
             self._starts = False
-            _happen(effect)
+            effect()
 
     def _arm_point(self, name: str, reached: Lookout) -> None:
         earlier = self.points.get(name)
@@ -255,18 +263,28 @@ class Runtime:
         elif not self.part.function:
             sys.setprofile(self._before_main)  # an exception in the middle of `site` would break Python itself
 
-    def _come_back(self) -> None:
+    def _come_back(self, behind: FrameType | None = None) -> None:
         """Have the handler called once more, after what happens now: it may raise, leave, or never come back.
 
-        Raising the signal here would call the handler inside of itself, and the first exception would be lost. A
-        thread, but one that lives for milliseconds, and only where two faults are due at the same moment.
+        Raising the signal here would call the handler inside of itself, and the first exception would be lost: that
+        must have left the frame ``behind`` before. A thread, but one that lives for milliseconds, and only where two
+        faults are due at the same moment.
         """
 
         def call() -> None:
-            time.sleep(0.01)  # noqa: TID251 - until the exception has left the handler
+            time.sleep(0.01)  # noqa: TID251 - what happens now begins
+            while behind is not None and self._is_in(behind):
+                time.sleep(FIRST_PAUSE)  # noqa: TID251 - nothing tells when an exception has left a frame
             os.kill(self.pid, self.part.signal)
 
         _thread.start_new_thread(call, ())
+
+    def _is_in(self, wanted: FrameType) -> bool:
+        """Whether the main thread is still inside of a call."""
+        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only way to ask for another thread's
+        while frame is not None and frame is not wanted:
+            frame = frame.f_back
+        return frame is not None
 
     def _records(self) -> list[dict[str, object]]:
         """What was appended to the journal since the last look."""
