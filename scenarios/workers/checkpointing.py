@@ -1,13 +1,24 @@
-"""A step loop of which rank 0 saves the step in DIRECTORY, every fifth one; after a restart all go on from there."""
+"""A step loop. Rank 0 saves each fifth step in DIRECTORY when all have done it; a restart goes on there, up to LAST."""
 
 import os
 import sys
 import time
 from pathlib import Path
 
-rank = int(os.environ["RANK"])
-checkpoint = Path(sys.argv[1]) / "checkpoint.txt"
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+directory = Path(sys.argv[1])
+checkpoint = directory / "checkpoint.txt"
 last = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
+def work():
+    time.sleep(0.05)  # noqa: TID251 - in short
+
+
+def has_done(step, of):
+    return directory / f"attempt-{attempt}-step-{step}-rank-{of}"
+
 
 first = 1
 if checkpoint.exists():
@@ -15,10 +26,14 @@ if checkpoint.exists():
     print(f"rank {rank}: resumed at step {first}", flush=True)
 for step in range(first, last + 1):
     print(f"rank {rank}: step {step}", flush=True)
-    time.sleep(0.05)  # noqa: TID251 - this is the work
-    if rank == 0 and step % 5 == 0:
-        draft = checkpoint.with_suffix(".new")
-        draft.write_text(str(step))
-        draft.replace(checkpoint)
-        print(f"rank {rank}: saved step {step}", flush=True)
+    work()
+    if step % 5 == 0:
+        has_done(step, rank).touch()
+        while rank == 0 and not all(has_done(step, other).exists() for other in range(size)):
+            time.sleep(0.01)  # noqa: TID251 - as in a collective
+        if rank == 0:
+            draft = checkpoint.with_suffix(".new")
+            draft.write_text(str(step))
+            draft.replace(checkpoint)
+            print(f"rank {rank}: saved step {step}", flush=True)
 print(f"rank {rank}: done", flush=True)

@@ -1,4 +1,7 @@
-"""A step loop whose rank 0 leaves with CODE after ten steps. It tells when its launcher is stopped."""
+"""A step loop whose rank 0 leaves with CODE after ten steps; with "stopped" not before its launcher was stopped.
+
+Each rank tells when that is stopped.
+"""
 
 import os
 import sys
@@ -13,5 +16,5 @@ for step in range(1, 101):
     if "State:\tT" in Path(f"/proc/{os.getppid()}/status").read_text() and not stopped:
         stopped = True
         print(f"rank {rank}: the launcher is stopped", flush=True)
-    if rank == "0" and step == 10:
+    if rank == "0" and step >= 10 and (stopped or "stopped" not in sys.argv):
         sys.exit(int(sys.argv[1]))

@@ -2,14 +2,19 @@
 
 import argparse
 import os
+import signal
 import socket
 import time
+from pathlib import Path
 
 from derail.errors import record
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=40)
-parser.add_argument("--patience", type=float, default=5.0, help="seconds until a rank gives up meeting the others")
+parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--patience", type=float, default=10.0, help="seconds until a rank gives up to look for rank 0")
+parser.add_argument("--answer", type=float, default=10.0, help="seconds until it gives up to wait for its answer")
+parser.add_argument("--next", type=float, default=20.0, help="seconds that rank 0 waits for the next one to come")
+parser.add_argument("--sign", type=Path, help="a file that rank 0 makes when it is there; nobody looks for it before")
 options = parser.parse_args()
 
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -17,24 +22,24 @@ rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 def place():
     """Where they meet: not where the launcher listens itself, if it does."""
-    host, port = os.environ.get("MEETING_HOST", os.environ["MASTER_ADDR"]), int(os.environ["MASTER_PORT"])
-    return host, port + (os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+    port = int(os.environ["MASTER_PORT"]) + (os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True")
+    return os.environ.get("MEETING_HOST", os.environ["MASTER_ADDR"]), port
 
 
 def wait_for_all():
-    """Rank 0: who has said its number is here. It has twice the patience of those that wait for it."""
+    """Rank 0: who has said its number is here."""
     server = socket.create_server(place())
-    server.settimeout(2 * options.patience)
+    server.settimeout(20.0)
+    if options.sign:
+        options.sign.touch()
     found = {}
     while len(found) < size - 1:
-        began = time.monotonic()
         peer, _ = server.accept()
-        peer.settimeout(2 * options.patience)
+        server.settimeout(options.next)
+        peer.settimeout(20.0)
         number = receive(peer)
         if number in found:
             raise ValueError(f"two ranks say that they are rank {number}")
-        if time.monotonic() - began > 0.5:
-            print(f"rank 0: rank {number} came late", flush=True)
         found[number] = peer
         os.dup(peer.fileno())  # closed by the kernel when this rank is gone, so that nobody can fail of that before
         peer.sendall(b"!")
@@ -43,10 +48,15 @@ def wait_for_all():
 
 def go_to_rank_0():
     """The others: say the number, and wait for an answer. Rank 0 may be late, so refusals are tried again."""
+    while options.sign and not options.sign.exists():
+        work()
     deadline = time.monotonic() + options.patience
     while time.monotonic() < deadline:
         try:
-            peer = socket.create_connection(place(), timeout=options.patience)
+            began = time.monotonic()
+            peer = socket.create_connection(place(), timeout=options.answer)
+            if time.monotonic() - began > 0.8:
+                print(f"rank {rank}: came late", flush=True)
             peer.sendall(rank.to_bytes(4, "big"))
             if peer.recv(1):  # else rank 0 has closed it again
                 peer.settimeout(None)
@@ -57,6 +67,10 @@ def go_to_rank_0():
             print(f"rank {rank}: was thrown out", flush=True)
         time.sleep(0.05)  # noqa: TID251 - rank 0 may need a moment
     raise TimeoutError("rank 0 does not answer")
+
+
+def work():
+    time.sleep(0.03)  # noqa: TID251 - in short
 
 
 def receive(peer):
@@ -71,11 +85,15 @@ def receive(peer):
 
 @record
 def main():
+    signal.signal(signal.SIGCONT, lambda *_: os.write(1, f"rank {rank}: was stopped, and goes on\n".encode()))
     peers = wait_for_all() if rank == 0 else {0: go_to_rank_0()}
     print(f"rank {rank}: all are here", flush=True)
     for step in range(1, options.steps + 1):
+        began = time.monotonic()
         print(f"rank {rank}: step {step}", flush=True)
-        time.sleep(0.03)  # noqa: TID251 - this is the work
+        if time.monotonic() - began > 0.5:
+            print(f"rank {rank}: wrote for long", flush=True)
+        work()
         if rank == 0:
             total = 0
             for number, peer in sorted(peers.items()):

@@ -10,7 +10,13 @@ parser.add_argument("--pause", type=float, default=0.05)
 options = parser.parse_args()
 
 rank = os.environ.get("RANK", "?")
+
+
+def work():
+    time.sleep(options.pause)  # noqa: TID251 - in short
+
+
 for step in range(1, options.steps + 1):
     print(f"rank {rank}: step {step}", flush=True)
-    time.sleep(options.pause)  # noqa: TID251 - this is the work
+    work()
 print(f"rank {rank}: done", flush=True)

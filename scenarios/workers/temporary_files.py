@@ -8,7 +8,7 @@ from pathlib import Path
 rank = os.environ["RANK"]
 written = []
 try:
-    for step in range(1, 41):
+    for step in range(1, 101):
         print(f"rank {rank}: step {step}", flush=True)
         written.append(Path(sys.argv[1]) / f"derail-{os.getpid()}-{step}")
         written[-1].write_bytes(b"x" * 2000)
