@@ -55,12 +55,14 @@ class Resident:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect torch's known faults: strictly, and by no other exception than the one that stands for them."""
+    """Expect torch's known faults: strictly unless it is chance that shows them, and by no other exception than the one
+    that stands for them."""
     for item in items:
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         case = parameters.get("case")
         if isinstance(case, Case) and case.fault is not None and parameters.get("resident") == "torch":
-            item.add_marker(pytest.mark.xfail(strict=True, raises=KnownTorchFault, reason=case.fault.why))
+            why = "; ".join(filter(None, (case.fault.why, case.fault.chance)))
+            item.add_marker(pytest.mark.xfail(strict=not case.fault.chance, raises=KnownTorchFault, reason=why))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from contract.stage import is_alive
+
 RANK_AT_IMPORT = os.environ.get("CONTRACT_RANK")
 
 
@@ -121,6 +123,9 @@ def return_bytes_and_die_sending(size: int) -> object:
     def die() -> None:
         while _written() < start + (1 << 20) and not _has_full_pipe():
             time.sleep(0.0002)
+        launcher, taken = os.getppid(), _read_by(os.getppid())
+        while _written() < start + (1 << 20) and _read_by(launcher) < taken + (1 << 20):
+            time.sleep(0.0002)  # it has begun to take what comes through the pipe
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=die, daemon=True).start()
@@ -141,6 +146,10 @@ class _Last:
 
 def _written() -> int:
     return int(Path("/proc/self/io").read_text().split("wchar:")[1].split()[0])
+
+
+def _read_by(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/io").read_text().split("rchar:")[1].split()[0])
 
 
 def _has_full_pipe() -> bool:
@@ -190,6 +199,28 @@ def wait_and_exit(gate: str, code: int, delay: float) -> None:
         time.sleep(0.002)
     time.sleep(delay)
     os._exit(code)
+
+
+def exit_in_order(first: str, gate: str, code: int) -> None:
+    """The rank with a gate exits when that is there, and says who it is; the other one exits when that one is dead."""
+    path = Path(first)
+    if gate:
+        while not Path(gate).exists():
+            time.sleep(0.002)
+        path.with_suffix(".half").write_text(str(os.getpid()))
+        path.with_suffix(".half").rename(path)
+    else:
+        while not path.exists() or is_alive(int(path.read_text())):
+            time.sleep(0.002)
+    os._exit(code)
+
+
+def finish_when(there: str, gate: str, value: object) -> object:
+    """Say that the rank runs, and return ``value`` when a file appears."""
+    Path(there).write_text(f"{os.getpid()}\n")
+    while not Path(gate).exists():
+        time.sleep(0.002)
+    return value
 
 
 def session_is_own(_: object) -> bool:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from contract.implementations import Api
 
-PATIENCE = 30.0
+PATIENCE = 60.0
+"""Seconds in which whatever is to happen does so, on a busy machine too."""
+
+SHORT = 3.0
+"""Seconds in which it is seen not to happen, where torch is known never to do it."""
 
 
 def is_alive(pid: int) -> bool:
@@ -42,10 +46,12 @@ def until(question: Callable[[], object], *, within: float = PATIENCE) -> bool:
 class Stage:
     """The surroundings of one case, inside the process that runs it."""
 
-    def __init__(self, api: Api, directory: Path) -> None:
+    def __init__(self, api: Api, directory: Path, *, patience: float = PATIENCE) -> None:
         self.api = api
         self.dir = directory
         self.logs = str(directory / "logs")
+        self.patience = patience
+        """How long what is expected of the implementation is waited for."""
 
     def note(self, **facts: Any) -> None:
         """Keep facts also if the case never comes to its end."""
@@ -92,9 +98,13 @@ class Stage:
         """A process id that some process wrote into a file of this case."""
         return int(self.text(name))
 
-    def gone(self, pid: int, *, within: float = 10.0) -> bool:
+    def soon(self, question: Callable[[], object]) -> bool:
+        """Whether what is expected of the implementation happens."""
+        return until(question, within=self.patience)
+
+    def gone(self, pid: int) -> bool:
         """Whether the process has ended, now or soon."""
-        return until(lambda: not is_alive(pid), within=within)
+        return self.soon(lambda: not is_alive(pid))
 
     def console(self, stream: str = "stdout") -> str:
         """All that the case has put on its console."""

@@ -29,6 +29,12 @@ def _after(gate: Path, then: str) -> str:
     return f"while ! [ -e {gate} ]; do sleep 0.01; done; {then}"
 
 
+def _after_its_end(gate: Path, then: str) -> str:
+    """Once the process is dead whose number is in a file, be it a zombie."""
+    dead = "while grep -qs '^State:[[:space:]]*[A-WYa-w]' /proc/$pid/status; do sleep 0.01; done"
+    return f"while ! [ -s {gate} ]; do sleep 0.01; done; read pid < {gate}; {dead}; {then}"
+
+
 def _blame(api: Api, context: Any, *, dead: tuple[int, ...]) -> Facts:
     pids = context.pids()
     until(lambda: not any(is_alive(pids[rank]) for rank in dead))
@@ -54,7 +60,7 @@ def the_only_rank_that_failed_is_blamed(api: Api, stage: Stage) -> Facts:
 def the_first_exit_is_blamed_whatever_the_rank(api: Api, stage: Stage) -> Facts:
     """Rank 1 fails, then rank 0; both are known only afterwards; rank 1 is to blame."""
     first = stage.path("first")
-    context = stage.programs([_after(first, "sleep 0.2; exit 4"), f"echo > {first}; exit 3"])
+    context = stage.programs([_after_its_end(first, "exit 4"), f"echo $$ > {first}; exit 3"])
     return _blame(api, context, dead=(0, 1))
 
 
@@ -69,8 +75,8 @@ def a_victim_with_an_error_file_is_not_blamed_for_a_killed_rank(api: Api, stage:
     """Rank 1 is killed and leaves no file; rank 0 then fails with a file; rank 1 is to blame."""
     first = stage.path("first")
     stage.path("record").write_text(_record(time.time() - 1, "ConnectionError: peer is gone"))
-    victim = _after(first, f"sleep 0.2; cp {stage.dir}/record $TORCHELASTIC_ERROR_FILE; exit 1")
-    context = stage.programs([victim, f"echo > {first}; kill -KILL $$"])
+    victim = _after_its_end(first, f"cp {stage.dir}/record $TORCHELASTIC_ERROR_FILE; exit 1")
+    context = stage.programs([victim, f"echo $$ > {first}; kill -KILL $$"])
     return _blame(api, context, dead=(0, 1))
 
 
@@ -88,8 +94,8 @@ def a_wrong_clock_does_not_change_who_is_blamed(api: Api, stage: Stage) -> Facts
     stage.path("behind").write_text(_record(time.time() - 1000, "the victim"))
     context = stage.programs(
         [
-            _after(first, f"sleep 0.2; cp {stage.dir}/behind $TORCHELASTIC_ERROR_FILE; exit 4"),
-            f"cp {stage.dir}/ahead $TORCHELASTIC_ERROR_FILE; echo > {first}; exit 3",
+            _after_its_end(first, f"cp {stage.dir}/behind $TORCHELASTIC_ERROR_FILE; exit 4"),
+            f"cp {stage.dir}/ahead $TORCHELASTIC_ERROR_FILE; echo $$ > {first}; exit 3",
         ]
     )
     return _blame(api, context, dead=(0, 1))
@@ -108,8 +114,8 @@ def a_file_without_a_timestamp_is_not_blamed_for_that(api: Api, stage: Stage) ->
     stage.path("plain").write_text(json.dumps({"message": "no time given"}))
     context = stage.programs(
         [
-            _after(first, f"sleep 0.2; cp {stage.dir}/plain $TORCHELASTIC_ERROR_FILE; exit 4"),
-            f"echo > {first}; exit 3",
+            _after_its_end(first, f"cp {stage.dir}/plain $TORCHELASTIC_ERROR_FILE; exit 4"),
+            f"echo $$ > {first}; exit 3",
         ]
     )
     return _blame(api, context, dead=(0, 1))
@@ -125,8 +131,8 @@ def a_file_without_a_timestamp_is_not_blamed_for_that(api: Api, stage: Stage) ->
 )
 def the_first_function_to_exit_is_blamed(api: Api, stage: Stage) -> Facts:
     """The order of the exits decides for functions, too."""
-    gate = stage.path("gate")
-    context = stage.functions(ranks.wait_and_exit, [(str(gate), 4, 0.3), (str(gate), 3, 0.0)])
+    gate, first = stage.path("gate"), stage.path("first")
+    context = stage.functions(ranks.exit_in_order, [(str(first), "", 4), (str(first), str(gate), 3)])
     gate.write_text("")
     return _blame(api, context, dead=(0, 1))
 

@@ -24,7 +24,7 @@ def _answering(stage: Stage, rank: int, name: str) -> str:
 
 
 def _stubborn(stage: Stage, rank: int) -> str:
-    return f"trap '' TERM INT; echo $$ > {stage.dir}/pid.{rank}; while :; do sleep 0.05; done"
+    return f"trap '' TERM INT; echo $$ > {stage.dir}/pid.{rank}; exec sleep 600"
 
 
 @case({"got": ["TERM", "TERM"], "left": "none"})
@@ -42,7 +42,7 @@ def close_takes_signal_and_timeout_by_position(api: Api, stage: Stage) -> Facts:
     """``close(sig, timeout)`` is how torch's own agent calls it."""
     context = stage.programs([_answering(stage, 0, "INT")])
     stage.pid("pid.0")
-    context.close(signal.SIGINT, 20)
+    context.close(signal.SIGINT, 60)
     return {"got": stage.text("got.0")}
 
 
@@ -51,16 +51,16 @@ def close_takes_signal_and_timeout_by_name(api: Api, stage: Stage) -> Facts:
     """``death_sig`` and ``timeout`` are their names."""
     context = stage.programs([_answering(stage, 0, "USR1")])
     stage.pid("pid.0")
-    context.close(death_sig=signal.SIGUSR1, timeout=20)
+    context.close(death_sig=signal.SIGUSR1, timeout=60)
     return {"got": stage.text("got.0")}
 
 
 @case({"in time": True, "ranks": "ended"})
 def stubborn_programs_are_killed_after_the_timeout(api: Api, stage: Stage) -> Facts:
     """Ranks that do not obey are killed, all within one deadline."""
-    context = stage.programs([_stubborn(stage, rank) for rank in range(4)])
-    pids = [stage.pid(f"pid.{rank}") for rank in range(4)]
-    in_time = took_less_than(12, lambda: context.close(signal.SIGTERM, 2))
+    context = stage.programs([_stubborn(stage, rank) for rank in range(40)])
+    pids = [stage.pid(f"pid.{rank}") for rank in range(40)]
+    in_time = took_less_than(60, lambda: context.close(signal.SIGTERM, 2))
     return {"in time": in_time, "ranks": "running" if any(map(is_alive, pids)) else "ended"}
 
 
@@ -70,7 +70,7 @@ def stopped_ranks_are_killed_after_the_timeout(api: Api, stage: Stage) -> Facts:
     context = stage.functions(ranks.touch_and_stay, [(str(stage.path("pid.0")),)])
     pid = stage.pid("pid.0")
     os.kill(pid, signal.SIGSTOP)
-    in_time = took_less_than(15, lambda: context.close(signal.SIGTERM, 1))
+    in_time = took_less_than(60, lambda: context.close(signal.SIGTERM, 1))
     return {"in time": in_time, "ranks": "running" if is_alive(pid) else "ended"}
 
 
@@ -79,7 +79,7 @@ def close_ends_functions(api: Api, stage: Stage) -> Facts:
     """Functions are ended the same way."""
     context = stage.functions(ranks.touch_and_stay, [(str(stage.path(f"pid.{rank}")),) for rank in (0, 1)])
     pids = [stage.pid(f"pid.{rank}") for rank in (0, 1)]
-    context.close(signal.SIGTERM, 20)
+    context.close(signal.SIGTERM, 60)
     return {"ranks": "running" if any(map(is_alive, pids)) else "ended"}
 
 
@@ -101,7 +101,7 @@ def close_from_another_thread_wakes_a_waiter(api: Api, stage: Stage) -> Facts:
     waiter = threading.Thread(target=lambda: context.wait(period=0.1), daemon=True)
     waiter.start()
     context.close()
-    waiter.join(20)
+    waiter.join(stage.patience)
     return {"waiter": "asleep" if waiter.is_alive() else "woken", "ranks": "running" if is_alive(pid) else "ended"}
 
 
@@ -119,4 +119,4 @@ def close_does_not_wait_for_the_timeout_when_all_obey(api: Api, stage: Stage) ->
     """The timeout is an upper bound."""
     context = stage.programs(["exec sleep 600"] * 4)
     until(lambda: all(map(is_alive, context.pids().values())))
-    return {"ended early": took_less_than(15, lambda: context.close(signal.SIGTERM, 60))}
+    return {"ended early": took_less_than(60, lambda: context.close(signal.SIGTERM, 100))}

@@ -297,6 +297,7 @@ def _fail_together(stage: Stage, start: Callable[[Path], Any]) -> Facts:
     launcher = stage.launcher(launch)
     pids = [int(pid) for pid in stage.text("pids").split()]
     os.kill(launcher, signal.SIGSTOP)
+    os.waitid(os.P_PID, launcher, os.WSTOPPED | os.WNOWAIT)
     gate.write_text("")
     until(lambda: not any(map(is_alive, pids)))
     os.kill(launcher, signal.SIGCONT)
@@ -390,6 +391,6 @@ def a_stolen_wait_makes_no_success_of_a_crash(api: Api, stage: Stage) -> Facts:
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass
-    result = context.wait(20, 0.1)
+    result = context.wait(60, 0.1)
     context.close()
     return {"a made-up success": not result.is_failed(), "failures": sorted(result.failures)}

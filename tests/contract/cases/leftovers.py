@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from contract import ranks
 from contract.registry import Facts, Fault, case
-from contract.stage import until
 
 if TYPE_CHECKING:
     from contract.implementations import Api
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 def the_children_of_a_crashed_program_are_ended(api: Api, stage: Stage) -> Facts:
     """Processes that a crashed rank had started do not outlive the job."""
     result = stage.programs([f"sleep 600 & echo $! > {stage.dir}/helper; exit 3"]).wait()
-    helper = "ended" if stage.gone(stage.pid("helper"), within=3) else "running"
+    helper = "ended" if stage.gone(stage.pid("helper")) else "running"
     return {"helper": helper, "exit code": result.failures[0].exitcode}
 
 
@@ -41,7 +40,7 @@ def the_children_of_a_crashed_function_are_ended(api: Api, stage: Stage) -> Fact
     """The same holds for functions."""
     context = stage.functions(ranks.start_helper_and_crash, [(str(stage.path("helper")),)])
     result = context.wait()
-    helper = "ended" if stage.gone(stage.pid("helper"), within=3) else "running"
+    helper = "ended" if stage.gone(stage.pid("helper")) else "running"
     return {"helper": helper, "exit code": result.failures[0].exitcode}
 
 
@@ -56,8 +55,8 @@ def the_children_of_a_closed_function_are_ended(api: Api, stage: Stage) -> Facts
     """``close`` ends what living ranks had started."""
     context = stage.functions(ranks.start_helper_and_stay, [(str(stage.path("helper")),)])
     helper = stage.pid("helper")
-    context.close(signal.SIGTERM, 10)
-    return {"helper": "ended" if stage.gone(helper, within=3) else "running"}
+    context.close(signal.SIGTERM, 60)
+    return {"helper": "ended" if stage.gone(helper) else "running"}
 
 
 @case(
@@ -70,7 +69,7 @@ def the_children_of_a_closed_function_are_ended(api: Api, stage: Stage) -> Facts
 def the_children_of_a_finished_program_are_ended(api: Api, stage: Stage) -> Facts:
     """A rank that succeeded leaves nothing behind either."""
     result = stage.programs([f"sleep 600 & echo $! > {stage.dir}/helper"]).wait()
-    helper = "ended" if stage.gone(stage.pid("helper"), within=3) else "running"
+    helper = "ended" if stage.gone(stage.pid("helper")) else "running"
     return {"helper": helper, "failed": result.is_failed()}
 
 
@@ -91,7 +90,7 @@ def programs_do_not_outlive_a_killed_launcher(api: Api, stage: Stage) -> Facts:
     pids = [stage.pid(f"pid.{rank}") for rank in (0, 1)]
     os.kill(launcher, signal.SIGKILL)
     stage.exit_of(launcher)
-    return {"ranks": "ended" if all(stage.gone(pid, within=5) for pid in pids) else "running"}
+    return {"ranks": "ended" if all(stage.gone(pid) for pid in pids) else "running"}
 
 
 @case({"ranks": "ended"})
@@ -105,7 +104,7 @@ def functions_do_not_outlive_a_killed_launcher(api: Api, stage: Stage) -> Facts:
     pids = [stage.pid(f"pid.{rank}") for rank in (0, 1)]
     os.kill(launcher, signal.SIGKILL)
     stage.exit_of(launcher)
-    return {"ranks": "ended" if all(stage.gone(pid, within=5) for pid in pids) else "running"}
+    return {"ranks": "ended" if all(stage.gone(pid) for pid in pids) else "running"}
 
 
 @case(
@@ -125,7 +124,7 @@ def stubborn_functions_do_not_outlive_a_killed_launcher(api: Api, stage: Stage) 
     pid = stage.pid("pid.0")
     os.kill(launcher, signal.SIGKILL)
     stage.exit_of(launcher)
-    return {"ranks": "ended" if stage.gone(pid, within=5) else "running"}
+    return {"ranks": "ended" if stage.gone(pid) else "running"}
 
 
 def _ignore_and_stay(path: str) -> None:
@@ -139,7 +138,6 @@ def _ignore_and_stay(path: str) -> None:
     torch=Fault(
         "seen on 2.13.0: a launcher that dies of an exception joins its function ranks at interpreter exit, for ever",
         {"launcher": "running", "ranks": "running"},
-        deadline=40,
     ),
 )
 def a_launcher_that_forgets_its_functions_still_ends(api: Api, stage: Stage) -> Facts:
@@ -155,8 +153,8 @@ def a_launcher_that_forgets_its_functions_still_ends(api: Api, stage: Stage) -> 
 
     launcher = stage.launcher(launch)
     pid = stage.pid("pid.0")
-    ended = stage.exit_of(launcher, within=10) is not None
-    gone = stage.gone(pid, within=5)
+    ended = stage.exit_of(launcher, within=stage.patience) is not None
+    gone = stage.gone(pid)
     return {"launcher": "ended" if ended else "running", "ranks": "ended" if gone else "running"}
 
 
@@ -205,7 +203,7 @@ def a_finished_job_has_no_threads(api: Api, stage: Stage) -> Facts:
     """After ``wait`` no thread of the job is left."""
     before = threading.active_count()
     stage.programs(["true"] * 4, tee=api.Std.ALL).wait()
-    same = until(lambda: threading.active_count() <= before, within=10)
+    same = stage.soon(lambda: threading.active_count() <= before)
     return {"threads": "as before" if same else "more"}
 
 

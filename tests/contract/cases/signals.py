@@ -23,9 +23,9 @@ def _raises(name: str) -> None:
         context = stage.programs(["exec sleep 600"])
         try:
             signal.raise_signal(signal.Signals[name])
-            context.wait(5)
+            context.wait(60)
         except api.SignalException as error:
-            context.close(error.sigval, 20)
+            context.close(error.sigval, 60)
             return {"sigval": signal.Signals(error.sigval).name, "text": f"{os.getpid()} got" in str(error)}
         context.close()
         return {"sigval": None}
@@ -49,7 +49,7 @@ def the_documented_pattern_relays_the_signal(api: Api, stage: Stage) -> Facts:
             stage.path("started").write_text("now\n")
             context.wait(period=0.1)
         except api.SignalException as error:
-            context.close(error.sigval, 20)
+            context.close(error.sigval, 60)
 
     launcher = stage.launcher(launch)
     stage.pid("pid")
@@ -67,7 +67,7 @@ def the_documented_pattern_relays_the_signal(api: Api, stage: Stage) -> Facts:
 )
 def a_second_signal_does_not_abort_the_cleanup(api: Api, stage: Stage) -> Facts:
     """While stubborn ranks are being ended, another signal makes it faster, and never leaves one behind."""
-    stubborn = f"trap '' TERM INT; echo $$ > {stage.dir}/pid.$$; while :; do sleep 0.05; done"
+    stubborn = f"trap '' TERM INT; echo $$ > {stage.dir}/pid.$$; exec sleep 600"
 
     def launch() -> None:
         context = stage.programs([stubborn] * 2)
@@ -76,7 +76,7 @@ def a_second_signal_does_not_abort_the_cleanup(api: Api, stage: Stage) -> Facts:
             context.wait(period=0.1)
         except api.SignalException as error:
             stage.path("closing").write_text("now\n")
-            context.close(error.sigval, 8)
+            context.close(error.sigval, 600)
 
     launcher = stage.launcher(launch)
     stage.text("started")
@@ -88,7 +88,7 @@ def a_second_signal_does_not_abort_the_cleanup(api: Api, stage: Stage) -> Facts:
         stage.text("closing")
         until(lambda: not is_alive(launcher), within=0.5)
     ended = stage.exit_of(launcher) is not None
-    left = not until(lambda: not any(map(is_alive, pids)), within=3)
+    left = not stage.soon(lambda: not any(map(is_alive, pids)))
     return {"launcher": "ended" if ended else "running", "ranks": "running" if left else "ended"}
 
 
@@ -139,7 +139,7 @@ def an_ignored_sighup_stays_ignored(api: Api, stage: Stage) -> Facts:
     try:
         signal.raise_signal(signal.SIGHUP)
         stage.path("go").write_text("")
-        result = context.wait(30)
+        result = context.wait(60)
     except api.SignalException:
         context.close()
         return {"job": "ended by SIGHUP"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contract import ranks
 from contract.registry import Facts, Fault, add, case
@@ -114,7 +116,6 @@ def functions_inherit_the_environment_and_get_their_own(api: Api, stage: Stage) 
     torch=Fault(
         "seen on 2.13.0: a function rank gets its environment only after its modules were imported",
         {"finished": True, "at import": [None, None]},
-        deadline=60,
     ),
 )
 def environment_is_there_when_modules_are_imported(api: Api, stage: Stage) -> Facts:
@@ -138,7 +139,6 @@ def environment_is_there_when_modules_are_imported(api: Api, stage: Stage) -> Fa
     torch=Fault(
         "seen on 2.13.0: every rank is sent the arguments of all ranks",
         {"finished": True, "unpickled in": {"0": "2 processes", "1": "2 processes"}},
-        deadline=60,
     ),
 )
 def each_rank_is_sent_its_own_arguments_only(api: Api, stage: Stage) -> Facts:
@@ -283,19 +283,28 @@ def a_start_without_descriptors_leaves_none(api: Api, stage: Stage) -> Facts:
 )
 def sigterm_while_ranks_are_started_leaves_none(api: Api, stage: Stage) -> Facts:
     """A launcher that gets SIGTERM half way through its start ends with no rank left."""
+    popen: Any = subprocess.Popen
+    execute, started = popen._execute_child, itertools.count(1)
+
+    def execute_and_wait(*args: Any, **options: Any) -> None:
+        if next(started) == 20:  # half way, and no further before the signal was sent
+            until(stage.path("told").exists)
+        execute(*args, **options)
 
     def launch() -> None:
+        popen._execute_child = execute_and_wait
         try:
-            stage.programs([f"echo $$ > {stage.dir}/pid.$$; exec sleep 600"] * 200).close()
+            stage.programs([f"echo $$ > {stage.dir}/pid.$$; exec sleep 600"] * 40).close()
         except api.SignalException:
             pass
 
     launcher = stage.launcher(launch)
     until(lambda: len(list(stage.dir.glob("pid.*"))) >= 5)
     os.kill(launcher, signal.SIGTERM)
+    stage.path("told").write_text("")
     ended = stage.exit_of(launcher) is not None
     pids = [int(path.suffix[1:]) for path in stage.dir.glob("pid.*")]
-    left = not until(lambda: not any(map(is_alive, pids)), within=5)
+    left = not stage.soon(lambda: not any(map(is_alive, pids)))
     return {"launcher": "ended" if ended else "alive", "ranks": "left running" if left else "ended"}
 
 
@@ -319,18 +328,27 @@ def a_job_can_be_started_and_waited_for_in_a_thread(api: Api, stage: Stage) -> F
     torch=Fault(
         "pytorch#135088, seen on 2.13.0: function ranks are interrupted when the thread that started them ends",
         {"result": "none in time"},
-        deadline=30,
     ),
 )
 def ranks_outlive_the_thread_that_started_them(api: Api, stage: Stage) -> Facts:
     """The end of the thread that called ``start_processes`` harms no rank."""
-    contexts = []
-    thread = threading.Thread(
-        target=lambda: contexts.append(stage.functions(ranks.finish_after, [(1.0, "a"), (1.0, "b")]))
-    )
+    contexts, gate = [], stage.path("gate")
+
+    def start() -> None:
+        contexts.append(
+            stage.functions(
+                ranks.finish_when, [(str(stage.path(f"pid.{n}")), str(gate), value) for n, value in enumerate("ab")]
+            )
+        )
+        for rank in (0, 1):
+            stage.pid(f"pid.{rank}")
+
+    thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    result = contexts[0].wait(timeout=8, period=0.1)
+    until(lambda: not os.path.exists(f"/proc/self/task/{thread.native_id}"))  # to the kernel, too
+    gate.write_text("")
+    result = contexts[0].wait(timeout=stage.patience, period=0.1)
     contexts[0].close()
     if result is None:
         return {"result": "none in time"}

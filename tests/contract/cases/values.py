@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _leaves(style: str, name: str, fault: Fault | None, expect: Facts) -> None:
     def run(api: Api, stage: Stage) -> Facts:
         context = stage.functions(ranks.leave, [(style,)] * 2)
-        result = context.wait(timeout=5, period=0.1) if fault else context.wait()
+        result = context.wait(timeout=stage.patience, period=0.1)
         context.close()
         if result is None:
             return {"result": "none, though the ranks are gone"}
@@ -84,7 +84,7 @@ def an_unpicklable_value_fails_with_its_reason(api: Api, stage: Stage) -> Facts:
 def a_rank_killed_while_sending_fails_as_killed(api: Api, stage: Stage) -> Facts:
     """Half a value is no value, and holds nobody up."""
     context = stage.functions(ranks.return_bytes_and_die_sending, [(400_000_000,)])
-    result = context.wait(timeout=40, period=0.01)
+    result = context.wait(timeout=60, period=0.01)
     context.close()
     return {"exit code": result.failures[0].exitcode if result else None}
 

@@ -54,9 +54,10 @@ def a_negative_timeout_waits_until_the_end(api: Api, stage: Stage) -> Facts:
 def a_timeout_is_kept_whatever_the_period(api: Api, stage: Stage) -> Facts:
     """``wait(0.1)`` returns after 0.1 seconds, not at the end of a period."""
     context = stage.programs(["exec sleep 600"])
+    period, soon = _period(api)
     start = time.monotonic()
-    result = context.wait(timeout=0.1, period=8)
-    facts = {"result": result, "in time": time.monotonic() - start < 5}
+    result = context.wait(timeout=0.1, period=period)
+    facts = {"result": result, "in time": time.monotonic() - start < soon}
     context.close()
     return facts
 
@@ -70,10 +71,22 @@ def a_timeout_is_kept_whatever_the_period(api: Api, stage: Stage) -> Facts:
 )
 def an_exit_wakes_the_launcher_whatever_the_period(api: Api, stage: Stage) -> Facts:
     """A failure is known when it happens; ``period`` does not delay it."""
-    context = stage.programs(["sleep 0.3; exit 3"])
+    gate = stage.path("gate")
+    context = stage.programs([f"while ! [ -e {gate} ]; do sleep 0.01; done; exit 3"])
+    look = getattr(context, "_poll", None)  # of torch's: the rank ends after its first look, when it sleeps
+    if look is not None:
+        context._poll = lambda: (look(), gate.touch())[0]
+    else:
+        gate.touch()
+    period, soon = _period(api)
     start = time.monotonic()
-    result = context.wait(timeout=60, period=8)
-    return {"in time": time.monotonic() - start < 5, "exit code": result.failures[0].exitcode}
+    result = context.wait(timeout=100, period=period)
+    return {"in time": time.monotonic() - start < soon, "exit code": result.failures[0].exitcode}
+
+
+def _period(api: Api) -> tuple[int, float]:
+    """A period of polling, and what is much shorter: as torch is known to sleep it, not longer than need be."""
+    return (8, 5.0) if api.implementation == "torch" else (100, 60.0)
 
 
 @case(
@@ -89,7 +102,7 @@ def a_step_of_the_wall_clock_does_not_end_a_wait(api: Api, stage: Stage) -> Fact
     real, steps = time.time, iter(range(10**9))
     time.time = lambda: real() + 1000 * next(steps)
     try:
-        result = context.wait(timeout=30, period=0.05)
+        result = context.wait(timeout=60, period=0.05)
     finally:
         time.time = real
     context.close()
@@ -143,13 +156,14 @@ def a_second_wait_blames_the_same_rank(api: Api, stage: Stage) -> Facts:
 )
 def wait_with_zero_never_blocks(api: Api, stage: Stage) -> Facts:
     """A look takes no time, also while a stubborn rank is being stopped because of another's failure."""
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "2"
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "600"
     stubborn = f"trap '' TERM; echo $$ > {stage.dir}/pid; while :; do sleep 0.1; done"
     context = stage.programs([f"while ! [ -s {stage.dir}/pid ]; do sleep 0.01; done; exit 5", stubborn])
     pids = context.pids()
     until(lambda: not is_alive(pids[0]))
     looks = []
-    in_time = took_less_than(1.5, lambda: looks.append(context.wait(0)))
+    in_time = took_less_than(60, lambda: looks.append(context.wait(0)))
+    context.close(signal.SIGTERM, 0)
     result = context.wait()
     answers = "none or the end" if looks[0] is None or looks[0] is result else "something else"
     return {"in time": in_time, "answers": answers, "failures": sorted(result.failures)}
@@ -170,7 +184,7 @@ def the_grace_is_configured_in_one_place(api: Api, stage: Stage) -> Facts:
     stubborn = f"trap '' TERM; echo $$ > {stage.dir}/pid; while :; do sleep 0.1; done"
     context = stage.programs([f"while ! [ -s {stage.dir}/pid ]; do sleep 0.01; done; exit 5", stubborn])
     results = []
-    in_time = took_less_than(10, lambda: results.append(context.wait()))
+    in_time = took_less_than(25, lambda: results.append(context.wait()))
     return {"in time": in_time, "failures": [r for r in sorted(results[0].failures) if r == 0]}
 
 
@@ -195,8 +209,8 @@ def wait_may_be_called_from_another_thread(api: Api, stage: Stage) -> Facts:
 def a_closed_job_did_not_fail_by_itself(api: Api, stage: Stage) -> Facts:
     """``wait`` after ``close`` says that the job is not complete, but blames no rank."""
     context = stage.programs(["exec sleep 600"] * 2)
-    context.close(signal.SIGTERM, 10)
-    result = context.wait(5)
+    context.close(signal.SIGTERM, 60)
+    result = context.wait(60)
     return {
         "failures": sorted([rank, failure.exitcode] for rank, failure in result.failures.items()),
         "failed": result.is_failed(),
