@@ -10,7 +10,7 @@ import pytest
 from derail import faults, when
 from derail.faults import fail_point
 from derail.faults.prepare import SITE, control_signal
-from faults.fake_job import FakeJob
+from faults.fake_job import UNTIL, FakeJob
 
 INSTALLED = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
 PYTHONS = {
@@ -19,6 +19,12 @@ PYTHONS = {
     if int(path.parts[-3].split(".")[1]) >= 9 and os.access(path, os.X_OK)
 } or {".".join(map(str, sys.version_info[:3])): Path(sys.executable)}
 SLEEPING = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+ENDED, TOLD, STARTED = (f'"event": "{event}"' for event in ("end", "tell", "started"))
+LEAVES_WHEN_SEEN = f"""{UNTIL}
+import threading
+threading.Thread(target=lambda: (until('{ENDED}'), os._exit(0)), daemon=True).start()
+"""
+"""Whatever its main thread does, it ends when it is known what came of the fault."""
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -29,13 +35,13 @@ SLEEPING = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
         (faults.exit(7, rank=0, when=when.line("ready")), "exit 7"),
         (faults.exception("RuntimeError", "boom", rank=0), "exit 1"),
         (faults.exception("RuntimeError", "boom", rank=0, when=when.line("ready")), "exit 1"),
-        (faults.hang(["SIGTERM"], rank=0, for_=0.1), "exit 0"),
+        (faults.hang(["SIGTERM"], rank=0, when=when.line("ready")), "exit 0"),
     ],
     ids=str,
 )
 def test_it_works_in_every_python_that_a_rank_may_have(run_faults, version, fault, ends):
     """Whatever Python runs derail, and though derail is not installed there."""
-    source = SLEEPING.replace("60", "0.3") if fault.name == "hang" else SLEEPING
+    source = LEAVES_WHEN_SEEN + SLEEPING if fault.name == "hang" else SLEEPING
     run = run_faults([fault], source, python=PYTHONS[version])
 
     assert run.one().injected, run.one()
@@ -142,13 +148,14 @@ time.sleep(60)
 
 def test_a_rank_that_replaces_itself_does_not_act_twice_at_its_start(run_faults):
     """The same pid is the same rank, and what it has done is done."""
-    rank = """
-import os, sys
+    rank = f"""{UNTIL}
+import sys
 if len(sys.argv) == 1:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "again"])
+until('{ENDED}')
 print("again", flush=True)
 """
-    run = run_faults([faults.hang(rank=0, for_=0.1)], rank)
+    run = run_faults([faults.ignore_signal(["SIGUSR2"], rank=0)], rank)
 
     assert run.log(0) == "again\n"
     assert len(run.events("start")) == 1
@@ -197,6 +204,31 @@ print("caught", caught, flush=True)
     assert [result.status for result in run.results] == ["injected", "injected"]
 
 
+@pytest.mark.parametrize("version", PYTHONS)
+def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_faults, version):
+    """On a busy machine the rank may be woken again between its record of the first and raising it."""
+    rank = f"""
+import signal, sys, time
+def wake(frame, event, _):
+    if event == "line" and frame.f_code.co_name == "_go" and "effect" in frame.f_locals:
+        signal.raise_signal({control_signal()})
+    return wake
+sys.settrace(wake)
+caught = []
+print("ready", flush=True)
+while len(caught) < 2:
+    try:
+        time.sleep(60)
+    except ConnectionError as error:
+        caught.append(str(error))
+print(*caught, flush=True)
+"""
+    plan = [faults.exception("ConnectionError", word, rank=0, when=when.line("ready")) for word in ("a", "b")]
+    run = run_faults(plan, rank, python=PYTHONS[version])
+
+    assert run.log(0) == "ready\na b\n"
+
+
 def test_a_fault_that_is_due_while_python_starts_waits_for_it(run_faults):
     """The driver keeps it until the runtime listens."""
     run = run_faults([faults.exit(7, rank=0, when=when.after(0.0))], SLEEPING)
@@ -206,7 +238,10 @@ def test_a_fault_that_is_due_while_python_starts_waits_for_it(run_faults):
 
 def test_what_is_due_before_the_program_waits_for_its_first_line(run_faults, tmp_path):
     """An exception in the middle of Python's own start would break Python and not the program."""
-    (tmp_path / "sitecustomize.py").write_text("import time\nprint('starting', flush=True)\ntime.sleep(0.5)\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nprint('starting', flush=True)\n"
+        "while sys.getprofile() is None: time.sleep(0.01)\n"  # which looks out for the first line, once it was told
+    )
     run = run_faults([faults.exit(7, rank=0, when=when.line("starting"))], SLEEPING, env={"PYTHONPATH": str(tmp_path)})
 
     assert run.one().detail == "sys.exit(7) in rank0.py:1 in <module>; the rank ended with exit 7"
@@ -215,12 +250,12 @@ def test_what_is_due_before_the_program_waits_for_its_first_line(run_faults, tmp
 
 def test_a_rank_that_takes_the_handler_away_is_not_killed_by_our_signal(run_faults):
     """Its default action would end the rank."""
-    rank = """
-import signal, time
-for number in signal.valid_signals() - {9, 19}:
+    rank = f"""{UNTIL}
+import signal
+for number in signal.valid_signals() - {{9, 19}}:
     signal.signal(number, signal.SIG_DFL)
 print("ready", flush=True)
-time.sleep(0.3)
+until('{ENDED}')
 """
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
 
@@ -231,11 +266,11 @@ time.sleep(0.3)
 
 def test_a_rank_that_never_runs_the_handler_is_not_reached(run_faults):
     """It was told, and the signal is still pending when it ends."""
-    rank = """
-import signal, time
+    rank = f"""{UNTIL}
+import signal
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 print("ready", flush=True)
-time.sleep(0.3)
+until('{TOLD}')
 """
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
 
@@ -354,11 +389,12 @@ def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_pa
 @pytest.mark.parametrize(
     "trigger", [when.point("here"), when.call("json:loads"), when.signal_received("SIGUSR1"), when.import_of("wave")]
 )
-def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults, tmp_path, make, trigger):
+def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults, make, trigger):
     """What cannot be journalled does not happen, and the program does not hear of it."""
-    rank = """
-import json, os, signal
+    rank = f"""{UNTIL}
+import json, signal
 from derail.faults import fail_point
+until('{STARTED}')  # the driver, too, makes a new journal where there is none
 signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
 journal = os.environ["JOURNAL"]
 os.rename(journal, journal + ".old")
@@ -371,7 +407,7 @@ print("went on", flush=True)
 os.rmdir(journal)
 os.rename(journal + ".old", journal)
 """
-    run = run_faults([make(rank=0, when=trigger)], rank, env={"JOURNAL": str(tmp_path / "journal.jsonl")})
+    run = run_faults([make(rank=0, when=trigger)], rank)
 
     assert run.log(0) == "handled\nwent on\n", run.log(0, "stderr")
     assert (run.one().status, str(run.job.status[0])) == ("not_reached", "exit 0")
@@ -395,5 +431,5 @@ def test_a_rank_that_was_just_entering_a_system_call_is_woken_again(run_faults, 
     )
 
     assert run.one().injected, run.one()
-    assert len(sent) == lost + 1
+    assert len(sent) > lost
     assert len(run.events("tell")) == 1

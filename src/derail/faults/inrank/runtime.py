@@ -192,16 +192,13 @@ class Runtime:
             self._starts = True
             # A handler inside of this one may have been faster: before 3.10 it can come between any two instructions.
             effect = self.start(self._due.pop(0), frame) if self._due else _nothing
-            if isinstance(effect, BaseException):
-                try:
+            try:
+                if isinstance(effect, BaseException):
                     raise effect
-                finally:  # a handler inside of this one must not raise the next one before this one has left
-                    if self._due:
-                        self._come_back(behind=sys._getframe())  # noqa: SLF001
-                    self._starts = False
-            if self._due:
-                self._come_back()
-            self._starts = False
+            finally:  # a handler inside of this one must not raise the next one before this one has left
+                if self._due:
+                    self._come_back()
+                self._starts = False
             effect()
 
     def _arm_point(self, name: str, reached: Lookout) -> None:
@@ -263,28 +260,21 @@ class Runtime:
         elif not self.part.function:
             sys.setprofile(self._before_main)  # an exception in the middle of `site` would break Python itself
 
-    def _come_back(self, behind: FrameType | None = None) -> None:
-        """Have the handler called once more, after what happens now: it may raise, leave, or never come back.
-
-        Raising the signal here would call the handler inside of itself, and the first exception would be lost: that
-        must have left the frame ``behind`` before. A thread, but one that lives for milliseconds, and only where two
-        faults are due at the same moment.
+    def _come_back(self) -> None:
+        """Have the handler called once more, after what happens now: it may raise, leave, or never come back. By a
+        signal from here it would be called inside of itself, and the first exception lost. A thread, but one that lives
+        for milliseconds, and only where two faults are due at the same moment.
         """
 
         def call() -> None:
-            time.sleep(0.01)  # noqa: TID251 - what happens now begins
-            while behind is not None and self._is_in(behind):
-                time.sleep(FIRST_PAUSE)  # noqa: TID251 - nothing tells when an exception has left a frame
-            os.kill(self.pid, self.part.signal)
+            pause = 0.01  # until what happens now has begun
+            while self._due and signal.getsignal(self.part.signal) == self._on_signal:
+                time.sleep(pause)  # noqa: TID251 - until the exception has left the handler
+                if not self._starts:  # once is not enough for one that is just about to enter a system call
+                    os.kill(self.pid, self.part.signal)
+                    pause = NUDGE
 
         _thread.start_new_thread(call, ())
-
-    def _is_in(self, wanted: FrameType) -> bool:
-        """Whether the main thread is still inside of a call."""
-        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only way to ask for another thread's
-        while frame is not None and frame is not wanted:
-            frame = frame.f_back
-        return frame is not None
 
     def _records(self) -> list[dict[str, object]]:
         """What was appended to the journal since the last look."""
