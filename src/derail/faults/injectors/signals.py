@@ -210,6 +210,9 @@ def send_again(aim: Aim) -> Step:
             return
         if number in aim.sent_by_supervisor and not {number} & (before.caught | before.ignored | before.blocked):
             return  # it dies of the first one
+        if before.state not in "Tt" and before.pending & (set(aim.sent_by_supervisor) - before.blocked):
+            aim.control.call_later(0.01, act)  # the kernel would make one of the two, or swap them
+            return
         if aim.control.send_signal(aim.rank, number):
             proof.append(_proof(aim, pid, number, before, f"{signal_name(number)} sent to pid {pid} after {first}"))
 
