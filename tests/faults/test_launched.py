@@ -9,9 +9,11 @@ from derail import faults, when
 from derail.agents.native import start_job
 from derail.faults import journal
 from faults.rank_functions_of_faults import says_who, work
-from faults.real_job import result_of, running
+from faults.real_job import DEADLINE, result_of, running
 
 METHODS = ["spawn", "fork", "forkserver", "warm"]
+LONG = (100_000,)
+"""Steps of a function that works until it is ended."""
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def launched(tmp_path):
     def launch(run, *given, ranks=2, **options):
         job = start_job(run, ranks=ranks, workdir=tmp_path / "work", faults=given, **options)
         jobs.append(job)
-        return job.wait(30)
+        return job.wait(DEADLINE)
 
     yield launch
     for job in jobs:
@@ -33,7 +35,7 @@ def launched(tmp_path):
 @pytest.mark.parametrize("trigger", [when.start(), when.line("step 2"), when.after(0.3)], ids=str)
 def test_a_function_exits_raises_and_hangs_wherever_it_comes_from(launched, method, trigger):
     """A forked rank never started an interpreter; it acts all the same."""
-    seen = launched(work, faults.exit(7, rank=1, when=trigger), start_method=method)
+    seen = launched(work, faults.exit(7, rank=1, when=trigger), args=LONG, start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (1, "exit 7")
@@ -55,10 +57,10 @@ def test_an_exception_at_the_start_is_raised_in_the_function_and_recorded(launch
 def test_a_hanging_function_ignores_sigterm(tmp_path, method):
     """And is counted as stopped, not as the culprit."""
     hang = faults.hang(["SIGTERM"], rank=1, when=when.line("step 1"))
-    with running(tmp_path, work, hang, ranks=2, args=(5000,), grace=0.3, start_method=method) as job:
+    with running(tmp_path, work, hang, ranks=2, args=LONG, grace=0.3, start_method=method) as job:
         assert result_of(job) == "injected"
         os.kill(job.pids()[0], signal.SIGKILL)
-        seen = job.wait(30)
+        seen = job.wait(DEADLINE)
 
     assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (0, "SIGKILL (9)")
 
@@ -75,7 +77,7 @@ def test_a_function_with_a_fault_that_is_never_due_returns_as_ever(launched, met
 
 def test_the_journal_tells_the_whole_story_in_order(launched):
     """Phases, starts, the line that set it off, the fault, the exits, the end."""
-    seen = launched(work, faults.signal("SIGKILL", rank=1, when=when.line("step 3")))
+    seen = launched(work, faults.signal("SIGKILL", rank=1, when=when.line("step 3")), args=LONG)
     events = [record["event"] for record in journal.read(seen.journal)]
     kept = [event for event in events if event in ("plan", "line", "start", "end", "signal_sent", "finished")]
 

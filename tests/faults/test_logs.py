@@ -284,7 +284,7 @@ def test_a_function_writes_odd_bytes_too(tmp_path):
 @pytest.mark.parametrize("own_session", [False, True])
 def test_a_process_that_keeps_the_log_open_does_not_hold_the_launcher(tmp_path, own_session):
     """The rank is over, its helper has the file; the job ends all the same, and ends the helper."""
-    fault = faults.pipe_holder(own_session=own_session, rank=0)
+    fault = faults.pipe_holder(3600, own_session=own_session, rank=0)
     with running(tmp_path, "print('done', flush=True)", fault) as job:
         seen = job.wait(DEADLINE)
         assert job.log(0, "stdout").read_text() == "done\n"
@@ -292,7 +292,7 @@ def test_a_process_that_keeps_the_log_open_does_not_hold_the_launcher(tmp_path, 
 
     status, detail = told(seen)
     assert (status, f"pid {pid} lives" in detail) == ("injected", True)
-    assert seen.seconds < 20
+    assert not seen.outcome.timed_out
     assert state_of(pid) in ("", "Z")
 
 

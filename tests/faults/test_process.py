@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from derail.faults.inrank.ambush import _number
 from derail.faults.plan import PlanError
 from derail.faults.prepare import control_signal
 from derail.model.exit import signal_name, signal_number
+from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import work
 from faults.real_job import ended, running, stat_of, state_of, wait_for
 from faults.test_crashes import VERSIONS
@@ -43,7 +43,7 @@ def test_an_exit_has_the_code_that_a_parent_sees(run_faults, code, how, expected
 BUSY = """
 import time
 print("ready", flush=True)
-end = time.monotonic() + 20
+end = time.monotonic() + 120
 while time.monotonic() < end:
     time.sleep(0.001)
 """
@@ -73,21 +73,45 @@ def test_an_exception_from_another_thread_can_be_caught(run_faults, version):
     assert (run.one().status, str(run.job.status[0])) == ("injected", "exit 0")
 
 
+WHEN_SENT = f"""{UNTIL}
+import threading
+def when_sent(act):
+    def watch():
+        until('"event": "start"')
+        while len(os.listdir("/proc/self/task")) > 2:  # the main thread, this one, and the one that sends it
+            time.sleep(0.001)
+        act()
+    threading.Thread(target=watch, daemon=True).start()
+"""
+"""For a rank's program: something happens once an exception was sent to its main thread."""
+
+
 def test_an_exception_from_another_thread_does_not_end_a_call_into_c(run_faults):
     """It arrives when the call is over."""
-    source = "import time\nprint('ready', time.monotonic(), flush=True)\ntime.sleep(1)\nprint('too far')\n"
+    source = f"""{WHEN_SENT}
+reader, writer = os.pipe()
+def end_the_call():
+    print(time.monotonic(), flush=True)
+    os.write(writer, b"x")
+when_sent(end_the_call)
+print("ready", flush=True)
+os.read(reader, 1)
+print("too far", flush=True)
+"""
     run = run_faults([faults.async_exception("ValueError", rank=0, when=READY)], source)
 
-    assert run.events("arrived")[0]["at"] - float(run.log(0).split()[1]) >= 1.0
-    assert (run.one().status, len(run.log(0).splitlines())) == ("injected", 1)
+    first, ended_at = run.log(0).split()
+    assert (run.one().status, first) == ("injected", "ready")
+    assert run.events("arrived")[0]["at"] >= float(ended_at) - 1e-6  # the journal rounds
 
 
 def test_an_exception_that_never_arrives_is_not_reached(run_faults):
     """The main thread slept in C until a signal ended it."""
-    source = "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.5)\n" + WAITS
+    source = f"{WHEN_SENT}\nimport signal\nwhen_sent(lambda: os.kill(os.getpid(), signal.SIGALRM))\n{WAITS}"
     run = run_faults([faults.async_exception("ValueError", rank=0, when=READY)], source)
 
     assert (run.one().status, run.job.status[0].signal) == ("not_reached", signal.SIGALRM)
+    assert "ran no Python any more in which it could arrive" in run.one().detail
 
 
 CRASHED = {"exception": "exit 0", "segfault": "SIGSEGV (11)", "abort": "SIGABRT (6)"}
@@ -184,7 +208,7 @@ if os.environ["RANK"] == "1": sys.exit(3)
 open({str(tmp_path / "here")!r}, "w").close()
 time.sleep(60)
 """
-    seen, _ = ended(tmp_path, program, faults.crash_in_handler("SIGTERM", wait=True, rank=0), ranks=2)
+    seen, _ = ended(tmp_path, program, faults.crash_in_handler("SIGTERM", wait=True, rank=0), ranks=2, grace=60.0)
 
     assert str(seen.outcome.ranks[0].status) == "SIGSEGV (11)"
     assert (seen.root_cause, [result.status for result in seen.faults]) == (1, ["injected"])
@@ -252,11 +276,12 @@ def test_a_program_that_is_not_there_leaves_the_rank_as_it_was(run_faults):
     assert (run.log(0), str(run.job.status[0])) == (plain.log(0), "exit 0")
 
 
-FORKS = """
-import os
+FORKS = f"""{UNTIL}
+import threading
 child = os.fork()
 if child:
     os.waitpid(child, 0)
+    threading.Thread(target=lambda: (until('"event": "end"'), os._exit(0)), daemon=True).start()
 import colorsys
 if not child:
     print("child", flush=True)
@@ -268,7 +293,7 @@ if not child:
     [
         (faults.crash_at_exit(rank=0), "SIGSEGV (11)"),
         (faults.crash_at_import("colorsys", "abort", rank=0), "SIGABRT (6)"),
-        (faults.hang_at_exit(rank=0, for_=0.3), "exit 0"),
+        (faults.hang_at_exit(rank=0), "exit 0"),
     ],
     ids=lambda given: getattr(given, "name", ""),
 )
@@ -299,7 +324,8 @@ def test_a_child_that_the_rank_forked_is_not_meant(run_faults, fault, status):
 )
 def test_functions_end_so_wherever_they_come_from(tmp_path, method, fault, status):
     """A forked rank never started an interpreter, and ends like one all the same."""
-    seen, _ = ended(tmp_path, work, fault, args=(5,), start_method=method)
+    steps = 100_000 if fault.name == "async_exception" else 5
+    seen, _ = ended(tmp_path, work, fault, args=(steps,), start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert str(seen.outcome.ranks[0].status) == status
@@ -324,7 +350,7 @@ def test_a_helper_outlives_its_rank(run_faults, version, kind):
     try:
         assert run.one().injected, run.one()
         assert str(run.job.status[0]) == "exit 7"
-        assert state_of(helper) in ("S", "R")
+        assert state_of(helper) not in ("", "Z", "X")
         assert place_of(helper, run.job.pid(0)) == kind.replace("chatty", "group")
         if kind == "chatty":
             wait_for(lambda: run.log(0).count("the helper of a dead rank is still here\n") > 1)
@@ -345,7 +371,7 @@ def test_a_helper_is_swept_up_with_its_job(tmp_path, kind, pid_gone):
 
 def test_a_helper_ends_by_itself(run_faults, pid_gone):
     """Where nobody sweeps."""
-    run = run_faults([faults.orphan("daemon", lives=0.5, rank=0)], WAITS)
+    run = run_faults([faults.orphan("daemon", lives=4.0, rank=0)], WAITS)
 
     assert run.one().injected, run.one()
     assert pid_gone(run.events("helper")[0]["pid"])
@@ -368,9 +394,7 @@ ALL = [
 def test_what_cannot_be_entered_or_is_never_due_goes_on(run_faults, make):
     """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
     given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
-    began = time.monotonic()
     run = run_faults(given, (sys.executable, "-I", "-c", "pass"), ("/bin/true",), "import colorsys")
 
     assert [str(run.job.status[rank]) for rank in range(3)] == ["exit 0"] * 3
     assert [result.status for result in run.results] == ["unavailable", "unavailable", "not_reached"]
-    assert time.monotonic() - began < 20

@@ -9,7 +9,7 @@ import pytest
 from derail import faults, replay, when
 from derail.faults import journal
 from faults.rank_functions_of_faults import work
-from faults.real_job import running
+from faults.real_job import DEADLINE, running
 
 STEPS = """
 from derail.faults import fail_point
@@ -24,7 +24,7 @@ LEAVE = faults.exit(7, rank=1, when=when.call("__main__:train", hit=2))
 def first_run(tmp_path, program, *given, **options):
     """The journal of a run, and what it recorded."""
     with running(tmp_path, program, *given, **options) as job:
-        job.wait(30)
+        job.wait(DEADLINE)
     return job.journal
 
 
@@ -33,7 +33,7 @@ def again(path, tmp_path):
     before = replay.read(path)
     job = replay.start(before, workdir=tmp_path / "again")
     try:
-        job.wait(30)
+        job.wait(DEADLINE)
         logs = [job.log(rank, "stdout").read_text() for rank in range(before.how["ranks"])]
     finally:
         job.close()
@@ -148,6 +148,6 @@ def test_a_job_that_was_stopped_is_stopped_again(tmp_path):
         job.wait(0.5)
     before = replay.read(job.journal)
 
-    assert 0.3 < before.stopped_after < 20
+    assert 0.3 < before.stopped_after < DEADLINE
     assert json.loads(job.journal.read_text().splitlines()[0])["run"]["cwd"] == os.getcwd()
     assert before.how["teardown"].signal == signal.SIGTERM

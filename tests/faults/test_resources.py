@@ -10,9 +10,10 @@ from derail.faults import namespaces
 from derail.faults.catalogue import entry
 from derail.faults.plan import PlanError
 from faults.rank_functions_of_faults import work
-from faults.real_job import LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+from faults.real_job import ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
+WAITS_FOR_GO = "while not os.path.exists(os.environ['GO']): time.sleep(0.01)\n" + WAITS
 READY = when.line("ready")
 
 TRIES = """
@@ -23,7 +24,7 @@ def memory(): return bytearray(512 << 20)
 def size():
     with open("big", "wb") as file: file.write(b"x" * 100_000)
 print("ready", flush=True)
-end = time.monotonic() + 20
+end = time.monotonic() + 120
 while time.monotonic() < end:
     try:
         {what}()
@@ -70,7 +71,7 @@ def test_a_limit_of_processor_time_kills_a_busy_rank(tmp_path):
 FORKS = """
 import errno, resource
 print("ready", flush=True)
-end = time.monotonic() + 20
+end = time.monotonic() + 120
 while resource.getrlimit(resource.RLIMIT_NPROC)[0] != 0 and time.monotonic() < end:
     time.sleep(0.005)
 try:
@@ -96,7 +97,7 @@ sys.setrecursionlimit(1_000_000)
 def deep(n):
     return sorted([1], key=lambda _: deep(n - 1) if n else 0)  # by way of C, which takes stack
 print("ready", flush=True)
-end = time.monotonic() + 20
+end = time.monotonic() + 120
 while resource.getrlimit(resource.RLIMIT_STACK)[0] != {value} and time.monotonic() < end:
     time.sleep(0.005)
 deep(800)
@@ -125,9 +126,12 @@ def test_other_limits_stand_in_proc_and_are_taken_back(tmp_path, resource):
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
         return next(line.split() for line in lines if line.startswith(title[resource]))
 
-    with running(tmp_path, WAITS, faults.limit(resource, 4096, rank=0, when=READY, for_=0.5)) as job:
+    go = tmp_path / "go"
+    fault = faults.limit(resource, 4096, rank=0, when=READY, for_=0.5)
+    with running(tmp_path, WAITS_FOR_GO, fault, env={"GO": str(go)}) as job:
         pid = job.pids()[0]
         before = row(pid)
+        go.touch()
         assert result_of(job) == ("injected" if "4096" not in before[:-2] else "errored")
         record_of(job, "healed")
         assert row(pid) == before
@@ -190,14 +194,23 @@ def test_wrong_amounts_are_refused_where_they_are_given(make, problem):
     assert problem in str(error.value)
 
 
-def test_the_score_for_the_oom_killer_is_raised_and_put_back(tmp_path):
+def test_the_score_for_the_oom_killer_is_raised(tmp_path):
     """As /proc tells, with what the kernel makes of it."""
-    with running(tmp_path, WAITS, faults.oom_score(900, rank=0, when=READY, for_=0.5)) as job:
-        pid = job.pids()[0]
-        score = Path(f"/proc/{pid}/oom_score_adj")
-        before = score.read_text()
+    with running(tmp_path, WAITS, faults.oom_score(900, rank=0, when=READY)) as job:
         assert result_of(job) == "injected"
-        assert int(Path(f"/proc/{pid}/oom_score").read_text()) > 900
+        assert Path(f"/proc/{job.pids()[0]}/oom_score_adj").read_text() == "900\n"
+        assert int(Path(f"/proc/{job.pids()[0]}/oom_score").read_text()) > 900
+
+
+def test_the_score_for_the_oom_killer_is_put_back(tmp_path):
+    """After its time it is what it was."""
+    go = tmp_path / "go"
+    fault = faults.oom_score(900, rank=0, when=READY, for_=0.2)
+    with running(tmp_path, WAITS_FOR_GO, fault, env={"GO": str(go)}) as job:
+        score = Path(f"/proc/{job.pids()[0]}/oom_score_adj")
+        before = score.read_text()
+        go.touch()
+        assert result_of(job) == "injected"
         record_of(job, "healed")
         assert score.read_text() == before
 
@@ -303,13 +316,12 @@ def test_a_disk_without_inodes_takes_data_and_no_more_files(tmp_path, files):
 @NAMESPACES
 def test_touching_mapped_memory_in_a_full_shm_is_a_bus_error(tmp_path):
     """The way in which loaders of training data die."""
-    program = """
+    program = f"""{UNTIL}
 import mmap
 with open("/dev/shm/derail-test", "w+b") as file:
     file.truncate(1 << 20)
     memory = mmap.mmap(file.fileno(), 1 << 20)
-print("ready", flush=True)
-time.sleep(1)
+until('{ENDED}')
 memory[:] = b"x" * (1 << 20)
 """
     seen, _ = ended(tmp_path, program, faults.full_shm("16K", rank=0))

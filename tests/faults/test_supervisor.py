@@ -13,7 +13,7 @@ from derail.faults.results import Errored, NotReached
 from derail.model.exit import ExitStatus
 from derail.platform import seccomp
 from faults.rank_functions_of_faults import work
-from faults.real_job import DEADLINE, record_of, result_of, running, state_of, wait_for
+from faults.real_job import DEADLINE, ENDED, UNTIL, record_of, result_of, running, state_of, wait_for
 from faults.test_inrank import PYTHONS
 
 SECCOMP = pytest.mark.skipif(bool(seccomp.why_not()), reason=seccomp.why_not())
@@ -31,6 +31,8 @@ print("all started", flush=True)
 print("told", [each and each.wait() for each in started], flush=True)
 """
 PIPES = NAIVE.replace('{n + 3}"]', '{n + 3}"], start_new_session=True')  # else Python 3.13 needs no pipe for it
+SEEN = f"{UNTIL}\nuntil('{ENDED}')\n"
+"""For a launcher: it goes on when it is known what came of the fault."""
 HOLDS = """
 import subprocess
 child = subprocess.Popen(["/bin/sleep", "60"])
@@ -45,7 +47,7 @@ def derail_launch(tmp_path, program, *options, ranks=2):
     script = tmp_path / "rank.py"
     script.write_text("import os, sys, time\n" + program)
     start = "import sys; from derail.cli import main; sys.exit(main())"
-    words = ["launch", "-n", str(ranks), "--log-dir", str(tmp_path / "inner"), "--grace", "5", *options, str(script)]
+    words = ["launch", "-n", str(ranks), "--log-dir", str(tmp_path / "inner"), "--grace", "60", *options, str(script)]
     return [sys.executable, "-c", start, *words]
 
 
@@ -80,7 +82,7 @@ def line_of(text, first):
 
 def test_a_launcher_with_sigchld_ignored_takes_every_failure_for_success(tmp_path):
     """Three programs exited with 3, 4 and 5; it was told 0, 0 and 0."""
-    _, text, _, result = observe(tmp_path, NAIVE, faults.sigchld_ignored(rank=0))
+    _, text, _, result = observe(tmp_path, NAIVE + SEEN, faults.sigchld_ignored(rank=0))
 
     assert line_of(text, "told") == "told [0, 0, 0]"
     assert result.status == "injected", result
@@ -88,7 +90,7 @@ def test_a_launcher_with_sigchld_ignored_takes_every_failure_for_success(tmp_pat
 
 def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path):
     """It sees the exit code, and says so."""
-    program = derail_launch(tmp_path, "sys.exit(7)", ranks=1)
+    program = derail_launch(tmp_path, SEEN + "sys.exit(7)", ranks=1)
     seen, _, errors, result = observe(tmp_path, program, faults.sigchld_ignored(rank=0))
 
     assert result.status == "injected", result
@@ -268,12 +270,19 @@ while True:
     wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids))
 
 
-def test_a_stopped_launcher_goes_on_after_a_while(tmp_path):
-    """State T while it lasts, and its child runs."""
-    with running(tmp_path, HOLDS, faults.launcher_stopped(rank=0, when=when.line("child"), for_=0.2)) as job:
+def test_a_stopped_launcher_stands_and_its_child_does_not(tmp_path):
+    """State T of the one, and the other comes to its sleep."""
+    with running(tmp_path, HOLDS, faults.launcher_stopped(rank=0, when=when.line("child"))) as job:
         child = child_of(job)
         assert result_of(job) == "injected"
-        assert state_of(child) == "S"
+        wait_for(lambda: state_of(child) == "S", "a child that sleeps")
+        assert state_of(job.pids()[0]) == "T"
+
+
+def test_a_stopped_launcher_goes_on_after_a_while(tmp_path):
+    """Nobody has it stand any more."""
+    with running(tmp_path, HOLDS, faults.launcher_stopped(rank=0, when=when.line("child"), for_=0.2)) as job:
+        assert result_of(job) == "injected"
         record_of(job, "healed")
         wait_for(lambda: state_of(job.pids()[0]) == "S")
 
@@ -295,7 +304,7 @@ def test_a_rank_that_has_started_nobody_is_no_launcher(tmp_path, name):
     fault = getattr(faults, name)(**given, rank=0, when=when.line("ready"))
     with running(tmp_path, "print('ready', flush=True)\ntime.sleep(60)", fault) as job:
         assert result_of(job) == "not_reached"
-        assert state_of(job.pids()[0]) == "S"
+        wait_for(lambda: state_of(job.pids()[0]) == "S", "a rank that sleeps")
 
 
 # What it prints, and writes.
@@ -304,7 +313,7 @@ def test_a_rank_that_has_started_nobody_is_no_launcher(tmp_path, name):
 @pytest.mark.parametrize("how", ["closed", "broken"])
 def test_derail_without_a_stdout_runs_its_ranks_to_the_end(tmp_path, how):
     """What they wrote is in their log files."""
-    program = derail_launch(tmp_path, "print('from the rank', flush=True)", ranks=1)
+    program = derail_launch(tmp_path, SEEN + "print('from the rank', flush=True)", ranks=1)
     seen, text, errors, result = observe(tmp_path, program, faults.launcher_stdout_closed(how, rank=0))
 
     logs = [path.read_text() for path in (tmp_path / "inner").rglob("stdout.log")]
@@ -315,9 +324,8 @@ def test_derail_without_a_stdout_runs_its_ranks_to_the_end(tmp_path, how):
 
 def test_a_launcher_that_prints_into_a_broken_pipe_is_told_so(tmp_path):
     """EPIPE, as behind ``| head``."""
-    program = """
+    program = f"""{SEEN}
 import errno
-time.sleep(0.1)
 try:
     os.write(1, b"x")
 except OSError as error:

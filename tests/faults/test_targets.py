@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from derail import faults, when
 from derail.faults import journal
 from derail.faults.driver import Driver
+from derail.faults.gates import Gate
 from derail.faults.plan import PlanError
 from derail.faults.prepare import check
 from derail.faults.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
@@ -136,9 +137,10 @@ def test_the_agent_can_be_hit_from_outside_at_a_line_of_a_rank():
 def test_the_floor_shows_in_the_job(tmp_path):
     """Everybody is killed but one, whom nobody but the launcher ends."""
     plan = faults.plan([faults.signal("SIGKILL", rank="all", when=when.line("ready"))], seed=3, keep_alive=1)
-    seen, _ = ended(tmp_path, "print('ready', flush=True); time.sleep(0.5)", ranks=4, plan=plan)
+    seen, _ = ended(tmp_path, "print('ready', flush=True); time.sleep(600)", ranks=4, plan=plan)
     (kept,) = spared(plan, range(4))
 
+    assert seen.root_cause != kept
     assert {told.rank for told in seen.faults} == set(range(4)) - {kept}
     assert seen.outcome.ranks[kept].status.signal != 9
 
@@ -147,13 +149,14 @@ PROGRAM = """
 import signal
 from derail.faults import fail_point
 signal.signal(signal.SIGUSR1, lambda *_: None)
+fail_point("begin")
 for step in range(8):
     fail_point("step")
 """
 FIVE = (
     faults.signal("SIGUSR1", rank="one", when=when.probability(0.4, when.point("step", hit="1..")), times=2),
     faults.signal("SIGWINCH", rank="minority", when=when.point("step", hit="2..6+2")),
-    faults.hang(rank="majority", for_=0.6, when=when.probability(0.5, when.point("step", hit="1.."))),
+    faults.hang(rank="majority", for_=2.0, when=when.probability(0.5, when.point("step", hit="1.."))),
     faults.signal("SIGURG", rank="all", when=when.probability(0.5, when.start())),
     faults.exit(0, rank="one", when=when.then(when.point("step", hit=4), when.point("step", hit=2))),
 )
@@ -161,7 +164,9 @@ FIVE = (
 
 def decisions(tmp_path, given, ranks, *, name):
     """What was done to whom, when, by fault."""
-    driver = Driver(faults.plan(given, seed=12), journal=tmp_path / f"{name}.jsonl")
+    gate = Gate("there", "begin")  # nobody goes beyond it before the driver has heard of all of them
+    gate.release()
+    driver = Driver(faults.plan(given, seed=12), journal=tmp_path / f"{name}.jsonl", gates=[gate])
     FakeJob(driver.prepare(spec_of(tmp_path, *[PROGRAM] * ranks)), driver).run()
     found = {}
     for record in journal.read(driver.journal.path):

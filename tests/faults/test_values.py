@@ -4,7 +4,7 @@ import pytest
 
 from derail import faults, when
 from faults.rank_functions_of_faults import says_who, work
-from faults.real_job import ended, running
+from faults.real_job import DEADLINE, ended, running
 
 METHODS = ["spawn", "fork", "forkserver"]
 ALL = [
@@ -50,7 +50,7 @@ def test_a_value_that_cannot_be_sent_fails_its_rank(tmp_path, method, kind):
 def test_a_value_that_nobody_can_read_arrives_all_the_same(tmp_path):
     """It raises in its reader, which takes no harm."""
     with running(tmp_path, says_who, faults.value_unpicklable("unpickling", rank=0), ranks=2) as job:
-        seen = job.wait(30)
+        seen = job.wait(DEADLINE)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert str(seen.outcome.ranks[0].status) == "exit 0"
@@ -110,7 +110,8 @@ def test_a_program_returns_no_value(tmp_path, make):
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
 def test_a_function_that_never_returns_has_no_value(tmp_path, make):
     """It ended otherwise before."""
-    seen, _ = ended(tmp_path, work, make(rank=0), faults.exit(7, rank=0, when=when.line("step 2")))
+    given = make(rank=0), faults.exit(7, rank=0, when=when.line("step 2"))
+    seen, _ = ended(tmp_path, work, *given, args=(100_000,))
 
     assert [result.status for result in seen.faults] == ["not_reached", "injected"], seen.faults
 
