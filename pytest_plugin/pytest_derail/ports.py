@@ -10,19 +10,16 @@ import errno
 import random
 import socket
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.agents.invocation import LOOPBACK, free_port
+from derail.agents.invocation import LOOPBACK
 from derail.faults.sockets import LISTENING, table
+from derail.platform.ports import free_port, outside_of_the_ephemeral
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LOWEST, HIGHEST = 15000, 65535
-FEWEST = 1000
-"""Ports to choose from that make it worth while."""
+TRIES = 1000
 
 
 class Port(int):
@@ -67,24 +64,15 @@ def listened_on(ports: Collection[int]) -> list[int]:
 @contextmanager
 def claimed_port() -> Iterator[int]:
     """A TCP port on the loopback address that is nobody's, and no other job's while the body runs."""
-    candidates = _outside_of_the_ephemeral()
+    candidates = outside_of_the_ephemeral()
     chance = random.SystemRandom()
-    for _ in range(FEWEST if candidates else 0):
+    for _ in range(TRIES if candidates else 0):
         claim = _claim(port := chance.choice(candidates))
         if claim is not None:
             with claim:
                 yield port
             return
     yield free_port()
-
-
-def _outside_of_the_ephemeral() -> range:
-    try:
-        low, high = map(int, EPHEMERAL.read_text(encoding="ascii").split())
-    except (OSError, ValueError):
-        return range(0)
-    below, above = range(LOWEST, low), range(high + 1, HIGHEST)
-    return max(below, above, key=len) if max(len(below), len(above)) >= FEWEST else range(0)
 
 
 def _claim(port: int) -> socket.socket | None:

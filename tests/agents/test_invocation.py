@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from derail.agents.invocation import entry_point, free_port, missing_program, rank_environment
+from derail.agents.invocation import entry_point, missing_program, rank_environment
 
 
 def test_a_script_is_run_by_this_python_without_buffering() -> None:
@@ -66,10 +65,3 @@ def test_a_rank_is_told_what_torchrun_tells() -> None:
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
     }
-
-
-def test_a_free_port_can_be_bound() -> None:
-    """Also by a server that does not set SO_REUSEADDR."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port()))
-        server.listen()

@@ -6,6 +6,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from derail.platform.ports import EPHEMERAL
 from plugin.inner_pytest import evidence_of
 from pytest_derail import ports
 from pytest_derail.where import shorten
@@ -219,7 +220,7 @@ Current thread 0x2 (most recent call first):
 def test_no_two_jobs_have_the_same_port_at_the_same_time() -> None:
     """Nor one that somebody is bound to; and those that the kernel hands out are left alone."""
     with ports.claimed_port() as first, socket.create_server(("127.0.0.1", 0)) as other:
-        low, high = map(int, ports.EPHEMERAL.read_text().split())
+        low, high = map(int, EPHEMERAL.read_text().split())
         assert not low <= first <= high
         assert ports._claim(first) is None
         assert ports._claim(other.getsockname()[1]) is None

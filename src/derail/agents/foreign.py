@@ -15,10 +15,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from derail.agents.invocation import free_port
 from derail.agents.order import Invocation, Order
 from derail.faults.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from derail.platform.ports import free_port
 from derail.scenario.model import ALL_PROMISES
 
 if TYPE_CHECKING:

@@ -75,20 +75,6 @@ def rank_environment(
     }
 
 
-def free_port(address: str = LOOPBACK) -> int:
-    """A TCP port that nobody has bound.
-
-    It is free again when this returns, until rank 0 binds it: the kernel hands such ports out in no order, so that jobs
-    side by side do not collide in practice, but nothing holds it. (A socket that holds it would make every server fail
-    that does not set SO_REUSEADDR, and an environment variable cannot hand a socket over.)
-    """
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
 def as_data(
     run: Run,
     *,

@@ -10,12 +10,12 @@ from derail.agents.invocation import (
     LOOPBACK,
     as_data,
     entry_point,
-    free_port,
     missing_program,
     name_of,
     rank_environment,
 )
 from derail.model.std import Std
+from derail.platform.ports import free_port
 
 if TYPE_CHECKING:
     import signal

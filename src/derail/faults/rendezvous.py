@@ -13,6 +13,7 @@ from derail.faults.plan import PlanError, decide
 from derail.faults.results import Errored, Injected, NotReached
 from derail.faults.sockets import LISTENING, table
 from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.platform.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +55,7 @@ def _remember(rank: RankSpec, fault: Fault, port: int, address: tuple[str, int])
 
 def prepare_proxy(rank: RankSpec, fault: Fault) -> RankSpec:
     """Send the rank to a port that is free now, where the proxy will listen as soon as the rank exists."""
-    address = _address(rank, fault)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    address, port = _address(rank, fault), free_port()
     _remember(rank, fault, port, address)
     changed = {str(fault.param("address_variable")): "127.0.0.1", str(fault.param("port_variable")): str(port)}
     return replace(rank, env={**rank.env, **changed})
