@@ -1,4 +1,4 @@
-"""A step loop. Rank 0 saves each fifth step in DIRECTORY when all have done it; a restart goes on there, up to LAST."""
+"""A step loop. At each fifth step all wait for all, and rank 0 saves it in DIRECTORY; a restart goes on from there."""
 
 import os
 import sys
@@ -9,7 +9,6 @@ rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 directory = Path(sys.argv[1])
 checkpoint = directory / "checkpoint.txt"
 last = int(sys.argv[2]) if len(sys.argv) > 2 else 20
-attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def work():
@@ -17,7 +16,7 @@ def work():
 
 
 def has_done(step, of):
-    return directory / f"attempt-{attempt}-step-{step}-rank-{of}"
+    return directory / f"from-{first}-step-{step}-rank-{of}"
 
 
 first = 1
@@ -29,7 +28,7 @@ for step in range(first, last + 1):
     work()
     if step % 5 == 0:
         has_done(step, rank).touch()
-        while rank == 0 and not all(has_done(step, other).exists() for other in range(size)):
+        while not all(has_done(step, other).exists() for other in range(size)):
             time.sleep(0.01)  # noqa: TID251 - as in a collective
         if rank == 0:
             draft = checkpoint.with_suffix(".new")
