@@ -16,6 +16,7 @@ from derail.faults.injectors import hang
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import says_who
 from faults.real_job import DEADLINE, ENDED, HEALED, result_of, running, stat_of, state_of, wait_for
+from faults.real_job import UNTIL as UNTIL_IN_REAL_JOB
 from faults.test_crashes import VERSIONS
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
@@ -155,6 +156,20 @@ def test_a_child_that_outlives_its_killed_rank_does_not_outlive_the_job(tmp_path
 
     assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
     assert pid_gone(child)
+
+
+def test_a_child_that_is_stopped_when_the_hang_is_over_lets_the_rank_go_on(tmp_path):
+    """As soon as it goes on itself."""
+    program = f"{UNTIL_IN_REAL_JOB}print('ready', flush=True)\nuntil('{HEALED}')\n"
+    with running(tmp_path, program, faults.uninterruptible(rank=0, for_=A_WHILE, when=READY)) as job:
+        assert result_of(job) == "injected", job.fault_results()
+        rank, child = Path(f"/proc/{job.pids()[0]}/fd"), child_of(job)
+        os.kill(child, signal.SIGSTOP)
+        wait_for(lambda: sum("fifo" in os.readlink(fd) for fd in rank.iterdir()) == 2, "the end of the hang")
+        os.kill(child, signal.SIGCONT)
+        seen = job.wait(DEADLINE)
+
+    assert seen.outcome.succeeded, seen.outcome
 
 
 LAUNCHER = """

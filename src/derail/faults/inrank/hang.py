@@ -196,6 +196,7 @@ def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
     library = libc()
     import ctypes
     import tempfile
+    import threading
 
     with tempfile.TemporaryDirectory(prefix="derail-") as directory:
         fifo = os.path.join(directory, "fifo")
@@ -211,12 +212,20 @@ def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
     program, child = b"/bin/true", ctypes.c_int()
     argv = (ctypes.c_char_p * 2)(program, None)
 
-    begin = _after_a_while(task, lambda: os.close(os.open(path, os.O_WRONLY)))
+    opened = threading.Event()
+
+    def let_go() -> None:
+        writer = os.open(path, os.O_WRONLY)
+        opened.wait()  # a child that is stopped just now would not see that somebody has been here
+        os.close(writer)
+
+    begin = _after_a_while(task, let_go)
 
     def wait() -> None:
         begin()
         if library.posix_spawn(ctypes.byref(child), program, actions, None, argv, None) == 0:
             os.waitpid(child.value, 0)  # noqa: TID251 - our own child
+        opened.set()
         os.close(fd)
         runtime.say("healed", task)
 
