@@ -104,6 +104,19 @@ def test_only_the_platform_package_asks_which_platform_this_is():
     assert [asker for asker in askers if not asker.startswith("src/derail/platform/")] == []
 
 
+def test_nobody_reads_a_directory_bit_by_bit():
+    """What ``os.scandir`` opens must be closed, and is closed late if it is not; a list of the entries does as well."""
+    callers = [
+        f"{name}:{node.lineno}"
+        for name, path in zip(names(SOURCES + TESTS), SOURCES + TESTS, strict=True)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute | ast.Name)
+        and "scandir" in (getattr(node, "attr", ""), getattr(node, "id", ""))
+    ]
+
+    assert callers == []
+
+
 def test_the_calls_that_belong_in_one_place_are_banned():
     """Ruff refuses group signals, reaping, wall-clock time and sleeping wherever no reason is given."""
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -30,7 +30,7 @@ def test_every_test_named_on_the_page_exists() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
     )
     assert ids - set(collected.stdout.splitlines()) == set(), collected.stdout[-2000:] + collected.stderr

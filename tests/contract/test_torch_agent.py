@@ -68,7 +68,7 @@ def agent(run_python: RunPython, tmp_path: Path) -> Any:
         script = tmp_path / "agent.py"
         script.write_text(AGENT)
         run_it = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
-        done = run_python(run_it, order, env={"PYTHONPATH": TESTS}, deadline=120)
+        done = run_python(run_it, order, env={"PYTHONPATH": TESTS}, deadline=200)
         facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return facts
 

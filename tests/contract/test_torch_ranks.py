@@ -42,7 +42,7 @@ def test_two_ranks_of_derail_launch_reduce_a_tensor(tmp_path: Path) -> None:
         [DERAIL, "launch", "--ranks", "2", "--log-dir", str(tmp_path / "logs"), str(script)],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=200,
         check=False,
     )
     seen = [rank for rank in (0, 1) if f"rank {rank} of 2 has 3.0" in done.stdout]
@@ -103,5 +103,5 @@ if __name__ == "__main__":
 
 def test_tensors_are_returned_by_value(run_python: RunPython) -> None:
     """A rank may return a tensor; it is whole after the rank has ended."""
-    done = run_python(TENSORS, env={"PYTHONPATH": TESTS}, deadline=120)
+    done = run_python(TENSORS, env={"PYTHONPATH": TESTS}, deadline=200)
     assert done.stdout.strip() == "[[3, 100000, True], [4, 100000, True]]"

@@ -289,4 +289,4 @@ class PolicyMachine(RuleBasedStateMachine):
 
 
 TestPolicyMachine = PolicyMachine.TestCase
-TestPolicyMachine.settings = settings(max_examples=300, stateful_step_count=30)
+TestPolicyMachine.settings = settings(max_examples=200, stateful_step_count=30)
