@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,8 +19,12 @@ from derail.faults.hits import Hits
 from derail.faults.injectors import syscalls
 from derail.faults.plan import PlanError
 from derail.faults.prepare import prepare
+from derail.faults.syscall_rules import Rule
+from derail.faults.syscall_watch import Watch
+from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 from derail.platform import seccomp
+from derail.platform.seccomp import Call
 from faults.real_job import DEADLINE
 
 REASON = seccomp.why_not()
@@ -228,6 +233,50 @@ for _ in range(2):
     assert float(stdout.split()[1]) >= 0.4
     assert "call 2 of read held for 0.4 s and then made" in seen.faults[0].detail
     assert "2 calls seen" in seen.faults[0].detail
+
+
+class Listens:
+    """A listener whose caller waits for the answer, or was interrupted."""
+
+    waits = False
+
+    def let(self, call):
+        """Whether somebody has got the answer."""
+        return self.waits
+
+
+def test_a_call_whose_time_is_over_while_it_is_interrupted_is_made_when_it_comes_again():
+    """Its caller lives: nothing was cut off, and it is the same call."""
+    watch, listener = Watch(os.getpid()), Listens()
+    rule = Rule("a", "fsync", {74: "fsync"}, os.getpid(), Hits.read("1"), delay=0.5, active=True)
+    watch.rules, watch._executed = [rule], True
+    call = Call(1, os.getpid(), 74, (3, 0, 0, 0, 0, 0))
+    later = SYSTEM_CLOCK.now() + 60
+    watch._decide(listener, call)
+    watch._let_go(listener, later)
+
+    assert (rule.answered, rule.cut, watch._until_next()) == ([], [], None)
+
+    listener.waits = True
+    watch._decide(listener, replace(call, id=2))
+    watch._let_go(listener, later)
+    assert (rule.answered, rule.cut, rule.seen) == ([1], [], 1)
+
+
+def test_a_call_whose_caller_has_died_when_its_time_is_over_was_cut_off():
+    """It does not come again."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    watch = Watch(pid)
+    rule = Rule("a", "fsync", {74: "fsync"}, pid, Hits.read("1"), delay=0.5, active=True)
+    watch.rules, watch._executed = [rule], True
+    watch._decide(Listens(), Call(1, pid, 74, (3, 0, 0, 0, 0, 0)))
+    watch._let_go(Listens(), SYSTEM_CLOCK.now() + 60)
+    os.waitid(os.P_PID, pid, os.WEXITED)
+
+    assert (rule.answered, [n for n, _ in rule.cut]) == ([], [1])
 
 
 @needs_seccomp

@@ -15,6 +15,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from derail.faults.evidence import look_at
 from derail.faults.results import Errored, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.seccomp import Listener
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SHIM_COMES_WITHIN = 30.0
 """Seconds from the start of a rank until its shim must have come."""
+COMES_AGAIN = float("inf")
+"""Until when a call is held whose time was over while a signal had interrupted its caller."""
 
 
 @dataclass(slots=True)
@@ -217,9 +220,8 @@ class Watch:
 
     def _until_next(self) -> float | None:
         """Milliseconds until a held call has been held long enough; None if none is held."""
-        if not self._held:
-            return None
-        return max(0.0, (min(held.until for held in self._held.values()) - SYSTEM_CLOCK.now()) * 1000 + 1)
+        until = min((held.until for held in self._held.values()), default=COMES_AGAIN)
+        return None if until == COMES_AGAIN else max(0.0, (until - SYSTEM_CLOCK.now()) * 1000 + 1)
 
     def _decide(self, listener: Listener, call: Call) -> None:
         if not self.executed:
@@ -247,6 +249,8 @@ class Watch:
         # The first argument only: behind those that a call has, there is whatever the registers held.
         if (held.call.number, held.call.args[0]) == (call.number, call.args[0]):
             held.call = call
+            if held.until == COMES_AGAIN:
+                held.until = SYSTEM_CLOCK.now()
             return True
         self._cut(self._held.pop(call.tid), SYSTEM_CLOCK.now())
         return False
@@ -254,9 +258,12 @@ class Watch:
     def _let_go(self, listener: Listener, now: float, *, all_: bool = False) -> None:
         for tid, held in list(self._held.items()):
             if now >= held.until:
-                del self._held[tid]
-                if not self._answer(listener, held):
-                    self._cut(held, now)
+                if self._answer(listener, held):
+                    del self._held[tid]
+                elif (caller := look_at(tid)) is None or caller.ended:
+                    self._cut(self._held.pop(tid), now)
+                else:
+                    held.until = COMES_AGAIN
             elif all_:
                 del self._held[tid]
                 listener.let(held.call)
