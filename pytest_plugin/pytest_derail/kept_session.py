@@ -13,7 +13,8 @@ from pytest_derail.condition import RANDOM, Condition, process_group
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
 from pytest_derail.rank_report import PhaseTold, RankTold
-from pytest_derail.rank_session import Protocol, Teller, become_rank, collect, find, open_session
+from pytest_derail.rank_session import Protocol, Teller, become_rank, open_session
+from pytest_derail.session import collect, find
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import pytest
 from derail.spawn import servers, warm
 from derail.spawn.imports import imports_of
 from pytest_derail import neighbours, prepared
-from pytest_derail.rank_session import command_line
+from pytest_derail.gathered import Gathering
+from pytest_derail.session import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
     from derail.model.outcome import JobOutcome
     from derail.model.spec import Preload
 
-OF_EVERY_RANK = ("pytest", "pytest_derail.rank_session", "pytest_derail.ranks_mark", "derail.errors.recorder")
+OF_EVERY_RANK = (
+    "pytest",
+    "pytest_derail.rank_session",
+    "pytest_derail.gathered",
+    "pytest_derail.ranks_mark",
+    "derail.errors.recorder",
+)
 """What each rank imports before it comes to its test."""
 
 
@@ -31,11 +39,13 @@ class Learned:
 
     Attributes:
         preparation: what makes a session of pytest ready; nothing if its plugins are the suite's own code.
+        gathering: what collects the tests in it, as far as all ranks find the same; nothing likewise.
         together: what the modules of all tests on ranks import, so that one process serves them all.
         is_fit: whether ranks can be forked from a process that has imported all that.
     """
 
     preparation: tuple[prepared.Preparation, ...]
+    gathering: tuple[Gathering, ...]
     together: tuple[str, ...]
     is_fit: bool = True
 
@@ -44,13 +54,21 @@ LEARNED: pytest.StashKey[Learned] = pytest.StashKey()
 """In the stash of the session."""
 
 
-def parts(item: pytest.Function, wanted: tuple[str, ...] | None) -> tuple[Preload, ...]:
-    """What to preload for a test: pytest, as far as it can be made ready, and the modules that the test wants; by
-    default the installed ones that are imported by the modules of all tests on ranks, or, if no rank can be forked from
-    those, by its own module."""
+def parts(item: pytest.Function, wanted: tuple[str, ...] | None, *, broken: bool = False) -> tuple[Preload, ...]:
+    """What to preload for a test: pytest, as far as it can be made ready, the modules that the test wants, and the
+    tests. By default the wanted modules are the installed ones that are imported by the modules of all tests on ranks,
+    or, if no rank can be forked from those, by its own module.
+
+    Args:
+        item: the test.
+        wanted: modules; None for the default.
+        broken: whether faults are planned for its ranks, which may be about the import of its module.
+    """
     learned = _learn(item.session)
     by_default = learned.together if learned.is_fit else imports_of(item.module)
-    return tuple(dict.fromkeys([*OF_EVERY_RANK, *learned.preparation, *(by_default if wanted is None else wanted)]))
+    modules = by_default if wanted is None else wanted
+    gathering = () if broken else learned.gathering
+    return tuple(dict.fromkeys([*OF_EVERY_RANK, *learned.preparation, *modules, *gathering]))
 
 
 def heed(item: pytest.Function, wanted: tuple[str, ...] | None, outcome: JobOutcome | None) -> str:
@@ -77,14 +95,25 @@ def _learn(session: pytest.Session) -> Learned:
     if found is None:
         config = session.config
         preparation: tuple[prepared.Preparation, ...] = ()
+        gathering: tuple[Gathering, ...] = ()
         if prepared.is_possible(config):
             line = command_line(neighbours.arguments(config), neighbours.options(config))
             preparation = (prepared.Preparation.of(line, os.fspath(config.invocation_params.dir)),)
-        found = session.stash[LEARNED] = Learned(preparation, tuple(_imports(session.items)))
+            worker = pickle.dumps(neighbours.worker_input(config))
+            gathering = (Gathering(*preparation, worker, tuple(dict.fromkeys(map(_file, _on_ranks(session.items))))),)
+        found = session.stash[LEARNED] = Learned(preparation, gathering, tuple(_imports(session.items)))
     return found
 
 
+def _on_ranks(items: Iterable[pytest.Item]) -> Iterable[pytest.Function]:
+    marked = (item for item in items if item.get_closest_marker("ranks") is not None)
+    return (item for item in marked if isinstance(item, pytest.Function))
+
+
+def _file(item: pytest.Item) -> str:
+    return os.fspath(item.path)
+
+
 def _imports(items: Iterable[pytest.Item]) -> Iterable[str]:
-    on_ranks = (item for item in items if item.get_closest_marker("ranks") is not None)
-    modules = dict.fromkeys(item.module for item in on_ranks if isinstance(item, pytest.Function))
+    modules = dict.fromkeys(item.module for item in _on_ranks(items))
     return dict.fromkeys(name for module in modules for name in imports_of(module))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,8 +74,17 @@ class _HookUpToConftests:
 
 
 def is_possible(config: pytest.Config) -> bool:
-    """Whether the plugins of a session are all installed ones: others are the suite's own code."""
-    return all(map(_is_installed, config.pluginmanager.get_plugins()))
+    """Whether the plugins of a session are all installed ones: others are the suite's own code. Objects that were given
+    to ``pytest.main``, or registered by other plugins, are in no other process."""
+    manager = config.pluginmanager
+    offered = [plugin for plugin, _ in manager.list_plugin_distinfo()]
+    named = [plugin for plugin in manager.get_plugins() if isinstance(plugin, ModuleType)]
+    return all(map(_is_installed, (*offered, *named)))
+
+
+def is_made(preparation: Preparation) -> bool:
+    """Whether there is a session to ``take``."""
+    return preparation in _made
 
 
 def take(preparation: Preparation) -> pytest.Session | None:

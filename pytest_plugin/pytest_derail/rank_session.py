@@ -13,44 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
-from pytest_derail import bell, handover, prepared, rank_report
+from pytest_derail import bell, gathered, handover, rank_report
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
 from pytest_derail.rank_report import PhaseTold, RankTold
+from pytest_derail.session import begin, collect, command_line, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_derail.rank_report import Result, When
-
-UNSET: Mapping[str, Any] = {
-    # What chooses, sorts or lists tests, or belongs to the one process that reports: the controller has done it.
-    "keyword": "",
-    "markexpr": "",
-    "deselect": None,
-    "lf": False,
-    "failedfirst": False,
-    "newfirst": False,
-    "stepwise": False,
-    "stepwise_skip": False,
-    "collectonly": False,
-    "usepdb": False,
-    "trace": False,
-    "pyargs": False,
-    "maxfail": 0,
-    "dist": "no",
-    "distload": False,
-    "looponfail": False,
-    "numprocesses": None,
-    "maxprocesses": None,
-    "tx": [],
-}
-
-NOT_FOUND = (
-    "this rank did not find the test {}; names and parameters must be the same in every process that imports the module"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,82 +216,18 @@ def _pickled(error: BaseException) -> bytes:
 
 @contextmanager
 def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
-    """A pytest session that has begun."""
-    from _pytest.config import _prepareconfig
-
+    """A pytest session that has begun, here or in the process that this one was forked from."""
     os.chdir(order.directory)
-    args = command_line(order.args, order.options)
-    session = prepared.take(Preparation.of(args, order.directory))
-    config = _prepareconfig([*args]) if session is None else session.config
-    for name, value in UNSET.items():
-        if hasattr(config.option, name):
-            setattr(config.option, name, value)
-    config.option.basetemp = str(order.folder / f"tmp-{rank}")
-    for name in ("terminalreporter", "terminal", "faulthandler"):
-        config.pluginmanager.set_blocked(name)
-    # By this plugins know that another process reports.
-    config.workerinput, config.workeroutput = dict(order.worker), {}  # type: ignore[attr-defined]
+    preparation = Preparation.of(command_line(order.args, order.options), order.directory)
+    basetemp = str(order.folder / f"tmp-{rank}")
+    session = gathered.take(preparation, basetemp) or begin(preparation, order.worker, basetemp)
+    config = session.config
+    config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
     config.stash[IN_RANK] = order
-    config._do_configure()  # noqa: SLF001 - what pytest's own main does
     try:
-        session = pytest.Session.from_config(config) if session is None else session
-        session.exitstatus = pytest.ExitCode.OK
-        prepared.start(session)
+        yield session
+    finally:
         try:
-            yield session
-        finally:
             config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)
-    finally:
-        config._ensure_unconfigure()  # noqa: SLF001
-
-
-def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line, and what makes it that of a rank: streams are files already, and modules imported."""
-    end = args.index("--") if "--" in args else len(args)
-    added = ("--capture=no", "-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
-    return (*args[:end], *added, *args[end:])
-
-
-def find(items: Iterable[pytest.Item], problems: Sequence[str], nodeid: str) -> pytest.Function:
-    """The test of this name.
-
-    Raises:
-        CollectError: if it is not there, or its module could not be imported.
-    """
-    for item in items:
-        if item.nodeid == nodeid and isinstance(item, pytest.Function):
-            return item
-    raise pytest.Collector.CollectError(
-        "\n".join(problems).strip() or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
-    )
-
-
-def _names(node: str) -> frozenset[str] | None:
-    """The names of a test, and of the classes that it is in; None for a whole module."""
-    _, _, inside = node.partition("::")
-    return frozenset(inside.partition("[")[0].split("::")) if inside else None
-
-
-def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], list[str]]:
-    """Collect tests; what was found, and what went wrong."""
-    problems: list[str] = []
-
-    class Watch:
-        @pytest.hookimpl
-        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-            if report.failed:
-                problems.append(report.longreprtext)
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
-            return None if wanted is None or name in wanted else []
-
-    wanted = _names(nodes[0]) if len(nodes) == 1 else None
-    watch = Watch()
-    session.config.pluginmanager.register(watch)
-    try:
-        return session.perform_collect(list(nodes)), problems
-    except pytest.UsageError as error:
-        return [], problems or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
-    finally:
-        session.config.pluginmanager.unregister(watch)
+        finally:
+            config._ensure_unconfigure()  # noqa: SLF001 - what pytest's own main does

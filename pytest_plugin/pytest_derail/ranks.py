@@ -131,16 +131,18 @@ class RanksTest:
             bell = stack.enter_context(Bell(bell_path(folder)))
             self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
             port = stack.enter_context(claimed_port())
+            plan = marked_plan(self.item)
+            preload = preloading.parts(self.item, self.mark.preload, broken=plan is not None)
             job = start_job(
                 run_rank,
                 ranks=self.mark.ranks,
                 args=(self._order(folder, packed),),
                 env={**files.environment(), **neighbours.environment(self.item.config)},
                 workdir=folder,
-                plan=marked_plan(self.item),
+                plan=plan,
                 teardown=default_teardown(self.mark.grace),
                 start_method=self.mark.start_method,
-                preload=preloading.parts(self.item, self.mark.preload) if self.mark.start_method == "warm" else None,
+                preload=preload if self.mark.start_method == "warm" else None,
                 name=self.item.name,
                 observers=(bell,),
                 master_port=port,

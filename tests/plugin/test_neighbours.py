@@ -164,8 +164,23 @@ def test_mark(rank):
 
 def test_fixture(derail):
     jobs = [derail.start(deaf, args=(os.environ["HERE"],), ranks=1), derail.start(deaf, args=(os.environ["HERE"],))]
+    (pathlib.Path(os.environ["HERE"]) / "waits").touch()
     jobs[-1].wait()
 """
+
+WAITS = """
+import os, pathlib
+from pytest_derail.ranks import RanksTest
+
+watch = RanksTest._watch
+
+def told(self, job, bell):
+    (pathlib.Path(os.environ["HERE"]) / "waits").touch()
+    return watch(self, job, bell)
+
+RanksTest._watch = told
+"""
+"""A conftest that tells when the ranks have been started: Ctrl-C before that kills them at once."""
 
 
 @pytest.mark.parametrize("name", ["test_mark", "test_fixture"])
@@ -174,6 +189,7 @@ def test_ctrl_c_twice_is_hard(
 ) -> None:
     """Once, and ranks are asked and have their grace; twice, and they are killed."""
     path = pytester.makepyfile(test_it=DEAF)
+    pytester.makeconftest(WAITS)
     options = ["-p", "pytest_derail.plugin", f"--basetemp={base}", "--derail-grace=300"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, f"{path}::{name}"],
@@ -183,7 +199,7 @@ def test_ctrl_c_twice_is_hard(
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HERE": str(tmp_path)},
     )
     try:
-        wait_until(lambda: {"there-0", "there-1"} <= {path.name for path in tmp_path.iterdir()}, deadline=60)
+        wait_until(lambda: {"there-0", "there-1", "waits"} <= {path.name for path in tmp_path.iterdir()}, deadline=60)
         process.send_signal(signal.SIGINT)
         wait_until(lambda: any(path.name.startswith("asked") for path in tmp_path.iterdir()), deadline=60)
         assert process.poll() is None

@@ -87,12 +87,24 @@ def preload(parts: Iterable[Preload]) -> Preloaded:
                 part()
         except BaseException as error:  # an import may raise anything, also SystemExit
             print(f"derail: could not preload {part!r}: {type(error).__name__}: {error}", file=sys.stderr)
+    _forget_the_directory()
     changed = {n: (before.get(n), os.environ.get(n)) for n in before.keys() | os.environ.keys()}
     return Preloaded(
         sources={path: _stamp(path) for path in _sources(sys.modules.keys() - known)},
         handlers={n: handler for n, handler in _handlers().items() if handler != handlers[n] and callable(handler)},
         environment={name: pair for name, pair in changed.items() if pair[0] != pair[1]},
     )
+
+
+def _forget_the_directory() -> None:
+    """Have each rank find its own temporary directory, unless a module has chosen one for all."""
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None and tempfile.tempdir is not None:
+        chosen, tempfile.tempdir = tempfile.tempdir, None
+        if chosen != tempfile.gettempdir():
+            tempfile.tempdir = chosen
+        else:
+            tempfile.tempdir = None
 
 
 def why_not_to_fork() -> str:
@@ -102,7 +114,7 @@ def why_not_to_fork() -> str:
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED)
-    threads = _count_threads()
+    threads = count_threads()
     if threads > 1:
         return f"what is preloaded has started {threads - 1} thread(s), which a fork would not have"
     if (device := _open_gpu()) != "":
@@ -114,7 +126,8 @@ def why_not_to_fork() -> str:
     return "what is preloaded has started a process, which would not be the rank's child"
 
 
-def _count_threads() -> int:
+def count_threads() -> int:
+    """How many threads this process has, those of libraries among them."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

@@ -13,8 +13,9 @@ import pickle
 import select
 import signal
 import socket
+import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from derail.model.exit import ExitStatus
 from derail.platform import groups
@@ -46,6 +47,9 @@ def main(file: BinaryIO) -> NoReturn:
         control_fd, launcher_pid, modules, kept = pickle.load(file)
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
+    streams: Any = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.reconfigure(line_buffering=True)  # no fork may hold a part of what is said here
     found = preloaded.preload((*_OF_EVERY_RANK, *modules))
     unfit = preloaded.why_not_to_fork() if kept else ""
     if kept:

@@ -1,0 +1,132 @@
+"""A pytest session in a rank: how it begins, and how tests are found in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_derail import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_derail.prepared import Preparation
+
+UNSET: Mapping[str, Any] = {
+    # What chooses, sorts or lists tests, or belongs to the one process that reports: the controller has done it.
+    "keyword": "",
+    "markexpr": "",
+    "deselect": None,
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "stepwise": False,
+    "stepwise_skip": False,
+    "collectonly": False,
+    "usepdb": False,
+    "trace": False,
+    "pyargs": False,
+    "maxfail": 0,
+    "dist": "no",
+    "distload": False,
+    "looponfail": False,
+    "numprocesses": None,
+    "maxprocesses": None,
+    "tx": [],
+}
+
+NOT_FOUND = (
+    "this rank did not find the test {}; names and parameters must be the same in every process that imports the module"
+)
+
+COLLECTED: pytest.StashKey[Mapping[str, Sequence[pytest.Item]]] = pytest.StashKey()
+"""In the stash of a session: the tests of files that were collected before the rank was there."""
+
+
+def begin(preparation: Preparation, worker: Mapping[str, Any], basetemp: str | None = None) -> pytest.Session:
+    """A session that has begun, like that of a worker of pytest-xdist: another process reports.
+
+    Args:
+        preparation: what it depends on; goes on from what was made ready for it, if that is there.
+        worker: what plugins find in ``config.workerinput``.
+        basetemp: where temporary directories are made; None for where pytest makes them.
+    """
+    from _pytest.config import _prepareconfig
+
+    prepared_session = prepared.take(preparation)
+    config = _prepareconfig([*preparation.args]) if prepared_session is None else prepared_session.config
+    for name, value in UNSET.items():
+        if hasattr(config.option, name):
+            setattr(config.option, name, value)
+    if basetemp is not None:
+        config.option.basetemp = basetemp
+    for name in ("terminalreporter", "terminal", "faulthandler"):
+        config.pluginmanager.set_blocked(name)
+    # By this plugins know that another process reports.
+    config.workerinput, config.workeroutput = dict(worker), {}  # type: ignore[attr-defined]
+    try:
+        config._do_configure()  # noqa: SLF001 - what pytest's own main does
+        session = pytest.Session.from_config(config) if prepared_session is None else prepared_session
+        session.exitstatus = pytest.ExitCode.OK
+        prepared.start(session)
+    except BaseException:
+        config._ensure_unconfigure()  # noqa: SLF001
+        raise
+    return session
+
+
+def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line, and what makes it that of a rank: streams are files already, and modules imported."""
+    end = args.index("--") if "--" in args else len(args)
+    added = ("--capture=no", "-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
+    return (*args[:end], *added, *args[end:])
+
+
+def find(items: Iterable[pytest.Item], problems: Sequence[str], nodeid: str) -> pytest.Function:
+    """The test of this name.
+
+    Raises:
+        CollectError: if it is not there, or its module could not be imported.
+    """
+    for item in items:
+        if item.nodeid == nodeid and isinstance(item, pytest.Function):
+            return item
+    raise pytest.Collector.CollectError(
+        "\n".join(problems).strip() or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
+    )
+
+
+def _names(node: str) -> frozenset[str] | None:
+    """The names of a test, and of the classes that it is in; None for a whole module."""
+    _, _, inside = node.partition("::")
+    return frozenset(inside.partition("[")[0].split("::")) if inside else None
+
+
+def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], list[str]]:
+    """Collect tests; what was found, and what went wrong. What was collected before is found at once."""
+    problems: list[str] = []
+    collected = session.stash.get(COLLECTED, {})
+    files = [node.partition("::")[0] for node in nodes]
+    if all(file in collected for file in files):
+        return [item for file in files for item in collected[file]], problems
+
+    class Watch:
+        @pytest.hookimpl
+        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+            if report.failed:
+                problems.append(report.longreprtext)
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
+            return None if wanted is None or name in wanted else []
+
+    wanted = _names(nodes[0]) if len(nodes) == 1 else None
+    watch = Watch()
+    session.config.pluginmanager.register(watch)
+    try:
+        return session.perform_collect(list(nodes)), problems
+    except pytest.UsageError as error:
+        return [], problems or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
+    finally:
+        session.config.pluginmanager.unregister(watch)
