@@ -9,7 +9,7 @@ from derail.errors import record
 @record
 def main():
     rank = int(os.environ["RANK"])
-    for step in range(1, 101):
+    for step in range(1, 10001):
         print(f"rank {rank}: step {step}", flush=True)
         if rank == 1:
             raise RuntimeError("loss is nan")
