@@ -162,7 +162,7 @@ class KeptRanks:
                     workdir=folder,
                     teardown=default_teardown(self._mark.grace),
                     start_method=self._mark.start_method,
-                    preload=preloading.parts(item, self._mark.preload) if self._is_warm else None,
+                    preload=preloading.parts(item, self._mark.preload, order.handed) if self._is_warm else None,
                     name="kept ranks",
                     observers=(self._bell,),
                     master_port=port,

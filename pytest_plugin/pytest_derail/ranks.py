@@ -132,7 +132,7 @@ class RanksTest:
             self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
             port = stack.enter_context(claimed_port())
             plan = marked_plan(self.item)
-            preload = preloading.parts(self.item, self.mark.preload, broken=plan is not None)
+            preload = preloading.parts(self.item, self.mark.preload, packed, broken=plan is not None)
             job = start_job(
                 run_rank,
                 ranks=self.mark.ranks,

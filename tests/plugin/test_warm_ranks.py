@@ -442,3 +442,31 @@ def test_many_tests_in_a_row_cost_nothing_in_the_end(
     options = ("-q", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin")
     result = pytester.runpytest_subprocess(*options, timeout=6 * number + 60)
     result.assert_outcomes(passed=2 * number + 4)
+
+
+def test_what_handed_values_are_made_of_is_preloaded(run_pytest: RunPytest, noted) -> None:
+    """A fixture of a plugin gives each test an object of its own package: ranks find that imported."""
+    result = run_pytest(
+        """
+import pytest
+
+@pytest.fixture(scope="session")
+def handed():
+    from fractions import Fraction
+    return Fraction(1, 3)
+
+@pytest.mark.ranks(2)
+def test_it(handed):
+    assert handed.denominator == 3
+""",
+        conftest=NOTE
+        + """
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    note(os.environ.get("RANK"), "fractions" in sys.modules)
+    return (yield)
+""",
+        ini="derail_preload = json",
+    )
+    result.assert_outcomes(passed=1)
+    assert sorted(noted(), key=str) == [["0", True], ["1", True], [None, False]]
