@@ -92,6 +92,7 @@ def test_two_hundred_plans_break_no_launcher(plan):
     check(plan)
 
 
+@pytest.mark.timeout(1200)
 @settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(fault_plans(ranks=RANKS, least=2, most=3))
 def test_plans_are_drawn_from_the_whole_catalogue_and_survive_a_file(plan):
