@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +20,10 @@ from pytest_derail.sections import add_sections
 from pytest_derail.settings import keep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from derail.faults.plan import Plan
-    from derail.scenario.model import Observation
     from pytest_derail.agent_job import AgentJob
     from pytest_derail.holds import Hold
     from pytest_derail.job import Job
@@ -75,7 +74,8 @@ class Bench:
         self._in_body = False
         self._broken_off = error is not None
         self._failed |= error is not None and not isinstance(error, pytest.skip.Exception)
-        self._judge(sorted(self._of_body))
+        with self._closing():
+            self._judge(sorted(self._of_body))
 
     def close(self) -> None:
         """End all jobs, judge those that were not, look for what is left, and remove the evidence if all was well.
@@ -84,8 +84,9 @@ class Bench:
             Failed: if something went wrong in a job unseen, or something was left behind.
         """
         try:
-            self._judge(range(len(self._jobs)))
-            left = self._left()
+            with self._closing():
+                self._judge(range(len(self._jobs)))
+                left = self._left()
             if left:
                 self._failed = True
                 pytest.fail("\n  ".join([f"{self._item.nodeid} left behind:", *left]), pytrace=False)
@@ -100,19 +101,21 @@ class Bench:
 
     def end_jobs(self) -> None:
         """End whatever still runs, and raise nothing but what interrupts it: then the end is hard."""
-        for job in self._jobs:
-            try:
-                self._end(job)
-            except Exception as error:  # the other jobs must be ended as well
-                self._item.warn(pytest.PytestWarning(f"derail could not end {job.name}: {error!r}"))
+        with self._closing():
+            for job in self._jobs:
+                try:
+                    job.close()
+                except Exception as error:  # the other jobs must be ended as well
+                    self._item.warn(pytest.PytestWarning(f"derail could not end {job.name}: {error!r}"))
 
-    def _end(self, job: Job | AgentJob) -> Observation:
-        """End a job; if that is interrupted, by a second Ctrl-C, all jobs end at once."""
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """While the body ends jobs: if that is interrupted, by a second Ctrl-C, all of them end at once."""
         try:
-            return job.close()
+            yield
         except KeyboardInterrupt:
-            for other in self._jobs:
-                other.stop("interrupted while closing", grace=0)
+            for job in self._jobs:
+                job.stop("interrupted while closing", grace=0)
             raise
 
     def note_report(self, report: pytest.TestReport, *, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
@@ -135,7 +138,7 @@ class Bench:
 
     def _left(self) -> list[str]:
         """What the test's jobs and its own process left."""
-        ended = [(self._end(job), job.account) for job in self._jobs]
+        ended = [(job.close(), job.account) for job in self._jobs]
         left = [line for seen, account in ended for line in judge_left(seen, account)]
         clean = all(seen.outcome is None or could_clean_up(seen.outcome) for seen, _ in ended)
         if "file" not in self._allowed and clean:
@@ -166,7 +169,7 @@ class Bench:
         for index in open_:
             self._judged.add(index)
             job = self._jobs[index]
-            wrong += [f"job {index} ({job.name}): {line}" for line in judge(self._end(job), job.account)]
+            wrong += [f"job {index} ({job.name}): {line}" for line in judge(job.close(), job.account)]
         if not self._in_body:
             wrong += [line for hold in self._holds for line in hold.unreached()]
         if wrong and not self._failed and not self._broken_off:
