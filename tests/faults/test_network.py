@@ -10,8 +10,12 @@ import pytest
 
 from derail import faults, when
 from derail.faults import namespaces, sockets
+from derail.faults.driver import Driver
 from derail.faults.plan import PlanError
 from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.model.events import Started
+from faults.fake_job import UNTIL as UNTIL_FAKE
+from faults.fake_job import FakeJob, spec_of
 from faults.real_job import DEADLINE, ENDED, UNTIL, ended, record_of, result_of, running, told, wait_for
 from pytest_derail.ports import claimed_port
 
@@ -283,6 +287,34 @@ def test_only_the_rank_that_is_aimed_at_goes_through_the_proxy(tmp_path):
 
     assert (ports[0], ports[2]) == ("29999", "29999")
     assert ports[1] != "29999"
+
+
+class Slow(Driver):
+    """Hears of the start of a rank when that waits for it already."""
+
+    said = None
+
+    def observe(self, event):
+        """A rank whose first line is there has been through with its connection."""
+        if isinstance(event, Started):
+            wait_for(lambda: "connected" in self.said.read_text())
+        super().observe(event)
+
+
+def test_a_rank_that_is_faster_than_the_engine_is_not_refused(tmp_path, listener):
+    """The proxy listens before the rank is there."""
+    program = """
+import os, socket
+socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).send(b"x")
+print("connected", flush=True)
+"""
+    driver = Slow(faults.plan([faults.net_black_hole(rank=0)]), journal=tmp_path / "journal.jsonl")
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port_of(listener))}
+    spec = driver.prepare(spec_of(tmp_path, UNTIL_FAKE + program + f"until('{ENDED}')", env=env))
+    driver.said = spec.ranks[0].streams.stdout
+    FakeJob(spec, driver).run()
+
+    assert [result.status for result in driver.results()] == ["injected"]
 
 
 @pytest.mark.parametrize("program", ["print('never connects')", TALKS.format(times=1, timeout=DEADLINE)])

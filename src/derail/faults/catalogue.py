@@ -92,6 +92,7 @@ class Entry:
         lasts: whether ``for_`` may undo it before the end.
         check: what is wrong with a combination of parameters; empty if nothing.
         prepare: changes the rank that it is aimed at before it is started; PlanError if that rank cannot be changed so.
+        await_rank: gets ready before any rank is started; called whatever the trigger.
         begin: gets ready when the rank runs, before anything acts; called whatever the trigger.
         family: the file that it stands in.
     """
@@ -112,6 +113,7 @@ class Entry:
     lasts: bool = False
     check: Callable[[Mapping[str, Value]], str] = lambda _: ""
     prepare: Callable[[RankSpec, Fault], RankSpec] = lambda rank, _: rank
+    await_rank: Callable[[Aim], None] = lambda _: None
     begin: Callable[[Aim], None] = lambda _: None
     family: str = ""
 

@@ -23,7 +23,7 @@ from derail.faults.targets import AGENT_RANK, resolve
 from derail.model.events import Exited, Finished, LineSeen, SignalSent, Started, ValueReceived
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from derail.faults.conditions import Occasion
@@ -156,6 +156,8 @@ class Driver:
                 reason = known.unavailable()
                 if reason:
                     self._firing.end(shot, Unavailable(reason))
+                else:
+                    self._get_ready(shot, known.await_rank)
 
     def _wake(self, seconds: float, condition: object) -> None:
         self._firing.later(seconds, lambda: self._tell_all(Elapsed(condition)))
@@ -167,7 +169,7 @@ class Driver:
             self._sent.setdefault(event.rank, []).clear()
         self._started[event.rank] = event.at
         for shot in self._open(event.rank):
-            self._begin(shot)
+            self._get_ready(shot, shot.entry.begin)
         if self._gates or any(shot.waits_for_rank or shot.inside for shot in self._open()):
             self._dialogue.started(event.rank, event.pid)
             self._watch()
@@ -182,9 +184,9 @@ class Driver:
                     self._firing.write("line", **where, fault=shot.fault.id)
                 self._due(shot)
 
-    def _begin(self, shot: Shot) -> None:
+    def _get_ready(self, shot: Shot, how: Callable[[Aim], None]) -> None:
         try:
-            shot.entry.begin(shot.aim)
+            how(shot.aim)
         except Exception as error:  # whatever it throws, this fault will not verifiably happen; the others may
             self._firing.end(shot, thrown(error))
 

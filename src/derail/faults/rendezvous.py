@@ -30,6 +30,8 @@ _Run = tuple[str, int, "Path | None", "Path | None"]
 _addresses: dict[_Run, tuple[int, tuple[str, int]]] = {}
 """Of ranks that were prepared and not started yet: the port in their environment, and what stood there before. The
 paths of a rank's files tell one run of a plan from another one at the same time."""
+_listeners: dict[_Run, socket.socket] = {}
+"""What listens for ranks that were not started yet."""
 
 
 def _run_of(aim: Aim) -> _Run:
@@ -68,6 +70,14 @@ def prepare_port(rank: RankSpec, fault: Fault) -> RankSpec:
     return rank
 
 
+def listen(aim: Aim) -> None:
+    """Listen where the rank is sent to before it is there: it may be faster than whoever hears of its start."""
+    prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
+    if prepared is not None:
+        listener = _listeners[run] = socket.create_server(("127.0.0.1", prepared[0]))
+        aim.undo.append((f"port {prepared[0]} for the proxy of rank {aim.rank}", listener.close))
+
+
 def proxy(aim: Aim) -> Step:
     """Start the proxy that the rank was sent to; its own counts are the proof."""
     return spoil(aim)
@@ -81,7 +91,7 @@ def spoil(aim: Aim, **fixed: Any) -> Step:
     port, address = prepared
     served = Proxy(port, address, _spoiling(aim, fixed))
     aim.undo.append((f"the proxy of rank {aim.rank} on port {port}", served.stop))
-    served.start()
+    served.start(_listeners.pop(_run_of(aim), None))
     wanted = served.spoiling.wanted()
 
     def check() -> Result | None:

@@ -103,13 +103,13 @@ class Proxy:
         self._thread: threading.Thread | None = None
         self._wake: socket.socket | None = None
 
-    def start(self) -> None:
-        """Listen, and serve in a thread.
+    def start(self, listener: socket.socket | None = None) -> None:
+        """Listen, unless somebody does already for us, and serve in a thread.
 
         Raises:
             OSError: if somebody else has the port.
         """
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = listener or socket.create_server(("127.0.0.1", self.port))
         self._listener.setblocking(False)
         self._wake, woken = socket.socketpair()
         self._thread = threading.Thread(

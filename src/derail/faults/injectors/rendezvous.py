@@ -18,7 +18,7 @@ from derail.faults.injectors import environment
 from derail.faults.injectors.environment import environment_of
 from derail.faults.injectors.resources import living
 from derail.faults.params import choice_param, flag_param, seconds_param, text_param
-from derail.faults.rendezvous import check_proxy, prepare_port, prepare_proxy, proxy, spoil, take_port
+from derail.faults.rendezvous import check_proxy, listen, prepare_port, prepare_proxy, proxy, spoil, take_port
 from derail.faults.results import Errored, Injected, NotReached
 from derail.faults.sockets import LISTENING, table
 from derail.faults.units import count_param, size_param
@@ -106,6 +106,7 @@ def _net(name: str, summary: str, example: str, *params: Param, **fixed: Any) ->
         needs=PROXIED,
         check=(lambda _: "") if fixed else check_proxy,
         prepare=prepare_proxy,
+        await_rank=listen,
     )
 
 
@@ -136,6 +137,7 @@ ENTRIES = (
         needs=PROXIED,
         check=check_proxy,
         prepare=prepare_proxy,
+        await_rank=listen,
     ),
     _net(
         "net_latency",
