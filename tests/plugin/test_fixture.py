@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_derail.bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -593,3 +595,24 @@ def test_one():
 """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=DEADLINE).assert_outcomes(passed=1)
+
+
+def test_a_second_ctrl_c_while_jobs_are_asked_to_end_is_hard() -> None:
+    """Not only one that comes while they are waited for."""
+
+    class Asked:
+        def __init__(self) -> None:
+            self.graces: list[float | None] = []
+
+        def stop(self, reason: str, *, grace: float | None = None) -> None:
+            self.graces.append(grace)
+            if grace is None and len(interrupted.graces) == 1:
+                raise KeyboardInterrupt
+
+    before, interrupted, behind = jobs = Asked(), Asked(), Asked()
+    bench: Any = Bench(None, None)  # type: ignore[arg-type]
+    bench._jobs, bench._of_body = list(jobs), {0, 1, 2}
+    with pytest.raises(KeyboardInterrupt):
+        bench.leave_body(None)
+
+    assert [before.graces, interrupted.graces, behind.graces] == [[None, 0], [None, 0], [0]]
