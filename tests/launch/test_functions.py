@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+from pathlib import Path
 
 import pytest
 
 import rank_functions
 from derail import ChildFailedError
+from derail.spawn import servers
 
 METHODS = ["spawn", "fork", "forkserver", "warm"]
 
@@ -153,3 +156,15 @@ def test_a_preload_that_means_nothing_is_refused(jobs, method, preload, error, w
     """Before anything is started."""
     with pytest.raises(error, match=words):
         jobs.start(rank_functions.give, args={0: (1,), 1: (1,)}, start_method=method, preload=preload)
+
+
+def test_ranks_behind_one_that_cannot_be_started_never_run(jobs, tmp_path, wait_until):
+    """Warm ranks come up side by side; those that were ready already end without having run anything."""
+    args = {rank: (tmp_path / str(rank),) for rank in range(4)}
+    with pytest.raises(pickle.PicklingError, match="rank 1"):
+        jobs.start(rank_functions.touch, 4, args={**args, 1: (lambda: None,)}, start_method="warm")
+    (server,) = servers.kept()
+    wait_until(lambda: not Path(f"/proc/{server}/task/{server}/children").read_text(), what="the end of all ranks")
+
+    assert not (tmp_path / "2").exists()
+    assert not (tmp_path / "3").exists()

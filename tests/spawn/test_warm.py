@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import function_rank
 import rank_facts
 import rank_functions as ranks
 from derail.platform import supported
-from derail.spawn import imports, servers, warm
+from derail.spawn import descriptors, imports, servers, warm
+from derail.spawn.function import ask_function
 from function_rank import opened, rank_spec, run, started, wait_readable
 
 TESTS = str(Path(function_rank.__file__).parent)
@@ -200,6 +202,54 @@ def test_end_idle_leaves_a_process_that_is_in_use_to_its_last_rank(tmp_path):
         warm.end_idle()
         assert (servers.kept(), alive(pid), handle.peek()) == ({}, True, None)
     assert not alive(pid)
+
+
+def at_the_gate(server):
+    """The pids of ranks of a resident process that wait to be started: they have their own session by then."""
+    found = []
+    for pid in map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split()):
+        with suppress(OSError):
+            waits = "pipe" in Path(f"/proc/{pid}/wchan").read_text()
+            found += [pid] if waits and os.getsid(pid) == pid else []
+    return found
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["started", "cancelled"])
+def test_a_rank_that_was_asked_for_waits_until_it_is_started(starts, tmp_path, wait_until):
+    """It is there before, and runs nothing; where it is not started, it never does, and nothing of it is left."""
+    target = tmp_path / "ran"
+    spec = warm_spec(tmp_path, ranks.touch, (target,))
+    with opened(spec.rank) as returns:
+        before = descriptors.owned()
+        asked = ask_function(spec, returns)
+        (server,) = servers.kept()
+        (pid,) = wait_until(lambda: at_the_gate(server))
+        assert not target.exists()
+        if not starts:
+            asked.cancel()
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the end of the rank")
+            assert not target.exists()
+            assert descriptors.owned() - before <= set(servers.kept()[server])
+            return
+        with started(spec, returns, asked=asked) as handle:
+            assert handle.pid == pid
+            function_rank.wait_done_or_end(handle, returns)
+            assert target.exists()
+
+
+def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_until):
+    """Its resident process was killed before it was started."""
+    spec = warm_spec(tmp_path, ranks.give, (5,))
+    with opened(spec.rank) as returns:
+        asked = ask_function(spec, returns)
+        (server,) = servers.kept()
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: not alive(server))
+        with started(spec, returns, asked=asked) as handle:
+            function_rank.wait_done_or_end(handle, returns)
+            returns.release()
+            assert wait_readable(handle.exit_fd)
+            assert handle.result().value == 5
 
 
 def test_a_killed_resident_process_is_replaced(tmp_path, monkeypatch):

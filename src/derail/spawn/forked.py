@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
     from derail.spawn.preloaded import Preloaded
 
+NOT_STARTED = 71
+"""EX_OSERR: the exit code of a forked child that did not become a rank, or was not let run."""
+
 REPORT_LIMIT = 4000
 """Bytes of a report at most: it goes through a pipe in one piece."""
 
@@ -128,9 +131,9 @@ def become_rank(
             _report(report_fd, f"failed {error.errno} {error.strerror}")
         else:
             _report(report_fd, f"failed 0 {describe(error)}")
-        os._exit(71)  # EX_OSERR
+        os._exit(NOT_STARTED)
     if not _report(report_fd, f"ready {os.getpid()}"):
-        os._exit(71)
+        os._exit(NOT_STARTED)
     os.close(report_fd)
     # From here on nothing can go wrong that the launcher would have to wait for.
     _forget_the_parent()

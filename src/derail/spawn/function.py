@@ -17,12 +17,35 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
     from derail.spawn.handle import FunctionHandle, NotReturned, ProcessHandle, Returned
+    from derail.spawn.served import AskedRank
     from derail.spawn.values import Returns, Slot
 
 _SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
-def start_function(spec: RankSpec, returns: Returns, *, in_child: Callable[[], None] | None = None) -> FunctionHandle:
+def ask_function(spec: RankSpec, returns: Returns) -> AskedRank | None:
+    """Have the process of a function rank made ready, which ``start_function`` lets run; None if its kind is not made
+    ready, or cannot be: ``start_function`` says why."""
+    function = spec.run
+    if not isinstance(function, Function) or function.start_method != "warm":
+        return None
+    from pickle import PicklingError
+
+    from derail.spawn import warm
+
+    try:
+        return warm.ask(spec, function, returns.slot(spec.rank))
+    except (OSError, ValueError, PicklingError):
+        return None
+
+
+def start_function(
+    spec: RankSpec,
+    returns: Returns,
+    *,
+    in_child: Callable[[], None] | None = None,
+    asked: AskedRank | None = None,
+) -> FunctionHandle:
     """Start the process of a function rank.
 
     Its stdin is empty, as with multiprocessing.
@@ -32,6 +55,7 @@ def start_function(spec: RankSpec, returns: Returns, *, in_child: Callable[[], N
         returns: opened; where the value of this rank will be found.
         in_child: called first in a rank that is forked from this very process, before it leaves its session. Signals
             have their default meaning then, and descriptors noted by ``descriptors.own`` are closed.
+        asked: what ``ask_function`` gave for this rank.
 
     Raises:
         pickle.PicklingError: if the function or an argument cannot be sent to the rank.
@@ -48,7 +72,8 @@ def start_function(spec: RankSpec, returns: Returns, *, in_child: Callable[[], N
     slot = returns.slot(spec.rank)
     try:
         try:
-            return FunctionProcess(start(spec, function, slot, in_child), returns)
+            process = _warm(spec, function, slot, asked) if asked is not None else start(spec, function, slot, in_child)
+            return FunctionProcess(process, returns)
         except UnfitError as error:
             return FunctionProcess(_spawn(spec, function, slot, in_child), returns, spawned_because=str(error))
     except (OSError, ValueError) as error:
@@ -136,13 +161,17 @@ def _forkserver(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], 
     return forkserver.start(spec, function, slot)
 
 
-def _warm(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
+def _warm(spec: RankSpec, function: Function, slot: Slot, asked: AskedRank | None) -> ProcessHandle:
     from derail.spawn import warm
 
-    return warm.start(spec, function, slot)
+    return warm.start(spec, function, slot, asked)
 
 
-_WAYS = {"spawn": _spawn, "fork": _fork, "forkserver": _forkserver, "warm": _warm}
+def _newly_warm(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
+    return _warm(spec, function, slot, None)
+
+
+_WAYS = {"spawn": _spawn, "fork": _fork, "forkserver": _forkserver, "warm": _newly_warm}
 
 
 def _start_error(spec: RankSpec, function: Function, error: OSError | ValueError) -> OSError:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 REAP = b"r"
 """What the launcher sends when a rank that has ended may leave the process table."""
 
+GO = b"g"
+"""What lets a rank run: until then it waits, and it ends if nobody is left who could send this."""
+
 STALE, UNFIT = "stale", "unfit"
 """Answers to the request for a rank: this source file has changed; a fork would not be like a new process."""
 
@@ -163,7 +166,7 @@ class Resident:
         return f"{STALE} {changed}" if changed else ""
 
     def _become(self, fds: list[int]) -> NoReturn:
-        """In the child: be the rank. ``fds``: report, payload, stdout, stderr, and what the payload names."""
+        """In the child: be the rank. ``fds``: report, payload, stdout, stderr, gate, and what the payload names."""
         signal.set_wakeup_fd(-1)
         for fd in (self._wake_read, self._wake_write, self._launcher_fd, self._control.detach(), *self._ranks):
             if fd >= 0:
@@ -174,7 +177,10 @@ class Resident:
         sent = forked.Setting(*pickle.load(file))
         setting = replace(sent, env=self._preloaded.environment_of(sent.env), stdout=fds[2], stderr=fds[3])
         forked.become_rank(setting, fds[0], preloaded=self._preloaded)
-        forked.leave(lambda: worker.run_payload(file, fds[4:]))
+        if os.read(fds[4], 1) != GO:
+            os._exit(forked.NOT_STARTED)
+        os.close(fds[4])
+        forked.leave(lambda: worker.run_payload(file, fds[5:]))
 
     def _look_for_exits(self) -> None:
         for rank in tuple(self._ranks.values()):

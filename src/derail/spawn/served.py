@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import socket
 from contextlib import ExitStack
@@ -30,6 +31,9 @@ _REPORT_SECONDS = (
     0.001  # a status comes in microseconds; this long a look may take, so that nobody looks in a tight loop
 )
 _REAP_SECONDS = 0.2
+CANCEL_SECONDS = 2.0
+"""How long a rank that was asked for in vain may take to be there, and to end."""
+
 _SIGKILL = 9
 _TRIES = 3
 
@@ -38,8 +42,17 @@ class _StaleError(Exception):
     """A source file is not the one any more that the resident process has imported."""
 
 
-def start(spec: RankSpec, function: Function, slot: Slot, service: servers.Service) -> ServedProcess:
+def start(
+    spec: RankSpec, function: Function, slot: Slot, service: servers.Service, asked: AskedRank | None = None
+) -> ServedProcess:
     """Have the rank forked by a resident process, and return when it has its own session, streams and environment.
+
+    Args:
+        spec: the rank.
+        function: what it runs.
+        slot: where its value goes.
+        service: what the resident process is like.
+        asked: the rank, if it was asked for before.
 
     Raises:
         pickle.PicklingError: if the function or an argument cannot be sent.
@@ -50,19 +63,91 @@ def start(spec: RankSpec, function: Function, slot: Slot, service: servers.Servi
 
         In all cases nothing of the rank is left.
     """
+    changed = ""
+    for _ in range(_TRIES):
+        waiting, asked = asked or ask(spec, function, slot, service), None
+        try:
+            return waiting.start()
+        except _StaleError as error:
+            changed = str(error)
+    raise UnfitError(f"{changed} changes all the time")
+
+
+def ask(spec: RankSpec, function: Function, slot: Slot, service: servers.Service) -> AskedRank:
+    """Ask a resident process for the rank, and do not wait for it.
+
+    Raises:
+        pickle.PicklingError, servers.ServerGoneError, OSError: as ``start``.
+    """
     # Without a directory of its own, the payload takes the rank to the launcher's.
     setting = pickle.dumps(astuple(inherited.setting(spec)))
     sent = payload.create_payload(spec, function, slot, front=setting)
     with ExitStack() as stack:
         stack.callback(sent.close)
         stdout, stderr = stack.enter_context(streams.opened(spec.streams))
-        fds = (sent.file_fd, stdout, stderr, *sent.fds)
-        for _ in range(_TRIES):
+        server = servers.acquire(service)
+        with ExitStack() as undo:
+            undo.callback(server.release)
+            report, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            undo.callback(report.close)
+            report.setblocking(False)
+            passed, gate = os.pipe()
+            stack.callback(os.close, passed)
+            undo.callback(descriptors.close_owned, descriptors.own(gate))
+            server.ask_for_rank((theirs.fileno(), sent.file_fd, stdout, stderr, passed, *sent.fds))
+            descriptors.own(report.fileno())
+            undo.callback(descriptors.disown, report.fileno())
+            return AskedRank(spec.rank, server=server, report=report, gate=gate, undo=undo.pop_all())
+
+
+class AskedRank:
+    """A rank that a resident process was asked for: it becomes one, and runs nothing before it is let. One of
+    ``start`` and ``cancel`` must be called, once."""
+
+    def __init__(
+        self, rank: int, *, server: servers.ResidentProcess, report: socket.socket, gate: int, undo: ExitStack
+    ) -> None:
+        self._rank = rank
+        self._server = server
+        self._report = report
+        self._gate = gate
+        self._undo = undo
+
+    def start(self) -> ServedProcess:
+        """Let it run, when it is there; raises what ``start`` of this module does, and leaves nothing of it then."""
+        with self._undo as undo:
+            process = self._receive(undo)
+            os.write(self._gate, resident.GO)
+            undo.pop_all()
+        descriptors.close_owned(self._gate)
+        return process
+
+    def cancel(self) -> None:
+        """Have it end without having run anything. One that is not there yet ends when it finds nobody to report to."""
+        descriptors.close_owned(self._gate)
+        with self._undo as undo:
+            if not exits.is_readable(self._report.fileno(), CANCEL_SECONDS):
+                return
             try:
-                return _start(spec.rank, fds, service)
-            except _StaleError as error:
-                changed = str(error)
-        raise UnfitError(f"{changed} changes all the time")
+                process = self._receive(undo)
+            except (OSError, ValueError, UnfitError, _StaleError):
+                return
+            undo.pop_all()
+        if not exits.is_readable(process.exit_fd, CANCEL_SECONDS):
+            process.signal(_SIGKILL)
+        process.reap()
+        process.close()
+
+    def _receive(self, undo: ExitStack) -> ServedProcess:
+        line = _receive_line(self._report, self._server)
+        _heed_refusal(line, self._server)
+        pid = forked.read_report(line)
+        # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
+        undo.callback(groups.signal_process, pid, None, _SIGKILL)
+        exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
+        descriptors.own(exit_fd.fileno())
+        return ServedProcess(self._rank, pid, exit_fd=exit_fd, report=self._report, server=self._server)
 
 
 class ServedProcess(Child):
@@ -132,27 +217,6 @@ class ServedProcess(Child):
             # The end of the stream says that it is done. A resident process that is stopped does it when it goes on.
             exits.is_readable(self._report.fileno(), _REAP_SECONDS)
         return True
-
-
-def _start(rank: int, fds: tuple[int, ...], service: servers.Service) -> ServedProcess:
-    server = servers.acquire(service)
-    with ExitStack() as undo:
-        undo.callback(server.release)
-        report, theirs = socket.socketpair()
-        undo.callback(report.close)
-        report.setblocking(False)
-        with theirs:
-            server.ask_for_rank((theirs.fileno(), *fds))
-        line = _receive_line(report, server)
-        _heed_refusal(line, server)
-        pid = forked.read_report(line)
-        # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
-        undo.callback(groups.signal_process, pid, None, _SIGKILL)
-        exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
-        undo.pop_all()
-        descriptors.own(exit_fd.fileno())
-        descriptors.own(report.fileno())
-        return ServedProcess(rank, pid, exit_fd=exit_fd, report=report, server=server)
 
 
 def _receive_line(report: socket.socket, server: servers.ResidentProcess) -> bytes:

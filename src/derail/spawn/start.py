@@ -11,11 +11,25 @@ if TYPE_CHECKING:
 
     from derail.model.spec import RankSpec
     from derail.spawn.handle import ProcessHandle
+    from derail.spawn.served import AskedRank
     from derail.spawn.values import Returns
 
 
+def ask_rank(spec: RankSpec, *, returns: Returns | None = None) -> AskedRank | None:
+    """Have the process of ``spec`` made ready, for ``start_rank``, if its kind can be; must be started or cancelled."""
+    if returns is None or isinstance(spec.run, Command):
+        return None
+    from derail.spawn.function import ask_function
+
+    return ask_function(spec, returns)
+
+
 def start_rank(
-    spec: RankSpec, *, returns: Returns | None = None, in_child: Callable[[], None] | None = None
+    spec: RankSpec,
+    *,
+    returns: Returns | None = None,
+    in_child: Callable[[], None] | None = None,
+    asked: AskedRank | None = None,
 ) -> ProcessHandle:
     """Start the process of ``spec``: a program, or a Python function whose value goes to ``returns``.
 
@@ -23,6 +37,7 @@ def start_rank(
         spec: what to run.
         returns: where the values of the job's functions are kept; only needed for functions.
         in_child: called first thing in a rank that is forked from this very process.
+        asked: what ``ask_rank`` gave for this rank.
 
     Raises:
         OSError: if the process cannot be started; nothing of it is left then.
@@ -34,4 +49,4 @@ def start_rank(
     from derail.spawn.function import start_function
 
     assert returns is not None, "a function rank needs a place for its value"
-    return start_function(spec, returns, in_child=in_child)
+    return start_function(spec, returns, in_child=in_child, asked=asked)

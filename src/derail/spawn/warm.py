@@ -26,21 +26,34 @@ _unfit: dict[servers.Service, str] = {}
 _lock = threading.Lock()
 
 
-def start(spec: RankSpec, function: Function, slot: Slot) -> served.ServedProcess:
+def ask(spec: RankSpec, function: Function, slot: Slot) -> served.AskedRank | None:
+    """Ask for the rank, which is started later; None if it will not be forked."""
+    wanted = service(spec, function)
+    return None if _why_not(wanted) else served.ask(spec, function, slot, wanted)
+
+
+def start(
+    spec: RankSpec, function: Function, slot: Slot, asked: served.AskedRank | None = None
+) -> served.ServedProcess:
     """Have the rank forked by a resident process that has preloaded what ``function`` asks for, or imports.
+
+    Args:
+        spec: the rank.
+        function: what it runs.
+        slot: where its value goes.
+        asked: the rank, if it was asked for before.
 
     Raises:
         UnfitError: if no rank may be forked from such a process; the reason was logged once. Nothing of the rank is
             left, here as in the other cases, which are those of ``served.start``.
     """
     wanted = service(spec, function)
-    reason = supported.why_not_to_fork() or _unfit.get(wanted, "")
-    if reason:
+    if asked is None and (reason := _why_not(wanted)):
         _tell(wanted, reason)
         raise UnfitError(reason)
     try:
         try:
-            return served.start(spec, function, slot, wanted)
+            return served.start(spec, function, slot, wanted, asked)
         except servers.ServerGoneError:  # somebody killed it, perhaps: the next one may live
             return served.start(spec, function, slot, wanted)
     except servers.ServerGoneError as error:
@@ -49,6 +62,11 @@ def start(spec: RankSpec, function: Function, slot: Slot) -> served.ServedProces
     except UnfitError as error:
         _tell(wanted, str(error))
         raise
+
+
+def _why_not(wanted: servers.Service) -> str:
+    """Why no rank will be forked from such a process, as far as that is known; empty if one may be."""
+    return supported.why_not_to_fork() or _unfit.get(wanted, "")
 
 
 def service(spec: RankSpec, function: Function) -> servers.Service:

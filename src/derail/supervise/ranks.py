@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derail.platform.lifeline import Lifeline
 from derail.platform.processes import is_exiting
-from derail.spawn.start import start_rank
+from derail.spawn.start import ask_rank, start_rank
 from derail.supervise.policy import SIGKILL
 from derail.supervise.remains import abandon, reap_abandoned
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.model.spec import JobSpec, RankSpec
     from derail.spawn.handle import ProcessHandle
+    from derail.spawn.served import AskedRank
     from derail.spawn.values import Returns
     from derail.supervise.loop import Loop
+
+
+AHEAD = 8
+"""How many ranks may come up side by side, where their kind can be made ready before it is started."""
 
 
 class Ranks:
@@ -40,6 +45,8 @@ class Ranks:
         self._lifeline = Lifeline(spec.job_id)
         self._watched: selectors.BaseSelector | None = None
         self._unseen: set[int] = set()
+        self._asked: dict[int, AskedRank] = {}
+        self._foreseen = 0
 
     def open(self, stack: ExitStack, clock: Clock) -> None:
         """Acquire what is needed to start ranks; ``stack`` gives it back, and leaves no rank behind.
@@ -62,6 +69,7 @@ class Ranks:
             stack.callback(self.returns.close)
             self.returns.open()
         stack.callback(self._put_down, clock)
+        stack.callback(self.forget_the_rest)
 
     def start(self, spec: RankSpec, *, held: Callable[[], list[int]]) -> ProcessHandle:
         """Start a rank and watch it.
@@ -79,8 +87,10 @@ class Ranks:
                 [*held(), *self._loop.descriptors(), self._watched_fd(), *(h.exit_fd for h in self.handles.values())]
             )
 
+        self._foresee(spec)
+        asked = self._asked.pop(spec.rank, None)
         with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
-            handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child)
+            handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
         self._lifeline.register(handle.pid)
         assert self._watched is not None
         self._unseen.add(handle.rank)
@@ -88,6 +98,20 @@ class Ranks:
         if self._watched_fd() is None:
             self._loop.add_reader(handle.exit_fd, _wake)
         return handle
+
+    def _foresee(self, spec: RankSpec) -> None:
+        """Have the ranks behind this one made ready. They run nothing, and are none, before they are started."""
+        end = self._spec.ranks.index(spec) + AHEAD
+        for each in self._spec.ranks[self._foreseen : end]:
+            asked = ask_rank(each, returns=self.returns)
+            if asked is not None:
+                self._asked[each.rank] = asked
+        self._foreseen = max(self._foreseen, end)
+
+    def forget_the_rest(self) -> None:
+        """No rank will be started any more. Idempotent."""
+        while self._asked:
+            self._asked.popitem()[1].cancel()
 
     def ended(self) -> Iterator[tuple[ProcessHandle, ExitStatus]]:
         """Ranks that have ended and were not told before, in the order in which they ended."""

@@ -198,6 +198,7 @@ class Supervisor:
             with default_sigchld(), ExitStack() as stack:
                 self._open(stack)
                 self._start_ranks()
+                self.ranks.forget_the_rest()
                 self._started.set()
                 while self._policy.phase != "done":
                     self._loop.run_once(None)
