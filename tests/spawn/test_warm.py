@@ -341,6 +341,19 @@ def test_a_changed_source_file_is_imported_anew(tmp_path, module):
     assert (first[2] == again[2], again[2] == changed[2], list(servers.kept())) == (True, False, [changed[2]])
 
 
+def test_a_folder_of_modules_that_has_come_since_is_found(tmp_path, module, monkeypatch):
+    """The resident process has looked for modules there, and found no folder."""
+    module("preloaded_here", "")
+    folder = tmp_path / "later"
+    monkeypatch.syspath_prepend(str(folder))
+    _, _, before = run_warm(tmp_path, ranks.give, 1, preload=["preloaded_here"])
+    folder.mkdir()
+    (folder / "comes_later.py").write_text("ANSWER = 42")
+    found, _, parent = run_warm(tmp_path, ranks.import_by_name, "comes_later", preload=["preloaded_here"])
+
+    assert (found, parent) == (42, before)
+
+
 def test_a_module_that_is_found_elsewhere_now_is_another_module(tmp_path, module, monkeypatch):
     """sys.path decides which file is meant, here as in a spawned rank."""
     module("moving", "VALUE = 'there'\n")

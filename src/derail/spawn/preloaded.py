@@ -56,15 +56,12 @@ class Preloaded:
 
     def renew(self) -> None:
         """In a rank that has its environment and streams: what each process has for itself, if it is loaded."""
-        import importlib
-
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         if os.environ.get("PYTHONFAULTHANDLER"):
             import faulthandler
 
             faulthandler.enable()
-        importlib.invalidate_caches()
         # Python seeds its own generator anew at each fork.
         numpy: Any = sys.modules.get("numpy.random")
         if numpy is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import os
 import pickle
 import select
@@ -17,12 +18,16 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import groups
 from derail.spawn import forked, frames, preloaded, worker
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+TOGETHER = 0.5
+"""Seconds in which ranks are asked for that start together."""
 
 REAP = b"r"
 """What the launcher sends when a rank that has ended may leave the process table."""
@@ -81,6 +86,7 @@ class Resident:
         self._ranks: dict[int, _Rank] = {}
         self._received: list[int] = []
         self._missing = 0
+        self._forgot_at = 0.0
         self._poll = select.poll()
         self._wake_read = self._wake_write = self._launcher_fd = -1
 
@@ -142,6 +148,7 @@ class Resident:
         report.setblocking(False)
         refusal = self._refusal(missing)
         if not refusal:
+            self._forget_where_modules_were_not()
             try:
                 pid = forked.fork(lambda: self._become(fds))
             except OSError as error:
@@ -154,6 +161,13 @@ class Resident:
         self._poll.register(report, select.POLLIN)
         # It may have ended before it was in the list.
         self._look_for_exits()
+
+    def _forget_where_modules_were_not(self) -> None:
+        """Have ranks find modules that have come since; once for those that start together: it costs each a while."""
+        now = SYSTEM_CLOCK.now()
+        if not self._ranks or now - self._forgot_at > TOGETHER:
+            importlib.invalidate_caches()
+            self._forgot_at = now
 
     def _refusal(self, missing: int) -> str:
         if missing:
