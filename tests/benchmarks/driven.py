@@ -44,6 +44,7 @@ class Driven:
             item = items[json.loads(line)["case"]]
             following = [other for other in session.items if other is not item and other.path == item.path]
             self._reports.clear()
+            session._setupstate.teardown_exact(item)  # of the last one's module: no other test of it comes next
             begun = time.monotonic()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following[0])
             taken = time.monotonic() - begun

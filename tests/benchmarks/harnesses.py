@@ -36,6 +36,9 @@ ONE = "test_all_reduce_adds_what_the_ranks_have_0"
 UNFIT_FOR_KEPT = ("test_a_group_is_there_only_where_it_is_asked_for_0",)
 """Where the group is kept it is there."""
 
+UNFIT_FOR_DAEMONS = ("test_workers_of_a_loader_belong_to_their_rank_0",)
+"""The ranks of MultiProcContinuousTest are daemons and may have no children; after that none of its tests passes."""
+
 DEADLINE = 200.0
 """Seconds for one test."""
 
@@ -226,6 +229,7 @@ WAYS: dict[str, Any] = {
 }
 KEEPING = ("kept forks", "derail reused", "MultiProcContinuousTest")
 SLOW = ("derail spawn", "MultiProcessTestCase")
+OF_TORCH = ("MultiProcContinuousTest", "MultiProcessTestCase")
 FLOORS = {"derail reused": "kept forks", "MultiProcContinuousTest": "kept forks"}
 
 
@@ -239,7 +243,7 @@ def serve(name: str) -> None:
         _serve_pytest(orders, answers, **WAYS[name])
         return
     found, way = bodies.cases(), WAYS[name]()
-    if name in ("MultiProcContinuousTest", "MultiProcessTestCase"):
+    if name in OF_TORCH:
         import benchmarks.torch_classes  # noqa: F401 - not a part of the test
     try:
         for line in orders:
@@ -338,13 +342,14 @@ def compare(names: Sequence[str], chosen: Sequence[Case], *, rounds: int, slow_r
 
 
 def _unfit(name: str, case: Case) -> bool:
-    return name in KEEPING and case.id in UNFIT_FOR_KEPT
+    daemons = name == "MultiProcContinuousTest" and case.id in UNFIT_FOR_DAEMONS
+    return daemons or (name in KEEPING and case.id in UNFIT_FOR_KEPT)
 
 
 def installed() -> list[str]:
     """The ways that can run here: torch's classes need expecttest."""
     torchs = importlib.util.find_spec("expecttest") is not None
-    return [name for name in WAYS if torchs or name not in ("MultiProcContinuousTest", "MultiProcessTestCase")]
+    return [name for name in WAYS if torchs or name not in OF_TORCH]
 
 
 def table_of_one(results: Results) -> str:
@@ -427,7 +432,8 @@ def main() -> None:
     print(table_of_one(results))
     if given.all:
         print(f"\n{table_of_all(results, chosen)}")
-    print("", *verdicts(results), sep="\n")
+    else:  # among all tests, that one is the first of its module: kept ranks are started for it
+        print("", *verdicts(results), sep="\n")
     print(f"\n{os.cpu_count()} cores, load before {load:.2f}, after {os.getloadavg()[0]:.2f}")
 
 
