@@ -30,6 +30,7 @@ from derail.model.spec import JOB_ENV
 from derail.platform.leftovers import FoundProcess, end_processes
 from derail.platform.processes import command_line
 from derail.platform.strangers import become_subreaper, descendants, status_of_ended
+from derail.spawn.forked import run_exit_functions
 from derail.supervise.loop import Loop
 
 if TYPE_CHECKING:
@@ -268,6 +269,7 @@ def main() -> None:
             pickle.dump(seen, file)
     except BrokenPipeError:
         pass  # nobody wants to know any more
+    run_exit_functions()  # and wait for no thread that is left
     sys.stderr.flush()
     os._exit(0)
 
