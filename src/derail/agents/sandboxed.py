@@ -30,7 +30,7 @@ from derail.model.spec import JOB_ENV
 from derail.platform.leftovers import FoundProcess, end_processes
 from derail.platform.processes import command_line
 from derail.platform.strangers import become_subreaper, descendants, status_of_ended
-from derail.spawn.forked import run_exit_functions
+from derail.spawn.leaving import run_exit_functions
 from derail.supervise.loop import Loop
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from derail.platform import exits, groups
-from derail.spawn import descriptors, forked, streams, worker
+from derail.spawn import descriptors, forked, leaving, streams, worker
 from derail.spawn.child import Child
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[],
             forked.become_rank(setting, report_write, in_child)
             os.close(report_read)
             worker.mark_as_rank(spec.rank, launcher_pid, slot)
-            forked.leave(lambda: worker.run_function(lambda: (function.target, function.args), slot))
+            leaving.leave(lambda: worker.run_function(lambda: (function.target, function.args), slot))
 
         streams.flush()
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import groups
-from derail.spawn import forked, frames, preloaded, worker
+from derail.spawn import forked, frames, leaving, preloaded, worker
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -194,7 +194,7 @@ class Resident:
         if os.read(fds[4], 1) != GO:
             os._exit(forked.NOT_STARTED)
         os.close(fds[4])
-        forked.leave(lambda: worker.run_payload(file, fds[5:]))
+        leaving.leave(lambda: worker.run_payload(file, fds[5:]))
 
     def _look_for_exits(self) -> None:
         for rank in tuple(self._ranks.values()):
@@ -242,7 +242,7 @@ class Resident:
             # What has ended is not left to a host that adopts orphans.
             os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG)
         try:
-            forked.run_exit_functions()  # of what was preloaded: not the ranks' business
+            leaving.run_exit_functions()  # of what was preloaded: not the ranks' business
         finally:
             os._exit(0)
 

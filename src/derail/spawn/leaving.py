@@ -1,0 +1,78 @@
+"""How a forked process ends: as the interpreter would end it, and never by a return into the stack it came from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def leave(run: Callable[[], None]) -> NoReturn:
+    """Run the rank's function and end the process as the interpreter would: threads joined, exit handlers run, output
+    flushed, and killed by SIGINT if that is what stopped it."""
+    from derail.spawn.worker import exit_code
+
+    code, interrupted = 1, False
+    try:
+        try:
+            run()
+            code = 0
+        except SystemExit as error:
+            code = exit_code(error)
+        except KeyboardInterrupt:
+            interrupted = True
+            _show_error()
+        except BaseException:  # the top of this process: nothing is above
+            _show_error()
+        _join_threads()
+        run_exit_functions()
+        code = _flush(code)
+        if interrupted:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os._exit(code)
+
+
+def _show_error() -> None:
+    import traceback
+
+    try:
+        sys.excepthook(*sys.exc_info())
+    except BaseException:  # a broken hook of the user must not hide the error
+        traceback.print_exc()
+
+
+def _join_threads() -> None:
+    import threading
+
+    module: Any = threading
+    try:
+        module._shutdown()  # noqa: SLF001 - what the interpreter itself calls
+    except AssertionError:
+        # The thread that forked was not started by Python's threading.
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+
+
+def run_exit_functions() -> None:
+    """Run what was registered with ``atexit``, as the interpreter does when it ends."""
+    import atexit
+
+    atexit._run_exitfuncs()  # noqa: SLF001
+
+
+def _flush(code: int) -> int:
+    """Flush the standard streams; output that is lost is a failure, with the interpreter's own code for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            code = code or 120
+    return code
