@@ -290,14 +290,14 @@ def test_only_the_rank_that_is_aimed_at_goes_through_the_proxy(tmp_path):
 
 
 class Slow(Driver):
-    """Hears of the start of a rank when that waits for it already."""
+    """Hears of the start of a rank when that has said what became of it."""
 
     said = None
 
     def observe(self, event):
-        """A rank whose first line is there has been through with its connection."""
+        """A rank whose first line is there has been through with it."""
         if isinstance(event, Started):
-            wait_for(lambda: "connected" in self.said.read_text())
+            wait_for(self.said.read_text)
         super().observe(event)
 
 
@@ -358,6 +358,26 @@ except OSError as error:
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_a_rank_that_is_faster_than_the_engine_does_not_get_the_port(tmp_path, port):
+    """It is taken before the rank is there."""
+    program = """
+import errno, os, socket
+try:
+    socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+    print("bound", flush=True)
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+"""
+    driver = Slow(faults.plan([faults.port_taken(rank=0)]), journal=tmp_path / "journal.jsonl")
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    spec = driver.prepare(spec_of(tmp_path, UNTIL_FAKE + program + f"until('{ENDED}')", env=env))
+    driver.said = spec.ranks[0].streams.stdout
+    FakeJob(spec, driver).run()
+
+    assert [result.status for result in driver.results()] == ["injected"]
+    assert driver.said.read_text() == "EADDRINUSE\n"
 
 
 def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):

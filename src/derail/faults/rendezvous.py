@@ -129,17 +129,29 @@ def check_proxy(values: Mapping[str, Value]) -> str:
     return "" if spoils else "a proxy that spoils nothing is no fault; say latency=, bandwidth=, refuse= or another"
 
 
+def hold_port(aim: Aim) -> None:
+    """Listen where the rank is to listen, before it is there. That somebody else does is told when the fault acts."""
+    prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
+    if prepared is not None:
+        try:
+            taken = _listeners[run] = socket.create_server(prepared[1])
+        except OSError:
+            return
+        aim.undo.append((f"port {prepared[0]}, taken from rank {aim.rank}", taken.close))
+
+
 def take_port(aim: Aim) -> Step:
-    """Listen where the rank is to listen; whoever comes second fails."""
-    prepared = _addresses.pop(_run_of(aim), None)
+    """See that we listen where the rank is to listen; whoever comes second fails."""
+    prepared, held = _addresses.pop(_run_of(aim), None), _listeners.pop(_run_of(aim), None)
     if prepared is None:
         return Errored("the rank's address is not known: whoever started it did not let faults prepare the job")
     _, (host, port) = prepared
     try:
-        taken = socket.create_server((host, port))
+        taken = held or socket.create_server((host, port))
     except OSError as error:
         return NotReached(f"somebody was faster, or the address is not ours: {error.strerror} ({host}:{port})")
-    aim.undo.append((f"port {port}, taken from rank {aim.rank}", taken.close))
+    if held is None:
+        aim.undo.append((f"port {port}, taken from rank {aim.rank}", taken.close))
     inode = os.fstat(taken.fileno()).st_ino
     state, local, _ = table("self").get(inode, (0, 0, 0))
     if (state, local) != (LISTENING, port):

@@ -18,7 +18,16 @@ from derail.faults.injectors import environment
 from derail.faults.injectors.environment import environment_of
 from derail.faults.injectors.resources import living
 from derail.faults.params import choice_param, flag_param, seconds_param, text_param
-from derail.faults.rendezvous import check_proxy, listen, prepare_port, prepare_proxy, proxy, spoil, take_port
+from derail.faults.rendezvous import (
+    check_proxy,
+    hold_port,
+    listen,
+    prepare_port,
+    prepare_proxy,
+    proxy,
+    spoil,
+    take_port,
+)
 from derail.faults.results import Errored, Injected, NotReached
 from derail.faults.sockets import LISTENING, table
 from derail.faults.units import count_param, size_param
@@ -202,6 +211,7 @@ ENTRIES = (
         unavailable=why_no_proc,
         lasts=True,
         prepare=prepare_port,
+        await_rank=hold_port,
     ),
     Entry(
         name="store_dies",
