@@ -22,6 +22,8 @@ from derail.platform.processes import every_process
 from derail.scenario.expect import judge
 from derail.scenario.model import Expect, Scenario
 
+BOTH = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
+"""Both ranks are at work: neither is still on its way."""
 LAUNCHERS = Path(__file__).parent / "launchers"
 PYTHON = shlex.quote(sys.executable)
 TELLS = Declaration(
@@ -186,7 +188,7 @@ def test_ranks_that_are_no_python_are_found(tmp_path):
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
     """It is no rank; the fault is verified on its own process."""
-    term = faults.signal(name, rank="the agent", when=when.line("step 3", rank=0))
+    term = faults.signal(name, rank="the agent", when=BOTH)
     seen = HONEST.run(scenario(tmp_path, [term]), tmp_path / "run")
 
     assert [(told.status, told.whom) for told in seen.faults] == [("injected", "the agent")]
@@ -196,7 +198,7 @@ def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
 
 def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_path):
     """They are told with their rank, and they are gone then."""
-    kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
+    kill = faults.signal("SIGKILL", rank="the agent", when=BOTH)
     seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
@@ -374,7 +376,7 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
     """Whoever swallows SIGTERM, blames the last failure and leaks a helper is told just that."""
     told = Declaration(report=Report(root_cause=r"^root cause: rank (?P<rank>\d+)$"))
     agent = CommandAgent(f"{PYTHON} {LAUNCHERS / 'crooked.py'} {{ranks}} {{script}} {{args}}", told)
-    term = faults.signal("SIGTERM", rank="the agent", when=when.line("step 3", rank=0))
+    term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
     end_it = scenario(tmp_path, [term], args=("150",), expect=Expect(outcome="failed"))
     blame = scenario(

@@ -15,6 +15,8 @@ from derail.model.outcome import Cause
 from derail.scenario.model import Scenario
 
 torch_here = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+BOTH = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
+"""Both ranks are at work: neither is still on its way."""
 WORKERS = Path(__file__).parent / "workers"
 STEPS = """
 import os, sys, time
@@ -80,7 +82,7 @@ def test_a_truncated_error_file_breaks_torchrun_and_not_ours(tmp_path, name):
 @pytest.mark.parametrize("name", ["torchrun", "derail-torchrun"])
 def test_a_launcher_that_is_killed_leaves_its_ranks_and_ours_does_not(tmp_path, name):
     """SIGKILL lets no handler run; ours has a keeper."""
-    kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
+    kill = faults.signal("SIGKILL", rank="the agent", when=BOTH)
     seen = AGENTS[name]().run(scenario(tmp_path, [kill]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
@@ -92,7 +94,7 @@ def test_a_launcher_that_is_killed_leaves_its_ranks_and_ours_does_not(tmp_path, 
 @pytest.mark.torch
 def test_derails_launcher_hears_a_signal_to_torchrun(tmp_path):
     """Torch's agent catches what is raised, and has the ranks ended."""
-    term = faults.signal("SIGTERM", rank="the agent", when=when.line("step 3", rank=0))
+    term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     seen = DerailTorchrun().run(scenario(tmp_path, [term]), tmp_path / "run")
 
     assert seen.outcome is not None

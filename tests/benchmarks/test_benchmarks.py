@@ -65,11 +65,15 @@ def test_the_comparison_runs_as_docs_say() -> None:
 
 @pytest.mark.torch
 @pytest.mark.benchmark
-def test_a_collective_runs_in_each_way(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_collective_runs_in_each_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A number for bare forks, warm and spawned ranks, and torch's own ways; torch's class needs expecttest."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.collective", "--rounds", "5", "--slow-rounds", "1"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+            "TMPDIR": str(tmp_path),  # torch's class leaves files there
+        },
         capture_output=True,
         text=True,
         timeout=200,

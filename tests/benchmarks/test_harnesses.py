@@ -18,7 +18,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.harnesses", *arguments],
-        env={**os.environ, "PYTHONPATH": paths, "TORCHINDUCTOR_CACHE_DIR": str(folder)},
+        # torch's classes leave files in the temporary directory
+        env={**os.environ, "PYTHONPATH": paths, "TORCHINDUCTOR_CACHE_DIR": str(folder), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         timeout=850,
