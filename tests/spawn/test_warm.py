@@ -237,6 +237,20 @@ def test_a_rank_that_was_asked_for_waits_until_it_is_started(starts, tmp_path, w
             assert target.exists()
 
 
+def test_a_rank_that_was_killed_before_it_was_started_has_that_end(tmp_path, wait_until):
+    """It was there: its death is an exit like any other, and no failure to start."""
+    spec = warm_spec(tmp_path, ranks.give, (5,))
+    with opened(spec.rank) as returns:
+        asked = ask_function(spec, returns)
+        (server,) = servers.kept()
+        (pid,) = wait_until(lambda: at_the_gate(server))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid))
+        with started(spec, returns, asked=asked) as handle:
+            assert wait_readable(handle.exit_fd)
+            assert wait_until(handle.peek).signal == signal.SIGKILL
+
+
 def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_until):
     """Its resident process was killed before it was started."""
     spec = warm_spec(tmp_path, ranks.give, (5,))

@@ -6,7 +6,7 @@ import errno
 import os
 import pickle
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -118,7 +118,8 @@ class AskedRank:
         """Let it run, when it is there; raises what ``start`` of this module does, and leaves nothing of it then."""
         with self._undo as undo:
             process = self._receive(undo)
-            os.write(self._gate, resident.GO)
+            with suppress(BrokenPipeError):  # somebody has ended it meanwhile: its handle tells how
+                os.write(self._gate, resident.GO)
             undo.pop_all()
         descriptors.close_owned(self._gate)
         return process
