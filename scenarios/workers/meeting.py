@@ -14,7 +14,7 @@ parser.add_argument("--steps", type=int, default=100)
 parser.add_argument("--patience", type=float, default=10.0, help="seconds until a rank gives up to look for rank 0")
 parser.add_argument("--answer", type=float, default=10.0, help="seconds until it gives up to wait for its answer")
 parser.add_argument("--next", type=float, default=20.0, help="seconds that rank 0 waits for the next one to come")
-parser.add_argument("--sign", type=Path, help="a file that rank 0 makes when it is there; nobody looks for it before")
+parser.add_argument("--there", type=Path, help="a file that rank 0 makes when it is; nobody looks for it before")
 options = parser.parse_args()
 
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -30,8 +30,8 @@ def wait_for_all():
     """Rank 0: who has said its number is here."""
     server = socket.create_server(place())
     server.settimeout(20.0)
-    if options.sign:
-        options.sign.touch()
+    if options.there:
+        options.there.touch()
     found = {}
     while len(found) < size - 1:
         peer, _ = server.accept()
@@ -48,7 +48,7 @@ def wait_for_all():
 
 def go_to_rank_0():
     """The others: say the number, and wait for an answer. Rank 0 may be late, so refusals are tried again."""
-    while options.sign and not options.sign.exists():
+    while options.there and not options.there.exists():
         work()
     deadline = time.monotonic() + options.patience
     while time.monotonic() < deadline:

@@ -246,8 +246,9 @@ def main(order: BinaryIO) -> None:
 
     from derail.report.scorecard_json import encode_row
     from derail.report.timeline import observed
-    from derail.runner import Signals
+    from derail.runner import Signals, hear_signals
 
+    hear_signals()
     with order:
         spawn.prepare(pickle.load(order))
         agent, scenario, folder = pickle.load(order)

@@ -222,6 +222,15 @@ def _wait_for(process: FoundProcess, deadline: float, held: ExitStack) -> None:
     exits.is_readable(fd, max(0.0, deadline - SYSTEM_CLOCK.now()))
 
 
+def hear_signals() -> None:
+    """Ignore and block no signal in this process, whatever the one that started it does (``nohup``, ``&`` in a script):
+    what it starts inherits that, and would not hear them either. To be called first thing in the main thread."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # those Python ignores itself
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 class Signals:
     """While this is entered, a signal that asks for the end raises ``SignalException`` in the main thread, so often;
     further ones do nothing. One that is ignored stays ignored. To be used in the main thread.

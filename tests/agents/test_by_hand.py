@@ -29,8 +29,8 @@ FOREIGN = [*MODULES, "mpirun"]
 pytestmark = pytest.mark.slow  # each starts an interpreter that imports torch; some wait for a grace period of others
 
 
-def seen(launcher, what, *signals, longest=100, settle=2):
-    """One run by hand, of so many seconds at most; see by_hand/watch.py."""
+def seen(launcher, what, *signals, more=(), longest=100, settle=2):
+    """One run by hand, of so many seconds at most, with more arguments for the ranks; see by_hand/watch.py."""
     if launcher == "mpirun":
         missing = shutil.which("mpirun") is None
     else:
@@ -39,7 +39,7 @@ def seen(launcher, what, *signals, longest=100, settle=2):
         pytest.skip(f"{launcher} is not installed")
     ran = subprocess.run(
         [sys.executable, str(WATCH), launcher, what, *signals],
-        env={**os.environ, "LONGEST": str(longest), "SETTLE": str(settle)},
+        env={**os.environ, "LONGEST": str(longest), "SETTLE": str(settle), "MORE": json.dumps(more)},
         capture_output=True,
         text=True,
         timeout=200,
@@ -106,6 +106,40 @@ def test_torchrun_leaves_its_ranks_when_it_is_killed():
     run = seen("torchrun", "waits", "SIGKILL")
 
     assert (run["exit"], ranks_left(run)) == (-9, 2)
+
+
+def test_torchrun_waits_for_a_node_that_has_failed():
+    """The other node has ended with 1, the ranks of this one are done, and it does not end: it waits for the other one
+    at its exit barrier, which takes five minutes."""
+    run = seen("torchrun-nodes", "second_node_fails", longest=40)
+    (done,) = (words for name, words in run["ranks"].items() if name.startswith("rank") and "done" in words)
+
+    assert (run["exit"], run["ranks"]["node-1"], done[0]) == (None, ["1"], "started")
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "ft_launcher"])
+def test_options_of_the_program_are_taken_for_those_of_torchrun(launcher):
+    """``--r=16`` could be short for several, and nothing is started. What is no beginning of one gets through."""
+    run = seen(launcher, "arguments", more=["--r=16"])
+    fine = seen(launcher, "arguments", more=["--x=16"])
+
+    assert (run["exit"], run["ranks"], "ambiguous option: --r=16" in "\n".join(run["output"])) == (2, {}, True)
+    assert {words[1] for words in fine["ranks"].values()} == {"--x=16"}
+
+
+@pytest.mark.parametrize("launcher", ["accelerate", "mpirun"])
+def test_options_of_the_program_are_its_own(launcher):
+    """These know where their own command line ends."""
+    run = seen(launcher, "arguments", more=["--r=16"])
+
+    assert {words[1] for words in run["ranks"].values()} == {"--r=16"}
+
+
+def test_torchrun_sends_ranks_that_were_restarted_to_dead_ones():
+    """Addresses of the first attempt are still in the agent's store, where the second one finds them, if a rank looks
+    for them before a peer has written its new ones. With a store of rank 0's own, there are none."""
+    assert any(seen("torchrun-restarts", "gloo_once_more")["exit"] == 1 for _ in range(8))
+    assert seen("torchrun-restarts-own-store", "gloo_once_more")["exit"] == 0
 
 
 def test_torchrun_waits_30_seconds_for_a_rank_that_does_not_listen():

@@ -163,6 +163,23 @@ def test_a_signal_ends_everything_and_leaves_nothing(
     assert list(own.iterdir()) == []
 
 
+def test_signals_that_are_ignored_by_who_starts_it_are_heard_in_its_runs(start_derail: StartDerail) -> None:
+    """As those of a job in the background of a script are; ranks inherit that, and what a rank does not hear breaks
+    nothing."""
+
+    def deaf() -> None:
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+
+    names = ("signal/sigint_to_one_rank", "regression/keyboard_interrupt_in_a_function", "signal/warning_*")
+    chosen = [word for name in names for word in ("--scenario", name)]
+    process = start_derail("verify-agent", "native", *chosen, preexec_fn=deaf)
+    card, errors = process.communicate(timeout=DEADLINE)
+
+    assert (process.returncode, "4 scenarios: 4 PASS" in card) == (0, True), card + errors
+
+
 def test_a_campaign_that_is_killed_leaves_no_ranks(
     start_derail: StartDerail, library: Path, wait_until, pid_gone
 ) -> None:

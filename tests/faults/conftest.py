@@ -54,14 +54,16 @@ def step_loop():
 
 @pytest.fixture
 def run_faults(tmp_path):
-    """Runs ranks (source text or argv) with faults, to the end."""
+    """Runs ranks (source text or argv) with faults, to the end, or until the journal has a text."""
 
-    def run(given, *ranks, seed=0, env=None, grace=10.0, python=None):
+    def run(given, *ranks, seed=0, env=None, grace=10.0, python=None, until=None):
         plan = faults.plan(given, seed=seed)
         driver = Driver(plan, journal=tmp_path / "journal.jsonl")
         options = {} if python is None else {"python": python}
         spec = driver.prepare(spec_of(tmp_path, *ranks, env=env, **options))
-        job = FakeJob(spec, driver, grace=grace)
+        path = driver.journal.path
+        given_up = (lambda: until in path.read_text()) if until else (lambda: False)
+        job = FakeJob(spec, driver, grace=grace, given_up=given_up)
         outcome = job.run()
         return Run(job, driver, outcome, driver.results(), journal.read(driver.journal.path))
 

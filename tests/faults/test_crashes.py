@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def test_a_double_free_is_noticed_by_the_c_library(run_faults):
     assert "double free" in run.log(0, "stderr")
 
 
+PR_GET_DUMPABLE = 3
 CORES = Path("/proc/sys/kernel/core_pattern").read_text().strip() if os.path.exists("/proc/sys/kernel") else "|"
 with_cores = pytest.mark.skipif(
     "/" in CORES or "|" in CORES or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0,
@@ -147,6 +149,22 @@ def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
     assert run.one().detail == "aborted in rank0.py:4 in <module>; the rank ended with SIGABRT (6), core dumped"
     assert run.job.status[0].core_dumped
     assert [path.read_bytes()[:4] for path in tmp_path.glob("core*")] == [b"\x7fELF"]
+
+
+@pytest.mark.parametrize("hard", [None, 0], ids=["as here", "none"])
+def test_a_crash_without_a_core_does_not_hide_how_the_rank_ends(hard):
+    """From a supervisor of the same user; unless cores go to a program whatever the limit is."""
+    source = f"""
+import ctypes, resource
+if {hard!r} is not None: resource.setrlimit(resource.RLIMIT_CORE, ({hard!r},) * 2)
+from derail.faults.inrank.crashes import core_setting
+core_setting(core=False)()
+print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl({PR_GET_DUMPABLE}))
+"""
+    told = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
+    limit = 0 if hard == 0 or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else 1
+
+    assert told.split() == [str(limit), "0" if CORES[0] == "@" or (CORES[0] == "|" and limit == 0) else "1"]
 
 
 @with_cores

@@ -57,6 +57,36 @@ def test_the_killed_rank_shows_the_signal_and_the_others_are_stopped(run_faults,
     assert run.log(2).splitlines()[2] == "step 3"
 
 
+SIGNALS_ITSELF = f"""{UNTIL}
+import signal
+until('"event": "start"')
+try:
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+except KeyError:
+    time.sleep(60)
+"""
+"""For a rank whose SIGTERM may have the handler of a fault: it gets one, and stays."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "until", "result", "words"),
+    [
+        (faults.slow_handler(60, rank=0), "handling", "injected", "it was to sleep 60 s"),
+        (faults.raising_handler("KeyError", rank=0), "handling", "injected", "it raised KeyError"),
+        (faults.slow_handler(60, "SIGUSR1", rank=0), "start", "not_reached", "SIGUSR1 never came"),
+    ],
+    ids=["slow", "raising", "never came"],
+)  # fmt: skip
+def test_a_handler_of_a_rank_that_never_ends_is_proved_all_the_same(run_faults, fault, until, result, words):
+    """Nobody waits for the rank any longer; whether its handler ran is known."""
+    run = run_faults([fault], SIGNALS_ITSELF, until=f'"event": "{until}"')
+
+    assert (run.one().status, run.one().detail.endswith(f"{words}; the rank never ended")) == (result, True), run.one()
+    assert run.outcome.ranks == {}
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 14, 15, 34, 37, 64])
 def test_any_deadly_signal_shows_in_the_exit(run_faults, number):
     """Real-time ones among them."""

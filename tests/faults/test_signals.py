@@ -366,7 +366,7 @@ def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
         seen = job.wait(DEADLINE)
 
     assert statuses(seen) == ["errored"]
-    assert "ended with exit 9, not with 0" in str(seen.faults[0])
+    assert "ended with exit 9, and was to end with 0" in str(seen.faults[0])
 
 
 @pytest.mark.parametrize(

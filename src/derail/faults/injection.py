@@ -42,12 +42,14 @@ class Soon:
         awaited: what is waited for, for the case that it never shows.
         within: seconds until it must show.
         at_exit: what it means if the rank ends before it shows; None if that disproves it.
+        at_end: what it means if the job is given up before that, and the rank lives; None if that disproves it.
     """
 
     check: Callable[[], Result | None]
     awaited: str
     within: float = 5.0
     at_exit: Callable[[ExitStatus], Result] | None = None
+    at_end: Callable[[], Result] | None = None
 
 
 Step: TypeAlias = Injected | NotReached | Unavailable | Errored | AtExit | Soon

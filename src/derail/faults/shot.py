@@ -116,6 +116,8 @@ class Shot:
 
     def result_at_end(self) -> Result:
         """What is known of it when the job is over and the rank did not end."""
+        if isinstance(self.awaits, Soon) and self.awaits.at_end is not None:
+            return self.awaits.at_end()
         if self.awaits is not None:
             return Errored(f"{self.awaits.awaited} did not come: the rank never ended")
         if self.acted:

@@ -17,6 +17,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from derail.model.exit import ExitStatus
+from derail.platform.zombies import from_wait_status, status_of_zombie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,15 +183,9 @@ def _status_of_traced(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
         result = os.waitid(*_whom(pid, exit_fd), _LOOK)
         if result is not None:
             return ExitStatus.from_waitid(result)
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
-        if fields[0] != b"Z":
-            return None
-        return from_wait_status(int(fields[49]))
     except ChildProcessError:
         return _status_of_stolen(pid, exit_fd)
-    except (OSError, ValueError, IndexError):
-        return None
+    return status_of_zombie(pid)
 
 
 def _status_of_stolen(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
@@ -227,15 +222,6 @@ def ask_kernel(pidfd: int) -> ExitStatus | None:
         return None
     (wait_status,) = struct.unpack_from("=i", info, _PIDFD_INFO_SIZE - 4)
     return from_wait_status(wait_status)
-
-
-def from_wait_status(wait_status: int) -> ExitStatus | None:
-    """Read what wait(2) calls a status; None if it tells of no end."""
-    if os.WIFEXITED(wait_status):
-        return ExitStatus(code=os.WEXITSTATUS(wait_status))
-    if os.WIFSIGNALED(wait_status):
-        return ExitStatus(signal=os.WTERMSIG(wait_status), core_dumped=os.WCOREDUMP(wait_status))
-    return None
 
 
 def _open_readable() -> ExitFd:

@@ -12,19 +12,21 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import exits
 from derail.platform.processes import every_process
+from derail.platform.zombies import hides, status_of_zombie
 
 if TYPE_CHECKING:
     from derail.platform.processes import ProcessInfo
 
 _PR_SET_CHILD_SUBREAPER = 36
-_STAT_EXIT_CODE = 49
-"""The place of exit_code in /proc/PID/stat (proc(5)), counted from the state."""
 
 LOOKS, PAUSE = 40, 0.0005
 """How often, and with how many seconds between, it is asked how a process ended that its parent is just reaping."""
+REAPED_WITHIN = 1.0
+"""Seconds until the parent of a process that hides how it ended must have reaped it. Nobody else is heard meanwhile."""
 
 
 def become_subreaper() -> None:
@@ -43,11 +45,15 @@ def become_subreaper() -> None:
 def status_of_ended(pid: int, pidfd: int) -> ExitStatus:
     """How a process ended whose pidfd has become readable, a child or not, reaped or not; lost if nobody tells."""
     pause = threading.Event()
-    for _ in range(LOOKS):
+    deadline, looks = SYSTEM_CLOCK.now() + REAPED_WITHIN, 0
+    while looks < LOOKS or (hides(pid) and SYSTEM_CLOCK.now() < deadline):
         status = _as_child(pidfd) or _as_zombie(pid, pidfd) or exits.ask_kernel(pidfd)
         if status is not None:
             return status
+        looks += 1
         pause.wait(PAUSE)
+    if hides(pid):
+        return ExitStatus(lost=f"process {pid} may not be looked into, and its parent has not reaped it yet")
     return ExitStatus(lost=f"process {pid} was reaped by its parent, and this kernel does not keep the status")
 
 
@@ -71,17 +77,6 @@ def _as_child(pidfd: int) -> ExitStatus | None:
     except ChildProcessError:
         return None
     return None if result is None else ExitStatus.from_waitid(result)
-
-
-def status_of_zombie(pid: int) -> ExitStatus | None:
-    """How a process ended that nobody has reaped yet; None if it is no zombie, or not ours to look into."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read().rpartition(b")")[2].split()
-        ours = os.geteuid() in (0, os.stat(f"/proc/{pid}").st_uid)  # of others, 0 is told instead of the status
-        return exits.from_wait_status(int(fields[_STAT_EXIT_CODE])) if fields[0] == b"Z" and ours else None
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def _as_zombie(pid: int, pidfd: int) -> ExitStatus | None:

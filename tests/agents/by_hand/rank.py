@@ -1,6 +1,6 @@
 """A rank of the hand-made runs: ``rank.py WHAT``. Rank 1 has the trouble, rank 0 works until somebody ends it.
 
-Standard library only, but for ``recorded`` and ``slow_to_leave``, which want torch's ``@record``. What a rank lives
+Standard library only, but for torch's ``@record`` and process group where they are what it is about. What a rank lives
 through, signals too, it writes to ``$SAYS/rank-N``, a line each, whoever runs it.
 """
 
@@ -54,6 +54,11 @@ def until(rank: int, words: str) -> None:
         work(0.02)
 
 
+def arguments() -> None:
+    """Both say what stands behind WHAT."""
+    say(" ".join(sys.argv[2:]))
+
+
 def fine() -> None:
     """Both end well."""
     work(0.2)
@@ -77,6 +82,13 @@ def exit7() -> None:
     if RANK == 1:
         sys.exit(7)
     work()
+
+
+def second_node_fails() -> None:
+    """The rank of the second node leaves with 7, that of the first ends well."""
+    if os.environ["NODE"] == "1":
+        sys.exit(7)
+    work(0.5)
 
 
 def leaves0() -> None:
@@ -189,6 +201,21 @@ def second_time_fine() -> None:
     if RANK == 1 and (SAYS / "rank-1").read_text().count("started") == 1:
         sys.exit(7)
     work(0.5)
+
+
+def gloo_once_more() -> None:
+    """Both make a process group; the first time, rank 1 is killed when they have it."""
+    from datetime import timedelta
+
+    from torch import distributed
+
+    distributed.init_process_group("gloo", timeout=timedelta(seconds=20))
+    distributed.barrier()
+    if (SAYS / f"rank-{RANK}").read_text().count("started") == 1:
+        if RANK == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def main(what: str) -> None:

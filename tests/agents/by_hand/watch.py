@@ -3,7 +3,8 @@
 ``python watch.py LAUNCHER WHAT [SIGNAL ...]`` starts two ranks of ``rank.py WHAT``, sends the signals to the launcher
 once both run (half a second between two, or less if it has ended), waits for its end, and prints as JSON: how it
 ended, after how many seconds, its output, what the ranks say, and which processes are left two seconds later. Those
-are ended then, by pid: this process adopts whatever the launcher leaves.
+are ended then, by pid: this process adopts whatever the launcher leaves. ``LONGEST`` and ``SETTLE`` in the environment
+are how many seconds it waits for the end at most, and for what is left; ``MORE`` a JSON list of more arguments.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ PYTHON = Path(sys.executable)
 RANK = str(HERE / "rank.py")
 PR_SET_CHILD_SUBREAPER = 36
 LONGEST, SETTLE = float(os.environ.get("LONGEST", "100")), float(os.environ.get("SETTLE", "2"))
+MORE: list[str] = json.loads(os.environ.get("MORE", "[]"))
 BETWEEN = 0.5
 LAUNCHERS = {
     "torchrun": [str(PYTHON), "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", RANK],
     "torchrun-restarts": [
         *(str(PYTHON), "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--max-restarts=1", RANK)
     ],
+    "torchrun-restarts-own-store": [
+        *("env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1", str(PYTHON), "-m", "torch.distributed.run"),
+        *("--nproc-per-node=2", "--standalone", "--max-restarts=1", RANK),
+    ],
+    "torchrun-nodes": [str(PYTHON), str(HERE / "two_nodes.py"), RANK],
     "accelerate": [
         *(str(PYTHON), "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"),
         *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", RANK),
@@ -55,7 +62,7 @@ def watch(launcher: str, what: str, *signals: str) -> dict[str, object]:
         output = Path(directory) / "output"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [*LAUNCHERS[launcher], what],
+                [*LAUNCHERS[launcher], what, *MORE],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

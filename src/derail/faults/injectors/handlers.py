@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from derail.faults.results import Result
     from derail.model.exit import ExitStatus
 
-    Verdict = Callable[[Aim, int, ExitStatus, str], Result]
+    Verdict = Callable[[Aim, int, ExitStatus | None, str], Result]
 
 FOREVER = float("inf")
 UNTOUCHABLE = ("SIGKILL", "SIGSTOP")
@@ -83,57 +83,61 @@ def _handled(verdict: Verdict) -> Callable[[Aim], Step]:
                 seen.append(f" (SigCgt in /proc/{pid}/status)")
             return None
 
-        def at_exit(status: ExitStatus) -> Result:
+        def judge(status: ExitStatus | None) -> Result:
             handled = f"{name} handled by the handler{''.join(seen)} that was set in {aim.where}"
             if any(record["event"] == "handling" for record in aim.records):
                 return verdict(aim, number, status, handled)
             sent = number in aim.sent_by_supervisor
             why = "was sent, but never handled by it" if sent else "never came"
-            return NotReached(f"{name} {why}; the rank ended with {status}")
+            return NotReached(f"{name} {why}; {_end(status)}")
 
-        return Soon(check, f"{name}, handled in the rank", within=FOREVER, at_exit=at_exit)
+        return Soon(check, f"{name}, handled in the rank", within=FOREVER, at_exit=judge, at_end=lambda: judge(None))
 
     return inject
 
 
-def _slept(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+def _end(status: ExitStatus | None) -> str:
+    return "the rank never ended" if status is None else f"the rank ended with {status}"
+
+
+def _slept(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     done = any(record["event"] == "handled" for record in aim.records)
     how = f"it slept {aim.number('seconds'):g} s" if done else f"it was to sleep {aim.number('seconds'):g} s"
-    if done or status.signal in aim.sent_by_supervisor:
-        return Injected(f"{handled}: {how}; the rank ended with {status}")
-    return Errored(f"{handled}: {how}, but the rank ended with {status} before")
+    if done or status is None or status.signal in aim.sent_by_supervisor:
+        return Injected(f"{handled}: {how}; {_end(status)}")
+    return Errored(f"{handled}: {how}, but {_end(status)} before")
 
 
-def _raised(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+def _raised(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     if any(record["event"] == "lost" for record in aim.records):
-        return Errored(f"{handled}: it raised where Python ignores exceptions; the rank ended with {status}")
-    return Injected(f"{handled}: it raised {aim.text('type')}; the rank ended with {status}")
+        return Errored(f"{handled}: it raised where Python ignores exceptions; {_end(status)}")
+    return Injected(f"{handled}: it raised {aim.text('type')}; {_end(status)}")
 
 
-def _left(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
-    if status.code == 0:
-        return Injected(f"{handled}; the rank ended with {status}")
-    if status.signal in aim.sent_by_supervisor:
-        return NotReached(f"{handled}, but the supervisor was faster: the rank ended with {status}")
-    return Errored(f"{handled}, but the rank ended with {status}, not with 0")
+def _left(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
+    if status is not None and status.code == 0:
+        return Injected(f"{handled}; {_end(status)}")
+    if status is not None and status.signal in aim.sent_by_supervisor:
+        return NotReached(f"{handled}, but the supervisor was faster: {_end(status)}")
+    return Errored(f"{handled}, but {_end(status)}, and was to end with 0")
 
 
-def _died(aim: Aim, number: int, status: ExitStatus, handled: str) -> Result:
-    if status.signal == number:
-        return Injected(f"{handled}, and sent again; the rank ended with {status}")
-    if status.signal in aim.sent_by_supervisor:
-        return NotReached(f"{handled}, but the supervisor was faster: the rank ended with {status}")
-    return Errored(f"{handled} and sent again, but the rank ended with {status}")
+def _died(aim: Aim, number: int, status: ExitStatus | None, handled: str) -> Result:
+    if status is not None and status.signal == number:
+        return Injected(f"{handled}, and sent again; {_end(status)}")
+    if status is not None and status.signal in aim.sent_by_supervisor:
+        return NotReached(f"{handled}, but the supervisor was faster: {_end(status)}")
+    return Errored(f"{handled} and sent again, but {_end(status)}")
 
 
-def _forked(aim: Aim, _: int, status: ExitStatus, handled: str) -> Result:
+def _forked(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     pid = next((int(str(record["pid"])) for record in aim.records if record["event"] == "helper"), None)
     if pid is None:
-        return Errored(f"{handled}, but no child of it was seen; the rank ended with {status}")
+        return Errored(f"{handled}, but no child of it was seen; {_end(status)}")
     now = look_at(pid)
     if now is None or now.ended:
-        return NotReached(f"{handled}: it forked pid {pid}, which had ended before the rank did, with {status}")
-    return Injected(f"{handled}: it forked pid {pid}, which lives (state {now.state}); the rank ended with {status}")
+        return NotReached(f"{handled}: it forked pid {pid}, which had ended before that was looked at; {_end(status)}")
+    return Injected(f"{handled}: it forked pid {pid}, which lives (state {now.state}); {_end(status)}")
 
 
 def _acting(aim: Aim) -> int:

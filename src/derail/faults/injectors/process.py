@@ -24,7 +24,7 @@ from derail.faults.params import (
 from derail.faults.results import Errored, Injected, NotReached
 from derail.faults.units import count_param
 from derail.platform.processes import command_line, look_up
-from derail.platform.strangers import status_of_zombie
+from derail.platform.zombies import status_of_zombie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -213,13 +213,26 @@ def core_setting(*, core: bool) -> Callable[[], None]:
     library, hard = libc(), resource.getrlimit(resource.RLIMIT_CORE)[1]
     if core and hard == 0:
         raise ImpossibleError("its hard limit for core files is 0")
+    limit = hard if core else 0 if hard == 0 else 1
+    sent_on = not core and _cores_are_sent_on(limit)
 
     def set_core() -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (hard if core else 0, hard))
-        if not core:
-            library.prctl(_PR_SET_DUMPABLE, 0)  # cores that are piped into a program know no limit
+        resource.setrlimit(resource.RLIMIT_CORE, (limit, hard))
+        if sent_on:
+            library.prctl(_PR_SET_DUMPABLE, 0)  # this hides from other processes how it ends, so only where it must be
 
     return set_core
+
+
+def _cores_are_sent_on(limit: int) -> bool:
+    """Whether the kernel gives cores to a program whatever the limit is (core(5)): to one behind a pipe it does not at
+    a limit of 1, which no file comes up to either."""
+    try:
+        with open("/proc/sys/kernel/core_pattern", encoding="utf-8") as file:
+            kind = file.read(1)
+    except (OSError, ValueError):
+        return True
+    return kind == "@" or (kind == "|" and limit != 1)
 
 
 def _default(number: signal.Signals) -> None:
