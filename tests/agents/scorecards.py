@@ -42,8 +42,9 @@ CHOSEN = {
     "crash": ("at_its_exit", "exits_with_code_7", "killed_at_step_3", "raises_in_its_work"),
     "error_file": ("truncated",),
     "hang": ("deaf_to_sigterm",),
-    "regression": ("third_rank_false_green", "victim_right_behind"),
-    "restart": ("gives_up", "resumes_after_a_kill"),
+    "node": ("rank_on_the_second_node",),
+    "regression": ("options_of_the_program", "third_rank_false_green", "victim_right_behind"),
+    "restart": ("gives_up", "resumes_after_a_kill", "training_resumes"),
     "signal": ("paused_and_continued", "sigterm_from_somebody_else"),
     "supervisor": (
         *("asked_to_end", "children_are_reaped_by_the_kernel", "killed"),

@@ -176,6 +176,19 @@ def test_a_foreign_supervisor_says_what_came_of_the_job_by_its_exit_code(expecte
     assert verdict(Expect(outcome=expected), replace(FOREIGN, exit_code=code)).reasons == reasons
 
 
+def test_what_is_left_is_told_in_an_order_of_its_own():
+    """Rank by rank, and not as it was found: two runs are compared by their words."""
+    left = [Leftover("process", "sleep 9", 12, 1), Leftover("process", "train.py", 13, 0), Leftover("file", "/tmp/x")]
+    told = verdict(MET, replace(SEEN, leftovers=(*left, Leftover("process", "sleep 9", 11, 0))))
+
+    assert told.reasons[0].removeprefix("expected nothing to be left, saw ").split("; ") == [
+        "file: /tmp/x",
+        "process 11 of rank 0: sleep 9",
+        "process 13 of rank 0: train.py",
+        "process 12 of rank 1: sleep 9",
+    ]
+
+
 @pytest.mark.parametrize(
     ("exits", "reason"),
     [

@@ -187,6 +187,7 @@ def _leftovers(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Fin
         return
     # What a foreign supervisor left was ended by the sandbox, which saw it after the supervisor's own end.
     bad = [left for left in seen.leftovers if expect.leftovers == "none" or seen.foreign or not left.ended]
+    bad.sort(key=lambda left: (left.kind, -1 if left.rank is None else left.rank, left.what, left.pid or 0))
     wanted = "nothing to be left" if expect.leftovers == "none" else "whatever is left to be ended"
     saw = "; ".join(map(str, bad)) or ("nothing" if expect.leftovers == "none" else "that it was")
     yield Finding("leftovers", not bad, wanted, saw)

@@ -5,6 +5,7 @@ After each epoch rank 0 saves; a restarted job goes on from there. Each rank has
 
 import os
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,4 +43,5 @@ for epoch in range(begin, 2):
 mean = loss.detach().clone()
 distributed.all_reduce(mean)
 print(f"rank {rank}: loss {mean.item() / int(os.environ['WORLD_SIZE']):.6f}", flush=True)
+time.sleep(0.3)  # noqa: TID251 - see scenarios/workers/ddp_step.py
 distributed.destroy_process_group()
