@@ -81,6 +81,8 @@ def _of_the_interpreter() -> dict[str, Any]:
 
     own: Any = process.current_process()
     parent = process.parent_process()
+    # Python 3.12 freezes what it makes when it starts, and no part of that can be frozen again.
+    frozen = gc.get_freeze_count() if sys.version_info[:2] != (3, 12) else gc.get_freeze_count() > 1000
     return {
         "argv": sys.argv,
         "sys.path": sys.path,
@@ -99,7 +101,7 @@ def _of_the_interpreter() -> dict[str, Any]:
         "event loop": asyncio._get_running_loop(),
         "locale": (locale.setlocale(locale.LC_ALL), locale.getpreferredencoding(do_setlocale=False)),
         "time zone": time.tzname,
-        "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_debug(), gc.get_freeze_count()),
+        "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_debug(), frozen),
         "faulthandler": faulthandler.is_enabled(),
         "hooks": (sys.excepthook is sys.__excepthook__, sys.gettrace(), sys.getprofile()),
         "recursion limit": sys.getrecursionlimit(),
