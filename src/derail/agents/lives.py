@@ -30,7 +30,7 @@ from derail.faults.catalogue import entry
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
 from derail.platform.groups import signal_process
-from derail.platform.processes import environment
+from derail.platform.processes import environment, look_up
 from derail.platform.strangers import descendants, status_of_ended
 
 if TYPE_CHECKING:
@@ -215,7 +215,9 @@ class ForeignRanks:
         # A process that is known stays who it is, whatever a fault has told it.
         known = (held for held in self._held.values() if held.life.pid == pid and held.life.status is None)
         upper = uppermost(pid, rank, self.job, self._agents)
-        held = next(known, None) or self._find(rank, upper, told.get("argv") if upper == pid else None)
+        held = next(known, None)
+        if held is None and not self._is_left_by_its_rank(rank, upper):
+            held = self._find(rank, upper, told.get("argv") if upper == pid else None)
         if held is None or held.acting not in (None, pid):
             return {"acts": False}
         held.visitor, visitor.tell = visitor, lambda numbers: self._hear_signals(held, numbers)
@@ -236,11 +238,13 @@ class ForeignRanks:
 
     def _look(self) -> None:
         """Look for ranks that have not introduced themselves."""
-        here = os.getpid()
+        here, ranks = os.getpid(), {life.pid for life in self.lives}
         for process in descendants(here).values():
             key = (process.pid, process.started)
-            # A child of ours is a supervisor, or was left behind by somebody who has ended: no new rank.
-            if key in self._known or not process.alive or process.ppid == here or process.pid in self._agents:
+            # A child of ours is a supervisor, or was left behind by somebody who has ended; that of a rank is a helper,
+            # also if the rank has ended since we looked: no new rank.
+            no_rank = process.ppid == here or process.ppid in ranks or process.pid in self._agents
+            if key in self._known or not process.alive or no_rank:
                 continue
             rank = rank_of(process.pid, self.job)
             if rank is None:
@@ -251,6 +255,14 @@ class ForeignRanks:
             if rank in self.ranks and uppermost(process.pid, rank, self.job, self._agents) == process.pid:
                 self._find(rank, process.pid)
             self._known.add(key)
+
+    def _is_left_by_its_rank(self, rank: int, pid: int) -> bool:
+        """Whether a process is a helper whose rank has ended: it has been left to us, and its rank is known."""
+        held = self._held.get(rank)
+        if held is None or held.life.pid == pid:
+            return False
+        process = look_up(pid)
+        return process is not None and process.ppid == os.getpid()
 
     def _find(self, rank: int, pid: int, argv: object = None) -> _Held | None:
         """The life of a process that is a rank: the one that is known, or a new one; None if the rank is another.

@@ -1,0 +1,71 @@
+"""Which processes are ranks of a foreign supervisor, told by what was seen a moment ago."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from derail import faults
+from derail.agents import lives
+from derail.agents.lives import ForeignRanks
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import JOB_ENV
+from derail.platform.exits import is_readable
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="foreign supervisors are watched by pidfds")
+SUPERVISOR = """
+import os, signal, subprocess
+rank = subprocess.Popen(["sh", "-c", "echo; read line; sleep 600 >&2 & echo $!; wait"], env={**os.environ, "RANK": "0"})
+rank.wait()
+signal.pause()
+"""
+
+
+class Loop:
+    """Runs nothing by itself."""
+
+    def add_reader(self, *_):
+        """Nobody waits."""
+
+    remove_reader = post = call_at = add_reader
+
+
+def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
+    """When processes were listed it was a child of the rank, and when it was looked into the rank had ended."""
+    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False)
+    ranks = ForeignRanks(1, "job", loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, logs=None)
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR],
+        env={**os.environ, JOB_ENV: "job"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    pidfd = os.pidfd_open(supervisor.pid)
+    helper = None
+    try:
+        supervisor.stdout.readline()
+        ranks.agent_started(supervisor.pid, pidfd, first=True)
+        ranks._look()
+        (rank,) = ranks.lives
+        supervisor.stdin.write(b"\n")
+        supervisor.stdin.flush()
+        helper = int(supervisor.stdout.readline())
+        listed = lives.descendants(os.getpid())
+        assert listed[helper].ppid == rank.pid
+        os.kill(rank.pid, signal.SIGKILL)
+        assert is_readable(ranks.pidfd(0), 60)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lives, "descendants", lambda _: listed)
+            ranks._look()
+        assert ranks.lives == [rank]
+    finally:
+        if helper is not None:
+            os.kill(helper, signal.SIGKILL)
+        ranks.close()
+        supervisor.kill()
+        supervisor.communicate()
+        os.close(pidfd)
