@@ -32,8 +32,10 @@ settings.load_profile("derail")
 
 
 def pytest_configure() -> None:
-    """A job in the background of a script ignores what Ctrl-C sends, one under nohup what a closed terminal does, and
-    so would all that they start."""
+    """All that tests start is like what a user's terminal starts: a job in the background of a script ignores what
+    Ctrl-C sends, one under nohup what a closed terminal does, and an image of a container may have Python write its
+    lines unbuffered."""
+    os.environ.pop("PYTHONUNBUFFERED", None)
     usually = (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGQUIT, signal.SIG_DFL),

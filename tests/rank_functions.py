@@ -133,10 +133,9 @@ def who():
 
 
 def speak():
-    print("to stdout")
+    print("to stdout", flush=True)
     print("to stderr", file=sys.stderr)
     os.write(1, b"to descriptor 1\n")
-    sys.stdout.flush()
     os.write(2, b"to descriptor 2\n")
     os.system("echo from a child")
     print("without a line end", end="")

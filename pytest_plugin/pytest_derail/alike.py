@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pdb  # noqa: F401, T100 - pytest has it when it is configured, and from 3.13 on it has an exit function
 import pickle
 import sys
 import tempfile
