@@ -213,11 +213,12 @@ class Progress:
         live.update(self._table(), refresh=True)
 
     def _table(self) -> RenderableType:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         now = self._clock.now()
-        table = Table(box=None, pad_edge=False, title=Text(self.board.title(now)), title_justify="left")
+        table = Table(box=None, pad_edge=False)
         for heading in ("rank", "pid", "time", "state"):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for row in self.board.rows(now):
@@ -225,7 +226,8 @@ class Progress:
         self.board.fault_news(self._fault_states())
         for fault in self.board.faults:
             table.add_row("", "", "", Text(fault, style="dim"))
-        return table
+        # A line of its own: as the table's title it would be broken where the table is narrow, at short pids say.
+        return Group(Text(self.board.title(now), style="italic"), table)
 
 
 def _count(number: int, noun: str) -> str:

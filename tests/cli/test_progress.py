@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
+from derail.model.clock import FakeClock
 from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested
 from derail.model.exit import ExitStatus
 from derail.model.outcome import JobOutcome
@@ -103,6 +105,16 @@ def test_lines_are_written_with_the_time_since_the_start(monkeypatch: pytest.Mon
             progress.observe(event)
     assert stream.getvalue().splitlines()[0] == "derail:   1.00 s  rank 1: SIGKILL (9)"
     assert len(stream.getvalue().splitlines()) == 3
+
+
+@pytest.mark.parametrize("pid", [1, 8494, 84940, 4194304])
+def test_the_line_above_the_table_is_never_broken(pid: int) -> None:
+    """Whatever the width of the table, which short pids make narrow."""
+    clock, board, stream = FakeClock(), Board(2), io.StringIO()
+    for event in (Started(0, pid, clock.now()), Started(1, pid, clock.now()), PhaseChanged("running", clock.now())):
+        board.update(event)
+    Console(file=stream, width=100).print(Progress(board, stream, live=True, clock=clock)._table())
+    assert stream.getvalue().splitlines()[0] == "running · 2 of 2 ranks alive · 0 s"
 
 
 def test_a_terminal_that_takes_nothing_does_not_hold_the_job_up() -> None:

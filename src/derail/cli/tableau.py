@@ -84,16 +84,17 @@ class Tableau:
 
     def _table(self) -> RenderableType:
         """Called by the thread that draws, while the other one appends."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         rows, running = list(self.rows), dict(self._running)
-        title = Text(f"{self._agent} · {len(rows)} of {self._scenarios} · {self._elapsed():.0f} s")
+        title = Text(f"{self._agent} · {len(rows)} of {self._scenarios} · {self._elapsed():.0f} s", style="italic")
         for kind, style in STYLES.items():
             if number := sum(row.verdict == kind for row in rows):
                 title.append(f" · {number} {kind}", style=style)
-        table = Table(box=None, pad_edge=False, title=title, title_justify="left", show_header=False)
+        table = Table(box=None, pad_edge=False, show_header=False)
         for justify in ("left", "left", "right"):
             table.add_column(justify=justify, overflow="ellipsis", no_wrap=True)
         table.add_row("", ProgressBar(total=max(1, self._scenarios), completed=len(rows), width=40), "")
@@ -102,7 +103,7 @@ class Tableau:
             table.add_row(Text(row.verdict, style=STYLES[row.verdict]), Text(row.scenario), took)
         for name, began in running.items():
             table.add_row("", Text(name, style="dim"), f"{self._clock.now() - began:.1f} s")
-        return table
+        return Group(title, table)  # as the table's title it would be broken at the table's width
 
     @staticmethod
     def _in_sight(rows: list[Row]) -> list[Row]:
