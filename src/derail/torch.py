@@ -16,6 +16,7 @@ from derail.model.spec import Teardown
 
 if TYPE_CHECKING:
     import signal
+    from argparse import ArgumentParser
     from collections.abc import Callable, Sequence
 
     from derail.model.events import Observer
@@ -74,6 +75,8 @@ def torchrun(argv: Sequence[str]) -> int:
     """Run torchrun with derail's launcher, in this process; what to exit with.
 
     After a failure that is the exit code of the root cause, or 128 and its signal, where torchrun always exits with 1.
+    What stands behind the program is the program's, where torchrun takes ``--r=16`` for an option of its own
+    (https://github.com/pytorch/pytorch/issues/120601).
     ``--shutdown-timeout`` counts for every end of the ranks, also where one of them fails. Rank 0 keeps the store of
     the ranks (TORCH_DISABLE_SHARE_RDZV_TCP_STORE): the agent's own one still has, after a restart, the addresses that
     the ranks had before it, so that restarted ranks may wait for dead ones
@@ -84,15 +87,17 @@ def torchrun(argv: Sequence[str]) -> int:
         SignalException: if this process is asked to end; the ranks have been ended.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
+    from torch.distributed.run import get_args_parser, main
 
-    grace = shutdown_timeout(argv)
+    parser = get_args_parser()
+    words = with_the_program_marked(argv, parser)
+    grace = getattr(parser.parse_args(words), "shutdown_timeout", None)
     if grace is not None:
-        os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = grace
+        os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(grace)
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     install()
     try:
-        main(list(argv))
+        main(words)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         sys.stderr.write(f"{error}\n")
@@ -101,15 +106,25 @@ def torchrun(argv: Sequence[str]) -> int:
     return 0
 
 
-def shutdown_timeout(argv: Sequence[str]) -> str | None:
-    """The value of that option, if it stands among torchrun's own."""
-    for place, word in enumerate(argv):
-        name, equals, value = word.partition("=")
-        if name in ("--shutdown-timeout", "--shutdown_timeout"):
-            return value if equals else next(iter(argv[place + 1 :]), None)
-        if word.endswith(".py"):
-            break  # the program; what follows is its own
-    return None
+def with_the_program_marked(argv: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """The command line with ``--`` before its first word that is neither an option of ``parser`` nor the value of one,
+    so that argparse looks no further; as it was if it has that already, or an option that ``parser`` does not know."""
+    actions = {name: action for action in parser._actions for name in action.option_strings}  # noqa: SLF001
+    place = 0
+    while place < len(argv):
+        word = argv[place]
+        if word == "-" or not word.startswith("-"):
+            return [*argv[:place], "--", *argv[place:]]
+        name, equals, _ = word.partition("=")
+        is_joined = not word.startswith("--") and word[:2] in actions and len(word) > 2  # -r3
+        meant = {id(action): action for long, action in actions.items() if long.startswith(name)}
+        action = actions.get(word[:2] if is_joined else name) or (
+            next(iter(meant.values())) if len(meant) == 1 else None
+        )
+        if action is None:
+            break
+        place += 1 if action.nargs == 0 or equals or is_joined else 2
+    return list(argv)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import subprocess
 import sys
 
 import pytest
 
-from derail.torch import shutdown_timeout
+from derail.torch import with_the_program_marked
 
 torch_here = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 CALL = [sys.executable, "-c", "import sys; from derail.cli import main; sys.exit(main())", "torchrun"]
@@ -57,16 +58,74 @@ assert agent.start_processes is before and REGISTRY.exception is SignalException
     assert ran.returncode == 0, ran.stderr
 
 
+def parser() -> argparse.ArgumentParser:
+    """One like torchrun's, in a few lines."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--nnodes")
+    made.add_argument("--rdzv-id", "--rdzv_id")
+    made.add_argument("--rdzv-conf", "--rdzv_conf")
+    made.add_argument("--shutdown-timeout", "--shutdown_timeout", type=int)
+    made.add_argument("-r", "--redirects")
+    made.add_argument("-m", "--module", action="store_true")
+    made.add_argument("script")
+    made.add_argument("words", nargs=argparse.REMAINDER)
+    return made
+
+
 @pytest.mark.parametrize(
-    ("argv", "seconds"),
+    ("own", "program"),
     [
-        (["--shutdown-timeout=3", "w.py"], "3"),
-        (["--shutdown_timeout", "4", "w.py"], "4"),
-        (["w.py", "--shutdown-timeout=3"], None),
-        (["--nnodes=1", "w.py"], None),
-        (["--shutdown-timeout"], None),
+        ([], ["w.py", "--r=16", "--help", "-n", "3"]),
+        (["--nnodes=1"], ["w.py", "--rdzv"]),
+        (["--nnodes", "1", "-m"], ["w", "-r", "3"]),
+        (["-r", "3", "--rdzv_id", "x"], ["w.py", "--shutdown-timeout=3"]),
+        (["-r3"], ["w.py", "-r3"]),
+        (["-r=3"], ["-", "--nn", "2"]),
+        (["--nno", "2"], ["w.py", "--", "--rd"]),
+        (["--shutdown-timeout=3"], ["w.py"]),
     ],
 )
-def test_torchruns_shutdown_timeout_is_found_among_its_own_options(argv, seconds):
-    """What stands behind the program is the program's."""
-    assert shutdown_timeout(argv) == seconds
+def test_what_stands_behind_the_program_is_the_programs(own, program):
+    """Where the options end is known from what each of them takes."""
+    words = with_the_program_marked([*own, *program], parser())
+    told = parser().parse_args(words)
+
+    assert words == [*own, "--", *program]
+    assert [told.script, *told.words] == program
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--nnodes"],
+        ["--nnodes=1", "--", "w.py", "--r=16"],
+        ["--rdzv", "x", "w.py"],
+        ["--unknown", "w.py"],
+        ["-x", "w.py"],
+    ],
+)
+def test_a_command_line_that_is_marked_or_wrong_is_left_alone(argv):
+    """What is wrong with it is told by whom it is for."""
+    assert with_the_program_marked(argv, parser()) == argv
+
+
+@torch_here
+@pytest.mark.torch
+def test_the_programs_options_and_torchruns_shutdown_timeout_do_not_meet(tmp_path):
+    """Both are heard by whom they are for, though torchrun itself would refuse the first one as ambiguous."""
+    (tmp_path / "w.py").write_text(
+        "import os, sys\nprint(sys.argv[1:], os.environ['TORCH_ELASTIC_SHUTDOWN_TIMEOUT'])\n"
+    )
+    ran = call(
+        "--standalone",
+        "--log-dir=logs",
+        "--shutdown-timeout",
+        "7",
+        "w.py",
+        "--r=16",
+        "--shutdown-timeout=3",
+        cwd=tmp_path,
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "['--r=16', '--shutdown-timeout=3'] 7\n"), ran.stderr
