@@ -8,17 +8,16 @@ executed with its number. When the number appears again after its end, that is t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.agents.door import Door
 from derail.agents.follower import Follower
+from derail.agents.held import ENDING, Held, HeldRanks
 from derail.agents.inspection import (
     changed,
     has_ended,
     is_python,
-    leads_a_group,
     own_streams,
     rank_of,
     streams_of,
@@ -29,12 +28,11 @@ from derail.agents.order import Life
 from derail.faults.catalogue import entry
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
-from derail.platform.groups import signal_process
 from derail.platform.processes import environment, look_up
 from derail.platform.strangers import descendants, status_of_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from derail.agents.door import Visitor
     from derail.faults.driver import Driver
@@ -46,25 +44,10 @@ FIRST_LOOK, LONGEST_LOOK = 0.02, 0.1
 """Seconds between two looks for ranks that do not introduce themselves."""
 SHY = 10.0
 """Seconds after which a Python that has not introduced itself never will: -S, -I, an environment of its own."""
-_ENDING = frozenset({1, 2, 3, 9, 15})
-"""Signals that end a process, or ask it to end, and that a supervisor may send."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """What is held of a life while the job runs."""
-
-    life: Life
-    pidfd: int
-    acting: int | None = None
-    become: dict[str, object] | None = None
-    follower: Follower | None = None
-    visitor: Visitor | None = None
-    ours: list[int] = field(default_factory=list)
-
-
-class ForeignRanks:
-    """Watches the ranks of one job, tells the driver of them, and is what the driver may do to them (``JobControl``).
+class ForeignRanks(HeldRanks):
+    """Watches the ranks of one job, and tells the driver of them, who may do to them what ``HeldRanks`` can.
 
     Args:
         ranks: how many there are to be.
@@ -77,7 +60,6 @@ class ForeignRanks:
 
     Attributes:
         lives: all that were seen, in the order in which they were found; the supervisor is not among them.
-        asked_at: when a fault first sent the supervisor a signal that asks it to end; None if none did.
     """
 
     def __init__(
@@ -91,17 +73,12 @@ class ForeignRanks:
         logs: Path | None,
         shared: Collection[Path] = (),
     ) -> None:
-        self.ranks = tuple(range(ranks))
+        super().__init__(ranks, loop, clock)
         self.lives: list[Life] = []
-        self.asked_at: float | None = None
         self.job = job
-        self._loop = loop
         self._driver = driver
-        self._clock = clock
         self._logs = logs
         self._shared = shared
-        self._held: dict[int, _Held] = {}
-        self._all_held: list[_Held] = []
         self._door = Door(loop, self._answer)
         self._agents: set[int] = set()
         self._known: set[tuple[int, float]] = set()
@@ -117,21 +94,14 @@ class ForeignRanks:
 
     def close(self) -> None:
         """Give all back."""
-        for held in self._all_held:
-            if held.follower is not None:
-                held.follower.close()
-            if held.pidfd >= 0:
-                os.close(held.pidfd)
-                held.pidfd = -1
+        super().close()
         self._door.close()
 
     def agent_started(self, pid: int, pidfd: int, *, first: bool) -> None:
         """A supervisor runs; the first one can be aimed at."""
         self._agents.add(pid)
         if first:
-            held = _Held(Life(AGENT_RANK, 0, pid, self._clock.now()), os.dup(pidfd))
-            self._held[AGENT_RANK] = held
-            self._all_held.append(held)
+            held = self._hold(Life(AGENT_RANK, 0, pid, self._clock.now()), os.dup(pidfd))
             self._driver.observe(Started(AGENT_RANK, pid, held.life.started_at))
 
     def agent_ended(self, pid: int, status: ExitStatus) -> None:
@@ -147,58 +117,7 @@ class ForeignRanks:
             if held.life.rank != AGENT_RANK and held.life.status is None and has_ended(held.pidfd):
                 self._ended(held)
 
-    # What the driver may ask and do.
-
-    def pid(self, rank: int) -> int | None:
-        """The process of a rank, or of the agent."""
-        held = self._held.get(rank)
-        return None if held is None else held.life.pid
-
-    def pidfd(self, rank: int) -> int | None:
-        """A descriptor of it."""
-        held = self._held.get(rank)
-        return None if held is None or held.pidfd < 0 else held.pidfd
-
-    def is_alive(self, rank: int) -> bool:
-        """Whether it was found and has not ended."""
-        held = self._held.get(rank)
-        return held is not None and held.life.status is None and not has_ended(held.pidfd)
-
-    def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
-        """Signal a process, and those of its group if it leads one; False if it had ended."""
-        held = self._held.get(rank)
-        if held is None or not self.is_alive(rank):
-            return False
-        if rank == AGENT_RANK and signal in _ENDING and self.asked_at is None:
-            self.asked_at = self._clock.now()
-        held.life.signals.append(signal)
-        held.ours.append(signal)
-        if group and leads_a_group(held.life.pid):
-            os.killpg(held.life.pid, signal)  # noqa: TID251 - held by a pidfd that was just seen to live
-            return True
-        return signal_process(held.life.pid, held.pidfd, signal)
-
-    def error_file(self, rank: int) -> Path | None:
-        """Where it writes its error file."""
-        held = self._held.get(rank)
-        return None if held is None else held.life.error_file
-
-    def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """The file that a stream goes to."""
-        held = self._held.get(rank)
-        return None if held is None else held.life.streams.get(stream)
-
-    def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Run ``action`` in the loop after ``delay`` seconds."""
-        return self._loop.call_at(self._clock.now() + delay, action).cancel
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Run ``action`` in the loop soon; from any thread."""
-        self._loop.post(action)
-
-    # How ranks are found.
-
-    def _hear_signals(self, held: _Held, numbers: bytes) -> None:
+    def _hear_signals(self, held: Held, numbers: bytes) -> None:
         """A rank has got signals that its program handles: those that no fault sent, somebody else did."""
         for number in numbers:
             if number in held.ours:
@@ -264,7 +183,7 @@ class ForeignRanks:
         process = look_up(pid)
         return process is not None and process.ppid == os.getpid()
 
-    def _find(self, rank: int, pid: int, argv: object = None) -> _Held | None:
+    def _find(self, rank: int, pid: int, argv: object = None) -> Held | None:
         """The life of a process that is a rank: the one that is known, or a new one; None if the rank is another.
 
         Args:
@@ -286,8 +205,7 @@ class ForeignRanks:
         attempt = 0 if held is None else held.life.attempt + 1
         error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE")
         life = Life(rank, attempt, pid, self._clock.now(), error_file=Path(error_file) if error_file else None)
-        held = self._held[rank] = _Held(life, pidfd)
-        self._all_held.append(held)
+        held = self._hold(life, pidfd)
         self.lives.append(life)
         self._failed = self._failed and attempt == 0
         self._loop.add_reader(pidfd, lambda: self._ended(held))
@@ -298,7 +216,7 @@ class ForeignRanks:
         self._follow(held)
         return held
 
-    def _ended(self, held: _Held) -> None:
+    def _ended(self, held: Held) -> None:
         life = held.life
         if life.status is not None:
             return
@@ -310,13 +228,13 @@ class ForeignRanks:
         self._exits += 1
         if held.follower is not None:
             held.follower.finish()
-        killed = life.status.signal in _ENDING and life.status.signal not in life.signals
+        killed = life.status.signal in ENDING and life.status.signal not in life.signals
         if killed and (self._failed or life.asked or self.asked_at is not None):
             self._driver.observe(SignalSent(life.rank, life.status.signal or 0, life.exited_at))
         self._failed = self._failed or not life.status.ok
         self._driver.observe(Exited(life.rank, life.pid, life.status, life.exited_at))
 
-    def _follow(self, held: _Held) -> None:
+    def _follow(self, held: Held) -> None:
         """Read the files that the streams of a rank go to, if anybody wants lines."""
         if held.follower is None:
             rank = held.life.rank

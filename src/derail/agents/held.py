@@ -1,0 +1,132 @@
+"""What is held of the processes of a foreign job, and what faults may do to them by it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from derail.agents.inspection import has_ended, leads_a_group
+from derail.faults.targets import AGENT_RANK
+from derail.platform.groups import signal_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from derail.agents.door import Visitor
+    from derail.agents.follower import Follower
+    from derail.agents.order import Life
+    from derail.model.clock import Clock
+    from derail.model.events import Stream
+    from derail.supervise.loop import Loop
+
+ENDING = frozenset({1, 2, 3, 9, 15})
+"""Signals that end a process, or ask it to end, and that a supervisor may send."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What is held of a life while the job runs.
+
+    Attributes:
+        life: the process, and what is known of it.
+        pidfd: a descriptor of it, closed when the job is over; -1 from then on.
+        acting: who does the faults in the rank: itself, or a Python that it has started; None until one has come.
+        become: the other program that it is told to become when it comes; None if it may stay what it is.
+        follower: reads its streams.
+        visitor: the connection to who is acting.
+        ours: the signals that faults have sent it, and that it has not told of yet.
+    """
+
+    life: Life
+    pidfd: int
+    acting: int | None = None
+    become: dict[str, object] | None = None
+    follower: Follower | None = None
+    visitor: Visitor | None = None
+    ours: list[int] = field(default_factory=list)
+
+
+class HeldRanks:
+    """The latest process of each rank, and the agent's, each held by its pidfd: a ``JobControl``.
+
+    Args:
+        ranks: how many there are to be.
+        loop: whose thread all this happens in.
+        clock: where the time comes from.
+
+    Attributes:
+        ranks: their numbers.
+        asked_at: when a fault first sent the supervisor a signal that asks it to end; None if none did.
+    """
+
+    def __init__(self, ranks: int, loop: Loop, clock: Clock) -> None:
+        self.ranks = tuple(range(ranks))
+        self.asked_at: float | None = None
+        self._loop = loop
+        self._clock = clock
+        self._held: dict[int, Held] = {}
+        self._all_held: list[Held] = []
+
+    def close(self) -> None:
+        """Give all back."""
+        for held in self._all_held:
+            if held.follower is not None:
+                held.follower.close()
+            if held.pidfd >= 0:
+                os.close(held.pidfd)
+                held.pidfd = -1
+
+    def _hold(self, life: Life, pidfd: int) -> Held:
+        """From now on this is the process of that rank; the descriptor is ours to close."""
+        held = self._held[life.rank] = Held(life, pidfd)
+        self._all_held.append(held)
+        return held
+
+    def pid(self, rank: int) -> int | None:
+        """The process of a rank, or of the agent."""
+        held = self._held.get(rank)
+        return None if held is None else held.life.pid
+
+    def pidfd(self, rank: int) -> int | None:
+        """A descriptor of it."""
+        held = self._held.get(rank)
+        return None if held is None or held.pidfd < 0 else held.pidfd
+
+    def is_alive(self, rank: int) -> bool:
+        """Whether it was found and has not ended."""
+        held = self._held.get(rank)
+        return held is not None and held.life.status is None and not has_ended(held.pidfd)
+
+    def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
+        """Signal a process, and those of its group if it leads one; False if it had ended."""
+        held = self._held.get(rank)
+        if held is None or not self.is_alive(rank):
+            return False
+        if rank == AGENT_RANK and signal in ENDING and self.asked_at is None:
+            self.asked_at = self._clock.now()
+        held.life.signals.append(signal)
+        held.ours.append(signal)
+        if group and leads_a_group(held.life.pid):
+            os.killpg(held.life.pid, signal)  # noqa: TID251 - held by a pidfd that was just seen to live
+            return True
+        return signal_process(held.life.pid, held.pidfd, signal)
+
+    def error_file(self, rank: int) -> Path | None:
+        """Where it writes its error file."""
+        held = self._held.get(rank)
+        return None if held is None else held.life.error_file
+
+    def log_file(self, rank: int, stream: Stream) -> Path | None:
+        """The file that a stream goes to."""
+        held = self._held.get(rank)
+        return None if held is None else held.life.streams.get(stream)
+
+    def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Run ``action`` in the loop after ``delay`` seconds."""
+        return self._loop.call_at(self._clock.now() + delay, action).cancel
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run ``action`` in the loop soon; from any thread."""
+        self._loop.post(action)
