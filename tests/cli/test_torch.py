@@ -27,7 +27,6 @@ dist.destroy_process_group()
 @pytest.mark.slow
 def test_two_ranks_of_torch_add_their_numbers(derail_command: Derail, tmp_path: Path) -> None:
     """The environment is all that init_process_group needs: rank 0 serves the store on MASTER_PORT."""
-    pytest.importorskip("torch")
     script = tmp_path / "reduce.py"
     script.write_text(SCRIPT)
     done = derail_command("launch", "--ranks", 2, script)

@@ -242,7 +242,6 @@ def test_a_suite_with_its_own_start_of_a_session_is_left_to_the_ranks(run_pytest
 @pytest.mark.parametrize("options", [(), ("-p", "no:randomly")], ids=["", "not shuffled"])
 def test_neighbours_that_order_tests_do_no_harm(run_pytest: RunPytest, imported, options: tuple[str, ...]) -> None:
     """pytest-randomly seeds its generators in each process alike."""
-    pytest.importorskip("pytest_randomly")
     result = run_pytest(MARK + "mark('module')\n" + TESTS, *options, plugins=("randomly",))
 
     result.assert_outcomes(passed=2)

@@ -275,7 +275,6 @@ def test_it(rank, seen, number, letter, in_rank, tmp_path, request):
 @pytest.mark.torch
 def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
     """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
-    pytest.importorskip("torch")
     result = run_pytest(
         KEPT
         + """
