@@ -204,29 +204,78 @@ print("caught", caught, flush=True)
     assert [result.status for result in run.results] == ["injected", "injected"]
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_faults, version):
-    """On a busy machine the rank may be woken again between its record of the first and raising it."""
-    rank = f"""
-import signal, sys, time
+TRACED = """
+import os, signal, sys, time
 def wake(frame, event, _):
-    if event == "line" and frame.f_code.co_name == "_go" and "effect" in frame.f_locals:
-        signal.raise_signal({control_signal()})
+    {wake}
     return wake
-sys.settrace(wake)
-caught = []
-print("ready", flush=True)
-while len(caught) < 2:
+caught = set()
+def note(error):
+    while error is not None:  # the second one may come while the first is handled
+        caught.add(str(error))
+        error = error.__context__
+def catch():
     try:
-        time.sleep(60)
+        while len(caught) < 2:
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [{number}])
+                time.sleep(60)
+            except ConnectionError as error:
+                note(error)
     except ConnectionError as error:
-        caught.append(str(error))
-print(*caught, flush=True)
+        note(error)
+        catch()
+signal.pthread_sigmask(signal.SIG_BLOCK, [{number}])
+print("ready", flush=True)
+while open({journal!r}).read().count('"tell"') < {first}:
+    time.sleep(0.01)
+sys.settrace(wake)
+catch()
+sys.settrace(None)
+print(*sorted(caught), flush=True)
 """
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("moment", ["line", "return"])
+def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_faults, tmp_path, version, moment):
+    """On a busy machine the rank may be woken again between its record of the first and raising it."""
+    rank = TRACED.format(
+        wake=f"""if event == {moment!r} and frame.f_code.co_name == "_go" and "effect" in frame.f_locals:
+        signal.raise_signal({control_signal()})""",
+        number=int(control_signal()),
+        journal=str(tmp_path / "journal.jsonl"),
+        first=2,
+    )
     plan = [faults.exception("ConnectionError", word, rank=0, when=when.line("ready")) for word in ("a", "b")]
     run = run_faults(plan, rank, python=PYTHONS[version])
 
     assert run.log(0) == "ready\na b\n"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize(("function", "local"), [("_read", "file"), ("_on_signal", "told"), ("write", "fd")])
+def test_what_is_told_while_a_handler_is_at_work_breaks_nothing_off(run_faults, tmp_path, version, function, local):
+    """The rank is told of another fault while it reads or writes of the first. An OSError is not taken for its own."""
+    been_here = str(tmp_path / "been here")
+    rank = TRACED.format(
+        wake=f"""if event == "line" and frame.f_code.co_name == {function!r} and {local!r} in frame.f_locals:
+        if not os.path.exists({been_here!r}):
+            open({been_here!r}, "w").close()
+            print("again", flush=True)
+            while open({str(tmp_path / "journal.jsonl")!r}).read().count('"tell"') < 2:
+                time.sleep(0.01)
+            signal.raise_signal({control_signal()})""",
+        number=int(control_signal()),
+        journal=str(tmp_path / "journal.jsonl"),
+        first=1,
+    )
+    lines = {"a": "ready", "b": "again"}
+    plan = [faults.exception("ConnectionError", word, rank=0, when=when.line(line)) for word, line in lines.items()]
+    run = run_faults(plan, rank, python=PYTHONS[version])
+
+    assert run.log(0) == "ready\nagain\na b\n"
+    assert [result.status for result in run.results] == ["injected", "injected"]
 
 
 def test_a_fault_that_is_due_while_python_starts_waits_for_it(run_faults):

@@ -16,6 +16,7 @@ import time
 from functools import partial
 
 from . import actions, program
+from .frames import is_starting_up, is_within, place
 from .lookout import Lookout, Ours
 from .part import ImpossibleError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .actions import Effect
     from .part import Part, Task, Watch
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 """Seconds between two looks for the driver's answer."""
 PATIENCE = 10.0
@@ -48,7 +48,8 @@ class Runtime:
         self._attempt = part.attempt
         self._acted: set[str] = set()
         self._due: list[Task] = []
-        self._starts = False
+        self._called = False
+        self._comes_back = False
         self._begun = False
         self._offset = 0
 
@@ -188,18 +189,11 @@ class Runtime:
 
     def _go(self, frame: FrameType | None) -> None:
         """Let happen what is due, one after the other, as far as it lets us."""
-        while self._due and not self._starts:  # else we are inside of ourselves: the outer one goes on with it
-            self._starts = True
-            # A handler inside of this one may have been faster: before 3.10 it can come between any two instructions.
-            effect = self.start(self._due.pop(0), frame) if self._due else _nothing
-            try:
-                if isinstance(effect, BaseException):
-                    raise effect
-            finally:  # a handler inside of this one must not raise the next one before this one has left
-                if self._due:
-                    self._come_back()
-                self._starts = False
-            effect()
+        while self._due:
+            effect = self.start(self._due.pop(0), frame)
+            if self._due:
+                self._come_back()
+            _happen(effect)
 
     def _arm_point(self, name: str, reached: Lookout) -> None:
         earlier = self.points.get(name)
@@ -248,38 +242,46 @@ class Runtime:
         """The driver says that something is due. A forked child of the rank is not meant."""
         if os.getpid() != self.pid:
             return
-        told = [
-            record.get("fault")
-            for record in self._records()
-            if record["event"] == "tell" and record.get("to") == self.pid
-        ]
+        self._called = True
+        if is_within(frame, WORKING, ACTING):
+            self._come_back()
+            return
+        self._called = False
+        records, offset = self._read(self._offset)
+        told = [record.get("fault") for record in records if record["event"] == "tell" and record.get("to") == self.pid]
         self._due += [task for task in self.part.tasks if task.id in told]
-        if self._begun or not (self.part.function or _starting_up(frame)):
+        self._offset = (
+            offset  # last: what a handler of the program breaks off is read again, and acts once all the same
+        )
+        if self._begun or not (self.part.function or is_starting_up(frame)):
             self._begun = True
             self._go(frame)
         elif not self.part.function:
             sys.setprofile(self._before_main)  # an exception in the middle of `site` would break Python itself
 
     def _come_back(self) -> None:
-        """Have the handler called once more, after what happens now: it may raise, leave, or never come back. By a
-        signal from here it would be called inside of itself, and the first exception lost. A thread, but one that lives
-        for milliseconds, and only where two faults are due at the same moment.
+        """Have the handler called once more, a moment later: what happens now may raise, leave, or never come back. By
+        a signal from here it would be called inside of itself. A thread, but one that lives for milliseconds, and only
+        where two faults are due at the same moment.
         """
+        if self._comes_back:
+            return
+        self._comes_back = True
+
+        def is_wanted() -> bool:
+            return bool(self._due or self._called) and signal.getsignal(self.part.signal) == self._on_signal
 
         def call() -> None:
             pause = 0.01  # until what happens now has begun
-            while self._due and signal.getsignal(self.part.signal) == self._on_signal:
-                time.sleep(pause)  # noqa: TID251 - until the exception has left the handler
-                if not self._starts:  # once is not enough for one that is just about to enter a system call
+            while self._comes_back:
+                while is_wanted():
+                    time.sleep(pause)  # noqa: TID251 - until the exception has left the handler
                     os.kill(self.pid, self.part.signal)
-                    pause = NUDGE
+                    pause = NUDGE  # once is not enough for one that is just about to enter a system call
+                self._comes_back = False
+                self._comes_back = is_wanted()  # who wanted it just before has not started another thread
 
         _thread.start_new_thread(call, ())
-
-    def _records(self) -> list[dict[str, object]]:
-        """What was appended to the journal since the last look."""
-        records, self._offset = self._read(self._offset)
-        return records
 
     def _read(self, offset: int) -> tuple[list[dict[str, object]], int]:
         """The whole records of the journal from an offset on, and the offset behind them."""
@@ -308,23 +310,9 @@ def _happen(effect: Effect) -> None:
     effect()
 
 
-def _starting_up(frame: FrameType | None) -> bool:
-    """Whether Python is still on its way to the program: the outermost frame imports ``site``."""
-    while frame is not None and frame.f_back is not None:
-        frame = frame.f_back
-    outermost = "" if frame is None else str(frame.f_globals.get("__name__", ""))
-    return outermost.partition(".")[0] in ("site", "sitecustomize", "importlib", "_frozen_importlib", "encodings")
-
-
 def _nothing() -> None:
     """What happens when nothing is to happen."""
 
 
-def place(frame: FrameType | None) -> str:
-    """Where the program is: ``train.py:12 in main``; not where we are, nor the machinery of imports."""
-    while frame is not None and frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
-        frame = frame.f_back
-    if frame is None:
-        return "no frame"
-    code = frame.f_code
-    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno or code.co_firstlineno} in {code.co_name}"
+WORKING = {function.__code__ for function in (Runtime.start, Runtime.write, Runtime._try_to_write, Runtime._read)}  # noqa: SLF001
+ACTING = {function.__code__ for function in (Runtime._on_signal, Runtime._go, Runtime._act_here, _happen)}  # noqa: SLF001

@@ -1,0 +1,52 @@
+"""Where a rank is just now, as its frames tell."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from types import CodeType, FrameType
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def place(frame: FrameType | None) -> str:
+    """Where the program is: ``train.py:12 in main``; not where we are, nor the machinery of imports."""
+    while frame is not None and frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
+        frame = frame.f_back
+    if frame is None:
+        return "no frame"
+    code = frame.f_code
+    return f"{os.path.basename(code.co_filename)}:{frame.f_lineno or code.co_firstlineno} in {code.co_name}"
+
+
+def is_starting_up(frame: FrameType | None) -> bool:
+    """Whether Python is still on its way to the program: the outermost frame imports ``site``."""
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    outermost = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    return outermost.partition(".")[0] in ("site", "sitecustomize", "importlib", "_frozen_importlib", "encodings")
+
+
+def is_within(frame: FrameType | None, working: Container[CodeType], acting: Container[CodeType]) -> bool:
+    """Whether a signal handler has come in the middle of our own code, and must not raise there.
+
+    It can between any two instructions before Python 3.10, in the trace function of a program, and wherever we call
+    something.
+
+    Args:
+        frame: what it has interrupted.
+        working: as long as one of these runs: it would take what is raised for trouble of its own.
+        acting: in these themselves: they are about to raise or call something, which would be lost. What they have
+            called, and lasts, is not meant.
+    """
+    if frame is None:
+        return False
+    nearest = frame if frame.f_code.co_filename.startswith(HERE) or frame.f_back is None else frame.f_back
+    if nearest.f_code in acting:
+        return True
+    while frame is not None and frame.f_code not in working:
+        frame = frame.f_back
+    return frame is not None
