@@ -1,18 +1,16 @@
-"""A step loop that writes a small file into DIRECTORY at each step, as loaders do, and removes all in the end."""
+"""A step loop that keeps a small file in DIRECTORY at each step, as loaders do. The files have no name: none stays."""
 
 import os
 import sys
+import tempfile
 import time
-from pathlib import Path
 
 rank = os.environ["RANK"]
-written = []
-try:
-    for step in range(1, 101):
-        print(f"rank {rank}: step {step}", flush=True)
-        written.append(Path(sys.argv[1]) / f"derail-{os.getpid()}-{step}")
-        written[-1].write_bytes(b"x" * 2000)
-        time.sleep(0.05)  # noqa: TID251 - this is the work
-finally:
-    for file in written:
-        file.unlink(missing_ok=True)
+files = []
+for step in range(1, 101):
+    print(f"rank {rank}: step {step}", flush=True)
+    files.append(tempfile.TemporaryFile(dir=sys.argv[1], buffering=0))
+    data = b"x" * 2000
+    while data:
+        data = data[files[-1].write(data) :]
+    time.sleep(0.05)  # noqa: TID251 - this is the work

@@ -61,5 +61,9 @@ def test_numbers_that_mean_everybody_are_refused(number):
 
 def test_the_own_group_is_refused():
     """A launcher never signals itself by way of a group."""
+    if os.getpgrp() <= 1:
+        pytest.skip(
+            "in a container it may be the group of init, or one from outside: those have a refusal of their own"
+        )
     with pytest.raises(ValueError, match="the one of this process"):
         groups.signal_group(os.getpgrp(), 0)

@@ -3,8 +3,12 @@
 All of them, with their twins: ``pytest -n 4 -m slow tests/scenario``.
 """
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +98,19 @@ def test_each_worker_is_used_and_says_what_it_does():
     assert {path.name for path in there - used} == set()
     assert [name for name, text in texts.items() if not text.startswith('"""')] == []
     assert [name for name, text in texts.items() if len(text.splitlines()) > 120] == []
+
+
+def test_temporary_files_are_gone_however_their_rank_ends(tmp_path):
+    """They lie where everybody's do, and scenarios kill ranks: a name would stay, and be in the way of another rank."""
+    worker = [sys.executable, str(shipped_root() / "workers" / "temporary_files.py"), str(tmp_path)]
+    with subprocess.Popen(worker, stdout=subprocess.PIPE, env={**os.environ, "RANK": "0"}) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        held = {os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()}
+        process.kill()
+
+    assert [name for name in held if name.startswith(str(tmp_path))] != []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", QUICK)

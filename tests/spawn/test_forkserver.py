@@ -101,6 +101,22 @@ def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(t
     assert not status.ok
 
 
+def test_a_status_that_neither_a_killed_server_nor_the_kernel_tells_is_lost(tmp_path, monkeypatch):
+    """And it says who was to tell."""
+    monkeypatch.setattr(served, "status_of_ended", lambda *_: ExitStatus(lost="reaped"))
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
+        server = parent(handle.pid)
+        os.kill(server, signal.SIGKILL)
+        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        assert handle.signal(signal.SIGTERM)
+        status = wait_status(handle)
+
+    assert status.lost == (
+        f"the fork server (process {server}), which was to tell how process {handle.pid} ended, was killed, "
+        "and the kernel does not keep the status"
+    )
+
+
 def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
     """A rank that is started later is not its victim."""
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import exits, groups
+from derail.platform.strangers import status_of_ended
 from derail.spawn import descriptors, forked, frames, inherited, payload, resident, servers, streams
 from derail.spawn.child import Child
 from derail.spawn.start_error import UnfitError
@@ -193,8 +194,9 @@ class ServedProcess(Child):
         )
 
     def _ask_kernel(self) -> ExitStatus | None:
-        """The resident process was killed: the status is with whoever adopted the rank, us or init."""
-        status = exits.peek(self._pid, self._exit_fd)
+        """The resident process was killed: the status is with who adopted the rank, us or init, or with the kernel."""
+        pidfd = self._exit_fd.pidfd
+        status = exits.peek(self._pid, self._exit_fd) if pidfd is None else status_of_ended(self._pid, pidfd)
         if status is not None and status.lost is not None:
             return ExitStatus(
                 lost=f"{self._server}, which was to tell how process {self._pid} ended, "
