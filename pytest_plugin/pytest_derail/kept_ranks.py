@@ -229,6 +229,9 @@ class KeptRanks:
             for line in self._lines:
                 line.send(None)
             seen = job.wait(self._mark.grace)
+            for rank, line in enumerate(self._lines):  # the end of the job may be heard before what a rank told last
+                line.receive_rest(told[rank])
+                reports[rank] = told[rank].told
             verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout)
         return replace(verdict, problems=(*verdict.problems, *problems))
 

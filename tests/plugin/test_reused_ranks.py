@@ -272,6 +272,27 @@ def test_it(rank, seen, number, letter, in_rank, tmp_path, request):
     assert len({*map(tuple, pids("1a", "2a", "1b", "2b"))}) == 1
 
 
+def test_what_a_rank_told_last_counts_though_its_end_is_heard_first(run_pytest: RunPytest) -> None:
+    """On a busy machine the end of the job may come before the lines of the ranks are read."""
+    result = run_pytest(
+        KEPT
+        + """
+@pytest.mark.ranks(2, reuse="module")
+def test_it(rank):
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+""",
+        conftest="""
+from pytest_derail import kept_ranks
+everything = kept_ranks.wait
+kept_ranks.wait = lambda ends, seconds: everything(ends[-1:], seconds)
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["rank 1: SIGKILL (9), in call", "rank 0: stopped in *, because of another rank"])
+
+
 @pytest.mark.torch
 def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
     """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
