@@ -127,6 +127,15 @@ def test_a_storm_of_signals_arrives(tmp_path, every):
     assert counted == ["5 5"]
 
 
+def test_a_storm_that_its_rank_does_not_outlive_can_be_enough(tmp_path):
+    """Who asks again and again wants it to end."""
+    storm = faults.signal_storm(count=50, enough=1, every=0.2, rank=0, when=READY)
+    seen, _ = ended(tmp_path, SLEEPS, storm)
+
+    assert statuses(seen) == ["injected"]
+    assert seen.outcome.ranks[0].status.signal == signal.SIGTERM
+
+
 def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
     """What could not be sent any more was not sent."""
     seen, _ = ended(tmp_path, SLEEPS, faults.signal_storm(count=50, every=0.2, rank=0, when=READY))

@@ -159,7 +159,7 @@ def storm(aim: Aim) -> Step:
     if pid is None or not aim.control.is_alive(aim.rank):
         return NotReached("the rank had ended before the storm")
     numbers = [signal_number(name) for name in aim.texts("signals")]
-    count, every = int(aim.number("count")), aim.number("every")
+    count, enough, every = int(aim.number("count")), int(aim.number("enough")), aim.number("every")
     sent: list[int] = []
 
     def blow() -> None:
@@ -183,7 +183,7 @@ def storm(aim: Aim) -> Step:
 
     def at_exit(status: ExitStatus) -> Result:
         ended = f"{told()}; the rank ended with {status}"
-        return Injected(ended) if len(sent) == count else NotReached(ended)
+        return Injected(ended) if len(sent) >= (min(enough, count) or count) else NotReached(ended)
 
     blow()
     return Soon(check, "the last signal of the storm", within=count * every + 10.0, at_exit=at_exit)
@@ -300,12 +300,13 @@ ENTRIES = (
         summary="Sends a rank many signals in a short time, one kind or several in turn.",
         inject=storm,
         verified="all were sent while the rank lived, and it catches, ignores or blocks them in /proc/PID/status, "
-        "or it ended after the last",
+        "or it ended after the last, or when `enough` were sent",
         healed="",
         example='faults.signal_storm(["SIGTERM", "SIGINT"], count=50, rank=0, when=when.line("step 2"))',
         params=(
             Param("signals", _read_some, "Which signals, in turn.", "signals", default=("SIGTERM",)),
             count_param("count", "How many in all.", default=20, least=2, most=100_000),
+            count_param("enough", "How many will do, if the rank has ended by then; 0 for all.", default=0),
             seconds_param("every", "Seconds between two of them; 0 for all at once.", default=0.01),
         ),
         needs="/proc, for a rank that lives on",
