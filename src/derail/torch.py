@@ -108,7 +108,7 @@ def torchrun(argv: Sequence[str]) -> int:
 
 def with_the_program_marked(argv: Sequence[str], parser: ArgumentParser) -> list[str]:
     """The command line with ``--`` before its first word that is neither an option of ``parser`` nor the value of one,
-    so that argparse looks no further; as it was if it has that already, or an option that ``parser`` does not know."""
+    so that argparse looks no further; as it was if it has that already, or an option that is cut short or unknown."""
     actions = {name: action for action in parser._actions for name in action.option_strings}  # noqa: SLF001
     place = 0
     while place < len(argv):
@@ -117,10 +117,7 @@ def with_the_program_marked(argv: Sequence[str], parser: ArgumentParser) -> list
             return [*argv[:place], "--", *argv[place:]]
         name, equals, _ = word.partition("=")
         is_joined = not word.startswith("--") and word[:2] in actions and len(word) > 2  # -r3
-        meant = {id(action): action for long, action in actions.items() if long.startswith(name)}
-        action = actions.get(word[:2] if is_joined else name) or (
-            next(iter(meant.values())) if len(meant) == 1 else None
-        )
+        action = actions.get(word[:2] if is_joined else name)
         if action is None:
             break
         place += 1 if action.nargs == 0 or equals or is_joined else 2

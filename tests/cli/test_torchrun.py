@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         (["-r", "3", "--rdzv_id", "x"], ["w.py", "--shutdown-timeout=3"]),
         (["-r3"], ["w.py", "-r3"]),
         (["-r=3"], ["-", "--nn", "2"]),
-        (["--nno", "2"], ["w.py", "--", "--rd"]),
+        (["--nnodes", "2"], ["w.py", "--", "--rd"]),
         (["--shutdown-timeout=3"], ["w.py"]),
     ],
 )
@@ -102,6 +102,7 @@ def test_what_stands_behind_the_program_is_the_programs(own, program):
         ["--nnodes=1", "--", "w.py", "--r=16"],
         ["--rdzv", "x", "w.py"],
         ["--unknown", "w.py"],
+        ["--nno", "2", "w.py"],
         ["-x", "w.py"],
     ],
 )

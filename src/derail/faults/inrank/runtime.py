@@ -250,9 +250,7 @@ class Runtime:
         records, offset = self._read(self._offset)
         told = [record.get("fault") for record in records if record["event"] == "tell" and record.get("to") == self.pid]
         self._due += [task for task in self.part.tasks if task.id in told]
-        self._offset = (
-            offset  # last: what a handler of the program breaks off is read again, and acts once all the same
-        )
+        self._offset = offset  # last: if a handler of the program breaks this off, it is read again, and acts once
         if self._begun or not (self.part.function or is_starting_up(frame)):
             self._begun = True
             self._go(frame)
