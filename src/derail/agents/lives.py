@@ -87,10 +87,18 @@ class ForeignRanks(HeldRanks):
         self._exits = 0
         self._failed = False
 
-    def open(self, meet: str) -> None:
-        """Listen for ranks that introduce themselves, and look out for the others."""
-        self._door.open(meet)
+    def open(self, parent: Path | None = None) -> str:
+        """Listen for ranks that introduce themselves, and look out for the others.
+
+        Args:
+            parent: where the private directory of the socket is made.
+
+        Returns:
+            the endpoint of the handshake, which only the ranks of this job may know.
+        """
+        endpoint = self._door.open(parent)
         self._look_again(FIRST_LOOK)
+        return endpoint
 
     def close(self) -> None:
         """Give all back."""

@@ -85,8 +85,7 @@ class Sandbox:
             stack.callback(self._close)
             stack.callback(self._end_all)
             self._loop.add_reader(stdin, lambda: self._hang_up(stdin))
-            meet = f"derail-{self.order.job}"
-            self._ranks.open(meet)
+            meet = self._ranks.open(self.order.temporary)
             self._driver.attach(self._ranks)
             try:
                 for node, invocation in enumerate(self.order.nodes):

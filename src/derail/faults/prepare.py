@@ -114,7 +114,7 @@ def environment(
         journal: where the workers write; it must exist when they start.
         job: the id of the job.
         environ: what is set already.
-        meet: the abstract socket at which each worker introduces itself; empty for none.
+        meet: the endpoint at which each worker introduces itself (``derail.platform.handshake``); empty for none.
 
     Returns:
         What must be set besides ``environ``; empty if no fault acts in a rank and none is to introduce itself.

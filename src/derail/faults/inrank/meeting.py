@@ -1,9 +1,11 @@
-"""A rank of a foreign supervisor introduces itself to derail before its first line, and is told who it is.
+"""The rank's end of the handshake: a rank of an external agent reports who it is to derail before its first line.
 
-Nothing else tells for certain which process is which rank of which attempt before it does anything. A socket without a
-file: it leaves nothing behind. Where nobody answers, the program runs as if nobody had asked. Afterwards, the number of
-each signal that the program has a Python handler for goes through it as it arrives: nobody else would know that a rank
-that leaves with code 0 was asked to.
+Nothing else shows for certain which process is which rank of which attempt before it does anything. Where no answer
+comes, the program runs unchanged. Afterwards the number of each signal that the program has a Python handler for is
+sent through the same connection: only this shows that a rank which exits with code 0 was asked to.
+
+The other end is agents/door.py. It is believed only if the kernel names this process's own user as its user, and if it
+sends its half of the job's secret: what it answers is executed.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from _operator import _compare_digest  # what secrets.compare_digest is, without the import of hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
     from .part import Part
 
 PATIENCE = 10.0
 """Seconds until an answer is not waited for any more."""
-LONGEST = 1 << 20
+LONGEST = 4 << 20
+"""Bytes of an answer: it may hold a command line and an environment."""
+LONGEST_ADDRESS = 107
 HIGH = 512
 """From which number on a descriptor is kept."""
 
@@ -33,18 +40,18 @@ def meet(part: Part) -> dict[str, object] | None:
 
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
+        call, reply, path = part.meet.split(":", 2)
         connection.settimeout(PATIENCE)
-        connection.connect(f"\0{part.meet}")
+        _connect(connection, path)
+        if not _is_own(connection):
+            return None
         argv = [sys.executable, *getattr(sys, "orig_argv", sys.argv)[1:]]
         told = {"rank": part.rank, "pid": os.getpid(), "job": part.job, "argv": argv}
-        connection.send(json.dumps(told).encode() + b"\n")
-        heard = b""
-        while not heard.endswith(b"\n") and len(heard) < LONGEST:
-            more = connection.recv(65536)
-            if not more:
-                return None
-            heard += more
-        answer = json.loads(heard)
+        connection.sendall(f"{call} {json.dumps(told)}\n".encode())
+        secret, _, text = _receive_line(connection).partition(b" ")
+        if not _compare_digest(secret, reply.encode()):
+            return None
+        answer = json.loads(text)
         if isinstance(answer, dict) and answer.get("acts"):
             _tell_of_signals(connection.fileno())
     except (OSError, ValueError):
@@ -52,6 +59,40 @@ def meet(part: Part) -> dict[str, object] | None:
     finally:
         connection.close()
     return answer if isinstance(answer, dict) else None
+
+
+def _connect(connection: socket, path: str) -> None:
+    """Connect to a socket at a path of any length: an address has only 107 bytes for it."""
+    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
+        connection.connect(path)
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
+def _is_own(connection: socket) -> bool:
+    """Whether a process of this user listens, by the kernel's word (struct ucred, unix(7)), where it gives one."""
+    import _socket
+
+    option = getattr(_socket, "SO_PEERCRED", None)
+    if option is None:
+        return True
+    return int.from_bytes(connection.getsockopt(_socket.SOL_SOCKET, option, 12)[4:8], sys.byteorder) == os.geteuid()
+
+
+def _receive_line(connection: socket) -> bytes:
+    """The line that the other end sends; empty if it ends before."""
+    received = b""
+    while not received.endswith(b"\n"):
+        more = connection.recv(65536)
+        if not more or len(received) > LONGEST:
+            return b""
+        received += more
+    return received
 
 
 def _tell_of_signals(fd: int) -> None:
@@ -75,6 +116,6 @@ def follow(answer: dict[str, object]) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         path = answer.get(name)
         if isinstance(path, str):
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             os.dup2(fd, number)
             os.close(fd)

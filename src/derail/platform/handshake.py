@@ -1,0 +1,193 @@
+"""Unix sockets that only this user's processes reach, and on which both ends prove that they belong to one job.
+
+The socket lies in a directory of its own with mode 0700 and an unpredictable name. Each end asks the kernel for the
+user of the other one (SO_PEERCRED, unix(7)) before it reads or sends a byte. Then each sends its half of a secret that
+was handed to the peer in private: through its environment, or through inherited memory. An abstract name could be seen
+by every user in /proc/net/unix, taken before us, and taken again after us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import socket
+import struct
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Self
+
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_LONGEST = 107
+"""Bytes of a path that fit into struct sockaddr_un."""
+_NAME = "s"
+SECRET_BYTES = 16
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """All that a peer needs for the handshake. It is a secret: never put it into an argv, a log or a journal.
+
+    Attributes:
+        path: the socket.
+        call: what the connecting end sends to prove that it belongs to the job.
+        reply: what the listening end sends to prove the same.
+    """
+
+    path: str
+    call: str
+    reply: str
+
+    def __str__(self) -> str:
+        """As one word, for an environment variable."""
+        return f"{self.call}:{self.reply}:{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what ``str`` has written.
+
+        Raises:
+            ValueError: if it is something else.
+        """
+        call, reply, path = text.split(":", 2)
+        return cls(path, call, reply)
+
+
+class HandshakeListener:
+    """The listening end. ``open`` it, give its ``endpoint`` to peers in private, and ``close`` it."""
+
+    def __init__(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+        self._kind = kind
+        self._socket: socket.socket | None = None
+        self._directory = ""
+        self._endpoint: Endpoint | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where peers connect to, and the secret."""
+        assert self._endpoint is not None, "the listener is not open"
+        return self._endpoint
+
+    def open(self, parent: str | os.PathLike[str] | None = None) -> Self:
+        """Make the directory and listen in it.
+
+        Args:
+            parent: where the directory is made; by default where temporary files go.
+
+        Raises:
+            OSError: if there is no descriptor left, or no directory can be made.
+        """
+        self._directory = tempfile.mkdtemp(prefix="dh-", dir=parent)
+        path = os.path.join(self._directory, _NAME)
+        self._endpoint = Endpoint(path, secrets.token_hex(SECRET_BYTES), secrets.token_hex(SECRET_BYTES))
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, self._kind)
+            with _short(path) as address:
+                self._socket.bind(address)
+            os.chmod(path, 0o600)
+            self._socket.listen(BACKLOG)
+            self._socket.setblocking(False)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def fileno(self) -> int:
+        """Polls readable when a peer has connected."""
+        assert self._socket is not None, "the listener is not open"
+        return self._socket.fileno()
+
+    def accept(self) -> socket.socket | None:
+        """The next connection of a process of this user; None if there is none. Never blocks.
+
+        Raises:
+            OSError: EMFILE or ENFILE, if no descriptor is left; the peer then still waits.
+        """
+        while self._socket is not None:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                return None
+            if is_own(connection):
+                return connection
+            connection.close()
+        return None
+
+    def close(self) -> None:
+        """Listen no more, and remove the directory. Idempotent."""
+        listener, self._socket = self._socket, None
+        directory, self._directory = self._directory, ""
+        if listener is not None:
+            listener.close()
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def close_copy(self) -> None:
+        """In a forked copy of this process: give up the descriptor, and leave the directory to the original."""
+        self._directory = ""
+        self.close()
+
+
+def connect(endpoint: Endpoint, *, kind: socket.SocketKind = socket.SOCK_STREAM, seconds: float) -> socket.socket:
+    """Connect to a listener of this user. No byte is sent before that is known.
+
+    Raises:
+        OSError: if nobody listens there, or a process of another user does.
+    """
+    with ExitStack() as undo:
+        connection = undo.enter_context(socket.socket(socket.AF_UNIX, kind))
+        connection.settimeout(seconds)
+        with _short(endpoint.path) as address:
+            connection.connect(address)
+        if not is_own(connection):
+            raise PermissionError(errno.EPERM, f"a process of user {peer(connection)[1]} listens at {endpoint.path}")
+        undo.pop_all()
+    return connection
+
+
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """The pid and the user of the other end, by the kernel's word.
+
+    Raises:
+        OSError: if this system does not tell.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        raise OSError(errno.ENOPROTOOPT, "this system has no SO_PEERCRED")
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(data)
+    return pid, uid
+
+
+def is_own(connection: socket.socket) -> bool:
+    """Whether the other end is a process of this user. Where the kernel does not tell, the directory's mode vouches."""
+    return not hasattr(socket, "SO_PEERCRED") or peer(connection)[1] == os.geteuid()
+
+
+def proves(given: object, secret: str) -> bool:
+    """Whether a peer knows a secret, in a time that does not depend on what it sent."""
+    return isinstance(given, str) and secrets.compare_digest(given.encode(errors="replace"), secret.encode())
+
+
+class _short:  # noqa: N801 - used like a function
+    """A name of the same file that fits into a socket's address, as long as the body runs."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) <= _LONGEST:
+            return self._path
+        directory, name = os.path.split(self._path)
+        self._fd = os.open(directory, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._fd}/{name}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
