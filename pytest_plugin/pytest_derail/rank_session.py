@@ -14,6 +14,7 @@ import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail import bell, gathered, handover, rank_report
+from pytest_derail.forked_child import ForkedChildren
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
@@ -224,6 +225,7 @@ def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
     config = session.config
     config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
     config.stash[IN_RANK] = order
+    config.pluginmanager.register(ForkedChildren())
     try:
         yield session
     finally:

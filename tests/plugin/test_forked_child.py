@@ -1,0 +1,113 @@
+"""Children that a test on ranks forks: how they exit when they return from the test's own code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+PRELUDE = """
+import os, sys, unittest
+import pytest
+
+def exit_status(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def exit_1(): sys.exit(1)
+def exit_300(): sys.exit(300)
+def exit_none(): sys.exit()
+def exit_text(): sys.exit("a text")
+def fail(): assert 1 == 2
+def fail_pytest(): pytest.fail("on purpose")
+def interrupt(): raise KeyboardInterrupt
+def leave_pytest(): pytest.exit("enough", returncode=9)
+def nothing(): pass
+def skip(): pytest.skip("not here")
+def expect(): pytest.xfail("known")
+
+CASES = [(exit_1, 1), (exit_300, 44), (exit_none, 0), (exit_text, 1), (fail, 1), (fail_pytest, 1), (interrupt, 1),
+         (leave_pytest, 9), (nothing, 0), (skip, 0), (expect, 0)]
+
+@pytest.fixture
+def torn_down(tmp_path):
+    yield
+    with open(tmp_path / "torn down", "a") as file:
+        file.write(f"{os.getpid()} ")
+    print("torn down by", open(tmp_path / "torn down").read())
+"""
+
+
+@pytest.mark.parametrize("mark", ["'spawn'", "'fork'", "'forkserver'", "'warm'", "'warm', reuse='module'"])
+def test_a_forked_child_exits_as_the_test_went_in_it(run_pytest: RunPytest, mark: str) -> None:
+    """With 1 if it failed, with the code that it asked for, else with 0; the fixtures belong to the rank alone."""
+    result = run_pytest(
+        PRELUDE
+        + f"""
+@pytest.mark.ranks(1, start_method={mark})
+def test_it(rank, torn_down):
+    for run, code in CASES:
+        pid = os.fork()
+        if pid == 0:
+            run()
+            return
+        assert (run.__name__, exit_status(pid)) == (run.__name__, code)
+    print("rank", os.getpid())
+""",
+        "-rP",
+    )
+    result.assert_outcomes(passed=1)
+    lines = [line.split() for line in result.outlines]
+    rank = next(line[1] for line in lines if line[:1] == ["rank"] and len(line) == 2)
+    assert [line[3:] for line in lines if line[:3] == ["torn", "down", "by"]] == [[rank]]
+    result.stdout.fnmatch_lines(["forked child (pid *): failed in call", ">*assert 1 == 2*", "E *assert 1 == 2"])
+
+
+def test_a_child_that_is_forked_in_a_fixture_ends_with_that_phase(run_pytest: RunPytest) -> None:
+    """It runs neither the body nor the tear-down of the rank."""
+    result = run_pytest(
+        PRELUDE
+        + """
+pids = []
+
+@pytest.fixture
+def forks():
+    pids.append(os.fork())
+    yield pids[-1]
+    code = exit_status(pids[-1])
+    pid = os.fork()
+    assert pid, "second child"
+    assert (code, exit_status(pid)) == (0, 1)
+
+@pytest.mark.ranks(1)
+def test_it(rank, forks):
+    assert forks > 0
+    print("body of", rank)
+""",
+        "-rP",
+    )
+    result.assert_outcomes(passed=1)
+    assert result.outlines.count("body of 0") == 1
+
+
+def test_a_child_that_fails_makes_the_check_of_its_parent_fail(run_pytest: RunPytest) -> None:
+    """And its failure stands in the stderr of the rank."""
+    result = run_pytest(
+        PRELUDE
+        + """
+@pytest.mark.ranks(2)
+def test_it(rank):
+    if rank == 1:
+        pid = os.fork()
+        assert pid, "the child's own"
+        assert exit_status(pid) == 0
+"""
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["rank 1: failed in call: assert 1 == 0*<- root cause", "forked child (pid *): failed in call", "E *own"]
+    )
