@@ -72,7 +72,7 @@ def verify(
     Args:
         agent: who supervises; it is pickled, so its class must be importable.
         scenarios: with a name of its own each.
-        workdir: each run has a folder under it, named like its scenario.
+        workdir: each run has a folder under it, named like its scenario. One of an earlier campaign is cleared.
         jobs: how many runs go on at the same time. Those that are held against the clock have the machine for
             themselves, when the others are over.
         told: hears of each beginning and each row, in this thread.
@@ -82,7 +82,8 @@ def verify(
 
     Raises:
         SignalException: if signals are handled and one came; nothing is left of the runs then.
-        ValueError: if scenarios have no names or the same, or the agent cannot be pickled.
+        ValueError: if scenarios have no names or the same, the agent cannot be pickled, or the folder of a run holds
+            something that no campaign has put there.
         OSError: if no process can be started, or the folder cannot be written.
     """
     from importlib.metadata import version
@@ -94,6 +95,10 @@ def verify(
     names = [scenario.name for scenario in chosen]
     if "" in names or len(set(names)) < len(names):
         raise ValueError("each scenario that is to be run needs a name of its own")
+    for name in names:
+        _check_is_ours(workdir / name)
+    for name in names:  # logs, journals and checkpoints of an earlier campaign are not this one's
+        shutil.rmtree(workdir / name, ignore_errors=True)
     began, date = SYSTEM_CLOCK.now(), datetime.fromtimestamp(SYSTEM_CLOCK.wall(), UTC)
     campaign = _Campaign(agent, workdir, told, keep=keep)
     signals = Signals(times=2, anywhere=False)
@@ -110,6 +115,16 @@ def verify(
         derail=version("derail"),
         rows=tuple(campaign.rows[name] for name in sorted(campaign.rows)),
     )
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Refuse a folder that holds files, but not those of an earlier run, which may be cleared.
+
+    Raises:
+        ValueError: if it is one.
+    """
+    if folder.is_symlink() or (folder.exists() and not (folder / ORDER).is_file() and any(folder.iterdir())):
+        raise ValueError(f"{folder}: holds files of something else than a run of derail; give another directory")
 
 
 def is_timed(scenario: Scenario) -> bool:
@@ -150,7 +165,6 @@ class _Campaign:
             return
         folder = self._folder(scenario)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ROW).unlink(missing_ok=True)
         (folder / ORDER).write_bytes(path_front() + _order(self._agent, scenario, folder))
         runner.start(
             scenario.name,

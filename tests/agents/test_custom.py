@@ -171,6 +171,35 @@ def test_a_report_is_read_from_its_file(tmp_path, declare):
     assert said.failures[1].message == "it was killed"
 
 
+@pytest.mark.parametrize(
+    ("line", "doubt"),
+    [
+        ("rank  exit 3", []),
+        ("the job exit 3", ["the group 'rank' took no part in the match 'the job exit 3'"]),
+        ("rank one exit 3", ["the group 'rank' is 'one', no rank, in the match 'rank one exit 3'"]),
+    ],
+)
+def test_a_match_without_a_rank_is_reported(tmp_path, line, doubt):
+    """A failure whose rank is not known is no failure that never was: the run cannot be judged."""
+    report = Report(failure=r"(rank (?P<rank>\w+)|the job) exit (?P<code>\d+)")
+    said = CommandAgent("run {command}", Declaration(report=report)).said(
+        job(tmp_path), (f"rank 0 exit 1\n{line}\n",), Seen()
+    )
+
+    assert list(said.failures) == [0]
+    assert list(said.doubts) == [f"report.failure of the declaration: {each}" for each in doubt]
+
+
+def test_a_match_may_name_several_ranks(tmp_path):
+    """As Slurm writes them."""
+    report = Report(failure=r"tasks? (?P<rank>[\d,-]+): (?P<message>.*)")
+    said = CommandAgent("run {command}", Declaration(report=report)).said(
+        job(tmp_path), ("srun: error: n1: tasks 0,2-3: Killed",), Seen()
+    )
+
+    assert ({rank: failure.message for rank, failure in said.failures.items()}) == dict.fromkeys((0, 2, 3), "Killed")
+
+
 def test_a_report_that_was_never_written_says_nothing(tmp_path, declare):
     """It may have been killed before."""
     said = CommandAgent(declaration=declare(DECLARED)).said(job(tmp_path), ("blame 3",), Seen())

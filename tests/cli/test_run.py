@@ -149,3 +149,22 @@ def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:
     source = "import sys, derail.cli; print(*sorted({'rich', 'msgspec', 'psutil', 'asyncio'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
+    derail_command: Derail, write_scenario, tmp_path: Path
+) -> None:
+    """Its journal begins anew; a folder with files of somebody else is refused, and not touched."""
+    kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
+    derail_command("run", "--keep", kept, file)
+    (kept / "checkpoint.txt").write_text("step 20")
+    first = (kept / "journal.jsonl").read_text().count('"event": "plan"')
+    again = derail_command("run", "--keep", kept, file)
+    assert (again.returncode, (kept / "checkpoint.txt").exists()) == (0, False)
+    assert (kept / "journal.jsonl").read_text().count('"event": "plan"') == first == 1
+
+    (kept / ".derail").unlink()
+    (kept / "thesis.tex").write_text("mine")
+    refused = derail_command("run", "--keep", kept, file)
+    assert (refused.returncode, (kept / "thesis.tex").read_text()) == (2, "mine")
+    assert f"{kept}: holds the journal of an earlier run and other files; give an empty directory" in refused.stderr

@@ -215,3 +215,26 @@ def test_an_agent_of_the_main_program_can_be_verified(tmp_path, unmeasured) -> N
         [sys.executable, program, tmp_path / "runs"], capture_output=True, text=True, timeout=120, check=False
     )
     assert (ran.stdout, ran.stderr) == ("PASS\n", "")
+
+
+def test_a_second_campaign_into_the_same_folder_clears_the_first_ones_runs(verified, worker, tmp_path) -> None:
+    """Logs and checkpoints of an earlier run are not this one's."""
+    verified(scenario("a/right", worker))
+    old = tmp_path / "runs" / "a" / "right" / "checkpoint.txt"
+    old.write_text("step 20")
+    beside = tmp_path / "runs" / "notes.txt"
+    beside.write_text("mine")
+    card = verified(scenario("a/right", worker))
+
+    assert (card.counts["PASS"], old.exists(), beside.read_text()) == (1, False, "mine")
+
+
+def test_a_run_never_clears_a_folder_that_no_campaign_made(verified, worker, tmp_path) -> None:
+    """It is refused before anything is started."""
+    own = tmp_path / "runs" / "a" / "right" / "thesis.tex"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(ValueError, match="holds files of something else than a run of derail"):
+        verified(scenario("b/right", worker), scenario("a/right", worker))
+
+    assert (own.read_text(), (tmp_path / "runs" / "b").exists()) == ("mine", False)

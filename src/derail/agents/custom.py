@@ -18,6 +18,7 @@ from derail.agents.registry import AgentError
 from derail.faults.fields import Fields, not_known
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
+from derail.scenario.load import MOST_RANKS
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ SEEN: frozenset[Promise] = frozenset(
 )
 """What can be seen of any supervisor without its saying anything."""
 VERSION_SECONDS = 30.0
+"""Seconds that a version command has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +165,18 @@ class CommandAgent(ForeignAgent):
         del seen
         report = self.declaration.report
         text = read_end(Path(*self._fill(report.file, job, 0))) if report.file else "\n".join(outputs)
-        failures = _failures(report.failure, text)
+        doubts: list[str] = []
+        failures = {
+            rank: FailureSeen(rank, match.groupdict().get("message") or "", status=_status(match.groupdict()))
+            for match in _matches("failure", report.failure, text, doubts)
+            for rank in ranks_in(match["rank"])
+        }
         blamed = next(iter(failures), None)
         if report.root_cause:
-            named = [match["rank"] for match in re.finditer(report.root_cause, text, re.MULTILINE)]
-            blamed = int(named[-1]) if named and str(named[-1]).isdigit() else None
+            named = [ranks_in(match["rank"]) for match in _matches("root_cause", report.root_cause, text, doubts)]
+            blamed = named[-1][0] if named else None
         first = {blamed: failures[blamed]} if blamed in failures and blamed is not None else {}
-        return Said(blamed, {**first, **failures})
+        return Said(blamed, {**first, **failures}, tuple(doubts))
 
     def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
         """Where it keeps them, if that is declared."""
@@ -293,14 +300,27 @@ def _regex(fields: Fields, key: str) -> str:
     return text
 
 
-def _failures(pattern: str, text: str) -> dict[int, FailureSeen]:
-    found: dict[int, FailureSeen] = {}
-    for match in re.finditer(pattern, text, re.MULTILINE) if pattern else ():
-        told = match.groupdict()
-        if str(told["rank"]).isdigit():
-            rank = int(told["rank"])
-            found[rank] = FailureSeen(rank, told.get("message") or "", status=_status(told))
-    return found
+def ranks_in(text: str | None) -> tuple[int, ...]:
+    """Return the ranks that a report names: ``3``, or a list as Slurm and Open MPI write it: ``0,2-3``."""
+    ranks: list[int] = []
+    for part in (text or "").split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        if not first.isdigit() or (dash and not last.isdigit()):
+            return ()
+        ranks += range(int(first), min(int(last or first), int(first) + MOST_RANKS) + 1)
+    return tuple(ranks)
+
+
+def _matches(key: str, pattern: str, text: str, doubts: list[str]) -> list[re.Match[str]]:
+    """The matches of a pattern that name ranks. Of the first that does not, the doubts have a sentence."""
+    found = list(re.finditer(pattern, text, re.MULTILINE)) if pattern else []
+    named = [match for match in found if ranks_in(match["rank"])]
+    unnamed = next((match for match in found if match not in named), None)
+    if unnamed is not None:
+        group = "took no part in" if unnamed["rank"] is None else f"is {unnamed['rank']!r}, no rank, in"
+        line = unnamed[0].strip().partition("\n")[0][:200]
+        doubts.append(f"report.{key} of the declaration: the group 'rank' {group} the match {line!r}")
+    return named
 
 
 def _status(told: dict[str, str]) -> ExitStatus | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
+SANDBOX_LOG = "sandbox.log"
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """By which a supervisor asks a rank to end."""
 OUTPUT_BYTES = 4 << 20
@@ -84,10 +85,12 @@ class Said:
     Attributes:
         blamed: the rank that it calls the root cause; None if it calls none.
         failures: what it says of the ranks that it calls failed, root cause first.
+        doubts: why its report cannot be read; empty if it can.
     """
 
     blamed: int | None = None
     failures: Mapping[int, FailureSeen] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
 
 class ForeignAgent(ABC):
@@ -98,6 +101,7 @@ class ForeignAgent(ABC):
         promises: what it promises; the rest is not held against it.
         nodes: whether a job may have several nodes, each with a supervisor of its own.
         restarts: whether it can start all ranks again after a failure.
+        evidence: patterns of the files that a run leaves besides the journal, the logs and the supervisors' output.
         keeps_logs: whether ranks' streams are left as the supervisor made them; else those that have no file of their
             own get one.
     """
@@ -106,6 +110,7 @@ class ForeignAgent(ABC):
     promises: frozenset[Promise] = ALL_PROMISES
     nodes: bool = False
     restarts: bool = False
+    evidence: tuple[str, ...] = ()
     keeps_logs: bool = False
 
     @abstractmethod
@@ -149,6 +154,7 @@ class ForeignAgent(ABC):
 
         check(scenario.faults, (*range(scenario.ranks), AGENT_RANK))
         workdir.mkdir(parents=True, exist_ok=True)
+        self._clear(workdir)
         if scenario.launches:
             from dataclasses import replace
             from tempfile import TemporaryDirectory
@@ -161,10 +167,19 @@ class ForeignAgent(ABC):
         job = Job(scenario, workdir, free_port())
         order = self._order(job)
         try:
-            seen = sandbox.run(order, workdir / "sandbox.log")
+            seen = sandbox.run(order, workdir / SANDBOX_LOG)
         except OSError as error:
             return _broken(f"no sandbox could be made: {error}", workdir)
         return self._observe(job, order, seen)
+
+    def _clear(self, workdir: Path) -> None:
+        """Remove what an earlier run has left in the directory, and what this one would take for its own."""
+        from shutil import rmtree
+
+        rmtree(workdir / LOGS, ignore_errors=True)
+        for pattern in (JOURNAL, SANDBOX_LOG, f"{self.name}-[0-9]*.log", *self.evidence):
+            for path in workdir.glob(pattern):
+                path.unlink()
 
     def _order(self, job: Job) -> Order:
         scenario = job.scenario
@@ -219,6 +234,7 @@ class ForeignAgent(ABC):
             restarts=max((life.attempt for life in seen.lives), default=0),
             resumed_at=resumed_at(tails),
             version=self.version(),
+            doubts=said.doubts,
         )
 
     def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:

@@ -32,6 +32,7 @@ class FunctionLauncher(ForeignAgent):
     """
 
     starts_in: float = 120.0
+    evidence = (FILE,)
 
     def fates(self, job: Job) -> dict[str, str]:
         """The variable that makes workers write down what became of their programs."""

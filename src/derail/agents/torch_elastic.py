@@ -32,6 +32,7 @@ class TorchElastic(ForeignAgent):
     promises: frozenset[Promise] = ALL_PROMISES - {"exit_code"}
     nodes = True
     restarts = True
+    evidence = ("report-*.json",)
 
     def __init__(self, agent: str = LOCAL, *, name: str = "torch_elastic") -> None:
         self.name = name

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.scenario.observe import JOURNAL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,10 +20,46 @@ class Evidence:
         self.keep = False
 
 
+MARKER = ".derail"
+"""Name of the file by which derail knows a directory that holds nothing but evidence of its own."""
+
+
+def clear(directory: Path) -> None:
+    """Empty a directory that holds the evidence of an earlier run: its logs and files are not this run's.
+
+    Raises:
+        ValueError: if there is a journal, and the directory may hold files of somebody else as well.
+    """
+    import shutil
+
+    if (directory / MARKER).is_file():
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    elif (directory / JOURNAL).exists():
+        raise ValueError(f"{directory}: holds the journal of an earlier run and other files; give an empty directory")
+    elif directory.is_dir() and any(directory.iterdir()):
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MARKER).touch()
+
+
 @contextmanager
-def evidence_directory(directory: Path | None) -> Iterator[Evidence]:
-    """The directory that was asked for, or a temporary one."""
+def evidence_directory(directory: Path | None, *, of_one_run: bool = False) -> Iterator[Evidence]:
+    """The directory that was asked for, or a temporary one.
+
+    Args:
+        directory: which was asked for; None if none was.
+        of_one_run: whether it holds one run, which does not add to the evidence of an earlier one.
+
+    Raises:
+        ValueError: if it holds the evidence of an earlier run that cannot be cleared.
+    """
     if directory is not None:
+        if of_one_run:
+            clear(directory)
         yield Evidence(directory)
         return
     import shutil

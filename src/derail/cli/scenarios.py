@@ -34,8 +34,9 @@ def run(*, scenario: str, keep: Path | None, as_json: bool) -> NoReturn:
     from derail.launch.signals import SignalException
     from derail.report.text import render_verdict
 
-    with usage_errors(), evidence_directory(keep) as evidence:
-        loaded = campaign.load_scenario(scenario)
+    with usage_errors():
+        loaded = campaign.load_scenario(scenario)  # before anything of an earlier run is cleared
+    with usage_errors(), evidence_directory(keep, of_one_run=True) as evidence:
         try:
             with display(loaded.ranks, loaded.faults, live=True) as progress:
                 agent = NativeAgent(

@@ -39,6 +39,8 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
         for found in _findings(scenario, observation)
     )
     violations = tuple(str(found) for found in findings if found.kept is False)
+    if observation.deadlock:  # seen from outside, whether or not a fault got its turn
+        return Verdict("FAIL", violations, violations, findings)
     if unproven:
         return Verdict("INCONCLUSIVE", unproven, violations, findings)
     return Verdict("FAIL" if violations else "PASS", violations, violations, findings)
@@ -48,7 +50,7 @@ def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
     """The faults that did not verifiably happen, and those of which nothing was told at all."""
     told = {result.fault.id for result in observation.faults}
     lost = [f"{fault.id}: nothing is known of it" for fault in scenario.faults.faults if fault.id not in told]
-    return (*lost, *(str(result) for result in observation.faults if not result.injected))
+    return (*lost, *(str(result) for result in observation.faults if not result.injected), *observation.doubts)
 
 
 def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]:
@@ -60,7 +62,7 @@ def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]
         return
     in_time = f"the job to end by itself within {scenario.timeout:g} s"
     if outcome.timed_out:
-        yield Finding("ends", False, in_time, "it time out")
+        yield Finding("ends", False, in_time, f"it time out{observation.deadlock and f': {observation.deadlock}'}")
         return
     if not observation.error:
         yield Finding("ends", True, in_time, "it end")

@@ -213,6 +213,9 @@ class Observation:
         restarts: how often all ranks were started again; None if that is not known.
         resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
         version: of the supervisor.
+        doubts: why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
+        deadlock: the full pipes that the launcher did not read when the job timed out, in words; empty if there were
+            none.
     """
 
     outcome: JobOutcome | None
@@ -233,6 +236,8 @@ class Observation:
     restarts: int | None = None
     resumed_at: int | None = None
     version: str = ""
+    doubts: tuple[str, ...] = ()
+    deadlock: str = ""
 
     @property
     def root_cause(self) -> int | None:

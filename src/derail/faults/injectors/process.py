@@ -102,8 +102,9 @@ def becomes(aim: Aim) -> Step:
 def orphans(aim: Aim) -> Step:
     """The rank has said that it leaves a helper behind: it must have ended, and the helper must live."""
     kind, code = aim.text("kind"), int(aim.number("code")) & 0xFF
-    helper = int(str((_said(aim, "helper") or {}).get("pid", 0)))
-    group = aim.control.pid(aim.rank)
+    record = _said(aim, "helper") or {}
+    # The rank need not lead its group: launchers that share a group or a session among ranks exist.
+    helper, group, session = (int(str(record.get(name, 0))) for name in ("pid", "group", "session"))
 
     def check(status: ExitStatus) -> Result:
         found, how = look_up(helper), status_of_zombie(helper)
@@ -116,9 +117,10 @@ def orphans(aim: Aim) -> Step:
             faster = status.signal in aim.sent_by_supervisor
             what = f"the rank was to leave with code {code}, but ended with {status}"
             return NotReached(what) if faster else Errored(what)
-        alone = {"session": found.sid == helper, "daemon": found.sid not in (group, helper)}
+        alone = {"session": found.sid == helper, "daemon": found.sid not in (session, helper)}
         if not alone.get(kind, found.pgid == group):
-            return Errored(f"the helper (pid {helper}) is in group {found.pgid} and session {found.sid}")
+            own = f"the rank's are {group} and {session}"
+            return Errored(f"the helper (pid {helper}) is in group {found.pgid} and session {found.sid}; {own}")
         return Injected(
             f"the rank ended with {status}; its helper (pid {helper}) lives on in group {found.pgid} "
             f"and session {found.sid}, with parent {found.ppid}"

@@ -116,7 +116,7 @@ def orphan(runtime: Runtime, task: Task) -> Effect:
         process.wait()  # it has forked again, and left
     if not told:
         raise OSError("the helper ended before it said who it is")
-    runtime.write("helper", fault=task.id, pid=int(told))
+    runtime.write("helper", fault=task.id, pid=int(told), group=os.getpgrp(), session=os.getsid(0))
     return lambda: os._exit(code)
 
 

@@ -1,0 +1,24 @@
+"""A step loop of a hundred steps that prints the first SAID and goes on in silence, with a console or without.
+
+A rank that prints on dies of its own broken pipe when its launcher is gone, and hides that nobody ended it.
+"""
+
+import os
+import sys
+import time
+
+rank, said = os.environ["RANK"], int(sys.argv[1]) if len(sys.argv) > 1 else 3
+
+
+def say(text):
+    try:
+        print(text, flush=True)
+    except OSError:  # EPIPE, EIO: the launcher's end of the pipe or terminal is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+for step in range(1, 101):
+    if step <= said:
+        say(f"rank {rank}: step {step}")
+    time.sleep(0.05)  # noqa: TID251 - this is the work
+say(f"rank {rank}: done")
