@@ -1,8 +1,9 @@
 """``--pdb`` for tests on ranks: the rank that failed first stays in a pdb of its own, whose input and output are the
 terminal of whoever runs pytest.
 
-The rank connects to a socket of the controller. It asks for each line, so that no line goes to it that is meant for the
-next test; the clock of the test stands still meanwhile.
+The rank connects to a socket of the controller, which only this user's processes reach, and both ends prove that they
+belong to the same test: the debugger runs what it is sent. The rank asks for each line, so that no line goes to it that
+is meant for the next test; the clock of the test stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.exits import is_readable
+from derail.platform.handshake import Endpoint, HandshakeListener, connect, proves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +39,7 @@ class Debugger:
     """The controller's end. Use it as a context manager around the job; without ``--pdb`` it does nothing.
 
     Attributes:
-        address: where ranks connect to; empty if they are not to.
+        address: the endpoint that ranks connect to, as text; empty if they are not to.
         attached: the rank that was looked into.
         quits: whether the user has asked for the end of the session.
     """
@@ -47,15 +49,13 @@ class Debugger:
         self.attached: int | None = None
         self.quits = False
         self._config = config
-        self._listener: socket.socket | None = None
+        self._listener: HandshakeListener | None = None
 
     def __enter__(self) -> Self:
-        """Listen, under a name that only processes of this machine know."""
+        """Listen."""
         if self._config.getoption("usepdb", default=False):
-            self.address = f"derail-pdb-{os.getpid()}-{os.urandom(8).hex()}"
-            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener.bind(f"\0{self.address}")
-            self._listener.listen()
+            self._listener = HandshakeListener().open()
+            self.address = str(self._listener.endpoint)
         return self
 
     def __exit__(
@@ -77,20 +77,14 @@ class Debugger:
         if self._listener is None or rank is None:
             return 0.0
         begun = SYSTEM_CLOCK.now()
-        self._listener.settimeout(CONNECT_SECONDS)
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:  # it has died meanwhile
-            connection = None
+        connection = _accept(self._listener, begun + CONNECT_SECONDS)
         if connection is not None:
             with connection:
-                connection.settimeout(None)
-                if _uid(connection) in (None, os.geteuid()):
-                    self._look_into(rank, connection, show(rank))
+                self._look_into(rank, connection, show(rank), self._listener.endpoint)
         self.__exit__(None, None, None)
         return SYSTEM_CLOCK.now() - begun
 
-    def _look_into(self, rank: int, connection: socket.socket, failure: str) -> None:
+    def _look_into(self, rank: int, connection: socket.socket, failure: str, endpoint: Endpoint) -> None:
         capture: Any = self._config.pluginmanager.getplugin("capturemanager")
         terminal: Any = self._config.pluginmanager.getplugin("terminalreporter")
         if capture is not None:
@@ -102,7 +96,7 @@ class Debugger:
             terminal.write_line(failure)
             terminal.write_sep(">", f"rank {rank}: pdb")
             self.attached = rank
-            connection.sendall(GO)
+            connection.sendall(endpoint.reply.encode() + GO)
             self.quits = _bridge(connection)
         except OSError:
             terminal.write_line(f"rank {rank} has gone")
@@ -135,13 +129,29 @@ def _why_not(verdict: Verdict) -> str:
     return f"rank {first.rank} failed in {first.phase}, where it cannot wait"
 
 
-def _uid(connection: socket.socket) -> int | None:
-    """Whose the other end is; None if the kernel does not tell."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return int(uid)
+def _accept(listener: HandshakeListener, deadline: float) -> socket.socket | None:
+    """The connection of the first peer that proves to be a rank of the test; None if there is none in time."""
+    while (left := deadline - SYSTEM_CLOCK.now()) > 0 and is_readable(listener.fileno(), left):
+        connection = listener.accept()
+        if connection is None:
+            continue
+        connection.settimeout(max(0.001, deadline - SYSTEM_CLOCK.now()))
+        try:
+            if proves(_receive(connection, len(listener.endpoint.call)), listener.endpoint.call):
+                connection.settimeout(None)
+                return connection
+        except OSError:  # it has died meanwhile, or says nothing
+            pass
+        connection.close()
+    return None
+
+
+def _receive(connection: socket.socket, count: int) -> str:
+    """As many bytes as a proof has, as text; fewer if the other end closes before."""
+    data = b""
+    while len(data) < count and (more := connection.recv(count - len(data))):
+        data += more
+    return data.decode(errors="replace")
 
 
 def _bridge(connection: socket.socket) -> bool:
@@ -207,12 +217,14 @@ def look_into(address: str, rank: int, trace: TracebackType | None) -> None:
     """In a rank that has failed, and has rung: wait for somebody to look into it, and until that is over."""
     from pytest_derail.rank_pdb import RankPdb
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(f"\0{address}")
-            if connection.recv(1) != GO:
+    try:
+        endpoint = Endpoint.parse(address)
+        with connect(endpoint, seconds=CONNECT_SECONDS) as connection:
+            connection.settimeout(None)
+            connection.sendall(endpoint.call.encode())
+            if not proves(_receive(connection, len(endpoint.reply)), endpoint.reply) or connection.recv(1) != GO:
                 return
             if RankPdb(rank, Terminal(connection)).look_at(trace):
                 connection.sendall(QUIT)
-        except OSError:
-            return  # another rank was first, or the controller has gone
+    except OSError:
+        return  # another rank was first, or the controller has gone

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import derail
 from derail import faults, when
 from derail.agents.native import default_teardown, start_job
-from derail.faults import journal
+from derail.faults import journal, namespaces
 from derail.faults.hits import Hits
 from derail.faults.injectors import syscalls
 from derail.faults.plan import PlanError
@@ -23,7 +25,8 @@ from derail.faults.syscall_rules import Rule
 from derail.faults.syscall_watch import Watch
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Command, Function, JobSpec, RankSpec
-from derail.platform import seccomp
+from derail.platform import exits, seccomp
+from derail.platform.handshake import HandshakeListener, PrivateDirectory
 from derail.platform.seccomp import Call
 from faults.real_job import DEADLINE
 
@@ -527,3 +530,60 @@ def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
 
     with pytest.raises(PlanError, match=f"system call {futex} cannot be held up"):
         start_job(DD, ranks=1, workdir=tmp_path, faults=[faults.syscall_errno(futex, "EIO", rank=0)])
+
+
+@needs_seccomp
+def test_nothing_of_the_handshake_reaches_the_program(launched):
+    """Neither a variable nor a descriptor; and its directory is gone with the job."""
+    source = """
+import os
+descriptors = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
+print([name for name in os.environ if name.startswith("DERAIL_SYS")], descriptors)
+"""
+    seen, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0))
+
+    assert stdout.split("\n")[0] == "[] [0, 1, 2]"
+    assert [name for name in os.listdir(tempfile.gettempdir()) if name.startswith("dh-")] == []
+    assert statuses(seen) == ["not_reached"]
+
+
+@needs_seccomp
+@pytest.mark.skipif(bool(namespaces.why_not("mount")), reason="no mount namespaces here")
+def test_a_disk_that_hides_the_temporary_directory_does_not_keep_the_shim_from_derail(launched):
+    """The socket lies there; both faults happen."""
+    source = "import os\ntry: os.fsync(1)\nexcept OSError as error: print(error.errno)"
+    seen, stdout, stderr = launched(
+        python(source),
+        faults.full_disk(tempfile.gettempdir(), size="64K", rank=0),
+        faults.syscall_errno("fsync", "EIO", rank=0),
+    )
+
+    assert (stdout, stderr) == ("5\n", "")
+    assert statuses(seen) == ["injected", "injected"]
+
+
+def test_the_listener_is_handed_to_no_process_that_does_not_know_the_secret(tmp_path):
+    """The program is not started then: who has the listener decides each of its calls."""
+    directory = PrivateDirectory(tmp_path)
+    shim = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", "import os, sys; sys.stdin.read(); os.execv(sys.argv[1], sys.argv[1:])",
+         sys.executable, "-I", "-S", syscalls.SHIM, '{"filter": "", "seccomp": 0, "flags": 0}', "echo", "started"],
+        env={"DERAIL_SYSCALLS": str(directory.endpoint())},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    impostor = HandshakeListener(socket.SOCK_SEQPACKET).open_at(directory.endpoint(str(shim.pid)))
+    try:
+        shim.stdin.close()
+        assert exits.is_readable(impostor.fileno(), DEADLINE)
+        with impostor.accept() as connection:
+            connection.settimeout(DEADLINE)
+            connection.recv(256)
+            connection.send(b"another secret")
+            shim.stdin = None
+            stdout, stderr = shim.communicate(timeout=DEADLINE)
+    finally:
+        impostor.close()
+        directory.close()
+
+    assert (stdout, shim.returncode) == (b"", 125)
+    assert b"does not know the secret of the job" in stderr

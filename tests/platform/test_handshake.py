@@ -168,7 +168,7 @@ def test_a_forked_copy_leaves_the_directory_to_the_original(tmp_path):
     listener = HandshakeListener(socket.SOCK_SEQPACKET).open(tmp_path)
     pid = os.fork()
     if pid == 0:
-        listener.close_copy()
+        listener.close()
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED)
     try:

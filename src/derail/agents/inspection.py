@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from derail.agents.order import Life
     from derail.faults.plan import Plan
+    from derail.platform.handshake import PrivateDirectory
 
 
 def rank_of(pid: int, job: str) -> int | None:
@@ -103,7 +104,9 @@ def is_python(pid: int) -> bool:
         return False
 
 
-def changed(plan: Plan, ranks: Sequence[int], life: Life, argv: object) -> dict[str, object] | None:
+def changed(
+    plan: Plan, ranks: Sequence[int], life: Life, argv: object, sockets: PrivateDirectory
+) -> dict[str, object] | None:
     """What a rank is to become for the faults that change it before its start: ``exec`` and ``env``; None for nothing.
 
     Only in its first attempt: a fault acts once in a job.
@@ -114,7 +117,7 @@ def changed(plan: Plan, ranks: Sequence[int], life: Life, argv: object) -> dict[
     env = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
     streams = Streams(life.streams.get("stdout"), life.streams.get("stderr"))
     was = RankSpec(life.rank, Command(tuple(map(str, argv))), env, streams, error_file=life.error_file)
-    now = change_before_start(plan, (*ranks, AGENT_RANK), was)
+    now = change_before_start(plan, (*ranks, AGENT_RANK), was, sockets)
     if (now.run, now.env) == (was.run, was.env) or not isinstance(now.run, Command):
         return None
     return {"exec": list(now.run.argv), "env": dict(now.env)}

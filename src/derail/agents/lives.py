@@ -219,7 +219,7 @@ class ForeignRanks(HeldRanks):
         self._loop.add_reader(pidfd, lambda: self._ended(held))
         own = own_streams(pid, self._shared)
         life.streams = own if argv is None else streams_of(life, own, self._logs)
-        held.become = changed(self._driver.plan, self.ranks, life, argv)
+        held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets)
         self._driver.observe(Started(rank, pid, life.started_at))
         self._follow(held)
         return held

@@ -60,7 +60,14 @@ class Sandbox:
         self.order = order
         self.seen = Seen()
         self._loop = Loop(SYSTEM_CLOCK)
-        self._driver = Driver(order.plan, journal=order.journal, run=order.run, agent=True, restarts=order.restarts)
+        self._driver = Driver(
+            order.plan,
+            journal=order.journal,
+            run=order.run,
+            agent=True,
+            restarts=order.restarts,
+            temporary=order.temporary,
+        )
         self._ranks = ForeignRanks(
             order.ranks,
             order.job,

@@ -21,6 +21,7 @@ from derail.faults.results import Errored, FaultResult, NotReached, Unavailable
 from derail.faults.shot import Shot
 from derail.faults.targets import AGENT_RANK, resolve
 from derail.model.events import Exited, Finished, LineSeen, SignalSent, Started, ValueReceived
+from derail.platform.handshake import PrivateDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -40,8 +41,10 @@ class Driver:
     ``run`` says what the ranks run, for whoever wants to run it again from the journal. A job with an ``agent`` tells
     of it as of a rank, whose number is ``AGENT_RANK``. Ranks that may be started again, ``restarts`` times, tell of it
     with ``Started``: what was not done to a rank before its end may be done to it later, and what was done is done.
+    ``temporary`` is where its private directory is made.
 
     Attributes:
+        sockets: the private directory for the sockets of the job.
         wants_lines: whether a trigger of the plan waits for a line.
     """
 
@@ -54,8 +57,10 @@ class Driver:
         gates: Collection[Gate] = (),
         agent: bool = False,
         restarts: int = 0,
+        temporary: Path | None = None,
     ) -> None:
         self.plan = plan
+        self.sockets = PrivateDirectory(temporary)
         self._agent = (AGENT_RANK,) if agent else ()
         self._restarts = restarts
         self._gates = Gates(gates)
@@ -82,7 +87,9 @@ class Driver:
             PlanError: if the plan cannot be carried out on this job.
             OSError: if the journal cannot be written.
         """
-        prepared = preparing.prepare(self.plan, spec, journal=self.journal.path, gates=self._gates)
+        prepared = preparing.prepare(
+            self.plan, spec, journal=self.journal.path, gates=self._gates, sockets=self.sockets
+        )
         self._write_plan(tuple(rank.rank for rank in spec.ranks))
         self._dialogue.prepared(spec)
         self._attempts = {rank.rank: _attempt(rank.env) for rank in spec.ranks}
@@ -132,6 +139,7 @@ class Driver:
         """
         for shot in reversed(self._shots):
             self._firing.heal(shot)
+        self.sockets.close()
 
     @property
     def _firing(self) -> Firing:
@@ -149,7 +157,7 @@ class Driver:
             known = entry(fault.name)
             for rank in resolve(self.plan, fault, (*control.ranks, *self._agent)):
                 aim = Aim(fault, rank, self.plan.seed, control, sent_by_supervisor=self._sent.setdefault(rank, []))
-                aim.values = self._values.setdefault(rank, [])
+                aim.values, aim.sockets = self._values.setdefault(rank, []), self.sockets
                 setting = Setting(fault.id, rank, self.plan.seed, control.ranks, self._attempts, self._wake)
                 shot = Shot(fault, rank, known, aim, condition(fault.when, setting))
                 self._shots.append(shot)

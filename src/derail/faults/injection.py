@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from derail.faults.plan import Fault
     from derail.model.events import JobControl
     from derail.model.exit import ExitStatus
+    from derail.platform.handshake import PrivateDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Aim:
         sent_by_supervisor: signals that the supervisor had sent to this rank so far, oldest first.
         values: when the supervisor heard that the function of this rank had returned a value; empty before.
         undo: what puts things back, newest last. An injector adds to it *before* it acts.
+        sockets: where sockets of the job lie, at which the shims of ranks connect.
     """
 
     fault: Fault
@@ -78,6 +80,7 @@ class Aim:
     sent_by_supervisor: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     undo: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
+    sockets: PrivateDirectory | None = None
 
     def text(self, name: str) -> str:
         """A parameter that is a string (empty if it is not given)."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.faults import syscall_shim
 from derail.faults.briefing import tasks, watches
 from derail.faults.catalogue import entry
 from derail.faults.conditions import Inside
@@ -17,7 +18,7 @@ from derail.faults.inrank.part import VARIABLE
 from derail.faults.moments import Barrier, ExitOf, Line, walk
 from derail.faults.plan import PlanError
 from derail.faults.targets import AGENT_RANK, resolve, spared
-from derail.model.spec import Function
+from derail.model.spec import Command, Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from derail.faults.moments import Trigger
     from derail.faults.plan import Data, Fault, Plan
     from derail.model.spec import JobSpec, RankSpec
+    from derail.platform.handshake import PrivateDirectory
 
 
 SITE = Path(__file__).parent / "inrank" / "site"
@@ -86,10 +88,13 @@ def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
                 pass
 
 
-def prepare(plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = None) -> JobSpec:
+def prepare(
+    plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = None, sockets: PrivateDirectory | None = None
+) -> JobSpec:
     """The job with what its in-rank faults need: two environment variables, and an entry point before functions.
 
-    The ranks write to the journal as well; it must exist when they start.
+    The ranks write to the journal as well; it must exist when they start. The shims of ranks connect to a socket in
+    ``sockets``.
 
     Raises:
         PlanError: if a fault is aimed at a rank that the job does not have, or the plan is too long for an
@@ -100,7 +105,7 @@ def prepare(plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = N
     if gates is not None:
         gates.aim(ranks)
     told = [_prepare_rank(rank, plan, ranks, spec.job_id, journal, gates) for rank in spec.ranks]
-    return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank) for rank in told))
+    return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank, sockets) for rank in told))
 
 
 def environment(
@@ -164,12 +169,16 @@ def _prepare_rank(
     return replace(rank, env={**rank.env, **_variables(part, journal, rank.env)}, run=run)
 
 
-def change_before_start(plan: Plan, ranks: tuple[int, ...], rank: RankSpec) -> RankSpec:
+def change_before_start(
+    plan: Plan, ranks: tuple[int, ...], rank: RankSpec, sockets: PrivateDirectory | None = None
+) -> RankSpec:
     """The rank as the faults aimed at it want it started. What this machine cannot do changes nothing."""
     for fault in plan.faults:
         known = entry(fault.name)
         if rank.rank in resolve(plan, fault, ranks) and not known.unavailable():
             rank = known.prepare(rank, fault)
+    if sockets is not None and isinstance(rank.run, Command) and syscall_shim.__file__ in rank.run.argv:
+        return replace(rank, env={**rank.env, syscall_shim.VARIABLE: str(sockets.endpoint())})
     return rank
 
 

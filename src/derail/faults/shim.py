@@ -19,9 +19,12 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 def main() -> None:
     """Do what argv says. A program that cannot be entered so is not entered at all: exit 125 with a reason."""
     told, argv = json.loads(sys.argv[1]), sys.argv[2:]
+    env = _first_environment()
     try:
         for number in told.get("ignored", ()):
             signal.signal(number, signal.SIG_IGN)
+        if "tmpfs" in told:
+            _keep_reachable(env)
         _enter(told["namespaces"])
         if "tmpfs" in told:
             _mount_tmpfs(**told["tmpfs"])
@@ -35,7 +38,7 @@ def main() -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # this Python ignores them; the rank's program must not inherit it
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(argv[0], argv, _first_environment())
+        os.execvpe(argv[0], argv, env)
     except OSError as error:  # as a shell says it
         sys.stderr.write(f"derail: {argv[0]}: {error.strerror}\n")
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
@@ -46,6 +49,18 @@ def _first_environment() -> dict[bytes, bytes]:
     with open("/proc/self/environ", "rb") as file:
         pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if b"=" in entry]
     return {name: value for name, _, value in pairs}
+
+
+def _keep_reachable(env: dict[bytes, bytes]) -> None:
+    """Let the shim of system calls reach derail by a descriptor, which it closes: the new mount may hide the path."""
+    call, _, rest = env.get(b"DERAIL_SYSCALLS", b"").partition(b":")
+    reply, _, directory = rest.partition(b":")
+    if directory:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        os.set_inheritable(fd, True)
+        if directory.startswith(b"/proc/self/fd/"):  # of another shim like this one, before us
+            os.set_inheritable(int(os.path.basename(directory)), False)
+        env[b"DERAIL_SYSCALLS"] = b"%s:%s:/proc/self/fd/%d" % (call, reply, fd)
 
 
 def _enter(names: list[str]) -> None:

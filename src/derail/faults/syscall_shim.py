@@ -1,5 +1,5 @@
 """The program that stands before a rank's own if system calls of it are to be held up: it puts itself under the filter,
-hands the listener to whoever answers, and becomes the rank's program by exec, with the same pid and environment.
+hands the listener to derail, and becomes the rank's program by exec, with the same pid and environment.
 
 Standard library only, started by path: ``python -I -S syscall_shim.py '{"filter": "20000000...", ...}' program ...``.
 
@@ -17,9 +17,15 @@ import socket
 import sys
 import threading
 import time
+from _operator import _compare_digest  # secrets.compare_digest, without the import of hashlib
 
+VARIABLE = "DERAIL_SYSCALLS"
+"""Environment variable with the endpoint of the handshake: both secrets, and the directory of the socket, whose name is
+this process's pid. The program does not see it."""
 LONGEST = 30.0
-"""Seconds to wait for whoever answers."""
+"""Seconds to wait for derail."""
+LONGEST_ADDRESS = 107
+"""Bytes of a path that fit into a socket's address."""
 _open: list[socket.socket] = []
 """What only the exec may close: a socket that nothing refers to would be closed before."""
 
@@ -51,7 +57,7 @@ def put_under(program: bytes, seccomp: int, flags: int) -> str:
 
     If the kernel refuses the filter, the other side is told, and nothing is prevented: the program runs as ever.
     """
-    connection = _connect(f"\0derail-syscalls-{os.getpid()}")
+    connection = _connect(os.environ.get(VARIABLE, ""))
     _open.append(connection)
     installed: list[tuple[int, str]] = []
     ready = threading.Lock()
@@ -81,13 +87,23 @@ def put_under(program: bytes, seccomp: int, flags: int) -> str:
     return "" if heard == [b"go"] else b"".join(heard).decode() or "nobody answers any more"
 
 
-def _connect(name: str) -> socket.socket:
+def _connect(endpoint: str) -> socket.socket:
+    """The connection to derail: whoever has the listener rules the program, so both sides prove who they are."""
+    if endpoint.count(":") < 2:
+        raise OSError(f"{VARIABLE} is not set")
+    call, reply, directory = endpoint.split(":", 2)
+    if directory.startswith("/proc/self/fd/"):  # from shim.py, as its mounts may hide the directory
+        os.set_inheritable(int(os.path.basename(directory)), False)
+    name = os.path.join(directory, str(os.getpid()))
+    if len(os.fsencode(name)) > LONGEST_ADDRESS:
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        name = f"/proc/self/fd/{fd}/{os.getpid()}"
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end = time.monotonic() + LONGEST
     while True:
         try:
             connection.connect(name)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             if time.monotonic() > end:
                 raise
             time.sleep(0.005)  # noqa: TID251 - nothing tells when a socket comes to be
@@ -95,9 +111,12 @@ def _connect(name: str) -> socket.socket:
             break
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     uid = int.from_bytes(peer[4:8], sys.byteorder)
-    if uid not in (0, os.geteuid()):  # anybody may take a name like ours; who has the listener rules the program
-        raise PermissionError(1, f"user {uid} listens in the place of whoever should answer")
+    if uid != os.geteuid():
+        raise PermissionError(1, f"user {uid} listens in the place of derail")
     connection.settimeout(LONGEST)
+    connection.send(call.encode())
+    if not _compare_digest(connection.recv(256), reply.encode()):
+        raise PermissionError(1, "a process listens in the place of derail that does not know the secret of the job")
     return connection
 
 
@@ -128,8 +147,8 @@ def _environment() -> dict[bytes, bytes]:
         with open("/proc/self/environ", "rb") as file:
             pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
     except OSError:
-        return dict(os.environb)
-    return {name: value for name, equals, value in pairs if equals and name}
+        return {name: value for name, value in os.environb.items() if name != VARIABLE.encode()}
+    return {name: value for name, equals, value in pairs if equals and name and name != VARIABLE.encode()}
 
 
 if __name__ == "__main__":

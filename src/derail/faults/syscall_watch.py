@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,11 +17,13 @@ from typing import TYPE_CHECKING
 from derail.faults.evidence import look_at
 from derail.faults.results import Errored, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.handshake import HandshakeListener, peer, proves
 from derail.platform.seccomp import Listener
 
 if TYPE_CHECKING:
     from derail.faults.results import Result
     from derail.faults.syscall_rules import Rule
+    from derail.platform.handshake import Endpoint
     from derail.platform.seccomp import Call
 
 SHIM_COMES_WITHIN = 30.0
@@ -60,19 +61,17 @@ class Watch:
         self._connection: socket.socket | None = None
         self._released = self._stopping = self._executed = False
         self._wake: tuple[socket.socket, socket.socket] | None = None
-        self._open: list[socket.socket | Listener] = []
+        self._open: list[socket.socket | HandshakeListener | Listener] = []
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Wait for the shim, in a thread of our own.
+    def start(self, endpoint: Endpoint) -> None:
+        """Wait for the shim at an endpoint, in a thread of our own.
 
         Raises:
             OSError: if there is no socket for it.
         """
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = HandshakeListener(socket.SOCK_SEQPACKET).open_at(endpoint)
         try:
-            server.bind(f"\0derail-syscalls-{self._pid}")
-            server.listen(1)
             self._wake = socket.socketpair()
         except OSError:
             server.close()
@@ -126,7 +125,7 @@ class Watch:
             except OSError:
                 pass  # it has ended already
 
-    def _run(self, server: socket.socket) -> None:
+    def _run(self, server: HandshakeListener) -> None:
         try:
             connection = self._accept(server)
             if connection is not None:
@@ -139,16 +138,20 @@ class Watch:
         finally:
             self._end()
 
-    def _accept(self, server: socket.socket) -> socket.socket | None:
-        """The connection of the rank's own process, and of nobody else."""
+    def _accept(self, server: HandshakeListener) -> socket.socket | None:
+        """The connection of the rank's own process, which has proved that it knows the secret of the job."""
         end = SYSTEM_CLOCK.now() + SHIM_COMES_WITHIN
         while self._wait(server, end):
-            connection, _ = server.accept()
-            pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if pid == self._pid:
-                self._open.append(connection)
-                server.close()
-                return connection
+            connection = server.accept()
+            if connection is None:
+                continue
+            if peer(connection)[0] == self._pid and self._wait(connection, end):
+                secret = connection.recv(256).decode(errors="replace")
+                if proves(secret, server.endpoint.call):
+                    connection.send(server.endpoint.reply.encode())
+                    self._open.append(connection)
+                    server.close()
+                    return connection
             connection.close()
         self._note_silence(f"its shim did not come within {SHIM_COMES_WITHIN:g} s")
         return None
@@ -178,7 +181,7 @@ class Watch:
             with self.lock:
                 self.problem = Errored(f"nothing was held up in the rank (pid {self._pid}): {what}")
 
-    def _wait(self, thing: socket.socket | None, end: float) -> bool:
+    def _wait(self, thing: socket.socket | HandshakeListener | None, end: float) -> bool:
         """Wait until something is there to be read, or somebody pokes (if it is for nothing); False if not in time."""
         assert self._wake is not None, "it was started"
         poller = select.poll()

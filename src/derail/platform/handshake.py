@@ -15,7 +15,8 @@ import shutil
 import socket
 import struct
 import tempfile
-from contextlib import ExitStack
+import weakref
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -57,14 +58,55 @@ class Endpoint:
         return cls(path, call, reply)
 
 
+class PrivateDirectory:
+    """A directory for the sockets of one job, which only this user enters, and the secret of the job.
+
+    It is made when it is first asked for. The process that made it removes it: by ``close``, and at the latest when
+    nothing refers to it any more.
+
+    Args:
+        parent: where it is made; by default where temporary files go.
+    """
+
+    def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
+        self._parent = parent
+        self._path = ""
+        self._call, self._reply = "", ""
+        self._remove: weakref.finalize[[str, int], PrivateDirectory] | None = None
+
+    def endpoint(self, name: str = "") -> Endpoint:
+        """A socket of this name in it; without a name, the directory itself.
+
+        Raises:
+            OSError: if no directory can be made.
+        """
+        if self._remove is None:
+            self._path = tempfile.mkdtemp(prefix="dh-", dir=self._parent)
+            self._remove = weakref.finalize(self, _remove_own, self._path, os.getpid())
+            self._call, self._reply = secrets.token_hex(SECRET_BYTES), secrets.token_hex(SECRET_BYTES)
+        return Endpoint(os.path.join(self._path, name) if name else self._path, self._call, self._reply)
+
+    def close(self) -> None:
+        """Remove it. Idempotent; a later ``endpoint`` makes another one."""
+        remove, self._remove = self._remove, None
+        if remove is not None:
+            remove()
+
+
+def _remove_own(path: str, pid: int) -> None:
+    if os.getpid() == pid:  # a forked copy leaves it to the original
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class HandshakeListener:
     """The listening end. ``open`` it, give its ``endpoint`` to peers in private, and ``close`` it."""
 
     def __init__(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
         self._kind = kind
         self._socket: socket.socket | None = None
-        self._directory = ""
+        self._directory: PrivateDirectory | None = None
         self._endpoint: Endpoint | None = None
+        self._pid = 0
 
     @property
     def endpoint(self) -> Endpoint:
@@ -73,7 +115,7 @@ class HandshakeListener:
         return self._endpoint
 
     def open(self, parent: str | os.PathLike[str] | None = None) -> Self:
-        """Make the directory and listen in it.
+        """Listen in a private directory of its own.
 
         Args:
             parent: where the directory is made; by default where temporary files go.
@@ -81,14 +123,21 @@ class HandshakeListener:
         Raises:
             OSError: if there is no descriptor left, or no directory can be made.
         """
-        self._directory = tempfile.mkdtemp(prefix="dh-", dir=parent)
-        path = os.path.join(self._directory, _NAME)
-        self._endpoint = Endpoint(path, secrets.token_hex(SECRET_BYTES), secrets.token_hex(SECRET_BYTES))
+        self._directory = PrivateDirectory(parent)
+        return self.open_at(self._directory.endpoint(_NAME))
+
+    def open_at(self, endpoint: Endpoint) -> Self:
+        """Listen at an endpoint of a ``PrivateDirectory``.
+
+        Raises:
+            OSError: if there is no descriptor left, or a process listens there already.
+        """
+        self._endpoint, self._pid = endpoint, os.getpid()
         try:
             self._socket = socket.socket(socket.AF_UNIX, self._kind)
-            with _short(path) as address:
+            with _short(endpoint.path) as address:
                 self._socket.bind(address)
-            os.chmod(path, 0o600)
+            os.chmod(endpoint.path, 0o600)
             self._socket.listen(BACKLOG)
             self._socket.setblocking(False)
         except BaseException:
@@ -120,18 +169,16 @@ class HandshakeListener:
         return None
 
     def close(self) -> None:
-        """Listen no more, and remove the directory. Idempotent."""
+        """Listen no more, and remove the socket and the directory that ``open`` made. Idempotent; a forked copy of
+        this process gives up its descriptor only."""
         listener, self._socket = self._socket, None
-        directory, self._directory = self._directory, ""
         if listener is not None:
             listener.close()
-        if directory:
-            shutil.rmtree(directory, ignore_errors=True)
-
-    def close_copy(self) -> None:
-        """In a forked copy of this process: give up the descriptor, and leave the directory to the original."""
-        self._directory = ""
-        self.close()
+            if self._pid == os.getpid():
+                with suppress(OSError):
+                    os.unlink(self.endpoint.path)
+        if self._directory is not None:
+            self._directory.close()
 
 
 def connect(endpoint: Endpoint, *, kind: socket.SocketKind = socket.SOCK_STREAM, seconds: float) -> socket.socket:

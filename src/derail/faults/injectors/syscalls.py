@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.faults import syscall_shim
 from derail.faults.catalogue import Entry, Param
 from derail.faults.fields import not_known
 from derail.faults.hits import Hits
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
     from derail.platform.syscalls import Machine
 
-SHIM = Path(__file__).parents[1] / "syscall_shim.py"
+SHIM = Path(syscall_shim.__file__)
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
 _watches: dict[int, Watch] = {}
 """By the pid of the rank, which is nobody else's as long as its job runs."""
@@ -125,7 +126,7 @@ def arm(aim: Aim, word: str, make: Callable[[dict[int, str], int], Rule]) -> Non
     """
     machine = this_machine()
     pid = aim.control.pid(aim.rank)
-    if machine is None or pid is None or not _numbers(word, machine):
+    if machine is None or pid is None or aim.sockets is None or not _numbers(word, machine):
         return
     watch = _watches.get(pid)
     if watch is None:
@@ -133,7 +134,7 @@ def arm(aim: Aim, word: str, make: Callable[[dict[int, str], int], Rule]) -> Non
 
         watch = _watches[pid] = Watch(pid)
         aim.undo.append((f"let the system calls of rank {aim.rank} go", lambda: _stop(pid)))
-        watch.start()
+        watch.start(aim.sockets.endpoint(str(pid)))
         aim.control.call_later(0.0, watch.release)  # after all that happens at the start of this rank
     rule = make({number: machine.name(number) for number in _numbers(word, machine)}, pid)
     with watch.lock:
