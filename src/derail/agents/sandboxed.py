@@ -27,7 +27,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Finished
 from derail.model.outcome import JobOutcome
 from derail.model.spec import JOB_ENV
-from derail.platform.leftovers import FoundProcess, end_processes
+from derail.platform.leftovers import FoundProcess, end_processes, find_processes
 from derail.platform.processes import command_line
 from derail.platform.strangers import become_subreaper, descendants, status_of_ended
 from derail.spawn.leaving import run_exit_functions
@@ -190,14 +190,14 @@ class Sandbox:
         whose = {process.pid: self._rank_of(process, ranks) for process in left}
         self.seen.lives = [replace(life) for life in self._ranks.lives]  # as they were before we ended them
         swept = end_processes(
-            [_found(process) for process in left],
+            left,
             deadline=SYSTEM_CLOCK.now() + END_WAIT,
-            find_more=lambda: [_found(process) for process in self._left()],
+            find_more=self._left,
         )
         told = [(process, True) for process in swept.ended] + [(process, False) for process in swept.surviving]
         return tuple(process.to_leftover(ended=ended, rank=whose.get(process.pid)) for process, ended in told)
 
-    def _rank_of(self, process: ProcessInfo, ranks: Mapping[int, int]) -> int | None:
+    def _rank_of(self, process: FoundProcess, ranks: Mapping[int, int]) -> int | None:
         for pid in (process.pid, process.pgid, process.sid, process.ppid):
             if pid in ranks:
                 return ranks[pid]
@@ -211,16 +211,21 @@ class Sandbox:
         self.seen.faults = self._driver.results()
         self.seen.asked_at = self._ranks.asked_at
 
-    def _left(self) -> list[ProcessInfo]:
-        return [process for process in descendants(os.getpid()).values() if process.alive]
+    def _left(self) -> list[FoundProcess]:
+        """Find what is left of the job: all below this process, and all with its mark, whoever has started it.
+
+        A daemon that starts ranks for the launcher (Slurm's slurmd) is no descendant of it, and neither are they.
+        """
+        below = {process.pid: _found(process) for process in descendants(os.getpid()).values() if process.alive}
+        return [*below.values(), *find_processes(self.order.job, (), exclude=below)]
 
     def _end_all(self) -> None:
         """SIGKILL to all, until nobody is left; with what was done undone first, so that nobody is beyond a signal."""
         self._driver.heal()
         end_processes(
-            [_found(process) for process in self._left()],
+            self._left(),
             deadline=SYSTEM_CLOCK.now() + END_WAIT,
-            find_more=lambda: [_found(process) for process in self._left()],
+            find_more=self._left,
         )
         self._reap()
 
