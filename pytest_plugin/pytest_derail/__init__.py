@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     )
     from pytest_derail.fixtures import Derail
     from pytest_derail.job import Job
+    from pytest_derail.ranks import RanksFailed
 
 __all__ = [
     "Derail",
     "Job",
+    "RanksFailed",
     "assert_collateral",
     "assert_error_file",
     "assert_exit_code",
@@ -54,7 +56,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Derail": "fixtures", "Job": "job"}.get(name, "assertions")
+    home = {"Derail": "fixtures", "Job": "job", "RanksFailed": "ranks"}.get(name, "assertions")
     value: object = getattr(import_module(f"pytest_derail.{home}"), name)
     globals()[name] = value
     return value

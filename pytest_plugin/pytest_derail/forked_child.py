@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+    from typing import TypeAlias
+
+    When: TypeAlias = Literal["setup", "call", "teardown"]
 
 
 class ForkedChildren:
@@ -19,39 +23,40 @@ class ForkedChildren:
     report is written.
     """
 
-    def __init__(self) -> None:
-        self._rank_pid = os.getpid()
-
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """End children that were forked in the set-up."""
-        return (yield from self._end_children(item, "setup"))
+        with children_end(item, "setup"):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """End children that were forked in the body."""
-        return (yield from self._end_children(item, "call"))
+        with children_end(item, "call"):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """End children that were forked in the tear-down."""
-        return (yield from self._end_children(item, "teardown"))
-
-    def _end_children(
-        self, item: pytest.Item, when: Literal["setup", "call", "teardown"]
-    ) -> Generator[None, object, object]:
-        try:
-            result = yield
-        except BaseException as error:
-            if os.getpid() != self._rank_pid:
-                _exit_as(item, when, error)
-            raise
-        if os.getpid() != self._rank_pid:
-            _exit_as(item, when, None)
-        return result
+        with children_end(item, "teardown"):
+            return (yield)
 
 
-def _exit_as(item: pytest.Item, when: Literal["setup", "call", "teardown"], error: BaseException | None) -> None:
+@contextmanager
+def children_end(item: pytest.Item, when: When) -> Iterator[None]:
+    """End at the end of this block each process that was forked in it, and that comes there."""
+    pid, error = os.getpid(), None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if os.getpid() != pid:
+            _exit_as(item, when, error)
+
+
+def _exit_as(item: pytest.Item, when: When, error: BaseException | None) -> None:
     """End this process with 0 only if the test's code did not fail in it, or asked for that."""
     code = 1
     try:
@@ -68,9 +73,7 @@ def _exit_as(item: pytest.Item, when: Literal["setup", "call", "teardown"], erro
             os._exit(code)
 
 
-def _outcome(
-    item: pytest.Item, when: Literal["setup", "call", "teardown"], error: BaseException | None
-) -> tuple[int, str]:
+def _outcome(item: pytest.Item, when: When, error: BaseException | None) -> tuple[int, str]:
     """The exit code, and what to print."""
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):

@@ -31,6 +31,7 @@ class Told:
         bad: whether it does not pass.
         done: whether it is over.
         left: what it left in the rank: kind and words.
+        late: how the tear-down went of what the rank had kept for other tests; None if it has not told of one.
     """
 
     told: RankTold = field(default_factory=RankTold)
@@ -38,6 +39,7 @@ class Told:
     bad: bool = False
     done: bool = False
     left: Sequence[tuple[str, str]] = ()
+    late: RankTold | None = None
 
 
 class Line:
@@ -57,10 +59,14 @@ class Line:
     def receive(self, told: Told) -> None:
         """Take one message."""
         try:
-            what, told.told, told.left = self.end.recv()
+            what, rank_told, left = self.end.recv()
         except (EOFError, OSError):
             self.is_open = False
             return
+        if what == "late":
+            told.late = rank_told
+            return
+        told.told, told.left = rank_told, left
         told.begun |= what == "begun"
         told.bad |= what == "bad"
         told.done = what == "done"

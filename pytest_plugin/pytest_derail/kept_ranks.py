@@ -1,8 +1,9 @@
 """``ranks(n, reuse="module")``: ranks that stay for the next tests. The controller's side.
 
-They are one job. A test is sent to each rank and told back by each, through a connection; nothing is started. All of
-them are ended after a test that failed, or that left in a rank what cannot be put back: they share a process group, and
-whoever is in the middle of something with a rank that is gone stays there. The next test gets new ones.
+They are one job. A test is sent to each rank and told back by each, through a connection; nothing is started. What they
+have kept is torn down in the end; what fails in that is an error of the last test that used them. All of them are ended
+after a test that failed, or that left in a rank what cannot be put back: they share a process group, and whoever is in
+the middle of something with a rank that is gone stays there. The next test gets new ones.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from derail.agents.native import default_teardown, start_job
 from derail.model.clock import SYSTEM_CLOCK
 from derail.scenario.model import Observation
 from derail.scenario.observe import tail
-from pytest_derail import neighbours, preloading, where
+from pytest_derail import late_teardown, neighbours, preloading, where
 from pytest_derail.bell import Bell
+from pytest_derail.evidence import evidence_folder
 from pytest_derail.kept_line import Line, Told
 from pytest_derail.kept_session import serve
 from pytest_derail.plugin import KEPT
 from pytest_derail.ports import claimed_port
+from pytest_derail.rank_report import RankTold
 from pytest_derail.rank_session import bell_path
 from pytest_derail.remains import RankFiles
 from pytest_derail.settings import keep
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
     from derail.agents.native import NativeJob
     from derail.model.events import Stream
-    from pytest_derail.rank_report import RankTold
     from pytest_derail.rank_session import Order
     from pytest_derail.ranks_mark import RanksMark
     from pytest_derail.verdict import Verdict
@@ -65,10 +67,18 @@ def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFac
         found = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
 
         def end() -> None:
-            every.pop(key).close()
+            if found is every.get(key):
+                every.pop(key).finish()
 
         scope.addfinalizer(end)
     return found
+
+
+def finish_all(config: pytest.Config) -> None:
+    """End all ranks that are still kept, and report what fails in their last tear-down."""
+    every = config.stash.get(KEPT, {})
+    while every:
+        every.popitem()[1].finish()
 
 
 def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
@@ -100,6 +110,7 @@ class KeptRanks:
         self._lines: list[Line] = []
         self._files = RankFiles(paths)
         self._remained: set[str] = set()
+        self._last: pytest.Function | None = None
 
     @property
     def _is_warm(self) -> bool:
@@ -111,11 +122,12 @@ class KeptRanks:
         try:
             job = self._start(item, order) if self._job is None else self._job
             told = [Told() for _ in self._lines]
-            logs = {(rank, stream): job.log(rank, stream) for rank in range(len(told)) for stream in STREAMS}
-            before = {key: _size(path) for key, path in logs.items()}
+            logs, before = self._logs(job)
             for line in self._lines:
                 line.send(order)
             found, late = self._watch(job, told, order.timeout)
+            self._report_earlier(told)
+            self._last = item
             verdict = self._judge(job, told, found, late, order.timeout)
             verdict = with_slices(verdict, logs, before, evidence)
         except BaseException:
@@ -125,14 +137,72 @@ class KeptRanks:
             self._end()
         return verdict
 
-    def close(self) -> None:
-        """End the ranks: those that wait for a test go by themselves. Idempotent."""
+    def finish(self) -> None:
+        """Have the ranks tear down what they have kept, and end them. What fails in that is an error of the last test
+        that they have run."""
         job = self._job
-        if job is not None:
-            for line in self._lines:
-                line.send(None)
-            job.wait(self._mark.grace)
+        try:
+            if job is not None:
+                told = [Told() for _ in self._lines]
+                self._tear_down(job, told, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        """End the ranks. Idempotent."""
         self._end()
+
+    def _report_earlier(self, told: list[Told]) -> None:
+        """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
+        reports = {rank: each.late or RankTold("done") for rank, each in enumerate(told)}
+        for each in told:
+            each.late = None
+        if self._last is not None:
+            verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout)
+            late_teardown.report(self._last, verdict)
+
+    def _tear_down(
+        self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool
+    ) -> Observation:
+        """Have the ranks tear down what they have kept, and end; report what fails in that.
+
+        Args:
+            job: theirs.
+            told: where their messages go.
+            seconds: how long that may take.
+            hang_counts: whether it is a failure if that takes longer.
+            left_counts: whether processes and files that are left are a failure of it, and not of a test.
+
+        Returns:
+            What was observed of their job.
+        """
+        logs, before = self._logs(job)
+        for line in self._lines:
+            line.send(None)
+        now, settled = SYSTEM_CLOCK.now(), float("inf")
+        found: Mapping[int, Whereabouts] = {}
+        deadline = now + seconds
+        while not self._bell.job_is_over:
+            self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
+            now = SYSTEM_CLOCK.now()
+            if any(each.late is not None and each.late.first("failed") for each in told):
+                settled = min(settled, now + SETTLE_SECONDS)
+            if not self._bell.job_is_over and now >= min(deadline, settled):
+                found = where.look(job, range(len(told)))
+                job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
+                break
+        seen = job.wait()
+        for rank, line in enumerate(self._lines):  # the end of the job may be heard before what a rank told last
+            line.receive_rest(told[rank])
+        reports = {rank: each.late or RankTold("teardown") for rank, each in enumerate(told)}
+        late = {rank: reports[rank] for rank in found} if hang_counts and now >= deadline else {}
+        judged = seen if left_counts else replace(seen, leftovers=())
+        files = [name for name in self._files.left() if left_counts and name not in self._remained]
+        verdict = judge_ranks(judged, reports, found, late=late, timeout=seconds, files=files)
+        last = self._last
+        if last is not None and verdict.failed:
+            late_teardown.report(last, with_slices(verdict, logs, before, lambda: evidence_folder(self._paths, last)))
+        return seen
 
     def _end(self) -> None:
         self._job, self._lines, self._remained = None, [], set()
@@ -172,6 +242,11 @@ class KeptRanks:
             self._lines = [Line(pair[0]) for pair in pairs]
             self._stack, self._job = stack.pop_all(), job
         return job
+
+    def _logs(self, job: NativeJob) -> tuple[Mapping[Key, Path], Mapping[Key, int]]:
+        """The logs of the ranks, and how long they are by now."""
+        logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
+        return logs, {key: _size(path) for key, path in logs.items()}
 
     def _watch(
         self, job: NativeJob, told: list[Told], timeout: float
@@ -226,13 +301,17 @@ class KeptRanks:
         verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
         self.replaced = self._why_not_again(told, failed=bool(verdict.failed or problems or found))
         if self.replaced:
-            for line in self._lines:
-                line.send(None)
-            seen = job.wait(self._mark.grace)
-            for rank, line in enumerate(self._lines):  # the end of the job may be heard before what a rank told last
-                line.receive_rest(told[rank])
-                reports[rank] = told[rank].told
-            verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout)
+            over = all(each.done for each in told) and not found and not self._bell.job_is_over
+            failed = bool(verdict.failed or problems)
+            if over:
+                seconds = self._mark.grace if failed else timeout
+                seen = self._tear_down(job, told, seconds=seconds, hang_counts=not failed, left_counts=False)
+            else:
+                seen = job.wait(self._mark.grace)
+                for rank, line in enumerate(self._lines):  # the end of the job may be heard before a rank's last words
+                    line.receive_rest(told[rank])
+                    reports[rank] = told[rank].told
+            verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout, over=over)
         return replace(verdict, problems=(*verdict.problems, *problems))
 
     def _why_not_again(self, told: Sequence[Told], *, failed: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,10 +11,11 @@ import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail.condition import RANDOM, Condition, process_group
+from pytest_derail.forked_child import children_end
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
 from pytest_derail.rank_report import PhaseTold, RankTold
-from pytest_derail.rank_session import Protocol, Teller, become_rank, open_session
+from pytest_derail.rank_session import Protocol, Teller, become_rank, open_session, run_phase
 from pytest_derail.session import collect, find
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
         session.config.pluginmanager.register(protocol)
         while (turn := _receive(line)) is not None:
             protocol.take(session, items, problems, turn)
-        session._setupstate.teardown_exact(None)  # noqa: SLF001 - what pytest does behind the last test
-        leave_process_group()
+        protocol.finish(session)
 
 
 def _receive(line: Connection[Any, Any]) -> Order | None:
@@ -64,12 +65,30 @@ class Sender(Teller):
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
         """Tell all."""
-        self.line.send((what, self.told, ()))
+        self.send(what)
 
     def write(self) -> None:
         """Tell all, if nothing else is about to do that."""
         if self.told.phase != "setup":
-            self.line.send(("", self.told, ()))
+            self.send("")
+
+    def send(self, what: str, left: Sequence[tuple[str, str]] = ()) -> None:
+        """Send all that is known; a controller that has gone needs nothing, and what was kept is still torn down."""
+        with suppress(OSError):
+            self.line.send((what, self.told, left))
+
+
+class LateSender(Sender):
+    """Tells how the tear-down went of what was kept for other tests."""
+
+    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+        """Tell all: nobody waits for the beginning."""
+        del what
+        self.send("late")
+
+    def write(self) -> None:
+        """Tell all."""
+        self.send("late")
 
 
 class KeptProtocol(Protocol):
@@ -83,28 +102,55 @@ class KeptProtocol(Protocol):
         self._handed: dict[int, bytes] = {}
         self._chance: dict[str, Any] = {}
         self._expected: Condition | None = None
+        self._last: pytest.Function | None = None
 
     def take(
         self, session: pytest.Session, items: Sequence[pytest.Item], problems: Sequence[str], order: Order
     ) -> None:
         """Run a test, and tell how it went, and what it has left."""
-        self.teller, self.order = Sender(self._line, self._rank), order
+        teller = self.teller = Sender(self._line, self._rank)
+        self.order = order
         session.config.stash[IN_RANK] = order
         session.shouldstop = session.shouldfail = False
         left: list[tuple[str, str]] = []
         try:
             item = find(items, problems, order.nodeid)
         except pytest.Collector.CollectError as error:
-            self.teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
+            teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
         else:
+            self._tear_down_up_to(session, item)
+            self._last = item
             item.ihook.pytest_runtest_protocol(item=item, nextitem=item)
             left = self._end()
-        self.teller.told.phase = "done"
-        self._line.send(("done", self.teller.told, left))
+        teller.told.phase = "done"
+        teller.send("done", left)
+
+    def finish(self, session: pytest.Session) -> None:
+        """Tear down all that was kept, and tell how that went: there are no more tests."""
+        if self._last is None:
+            leave_process_group()
+        else:
+            self._tear_down_up_to(session, None)
+
+    def _tear_down_up_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
+        """Tear down what the next test has no use for. What fails in it is told as the business of the last test."""
+        last, teller = self._last, LateSender(self._line, self._rank)
+        if last is None:
+            return
+
+        def tear_down() -> None:
+            try:
+                with children_end(last, "teardown"):
+                    session._setupstate.teardown_exact(item)  # noqa: SLF001 - what pytest does behind the last test
+            finally:
+                if item is None:
+                    leave_process_group()
+
+        run_phase(last, "teardown", teller, tear_down)
+        teller.enter("done")
 
     def prepare(self, item: pytest.Function) -> None:
-        """The same; what the last test has kept of its class and module is torn down if this one has no use for it."""
-        item.session._setupstate.teardown_exact(item)  # noqa: SLF001
+        """The same; a fixture that is handed another value is set up again, and all that depend on it."""
         for name, data in self.order.handed.items():
             fixture: Any = item._fixtureinfo.name2fixturedefs[name][-1]  # noqa: SLF001
             if self._handed.get(id(fixture)) != data:

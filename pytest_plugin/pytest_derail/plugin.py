@@ -30,6 +30,9 @@ LIVE: pytest.StashKey[list[Derail]] = pytest.StashKey()
 RANKS: pytest.StashKey[RanksTest] = pytest.StashKey()
 """In the stash of a test that runs on ranks: its side in the controller."""
 
+CURRENT: pytest.StashKey[RanksTest] = pytest.StashKey()
+"""In the stash of the configuration: the test on ranks whose protocol runs."""
+
 KEPT: pytest.StashKey[dict[object, KeptRanks]] = pytest.StashKey()
 """In the stash of the configuration: ranks that are kept for the next tests."""
 
@@ -139,6 +142,19 @@ def pytest_configure(config: pytest.Config) -> None:
         choose_scenarios(config)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """End ranks that are kept while reports still reach everybody; what fails in that makes the session fail."""
+    if session.config.stash.get(KEPT, {}):
+        from pytest_derail.kept_ranks import finish_all
+
+        failed = session.testsfailed
+        finish_all(session.config)
+        if session.testsfailed > failed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return (yield)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what no fixture could end (the session was broken off in the middle of a tear-down), and the processes that
     were kept for later tests."""
@@ -245,12 +261,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     from pytest_derail.ranks import install
 
-    install(item, mark)
+    item.config.stash[CURRENT] = install(item, mark)
     manager = item.config.pluginmanager
     debugger = manager.get_plugin("pdbinvoke")
     try:
         return (yield)
     finally:
+        del item.config.stash[CURRENT]
         if debugger is not None and not manager.is_registered(debugger):
             manager.register(debugger, "pdbinvoke")
 
@@ -289,7 +306,7 @@ def pytest_runtest_makereport(
     report = yield
     on_ranks = item.stash.get(RANKS, None)
     if on_ranks is not None:
-        on_ranks.note_report(report)
+        on_ranks.note_report(report, call.excinfo)
     bench = item.stash.get(BENCH, None)
     if bench is not None:
         bench.note_report(report, excinfo=call.excinfo)

@@ -119,6 +119,7 @@ class Teller:
         self.told.phases.append(phase)
         if phase.result != "passed":
             self.write()
+        if phase.result in ("failed", "xfailed"):  # after a skip, other ranks may take their time
             self.ring("bad")
 
     def write(self) -> None:
@@ -156,7 +157,7 @@ class Protocol:
         return True
 
     def _run(self, item: pytest.Function, when: When, run: Callable[[], None]) -> bool:
-        return _run_phase(item, when, self.teller, run, debugger=self.order.debugger)
+        return run_phase(item, when, self.teller, run, debugger=self.order.debugger)
 
     def prepare(self, item: pytest.Function) -> None:
         """The first part of its set-up: have it find what was set up in the controller."""
@@ -168,9 +169,8 @@ class Protocol:
         return True
 
 
-def _run_phase(
-    item: pytest.Function, when: Any, teller: Teller, run: Callable[[], None], *, debugger: str = ""
-) -> bool:
+def run_phase(item: pytest.Function, when: Any, teller: Teller, run: Callable[[], None], *, debugger: str = "") -> bool:
+    """Run one phase of a test, and tell how it went; whether it passed."""
     teller.enter(when)
     call: pytest.CallInfo[None] = pytest.CallInfo.from_call(run, when)
     at = SYSTEM_CLOCK.now()

@@ -21,6 +21,7 @@ from pytest_derail.bell import Bell
 from pytest_derail.debugger import PDB_OF_PYTEST, Debugger
 from pytest_derail.evidence import evidence_folder
 from pytest_derail.faults_mark import again, marked_plan
+from pytest_derail.late_teardown import LateTeardownFailed
 from pytest_derail.plugin import RANKS
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_session import Order, bell_path, report_path, run_rank
@@ -48,24 +49,39 @@ SETTLE_SECONDS = 1.0
 one never do."""
 
 
+NOT_EXPECTED = (
+    "the marker is about what a rank raises, not about one that died or hung; if that is expected: "
+    "xfail(raises=pytest_derail.RanksFailed)"
+)
+
+
 class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
-    """The test failed on its ranks; the report has all that is known."""
+    """The test failed on its ranks, by a death, a hang, or what cannot be brought here; the report has all that is
+    known."""
 
 
-def install(item: pytest.Item, mark: pytest.Mark) -> None:
+def install(item: pytest.Item, mark: pytest.Mark) -> RanksTest:
     """Have a test run on ranks. What is wrong with its marker is told when it is set up."""
     if not isinstance(item, pytest.Function):
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks is for test functions")
     test = RanksTest(item, mark)
     item.stash[RANKS] = test
     test.install()
+    return test
 
 
 class RanksTest:
-    """A test that runs on ranks: stands in for the set-up and the body of its item."""
+    """A test that runs on ranks: stands in for the set-up and the body of its item.
+
+    Attributes:
+        item: the test.
+        in_body: whether its body runs: its tear-down is still to come.
+        verdict: what became of the body; None while that is not known.
+    """
 
     def __init__(self, item: pytest.Function, mark: pytest.Mark) -> None:
         self.item = item
+        self.in_body = False
         self.verdict: Verdict | None = None
         self._given = mark
         self._shared: dict[str, object] = {}
@@ -121,9 +137,11 @@ class RanksTest:
 
         kept = kept_ranks(self.item, self.mark, paths)
         order = replace(self._order(paths.getbasetemp(), packed), kept=True)
+        self.in_body = True
         try:
             return kept.run(self.item, order, evidence)
         finally:
+            self.in_body = False
             self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
 
     def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
@@ -175,11 +193,12 @@ class RanksTest:
             if bell.first_bad is not None:
                 settled = min(settled, now + SETTLE_SECONDS)
             if not bell.job_is_over and now >= min(deadline, settled):
-                unfinished = {rank: told for rank, told in self._told(job.workdir).items() if not told.done}
-                found = where.look(job, list(unfinished))
+                told = self._told(job.workdir)
+                unfinished = {rank: each for rank, each in told.items() if not each.done}
+                found = where.look(job, list(unfinished or told))
                 if now >= deadline:
                     job.stop(f"it was not over after {self.mark.timeout:g} s", timed_out=True)
-                    return found, unfinished
+                    return found, unfinished or {rank: told[rank] for rank in found}
                 job.stop(f"the test did not pass in rank {bell.first_bad}, and others waited for it")
                 return found, {}
         return {}, {}
@@ -222,7 +241,7 @@ class RanksTest:
         __tracebackhide__ = True
         if verdict.failed:
             first = verdict.bad[0] if verdict.bad else None
-            exception = None if first is None else first.exception
+            exception = None if first is None or not self._may_be_expected() else first.exception
             self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(verdict))
             raise self._raised
         if (reason := verdict.reason("xfailed")) is not None:
@@ -230,16 +249,36 @@ class RanksTest:
         if (reason := verdict.reason("skipped")) is not None:
             raise pytest.skip.Exception(reason, _use_item_location=True)
 
+    def _may_be_expected(self) -> bool:
+        """Whether an xfail marker may be about this failure: about what ranks raised, and what the faults of the test
+        did; not about a rank that died or hung by itself, unless the marker names that."""
+        if self.verdict is None:
+            return True
+        broken = {told.rank for told in self.verdict.seen.faults if told.injected}
+        if all(rank.fate == "failed" or rank.rank in broken for rank in self.verdict.bad):
+            return True
+        raises = [mark.kwargs.get("raises") for mark in self.item.iter_markers("xfail")]
+        return any(RanksFailed in (each if isinstance(each, tuple) else (each,)) for each in raises)
+
     def show_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         """What the report shows of a failure: of ours, what the ranks told."""
         if self.verdict is not None and excinfo.value is self._raised:
             plan = marked_plan(self.item)
             command = () if plan is None or self._folder is None else again(self.item, plan, self._folder)
-            return sections_of(self.item, self.verdict, command)
+            shown_all = sections_of(self.item, self.verdict, command)
+            if not self._may_be_expected() and self.item.get_closest_marker("xfail") is not None:
+                shown_all.addsection("xfail", NOT_EXPECTED)
+            return shown_all
         return type(self.item).repr_failure(self.item, excinfo)
 
-    def note_report(self, report: pytest.TestReport) -> None:
+    def note_report(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Show what ranks have printed in a test that did not fail, as pytest would; keep the evidence of others."""
+        error = None if excinfo is None else excinfo.value
+        if isinstance(error, LateTeardownFailed):
+            report.longrepr = sections_of(self.item, error.verdict, ())
+        if error is not None and error is self._raised and not self._may_be_expected() and hasattr(report, "wasxfail"):
+            report.outcome = "failed"
+            del report.wasxfail
         if report.when == "call" and self._replaced:
             report.sections.append(("kept ranks", f"the next test gets new ones: {self._replaced}"))
         if report.failed and self._debugger is not None and self.verdict is not None:
@@ -253,6 +292,7 @@ class RanksTest:
             if self._counted:
                 tally.note(report, [self.verdict.seen], ranks=self.mark.ranks)
             tally.note_words(report, spawned=self._spawned, replaced=self._replaced)
+            self._counted = False  # there may be another report, of a late tear-down
         if report.when == "teardown" and self._folder is not None and not self._keeps():
             shutil.rmtree(self._folder, ignore_errors=True)
 

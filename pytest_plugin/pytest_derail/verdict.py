@@ -12,6 +12,7 @@ from pytest_derail.judgement import could_clean_up, judge_left
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from derail.model.outcome import RankOutcome
     from derail.scenario.model import Observation
     from pytest_derail.rank_report import PhaseTold, RankTold
     from pytest_derail.where import Whereabouts
@@ -102,6 +103,7 @@ def judge_ranks(
     late: Mapping[int, RankTold],
     timeout: float,
     files: Sequence[str] = (),
+    over: bool = False,
 ) -> Verdict:
     """Put together what the launcher saw and what the ranks told.
 
@@ -112,8 +114,13 @@ def judge_ranks(
         late: what those had told that were not done when the time was over.
         timeout: the seconds that the job was given.
         files: what lay in the temporary directory of the ranks at the end.
+        over: whether the test was over in all ranks before any of them ended: how they ended is not its business.
     """
-    ranks = {rank: _judge_rank(rank, seen, late.get(rank, report), late=rank in late) for rank, report in told.items()}
+    fates = {} if seen.outcome is None or over else seen.outcome.ranks
+    ranks = {
+        rank: _judge_rank(rank, fates.get(rank), late.get(rank, report), late=rank in late)
+        for rank, report in told.items()
+    }
     problems = [f"a fault did not verifiably happen: {fault}" for fault in seen.faults if not fault.injected]
     problems += [f"left behind: {left}" for left in judge_left(seen, Account())]
     if seen.outcome is not None and could_clean_up(seen.outcome):
@@ -123,13 +130,13 @@ def judge_ranks(
     return Verdict(ranks, seen, timeout, where, tuple(problems))
 
 
-def _judge_rank(rank: int, seen: Observation, told: RankTold, *, late: bool) -> RankVerdict:
+def _judge_rank(rank: int, fate: RankOutcome | None, told: RankTold, *, late: bool) -> RankVerdict:
     failed = told.first("failed")
     if failed is not None:
         return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed)
     if late:
-        return RankVerdict(rank, "hung", told.phase, None, f"hung in {told.phase}")
-    fate = None if seen.outcome is None else seen.outcome.ranks.get(rank)
+        words = "did not end after the test; a thread of its own keeps it" if told.done else f"hung in {told.phase}"
+        return RankVerdict(rank, "hung", told.phase, None, words)
     if fate is not None and fate.failed:
         ended = "still there" if fate.status is None else str(fate.status)
         without = " before the end of the test" if fate.status is not None and fate.status.ok else ""

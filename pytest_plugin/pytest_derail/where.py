@@ -39,8 +39,8 @@ class Whereabouts:
     stderr_end: int
 
     def __str__(self) -> str:
-        """Both, for people."""
-        return f"{self.system}\n{self.stack or 'it gave no Python stack'}"
+        """Both, for people: Python's first."""
+        return f"{self.stack or 'it gave no Python stack'}\n{self.system}"
 
 
 def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
@@ -56,7 +56,7 @@ def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
     return {
         rank: Whereabouts(system[rank], shorten(stacks.get(rank, "")), before[rank])
         for rank in ranks
-        if "State" in system[rank] or "state" in system[rank]
+        if "state: " in system[rank] and "state: Z" not in system[rank]
     }
 
 

@@ -34,6 +34,8 @@ ABOUT_300 = range(250, 331)
 """Lines that a long file may have without a reason; one with fewer needs none any more."""
 
 LONG_FOR_A_REASON = {
+    "pytest_plugin/pytest_derail/kept_ranks.py": "the life of reused ranks, from their start to their last tear-down",
+    "pytest_plugin/pytest_derail/plugin.py": "all hooks of the plugin stand where pytest and readers look for them",
     "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
     "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
 }
