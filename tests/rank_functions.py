@@ -300,3 +300,48 @@ def return_in_turn(path):
     """Returns; whoever reads ``path`` knows by it that the value is on its way."""
     Path(path).touch()
     return 1
+
+
+def leave_a_daemon(directory: str, how: str) -> None:
+    """Leave a process in a session of its own, without a parent and with no descriptor of ours; ``how`` says whether
+    it is only "forked", or has "executed" a program without an environment. Its pid is in the file "daemon"."""
+    ready, its_end = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        daemon = os.fork()
+        if daemon == 0:
+            os.setsid()
+            if how == "executed":
+                os.closerange(0, its_end)
+                os.set_inheritable(its_end, False)
+                os.execve("/bin/sleep", ["sleep", "600"], {})
+            os.closerange(0, its_end + 1)
+            while True:
+                signal.pause()
+        Path(directory, "daemon").write_text(f"{daemon}\n")
+        os._exit(0)
+    os.close(its_end)
+    os.wait()
+    os.read(ready, 1)  # its end is closed: it holds none of ours, or is executed
+
+
+def make_shared_memory(directory: str, how: str) -> None:
+    """Leave a segment to the resource tracker: by an exit without clean-up ("exit"), or by a hang ("hang")."""
+    from multiprocessing.shared_memory import SharedMemory
+
+    segment = SharedMemory(create=True, size=1 << 20)
+    Path(directory, "segment").write_text(f"{segment.name}\n")
+    if how == "hang":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    os._exit(7)
+
+
+def call(name: str, *arguments: object) -> object:
+    """Call a function of this module, or of Python itself."""
+    import builtins
+
+    function = globals().get(name) or getattr(builtins, name)
+    return function(*arguments)

@@ -9,7 +9,13 @@ import sys
 
 import pytest
 
+import rank_functions
 from derail.model.spec import Teardown
+from derail.platform import marks
+from derail.supervise import remains
+
+METHODS = ["program", "spawn", "fork", "forkserver", "warm"]
+CALL = "import sys; sys.path[:] = {path!r}; import rank_functions; rank_functions.{name}(*{arguments!r})"
 
 HELPER = '{how} sh -c \'echo $$ > "$DIR/helper.tmp"; mv "$DIR/helper.tmp" "$DIR/helper"; exec sleep 600\' & '
 WAIT_FOR_HELPER = 'while [ ! -e "$DIR/helper" ]; do sleep 0.01; done; '
@@ -60,6 +66,108 @@ def test_a_helper_in_its_own_session_is_only_told_otherwise(jobs):
     result = context.wait(60)
     assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(helper, False)]
     os.kill(helper, signal.SIGKILL)
+
+
+@pytest.fixture(params=METHODS)
+def call(request, jobs):
+    """Has rank 1 of two call a function of ``rank_functions``, as a program or by each start method."""
+
+    def start(name, *arguments, **beyond):
+        if request.param == "program":
+            return jobs.py("", CALL.format(path=sys.path, name=name, arguments=arguments), **beyond)
+        args = {0: ("abs", -1), 1: (name, *arguments)}
+        return jobs.start(rank_functions.call, args=args, start_method=request.param, **beyond)
+
+    return start
+
+
+@pytest.mark.parametrize("how", ["forked", "executed"])
+def test_a_daemon_is_found_whatever_the_start_method(call, jobs, pid_gone, how):
+    """It has no parent, session, descriptor or environment of its rank, and is ended, and told with the rank."""
+    result = call("leave_a_daemon", str(jobs.directory), how).wait(60)
+    daemon = int(jobs.file("daemon"))
+    leftovers = [(left.kind, left.pid, left.rank, left.ended) for left in result.outcome.leftovers]
+    assert leftovers == [("process", daemon, 1, True)]
+    assert pid_gone(daemon)
+
+
+def test_a_daemon_is_only_told_where_the_job_does_not_ask_for_more(call, jobs):
+    """sweep="group" reports a daemon of each start method, and leaves it alone."""
+    result = call("leave_a_daemon", str(jobs.directory), "forked", teardown=Teardown(sweep="group")).wait(60)
+    daemon = int(jobs.file("daemon"))
+    leftovers = [(left.pid, left.rank, left.ended) for left in result.outcome.leftovers]
+    os.kill(daemon, signal.SIGKILL)
+    assert leftovers == [(daemon, 1, False)]
+
+
+@pytest.mark.parametrize("without", ["show_environment", "set_limit"])
+def test_one_mark_is_enough_to_find_a_forked_daemon(jobs, pid_gone, monkeypatch, without):
+    """Where the kernel lets a process not show its environment, the limit remains, and the other way round."""
+    monkeypatch.setattr(marks, without, lambda *_, **__: False)
+    result = jobs.start(
+        rank_functions.leave_a_daemon, 1, args={0: (str(jobs.directory), "forked")}, start_method="fork"
+    ).wait(60)
+    daemon = int(jobs.file("daemon"))
+    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(daemon, True)]
+    assert pid_gone(daemon)
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_resource_tracker_unlinks_what_its_rank_left(call, jobs, how):
+    """It is not ended before, neither after a sudden exit nor with a rank that has to be killed; nor is it told."""
+    context = call("make_shared_memory", str(jobs.directory), how, teardown=Teardown(grace=0.5, sweep="all"))
+    segment = jobs.file("segment")
+    if how == "hang":
+        assert context.wait(0.1) is None
+        context.stop("the test wants it")
+    result = context.wait(60)
+    assert (os.path.exists(f"/dev/shm/{segment}"), result.outcome.leftovers) == (False, ())
+
+
+HELD = """(exec sh -c 'echo $$ > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; read line < "$DIR/fifo"' {name}) & """
+
+
+def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
+    """A tracker that hangs is killed, and told, when its time is over."""
+    monkeypatch.setattr(remains, "HELPER_WAIT", 0.2)
+    os.mkfifo(jobs.directory / "fifo")
+    held = HELD.format(name='"from my.resource_tracker import main"')
+    result = jobs.sh(held + WAIT_FOR_HELPER + "exit 0").wait(60)
+    helper = int(jobs.file("helper"))
+    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(helper, True)]
+    assert pid_gone(helper)
+
+
+def test_a_helper_that_was_stopped_with_its_rank_goes_on_and_ends(jobs):
+    """A tracker in state T cleans up nothing: it is continued."""
+    source = (
+        "import os, signal, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import os, signal; os.kill(os.getpid(), signal.SIGSTOP)',"
+        " 'from my.resource_tracker import main'])\n"
+        "os.waitid(os.P_PID, child.pid, os.WSTOPPED)\n"
+    )
+    result = jobs.py(source).wait(60)
+    assert result.outcome.leftovers == ()
+
+
+def test_a_leftover_is_asked_before_it_is_killed(jobs):
+    """Grace, then SIGKILL, as for ranks: what a helper does on SIGTERM is done."""
+    script = (
+        """(trap 'echo bye > "$DIR/bye"; exit 0' TERM; echo $(exec sh -c 'echo $PPID') > "$DIR/h.tmp"; """
+        """mv "$DIR/h.tmp" "$DIR/helper"; while :; do sleep 0.05; done) & """
+    )
+    result = jobs.sh(script + WAIT_FOR_HELPER + "exit 0").wait(60)
+    helper = int(jobs.file("helper"))
+    assert (helper, True) in [(left.pid, left.ended) for left in result.outcome.leftovers]
+    assert jobs.file("bye") == "bye"
+
+
+def test_a_job_without_leftovers_waits_for_nothing(jobs, monkeypatch):
+    """Only what is found is waited for."""
+    waits = []
+    monkeypatch.setattr(remains, "wait_until_gone", lambda *_, **__: waits.append(1))
+    assert jobs.sh("exit 0", "exit 3").wait(60).failures[1].exitcode == 3
+    assert waits == []
 
 
 def test_a_failing_start_leaves_nothing(jobs, pid_gone):

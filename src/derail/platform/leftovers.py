@@ -4,23 +4,39 @@ ended without ever hitting a stranger."""
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import threading
-import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
+from derail.model.clock import SYSTEM_CLOCK
 from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
 from derail.platform.groups import signal_process
-from derail.platform.processes import command_line, environment, every_process, is_alive, newest_pid
+from derail.platform.marks import marked_rank
+from derail.platform.processes import command_line, environment, every_process, is_alive, is_dying, newest_pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from derail.platform.processes import ProcessInfo
+
+DYING = 0.25
+"""Seconds in which a process that ends by itself, or was signalled along with its rank, may go before it counts."""
+
+HELPER_WAIT = 10.0
+"""Seconds that a helper which cleans up behind others may take, once those have ended. On a busy machine it may still
+be starting."""
+
+_HELPER = re.compile(
+    r"\bfrom [\w.]*\b(resource_tracker|semaphore_tracker|forkserver) import main\b"
+    r"|^(\S*/)?torch_shm_manager\b"
+    r"|\bderail-lifeline\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,8 @@ class FoundProcess:
         sid: its session.
         pgid: its process group.
         ppid: its parent.
-        by: how it was found: it is in the session or the group of a rank, or it only has the mark.
+        by: how it was found: it is in the session or the group of a rank, or it only has a mark.
+        rank: the local rank that it descends from, where a mark says so.
     """
 
     pid: int
@@ -46,10 +63,20 @@ class FoundProcess:
     pgid: int
     ppid: int
     by: Literal["session", "group", "mark"]
+    rank: int | None = None
+
+    @property
+    def is_helper(self) -> bool:
+        """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended: the
+        resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory, derail's
+        lifeline. A child of a fork server has the command line of one, and is found out by its parent only."""
+        return _HELPER.search(self.command) is not None
 
     def to_leftover(self, *, ended: bool, rank: int | None = None) -> Leftover:
         """The value in which an outcome tells of it."""
-        return Leftover(kind="process", what=self.command, pid=self.pid, rank=rank, ended=ended)
+        return Leftover(
+            kind="process", what=self.command, pid=self.pid, rank=self.rank if rank is None else rank, ended=ended
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,12 @@ class Swept:
 
 
 def find_processes(
-    job_id: str, sessions: Collection[int], *, exclude: Collection[int] = frozenset(), looks: int = 1
+    job_id: str,
+    sessions: Collection[int],
+    *,
+    exclude: Collection[int] = frozenset(),
+    known: Collection[tuple[int, int]] = frozenset(),
+    looks: int = 1,
 ) -> list[FoundProcess]:
     """Find the living processes of a job. Zombies are not alive, and this process is never found.
 
@@ -69,30 +101,32 @@ def find_processes(
     nobody is certain if no process was created on the machine meanwhile; else it is repeated, ``looks`` times at most.
 
     Args:
-        job_id: looked for in the mark, as a whole; empty for no search by mark. The mark is read from the environment
-            that a process was *executed* with: one that was forked from a function rank, never executed anything
-            and left its session cannot be found by it.
+        job_id: looked for in the marks (``platform/marks.py``), as a whole; empty for no search by mark.
         sessions: the ranks' pids, which are the ids of their sessions and groups. Nobody may have reaped them, else
             the numbers might be somebody else's by now.
         exclude: pids that are known and wanted: ranks that still run, helpers of the launcher.
+        known: processes that were there before the job, from ``known_processes``: they are not looked at.
         looks: how many looks that find nobody are believed although processes were created during each.
     """
     skipped = {os.getpid(), *exclude}
     reserved = frozenset(sessions)
     for _ in range(looks):
         newest = newest_pid()
-        found = _look(job_id, reserved, skipped)
+        found = _look(job_id, reserved, skipped, known)
         if found or newest is None or newest_pid() == newest:
             return found
     return []
 
 
-def _look(job_id: str, reserved: frozenset[int], skipped: Collection[int]) -> list[FoundProcess]:
+def _look(
+    job_id: str, reserved: frozenset[int], skipped: Collection[int], known: Collection[tuple[int, int]]
+) -> list[FoundProcess]:
     found = []
-    for process in every_process(skip=skipped):
+    for process in every_process(skip=skipped, known=known):
         if not process.alive:
             continue
-        by = _belongs(process, job_id, reserved)
+        rank = marked_rank(process.pid, job_id) if job_id else None
+        by = _belongs(process, job_id, reserved, marked=rank is not None)
         if by is not None:
             found.append(
                 FoundProcess(
@@ -104,6 +138,7 @@ def _look(job_id: str, reserved: frozenset[int], skipped: Collection[int]) -> li
                     pgid=process.pgid,
                     ppid=process.ppid,
                     by=by,
+                    rank=rank,
                 )
             )
     return found
@@ -129,14 +164,57 @@ def end_processes(
     surviving: dict[tuple[int, float], FoundProcess] = {}
     batch = list(found)
     while batch:
-        still_there = _kill_and_wait(batch, deadline)
+        still_there = signal_and_wait(batch, signal.SIGKILL, deadline=deadline)
         for process in batch:
             identity = (process.pid, process.started)
             (surviving if identity in still_there else ended)[identity] = process
-        if find_more is None or time.monotonic() >= deadline:
+        if find_more is None or SYSTEM_CLOCK.now() >= deadline:
             break
         batch = [process for process in find_more() if (process.pid, process.started) not in surviving]
     return Swept(tuple(ended.values()), tuple(surviving.values()))
+
+
+def split(found: Collection[FoundProcess]) -> tuple[list[FoundProcess], list[FoundProcess]]:
+    """Tell helpers that clean up behind others, and end by themselves then, from those others."""
+    commands = {process.pid: process.command for process in found}
+    helpers = [p for p in found if p.is_helper and commands.get(p.ppid) != p.command]
+    pids = {process.pid for process in helpers}
+    return helpers, [process for process in found if process.pid not in pids]
+
+
+def wait_until_gone(processes: Collection[FoundProcess], seconds: float, *, dying: float = 0.0) -> None:
+    """Wait until all have ended, for at most ``seconds``.
+
+    Args:
+        processes: what ``find_processes`` found.
+        seconds: how long.
+        dying: how many seconds more, at most, for those that a signal waits for, or that the kernel takes down: on a
+            busy machine they have not had their turn yet.
+    """
+    with ExitStack() as stack:
+        waiting: dict[int, FoundProcess] = {}
+        without_pidfd = []
+        for process in processes:
+            try:
+                fd = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                continue
+            except (OSError, AttributeError):  # no descriptor left, or a platform without pidfds
+                without_pidfd.append(process)
+                continue
+            stack.callback(os.close, fd)
+            if is_alive(process.pid, process.started):
+                waiting[fd] = process
+        now = SYSTEM_CLOCK.now()
+        end, last = now + seconds, now + seconds + dying
+        while waiting or without_pidfd:
+            step = min(end, last)
+            waiting = {fd: waiting[fd] for fd in _wait(waiting, step)}
+            without_pidfd = _wait_without_pidfd(without_pidfd, step)
+            rest = [*waiting.values(), *without_pidfd]
+            if SYSTEM_CLOCK.now() >= last or not any(is_dying(process.pid) for process in rest):
+                return
+            end = SYSTEM_CLOCK.now() + DYING
 
 
 def carries_mark(environ: bytes, job_id: str) -> bool:
@@ -148,16 +226,18 @@ def carries_mark(environ: bytes, job_id: str) -> bool:
     return any(wanted in entry[len(name) :].split(b":") for entry in environ.split(b"\0") if entry.startswith(name))
 
 
-def _belongs(process: ProcessInfo, job_id: str, sessions: frozenset[int]) -> Literal["session", "group", "mark"] | None:
+def _belongs(
+    process: ProcessInfo, job_id: str, sessions: frozenset[int], *, marked: bool
+) -> Literal["session", "group", "mark"] | None:
     if process.pgid in sessions:
         return "group"
     if process.sid in sessions:
         return "session"
-    return "mark" if job_id and carries_mark(environment(process.pid), job_id) else None
+    return "mark" if marked or (job_id and carries_mark(environment(process.pid), job_id)) else None
 
 
-def _kill_and_wait(batch: Collection[FoundProcess], deadline: float) -> set[tuple[int, float]]:
-    """SIGKILL all, then wait for all; returns the identities of those that are still there."""
+def signal_and_wait(batch: Collection[FoundProcess], number: int, *, deadline: float) -> set[tuple[int, float]]:
+    """Signal all, then wait for all; returns the identities (pid, start) of those that are still there."""
     held: dict[int, tuple[int, float]] = {}
     without_pidfd = []
     still_there = set()
@@ -174,27 +254,30 @@ def _kill_and_wait(batch: Collection[FoundProcess], deadline: float) -> set[tupl
             # The descriptor is held first and compared then: from here on the number cannot change hands.
             if not is_alive(process.pid, process.started):
                 os.close(pidfd)
-            elif signal_process(process.pid, pidfd, signal.SIGKILL):
+            elif signal_process(process.pid, pidfd, number):
                 held[pidfd] = identity
-            else:
+            else:  # it is gone, or we may not
                 os.close(pidfd)
-                if is_alive(process.pid, process.started):  # not ours to kill
-                    still_there.add(identity)
-        still_there |= {held[pidfd] for pidfd in _wait_for_pidfds(held, deadline)}
-        return still_there | _kill_without_pidfd(without_pidfd, deadline)
+                still_there |= {identity} if is_alive(*identity) else set()
+        # By number: compared right before, which leaves a stranger a window of microseconds.
+        for process in without_pidfd:
+            if is_alive(process.pid, process.started):
+                signal_process(process.pid, None, number)
+        still_there |= {held[pidfd] for pidfd in _wait(held, deadline)}
+        return still_there | {(p.pid, p.started) for p in _wait_without_pidfd(without_pidfd, deadline)}
     finally:
         for pidfd in held:
             os.close(pidfd)
 
 
-def _wait_for_pidfds(pidfds: Collection[int], deadline: float) -> set[int]:
+def _wait(pidfds: Collection[int], deadline: float) -> set[int]:
     """Wait until the processes are gone; returns those that are not."""
     poll = select.poll()
     for pidfd in pidfds:
         poll.register(pidfd, select.POLLIN)
     waiting = set(pidfds)
     while waiting:
-        left = deadline - time.monotonic()
+        left = deadline - SYSTEM_CLOCK.now()
         for pidfd, _ in poll.poll(max(0, ceil(left * 1000))):
             poll.unregister(pidfd)
             waiting.discard(pidfd)
@@ -203,14 +286,11 @@ def _wait_for_pidfds(pidfds: Collection[int], deadline: float) -> set[int]:
     return waiting
 
 
-def _kill_without_pidfd(batch: list[FoundProcess], deadline: float) -> set[tuple[int, float]]:
-    """The same by number: compared right before, which leaves a stranger a window of microseconds."""
-    waiting = {(process.pid, process.started): process for process in batch if is_alive(process.pid, process.started)}
-    for process in waiting.values():
-        signal_process(process.pid, None, signal.SIGKILL)
+def _wait_without_pidfd(processes: Collection[FoundProcess], deadline: float) -> list[FoundProcess]:
+    """Wait until the processes are gone, by looking again and again; returns those that are not."""
     pause = threading.Event()
     while True:
-        waiting = {identity: process for identity, process in waiting.items() if is_alive(process.pid, process.started)}
-        if not waiting or time.monotonic() >= deadline:
-            return set(waiting)
+        processes = [process for process in processes if is_alive(process.pid, process.started)]
+        if not processes or SYSTEM_CLOCK.now() >= deadline:
+            return processes
         pause.wait(0.01)

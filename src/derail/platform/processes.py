@@ -44,13 +44,39 @@ class ProcessInfo:
         return self.state not in ("Z", "X", "x")
 
 
+def _is_foreign() -> bool:
+    """Return whether /proc is that of another PID namespace (``unshare --pid`` without ``--mount-proc``): its numbers
+    mean other processes here."""
+    try:
+        return os.readlink(f"{_PROC}/self") != str(os.getpid())
+    except OSError:
+        return _HAS_PROC
+
+
 def every_pid() -> list[int]:
     """The numbers of all processes that this one may see, zombies too."""
     if _HAS_PROC:
-        return [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+        return [] if _is_foreign() else [int(name) for name in os.listdir(_PROC) if name.isdigit()]
     import psutil
 
     return psutil.pids()
+
+
+def known_processes() -> frozenset[tuple[int, int]]:
+    """Return an identity for each process that there is: its number, and that of its directory in /proc.
+
+    The kernel gives another inode to the directory of the next process that gets the number, so PID reuse is never
+    mistaken for the same process. Empty where there is no /proc.
+    """
+    return frozenset((number, _inode(number)) for number in every_pid()) if _HAS_PROC else frozenset()
+
+
+def _inode(pid: int) -> int:
+    """The inode of its directory; 0 if there is none any more, which is no process's."""
+    try:
+        return os.stat(f"{_PROC}/{pid}").st_ino
+    except OSError:
+        return 0
 
 
 def newest_pid() -> int | None:
@@ -62,14 +88,17 @@ def newest_pid() -> int | None:
         return None
 
 
-def every_process(*, skip: Collection[int] = ()) -> Iterator[ProcessInfo]:
-    """All processes that this one may see, zombies too, but for those with the numbers in ``skip``.
+def every_process(
+    *, skip: Collection[int] = (), known: Collection[tuple[int, int]] = frozenset()
+) -> Iterator[ProcessInfo]:
+    """All processes that this one may see, zombies too, but for those with the numbers in ``skip`` and for those of
+    which ``known_processes`` has told before.
 
     The newest come first: one that forks and leaves again and again is still there when it is looked at.
     """
     for number in reversed(every_pid()):
-        if number in skip:
-            continue  # looking at one costs more than naming hundreds
+        if number in skip or (known and (number, _inode(number)) in known):
+            continue  # looking at one costs far more
         process = look_up(number)
         if process is not None:
             yield process

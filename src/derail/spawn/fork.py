@@ -31,6 +31,7 @@ def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[],
         ValueError: the same, where the operating system has no number for it.
     """
     # Imported here, once, instead of in each rank.
+    import ctypes  # noqa: F401
     import multiprocessing.process
     import multiprocessing.util  # noqa: F401
 

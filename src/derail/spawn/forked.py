@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from derail.platform import marks
 from derail.spawn import streams
 from derail.spawn.values import describe
 
@@ -126,6 +127,7 @@ def become_rank(
         _enter(setting.cwd)
         _bind(setting.cpus)
         _limit(setting)
+        marks.mark_rank(setting.env, setting.rank)
     except BaseException as error:  # whatever it is, the launcher is told and nothing else runs
         if isinstance(error, OSError) and error.errno is not None:
             _report(report_fd, f"failed {error.errno} {error.strerror}")

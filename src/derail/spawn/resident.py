@@ -38,7 +38,15 @@ GO = b"g"
 STALE, UNFIT = "stale", "unfit"
 """Answers to the request for a rank: this source file has changed; a fork would not be like a new process."""
 
-_OF_EVERY_RANK = ("derail.errors.recorder", "multiprocessing.spawn", "multiprocessing.util", "locale", "select")
+_OF_EVERY_RANK = (
+    "derail.errors.recorder",
+    "multiprocessing.spawn",
+    "multiprocessing.util",
+    "ctypes",
+    "locale",
+    "resource",
+    "select",
+)
 
 
 @dataclass(slots=True)

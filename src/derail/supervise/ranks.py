@@ -140,6 +140,8 @@ class Ranks:
     def signal_groups(self, number: int) -> list[int]:
         """Send a signal to the group of every rank, also to what is left in the groups of those that have ended.
 
+        SIGKILL is for the ranks alone: a helper in the group cleans up behind its rank, and the sweep ends the others.
+
         Returns:
             The ranks that lived when their group was signalled.
         """
@@ -147,7 +149,7 @@ class Ranks:
         for rank, handle in self.handles.items():
             # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
             ended = handle.peek() is not None or is_exiting(handle.pid)
-            if handle.signal(number, group=True) and not ended:
+            if handle.signal(number, group=number != SIGKILL) and not ended:
                 hit.append(rank)
         return hit
 

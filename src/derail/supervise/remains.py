@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
-from derail.platform.leftovers import end_processes, find_processes
-from derail.platform.processes import every_pid, is_dying, newest_pid
+from derail.platform.leftovers import (
+    DYING,
+    HELPER_WAIT,
+    end_processes,
+    find_processes,
+    signal_and_wait,
+    split,
+    wait_until_gone,
+)
+from derail.platform.processes import every_pid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from derail.model.clock import Clock
     from derail.model.outcome import Leftover
     from derail.model.spec import JobSpec, RankSpec
-    from derail.platform.leftovers import FoundProcess
+    from derail.platform.leftovers import FoundProcess, Swept
     from derail.spawn.handle import ProcessHandle
 
-SIGKILL = 9
-REUSE_SECONDS = 60.0
-"""In so short a time, and unless the newest number has fallen, no number goes all the way round."""
-
-DYING = 0.25
-"""Seconds in which helpers that were signalled along with their rank may die of it before they count as left over."""
-
+SIGKILL, SIGCONT = 9, 18
 SWEEP_WAIT = 10.0
 """Seconds that helpers have to go after their SIGKILL, before they are reported as still there."""
+
+ASKED = 5.0
+"""Seconds at most that leftovers have between the signal that asks them to end and SIGKILL; the job's grace if that is
+less."""
 
 LOOKS = 20
 """How often in a row nobody must have been found, once somebody was, where other processes come and go meanwhile."""
@@ -47,91 +51,79 @@ _abandoned: list[ProcessHandle] = []
 _abandoned_lock = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
-    """Which processes there were before the first rank was started: none of them is a rank's child."""
-
-    pids: frozenset[int]
-    newest: int | None
-    at: float
-
-    def still(self, now: float) -> frozenset[int]:
-        """Those pids that cannot have become another process's since; empty where that is not certain."""
-        newest = newest_pid()
-        if newest is None or self.newest is None or newest < self.newest or now - self.at > REUSE_SECONDS:
-            return frozenset()
-        return self.pids
-
-
-def live_before(now: float) -> Before:
-    """Take note of the processes that there are."""
-    return Before(frozenset(every_pid()), newest_pid(), now)
-
-
 def sweep(
     spec: JobSpec,
     handles: Mapping[int, ProcessHandle],
     *,
-    before: Before,
+    known: Collection[tuple[int, int]],
     signalled: bool,
     clock: Clock,
 ) -> tuple[Leftover, ...]:
     """Find what outlived the ranks; end what is left in their groups, and with ``sweep="all"`` the rest too.
 
     The ranks themselves have not been reaped yet: their pids, and so the ids of their groups and sessions, cannot
-    belong to anybody else. Where the groups were ``signalled``, helpers have a moment to die of that: only those that
-    do not are left over.
+    belong to anybody else. What ends by itself in a moment is not left over. The rest gets the job's signal, unless it
+    got that along with its rank, then SIGKILL. Helpers that clean up behind others come last: they end by themselves
+    when those have ended, and unlink shared memory that nobody else would.
+
+    Args:
+        spec: the job.
+        handles: its ranks.
+        known: the processes that there were before the first rank, from ``known_processes``.
+        signalled: whether the groups got the signal.
+        clock: what deadlines are measured by.
     """
     ranks = {handle.pid: rank for rank, handle in handles.items()}
-    if before.newest is not None and newest_pid() == max(ranks, default=None):
-        return ()  # nothing at all was started on this machine since the last rank
-    known = before.still(clock.now()) | ranks.keys()
 
     def find(looks: int = 2) -> list[FoundProcess]:
-        return find_processes(spec.job_id, ranks, exclude=known, looks=looks)
+        return find_processes(spec.job_id, ranks, exclude=ranks, known=known, looks=looks)
 
-    def condemned(processes: list[FoundProcess]) -> list[FoundProcess]:
+    def condemned(processes: Collection[FoundProcess]) -> list[FoundProcess]:
         return [process for process in processes if spec.teardown.sweep == "all" or process.pgid in ranks]
 
+    def kill_groups() -> None:
+        """At once, so that what forks all the time cannot go on."""
+        for handle in handles.values():
+            handle.signal(SIGKILL, group=True)
+
     found = find()
-    if found and signalled:
-        _wait_until_gone(found)
-        found = find()
     if not found:
+        if not every_pid():  # of another PID namespace, or hidden: what cannot be seen is ended all the same
+            kill_groups()
         return ()
-    for handle in handles.values():
-        handle.signal(SIGKILL, group=True)  # at once, so that a helper cannot go on forking
-    swept = end_processes(condemned(found), deadline=clock.now() + SWEEP_WAIT, find_more=lambda: condemned(find(LOOKS)))
-    left_alone = [process for process in found if process not in condemned(found)]
-    told = [(process, True) for process in swept.ended]
-    told += [(process, False) for process in (*swept.surviving, *left_alone)]
+    wait_until_gone(split(found)[1], DYING, dying=SWEEP_WAIT)
+    helpers, left = split(find())
+    alone = _but(left, condemned(left))
+    swept: list[Swept] = []
+    if doomed := condemned(left):
+        asked = [process for process in doomed if not (signalled and process.pgid in ranks)]
+        patience = clock.now() + min(spec.teardown.grace, ASKED)
+        if asked and patience > clock.now():
+            signal_and_wait(asked, spec.teardown.signal, deadline=patience)
+        if not any(process.pgid in ranks for process in helpers):
+            kill_groups()
+        deadline = clock.now() + SWEEP_WAIT
+        swept.append(end_processes(doomed, deadline=deadline, find_more=lambda: condemned(split(find(LOOKS))[1])))
+    if helpers := split(find())[0]:
+        signal_and_wait(helpers, SIGCONT, deadline=clock.now())  # it may have been stopped along with its rank
+        wait_until_gone(helpers, DYING if alone else HELPER_WAIT, dying=SWEEP_WAIT)
+        left = find()
+        alone += [process for process in _but(left, condemned(left)) if process not in alone]
+        if doomed := condemned(left):
+            kill_groups()
+            deadline = clock.now() + SWEEP_WAIT
+            swept.append(end_processes(doomed, deadline=deadline, find_more=lambda: condemned(find(LOOKS))))
+    fates = [(process, True) for each in swept for process in each.ended]
+    fates += [(process, False) for each in swept for process in each.surviving]
+    fates += [(process, False) for process in alone]
     return tuple(
         process.to_leftover(ended=ended, rank=ranks.get(process.pgid, ranks.get(process.sid)))
-        for process, ended in told
+        for process, ended in fates
     )
 
 
-def _wait_until_gone(processes: list[FoundProcess]) -> None:
-    """Give them ``DYING`` seconds, and as long as any of them has not had its turn yet to die."""
-    waiting = select.poll()
-    with ExitStack() as stack:
-        pending: dict[int, int] = {}
-        for process in processes:
-            try:
-                fd = os.pidfd_open(process.pid)
-            except (OSError, AttributeError):  # gone, or a platform without
-                continue
-            stack.callback(os.close, fd)
-            waiting.register(fd, select.POLLIN)
-            pending[fd] = process.pid
-        end = last = SYSTEM_CLOCK.now() + DYING
-        last += SWEEP_WAIT
-        while pending and (left := end - SYSTEM_CLOCK.now()) > 0:
-            for fd, _ in waiting.poll(left * 1000):
-                waiting.unregister(fd)
-                del pending[fd]
-            if SYSTEM_CLOCK.now() >= end and any(map(is_dying, pending.values())):
-                end = min(last, SYSTEM_CLOCK.now() + DYING)
+def _but(processes: Collection[FoundProcess], without: Collection[FoundProcess]) -> list[FoundProcess]:
+    return [process for process in processes if process not in without]
 
 
 @dataclass(frozen=True, slots=True)

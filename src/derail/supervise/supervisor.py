@@ -25,13 +25,14 @@ from derail.model.events import (
     ValueReceived,
 )
 from derail.model.spec import Function
+from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
 from derail.supervise.control import Control, Listeners
 from derail.supervise.harvest import Harvest, harvest
 from derail.supervise.loop import Loop
 from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
-from derail.supervise.remains import Before, Hang, live_before, look_where_they_hang, sweep
+from derail.supervise.remains import Hang, look_where_they_hang, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,7 @@ class Supervisor:
         self.ranks = Ranks(spec, self._loop, functions=bool(functions))
         self._pending: deque[Action] = deque()
         self._started_at = self._started_wall = 0.0
-        self._before = Before(frozenset(), None, 0.0)
+        self._known: frozenset[tuple[int, int]] = frozenset()
         self._hangs: dict[int, Hang] = {}
         self._start_error: BaseException | None = None
         self._error: BaseException | None = None
@@ -219,7 +220,7 @@ class Supervisor:
         stack.callback(self._close_readers)
         stack.callback(self._loop.close)
         self._loop.open()
-        self._before = live_before(self._clock.now())
+        self._known = known_processes()
         self.ranks.open(stack, self._clock)
         if self.ranks.returns is not None:
             self._loop.add_reader(self.ranks.returns.done_fd, self._take_returns)
@@ -299,7 +300,7 @@ class Supervisor:
     def _finish(self) -> None:
         """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
         signalled = self._policy.stop_requested_at is not None
-        leftovers = sweep(self.spec, self.ranks.handles, before=self._before, signalled=signalled, clock=self._clock)
+        leftovers = sweep(self.spec, self.ranks.handles, known=self._known, signalled=signalled, clock=self._clock)
         if not leftovers and all(handle.peek() is not None for handle in self.ranks.handles.values()):
             self.ranks.all_ended()
         missed = self._close_readers()

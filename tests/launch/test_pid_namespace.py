@@ -1,0 +1,115 @@
+"""Jobs in a PID namespace of their own, as in a container: numbers are consecutive there, and come round soon."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+
+import pytest
+
+NAMESPACES = (
+    ("unshare", "--pid", "--fork", "--mount-proc"),
+    ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"),
+)
+
+JOBS = """
+import os, sys
+from derail import DefaultLogsSpecs, Std, start_processes
+from derail.model.spec import Teardown
+
+def job(*scripts):
+    args = {rank: ("-c", script) for rank, script in enumerate(scripts)}
+    logs, how = DefaultLogsSpecs(redirects=Std.ALL), Teardown(sweep="all", grace=1)
+    context = start_processes("j", "sh", args, dict.fromkeys(args, {}), logs, teardown=how)
+    yield context
+    result = context.wait(60)
+    context.close()
+    yield [(left.what, left.rank, left.ended) for left in result.outcome.leftovers]
+
+def sleepers():
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                found += [entry] * (file.read() == b"sleep\\0777\\0")
+        except OSError:
+            pass
+    return found
+"""
+
+
+@functools.cache
+def _why_not(namespace: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False, timeout=60)
+    except OSError as error:
+        return str(error)
+    return done.stderr if done.returncode else ""
+
+
+@pytest.fixture
+def run_inside():
+    """Runs Python source as the first process of a PID namespace, and gives what it printed."""
+
+    def run(source: str, *arguments: str, proc: bool = True) -> str:
+        namespace = next((each for each in NAMESPACES if not _why_not(each)), None)
+        if namespace is None:
+            pytest.skip(f"no PID namespace may be made here: {_why_not(NAMESPACES[0]).strip()}")
+        command = [part for part in namespace if proc or part != "--mount-proc"]
+        done = subprocess.run(
+            [*command, sys.executable, "-c", JOBS + source, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("last", ["exit 0", "sleep 777 & exit 0"])
+def test_helpers_of_earlier_ranks_are_found_although_nothing_was_started_since(run_inside, last):
+    """The last number that was given out is that of the last rank, and says nothing of those before."""
+    source = f"""
+_, left = job("sleep 777 & exit 0", "exit 0", {last!r})
+print(sorted(left), sleepers())
+"""
+    helpers = [("sleep 777", rank, True) for rank, script in ((0, "sleep"), (2, last)) if "sleep" in script]
+    assert run_inside(source) == f"{helpers} []\n"
+
+
+def test_a_helper_with_the_number_of_an_earlier_process_is_found(run_inside, tmp_path):
+    """Numbers begin again at any time: a process is told by more than its number from those before the job."""
+    source = """
+import subprocess
+before = subprocess.Popen(["sleep", "888"])
+running = job("read line < fifo; sleep 777 & exit 0")
+os.chdir(sys.argv[1])
+os.mkfifo("fifo")
+next(running)
+before.kill()
+before.wait()
+with open("fifo", "w") as fifo:
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(before.pid - 1))
+    fifo.write("go\\n")
+left = next(running)
+print(left, sleepers())
+"""
+    assert run_inside(source, str(tmp_path)) == "[('sleep 777', 0, True)] []\n"
+
+
+def test_numbers_of_another_namespace_are_not_believed(run_inside):
+    """Without a /proc of its own, a namespace sees the numbers of the outer one: they mean other processes inside. The
+    groups of the ranks are ended all the same."""
+    source = """
+from derail.platform.leftovers import find_processes
+from derail.platform.processes import every_pid, known_processes
+_, left = job("sleep 600 & exit 0")
+print(every_pid(), known_processes(), find_processes("", {1, 2, 3}), left)
+print(os.waitpid(-1, 0)[1])  # orphans are the first process's here
+"""
+    assert run_inside(source, proc=False) == "[] frozenset() [] []\n9\n"
