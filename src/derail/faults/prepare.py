@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults import syscall_shim
+import derail.faults.syscall_shim as syscall_shim  # noqa: PLR0402 - from-imports ask the package for a fault
 from derail.faults.briefing import tasks, watches
 from derail.faults.catalogue import entry
 from derail.faults.conditions import Inside
