@@ -107,6 +107,48 @@ def test_only_the_platform_package_asks_which_platform_this_is():
     assert [asker for asker in askers if not asker.startswith("src/derail/platform/")] == []
 
 
+READ_THE_CLOCK = {
+    "src/derail/model/clock.py": "the launcher's, the engine's and the plugin's clock",
+    "src/derail/faults/inrank/real_time.py": "the clock of the runtime, in a Python that may not have derail",
+    "src/derail/faults/inrank/clock.py": "the fault that makes a clock wrong",
+    "src/derail/faults/syscall_shim.py": "a program of its own, before the rank's: nobody has frozen anything there",
+}
+"""Files that read a clock of ``time``, and why each of them does."""
+
+
+def test_the_clock_is_read_in_one_place():
+    """``time``'s and ``datetime``'s clocks, and the timeouts that ``subprocess`` counts with them, may be frozen."""
+    clocks = {
+        name + ns
+        for name in ("time", "monotonic", "perf_counter", "clock_gettime", "process_time")
+        for ns in ("", "_ns")
+    }
+    readers = set()
+    for name, path in zip(names(SOURCES), SOURCES, strict=True):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Attribute(value=ast.Name(id="time" | "time_module" | "_time"), attr=attr) if attr in clocks | {
+                    "localtime",
+                    "gmtime",
+                    "ctime",
+                }:
+                    readers.add(name)
+                case ast.ImportFrom(module="time" | "timeit"):
+                    readers.add(name)
+                case ast.Attribute(value=ast.Name(id="datetime" | "date" | "dt"), attr="now" | "utcnow" | "today"):
+                    readers.add(name)
+                case ast.Call(
+                    func=ast.Attribute(
+                        value=ast.Name(id="subprocess"), attr="run" | "call" | "check_call" | "check_output"
+                    )
+                    | ast.Attribute(attr="communicate"),
+                    keywords=keywords,
+                ) if "timeout" in {keyword.arg for keyword in keywords}:
+                    readers.add(name)
+
+    assert readers == set(READ_THE_CLOCK)
+
+
 def test_nobody_reads_a_directory_bit_by_bit():
     """What ``os.scandir`` opens must be closed, and is closed late if it is not; a list of the entries does as well."""
     callers = [

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from derail import faults, when
 from derail.faults import fail_point
+from derail.faults.inrank.runtime import Runtime
 from derail.faults.prepare import SITE, control_signal
 from faults.fake_job import UNTIL, FakeJob
 
@@ -251,6 +253,114 @@ def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_fault
     run = run_faults(plan, rank, python=PYTHONS[version])
 
     assert run.log(0) == "ready\na b\n"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("function", ["_come_back", "_go", "_happen"])
+def test_a_signal_between_the_record_of_a_fault_and_its_exception_loses_neither(
+    run_faults, tmp_path, version, function
+):
+    """The handler does not act inside of itself, whatever function of the engine it interrupts."""
+    rank = TRACED.format(
+        wake=f"""if event == "line" and frame.f_code.co_name == {function!r}:
+        signal.raise_signal({control_signal()})""",
+        number=int(control_signal()),
+        journal=str(tmp_path / "journal.jsonl"),
+        first=2,
+    )
+    plan = [faults.exception("ConnectionError", word, rank=0, when=when.line("ready")) for word in ("a", "b")]
+    run = run_faults(plan, rank, python=PYTHONS[version])
+
+    assert run.log(0) == "ready\na b\n"
+
+
+COUNTED = """
+import os, signal, sys, time
+def wake(frame, event, _):
+    if event == "line" and frame.f_code.co_name == {function!r} and "inrank" in frame.f_code.co_filename:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [{number}])
+    return wake
+signal.pthread_sigmask(signal.SIG_BLOCK, [{number}])
+print("ready", flush=True)
+while '"tell"' not in open({journal!r}).read():
+    time.sleep(0.01)
+caught = set()
+sys.settrace(wake)
+while len(caught) < 2:
+    try:
+        time.localtime()
+        time.sleep(0.01)
+    except ConnectionError as error:
+        caught.add(str(error))
+sys.settrace(None)
+print(*sorted(caught), flush=True)
+"""
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("function", ["__call__", "_act_here"])
+def test_a_signal_does_not_swallow_a_hit_that_is_about_to_count(run_faults, tmp_path, version, function):
+    """An exception of another fault waits until the fault that is due at the hit has acted."""
+    rank = COUNTED.format(function=function, number=int(control_signal()), journal=str(tmp_path / "journal.jsonl"))
+    plan = [
+        faults.exception("ConnectionError", "a", rank=0, when=when.call("time:localtime", hit=1)),
+        faults.exception("ConnectionError", "b", rank=0, when=when.line("ready")),
+    ]
+    run = run_faults(plan, rank, python=PYTHONS[version])
+
+    assert run.log(0) == "ready\na b\n"
+    assert run.events("start")[0]["fault"] == run.results[0].fault.id
+
+
+def test_a_fault_that_becomes_due_while_the_waking_thread_ends_is_not_forgotten(monkeypatch):
+    """The thread never takes back what the main thread has noted meanwhile."""
+    threads, woken = [], []
+    part = SimpleNamespace(signal=control_signal(), attempt="0")
+    runtime = Runtime(part)
+    monkeypatch.setattr("derail.faults.inrank.runtime._thread.start_new_thread", lambda run, _: threads.append(run))
+    monkeypatch.setattr("derail.faults.inrank.runtime.signal.getsignal", lambda _: runtime._on_signal)
+    monkeypatch.setattr("derail.faults.inrank.runtime.real_time.sleep", lambda _: None)
+
+    def kill(*_):
+        woken.append(len(threads))
+        runtime._due = due = Due()
+        due.due_at_look = 2 if len(threads) == 1 else 0
+
+    class Due(list):
+        """What is due; the main thread adds to it right after the thread has looked and found nothing."""
+
+        due_at_look = 0
+
+        def __bool__(self):
+            self.due_at_look -= 1
+            if self.due_at_look == 0:
+                self.append("another fault")
+                runtime._come_back()
+                return False
+            return len(self) > 0
+
+    monkeypatch.setattr("derail.faults.inrank.runtime.os.kill", kill)
+    runtime._due = ["a fault"]
+    runtime._come_back()
+    threads[0]()
+    for thread in threads[1:]:
+        thread()
+
+    assert woken[0] == 1
+    assert len(woken) >= 2
+
+
+def test_a_rank_that_can_start_no_thread_is_woken_by_the_next_signal(monkeypatch):
+    """A failure to start the waking thread is not taken for a thread that runs."""
+    runtime = Runtime(SimpleNamespace(signal=control_signal(), attempt="0"))
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("derail.faults.inrank.runtime._thread.start_new_thread", refuse)
+    runtime._come_back()
+
+    assert runtime._comes_back is False
 
 
 @pytest.mark.parametrize("version", PYTHONS)

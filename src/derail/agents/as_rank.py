@@ -11,8 +11,9 @@ import json
 import os
 import runpy
 import sys
-import time
 from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,6 @@ def _write_fate(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     # Monotonic seconds are the same for all processes of a machine; whoever watches the ranks counts in them.
-    fate = {"pid": os.getpid(), "code": code, "at": time.monotonic()}
+    fate = {"pid": os.getpid(), "code": code, "at": SYSTEM_CLOCK.now()}
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(fate) + "\n")

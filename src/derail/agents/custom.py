@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 import string
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, get_args
 
 from derail.agents.foreign import LOGS, ForeignAgent, Job, Said
@@ -18,6 +18,7 @@ from derail.agents.registry import AgentError
 from derail.faults.fields import Fields, not_known
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
+from derail.platform.bounded import run_bounded
 from derail.scenario.load import MOST_RANKS
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
@@ -124,14 +125,8 @@ class CommandAgent(ForeignAgent):
         if not self.declaration.version:
             return ""
         try:
-            ran = subprocess.run(
-                shlex.split(self.declaration.version),
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=VERSION_SECONDS,
-                check=False,
-            )
-        except (OSError, ValueError, subprocess.TimeoutExpired):
+            ran = run_bounded(shlex.split(self.declaration.version), VERSION_SECONDS)
+        except (OSError, ValueError, TimeoutExpired):
             return ""
         said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
         return said[0] if said else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 from derail.agents.foreign import ForeignAgent, Job, Said
 from derail.agents.installed import no_error_files
 from derail.agents.order import Invocation
 from derail.model.exit import ExitStatus
+from derail.platform.bounded import run_bounded
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Mpirun(ForeignAgent):
         """What it says itself."""
         if self.unavailable():
             return ""
-        told = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+        told = run_bounded(["mpirun", "--version"], 30).stdout.decode(errors="replace")
         found = re.search(r"\(Open MPI\) (\S+)", told)
         return f"Open MPI {found[1]}" if found else ""
 

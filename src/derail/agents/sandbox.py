@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from derail.agents.order import Seen
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform import exits
+from derail.platform.bounded import killed_after
 from derail.platform.leftovers import end_processes, find_processes
 from derail.platform.lifeline import Lifeline
 
@@ -97,10 +98,7 @@ def _end(child: subprocess.Popen[bytes], job: str) -> None:
                 pipe.close()
             except BrokenPipeError:
                 pass
-    try:
-        child.wait(END_WAIT)
-    except subprocess.TimeoutExpired:
-        child.kill()
+    with killed_after(END_WAIT, child):
         child.wait()
 
     if child.returncode != 0:

@@ -41,7 +41,9 @@ def enter(rank: RankSpec, fault: Fault, what: Mapping[str, object]) -> RankSpec:
 @cache
 def why_not(*namespaces: str) -> str:
     """Why a process cannot enter such namespaces here; empty if it can. It is tried, with ``true`` as the program."""
-    import subprocess
+    from subprocess import TimeoutExpired
+
+    from derail.platform.bounded import run_bounded
 
     what: dict[str, object] = {"namespaces": namespaces}
     if "mount" in namespaces:
@@ -51,12 +53,8 @@ def why_not(*namespaces: str) -> str:
     if not os.path.isdir("/proc/self/ns"):
         return "this machine has no namespaces (/proc/self/ns is not there)"
     try:
-        tried = subprocess.run(
-            (*_shim(what), "true"),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=30, check=False,
-            cwd="/",  # the trial hides /tmp, and we may stand in it
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        tried = run_bounded((*_shim(what), "true"), 30, cwd="/")  # the trial hides /tmp, and we may stand in it
+    except (OSError, TimeoutExpired) as error:
         return f"whether namespaces work could not be tried: {error}"
     said = tried.stderr.decode(errors="replace").strip()
     return "" if tried.returncode == 0 else f"{said or f'the trial ended with {tried.returncode}'} ({_HINT})"

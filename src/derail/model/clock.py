@@ -1,4 +1,9 @@
-"""The one place that time comes from, so that tests can put a fake in."""
+"""The one place that time comes from, so that tests can put a fake in.
+
+The functions of ``time`` are held here as they are when this module is imported. Libraries that freeze the time
+(freezegun, time-machine) replace ``time.time`` and ``time.monotonic``, also in modules that have imported them, and
+what ``clock_gettime`` says of CLOCK_REALTIME. A launcher that read those would wait for ever.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +23,32 @@ class Clock(Protocol):
         ...
 
 
+_read = time.clock_gettime
+_STEADY = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
+"""The clock behind ``time.monotonic``: macOS has one of its own for that."""
+_COARSE = 5 if hasattr(time, "CLOCK_TAI") else None
+"""CLOCK_REALTIME_COARSE of linux/time.h, for which ``time`` has no name; only Linux has CLOCK_TAI."""
+_COARSE_STEP_S = 0.02
+"""Seconds by which a right clock can differ from the coarse one, which moves with the kernel's tick (4 to 10 ms)."""
+
+
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine, whatever a test has frozen."""
 
     def now(self) -> float:
         """Seconds of CLOCK_MONOTONIC."""
-        return time.monotonic()
+        return _read(_STEADY)
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+        """Seconds since the epoch.
+
+        time-machine changes CLOCK_REALTIME for every caller in C, and leaves the coarse clock alone: where the two
+        disagree, the coarse one is right.
+        """
+        if _COARSE is None:
+            return _read(time.CLOCK_REALTIME)
+        coarse, wall = _read(_COARSE), _read(time.CLOCK_REALTIME)
+        return wall if abs(wall - coarse) <= _COARSE_STEP_S else coarse
 
 
 class FakeClock:

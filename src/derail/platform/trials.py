@@ -125,16 +125,15 @@ except OSError as error:
 
 def run(source: str, *args: object, seconds: float = 30.0) -> str:
     """Why what a piece of Python tries does not work here; empty if it does."""
-    import subprocess
+    from subprocess import TimeoutExpired
+
+    from derail.platform.bounded import run_bounded
 
     if not sys.executable:
         return "it could not be tried: it is not known which Python runs this (sys.executable)"
     try:
-        tried = subprocess.run(
-            (sys.executable, "-I", "-S", "-c", source, *map(str, args)),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=seconds, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        tried = run_bounded((sys.executable, "-I", "-S", "-c", source, *map(str, args)), seconds)
+    except (OSError, TimeoutExpired) as error:
         return f"it could not be tried: {error}"
     if tried.returncode == 0:
         return ""

@@ -87,15 +87,12 @@ class Checkup:
 
 def _why_not_entered() -> str:
     """Whether a Python that is started as a rank would be runs our sitecustomize, with nothing to do in it."""
-    import subprocess
+    from derail.platform.bounded import run_bounded
 
     source = "import sys; sys.exit('_derail_inrank.bootstrap' not in sys.modules)"
     before = os.environ.get("PYTHONPATH")
     path = f"{SITE}{os.pathsep}{before}" if before else str(SITE)
-    tried = subprocess.run(
-        (sys.executable, "-c", source), env={**os.environ, "PYTHONPATH": path, VARIABLE: ""},
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False,
-    )  # fmt: skip
+    tried = run_bounded((sys.executable, "-c", source), 60, env={**os.environ, "PYTHONPATH": path, VARIABLE: ""})
     said = tried.stderr.decode(errors="replace").strip().splitlines()
     return "" if tried.returncode == 0 else (said[-1] if said else "Python did not run the sitecustomize on PYTHONPATH")
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 
+from . import imports, real_time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
+    from typing import Any
 
     from .actions import Effect
     from .part import Task
@@ -58,12 +61,12 @@ def freeze(runtime: Runtime, task: Task) -> Effect:
 
 def _effect(runtime: Runtime, task: Task, bend_from: Callable[[float], Bend], watched: float) -> Effect:
     def bend_clock() -> None:
-        began, since = _read(), time.monotonic()
+        began, since = _read(), real_time.monotonic()
         bend = bend_from(began)
         healed: list[bool] = []
 
         def bend_for_a_while(now: float) -> float:
-            if task.seconds is None or time.monotonic() < since + task.seconds:
+            if task.seconds is None or real_time.monotonic() < since + task.seconds:
                 return bend(now)
             if not healed:
                 healed.append(True)
@@ -73,7 +76,7 @@ def _effect(runtime: Runtime, task: Task, bend_from: Callable[[float], Bend], wa
         _bends.append(bend_for_a_while)
         _replace_clocks()
         if watched:
-            time.sleep(watched)  # noqa: TID251 - how a clock runs shows only with time
+            real_time.sleep(watched)  # how a clock runs shows only with time
         before, wall, after = min((_reading() for _ in range(READINGS)), key=lambda reading: reading[2] - reading[0])
         _say(runtime, "clock", task, since=since, before=before, after=after, wall=wall)
 
@@ -90,9 +93,9 @@ def _read() -> float:
 
 def _reading() -> tuple[float, float, float]:
     """What the clock says, between two looks at the monotonic one."""
-    before = time.monotonic()
+    before = real_time.monotonic()
     wall = time.time()  # noqa: TID251 - it is the clock that was bent
-    return before, wall, time.monotonic()
+    return before, wall, real_time.monotonic()
 
 
 def _say(runtime: Runtime, event: str, task: Task, **fields: object) -> None:
@@ -114,6 +117,12 @@ def _replace_clocks() -> None:
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _with_now(getattr(time, name)))
     _replace_datetime()
+    # The times that derail itself writes in this rank, in error files say, are those of a machine with this clock.
+    imports.when_imported("derail.model.clock", _bend_ours)
+
+
+def _bend_ours(module: Any) -> None:
+    module.SYSTEM_CLOCK.wall = _read
 
 
 def _with_now(real: Callable[..., object]) -> Callable[..., object]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ENGINE = frozenset(os.path.join(HERE, name) for name in ("runtime.py", "lookout.py", "frames.py", "program.py"))
+"""Files whose code counts what the program does, and lets faults happen."""
 
 
 def place(frame: FrameType | None) -> str:
@@ -30,8 +32,8 @@ def is_starting_up(frame: FrameType | None) -> bool:
     return outermost.partition(".")[0] in ("site", "sitecustomize", "importlib", "_frozen_importlib", "encodings")
 
 
-def is_within(frame: FrameType | None, working: Container[CodeType], acting: Container[CodeType]) -> bool:
-    """Whether a signal handler has come in the middle of our own code, and must not raise there.
+def is_within(frame: FrameType | None, working: Container[CodeType], lasting: Container[CodeType]) -> bool:
+    """Whether a signal handler has interrupted our own code, and must not raise there.
 
     It can between any two instructions before Python 3.10, in the trace function of a program, and wherever we call
     something.
@@ -39,13 +41,13 @@ def is_within(frame: FrameType | None, working: Container[CodeType], acting: Con
     Args:
         frame: what it has interrupted.
         working: as long as one of these runs: it would take what is raised for trouble of its own.
-        acting: in these themselves: they are about to raise or call something, which would be lost. What they have
-            called, and lasts, is not meant.
+        lasting: code of ``ENGINE`` that waits, and may be broken off. All other code there, and what it calls, is
+            about to count or raise something, which would be lost. What a fault does is elsewhere, and may last.
     """
-    if frame is None:
-        return False
-    nearest = frame if frame.f_code.co_filename.startswith(HERE) or frame.f_back is None else frame.f_back
-    if nearest.f_code in acting:
+    nearest = frame
+    while nearest is not None and not nearest.f_code.co_filename.startswith(HERE):
+        nearest = nearest.f_back
+    if nearest is not None and nearest.f_code.co_filename in ENGINE and nearest.f_code not in lasting:
         return True
     while frame is not None and frame.f_code not in working:
         frame = frame.f_back

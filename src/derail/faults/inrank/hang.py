@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
+from . import real_time
 from .crashes import libc
 from .part import ImpossibleError
 
@@ -62,8 +62,6 @@ def hold_gil(runtime: Runtime, task: Task) -> Effect:
     library = libc(keeping_gil=True)
     import ctypes
 
-    from .clock import _real_time
-
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise ImpossibleError("its Python runs without a GIL")
     mutex = (ctypes.c_ulong * 32)()  # all zero is an unlocked one; it is smaller
@@ -76,7 +74,7 @@ def hold_gil(runtime: Runtime, task: Task) -> Effect:
         if task.seconds is None:
             library.pthread_mutex_lock(mutex)
         else:
-            end = _real_time() + task.seconds
+            end = real_time.wall() + real_time.COARSE_STEP_S + task.seconds
             until = (ctypes.c_long * 2)(int(end), int(end % 1 * 1e9))
             library.pthread_mutex_timedlock(mutex, until)
         runtime.say("healed", task, silent=witness.stop())
@@ -105,7 +103,7 @@ class _Witness:
         self._fd = os.memfd_create("derail-witness")
         self._thread.start()
         while os.lseek(self._fd, 0, os.SEEK_CUR) == 0:
-            time.sleep(TICK)  # noqa: TID251 - it moves by itself
+            real_time.sleep(TICK)  # it moves by itself
         return self._fd
 
     def stop(self) -> float:
@@ -116,11 +114,11 @@ class _Witness:
         return self._longest
 
     def _tick(self) -> None:
-        last = time.monotonic()
+        last = real_time.monotonic()
         while not self._ends:
             os.lseek(self._fd, 1, os.SEEK_CUR)
-            time.sleep(TICK)  # noqa: TID251 - between two signs of life
-            now = time.monotonic()
+            real_time.sleep(TICK)  # between two signs of life
+            now = real_time.monotonic()
             self._longest, last = max(self._longest, now - last), now
 
 
@@ -128,8 +126,8 @@ def spin(runtime: Runtime, task: Task) -> Effect:
     """Compute nothing, as fast as can be."""
 
     def run() -> None:
-        end = float("inf") if task.seconds is None else time.monotonic() + task.seconds
-        while time.monotonic() < end:
+        end = float("inf") if task.seconds is None else real_time.monotonic() + task.seconds
+        while real_time.monotonic() < end:
             pass
         runtime.say("healed", task)
 
@@ -251,9 +249,9 @@ def _after_a_while(task: Task, end: Callable[[], None]) -> Callable[[], object]:
 
 def _sleep(task: Task) -> None:
     """For ever, or for a while; whatever signals come."""
-    end = None if task.seconds is None else time.monotonic() + task.seconds
-    while end is None or time.monotonic() < end:
-        time.sleep(3600.0 if end is None else max(0.0, end - time.monotonic()))  # noqa: TID251 - it is a hang
+    end = None if task.seconds is None else real_time.monotonic() + task.seconds
+    while end is None or real_time.monotonic() < end:
+        real_time.sleep(3600.0 if end is None else max(0.0, end - real_time.monotonic()))  # it is a hang
 
 
 ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {

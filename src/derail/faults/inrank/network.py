@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from . import real_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ def lose_names(runtime: Runtime, task: Task) -> Effect:
     given = task.params["names"]
     names = [str(name) for name in given] if isinstance(given, list) else []
     number = int(getattr(socket, task.text("error")))
-    end = None if task.seconds is None else time.monotonic() + task.seconds
+    end = None if task.seconds is None else real_time.monotonic() + task.seconds
     told: list[str] = []
 
     def failing(call: str, real: Callable[..., object]) -> Callable[..., object]:
         def resolve(host: object, *args: object, **options: object) -> object:
             name = host.decode(errors="replace") if isinstance(host, (bytes, bytearray)) else host
-            over = end is not None and time.monotonic() >= end
+            over = end is not None and real_time.monotonic() >= end
             if over or not isinstance(name, str) or not (name in names or ("*" in names and not _is_address(name))):
                 return real(host, *args, **options)
             if not told:

@@ -6,8 +6,8 @@ import builtins
 import importlib
 import os
 import sys
-import time
 
+from . import real_time
 from .crashes import libc
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ def throw_from_outside(runtime: Runtime, task: Task) -> Effect:
 
     def send() -> None:
         gate.acquire()
-        time.sleep(0.01)  # noqa: TID251 - until the main thread has left our own code
+        real_time.sleep(0.01)  # until the main thread has left our own code
         reached = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(arriving))
         if reached != 1:
             runtime.say("failed", task, what="the main thread was not found")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
+
+from . import real_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def _open_journal(runtime: Runtime) -> int:
 
 def _await_the_count(journal: int, task: Task) -> None:
     """Stay until the driver has written what became of the fault."""
-    end, heard = time.monotonic() + LOOKED_AT, b""
-    while journal >= 0 and time.monotonic() < end:
+    end, heard = real_time.monotonic() + LOOKED_AT, b""
+    while journal >= 0 and real_time.monotonic() < end:
         heard += os.read(journal, 1 << 16)
         *whole, heard = heard.split(b"\n")
         if any(record["event"] == "end" and record.get("fault") == task.id for record in map(json.loads, whole)):
             return
-        time.sleep(PAUSE)  # noqa: TID251 - a file tells nobody when it grows
+        real_time.sleep(PAUSE)  # a file tells nobody when it grows

@@ -12,10 +12,9 @@ import json
 import os
 import signal
 import sys
-import time
 from functools import partial
 
-from . import actions, program
+from . import actions, program, real_time
 from .frames import is_starting_up, is_within, place
 from .lookout import Lookout, Ours
 from .part import ImpossibleError
@@ -130,7 +129,7 @@ class Runtime:
     def write(self, event: str, **fields: object) -> None:
         """Append one record to the journal; OSError if that cannot be done."""
         who = {"by": os.getpid(), "rank": self.part.rank, "job": self.part.job}
-        record = {"event": event, "at": round(time.monotonic(), 6), **who, **fields}
+        record = {"event": event, "at": round(real_time.monotonic(), 6), **who, **fields}
         with Ours():
             fd = os.open(self.part.journal, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
             try:
@@ -211,12 +210,12 @@ class Runtime:
             _happen(self.start(task, frame, n))
             return True
         self._due.append(task)
-        end, nudge = time.monotonic() + PATIENCE, 0.0
-        while task.id not in self._acted and time.monotonic() < end:
-            if time.monotonic() >= nudge:  # once is not enough for one that is just about to enter a system call
+        end, nudge = real_time.monotonic() + PATIENCE, 0.0
+        while task.id not in self._acted and real_time.monotonic() < end:
+            if real_time.monotonic() >= nudge:  # once is not enough for one that is just about to enter a system call
                 os.kill(self.pid, self.part.signal)
-                nudge = time.monotonic() + NUDGE
-            time.sleep(FIRST_PAUSE)  # noqa: TID251 - nothing else tells one thread of another without a lock
+                nudge = real_time.monotonic() + NUDGE
+            real_time.sleep(FIRST_PAUSE)  # nothing else tells one thread of another without a lock
         return True
 
     def _stay(self, watch: Watch, n: int, frame: FrameType | None) -> bool:
@@ -226,15 +225,17 @@ class Runtime:
             offset = os.stat(self.part.journal).st_size
         except OSError:
             return False
-        if not self._try_to_write("reached", **who, where=place(frame)):
-            return False
-        pause, end = FIRST_PAUSE, time.monotonic() + watch.patience
-        while time.monotonic() < end:
+        return self._try_to_write("reached", **who, where=place(frame)) and self._wait_to_go_on(watch, who, offset)
+
+    def _wait_to_go_on(self, watch: Watch, who: dict[str, object], offset: int) -> bool:
+        """Wait for the driver's answer, which stands behind ``offset`` in the journal; return whether that was all."""
+        pause, end = FIRST_PAUSE, real_time.monotonic() + watch.patience
+        while real_time.monotonic() < end:
             records, offset = self._read(offset)
             for record in records:
                 if record["event"] == "go_on" and record.get("to") == self.pid and who.items() <= record.items():
                     return bool(record.get("over"))
-            time.sleep(pause)  # noqa: TID251 - a file tells nobody when it grows
+            real_time.sleep(pause)  # a file tells nobody when it grows
             pause = min(2 * pause, LONGEST_PAUSE)
         return False
 
@@ -243,7 +244,7 @@ class Runtime:
         if os.getpid() != self.pid:
             return
         self._called = True
-        if is_within(frame, WORKING, ACTING):
+        if is_within(frame, WORKING, LASTING):
             self._come_back()
             return
         self._called = False
@@ -265,21 +266,30 @@ class Runtime:
         if self._comes_back:
             return
         self._comes_back = True
+        try:
+            _thread.start_new_thread(self._wake, ())
+        except RuntimeError:  # no thread to be had: the driver wakes a rank again that has not acted
+            self._comes_back = False
 
-        def is_wanted() -> bool:
-            return bool(self._due or self._called) and signal.getsignal(self.part.signal) == self._on_signal
+    def _wake(self) -> None:
+        """Signal this process until nothing is due any more. Runs in a thread of its own.
 
-        def call() -> None:
-            pause = 0.01  # until what happens now has begun
-            while self._comes_back:
-                while is_wanted():
-                    time.sleep(pause)  # noqa: TID251 - until the exception has left the handler
-                    os.kill(self.pid, self.part.signal)
-                    pause = NUDGE  # once is not enough for one that is just about to enter a system call
-                self._comes_back = False
-                self._comes_back = is_wanted()  # who wanted it just before has not started another thread
+        The main thread notes what is due before it looks at ``_comes_back``, and this one clears ``_comes_back`` before
+        it looks at what is due: one of the two sees the other. No lock, which a signal handler could not wait for.
+        """
+        pause = 0.01  # until what happens now has begun
+        while self._comes_back:
+            while self._is_wanted():
+                real_time.sleep(pause)  # until the exception has left the handler
+                os.kill(self.pid, self.part.signal)
+                pause = NUDGE  # once is not enough for one that is just about to enter a system call
+            self._comes_back = False
+            if self._is_wanted() and not self._comes_back:
+                self._comes_back = True  # never cleared here: by now it may be another thread's
 
-        _thread.start_new_thread(call, ())
+    def _is_wanted(self) -> bool:
+        """Whether something is due, and the handler still stands."""
+        return bool(self._due or self._called) and signal.getsignal(self.part.signal) == self._on_signal
 
     def _read(self, offset: int) -> tuple[list[dict[str, object]], int]:
         """The whole records of the journal from an offset on, and the offset behind them."""
@@ -313,4 +323,4 @@ def _nothing() -> None:
 
 
 WORKING = {function.__code__ for function in (Runtime.start, Runtime.write, Runtime._try_to_write, Runtime._read)}  # noqa: SLF001
-ACTING = {function.__code__ for function in (Runtime._on_signal, Runtime._go, Runtime._act_here, _happen)}  # noqa: SLF001
+LASTING = {Runtime._wait_to_go_on.__code__}  # noqa: SLF001

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
+from . import real_time
 from .part import ImpossibleError
 
 TYPE_CHECKING = False
@@ -43,9 +43,9 @@ def slow(runtime: Runtime, task: Task) -> Effect:
     as_before = _usual(task)
 
     def sleep(number: int, frame: FrameType | None) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(max(0.0, end - time.monotonic()))  # noqa: TID251 - that it takes its time is the fault
+        end = real_time.monotonic() + seconds
+        while real_time.monotonic() < end:
+            real_time.sleep(max(0.0, end - real_time.monotonic()))  # that it takes its time is the fault
         _say(runtime, "handled", task)
         as_before(number, frame)
 
@@ -85,7 +85,7 @@ def fork(runtime: Runtime, task: Task) -> Effect:
         child = os.fork()
         if not child:
             signal.signal(number, signal.SIG_IGN)
-            time.sleep(seconds)  # noqa: TID251 - that it is there is the fault
+            real_time.sleep(seconds)  # that it is there is the fault
             os._exit(0)
         try:
             runtime.write("helper", fault=task.id, pid=child)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
+from . import real_time
 from .ambush import crash
 from .part import ImpossibleError
 
@@ -54,7 +54,7 @@ def make_slow(runtime: Runtime, task: Task) -> Effect:
 
     def take_time() -> None:
         runtime.say("sending", task)
-        time.sleep(seconds)  # noqa: TID251 - it is to be slow
+        real_time.sleep(seconds)  # it is to be slow
         runtime.say("sent", task)
 
     return _when_it_returns(runtime, lambda value: _Awkward((operator.getitem, ((value,), 0)), take_time))

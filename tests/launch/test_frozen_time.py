@@ -1,0 +1,205 @@
+"""Time that a test has frozen: whatever freezegun and time-machine replace, derail's clock goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import freezegun
+import pytest
+import time_machine
+
+from derail import faults, get_subprocess_handler, when
+from derail.agents.native import default_teardown, start_job
+from derail.faults.gates import Gate
+from derail.faults.journal import read
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import Teardown
+from derail.platform.bounded import run_bounded
+from rank_functions import give
+
+LONG_AGO = "2001-02-03"
+FREEZERS = {
+    "freezegun": lambda: freezegun.freeze_time(LONG_AGO),
+    "freezegun ticking": lambda: freezegun.freeze_time(LONG_AGO, tick=True),
+    "time-machine": lambda: time_machine.travel(LONG_AGO, tick=False),
+    "time-machine ticking": lambda: time_machine.travel(LONG_AGO),
+}
+_steady = time.clock_gettime
+
+pytestmark = pytest.mark.timeout(120)  # a clock that stands still is a test that never ends
+
+
+@pytest.fixture(params=FREEZERS)
+def frozen(request):
+    """The time is frozen in this process during the test."""
+    with FREEZERS[request.param]():
+        assert time.gmtime().tm_year == 2001
+        yield
+
+
+def steady():
+    """Seconds of a clock that nobody replaces."""
+    return _steady(time.CLOCK_MONOTONIC)
+
+
+def test_the_clock_goes_on(frozen):
+    """``now`` moves, and ``wall`` is today's: it agrees with the time that the kernel gives to a file."""
+    before = SYSTEM_CLOCK.now()
+    while SYSTEM_CLOCK.now() == before:
+        pass
+    fd = os.memfd_create("now")
+    os.write(fd, b"x")
+    modified = os.fstat(fd).st_mtime
+    os.close(fd)
+
+    assert abs(SYSTEM_CLOCK.wall() - modified) < 60
+
+
+@pytest.mark.parametrize("tool", ["freezegun", "time-machine"])
+def test_derail_may_be_imported_while_the_time_is_frozen(run_python, tool):
+    """What the launcher then holds are no fakes."""
+    freeze = {
+        "freezegun": f"import freezegun; frozen = freezegun.freeze_time({LONG_AGO!r})",
+        "time-machine": f"import time_machine; frozen = time_machine.travel({LONG_AGO!r}, tick=False)",
+    }
+    done = run_python(f"""
+import sys, time
+read = time.clock_gettime
+{freeze[tool]}
+frozen.start()
+assert not any(name.partition(".")[0] == "derail" for name in sys.modules)
+from derail import DefaultLogsSpecs, start_processes
+from derail.model.clock import SYSTEM_CLOCK
+job = start_processes("j", "/bin/sleep", {{0: ("600",)}}, {{0: {{}}}}, logs_specs=DefaultLogsSpecs())
+begun = read(time.CLOCK_MONOTONIC)
+print(job.wait(0.3), read(time.CLOCK_MONOTONIC) - begun >= 0.3, time.gmtime(SYSTEM_CLOCK.wall()).tm_year > 2001)
+job.close()
+""")
+
+    assert done.stdout == "None True True\n"
+
+
+def test_wait_returns_after_its_timeout(jobs, frozen):
+    """Not when the rank ends, and not before."""
+    context, begun = jobs.sh("exec sleep 600"), steady()
+
+    assert context.wait(0.3) is None
+    assert steady() - begun >= 0.3
+
+
+def test_the_grace_period_passes(jobs, frozen):
+    """A rank that ignores SIGTERM is killed."""
+    context = jobs.sh(
+        'trap "" TERM; echo ready > "$DIR/ready"; while :; do sleep 0.05; done', teardown=Teardown(grace=0.2)
+    )
+    jobs.file("ready")
+    context.close(signal.SIGTERM, 1)
+
+    assert context.wait().outcome.ranks[0].status.signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver", "warm"])
+def test_functions_return_their_values(jobs, frozen, method):
+    """However their ranks are started."""
+    context = jobs.start(give, args={0: (1,), 1: (2,)}, start_method=method)
+
+    assert context.wait().return_values == {0: 1, 1: 2}
+
+
+def test_a_program_that_is_waited_for_times_out(tmp_path, frozen):
+    """The handler of a single program counts real seconds."""
+    handler = get_subprocess_handler("/bin/sleep", ("600",), {}, str(tmp_path / "out"), str(tmp_path / "err"), 0)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            handler.proc.wait(0.2)
+    finally:
+        handler.close(signal.SIGKILL)
+
+
+def test_a_trial_that_hangs_is_ended(frozen):
+    """``subprocess`` would wait for its timeout for ever."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_bounded(("/bin/sleep", "600"), 0.2)
+
+
+@pytest.mark.parametrize("freeze_in_rank", ["", *FREEZERS], ids=lambda name: name or "not in the rank")
+def test_faults_are_due_after_their_time_and_over_after_theirs(tmp_path, frozen, freeze_in_rank):
+    """With the time frozen in the launcher, in the rank, or in both."""
+    freeze = {
+        "": "",
+        "freezegun": f"import freezegun; freezegun.freeze_time({LONG_AGO!r}).start()",
+        "freezegun ticking": f"import freezegun; freezegun.freeze_time({LONG_AGO!r}, tick=True).start()",
+        "time-machine": f"import time_machine; time_machine.travel({LONG_AGO!r}, tick=False).start()",
+        "time-machine ticking": f"import time_machine; time_machine.travel({LONG_AGO!r}).start()",
+    }[freeze_in_rank]
+    program = tmp_path / "program.py"
+    program.write_text(f"import sys\n{freeze}\nprint('ready', flush=True)\nsys.stdin.read()\n")
+    plan = [
+        faults.hang(rank=0, when=when.line("ready"), for_=0.2),
+        faults.exit(7, rank=0, when=when.then(when.line("ready"), when.after(0.4))),
+    ]
+    read_end, write_end = os.pipe()
+    before = os.dup(0)
+    os.dup2(read_end, 0)
+    try:
+        job = start_job(program, ranks=1, workdir=tmp_path / "work", faults=plan, teardown=default_teardown(5))
+    finally:
+        os.dup2(before, 0)
+        for fd in (before, read_end):
+            os.close(fd)
+    try:
+        seen = job.wait(60)
+    finally:
+        job.close()
+        os.close(write_end)
+
+    assert [result.status for result in job.fault_results()] == ["injected", "injected"], seen
+    assert str(seen.outcome.ranks[0].status) == "exit 7"
+    assert any(record["event"] == "healed" for record in read(job.journal))
+
+
+@pytest.mark.parametrize(
+    ("fault", "year"), [(faults.clock_offset(3e9, rank=0), True), (faults.clock_freeze(rank=0), False)], ids=str
+)
+def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
+    """And the times that derail writes in that rank with it: those of a machine whose clock is wrong."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import time\nfrom derail.model.clock import SYSTEM_CLOCK\n"
+        "print(abs(time.time() - SYSTEM_CLOCK.wall()) < 5, time.gmtime(SYSTEM_CLOCK.wall()).tm_year > 2100)\n"
+    )
+    job = start_job(program, ranks=1, workdir=tmp_path / "work", faults=[fault])
+    try:
+        job.wait(60)
+    finally:
+        job.close()
+
+    assert [result.status for result in job.fault_results()] == ["injected"]
+    assert job.log(0, "stdout").read_text() == f"True {year}\n"
+
+
+def test_nobody_waits_longer_at_a_gate_than_asked(tmp_path, frozen):
+    """A rank that never comes there is an error."""
+    gate = Gate("never", "never")
+    job = start_job(
+        [sys.executable, "-c", "import time; time.sleep(600)"], ranks=1, workdir=tmp_path / "work", gates=[gate]
+    )
+    try:
+        with pytest.raises(TimeoutError):
+            gate.wait(0.2)
+    finally:
+        job.close()
+
+
+def test_a_scenario_that_takes_too_long_is_ended(tmp_path, frozen):
+    """``timeout`` of a job counts real seconds."""
+    job = start_job(Path("/bin/sleep").as_posix(), args=["600"], ranks=1, workdir=tmp_path / "work")
+    try:
+        assert job.wait(0.3).outcome.timed_out
+    finally:
+        job.close()
