@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from derail.model.outcome import RankOutcome
     from derail.scenario.model import ErrorFileState, Observation
 
+UNSEEN = "never seen"
 NOBODY = "nobody"
 """What stands for the root cause of a job in which no rank failed."""
 
@@ -155,6 +156,7 @@ def assert_log_tail(
         seen,
         "the log",
         lines={where: lines},
+        of_all=False,
     )
 
 
@@ -256,7 +258,7 @@ def assert_timed_out(outcome: Observation | RunProcsResult) -> None:
     seen = _observation(outcome)
     account_of(outcome).timeout_seen = True
     timed_out = seen.outcome is not None and seen.outcome.timed_out
-    _compare({"timed out": timed_out}, {"timed out": True}, seen, "the job")
+    _compare({"timed out": timed_out}, {"timed out": True}, seen, "the job", of_all=False)
 
 
 def assert_nothing_left(outcome: Observation | RunProcsResult) -> None:
@@ -281,7 +283,7 @@ def assert_left(outcome: Observation | RunProcsResult, like: str | Sequence[str]
             rest.remove(match)
     account_of(outcome).leftovers_seen = True
     fits = not rest and len(found) == len(patterns)
-    _compare({"left": found}, {"left": found if fits else patterns}, seen, "the job")
+    _compare({"left": found}, {"left": found if fits else patterns}, seen, "the job", of_all=False)
 
 
 def assert_injected(outcome: Observation | RunProcsResult, fault: Fault | str | None = None) -> None:
@@ -296,7 +298,7 @@ def assert_injected(outcome: Observation | RunProcsResult, fault: Fault | str | 
     told = [result for result in seen.faults if _is(result.fault, fault)]
     which = "faults" if fault is None else f"fault {fault}"
     actual = {f"{result.fault.id} on rank {result.rank}": result.status for result in told} or {which: "not planned"}
-    _compare(actual, dict.fromkeys(actual, "injected"), seen, "the faults")
+    _compare(actual, dict.fromkeys(actual, "injected"), seen, "the faults", of_all=False)
 
 
 def assert_not_injected(outcome: Observation | RunProcsResult, fault: Fault | str | None = None) -> None:
@@ -309,7 +311,7 @@ def assert_not_injected(outcome: Observation | RunProcsResult, fault: Fault | st
     names = [f"{result.fault.id} on rank {result.rank}" for result in told]
     happened = ["injected" if result.injected else "not injected" for result in told]
     actual = dict(zip(names, happened, strict=True)) or {which: "not planned"}
-    _compare(actual, dict.fromkeys(actual, "not injected"), seen, "the faults")
+    _compare(actual, dict.fromkeys(actual, "not injected"), seen, "the faults", of_all=False)
 
 
 def _compare(
@@ -318,17 +320,38 @@ def _compare(
     seen: Observation,
     what: str,
     lines: Mapping[str, Sequence[str]] | None = None,
+    *,
+    of_all: bool = True,
 ) -> None:
-    """The one comparison. pytest shows both sides; the message tells the rest, also where there is no pytest."""
+    """The one comparison. pytest shows both sides; the message tells the rest, also where there is no pytest.
+
+    Args:
+        actual: what was seen.
+        expected: what should have been.
+        seen: the job.
+        what: what the comparison is about.
+        lines: lines to show.
+        of_all: whether it says something about the job as a whole: then it never holds if a rank was never seen.
+    """
     __tracebackhide__ = True
+    lost = _never_seen(seen) if of_all else ""
+    if lost:
+        actual, expected = {UNSEEN: lost, **actual}, {UNSEEN: "none", **expected}
     differences = [
-        f"{key}: expected {_shown(expected[key])}, saw {_shown(value)}"
+        lost if key == UNSEEN else f"{key}: expected {_shown(expected[key])}, saw {_shown(value)}"
         for key, value in actual.items()
         if value != expected[key]
     ]
     more = [f"{where}:\n" + "\n".join(f"  {line}" for line in tail) for where, tail in (lines or {}).items()]
     told = "\n".join([f"{what}:", *(f"  {line}" for line in differences), *more, picture(seen)])
     assert dict(actual) == dict(expected), told
+
+
+def _never_seen(seen: Observation) -> str:
+    """Which ranks of a job under a foreign supervisor were never seen; empty if all were."""
+    if seen.foreign and seen.outcome is None:
+        return seen.error or "no rank was started"
+    return seen.unseen
 
 
 def _observation(outcome: Observation | RunProcsResult) -> Observation:

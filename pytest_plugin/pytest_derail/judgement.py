@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from derail.faults.targets import AGENT
 from derail.model.outcome import Cause
 
 if TYPE_CHECKING:
@@ -27,9 +28,16 @@ def _failures(seen: Observation, account: Account) -> Iterator[str]:
     if seen.foreign and seen.exit_code and not (seen.outcome.failed or account.exit_code_seen):
         meant = f"if it is meant: assert_exit_code(outcome, {seen.exit_code})"
         yield f"the agent exited with {seen.exit_code}, and nobody expected it ({meant})"
+    if seen.unseen and not seen.exit_code and not seen.outcome.timed_out and not _breaks_agent(seen):
+        yield seen.unseen
     for rank in seen.outcome.failed:
         if rank not in account.failures_seen:
             yield f"{seen.outcome.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(outcome, {rank}))"
+
+
+def _breaks_agent(seen: Observation) -> bool:
+    """Whether the launcher itself was broken on purpose: it may have been stopped while it was starting ranks."""
+    return any(told.fault.target == AGENT for told in seen.faults)
 
 
 def _timeout(seen: Observation, account: Account) -> Iterator[str]:

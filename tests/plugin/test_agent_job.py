@@ -159,3 +159,77 @@ def test_nothing(derail):
             "SKIPPED *no-such-launcher: there is no program 'no-such-launcher' here",
         ]
     )
+
+
+STARTS_SOME = """
+import os, subprocess, sys
+start, code, environment, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+inherited = {} if environment == "cleared" else dict(os.environ)
+ranks = [subprocess.Popen(command, env={**inherited, "RANK": str(number)}) for number in range(start)]
+ends = [rank.wait() for rank in ranks]
+sys.exit(code or max(ends, default=0))
+"""
+"""A launcher that may start fewer ranks than it is asked for, and may clear their environment."""
+SOME = f"""
+(HERE / "some.py").write_text({STARTS_SOME!r})
+SOME = [sys.executable, str(HERE / "some.py")]
+"""
+
+
+def test_a_rank_that_was_never_seen_satisfies_no_assertion_about_the_job(run_pytest: RunPytest) -> None:
+    """Nor a test without an assertion; the message says which rank, of how many, and what the cause may be."""
+    asserts = {
+        "succeeded": "assert_succeeded(outcome)",
+        "exit_code": "assert_exit_code(outcome, {code})",
+        "only_failed": "assert_only_failed(outcome, {failed})",
+        "collateral": "assert_collateral(outcome, [])",
+        "root_cause": "assert_root_cause(outcome, None)",
+        "restarts": "assert_restarts(outcome, 0)",
+        "nothing_left": "assert_nothing_left(outcome)",
+        "nothing_asked": "outcome.exit_code",
+    }
+    tests = [
+        f"""
+def test_{name}_{started}_{kept}(derail):
+    outcome = derail.agent([*SOME, "{started}", "0", "{kept}", "{{command}}"], WORKER, args=["2"], ranks=3)
+    {line.format(code=0, failed=[])}
+"""
+        for name, line in asserts.items()
+        for started, kept in ((2, "kept"), (3, "cleared"))
+    ]
+    result = run_pytest(PRELUDE + SOME + "".join(tests), "-n", "2", plugins=("xdist",))
+    result.assert_outcomes(failed=2 * len(asserts))
+    out = result.stdout.str()
+    assert out.count("E           rank 2 of 3 was never seen: the launcher started fewer ranks, or") == len(asserts) - 1
+    assert out.count("job 0 (python): rank 2 of 3 was never seen: the launcher started fewer ranks, or") == 1
+    assert "job 0 (python): the launcher broke: python ended with exit 0 before any rank was seen; it said: " in out
+    assert "no rank was seen: the launcher started fewer ranks, or it cleared their environment" in out
+
+
+def test_what_was_seen_of_the_others_can_be_asserted(run_pytest: RunPytest) -> None:
+    """Lines, faults and a timeout are evidence by themselves; a launcher that was killed need not have started all."""
+    result = run_pytest(
+        PRELUDE
+        + SOME
+        + """
+def test_evidence(derail):
+    outcome = derail.agent([*SOME, "2", "3", "kept", "{command}"], WORKER, args=["900"], ranks=3, faults=[KILL],
+                           timeout=4)
+    assert_log_tail(outcome, 1, like=["step 3"])
+    assert_injected(outcome, KILL)
+    assert_timed_out(outcome)
+    with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
+        assert_only_failed(outcome, outcome.outcome.failed)
+
+def test_killed_agent(derail):
+    kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
+    outcome = derail.agent([*SOME, "2", "0", "kept", "{command}"], WORKER, args=["900"], ranks=3, faults=[kill])
+    assert_injected(outcome, kill)
+    assert_left(outcome, ["*", "*"])
+    with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
+        assert_only_failed(outcome, outcome.outcome.failed)
+    with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
+        assert_exit_code(outcome, 128 + 9)
+"""
+    )
+    result.assert_outcomes(passed=2)

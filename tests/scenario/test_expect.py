@@ -349,3 +349,33 @@ def test_an_empty_log_is_said_to_be_empty():
 def test_lines_are_matched_whole_and_in_order(patterns, lines, missing):
     """Others may stand between them."""
     assert first_unmatched(patterns, lines) == missing
+
+
+@pytest.mark.parametrize(("outcome", "kind"), [("succeeded", "FAIL"), ("failed", "INCONCLUSIVE")])
+def test_a_rank_that_was_never_seen_satisfies_no_outcome(outcome, kind):
+    """A job that went well without it has not succeeded; one that failed may have been right not to start it."""
+    code = 0 if outcome == "succeeded" else 1
+    fates = {0: RankOutcome(0, 100, ExitStatus(code=code), Cause.SELF, succeeded=code == 0)}
+    job = JobOutcome(fates, 0 if code else None, started_at=0.0, ended_at=1.0)
+    seen = Observation(job, foreign=True, exit_code=code, asked=2)
+    scenario = Scenario("a job", 2, Path("worker.py"), expect=Expect(outcome=outcome))
+
+    found = judge(scenario, seen)
+    assert found.kind == kind
+    assert "rank 1 of 2 was never seen: the launcher started fewer ranks, or" in "\n".join(found.reasons)
+    assert judge(scenario, replace(seen, asked=1)).kind == "PASS"
+
+
+def test_a_launcher_that_was_broken_on_purpose_need_not_have_started_all_ranks():
+    """Its scenario is judged by the rest."""
+    plan = faults.plan([faults.signal("SIGKILL", rank="the agent")])
+    fates = {0: RankOutcome(0, 100, ExitStatus(code=1), Cause.SELF)}
+    seen = Observation(
+        JobOutcome(fates, 0, started_at=0.0, ended_at=1.0),
+        faults=(FaultResult(plan.faults[0], None, Injected("killed")),),
+        foreign=True,
+        exit_code=1,
+        asked=2,
+    )
+    scenario = Scenario("a job", 2, Path("worker.py"), faults=plan, expect=Expect(outcome="failed"))
+    assert judge(scenario, seen).kind == "PASS"

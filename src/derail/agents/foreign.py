@@ -19,7 +19,7 @@ from derail.agents.order import Invocation, Order
 from derail.faults.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
-from derail.scenario.model import ALL_PROMISES
+from derail.scenario.model import ALL_PROMISES, UNSEEN_CAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,8 +208,9 @@ class ForeignAgent(ABC):
         if not (seen.lives or seen.timed_out or any(fault.target == AGENT for fault in order.plan.faults)):
             last = next((line for line in reversed(read_end(order.outputs[0]).splitlines()) if line.strip()), "nothing")
             ended = seen.agents[0].status
+            why = f"; no rank was seen: {UNSEEN_CAUSE}" if ended is not None and ended.ok else ""
             return _broken(
-                f"{self.name} ended with {ended} before any rank was seen; it said: {last}", job.workdir, seen
+                f"{self.name} ended with {ended} before any rank was seen; it said: {last}{why}", job.workdir, seen
             )
         code = None if seen.timed_out else exit_code(seen)
         # If all went well in the end, it speaks of earlier attempts.
@@ -230,6 +231,7 @@ class ForeignAgent(ABC):
             teardown_seconds=outcome.teardown_seconds,
             exit_code=code,
             foreign=True,
+            asked=job.scenario.ranks,
             blamed=said.blamed,
             restarts=max((life.attempt for life in seen.lives), default=0),
             resumed_at=resumed_at(tails),

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.faults.results import Unavailable
+from derail.faults.targets import AGENT
 from derail.model.exit import signal_name
 from derail.scenario.model import ALL_PROMISES, Finding, Verdict
 
@@ -47,10 +48,15 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
 
 
 def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
-    """The faults that did not verifiably happen, and those of which nothing was told at all."""
+    """The faults that did not verifiably happen, and those of which nothing was told at all; and ranks that were never
+    seen in a job that failed: a launcher may have been right not to start them."""
+    if scenario.expect.outcome == "failed" and not any(fault.target == AGENT for fault in scenario.faults.faults):
+        unseen = [observation.unseen] if observation.unseen else []
+    else:
+        unseen = []
     told = {result.fault.id for result in observation.faults}
     lost = [f"{fault.id}: nothing is known of it" for fault in scenario.faults.faults if fault.id not in told]
-    return (*lost, *(str(result) for result in observation.faults if not result.injected), *observation.doubts)
+    return (*unseen, *lost, *(str(result) for result in observation.faults if not result.injected), *observation.doubts)
 
 
 def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]:
@@ -75,6 +81,8 @@ def _fate(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Fi
         fate = "succeeded" if _succeeded(seen, outcome) else "failed"
         wrong = [rank for rank, told in outcome.ranks.items() if not told.succeeded]
         hidden = f" although {_ranks(wrong)} did not succeed" if fate == "succeeded" and wrong else ""
+        if fate == "succeeded" and seen.unseen:
+            hidden += f" although {seen.unseen}"
         kept = fate == expect.outcome and not hidden
         yield Finding("outcome", kept, f"the job to have {expect.outcome}", f"that it {fate}{hidden}")
     if expect.root_cause is not None:

@@ -38,6 +38,10 @@ Promise: TypeAlias = Literal[
 ]
 """What a supervisor may promise. "ends": it gives a result at all, in time; the others are the words of ``Expect``."""
 ALL_PROMISES: frozenset[Promise] = frozenset(get_args(Promise))
+UNSEEN_CAUSE = (
+    "the launcher started fewer ranks, or it cleared their environment: derail knows a rank by its number (RANK) and "
+    "by DERAIL_JOB in it, and needs DERAIL_INRANK and PYTHONPATH as the launcher got them"
+)
 EXIT_CODES: dict[Kind, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "SKIPPED": 4}
 
 
@@ -209,6 +213,7 @@ class Observation:
         error: what broke the launcher; empty if nothing did.
         foreign: the supervisor is not derail: ``outcome`` is what derail saw happen to the ranks (of the last attempt,
             if there were several), ``failures`` and ``blamed`` are what the supervisor says, be it true or not.
+        asked: how many ranks a foreign supervisor was to start; 0 for jobs of derail's own.
         blamed: the rank that a foreign supervisor calls the root cause; None if it calls none.
         restarts: how often all ranks were started again; None if that is not known.
         resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
@@ -232,6 +237,7 @@ class Observation:
     exit_code: int | None = None
     error: str = ""
     foreign: bool = False
+    asked: int = 0
     blamed: int | None = None
     restarts: int | None = None
     resumed_at: int | None = None
@@ -245,6 +251,18 @@ class Observation:
         if self.foreign:
             return self.blamed
         return None if self.outcome is None else self.outcome.root_cause
+
+    @property
+    def unseen(self) -> str:
+        """Which ranks that were asked for were never seen, and why that may be; empty if all were."""
+        ranks = () if self.outcome is None else self.outcome.ranks
+        lost = [str(rank) for rank in range(self.asked) if rank not in ranks]
+        if not lost:
+            return ""
+        which = (
+            f"rank {lost[0]} of {self.asked} was" if len(lost) == 1 else f"ranks {', '.join(lost)} of {self.asked} were"
+        )
+        return f"{which} never seen: {UNSEEN_CAUSE}"
 
     @property
     def failed_ranks(self) -> tuple[int, ...]:
