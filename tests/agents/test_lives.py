@@ -37,7 +37,7 @@ class Loop:
 
 def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
     """When processes were listed it was a child of the rank, and when it was looked into the rank had ended."""
-    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False)
+    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
     ranks = ForeignRanks(1, "job", loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, logs=None)
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR],

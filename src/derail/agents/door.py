@@ -7,6 +7,7 @@ the job. Work for connections is bounded: a peer that says nothing is dropped, a
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.model.clock import SYSTEM_CLOCK
@@ -144,6 +145,12 @@ class Visitor:
                 self._pass_on(data)
             else:
                 self._read_introduction(data)
+
+    def send(self, data: bytes) -> None:
+        """Send it a few bytes after its introduction; nothing happens if it has left."""
+        if self._connection is not None:
+            with suppress(OSError):  # it has ended, or does not read
+                self._connection.send(data)
 
     def leave(self) -> None:
         """Close the connection. Idempotent."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from derail.agents.inspection import has_ended, leads_a_group
+from derail.agents.standstill import Standstill, kills
 from derail.faults.targets import AGENT_RANK
 from derail.platform.groups import signal_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from derail.agents.door import Visitor
@@ -55,15 +56,19 @@ class HeldRanks:
         ranks: how many there are to be.
         loop: whose thread all this happens in.
         clock: where the time comes from.
+        awaited: the ranks whose exit the launcher must not see before derail.
 
     Attributes:
         ranks: their numbers.
         asked_at: when a fault first sent the supervisor a signal that asks it to end; None if none did.
+        standstill: stops the launcher while such a rank ends.
     """
 
-    def __init__(self, ranks: int, loop: Loop, clock: Clock) -> None:
+    def __init__(self, ranks: int, loop: Loop, clock: Clock, awaited: Collection[int] = ()) -> None:
         self.ranks = tuple(range(ranks))
         self.asked_at: float | None = None
+        self.standstill = Standstill(self._own_processes, loop, clock)
+        self._awaited = awaited
         self._loop = loop
         self._clock = clock
         self._held: dict[int, Held] = {}
@@ -71,12 +76,17 @@ class HeldRanks:
 
     def close(self) -> None:
         """Give all back."""
+        self.standstill.close()
         for held in self._all_held:
             if held.follower is not None:
                 held.follower.close()
             if held.pidfd >= 0:
                 os.close(held.pidfd)
                 held.pidfd = -1
+
+    def _own_processes(self) -> Collection[int]:
+        """The launcher's own processes."""
+        return ()
 
     def _hold(self, life: Life, pidfd: int) -> Held:
         """From now on this is the process of that rank; the descriptor is ours to close."""
@@ -106,6 +116,8 @@ class HeldRanks:
             return False
         if rank == AGENT_RANK and signal in ENDING and self.asked_at is None:
             self.asked_at = self._clock.now()
+        if (rank in self._awaited or self.standstill.active) and rank != AGENT_RANK and kills(held.life.pid, signal):
+            self.standstill.begin(rank)
         held.life.signals.append(signal)
         held.ours.append(signal)
         if group and leads_a_group(held.life.pid):

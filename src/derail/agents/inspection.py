@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from derail.faults.inrank.bootstrap import RANK_VARIABLES
+from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
 from derail.faults.prepare import change_before_start
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Stream
@@ -34,6 +34,12 @@ def rank_of(pid: int, job: str) -> int | None:
         if told is not None and told.isdigit():
             return int(told)
     return None
+
+
+def started_by(pid: int, job: str) -> int | None:
+    """The acting Python that a process was executed by, and not only left by: its pid; None if there is none."""
+    told_job, _, owner = (variable(environment(pid), OWNER.encode()) or "").rpartition(":")
+    return int(owner) if told_job == job and owner.isdigit() else None
 
 
 def variable(environ: bytes, name: bytes) -> str | None:

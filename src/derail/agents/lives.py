@@ -2,12 +2,14 @@
 
 A Python that is a rank introduces itself before its first line (faults/inrank/meeting.py), and does not go on until it
 is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process that was
-executed with its number. When the number appears again after its end, that is the next attempt.
+executed with its number. When the number appears again after its end, that is the next attempt, but for helpers of the
+rank: they are known by their ancestors from the moment they appear, whoever adopts them later.
 """
 
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,24 +22,28 @@ from derail.agents.inspection import (
     is_python,
     own_streams,
     rank_of,
+    started_by,
     streams_of,
     uppermost,
     variable,
 )
 from derail.agents.order import Life
+from derail.agents.standstill import awaited_exits
 from derail.faults.catalogue import entry
+from derail.faults.inrank.leaving import ANNOUNCED
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
 from derail.platform.processes import environment, look_up
 from derail.platform.strangers import descendants, status_of_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from derail.agents.door import Visitor
     from derail.faults.driver import Driver
     from derail.model.clock import Clock
     from derail.model.exit import ExitStatus
+    from derail.platform.processes import ProcessInfo
     from derail.supervise.loop import Loop
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.1
@@ -73,7 +79,7 @@ class ForeignRanks(HeldRanks):
         logs: Path | None,
         shared: Collection[Path] = (),
     ) -> None:
-        super().__init__(ranks, loop, clock)
+        super().__init__(ranks, loop, clock, awaited_exits(driver.plan, range(ranks)))
         self.lives: list[Life] = []
         self.job = job
         self._driver = driver
@@ -84,6 +90,10 @@ class ForeignRanks(HeldRanks):
         self._known: set[tuple[int, float]] = set()
         self._shy = any(entry(fault.name).side == "before start" for fault in driver.plan.faults)
         self._seen: dict[tuple[int, float], float] = {}
+        self._helpers: set[tuple[int, float]] = set()
+        self._ends: select.epoll | None = None
+        self._ending = False
+        self._watched: dict[int, Held] = {}
         self._exits = 0
         self._failed = False
 
@@ -104,6 +114,10 @@ class ForeignRanks(HeldRanks):
         """Give all back."""
         super().close()
         self._door.close()
+        if self._ends is not None:
+            self._loop.remove_reader(self._ends.fileno())
+            self._ends.close()
+            self._ends = None
 
     def agent_started(self, pid: int, pidfd: int, *, first: bool) -> None:
         """A supervisor runs; the first one can be aimed at."""
@@ -119,16 +133,32 @@ class ForeignRanks(HeldRanks):
             held.life.status, held.life.exited_at = status, self._clock.now()
             self._driver.observe(Exited(AGENT_RANK, pid, status, held.life.exited_at))
 
-    def see_ends(self) -> None:
-        """Tell of every rank that has ended by now, in an order that nobody knows."""
-        for held in self._all_held:
-            if held.life.rank != AGENT_RANK and held.life.status is None and has_ended(held.pidfd):
-                self._ended(held)
+    def see_ends(self, before: Held | None = None) -> None:
+        """Tell of every rank that has ended by now, in the order in which they did (epoll(7) keeps it).
 
-    def _hear_signals(self, held: Held, numbers: bytes) -> None:
-        """A rank has got signals that its program handles: those that no fault sent, somebody else did."""
-        for number in numbers:
-            if number in held.ours:
+        Args:
+            before: only of those that ended before this one.
+        """
+        while self._ends is not None and not self._ending:
+            ready = [self._watched[fd] for fd, _ in self._ends.poll(0)]
+            for held in ready:
+                if held is before:
+                    return
+                self._ended(held)
+            if not ready:
+                return
+
+    def _hear(self, held: Held, told: bytes) -> None:
+        """A rank says that it is about to end, or has got signals that its program handles: those that no fault sent,
+        somebody else did."""
+        self.see_ends(before=held)  # a launcher that has sent the signal has seen them too
+        for number in told:
+            if number == ANNOUNCED[0]:
+                if not self._ending:  # else it was killed while it waited for the answer
+                    self.standstill.begin(held.life.rank)
+                if held.visitor is not None:
+                    held.visitor.send(b"!")
+            elif number in held.ours:
                 held.ours.remove(number)
             else:
                 held.life.asked.append(number)
@@ -139,15 +169,16 @@ class ForeignRanks(HeldRanks):
         rank = told.get("rank")
         if told.get("job") != self.job or not isinstance(rank, int) or rank not in self.ranks:
             return {"acts": False}
+        self.see_ends()
         # A process that is known stays who it is, whatever a fault has told it.
         known = (held for held in self._held.values() if held.life.pid == pid and held.life.status is None)
         upper = uppermost(pid, rank, self.job, self._agents)
         held = next(known, None)
-        if held is None and not self._is_left_by_its_rank(rank, upper):
+        if held is None and not self._is_helper(rank, upper):
             held = self._find(rank, upper, told.get("argv") if upper == pid else None)
         if held is None or held.acting not in (None, pid):
             return {"acts": False}
-        held.visitor, visitor.tell = visitor, lambda numbers: self._hear_signals(held, numbers)
+        held.visitor, visitor.tell = visitor, lambda told: self._hear(held, told)
         held.acting = pid
         become, held.become = held.become, None
         if become is not None and pid == held.life.pid:
@@ -157,6 +188,8 @@ class ForeignRanks(HeldRanks):
         self._follow(held)
         self._loop.post(self._look)  # where one is, the others are
         sent: dict[str, object] = {stream: str(path) for stream, path in streams.items() if stream not in own}
+        if rank in self._awaited and pid == held.life.pid:
+            sent |= {"announce": True, "error_file": str(held.life.error_file or "")}
         return {"acts": True, "attempt": held.life.attempt, **sent}
 
     def _look_again(self, pause: float) -> None:
@@ -164,32 +197,75 @@ class ForeignRanks(HeldRanks):
         self._loop.call_at(self._clock.now() + pause, lambda: self._look_again(min(LONGEST_LOOK, 1.5 * pause)))
 
     def _look(self) -> None:
-        """Look for ranks that have not introduced themselves."""
-        here, ranks = os.getpid(), {life.pid for life in self.lives}
-        for process in descendants(here).values():
+        """Look for ranks that have not introduced themselves, and for helpers of ranks."""
+        here = os.getpid()
+        processes = descendants(here)
+        self._note_helpers(processes)
+        for process in processes.values():
             key = (process.pid, process.started)
-            # A child of ours is a supervisor, or was left behind by somebody who has ended; that of a rank is a helper,
-            # also if the rank has ended since we looked: no new rank.
-            no_rank = process.ppid == here or process.ppid in ranks or process.pid in self._agents
-            if key in self._known or not process.alive or no_rank:
+            if key in self._known or key in self._helpers or not process.alive:
+                continue
+            # A child of ours is a supervisor, or was left behind by a process that has ended.
+            if process.ppid == here or process.pid in self._agents:
                 continue
             rank = rank_of(process.pid, self.job)
             if rank is None:
                 continue
             age = self._clock.now() - self._seen.setdefault(key, self._clock.now())
-            if self._shy and age < SHY and is_python(process.pid):
-                continue  # it will introduce itself, and can be changed only then
+            if is_python(process.pid) and (self._introduces(rank) or (self._shy and age < SHY)):
+                continue  # it will introduce itself; or it is a fork of a rank that has, and no new attempt
             if rank in self.ranks and uppermost(process.pid, rank, self.job, self._agents) == process.pid:
-                self._find(rank, process.pid)
+                if self._is_helper(rank, process.pid):
+                    self._helpers.add(key)
+                else:
+                    self._find(rank, process.pid)
             self._known.add(key)
 
-    def _is_left_by_its_rank(self, rank: int, pid: int) -> bool:
-        """Whether a process is a helper whose rank has ended: it has been left to us, and its rank is known."""
-        held = self._held.get(rank)
-        if held is None or held.life.pid == pid:
+    def _note_helpers(self, processes: Mapping[int, ProcessInfo]) -> None:
+        """Take down which processes are below a rank: they are helpers, also when another process adopts them.
+
+        Args:
+            processes: parents before their children.
+        """
+        ranks = {life.pid for life in self.lives}
+        below = set(ranks)
+        for process in processes.values():
+            key = (process.pid, process.started)
+            if process.pid not in ranks and (process.ppid in below or key in self._helpers):
+                self._helpers.add(key)
+                below.add(process.pid)
+
+    def _own_processes(self) -> Collection[int]:
+        """The launcher's own processes: those below it that are neither ranks nor helpers of ranks."""
+        processes = descendants(os.getpid())
+        self._note_helpers(processes)
+        ranks = {life.pid for life in self.lives}
+        own: set[int] = set()
+        for process in processes.values():
+            if not process.alive or process.pid in ranks or (process.pid, process.started) in self._helpers:
+                continue
+            if process.pid in self._agents or (process.ppid in own and rank_of(process.pid, self.job) is None):
+                own.add(process.pid)
+        return own
+
+    def _is_helper(self, rank: int, pid: int) -> bool:
+        """Whether a process belongs to the rank of its number, alive or dead, whoever is its parent by now."""
+        held, process = self._held.get(rank), look_up(pid)
+        if held is None or process is None or held.life.pid == pid:
             return False
-        process = look_up(pid)
-        return process is not None and process.ppid == os.getpid()
+        lives = {life.pid for life in self.lives if life.rank == rank}
+        started = started_by(pid, self.job)
+        return (
+            (process.pid, process.started) in self._helpers
+            or process.ppid in (*lives, os.getpid())  # or it was left to us
+            or not lives.isdisjoint((process.sid, process.pgid))
+            or (started is not None and started in lives)
+        )
+
+    def _introduces(self, rank: int) -> bool:
+        """Whether the last process of a rank has introduced itself, so that the next one will too."""
+        held = self._held.get(rank)
+        return held is not None and held.acting == held.life.pid
 
     def _find(self, rank: int, pid: int, argv: object = None) -> Held | None:
         """The life of a process that is a rank: the one that is known, or a new one; None if the rank is another.
@@ -205,7 +281,9 @@ class ForeignRanks(HeldRanks):
         if held is not None and held.life.status is None:
             if not has_ended(held.pidfd):
                 return None
-            self._ended(held)
+            self.see_ends()
+            if held.life.status is None:
+                return None  # its end is being told just now
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -216,7 +294,7 @@ class ForeignRanks(HeldRanks):
         held = self._hold(life, pidfd)
         self.lives.append(life)
         self._failed = self._failed and attempt == 0
-        self._loop.add_reader(pidfd, lambda: self._ended(held))
+        self._watch_end(held)
         own = own_streams(pid, self._shared)
         life.streams = own if argv is None else streams_of(life, own, self._logs)
         held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets)
@@ -224,23 +302,36 @@ class ForeignRanks(HeldRanks):
         self._follow(held)
         return held
 
+    def _watch_end(self, held: Held) -> None:
+        if self._ends is None:
+            self._ends = select.epoll()
+            self._loop.add_reader(self._ends.fileno(), self.see_ends)
+        self._watched[held.pidfd] = held
+        self._ends.register(held.pidfd, select.EPOLLIN)
+
     def _ended(self, held: Held) -> None:
         life = held.life
-        if life.status is not None:
-            return
-        self._loop.remove_reader(held.pidfd)
-        if held.visitor is not None:
-            held.visitor.hear()
-        life.status = status_of_ended(life.pid, held.pidfd)
-        life.exited_at, life.order = self._clock.now(), self._exits
-        self._exits += 1
-        if held.follower is not None:
-            held.follower.finish()
-        killed = life.status.signal in ENDING and life.status.signal not in life.signals
-        if killed and (self._failed or life.asked or self.asked_at is not None):
-            self._driver.observe(SignalSent(life.rank, life.status.signal or 0, life.exited_at))
-        self._failed = self._failed or not life.status.ok
-        self._driver.observe(Exited(life.rank, life.pid, life.status, life.exited_at))
+        if self._ends is not None:
+            self._ends.unregister(held.pidfd)
+        self._ending = True
+        try:
+            if life.rank in self._awaited:
+                self.standstill.ended(life.rank)
+            if held.visitor is not None:
+                held.visitor.hear()
+            life.status = status_of_ended(life.pid, held.pidfd)
+            life.exited_at, life.order = self._clock.now(), self._exits
+            self._exits += 1
+            if held.follower is not None:
+                held.follower.finish()
+            killed = life.status.signal in ENDING and life.status.signal not in life.signals
+            if killed and (self._failed or life.asked or self.asked_at is not None):
+                self._driver.observe(SignalSent(life.rank, life.status.signal or 0, life.exited_at))
+            self._failed = self._failed or not life.status.ok
+            self._driver.observe(Exited(life.rank, life.pid, life.status, life.exited_at))
+        finally:
+            self._ending = False
+            self.standstill.end(life.rank)
 
     def _follow(self, held: Held) -> None:
         """Read the files that the streams of a rank go to, if anybody wants lines."""

@@ -20,6 +20,7 @@ from derail.agents.inspection import rank_of
 from derail.agents.invocation import rank_environment
 from derail.agents.lives import ForeignRanks
 from derail.agents.order import AgentEnd, Seen
+from derail.agents.standstill import doubted
 from derail.faults.driver import Driver
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
 from derail.faults.prepare import environment
@@ -208,7 +209,8 @@ class Sandbox:
             self.seen.lives = [replace(life) for life in self._ranks.lives]
         outcome = JobOutcome({}, None, self.seen.started_at, self.seen.ended_at, timed_out=self.seen.timed_out)
         self._driver.observe(Finished(outcome, SYSTEM_CLOCK.now()))
-        self.seen.faults = self._driver.results()
+        missed = self._ranks.standstill.missed
+        self.seen.faults = tuple(doubted(result, missed) for result in self._driver.results())
         self.seen.asked_at = self._ranks.asked_at
 
     def _left(self) -> list[FoundProcess]:

@@ -90,6 +90,8 @@ class Entry:
         unavailable: why it cannot be done on this machine; empty if it can.
         repeats: whether it may act more than once.
         lasts: whether ``for_`` may undo it before the end.
+        before_launcher: whether a launcher must not act on the exit of the rank before derail has looked at it, as it
+            would take the proof away, or read what is still to be damaged.
         check: what is wrong with a combination of parameters; empty if nothing.
         prepare: changes the rank that it is aimed at before it is started; PlanError if that rank cannot be changed so.
         await_rank: gets ready before any rank is started; called whatever the trigger.
@@ -111,6 +113,7 @@ class Entry:
     unavailable: Callable[[], str] = str
     repeats: bool = False
     lasts: bool = False
+    before_launcher: bool = False
     check: Callable[[Mapping[str, Value]], str] = lambda _: ""
     prepare: Callable[[RankSpec, Fault], RankSpec] = lambda rank, _: rank
     await_rank: Callable[[Aim], None] = lambda _: None

@@ -189,6 +189,16 @@ def _read_after_exec(pid: int, name: str) -> bytes:
     return _read(pid, name)  # it may have come to the end of its exec between the two looks
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped by a signal, or the process has ended."""
+    try:
+        threads = os.listdir(f"{_PROC}/{pid}/task")
+    except OSError:
+        return True
+    states = [_read(pid, f"task/{thread}/stat").rpartition(b")")[2].split()[:1] for thread in threads]
+    return all(not state or state[0] in (b"T", b"Z", b"X") for state in states)
+
+
 def _is_executing(pid: int) -> bool:
     flags = _flags(pid)
     return bool(flags) and not flags & (_PF_EXITING | _PF_KTHREAD) and not _read(pid, "cmdline")

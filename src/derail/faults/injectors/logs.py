@@ -186,6 +186,7 @@ def _in_rank(
         params=(*params, STREAM),
         needs=needs,
         unavailable=(lambda: why_no_proc() or why_no_full_device()) if name == "log_disk_full" else why_no_proc,
+        before_launcher=name == "pipe_holder",
         check=_check_text,
     )
 

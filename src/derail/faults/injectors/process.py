@@ -244,5 +244,6 @@ ENTRIES = (
             seconds_param("lives", "Seconds after which the helper ends.", default=60.0),
         ),
         needs=f"{IN_RANK}; /proc",
+        before_launcher=True,
     ),
 )

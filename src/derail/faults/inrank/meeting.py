@@ -54,6 +54,10 @@ def meet(part: Part) -> dict[str, object] | None:
         answer = json.loads(text)
         if isinstance(answer, dict) and answer.get("acts"):
             _tell_of_signals(connection.fileno())
+            if answer.get("announce"):
+                from . import leaving
+
+                leaving.announce_to(connection.fileno(), str(answer.get("error_file") or ""))
     except (OSError, ValueError):
         return None
     finally:

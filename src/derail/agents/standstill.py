@@ -1,0 +1,154 @@
+"""The launcher, stopped while a rank ends: derail looks at the rank, and at what it left, before the launcher does.
+
+A fault that acts at the exit of a rank, and one whose proof a launcher takes away at once, need that moment. It begins
+when the rank announces its end (faults/inrank/leaving.py), or right before a fault kills it, and is over when the exit
+was seen and every fault that waited for it has acted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from derail.faults.catalogue import entry
+from derail.faults.evidence import look_at
+from derail.faults.moments import Exit, ExitOf, walk
+from derail.faults.results import Injected, NotReached
+from derail.faults.targets import AGENT_RANK, resolve
+from derail.model.exit import signal_number
+from derail.platform.processes import is_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from derail.faults.plan import Plan
+    from derail.faults.results import FaultResult
+    from derail.model.clock import Clock
+    from derail.supervise.loop import Loop
+
+LONGEST = 5.0
+"""Seconds for which a launcher is stopped at most, for a rank that announces its end and does not end."""
+STOP_TIMEOUT = 1.0
+"""Seconds to wait until all threads of a process are stopped."""
+HARMLESS = frozenset(map(signal_number, ("CHLD", "CONT", "URG", "WINCH", "STOP", "TSTP", "TTIN", "TTOU")))
+"""Signals that end no process by default."""
+
+
+def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
+    """Return the ranks whose exit the launcher must not see before derail; none if the launcher itself is a target."""
+    found: set[int] = set()
+    for fault in plan.faults:
+        targets = resolve(plan, fault, (*ranks, AGENT_RANK))
+        if AGENT_RANK in targets:
+            return frozenset()
+        parts = list(walk(fault.when))
+        if entry(fault.name).before_launcher or any(isinstance(part, Exit) for part in parts):
+            found.update(targets)
+        found.update(part.rank for part in parts if isinstance(part, ExitOf))
+    return frozenset(found)
+
+
+def doubted(result: FaultResult, missed: Collection[int]) -> FaultResult:
+    """Return what came of a fault: not reached, if the launcher saw the exit that mattered before derail did."""
+    parts = list(walk(result.fault.when))
+    at_exit = entry(result.fault.name).before_launcher or any(isinstance(part, Exit) for part in parts)
+    waited_for = {part.rank for part in parts if isinstance(part, ExitOf)}
+    late = sorted(rank for rank in missed if rank in waited_for or (at_exit and rank == result.rank))
+    if not late or not isinstance(result.result, Injected):
+        return result
+    why = f"the launcher could not be stopped before rank {late[0]} ended, and may have acted first"
+    return replace(result, result=NotReached(f"{why}; {result.detail}"))
+
+
+def kills(pid: int, number: int) -> bool:
+    """Whether a signal ends a process at once: it neither handles, ignores nor blocks it."""
+    if number == signal.SIGKILL:
+        return True
+    seen = look_at(pid)
+    if seen is None or number in HARMLESS:
+        return False
+    return number not in seen.caught and number not in seen.ignored and number not in seen.blocked
+
+
+class Standstill:
+    """Stops the launcher's own processes for as long as one of some ranks ends.
+
+    Args:
+        processes: gives the launcher's own processes.
+        loop: whose thread all this happens in.
+        clock: where the time comes from.
+
+    Attributes:
+        seen: the ranks at whose first exit the launcher was stopped.
+        missed: those at whose first exit it should have been, and was not.
+    """
+
+    def __init__(self, processes: Callable[[], Collection[int]], loop: Loop, clock: Clock) -> None:
+        self.seen: set[int] = set()
+        self.missed: set[int] = set()
+        self._processes = processes
+        self._loop = loop
+        self._clock = clock
+        self._ranks: dict[int, object] = {}
+        self._stopped: dict[int, int] = {}
+        self._pause = threading.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether the launcher is stopped."""
+        return bool(self._stopped)
+
+    def begin(self, rank: int) -> None:
+        """Stop the launcher until ``end`` of the same rank, or for ``LONGEST`` seconds."""
+        if not self._stopped:
+            self._stop()
+        mine = self._ranks[rank] = object()
+        self._loop.call_at(self._clock.now() + LONGEST, lambda: self._give_up(rank, mine))
+
+    def ended(self, rank: int) -> None:
+        """The exit of a rank is being seen: take down whether the launcher was stopped."""
+        if rank not in self.seen | self.missed:
+            (self.seen if self._stopped else self.missed).add(rank)
+
+    def end(self, rank: int) -> None:
+        """Let the launcher go on, if no other rank needs it to be stopped. Idempotent."""
+        self._ranks.pop(rank, None)
+        if not self._ranks:
+            self.close()
+
+    def close(self) -> None:
+        """Let the launcher go on. Idempotent."""
+        self._ranks.clear()
+        stopped, self._stopped = self._stopped, {}
+        for pidfd in stopped.values():
+            _send(pidfd, signal.SIGCONT)
+            os.close(pidfd)
+
+    def _give_up(self, rank: int, mine: object) -> None:
+        if self._ranks.get(rank) is mine:
+            self.end(rank)
+
+    def _stop(self) -> None:
+        """Stop all of them; again, until no new one has appeared meanwhile."""
+        deadline = self._clock.now() + STOP_TIMEOUT
+        while new := [pid for pid in self._processes() if pid not in self._stopped]:
+            for pid in new:
+                try:
+                    self._stopped[pid] = os.pidfd_open(pid)
+                except OSError:
+                    continue
+                _send(self._stopped[pid], signal.SIGSTOP)
+            while not all(map(is_stopped, self._stopped)) and self._clock.now() < deadline:
+                self._pause.wait(0.001)
+            if self._clock.now() >= deadline:
+                return
+
+
+def _send(pidfd: int, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except (ProcessLookupError, PermissionError):
+        pass
