@@ -328,3 +328,44 @@ def test_we_read_what_torch_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (found.message, found.remarks) == ("ValueError: boom ä\n$", ())
     assert "test_we_read_what_torch_writes" in str(found.traceback)
     assert found.timestamp == pytest.approx(time.time(), abs=60)  # noqa: TID251 (torch's clock)
+
+
+N = protocol.READ_LIMIT - 64
+HOSTILE = {
+    "bad UTF-8 in a message": b'{"message": "' + b"\xff" * N + b'"}',
+    "bad UTF-8 in a call stack": b'{"message": {"message": "x", "extraInfo": {"py_callstack": "' + b"\xff" * N,
+    "bad UTF-8 between letters": b'{"message": "' + b"a\xff" * (N // 2) + b'"}',
+    "bad UTF-8 behind half of a pair": b'{"message": "' + b"\\ud800\xff" * (N // 7) + b'"}',
+    "halves of pairs": b'{"message": "' + b"\\udfff" * (N // 6) + b'"}',
+    "cut characters": b'{"message": "' + b"\xe2\x82" * (N // 2) + b'"}',
+    "bad UTF-16": b"\xff\xfe" + b"\x00\xd8" * (N // 2),
+    "bad UTF-32": b"\xff\xfe\0\0" + b"\xff" * N,
+    "nothing but bad bytes": b"\xff" * N,
+    "deep": b"[" * N,
+    "deep objects": b'{"a":' * (N // 5),
+    "pairs of brackets": b"[]" * (N // 2),
+    "a huge number": b'{"message": ' + b"1" * N + b"}",
+    "a huge exponent": b'{"message": 1e' + b"9" * N + b"}",
+    "long numbers": b'{"message": [' + (b"1" * 4299 + b",") * (N // 4300) + b"1]}",
+    "many keys": b"{" + b",".join(b'"\xff%d":1' % number for number in range(190_000)) + b"}",
+    "escapes of a terminal": b'{"message": "' + b"\x1b[" * (N // 2) + b'"}',
+    "backslashes": b'{"message": "' + b"\\" * N + b'"}',
+    "keys without an end": b'"message":' * (N // 10),
+    "blanks": b'{"message"' + b" " * N,
+    "quotes": b'"' * N,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_costs_hardly_more_than_an_honest_one(data):
+    """Of the same size, and the same work of the interpreter: measured in its own processor time, as a ratio."""
+    honest = b'{"message": "' + "\u00e9\\n".encode() * (N // 4) + b'"}'
+
+    assert min(_cost(data[: protocol.READ_LIMIT]) for _ in range(2)) < 30 * _cost(honest)
+
+
+def _cost(data):
+    """Seconds of this thread's processor time that it takes to understand an error file."""
+    begun = time.thread_time()
+    decode(data)
+    return time.thread_time() - begun

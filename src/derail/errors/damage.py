@@ -97,5 +97,5 @@ def _string_of(key: str, text: str) -> str:
 
 
 def lenient_text(data: bytes) -> str:
-    """Decode bytes in the encoding that they seem to be in, with bad ones replaced."""
-    return data.decode(json.detect_encoding(data), errors="replace")
+    """Decode bytes in the encoding that they seem to be in, with bad ones replaced, as far as ``salvaged`` looks."""
+    return data[: 4 * _SALVAGE_LIMIT].decode(json.detect_encoding(data), errors="replace")

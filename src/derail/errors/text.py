@@ -6,15 +6,25 @@ import re
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _LINE_ENDS = re.compile(r"\r+\n|[\r\v\f\x85\u2028\u2029]")
+MOST_PAIRS = 10_000
+"""Pairs of surrogates that are joined in one text; further ones are replaced."""
+_PAIRS = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
+_UNESCAPED = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+"""Lone surrogates, but for those that stand for bytes which were no UTF-8."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: str) -> str:
-    """The same text, with lone surrogates replaced: UTF-8 can express it."""
+    """Replace lone surrogates, so that UTF-8 can express the text.
+
+    Bytes that were no UTF-8 go through the decoder again, which replaces them at once: to replace them one by one takes
+    seconds if a rank has filled its error file with them.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = _PAIRS.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text, MOST_PAIRS)
+        return _UNESCAPED.sub("\ufffd", text).encode(errors="surrogateescape").decode(errors="replace")
     return text
 
 
