@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from derail.faults import codec, journal
+from derail.faults.fields import Fields
 from derail.faults.plan import PlanError
-from derail.model.spec import Teardown
+from derail.model.spec import Sweep, Teardown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ SAME, DIFFERS, INCONCLUSIVE, SKIPPED = 0, 1, 3, 4
 
 
 class ReplayError(ValueError):
-    """A journal from which nothing can be run again. It says why."""
+    """A journal from which nothing can be run again. It says why, and where in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +78,108 @@ def read(path: Path) -> Recorded:
         ReplayError: if it is no journal, or that run cannot be repeated from it.
     """
     try:
-        records = journal.read(path)
+        records = journal.read_strictly(path)
     except OSError as error:
         raise ReplayError(f"{path}: cannot be read: {error}") from None
-    plans = [place for place, record in enumerate(records) if record["event"] == "plan" and "plan" in record]
+    except journal.JournalError as error:
+        raise ReplayError(f"{error}; the file is damaged, or is no journal of a run") from None
+    plans = [place for place, (_, record) in enumerate(records) if record["event"] == "plan"]
     if not plans:
         raise ReplayError(f"{path}: is no journal of a run: no plan stands in it")
-    head, told = records[plans[-1]], records[plans[-1] + 1 :]
+    (line, head), told = records[plans[-1]], records[plans[-1] + 1 :]
+    where = f"{path}:{line}"
     try:
-        plan = codec.from_data(head["plan"], source=str(path))
+        plan = codec.from_data(head.get("plan"), source=where)
     except PlanError as error:
-        raise ReplayError(str(error)) from None
+        raise ReplayError(str(error).splitlines()[0]) from None
     run = head.get("run")
     if not isinstance(run, dict):
-        raise ReplayError(f"{path}: does not say what its ranks ran")
-    return _recorded(plan, run, told)
+        raise ReplayError(f"{where}: run: does not say what its ranks ran")
+    if head.get("hash") != plan.hash:
+        raise ReplayError(f"{where}: hash: expected {plan.hash!r}, got {head.get('hash')!r}: the plan was changed")
+    program, how = _what_ran(run, head.get("ranks"), where)
+    for number, record in told:
+        problem = _problem(record)
+        if problem:
+            raise ReplayError(f"{path}:{number}: {problem}")
+    return _recorded(plan, program, how, [record for _, record in told])
 
 
-def _recorded(plan: Plan, run: dict[str, Any], told: Sequence[Record]) -> Recorded:
+def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | None, dict[str, Any]]:
+    """What the ranks ran, None for a function; and the other arguments of ``start_job``.
+
+    Raises:
+        ReplayError: at the first thing that is missing, or has another type.
+    """
+    if "agent" in run:
+        raise ReplayError(f"{where}: run.agent: only a run of derail's own launcher is replayed, got {run['agent']!r}")
+    problems: list[str] = []
+    fields = Fields(run, "run", problems)
+    fields.need("ranks", "cwd")
+    count = fields.whole("ranks", 1, least=1)
+    if count != (len(ranks) if isinstance(ranks, list) else None):
+        fields.note("ranks", f"expected as many as the journal lists ranks, got {count}")
+    env = fields.table_at("env")
+    function = fields.text("function", "")
+    script, argv = fields.text("script", ""), fields.texts("argv")
+    if not (function or script or argv):
+        fields.note("", "expected one of function, script and argv")
+    variables = {name: env.text(name, "") for name in env.table}
+    how: dict[str, Any] = {
+        "ranks": count,
+        "args": fields.texts("args"),
+        "env": variables,
+        "cwd": Path(fields.text("cwd", "")),
+        "name": function or fields.text("name", ""),
+        "teardown": _teardown(fields.table_at("teardown")) if fields.has("teardown") else None,
+    }
+    words = (script, *argv, *how["args"], *variables, *variables.values())
+    if any("\0" in word for word in words) or any("=" in name or not name for name in variables):
+        fields.note("", "expected words and variables that a process can be given: without NUL, names without '='")
+    if problems:
+        raise ReplayError(f"{where}: {problems[0]}")
+    return (None if function else script or list(argv)), how
+
+
+def _teardown(fields: Fields) -> Teardown:
+    usual = Teardown()
+    sweep = fields.text("sweep", usual.sweep)
+    number = fields.whole("signal", usual.signal, least=1)
+    if number not in signal.valid_signals():
+        fields.note("signal", f"expected the number of a signal, got {number}")
+    if sweep not in get_args(Sweep):
+        fields.note("sweep", f"expected one of {', '.join(get_args(Sweep))}, got {sweep!r}")
+    grace, kill_wait = fields.seconds("grace", usual.grace), fields.seconds("kill_wait", usual.kill_wait)
+    return Teardown(number, grace, kill_wait, cast("Sweep", sweep))
+
+
+def _problem(record: Record) -> str:
+    """What is wrong with a record that a replay reads; empty if nothing is."""
+    event, rank, hit, at = record["event"], record.get("rank"), record.get("hit"), record.get("at")
+    if event in ("started", "stop_requested"):
+        finite = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < float("inf")
+        return "" if finite else f"{event}.at: expected a number of seconds, got {at!r}"
+    if event in ("start", "again", "tell", "end"):
+        if not isinstance(record.get("fault"), str):
+            return f"{event}.fault: expected a string, got {record.get('fault')!r}"
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
+            return f"{event}.rank: expected a rank, got {rank!r}"
+        if hit is not None and (not isinstance(hit, int) or isinstance(hit, bool)):
+            return f"{event}.hit: expected a whole number, got {hit!r}"
+    if event == "end" and not isinstance(record.get("result"), str):
+        return f"end.result: expected a string, got {record.get('result')!r}"
+    if event == "finished":
+        cause, fates = record.get("root_cause"), record.get("ranks")
+        if cause is not None and (not isinstance(cause, int) or isinstance(cause, bool)):
+            return f"finished.root_cause: expected a rank or null, got {cause!r}"
+        if not isinstance(fates, dict) or not all(key.isdecimal() and len(key) < 10 for key in fates):
+            return "finished.ranks: expected an object with a key for each rank"
+        if not all(isinstance(fate, str) for fate in fates.values()):
+            return "finished.ranks: expected a string for each rank"
+    return ""
+
+
+def _recorded(plan: Plan, program: Run | None, how: dict[str, Any], told: Sequence[Record]) -> Recorded:
     hits: dict[Key, tuple[int | None, ...]] = {}
     for record in told:
         if record["event"] in ("start", "again", "tell"):
@@ -104,19 +190,10 @@ def _recorded(plan: Plan, run: dict[str, Any], told: Sequence[Record]) -> Record
             hits[_key(record)] = (*earlier, hit if isinstance(hit, int) else None)
     finished = next((record for record in reversed(told) if record["event"] == "finished"), {})
     cause, fates = finished.get("root_cause"), finished.get("ranks")
-    teardown = run.get("teardown")
-    function = "function" in run
     return Recorded(
         plan=plan,
-        program=None if function else run.get("script") or run.get("argv") or [],
-        how={
-            "ranks": int(run["ranks"]),
-            "args": tuple(run.get("args", ())),
-            "env": dict(run.get("env", {})),
-            "cwd": Path(run["cwd"]),
-            "name": str(run.get("function") or run.get("name", "")),
-            "teardown": Teardown(**teardown) if isinstance(teardown, dict) else None,
-        },
+        program=program,
+        how=how,
         stopped_after=_stopped_after(told),
         results={_key(record): str(record["result"]) for record in told if record["event"] == "end"},
         hits=hits,

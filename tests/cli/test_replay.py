@@ -51,3 +51,18 @@ def test_what_cannot_be_replayed_exits_with_2(derail_command: Derail, tmp_path: 
     done = derail_command("replay", tmp_path / "none.jsonl")
 
     assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_a_damaged_journal_is_one_line_with_its_place(derail_command: Derail, tmp_path: Path) -> None:
+    """And exits with 2."""
+    script, ran = tmp_path / "script.py", tmp_path / "ran"
+    script.write_text(f"open({str(ran)!r}, 'a').write('x')")
+    derail_command("launch", "--log-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script)
+    journal = tmp_path / "logs" / "journal.jsonl"
+    first, second, *others = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([first, second[:20] + "\n", *others]))
+    done = derail_command("replay", journal)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"derail: {journal}:2, column ")
+    assert ran.read_text() == "x"

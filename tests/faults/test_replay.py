@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -68,11 +69,13 @@ def test_what_differed_is_told_fault_by_fault(tmp_path):
     ]
 
 
-def recorded(tmp_path, name, *, result="injected", hits=(3,), order=(0, 1), cause=None, fates=None):
+def recorded(tmp_path, name, *, result="injected", hits=(3,), order=(0, 1), cause=None, fates=None, started=False):
     """A journal that says so, read."""
     plan = faults.plan([faults.signal("SIGURG", rank="all", id="a")])
     file = journal.Journal(tmp_path / name)
     file.write_plan(plan, (0, 1), {"argv": ["true"], "ranks": 2, "cwd": str(tmp_path), "name": "true"})
+    if started:
+        file.write("started", rank=0, pid=1)
     for rank in order:
         for n, hit in enumerate(hits):
             file.write("again" if n else "start", fault="a", rank=rank, n=n + 1, hit=hit)
@@ -109,6 +112,97 @@ def test_the_last_run_of_a_journal_counts(tmp_path):
     path = first_run(tmp_path, "time.sleep(0.2)", faults.signal("SIGURG", rank=0))
 
     assert list(replay.read(path).results.values()) == ["injected"]
+
+
+def damaged(line, **changes):
+    """What damages the line of a journal whose event is this."""
+
+    def damage(lines):
+        place = next(place for place, text in enumerate(lines) if json.loads(text)["event"] == line)
+        record = json.loads(lines[place])
+        for path, value in changes.items():
+            holder = record
+            *way, last = path.split("__")
+            for key in way:
+                holder = holder[key]
+            if value is None:
+                del holder[last]
+            else:
+                holder[last] = value
+        return [*lines[:place], json.dumps(record), *lines[place + 1 :]], place + 1
+
+    return damage
+
+
+def cut(line):
+    """What cuts a line in two, as a full disk does."""
+    return lambda lines: ([*lines[:line], lines[line][: len(lines[line]) // 2], *lines[line + 1 :]], line + 1)
+
+
+def put(text, line=1):
+    """What puts other bytes in the place of a line."""
+    return lambda lines: ([*lines[:line], text, *lines[line + 1 :]], line + 1)
+
+
+DAMAGES = {
+    "half a line": (cut(1), "is no JSON"),
+    "half a plan": (cut(0), "is no JSON"),
+    "no record": (put("[1, 2]"), "expected a record"),
+    "no event": (put('{"at": 1}'), "'event' is a string"),
+    "deep": (put("[" * 200_000), "is no JSON"),
+    "a huge number": (put('{"event": "end", "rank": ' + "9" * 10_000 + "}"), "is no JSON"),
+    "NUL": (put("\0" * 512), "is no JSON"),
+    "another plan": (damaged("plan", plan__seed=7), "the plan was changed"),
+    "an unknown fault": (damaged("plan", plan__faults=[{"fault": "hagn", "rank": 0}]), "did you mean 'hang'?"),
+    "no plan": (damaged("plan", plan=None), "expected a table"),
+    "no run": (damaged("plan", run=[]), "does not say what its ranks ran"),
+    "an agent's run": (damaged("plan", run__agent="torchrun"), "run.agent"),
+    "no ranks": (damaged("plan", run__ranks=None), "run.ranks: is missing"),
+    "many ranks": (damaged("plan", run__ranks=10**9), "run.ranks"),
+    "ranks of another kind": (damaged("plan", run__ranks="2"), "run.ranks"),
+    "no directory": (damaged("plan", run__cwd=None), "run.cwd: is missing"),
+    "nothing to run": (damaged("plan", run__argv=[]), "run: expected one of function, script and argv"),
+    "words of another kind": (damaged("plan", run__argv=["true", 1]), "run.argv"),
+    "a word with NUL": (damaged("plan", run__argv=["tr\0ue"]), "NUL"),
+    "variables of another kind": (damaged("plan", run__env={"A": 1}), "run.env.A"),
+    "a variable without a name": (damaged("plan", run__env={"": "1"}), "NUL"),
+    "no such signal": (damaged("plan", run__teardown={"signal": 4000}), "run.teardown.signal"),
+    "no such sweep": (damaged("plan", run__teardown={"sweep": "x"}), "run.teardown.sweep"),
+    "no such rank": (damaged("end", rank="x"), "end.rank"),
+    "no result": (damaged("end", result=None), "end.result"),
+    "a hit of another kind": (damaged("start", hit="x"), "start.hit"),
+    "no fault": (damaged("start", fault=7), "start.fault"),
+    "ends of another kind": (damaged("finished", ranks={"x": "y"}), "finished.ranks"),
+    "a root cause of another kind": (damaged("finished", root_cause="0"), "finished.root_cause"),
+    "no time": (damaged("started", at="now"), "started.at"),
+    "an endless time": (damaged("started", at=float("inf")), "started.at"),
+}
+
+
+@pytest.mark.parametrize(("damage", "why"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_journal_is_one_error_that_names_its_line(tmp_path, damage, why):
+    """The first thing that is wrong; nothing is started."""
+    path = tmp_path / "journal.jsonl"
+    recorded(tmp_path, path.name, started=True)
+    lines, number = damage(path.read_text().splitlines())
+    path.write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(replay.ReplayError) as error:
+        replay.read(path)
+    text = str(error.value)
+
+    assert text.startswith(f"{path}:{number}")
+    assert why in text
+    assert "\n" not in text
+
+
+def test_a_file_without_an_end_is_not_read(tmp_path):
+    """A FIFO would be waited for, a device never end."""
+    os.mkfifo(tmp_path / "journal.jsonl")
+
+    for path in (tmp_path / "journal.jsonl", tmp_path, "/dev/zero"):
+        with pytest.raises(replay.ReplayError, match="is no regular file"):
+            replay.read(Path(path))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.faults.targets import AGENT_RANK
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 Record: TypeAlias = "Mapping[str, object]"
+
+
+class JournalError(ValueError):
+    """A file that is no journal, or a damaged one. Its text says where."""
 
 
 class Journal:
@@ -134,8 +139,53 @@ def read(path: Path) -> tuple[Record, ...]:
 
     Raises:
         OSError: if the file cannot be read.
+        JournalError: if it is no regular file.
     """
-    return tuple(_records(path.read_bytes()))
+    return tuple(_records(_read_file(path)))
+
+
+def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
+    """All records of a journal, each with the number of its line. Only the last line may be torn: its writer died.
+
+    Raises:
+        OSError: if the file cannot be read.
+        JournalError: at the first line that is no record.
+    """
+    lines = _read_file(path).split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            at = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise JournalError(f"{path}:{number}{at}: is no JSON: {what}") from None
+        problem = _problem(record)
+        if problem:
+            raise JournalError(f"{path}:{number}: {problem}")
+        found.append((number, record))
+    return tuple(found)
+
+
+def _problem(record: object) -> str:
+    """Why a value is no record; empty if it is one."""
+    if not isinstance(record, dict):
+        return "expected a record, which is a JSON object"
+    return "" if isinstance(record.get("event"), str) else "expected a record, whose 'event' is a string"
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a regular file. Anything else may have no end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise JournalError(f"{path}: is no regular file")
+    with open(fd, "rb") as file:
+        return file.read()
 
 
 def unfinished(records: tuple[Record, ...]) -> tuple[Record, ...]:

@@ -54,7 +54,7 @@ def observed(seen: Observation) -> Timeline:
     """The timeline of what was observed; of its outcome alone if the journal cannot be read."""
     try:
         records = () if seen.journal is None else journal.read(seen.journal)
-    except OSError:
+    except (OSError, journal.JournalError):
         records = ()
     return timeline(records, outcome=seen.outcome, leftovers=seen.leftovers)
 
