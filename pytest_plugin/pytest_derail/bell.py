@@ -72,6 +72,7 @@ class Bell:
 
     def wait(self, seconds: float) -> None:
         """Wait until somebody rings, at most so long."""
+        __tracebackhide__ = True
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         if poll.poll(None if seconds == float("inf") else max(0.0, seconds) * 1000):

@@ -32,7 +32,8 @@ from pytest_derail.rank_report import RankTold
 from pytest_derail.rank_session import bell_path
 from pytest_derail.remains import RankFiles
 from pytest_derail.settings import keep
-from pytest_derail.verdict import judge_ranks
+from pytest_derail.verdict import broken_off, judge_ranks
+from pytest_derail.watch import SETTLE_SECONDS, BrokenOff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,14 +46,11 @@ if TYPE_CHECKING:
     from pytest_derail.rank_session import Order
     from pytest_derail.ranks_mark import RanksMark
     from pytest_derail.verdict import Verdict
+    from pytest_derail.watch import Watch
     from pytest_derail.where import Whereabouts
 
     End: TypeAlias = Connection[Any, Any]
     Key: TypeAlias = tuple[int, Stream]
-
-START_SECONDS = 60.0
-SETTLE_SECONDS = 1.0
-"""As for ranks that are not kept."""
 
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
@@ -116,8 +114,9 @@ class KeptRanks:
     def _is_warm(self) -> bool:
         return self._mark.start_method == "warm"
 
-    def run(self, item: pytest.Function, order: Order, evidence: Callable[[], Path]) -> Verdict:
+    def run(self, item: pytest.Function, order: Order, watch: Watch, evidence: Callable[[], Path]) -> Verdict:
         """Run a test. What was printed in it goes to files in ``evidence``, if there is anything."""
+        __tracebackhide__ = True
         self.replaced, self.is_new = "", self._job is None
         try:
             job = self._start(item, order) if self._job is None else self._job
@@ -125,11 +124,20 @@ class KeptRanks:
             logs, before = self._logs(job)
             for line in self._lines:
                 line.send(order)
-            found, late = self._watch(job, told, order.timeout)
+            try:
+                found, late = self._watch(job, told, watch)
+            except BaseException as error:
+                found = where.look(job, [rank for rank, each in enumerate(told) if not each.done])
+                job.stop(f"the controller was broken off: {type(error).__name__}")
+                job.close()
+                reports = {rank: each.told for rank, each in enumerate(told)}
+                verdict = judge_ranks(job.wait(), reports, found, late={}, timeout=watch.timeout)
+                verdict = with_slices(broken_off(verdict, error), logs, before, evidence, keeps=True)
+                raise BrokenOff(error, verdict) from error
             self._report_earlier(told)
             self._last = item
             verdict = self._judge(job, told, found, late, order.timeout)
-            verdict = with_slices(verdict, logs, before, evidence)
+            verdict = replace(with_slices(verdict, logs, before, evidence), limit=watch.passed_limit)
         except BaseException:
             self._end()
             raise
@@ -249,25 +257,23 @@ class KeptRanks:
         return logs, {key: _size(path) for key, path in logs.items()}
 
     def _watch(
-        self, job: NativeJob, told: list[Told], timeout: float
+        self, job: NativeJob, told: list[Told], watch: Watch
     ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
         """Wait until the test is over in all ranks; end them if it takes too long, or if those that are left wait for
         one in which it did not pass. Returns what ``judge_ranks`` wants."""
-        deadline, begun = SYSTEM_CLOCK.now() + START_SECONDS + timeout, False
-        settled = float("inf")
+        __tracebackhide__ = True
         while not self._bell.job_is_over and not all(each.done for each in told):
-            self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
-            now = SYSTEM_CLOCK.now()
-            if not begun and all(each.begun for each in told):
-                deadline, begun = now + timeout, True
+            self._hear(told, watch.seconds)
+            if all(each.begun for each in told):
+                watch.begin()
             bad = [rank for rank, each in enumerate(told) if each.bad]
             if bad:
-                settled = min(settled, now + SETTLE_SECONDS)
+                watch.settle(SETTLE_SECONDS)
             unfinished = {rank: each.told for rank, each in enumerate(told) if not each.done}
-            if unfinished and not self._bell.job_is_over and now >= min(deadline, settled):
+            if unfinished and not self._bell.job_is_over and watch.is_over:
                 found = where.look(job, list(unfinished))
-                if now >= deadline:
-                    job.stop(f"it was not over after {timeout:g} s", timed_out=True)
+                if watch.timed_out:
+                    job.stop(watch.reason, timed_out=True)
                     return found, unfinished
                 job.stop(f"the test did not pass in rank {bad[0]}, and others waited for it")
                 return found, {}
@@ -275,6 +281,7 @@ class KeptRanks:
 
     def _hear(self, told: list[Told], seconds: float) -> None:
         """Take what ranks tell, and that the job is over."""
+        __tracebackhide__ = True
         ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
         bell = self._bell.fileno()
         for each in wait([*ends, bell], None if seconds == float("inf") else max(0.0, seconds)):
@@ -324,11 +331,17 @@ class KeptRanks:
 
 
 def with_slices(
-    verdict: Verdict, logs: Mapping[Key, Path], before: Mapping[Key, int], evidence: Callable[[], Path]
+    verdict: Verdict,
+    logs: Mapping[Key, Path],
+    before: Mapping[Key, int],
+    evidence: Callable[[], Path],
+    *,
+    keeps: bool = False,
 ) -> Verdict:
-    """The verdict, with what was printed in this test only in its logs."""
+    """The verdict, with what was printed in this test only in its logs; they are kept if it failed, or if ``keeps``."""
     printed = [key for key, path in logs.items() if _size(path) > before[key]]
-    if not printed and not verdict.failed:
+    keeps = keeps or verdict.failed
+    if not printed and not keeps:
         return verdict
     folder = evidence()
     slices = {}
@@ -345,7 +358,7 @@ def with_slices(
         verdict.seen,
         logs=slices,
         tails={key: tail(path) for key, path in slices.items()},
-        workdir=folder if verdict.failed else None,
+        workdir=folder if keeps else None,
         journal=None if journal is None else folder / journal.name,
     )
     places = {

@@ -33,6 +33,9 @@ RANKS: pytest.StashKey[RanksTest] = pytest.StashKey()
 CURRENT: pytest.StashKey[RanksTest] = pytest.StashKey()
 """In the stash of the configuration: the test on ranks whose protocol runs."""
 
+BROKEN_OFF: pytest.StashKey[list[RanksTest]] = pytest.StashKey()
+"""In the stash of the configuration: tests whose ranks ran when the session was broken off, which have no report."""
+
 KEPT: pytest.StashKey[dict[object, KeptRanks]] = pytest.StashKey()
 """In the stash of the configuration: ranks that are kept for the next tests."""
 
@@ -272,6 +275,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             manager.register(debugger, "pdbinvoke")
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[None, object, object]:
+    """pytest-timeout limits a test on ranks: the controller keeps to that while ranks run."""
+    on_ranks = item.stash.get(RANKS, None)
+    if on_ranks is not None:
+        on_ranks.outer.note(settings)
+    return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
     """In a rank, what is to be set up once is not set up again."""
@@ -321,7 +333,9 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line about the jobs of the session, if there were any."""
+    """One line about the jobs of the session, if there were any; and ranks that ran when it was broken off."""
+    for on_ranks in terminalreporter.config.stash.get(BROKEN_OFF, []):
+        on_ranks.show_broken_off(terminalreporter)
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     counted = [
         vars(report)["derail_counts"] for report in reports if "derail_counts" in getattr(report, "__dict__", {})

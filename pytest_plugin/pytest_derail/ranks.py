@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from derail.agents.native import default_teardown, start_job
-from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail import handover, neighbours, preloading, rank_report, tally, where
 from pytest_derail.bell import Bell
 from pytest_derail.debugger import PDB_OF_PYTEST, Debugger
 from pytest_derail.evidence import evidence_folder
 from pytest_derail.faults_mark import again, marked_plan
 from pytest_derail.late_teardown import LateTeardownFailed
-from pytest_derail.plugin import RANKS
+from pytest_derail.outer_timeout import OuterTimeout
+from pytest_derail.plugin import BROKEN_OFF, RANKS
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_session import Order, bell_path, report_path, run_rank
 from pytest_derail.ranks_mark import read_mark
-from pytest_derail.ranks_report import sections_of, shown, text_of
+from pytest_derail.ranks_report import rank_sections, sections_of, shown, text_of, with_sections
 from pytest_derail.remains import RankFiles
 from pytest_derail.settings import keep
-from pytest_derail.verdict import judge_ranks
+from pytest_derail.verdict import broken_off, judge_ranks
+from pytest_derail.watch import SETTLE_SECONDS, SPARE_SECONDS, START_SECONDS, BrokenOff, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,15 +40,6 @@ if TYPE_CHECKING:
     from pytest_derail.rank_report import RankTold
     from pytest_derail.verdict import Verdict
     from pytest_derail.where import Whereabouts
-
-START_SECONDS = 60.0
-"""How long ranks may take to start and to import the test besides: the time of a test begins with its body, however
-busy the machine is."""
-
-SETTLE_SECONDS = 1.0
-"""How long the other ranks have to come to their own end when the test did not pass in one. Those that wait for that
-one never do."""
-
 
 NOT_EXPECTED = (
     "the marker is about what a rank raises, not about one that died or hung; if that is expected: "
@@ -76,6 +68,7 @@ class RanksTest:
     Attributes:
         item: the test.
         in_body: whether its body runs: its tear-down is still to come.
+        outer: the timer of pytest-timeout.
         verdict: what became of the body; None while that is not known.
     """
 
@@ -83,6 +76,9 @@ class RanksTest:
         self.item = item
         self.in_body = False
         self.verdict: Verdict | None = None
+        self.outer = OuterTimeout()
+        self._broken_off: BaseException | None = None
+        self._clock: Watch
         self._given = mark
         self._shared: dict[str, object] = {}
         self._raised: BaseException | None = None
@@ -102,6 +98,7 @@ class RanksTest:
         self.mark = read_mark(self.item, self._given)
         self.verdict, self._raised, self._folder, self._debugger = None, None, None, None
         self._spawned = self._replaced = ""
+        self._broken_off = None
         self._shared = {}
         for name in handover.shared_fixtures(self.item, self.mark.in_ranks):
             self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
@@ -116,19 +113,32 @@ class RanksTest:
         __tracebackhide__ = True
         packed = handover.pack(self.item, self._shared)
         paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
+        watch = self._clock = Watch(self.mark.timeout, self.outer)
+        self.outer.suspend(self.item, START_SECONDS + 2 * self.mark.grace + SPARE_SECONDS)
+        try:
+            self.verdict = self._run_ranks(packed, paths, watch)
+        except BrokenOff as broken:
+            self.verdict, self._broken_off = broken.verdict, broken.cause
+            if not isinstance(broken.cause, Exception | pytest.fail.Exception | pytest.skip.Exception):
+                self.item.config.stash.setdefault(BROKEN_OFF, []).append(self)
+            raise broken.cause from None
+        finally:
+            self.outer.resume(self.item, watch.used)
+        self._conclude(self.verdict)
+
+    def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+        __tracebackhide__ = True
         if self.mark.reuse is not None and not self._debugs() and not self.item.get_closest_marker("faults"):
-            self.verdict = self._run_on_kept(packed, paths)
-            self._conclude(self.verdict)
-            return
+            return self._run_on_kept(packed, paths, watch)
         self._folder = evidence_folder(paths, self.item)
         files = RankFiles(paths)
         try:
-            self.verdict = self._run_job(self._folder, packed, files)
+            return self._run_job(self._folder, packed, files)
         finally:
             files.remove()
-        self._conclude(self.verdict)
 
-    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory) -> Verdict:
+    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+        __tracebackhide__ = True
         from pytest_derail.kept_ranks import kept_ranks
 
         def evidence() -> Path:
@@ -139,12 +149,14 @@ class RanksTest:
         order = replace(self._order(paths.getbasetemp(), packed), kept=True)
         self.in_body = True
         try:
-            return kept.run(self.item, order, evidence)
+            return kept.run(self.item, order, watch, evidence)
         finally:
             self.in_body = False
             self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
 
     def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
+        __tracebackhide__ = True
+        watch = self._clock
         with ExitStack() as stack:
             bell = stack.enter_context(Bell(bell_path(folder)))
             self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
@@ -167,11 +179,21 @@ class RanksTest:
                 tee=neighbours.console(self.item.config),
             )
             stack.callback(job.close)
-            found, late = self._watch(job, bell)
-            seen = job.wait()
+            try:
+                found, late = self._watch(job, bell)
+                seen = job.wait()
+            except BaseException as error:
+                unfinished = [rank for rank, told in self._told(folder).items() if not told.done]
+                found = where.look(job, unfinished)
+                job.stop(f"the controller was broken off: {type(error).__name__}")
+                job.close()
+                told = self._told(folder)
+                verdict = judge_ranks(job.wait(), told, found, late={}, timeout=watch.timeout)
+                raise BrokenOff(error, broken_off(verdict, error)) from error
         self._spawned = preloading.heed(self.item, self.mark.preload, seen.outcome)
         told = self._told(folder)
-        return judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
+        verdict = judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
+        return replace(verdict, limit=watch.passed_limit)
 
     def _watch(self, job: NativeJob, bell: Bell) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
         """Wait for the end of the job; end it if it takes too long, or if only those are left that wait for a rank in
@@ -181,23 +203,22 @@ class RanksTest:
             Where ranks were that did not end, and, if the time was over, what they had told by then: being asked for
             its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
         """
-        deadline, begun = SYSTEM_CLOCK.now() + START_SECONDS + self.mark.timeout, False
-        settled = float("inf")
+        __tracebackhide__ = True
+        watch = self._clock
         while not bell.job_is_over:
-            bell.wait(min(deadline, settled) - SYSTEM_CLOCK.now())
+            bell.wait(watch.seconds)
             if self._debugger is not None:
-                deadline += self._debugger.attend(bell, self._failure_of)
-            now = SYSTEM_CLOCK.now()
-            if not begun and len(bell.begun) == self.mark.ranks:
-                deadline, begun = now + self.mark.timeout, True
+                watch.stand_still(self._debugger.attend(bell, self._failure_of))
+            if len(bell.begun) == self.mark.ranks:
+                watch.begin()
             if bell.first_bad is not None:
-                settled = min(settled, now + SETTLE_SECONDS)
-            if not bell.job_is_over and now >= min(deadline, settled):
+                watch.settle(SETTLE_SECONDS)
+            if not bell.job_is_over and watch.is_over:
                 told = self._told(job.workdir)
                 unfinished = {rank: each for rank, each in told.items() if not each.done}
                 found = where.look(job, list(unfinished or told))
-                if now >= deadline:
-                    job.stop(f"it was not over after {self.mark.timeout:g} s", timed_out=True)
+                if watch.timed_out:
+                    job.stop(watch.reason, timed_out=True)
                     return found, unfinished or {rank: told[rank] for rank in found}
                 job.stop(f"the test did not pass in rank {bell.first_bad}, and others waited for it")
                 return found, {}
@@ -269,7 +290,20 @@ class RanksTest:
             if not self._may_be_expected() and self.item.get_closest_marker("xfail") is not None:
                 shown_all.addsection("xfail", NOT_EXPECTED)
             return shown_all
-        return type(self.item).repr_failure(self.item, excinfo)
+        found = type(self.item).repr_failure(self.item, excinfo)
+        if self.verdict is not None and excinfo.value is self._broken_off:
+            return with_sections(found, rank_sections(self.item, self.verdict, ()))
+        return found
+
+    def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
+        """Show the ranks of a test that has no report, as the session was broken off in it."""
+        if self.verdict is None:
+            return
+        name = type(self._broken_off).__name__
+        terminal.write_sep("=", f"{name}: ranks of {self.item.nodeid}")
+        for title, text in rank_sections(self.item, self.verdict, ()):
+            terminal.write_sep("-", title)
+            terminal.write_line(text)
 
     def note_report(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Show what ranks have printed in a test that did not fail, as pytest would; keep the evidence of others."""
@@ -297,4 +331,9 @@ class RanksTest:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _keeps(self) -> bool:
-        return keep(self.item.config) or (self.verdict is not None and self.verdict.failed) or self.verdict is None
+        return (
+            keep(self.item.config)
+            or self._broken_off is not None
+            or (self.verdict is not None and self.verdict.failed)
+            or self.verdict is None
+        )

@@ -34,7 +34,7 @@ def shown(verdict: Verdict) -> str:
     first = verdict.bad[0]
     if first.fate == "hung":
         hung = ", ".join(str(rank.rank) for rank in verdict.bad if rank.fate == "hung")
-        return f"not over after {verdict.timeout:g} s: rank {hung} hung"
+        return f"{verdict.limit or f'not over after {verdict.timeout:g} s'}: rank {hung} hung"
     if first.fate == "died":
         return f"rank {first.rank}: {first.words}"
     report, reason = getattr(_report(first), "longrepr", None), "" if first.told is None else first.told.reason
@@ -56,7 +56,7 @@ def sections_of(item: pytest.Function, verdict: Verdict, command: Iterable[str])
     path, line, _ = item.reportinfo()
     crash = longrepr.reprcrash or ReprFileLocation(str(path), (line or 0) + 1, "")
     longrepr.reprcrash = ReprFileLocation(crash.path, crash.lineno, message)
-    for name, text in _sections(item, verdict, command):
+    for name, text in rank_sections(item, verdict, command):
         longrepr.addsection(name, text)
     found: ExceptionRepr = longrepr
     return found
@@ -69,7 +69,18 @@ def text_of(told: PhaseTold) -> str:
     return pytest.TestReport._from_json(data).longreprtext if data else ""  # noqa: SLF001 - as of xdist's reports
 
 
-def _sections(item: pytest.Function, verdict: Verdict, command: Iterable[str]) -> Iterator[tuple[str, str]]:
+def with_sections(longrepr: Any, sections: Iterable[tuple[str, str]]) -> ExceptionRepr:
+    """A report of pytest's, with sections."""
+    if not isinstance(longrepr, ExceptionRepr):
+        longrepr = ReprExceptionInfo(ReprTracebackNative([f"{line}\n" for line in str(longrepr).splitlines()]), None)
+    for name, text in sections:
+        longrepr.addsection(name, text)
+    found: ExceptionRepr = longrepr
+    return found
+
+
+def rank_sections(item: pytest.Function, verdict: Verdict, command: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The sections of a report on ranks, each with its name."""
     yield "ranks", "\n".join(_fates(verdict))
     yield from _others(verdict)
     for rank, found in sorted(verdict.where.items())[:SHOWN_RANKS]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_derail.accounts import Account
@@ -67,6 +67,7 @@ class Verdict:
         timeout: the seconds that it was given.
         where: where ranks were that had to be stopped.
         problems: what is wrong besides what ranks did: faults that did not happen, processes that were left.
+        limit: what says how long the test may take, if it is not its own timeout.
     """
 
     ranks: Mapping[int, RankVerdict]
@@ -74,6 +75,7 @@ class Verdict:
     timeout: float
     where: Mapping[int, Whereabouts]
     problems: tuple[str, ...]
+    limit: str = ""
 
     @property
     def bad(self) -> list[RankVerdict]:
@@ -128,6 +130,16 @@ def judge_ranks(
     if seen.error:
         problems.append(f"the launcher broke: {seen.error}")
     return Verdict(ranks, seen, timeout, where, tuple(problems))
+
+
+def broken_off(verdict: Verdict, error: BaseException) -> Verdict:
+    """The verdict on ranks that were stopped because ``error`` left the controller, and not because of one of them."""
+    words = f"when the controller was broken off by {type(error).__name__}"
+    ranks = {
+        number: replace(rank, words=f"stopped in {rank.phase}, {words}") if rank.fate == "stopped" else rank
+        for number, rank in verdict.ranks.items()
+    }
+    return replace(verdict, ranks=ranks)
 
 
 def _judge_rank(rank: int, fate: RankOutcome | None, told: RankTold, *, late: bool) -> RankVerdict:

@@ -98,16 +98,112 @@ def test_after():
 
 
 @pytest.mark.parametrize("method", ["signal", "thread"])
-def test_pytest_timeout_leaves_nothing(run_pytest: RunPytest, base: str, left, wait_until, method: str) -> None:
-    """By a signal it fails the one test and the others go on; by a thread it ends the session, as it does."""
+@pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])
+def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
+    run_pytest: RunPytest, base: str, left, wait_until, method: str, mark: str
+) -> None:
+    """By either method: with stacks and output. The other tests go on, and nothing is left."""
+    source = HANG.replace("ranks(2)", mark).replace("threading.Event", "print('before', rank); threading.Event")
     options = ("--timeout=3", f"--timeout-method={method}", f"--basetemp={base}")
-    result = run_pytest(HANG + AFTER, *options, plugins=("pytest_timeout",))
-    if method == "signal":
-        result.assert_outcomes(passed=1, failed=1)
-        result.stdout.fnmatch_lines(["*Failed: Timeout *3.0s*"])
-    else:
-        assert result.ret == 1
-        assert "Timeout" in result.stdout.str() + result.stderr.str()
+    result = run_pytest(source + AFTER, *options, plugins=("pytest_timeout",))
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "Failed: Timeout (>3.0s) from pytest-timeout: rank 0, 1 hung",
+            "rank 0: hung in call",
+            "rank 1: hung in call",
+            "*rank 1: where it was*",
+            "*in test_hangs",
+            "*stdout of rank 0*",
+            "before 0",
+        ]
+    )
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+def test_pytest_timeout_does_not_count_the_start_of_ranks(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
+    """Nor that of the process that they are forked from, however long its imports take; it counts the tear-down."""
+    pytester.makepyfile(slow="import time\ntime.sleep(4)\n")
+    result = run_pytest(
+        """
+import threading
+import pytest
+
+@pytest.mark.ranks(2)
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(rank, number):
+    pass
+
+@pytest.fixture(scope="session")
+def ends_late():
+    yield
+    threading.Event().wait(30)
+
+@pytest.mark.ranks(2)
+def test_tear_down(rank, ends_late):
+    pass
+""",
+        "--timeout=3",
+        ini="derail_preload = slow\npythonpath = .",
+        plugins=("pytest_timeout",),
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_tear_down*", "E *Failed: Timeout *from pytest-timeout."])
+
+
+BREAKS_OFF = """
+import os, signal, threading
+import pytest
+
+@pytest.fixture(scope="session")
+def controller():
+    return os.getpid()
+
+def waits_here():
+    threading.Event().wait()
+
+@pytest.mark.{mark}
+def test_it(rank, controller, tmp_path):
+    print("printed by", rank, flush=True)
+    (tmp_path / str(rank)).touch()
+    while rank == 0 and not (tmp_path / "1").exists():
+        pass
+    if rank == 0:
+        os.kill(controller, signal.{number})
+    waits_here()
+"""
+
+
+@pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])
+@pytest.mark.parametrize(("number", "name"), [("SIGINT", "KeyboardInterrupt"), ("SIGUSR1", "RuntimeError")])
+def test_whatever_breaks_off_the_controller_the_ranks_are_shown(
+    run_pytest: RunPytest, base: str, left, wait_until, mark: str, number: str, name: str
+) -> None:
+    """With stacks and output, in the report of the test, or where there is none at the end of the session."""
+    conftest = """
+import signal
+
+def handler(*_):
+    raise RuntimeError("of the suite")
+
+signal.signal(signal.SIGUSR1, handler)
+"""
+    result = run_pytest(BREAKS_OFF.format(mark=mark, number=number), f"--basetemp={base}", conftest=conftest)
+    head = ["*= KeyboardInterrupt: ranks of test_it.py::test_it =*"] if number == "SIGINT" else ["E *of the suite"]
+    result.stdout.fnmatch_lines(
+        [
+            *head,
+            f"rank 0: stopped in call, when the controller was broken off by {name}",
+            f"rank 1: stopped in call, when the controller was broken off by {name}",
+            "*rank 1: where it was*",
+            "*in waits_here",
+            "*in test_it",
+            "*stdout of rank 1*",
+            "printed by 1",
+            "logs and journal: *",
+        ]
+    )
+    assert result.ret == (2 if number == "SIGINT" else 1)
     wait_until(lambda: not left(), what="nothing is left")
 
 
