@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from derail.faults.catalogue import entry
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.private_files import make_private
 from derail.runner import interpreter
 from derail.scenario.model import Verdict
 from derail.scenario.observe import JOURNAL, tail
@@ -164,11 +165,12 @@ class _Campaign:
             self._enter(_row(skipped, self._agent))
             return
         folder = self._folder(scenario)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ORDER).write_bytes(path_front() + _order(self._agent, scenario, folder))
+        make_private(folder)
+        (folder / ORDER).write_text(f"{self._agent.name}: {scenario.name}\n", encoding="utf-8")
         runner.start(
             scenario.name,
-            interpreter(__name__, folder / ORDER, name=scenario.name),
+            interpreter(__name__, name=scenario.name),
+            stdin=path_front() + _order(self._agent, scenario, folder),
             output=folder / OUTPUT,
             seconds=scenario.timeout + 2 * scenario.grace + MARGIN,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     script, argv = fields.text("script", ""), fields.texts("argv")
     if not (function or script or argv):
         fields.note("", "expected one of function, script and argv")
-    variables = {name: env.text(name, "") for name in env.table}
+    variables = {name: None if value is None else env.text(name, "") for name, value in env.table.items()}
     how: dict[str, Any] = {
         "ranks": count,
         "args": fields.texts("args"),
@@ -134,7 +135,7 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
         "teardown": _teardown(fields.table_at("teardown")) if fields.has("teardown") else None,
     }
     words = (script, *argv, *how["args"], *variables, *variables.values())
-    if any("\0" in word for word in words) or any("=" in name or not name for name in variables):
+    if any("\0" in word for word in words if word) or any("=" in name or not name for name in variables):
         fields.note("", "expected words and variables that a process can be given: without NUL, names without '='")
     if problems:
         raise ReplayError(f"{where}: {problems[0]}")
@@ -217,7 +218,7 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
     """Start the same job again; it is to be stopped after ``stopped_after`` seconds, if somebody had done so.
 
     Raises:
-        ReplayError: if its ranks were functions.
+        ReplayError: if its ranks were functions, or were given variables that are not set here.
         OSError, PlanError, ValueError: as ``start_job`` does.
     """
     from derail.agents.native import start_job
@@ -227,7 +228,15 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
             f"its ranks were the function {recorded.how['name']}, which cannot be called from the command line; "
             "run whatever called it, with the plan of the journal"
         )
-    how = {**recorded.how, "name": recorded.how["name"] or ""}
+    env: dict[str, str | None] = recorded.how["env"]
+    missing = [name for name, value in env.items() if value is None and name not in os.environ]
+    if missing:
+        raise ReplayError(
+            f"its ranks were given {', '.join(missing)}, and a journal holds no values of such variables; set them and "
+            "replay it again"
+        )
+    given = {name: os.environ[name] if value is None else value for name, value in env.items()}
+    how = {**recorded.how, "name": recorded.how["name"] or "", "env": given}
     return start_job(
         recorded.program, **how, plan=recorded.plan, workdir=workdir, observers=observers, handle_signals=True
     )

@@ -22,6 +22,8 @@ from derail.platform import exits
 from derail.platform.groups import signal_process
 from derail.platform.leftovers import end_processes, find_processes
 from derail.platform.lifeline import Lifeline
+from derail.platform.private_files import open_private
+from derail.spawn.values import create_memory_file
 
 if TYPE_CHECKING:
     import subprocess
@@ -107,7 +109,7 @@ class Runner:
         """Whose processes run."""
         return tuple(self._running)
 
-    def start(self, name: str, argv: Sequence[str], *, output: Path, seconds: float) -> None:
+    def start(self, name: str, argv: Sequence[str], *, output: Path, seconds: float, stdin: bytes = b"") -> None:
         """Start a process in a session of its own, so that a Ctrl-C on the terminal does not reach it.
 
         Args:
@@ -115,6 +117,7 @@ class Runner:
             argv: its command.
             output: where its stdout and stderr go.
             seconds: how long it may take until it is ended.
+            stdin: what it reads from there; it has no name that another process could open or replace.
 
         Raises:
             OSError: if it cannot be started.
@@ -124,9 +127,14 @@ class Runner:
         self._started += 1
         mark = f"{self._id}-{self._started}"
         marks = ":".join(filter(None, (os.environ.get(JOB_ENV), self._id, mark)))
-        with output.open("wb") as file:
+        with (
+            open(create_memory_file("derail-order"), "r+b") as given,
+            open(open_private(output, os.O_WRONLY | os.O_TRUNC), "wb") as file,
+        ):
+            given.write(stdin)
+            given.seek(0)
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                argv, stdin=given, stdout=file, stderr=file, start_new_session=True,
                 env={**os.environ, JOB_ENV: marks},
             )  # fmt: skip
         self._lifeline.register(child.pid)
@@ -284,10 +292,13 @@ class Signals:
             raise SignalException(f"process {os.getpid()} got {asked.name}", sigval=asked)
 
 
-_BOOTSTRAP = "import sys,marshal;f=open(sys.argv[1],'rb');sys.path[:]=marshal.load(f);from {module} import main;main(f)"
+_BOOTSTRAP = (
+    "import os,sys,marshal;f=open(os.dup(0),'rb');n=os.open(os.devnull,0);os.dup2(n,0);os.close(n);"
+    "sys.path[:]=marshal.load(f);from {module} import main;main(f)"
+)
 
 
-def interpreter(module: str, order: Path, *, name: str) -> list[str]:
-    """The command of a fresh interpreter that calls ``main`` of ``module`` with ``order``, a file that begins with
+def interpreter(module: str, *, name: str) -> list[str]:
+    """The command of a fresh interpreter that calls ``main`` of ``module`` with its stdin, which begins with
     ``path_front()``, open behind that. ``name`` is for people who look at the process list."""
-    return [sys.executable, "-c", _BOOTSTRAP.format(module=module), str(order), name]
+    return [sys.executable, "-c", _BOOTSTRAP.format(module=module), name]

@@ -39,6 +39,8 @@ LONG_FOR_A_REASON = {
     "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
     "src/derail/agents/foreign.py": "what external agents have in common: start, observation, and what they say",
     "src/derail/agents/lives.py": "which processes are ranks, from the first sign of each to its end",
+    "src/derail/agents/native.py": "a job under derail's launcher, and that launcher as an agent",
+    "src/derail/faults/inrank/runtime.py": "all that acts in a rank shares one journal, one handler and one thread",
     "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
 }
 """Files that are longer than that, and why each of them is one file all the same."""

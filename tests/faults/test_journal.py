@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 
@@ -178,3 +179,36 @@ def test_the_agent_has_records_of_its_own(tmp_path):
         {"event": "start", "rank": None, "agent": None, "pid": None, "status": None},
         {"event": "agent_exited", "rank": None, "agent": "agent", "pid": 77, "status": "SIGKILL (9)"},
     ]
+
+
+def test_only_this_user_reads_a_journal(tmp_path):
+    """Whatever the umask allows."""
+    before = os.umask(0)
+    try:
+        Journal(tmp_path / "j").write("started")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "j").stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_a_journal_that_another_user_has_put_there_is_not_written_to(tmp_path):
+    """It could be filled with records that were never written by us."""
+    path = tmp_path / "j"
+    path.touch()
+    os.chown(path, 65534, 65534)
+
+    with pytest.raises(PermissionError, match="belongs to user 65534"):
+        Journal(path).write("started")
+    assert path.read_bytes() == b""
+
+
+def test_a_journal_is_no_link(tmp_path):
+    """What it points to stays as it was."""
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "j").symlink_to(tmp_path / "other")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        Journal(tmp_path / "j").write("started")
+    assert (tmp_path / "other").read_text() == "kept"

@@ -41,8 +41,9 @@ def again(path, tmp_path):
     return before, replay.read(job.journal), logs
 
 
-def test_the_same_schedule_runs_again(tmp_path):
+def test_the_same_schedule_runs_again(tmp_path, monkeypatch):
     """The same fault, on the same rank, at the same hit; with the same arguments, directory and variables."""
+    monkeypatch.setenv("MINE", "yes")
     options = {"args": ["a", 1], "env": {"MINE": "yes"}, "ranks": 3, "seed": 5}
     path = first_run(tmp_path, STEPS, KILL, faults.signal("SIGURG", rank="minority"), **options)
     before, now, logs = again(path, tmp_path)
@@ -53,6 +54,17 @@ def test_the_same_schedule_runs_again(tmp_path):
     ((_, hit),) = [(key, hits) for key, hits in now.hits.items() if hits != (None,)]
     (killed,) = [rank for (fault, rank) in now.results if fault.startswith("signal") and now.hits[fault, rank] == hit]
     assert logs[killed].splitlines() == [f"step {n} ['a', '1'] yes" for n in range(1, hit[0])]
+
+
+def test_a_journal_holds_values_of_known_variables_only(tmp_path, monkeypatch):
+    """Of others the name: a replay takes their values from its own environment, and says which are missing."""
+    monkeypatch.delenv("MINE", raising=False)
+    path = first_run(tmp_path, "pass", faults.signal("SIGURG", rank=0), env={"MINE": "pass" + "word", "RANK": "0"})
+
+    assert "password" not in path.read_text()
+    assert replay.read(path).how["env"] == {"MINE": None, "RANK": "0"}
+    with pytest.raises(replay.ReplayError, match="were given MINE, and a journal holds no values"):
+        replay.start(replay.read(path), workdir=tmp_path / "again")
 
 
 def test_what_differed_is_told_fault_by_fault(tmp_path):

@@ -19,6 +19,7 @@ from derail.agents.order import Invocation, Order
 from derail.faults.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
+from derail.platform.private_files import make_private
 from derail.scenario.model import ALL_PROMISES, UNSEEN_CAUSE
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class Job:
     def directory(self, name: str) -> Path:
         """A directory of this run, made if it is not there."""
         path = self.workdir / name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        return make_private(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class ForeignAgent(ABC):
         from derail.faults.prepare import check
 
         check(scenario.faults, (*range(scenario.ranks), AGENT_RANK))
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_private(workdir)
         self._clear(workdir)
         if scenario.launches:
             from dataclasses import replace

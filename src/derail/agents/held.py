@@ -10,6 +10,7 @@ from derail.agents.inspection import has_ended, leads_a_group
 from derail.agents.standstill import Standstill, kills
 from derail.faults.targets import AGENT_RANK
 from derail.platform.groups import signal_process
+from derail.platform.private_files import why_not_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -126,14 +127,14 @@ class HeldRanks:
         return signal_process(held.life.pid, held.pidfd, signal)
 
     def error_file(self, rank: int) -> Path | None:
-        """Where it writes its error file."""
+        """Where it writes its error file, by its own word; None if another user could put a file there."""
         held = self._held.get(rank)
-        return None if held is None else held.life.error_file
+        return None if held is None else _believed(held.life.error_file)
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """The file that a stream goes to."""
+        """The file that a stream goes to, under the same condition."""
         held = self._held.get(rank)
-        return None if held is None else held.life.streams.get(stream)
+        return None if held is None else _believed(held.life.streams.get(stream))
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
         """Run ``action`` in the loop after ``delay`` seconds."""
@@ -142,3 +143,8 @@ class HeldRanks:
     def post(self, action: Callable[[], None]) -> None:
         """Run ``action`` in the loop soon; from any thread."""
         self._loop.post(action)
+
+
+def _believed(path: Path | None) -> Path | None:
+    """A path that a rank has named, unless another user could put something else there: faults write to it."""
+    return None if path is None or why_not_own(path) else path

@@ -14,6 +14,7 @@ from derail.model.events import Stream
 from derail.model.spec import Command, RankSpec, Streams
 from derail.platform.exits import is_readable
 from derail.platform.leftovers import carries_mark
+from derail.platform.private_files import make_private
 from derail.platform.processes import environment, look_up
 
 if TYPE_CHECKING:
@@ -50,9 +51,21 @@ def variable(environ: bytes, name: bytes) -> str | None:
     return None
 
 
+def is_own(pid: int) -> bool:
+    """Whether a process runs as this user, in all respects: only then is a path believed that it names."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except OSError:
+        return False
+    users = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
+    return bool(users) and {*map(int, users)} == {os.geteuid()}
+
+
 def own_streams(pid: int, shared: Collection[Path]) -> dict[Stream, Path]:
-    """The files that the streams of a process go to, if they are its own."""
+    """The files that the streams of a process go to, if they are its own, and it runs as this user."""
     found: dict[Stream, Path] = {}
+    if not is_own(pid):
+        return found
     for number, stream in enumerate(get_args(Stream), start=1):
         try:
             about = os.stat(f"/proc/{pid}/fd/{number}")
@@ -98,7 +111,7 @@ def streams_of(life: Life, own: dict[Stream, Path], logs: Path | None) -> dict[S
     if logs is None or len(own) == len(get_args(Stream)):
         return own
     directory = logs / f"attempt_{life.attempt}" / str(life.rank)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     return {stream: own.get(stream, directory / f"{stream}.log") for stream in get_args(Stream)}
 
 

@@ -18,6 +18,11 @@ Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
 """What a rank runs: a Python function; the path of a program; or an argv."""
 
 LOOPBACK = "127.0.0.1"
+SHOWN = (
+    "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TORCHELASTIC_ERROR_FILE",
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+)  # fmt: skip
+"""Variables besides those of a rank that derail and torch set, whose values stand in journals."""
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
@@ -86,7 +91,7 @@ def as_data(
     teardown: Teardown,
 ) -> dict[str, Data]:
     """What ``derail replay`` needs to start the same job again."""
-    told: dict[str, Data] = {"ranks": ranks, "cwd": str(cwd or Path.cwd()), "name": name, "env": dict(env or {})}
+    told: dict[str, Data] = {"ranks": ranks, "cwd": str(cwd or Path.cwd()), "name": name, "env": recorded(env or {})}
     told["teardown"] = {
         "signal": int(teardown.signal),
         "grace": teardown.grace,
@@ -99,6 +104,15 @@ def as_data(
     if isinstance(run, str | Path):
         return {**told, "script": os.fspath(run)}
     return {**told, "argv": [os.fspath(word) for word in run]}
+
+
+def recorded(env: Mapping[str, str]) -> dict[str, Data]:
+    """Variables as a journal holds them: of those that launchers set name and value, of all others the name alone.
+
+    A value may be a password, and journals are kept, sent and uploaded.
+    """
+    known = {*rank_environment(0, ranks=1, run_id="", master_port=0), *SHOWN}
+    return {name: value if name in known else None for name, value in env.items()}
 
 
 def name_of(run: Run) -> str:

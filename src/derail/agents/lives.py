@@ -19,6 +19,7 @@ from derail.agents.held import ENDING, Held, HeldRanks
 from derail.agents.inspection import (
     changed,
     has_ended,
+    is_own,
     is_python,
     own_streams,
     rank_of,
@@ -289,7 +290,7 @@ class ForeignRanks(HeldRanks):
         except OSError:
             return None
         attempt = 0 if held is None else held.life.attempt + 1
-        error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE")
+        error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE") if is_own(pid) else None
         life = Life(rank, attempt, pid, self._clock.now(), error_file=Path(error_file) if error_file else None)
         held = self._hold(life, pidfd)
         self.lives.append(life)

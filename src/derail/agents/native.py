@@ -16,6 +16,7 @@ from derail.agents.invocation import (
 )
 from derail.model.std import Std
 from derail.platform.ports import free_port
+from derail.platform.private_files import make_private
 
 if TYPE_CHECKING:
     import signal
@@ -191,7 +192,7 @@ def start_job(
         raise FileNotFoundError(missing)
     entry, first = entry_point(run)
     name = name or name_of(run)
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_private(workdir)
     teardown = default_teardown() if teardown is None else teardown
     told = as_data(run, ranks=ranks, args=args, env=env, cwd=cwd, name=name, teardown=teardown)
     driver = Driver(_whole_plan(plan, faults, seed), journal=workdir / JOURNAL, run=told, gates=gates)

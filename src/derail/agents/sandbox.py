@@ -23,6 +23,7 @@ from derail.platform import exits
 from derail.platform.bounded import killed_after
 from derail.platform.leftovers import end_processes, find_processes
 from derail.platform.lifeline import Lifeline
+from derail.platform.private_files import open_private
 
 if TYPE_CHECKING:
     from derail.agents.order import Order
@@ -51,7 +52,7 @@ def run(order: Order, log: Path) -> Seen:
         data = pickle.dumps(replace(order, temporary=Path(temporary)))
         lifeline.start()
         stack.callback(lifeline.stop)
-        with log.open("ab") as errors:
+        with open(open_private(log, os.O_WRONLY | os.O_APPEND), "ab") as errors:
             child = subprocess.Popen(
                 [sys.executable, "-m", "derail.agents.sandboxed"],
                 stdin=subprocess.PIPE,

@@ -29,6 +29,7 @@ from derail.model.events import Finished
 from derail.model.outcome import JobOutcome
 from derail.model.spec import JOB_ENV
 from derail.platform.leftovers import FoundProcess, end_processes, find_processes
+from derail.platform.private_files import open_private
 from derail.platform.processes import command_line
 from derail.platform.strangers import become_subreaper, descendants, status_of_ended
 from derail.spawn.leaving import run_exit_functions
@@ -115,7 +116,7 @@ class Sandbox:
             order.plan, range(order.ranks), journal=order.journal, job=order.job, environ=env, meet=meet
         )
         self.seen.started_at = self.seen.started_at or SYSTEM_CLOCK.now()
-        with open(order.outputs[node], "ab") as output:
+        with open(open_private(order.outputs[node], os.O_WRONLY | os.O_APPEND), "ab") as output:
             process = subprocess.Popen(
                 invocation.argv,
                 env={**env, **inside},

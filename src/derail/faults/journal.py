@@ -1,5 +1,6 @@
 """The journal of a run: one JSON object per line, appended by the driver and by the ranks at the same time.
 
+Only this user reads and writes it: what stands in it is believed, and may be run again by ``derail replay``.
 Each record is one ``write`` to a descriptor that only appends, so that lines of different processes never mix. ``at``
 is the monotonic clock, which is the same in all processes of a machine.
 """
@@ -24,6 +25,7 @@ from derail.model.events import (
     StopRequested,
     ValueReceived,
 )
+from derail.platform.private_files import open_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,13 +54,13 @@ class Journal:
         """Append one record.
 
         Raises:
-            OSError: if the file cannot be created or written.
+            OSError: if the file cannot be created or written, or belongs to another user.
         """
         if fields.get("rank") == AGENT_RANK:
             fields["rank"] = None
         record = {"event": event, "at": round(self._clock.now(), 6), "by": os.getpid(), **fields}
         line = (json.dumps(record, default=str) + "\n").encode()
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = open_private(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             written = os.write(fd, line)
         finally:

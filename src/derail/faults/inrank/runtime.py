@@ -35,6 +35,10 @@ NUDGE = 0.1
 """Seconds after which it wakes it again."""
 
 
+OWN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How the journal is opened."""
+
+
 class Runtime:
     """One rank's faults, in the process that acts for the rank."""
 
@@ -131,8 +135,9 @@ class Runtime:
         who = {"by": os.getpid(), "rank": self.part.rank, "job": self.part.job}
         record = {"event": event, "at": round(real_time.monotonic(), 6), **who, **fields}
         with Ours():
-            fd = os.open(self.part.journal, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+            fd = os.open(self.part.journal, os.O_WRONLY | os.O_APPEND | OWN)
             try:
+                _check_is_own(fd)
                 os.write(fd, (json.dumps(record) + "\n").encode())
             finally:
                 os.close(fd)
@@ -296,7 +301,8 @@ class Runtime:
         records = []
         with Ours():
             try:
-                with open(self.part.journal, "rb") as file:
+                with open(self.part.journal, "rb", opener=lambda path, flags: os.open(path, flags | OWN)) as file:
+                    _check_is_own(file.fileno())
                     file.seek(offset)
                     data = file.read()
             except OSError:
@@ -310,6 +316,12 @@ class Runtime:
                 if isinstance(record, dict) and "event" in record:
                     records.append(record)
         return records, offset + len(whole)
+
+
+def _check_is_own(fd: int) -> None:
+    """Refuse a journal of another user: what stands in it is acted upon."""
+    if os.fstat(fd).st_uid != os.geteuid():
+        raise PermissionError(1, "the journal belongs to another user")
 
 
 def _happen(effect: Effect) -> None:

@@ -1,0 +1,72 @@
+"""Files and directories of this user's own, and those into which another user could put something."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from derail.platform.private_files import make_private, open_private, why_not_own
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+STRANGER = 65534
+
+
+def test_a_private_file_and_directory_are_this_users_alone(tmp_path):
+    """Whatever the umask allows; what is there already keeps its mode."""
+    before = os.umask(0)
+    try:
+        directory = make_private(tmp_path / "a" / "b")
+        os.close(open_private(directory / "file", os.O_WRONLY))
+    finally:
+        os.umask(before)
+    (tmp_path / "there").mkdir(mode=0o755)
+    make_private(tmp_path / "there")
+
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "file").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == 0o755
+
+
+def test_a_file_of_this_user_may_be_written_and_one_that_is_not_there(tmp_path):
+    """In a directory that nobody else writes to, and in one with the sticky bit, as /tmp."""
+    (tmp_path / "file").touch()
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+
+    assert why_not_own(tmp_path / "file") == ""
+    assert why_not_own(tmp_path / "absent") == ""
+    assert why_not_own(sticky / "absent") == ""
+
+
+def test_no_link_no_device_and_nothing_where_everybody_may_write(tmp_path):
+    """Somebody could put something else there, or it is somewhere else."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    everybody = tmp_path / "everybody"
+    (everybody / "below").mkdir(parents=True)
+    everybody.chmod(0o777)
+    (tmp_path / "to").symlink_to(everybody / "below")
+
+    assert "link" in why_not_own(tmp_path / "link")
+    assert why_not_own("/dev/null")
+    assert why_not_own(everybody / "below" / "file") == f"{everybody}: everybody may write there"
+    assert why_not_own(tmp_path / "to" / "file") == f"{everybody}: everybody may write there"
+    assert "null" in why_not_own(tmp_path / "nu\0ll")
+
+
+@needs_root
+def test_nothing_of_another_user_and_nothing_below(tmp_path):
+    """Its own file, and ours in a directory of its own."""
+    (tmp_path / "file").touch()
+    os.chown(tmp_path / "file", STRANGER, STRANGER)
+    (tmp_path / "its" / "a").mkdir(parents=True)
+    os.chown(tmp_path / "its", STRANGER, STRANGER)
+
+    assert why_not_own(tmp_path / "file") == f"{tmp_path / 'file'}: belongs to user {STRANGER}"
+    assert why_not_own(tmp_path / "its" / "a" / "ours") == f"{tmp_path / 'its'}: belongs to user {STRANGER}"
+    with pytest.raises(PermissionError, match=f"belongs to user {STRANGER}"):
+        open_private(Path(tmp_path / "file"), os.O_WRONLY)
