@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+from pytest_derail import breakpoints
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from typing import TypeAlias
@@ -33,7 +35,11 @@ class ForkedChildren:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """End children that were forked in the body."""
         with children_end(item, "call"):
-            return (yield)
+            try:
+                return (yield)
+            except BaseException as error:
+                breakpoints.add_hint(error)
+                raise
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -12,9 +12,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_derail import breakpoints
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
+
+OF_JOBS = "write it as a test with @pytest.mark.ranks(n) and run that with --pdb, or run the program with derail launch"
+"""How to get a debugger into a rank of a job."""
 
 Source = tuple[str, str]
 """A module's name, and the file that it must come from."""
@@ -35,6 +40,7 @@ class RankFunction:
 
     def __call__(self, *args: Any) -> Any:
         """Run it, with streams that pass lines on as they end."""
+        breakpoints.explain(OF_JOBS)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(line_buffering=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
-from pytest_derail import bell, gathered, handover, rank_report
+from pytest_derail import bell, breakpoints, gathered, handover, rank_report
 from pytest_derail.forked_child import ForkedChildren
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
@@ -226,6 +226,7 @@ def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
     config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
     config.stash[IN_RANK] = order
     config.pluginmanager.register(ForkedChildren())
+    breakpoints.explain()
     try:
         yield session
     finally:

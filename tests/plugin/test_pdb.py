@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from plugin.inner_pytest import RunPytest
+
 pytest_plugins = ["pytester"]
 
 DEADLINE = 100.0
@@ -196,3 +198,77 @@ def pytest_leave_pdb():
     assert b"rank 0: stopped in call, because of another rank" in shown
     assert b"rank 1: failed in call: assert 1 == 0" in shown
     wait_until(lambda: not left(), what="nothing is left")
+
+
+BREAKPOINTS = """
+import os, pdb, sys
+import pytest
+
+@pytest.mark.ranks(2)
+@pytest.mark.parametrize("stop", ["breakpoint", "pdb.set_trace", "pytest.set_trace"])
+def test_stops(rank, stop):
+    value = rank + 40
+    if rank == 1:
+        try:
+            eval(stop)()
+        except Exception:
+            pass
+
+@pytest.mark.ranks(1, reuse="module")
+def test_reused(rank):
+    breakpoint()
+
+@pytest.mark.ranks(1)
+def test_own_debugger(rank):
+    pdb.Pdb().set_trace()
+    assert rank == 0
+
+def function():
+    breakpoint()
+
+def test_job(derail):
+    derail.run(function, ranks=1)
+"""
+
+
+def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever name it is called, in tests on ranks and in jobs; none of them waits for input."""
+    monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+    result = run_pytest(BREAKPOINTS)
+    result.assert_outcomes(failed=6)
+    lines = [line.removeprefix("E").strip() for line in result.outlines if line.startswith("E ")]
+    told = [line.partition(": the first")[0] for line in lines if line.startswith("Failed: ")]
+    how = "a rank has no terminal. To look into it, run this test with --pdb"
+    assert told == [f"Failed: breakpoint() in rank {rank}: {how}" for rank in (1, 1, 1, 0)]
+    assert f"a debugger has read the end of its input: {how}: the first rank that" in "\n".join(lines)
+    result.stdout.fnmatch_lines(
+        ["rank 0 says: *Failed: breakpoint() in rank 0: *write it as a test with @pytest.mark*"]
+    )
+
+
+def test_with_pdb_a_rank_stays_at_its_breakpoint(run_pytest: RunPytest) -> None:
+    """As at a failure: the line of the breakpoint is where the debugger stands."""
+    result = run_pytest(BREAKPOINTS, "--pdb", "-k", "stops and breakpoint")
+    result.stdout.fnmatch_lines(
+        [
+            "*> rank 1: traceback >*",
+            "*> rank 1: pdb >*",
+            "> *test_it.py(10)test_stops()",
+            "-> eval(stop)()",
+            "(Pdb rank 1) *",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("value", "words"), [("0", "2 passed"), ("os.abort", "2 failed")])
+def test_pythonbreakpoint_keeps_its_meaning(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, value: str, words: str
+) -> None:
+    """0 skips breakpoints; a name is called: it may be a debugger that needs no terminal."""
+    monkeypatch.setenv("PYTHONBREAKPOINT", value)
+    result = run_pytest(BREAKPOINTS, "-k", "reused or (stops and breakpoint)")
+    result.stdout.fnmatch_lines(
+        [f"*{words}*", *(["rank 1: SIGABRT (6), in call*"] if value == "os.abort" else [])][::-1]
+    )
