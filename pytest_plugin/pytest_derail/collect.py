@@ -6,6 +6,7 @@ collection.
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from derail.trial import Run
 
 
+NEEDED = re.compile(r"^(title|ranks|worker|expect)(?=\s*[=.])|^\[(expect)\]", re.MULTILINE)
+"""The keys that every scenario needs."""
+
+
 class ScenarioFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
     """A scenario did not show what it expects, or its faults did not verifiably happen."""
 
@@ -44,8 +49,31 @@ def choose_scenarios(config: pytest.Config) -> None:
 
 
 def is_scenario(path: Path, parent: pytest.Collector) -> bool:
-    """Whether a file is to be taken for a scenario: it lies in a folder of them, or is named on the command line."""
-    return path.suffix == ".toml" and (FOLDER in path.parts or parent.session.isinitpath(path))
+    """Whether a file is to be taken for a scenario: it lies in a folder of them, is named on the command line, or looks
+    like one. Mistakes in it are told when it is read."""
+    return path.suffix == ".toml" and (
+        FOLDER in path.parts or parent.session.isinitpath(path) or _looks_like_scenario(path)
+    )
+
+
+def _looks_like_scenario(path: Path) -> bool:
+    """Whether a file has at least two of the keys that every scenario needs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return len(set(NEEDED.findall(text))) >= 2
+
+
+def none_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
+    """What to say if there is no scenario among the tests; empty if there is one."""
+    if any(isinstance(item, ScenarioItem) for item in items):
+        return ""
+    places = ", ".join(map(str, config.args)) or "."
+    return (
+        f"derail: --scenarios: there is no scenario in {places}. A scenario is a TOML file with title, ranks, worker "
+        "and [expect]; derail list has those that come with derail"
+    )
 
 
 class ScenarioFile(pytest.File):

@@ -42,6 +42,9 @@ KEPT: pytest.StashKey[dict[object, KeptRanks]] = pytest.StashKey()
 IN_RANK: pytest.StashKey[Order] = pytest.StashKey()
 """In the stash of the configuration of a rank's own session: what it was told."""
 
+NO_SCENARIO: pytest.StashKey[str] = pytest.StashKey()
+"""In the stash of the configuration: what to say as ``--scenarios`` has found none."""
+
 PARAMETER = "_derail_ranks"
 """The hidden parameter of a test whose ``ranks`` marker has a list."""
 
@@ -112,7 +115,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--scenarios",
         dest="derail_scenarios",
         action="store_true",
-        help="collect scenarios (TOML files in folders of that name) as tests. Without paths: those of ./scenarios, or "
+        help="collect scenarios (TOML files below the given paths) as tests. Without paths: those of ./scenarios, or "
         "else those that come with derail, and nothing else",
     )
     group.addoption(
@@ -256,6 +259,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``--scenarios``: note if there is none, before others are deselected."""
+    if config.getoption("derail_scenarios"):
+        from pytest_derail.collect import none_collected
+
+        config.stash[NO_SCENARIO] = none_collected(config, items)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test with the ``ranks`` marker gets another body: the job that runs its own one."""
@@ -334,6 +346,8 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line about the jobs of the session, if there were any; and ranks that ran when it was broken off."""
+    if missing := terminalreporter.config.stash.get(NO_SCENARIO, ""):
+        terminalreporter.write_line(missing)
     for on_ranks in terminalreporter.config.stash.get(BROKEN_OFF, []):
         on_ranks.show_broken_off(terminalreporter)
     reports = [report for reports in terminalreporter.stats.values() for report in reports]

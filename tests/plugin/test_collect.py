@@ -61,7 +61,7 @@ def test_each_verdict_is_an_outcome_with_its_reasons(run_pytest: RunPytest, writ
         "*expected the job to have succeeded, saw that it failed*",
         "*INCONCLUSIVE*crash/inconclusive*",
         "*not reached*no line of*never*",
-        "SKIPPED * scenarios/node/skipped.toml:1: native: it launches on one node, and the scenario wants 2",
+        "SKIPPED * scenarios/node/skipped.toml:1: native: it launches on one node, and the scenario wants 2; *",
     ])  # fmt: skip
     result.stdout.no_fnmatch_line("*Traceback*collect.py*")
 
@@ -77,13 +77,36 @@ def test_with_the_option_nothing_but_scenarios_is_run_unless_paths_are_given(run
     assert run_pytest(source, "-q", "--scenarios", "--co").outlines[0] == "scenarios/passes.toml::native"
 
 
-def test_other_toml_files_are_no_scenarios_unless_they_are_named(run_pytest: RunPytest, write) -> None:
-    """A plan, or the project's own file."""
-    write("passes.toml", folder="elsewhere")
-    (Path.cwd() / "pyproject.toml").write_text("")
+def test_scenarios_are_collected_below_every_path_that_is_given(run_pytest: RunPytest, write) -> None:
+    """Whatever the folder is called, with and without mistakes; other TOML files are no scenarios."""
+    write("passes.toml", folder="elsewhere/deep")
+    (Path.cwd() / "pyproject.toml").write_text('[project]\nname = "x"\ntitle = "y"\n')
+    (Path.cwd() / "elsewhere" / "plan.toml").write_text('[[faults]]\nfault = "exit"\nrank = 0\n')
 
-    assert run_pytest("", "-q", "--scenarios", ".").parseoutcomes() == {}
-    assert run_pytest("", "-q", "--scenarios", "elsewhere/passes.toml").parseoutcomes() == {"passed": 1}
+    for path in (".", "elsewhere", "elsewhere/deep", "elsewhere/deep/passes.toml"):
+        assert run_pytest("", "-q", "--scenarios", path).parseoutcomes() == {"passed": 1}
+    write("broken.toml", folder="elsewhere/deep", more="rank = 3")
+    result = run_pytest("", "--scenarios", "elsewhere")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*broken.toml: rank: unknown key 'rank'; did you mean 'ranks'?"])
+
+
+def test_it_is_said_that_there_is_no_scenario(run_pytest: RunPytest, write) -> None:
+    """And not where one was deselected."""
+    write("passes.toml")
+    (Path.cwd() / "empty").mkdir()
+
+    result = run_pytest("", "-q", "--scenarios", "empty")
+    result.stdout.fnmatch_lines(["derail: --scenarios: there is no scenario in empty. A scenario is a TOML file with*"])
+    run_pytest("", "-q", "--scenarios", "-k", "no such name").stdout.no_fnmatch_line("*there is no scenario*")
+
+
+def test_a_scenario_that_native_cannot_run_names_an_agent_that_can(run_pytest: RunPytest, write) -> None:
+    """Be it for its restarts, its nodes or a fault on the agent."""
+    write("restarts.toml", more="restarts = 1")
+    result = run_pytest("", "--scenarios", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED *native: it starts each rank once, *; another agent can do that: *torchrun)"])
 
 
 def test_a_project_without_scenarios_runs_those_that_come_with_derail(run_pytest: RunPytest) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
+_ELSEWHERE = "; another agent can do that: --agent torchrun (in pytest --derail-agent=torchrun)"
 
 
 class NativeJob:
@@ -284,11 +285,11 @@ class NativeAgent:
     def unsupported(self, scenario: Scenario) -> str:
         """It starts ranks once, and here; it is no process of its own."""
         if scenario.nodes > 1:
-            return f"it launches on one node, and the scenario wants {scenario.nodes}"
+            return f"it launches on one node, and the scenario wants {scenario.nodes}{_ELSEWHERE}"
         if scenario.restarts:
-            return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s)"
+            return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s){_ELSEWHERE}"
         aimed = any(fault.target == "the agent" for fault in scenario.faults.faults)
-        return "nobody but this process supervises the ranks: there is no agent to aim at" if aimed else ""
+        return f"nobody but this process supervises the ranks: there is no agent to aim at{_ELSEWHERE}" if aimed else ""
 
     def run(self, scenario: Scenario, workdir: Path) -> Observation:
         """Run the job of a scenario, and say what was observed."""
