@@ -82,7 +82,7 @@ def _error_files(seen: Observation) -> Iterator[str]:
             continue
         log = seen.logs.get((rank, "stdout")) or seen.logs.get((rank, "stderr"))
         found = "" if log is None else str(log.parent / "error.json")
-        yield f"rank {rank}: {failure.error_file} {found}".rstrip()
+        yield printable(f"rank {rank}: {failure.error_file} {found}".rstrip())
         if failure.problem:
             yield f"  {printable(failure.problem)}"
 
@@ -98,7 +98,7 @@ def _fates(seen: Observation) -> Iterator[str]:
         took = "" if seen.teardown_seconds is None else f", which took {seen.teardown_seconds:.2f} s"
         yield f"stopped: {printable(seen.outcome.stop_reason)}{took}"
     for _, fate in sorted(seen.outcome.ranks.items()):
-        yield f"  {fate}"
+        yield printable(f"  {fate}")
     for left in seen.leftovers:
         yield f"outlived its rank: {printable(str(left))}"
 
@@ -119,7 +119,7 @@ def faults_told(seen: Observation) -> Iterator[str]:
     """What came of each fault, and how it was proved."""
     for told in seen.faults:
         whom = "" if told.rank is None else f" on rank {told.rank}"
-        yield f"fault {MARKS[told.status]} {told.fault}"
+        yield printable(f"fault {MARKS[told.status]} {told.fault}")
         yield f"  {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
 
 

@@ -183,7 +183,7 @@ class Progress:
             news = [*self.board.fault_news(self._fault_states()), self.board.update(event)]
             for line in filter(None, news):
                 # One write for the whole line: what the ranks write to the same place stays beside it, not in it.
-                self._stream.write(f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {line}\n")
+                self._stream.write(f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {_on_one_line(line)}\n")
                 self._stream.flush()
 
     def _show_table(self) -> None:
@@ -222,12 +222,19 @@ class Progress:
         for heading in ("rank", "pid", "time", "state"):
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for row in self.board.rows(now):
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(_on_one_line(cell)) for cell in row))
         self.board.fault_news(self._fault_states())
         for fault in self.board.faults:
-            table.add_row("", "", "", Text(fault, style="dim"))
+            table.add_row("", "", "", Text(_on_one_line(fault), style="dim"))
         # A line of its own: as the table's title it would be broken where the table is narrow, at short pids say.
         return Group(Text(self.board.title(now), style="italic"), table)
+
+
+def _on_one_line(text: str) -> str:
+    """What came from a scenario, a plan or a rank, as one line that a terminal shows and does not obey."""
+    from derail.errors.text import neutral
+
+    return neutral(text).replace("\n", "\\n")
 
 
 def _count(number: int, noun: str) -> str:

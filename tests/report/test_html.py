@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail.report.html import render_html
-from report.cards import CARD, EMPTY, RIGHT, timeline
+from report.cards import CARD, EMPTY, RIGHT, spoilt, timeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +68,21 @@ def test_what_ranks_wrote_is_text_and_never_markup() -> None:
     text.encode()  # lone surrogates would not go
 
 
+def test_no_text_of_elsewhere_is_obeyed_by_a_browser() -> None:
+    """Neither as markup, nor as an attribute, nor as an address, nor as a control character; in any field."""
+    text = render_html(spoilt(CARD))
+    page, plain = Page(text), Page(render_html(CARD))
+
+    assert page.open == []
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
+    assert [tag for tag, _ in page.elements].count("script") == [tag for tag, _ in plain.elements].count("script")
+    assert {name for _, given in page.elements for name in given} <= {
+        name for _, given in plain.elements for name in given
+    }
+    assert [given["href"] for tag, given in page.elements if tag == "a" and "javascript" in str(given["href"])] == []
+    assert re.findall("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]", text) == []
+
+
 def test_the_page_shows_rows_promises_blame_times_and_leftovers() -> None:
     """Those that went wrong are open from the start."""
     text = render_html(CARD)
@@ -99,10 +114,11 @@ def test_a_timeline_has_a_lane_for_each_rank_at_the_places_where_things_happened
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_has_no_complaints(tmp_path: Path) -> None:
-    """No errors on its console, and the script of the page has run."""
+@pytest.mark.parametrize("card", [CARD, spoilt(CARD)], ids=["plain", "spoilt"])
+def test_a_browser_has_no_complaints(tmp_path: Path, card: object) -> None:
+    """No errors on its console, the script of the page has run, and none of a rank's."""
     path = tmp_path / "card.html"
-    path.write_text(render_html(CARD), encoding="utf-8")
+    path.write_text(render_html(card), encoding="utf-8")
     shown = subprocess.run(
         [
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
@@ -111,4 +127,6 @@ def test_a_browser_has_no_complaints(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert '<html lang="en" class="scripts"' in shown.stdout, shown.stderr
+    assert "<img" not in shown.stdout
+    assert "<script>x()" not in shown.stdout
     assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []

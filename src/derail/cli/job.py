@@ -150,6 +150,8 @@ def _shown_streams(
 
 def _tell(job: NativeJob | None, signalled: int) -> int:
     """Say on stderr how a job failed, and return what to exit with."""
+    from derail.errors.text import neutral
+
     result = None if job is None else job.result
     if job is None or result is None or result.outcome is None:  # the signal came while ranks were being started
         click.echo(f"derail: ended by {signal_name(signalled)}", err=True)
@@ -160,7 +162,7 @@ def _tell(job: NativeJob | None, signalled: int) -> int:
         click.echo(str(ChildFailedError(job.name, result.failures)), err=True)
         _tell_last_lines(result)
     for told in job.fault_results():
-        click.echo(f"fault {told.fault}: {told.result}", err=True)
+        click.echo(neutral(f"fault {told.fault}: {told.result}"), err=True)
     if signalled and not result.failures:
         click.echo(f"derail: ended by {signal_name(signalled)}", err=True)
         return 0 if result.outcome.succeeded else 128 + signalled

@@ -30,6 +30,7 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     fault does not verifiably happen that did, 4 if one cannot be done on this machine.
     """
     from derail import replay as replaying
+    from derail.errors.text import neutral
     from derail.launch.signals import SignalException
 
     with usage_errors(), evidence_directory(keep) as evidence:
@@ -47,10 +48,10 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
                 job.close()
         now = replaying.read(job.journal)
         for (fault, rank), result in now.results.items():
-            click.echo(f"{fault} on rank {rank}: {result}")
+            click.echo(neutral(f"{fault} on rank {rank}: {result}"))
         different = replaying.differences(before, now)
         for difference in different:
-            click.echo(f"{'differs' if difference.matters else 'also'}: {difference.text}")
+            click.echo(neutral(f"{'differs' if difference.matters else 'also'}: {difference.text}"))
         if not different:
             click.echo("the same again")
     sys.exit(replaying.exit_code(before, now))

@@ -77,7 +77,7 @@ class Tableau:
         more = f" (and {len(row.reasons) - 1} more)" if len(row.reasons) > 1 else ""
         width = len(str(self._scenarios))
         place = f"[{len(self.rows):{width}}/{self._scenarios}]"
-        return f"derail: {self._elapsed():7.2f} s {place} {row.verdict} {row.scenario}{why}{more}\n"
+        return f"derail: {self._elapsed():7.2f} s {place} {row.verdict} {printable(row.scenario)}{why}{more}\n"
 
     def _elapsed(self) -> float:
         return self._clock.now() - self._began
@@ -90,7 +90,9 @@ class Tableau:
         from rich.text import Text
 
         rows, running = list(self.rows), dict(self._running)
-        title = Text(f"{self._agent} · {len(rows)} of {self._scenarios} · {self._elapsed():.0f} s", style="italic")
+        title = Text(
+            f"{printable(self._agent)} · {len(rows)} of {self._scenarios} · {self._elapsed():.0f} s", style="italic"
+        )
         for kind, style in STYLES.items():
             if number := sum(row.verdict == kind for row in rows):
                 title.append(f" · {number} {kind}", style=style)
@@ -100,9 +102,9 @@ class Tableau:
         table.add_row("", ProgressBar(total=max(1, self._scenarios), completed=len(rows), width=40), "")
         for row in self._in_sight(rows):
             took = "" if row.seconds is None else f"{row.seconds:.1f} s"
-            table.add_row(Text(row.verdict, style=STYLES[row.verdict]), Text(row.scenario), took)
+            table.add_row(Text(row.verdict, style=STYLES[row.verdict]), Text(printable(row.scenario)), took)
         for name, began in running.items():
-            table.add_row("", Text(name, style="dim"), f"{self._clock.now() - began:.1f} s")
+            table.add_row("", Text(printable(name), style="dim"), f"{self._clock.now() - began:.1f} s")
         return Group(title, table)  # as the table's title it would be broken at the table's width
 
     @staticmethod

@@ -18,6 +18,7 @@ USAGE = 2
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """What was asked for wrongly, or cannot be started at all, in words and without a traceback."""
+    from derail.errors.text import neutral
     from derail.faults.plan import PlanError
     from derail.scenario.model import ScenarioError
 
@@ -25,5 +26,5 @@ def usage_errors() -> Iterator[None]:
         yield
     except (PlanError, ScenarioError, OSError, ValueError) as error:
         for line in str(error).splitlines():
-            click.echo(f"derail: {line}", err=True)
+            click.echo(f"derail: {neutral(line)}", err=True)
         sys.exit(USAGE)

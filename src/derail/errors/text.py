@@ -11,7 +11,9 @@ MOST_PAIRS = 10_000
 _PAIRS = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _UNESCAPED = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """Lone surrogates, but for those that stand for bytes which were no UTF-8."""
-_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_BIDI = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_CONTROLS = re.compile(rf"[\x00-\x08\x0e-\x1f\x7f-\x9f{_BIDI}]")
+_NEITHER_TAB_NOR_LINE_END = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
 
 
 def clean(text: str) -> str:
@@ -50,6 +52,14 @@ def printable(text: str, limit: int) -> str:
     text = clean(ends(text, limit))
     text = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
     return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def neutral(text: str) -> str:
+    """The text with every character named that a terminal or a browser obeys, but for tabs and line ends.
+
+    These are C0, DEL, C1, other line ends, and what changes the direction of writing.
+    """
+    return _NEITHER_TAB_NOR_LINE_END.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def indented(text: str, margin: str) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from derail.errors.text import neutral
 from derail.report.scorecard_text import headline, seconds
 from derail.report.text import printable
 
@@ -116,7 +117,7 @@ def render_changes(before: Scorecard, now: Scorecard, found: tuple[Change, ...])
             lines += ["", f"{kind} ({len(told)}):", *(f"  {each.scenario}: {printable(each.text)}" for each in told)]
     if not found:
         lines += ["", f"nothing changed in {len(now.rows)} scenarios"]
-    return "\n".join(lines) + "\n"
+    return neutral("\n".join(lines) + "\n")
 
 
 def _promises(before: Scorecard, now: Scorecard) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.errors.text import neutral
 from derail.report.scorecard_text import BLAMES, seconds, titled
 from derail.report.text import printable
 from derail.report.timeline_text import events
@@ -24,7 +25,7 @@ LONGEST_BARS = 20
 
 
 def render_html(card: Scorecard) -> str:
-    """The page. Whatever ranks wrote is escaped."""
+    """The page. All text of ranks, scenarios and agents is escaped, and holds no control characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -43,7 +44,7 @@ def render_html(card: Scorecard) -> str:
         style=style,
         script=(PAGE / "page.js").read_text(encoding="utf-8"),
     )
-    return page.encode("utf-8", "replace").decode()  # the name of a file may have what UTF-8 has not
+    return neutral(page).encode("utf-8", "replace").decode()  # the name of a file may have what UTF-8 has not
 
 
 def _percent(part: float, whole: float) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from derail.errors.text import neutral
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -33,7 +35,7 @@ def library() -> list[Scenario]:
 
 def render_list(listed: Iterable[Scenario]) -> str:
     """Names and titles, by family."""
-    return "\n".join(_listed(list(listed))) + "\n"
+    return neutral("\n".join(_listed(list(listed))) + "\n")
 
 
 def _listed(listed: list[Scenario]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from statistics import median
 from textwrap import wrap
 from typing import TYPE_CHECKING, get_args
 
+from derail.errors.text import neutral
 from derail.report.scorecard import Blame
 from derail.report.text import printable
 
@@ -25,7 +26,7 @@ def render_scorecard(card: Scorecard) -> str:
     """All of it, ending with a newline. No colours, no control characters from ranks."""
     parts = [_head, _table, _wrong, _skipped, _blamed, _times, _left, _sum]
     sections = ["\n".join(lines) for part in parts if (lines := list(part(card)))]
-    return "\n\n".join(sections) + "\n"
+    return neutral("\n\n".join(sections) + "\n")
 
 
 def headline(card: Scorecard) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from derail.errors.text import neutral
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,7 +17,7 @@ MARKS = {"injected": "+", "not_reached": "-", "unavailable": "-", "errored": "!"
 
 def render_verdict(scenario: Scenario, observation: Observation, verdict: Verdict) -> str:
     """The verdict and what it rests on, ending with a newline. No colours, no control characters from ranks."""
-    return "\n".join(_lines(scenario, observation, verdict)) + "\n"
+    return neutral("\n".join(_lines(scenario, observation, verdict)) + "\n")
 
 
 def _lines(scenario: Scenario, observation: Observation, verdict: Verdict) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from derail.errors.text import neutral
 from derail.report.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def render_timeline(told: Timeline, *, width: int = 100) -> str:
     """Chart and events, ending with a newline; empty if nothing is known. No control characters from ranks."""
     if not told.seconds:
         return ""
-    return "\n".join([*_chart(told, width), *events(told)]) + "\n"
+    return neutral("\n".join([*_chart(told, width), *events(told)]) + "\n")
 
 
 def _chart(told: Timeline, width: int) -> Iterator[str]:

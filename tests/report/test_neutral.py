@@ -1,0 +1,95 @@
+"""What people read on a terminal: no text of a rank, a scenario, a plan or an agent is obeyed by it."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+
+from derail import faults
+from derail.cli.tableau import Tableau
+from derail.errors.text import neutral
+from derail.faults.results import FaultResult, Injected
+from derail.model.events import StopRequested
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from derail.progress import Board, Progress
+from derail.report.comparison import changes, render_changes
+from derail.report.library import render_list
+from derail.report.scorecard_text import render_scorecard
+from derail.report.text import render_verdict
+from derail.report.timeline_text import render_timeline
+from derail.scenario.model import FailureSeen, Observation, Scenario, Verdict
+from report.cards import CARD, SPOILT, spoilt, timeline
+
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+
+
+def obeyed(text):
+    """What of a text a terminal would obey."""
+    return OBEYED.findall(text)
+
+
+@pytest.mark.parametrize("number", [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F),
+                                    *range(0x2066, 0x206A)])  # fmt: skip
+def test_every_character_that_a_terminal_obeys_is_named(number):
+    """But for tabs and line ends."""
+    assert neutral(f"a{chr(number)}b") == (f"a{chr(number)}b" if chr(number) in "\t\n" else f"a{_name(number)}b")
+
+
+def _name(number):
+    return {13: "\\r"}.get(number, f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def test_a_scorecard_a_comparison_and_a_timeline_are_neutral():
+    """In every field."""
+    card = spoilt(CARD)
+    assert SPOILT[:5] in card.rows[0].title
+    texts = [
+        render_scorecard(card),
+        render_changes(card, replace(card, rows=card.rows[:1]), changes(card, replace(card, rows=card.rows[:1]))),
+        render_timeline(spoilt(timeline())),
+    ]
+
+    assert [obeyed(text) for text in texts] == [[], [], []]
+    assert all("onerror" in text for text in texts)
+
+
+def test_a_verdict_and_a_list_of_scenarios_are_neutral(tmp_path):
+    """The title, the tails, the messages, the paths, the plan."""
+    fault = faults.signal("SIGKILL", rank=0, id="a" + SPOILT.replace("\x00", ""))
+    scenario = Scenario(name="n" + SPOILT, title="t" + SPOILT, worker=tmp_path, ranks=1)
+    seen = Observation(
+        outcome=JobOutcome(
+            {0: RankOutcome(0, 1, ExitStatus(code=1), Cause.SELF)}, 0, started_at=0, ended_at=1, stop_reason=SPOILT
+        ),
+        failures={0: FailureSeen(0, SPOILT, problem=SPOILT)},
+        tails={(0, "stdout"): (SPOILT,)},
+        faults=(FaultResult(fault, 0, Injected(SPOILT)),),
+        journal=tmp_path / SPOILT.replace("\x00", "").replace("/", ""),
+        error=SPOILT,
+    )
+    text = render_verdict(scenario, seen, Verdict("FAIL", (SPOILT,), (SPOILT,)))
+
+    assert obeyed(text) == obeyed(render_list([scenario])) == []
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_live_views_are_neutral(live):
+    """What is shown while a job or a campaign runs; the colours are ours."""
+    stream = io.StringIO()
+    board = Board(1, faults=[f"planned {SPOILT}"])
+    with Progress(board, stream, live=live, name="derail") as shown:
+        shown.watch_faults(lambda: [f"came {SPOILT}"])
+        shown.observe(StopRequested(f"because {SPOILT}", 15, 1.0, at=0.0))
+    tableau = io.StringIO()
+    with Tableau(SPOILT, 1, tableau, live=live) as campaign:
+        from derail.campaign import Judged
+
+        campaign.hear(Judged(spoilt(CARD).rows[1]))
+        campaign.__exit__(None, None, None)
+    hostile = ("\x1b]0;t", "\x07", "\x9b", "\u202e", "\u2066", "\x00", "\x7f", "\x08")
+
+    assert [part for part in hostile if part in stream.getvalue() + tableau.getvalue()] == []
