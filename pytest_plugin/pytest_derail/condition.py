@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from derail.model.clock import SYSTEM_CLOCK
+from derail.model.spec import JOB_ENV
+from derail.platform.leftovers import Orphans
+from derail.platform.processes import command_line, look_up
+from pytest_derail.remains import is_lasting, residents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -185,10 +189,13 @@ def _limits() -> tuple[int, ...]:
 def _things() -> Iterator[tuple[tuple[str, object], str]]:
     for thread in threading.enumerate():
         yield ("thread", thread.ident), repr(thread.name)
+    kept = residents()
     for number, target in _descriptors():
+        if str(number) in kept:
+            continue
         yield ("descriptor", number), f"{number} {target}"
-    for pid in _children():
-        yield ("process", pid), str(pid)
+    for pid, command in _processes().items():
+        yield ("process", pid), f"{pid}: {command}"
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:
@@ -197,6 +204,19 @@ def _descriptors() -> Iterator[tuple[int, str]]:
             yield int(name), os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # what the directory was read by
+
+
+def _processes() -> dict[int, str]:
+    """Return the command lines of this rank's children and of its daemons. Those that serve the rank until it ends, and
+    are kept once they were used, do not count."""
+    children = {pid: "" if (process := look_up(pid)) is None else command_line(process) for pid in _children()}
+    children = {pid: line for pid, line in children.items() if not is_lasting(line)}
+    return children | _daemons().find()
+
+
+@functools.cache
+def _daemons() -> Orphans:
+    return Orphans(os.environ.get(JOB_ENV, "").rpartition(":")[2])
 
 
 def _children() -> list[int]:

@@ -30,7 +30,7 @@ from pytest_derail.plugin import KEPT
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_report import RankTold
 from pytest_derail.rank_session import bell_path
-from pytest_derail.remains import RankFiles
+from pytest_derail.remains import LASTING_FILES, RankFiles
 from pytest_derail.settings import keep
 from pytest_derail.verdict import broken_off, judge_ranks
 from pytest_derail.watch import SETTLE_SECONDS, BrokenOff
@@ -300,6 +300,7 @@ class KeptRanks:
         timeout: float,
     ) -> Verdict:
         new = [name for name in self._files.left() if name not in self._remained]
+        new = [name for name in new if not name.startswith(LASTING_FILES)]  # looked for again when the ranks have ended
         self._remained.update(new)
         problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
         for rank, each in enumerate(told):

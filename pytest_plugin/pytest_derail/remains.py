@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from derail.faults.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.leftovers import is_helper
 from derail.platform.shared_memory import unused
 from derail.platform.snapshot import compare, take_snapshot
 
@@ -32,6 +33,10 @@ SETTLE_SECONDS = 5.0
 LOOK_SECONDS = 0.02
 LASTING = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
 """Caches in the temporary directory that are meant to outlast a process: they stay in the common one."""
+
+LASTING_FILES = ("pymp-", "torch-shm-dir-", "joblib_memmapping_folder_", "loky-")
+"""How names of files begin that multiprocessing, torch and loky keep in the temporary directory until their process
+ends."""
 
 LONGEST = 70
 """Bytes of a path that leave room for the name of a socket, which has 107 in all."""
@@ -68,11 +73,12 @@ class Remains:
     @staticmethod
     def _look(before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
         found = [left for left in compare(before, take_snapshot()) if left.kind not in (*allowed, "file")]
-        residents = _residents() if found else ()
+        kept = residents() if found else ()
         return [
             _with_port(left)
             for left in _without_strangers(found, {*pids, os.getpid()})
-            if left.pid not in residents and left.what.split(" ")[0] not in residents
+            if left.pid not in kept and left.what.split(" ")[0] not in kept
+            if left.kind != "process" or not is_lasting(left.what)
         ]
 
 
@@ -86,24 +92,31 @@ def _without_strangers(found: list[Leftover], pids: Collection[int]) -> list[Lef
     return [left for left in found if left.kind != "shm" or left.what in lost]
 
 
+def is_lasting(command: str) -> bool:
+    """Whether a command line is that of a process which serves its parent until that ends: helpers that clean up behind
+    others, and the workers that loky keeps for later calls."""
+    return is_helper(command) or "loky.backend.popen_loky_posix" in command
+
+
 def _with_port(left: Leftover) -> Leftover:
     """A descriptor that is a server's, with the port."""
-    _, _, inode = left.what.rpartition("socket:[")
-    if left.kind != "descriptor" or not inode.endswith("]"):
+    _, is_socket, inode = left.what.rpartition("socket:[")
+    if left.kind != "descriptor" or not is_socket:
         return left
-    state, port, _ = table("self").get(int(inode[:-1]), (0, 0, 0))
+    state, port, _ = table("self").get(int(inode.rstrip("]")), (0, 0, 0))
     return replace(left, what=f"{left.what}, listening on port {port}") if state == LISTENING else left
 
 
-def _residents() -> Collection[object]:
+def residents() -> Collection[object]:
     """Processes (by pid) and descriptors (by number, as text) that are kept for later once they were used: no leaks.
     Those of multiprocessing, and the processes that warm ranks are forked from."""
     kept: set[object] = set()
     servers = sys.modules.get("derail.spawn.servers")
     for pid, fds in servers.kept().items() if servers is not None else ():
         kept |= {pid, *map(str, fds)}
+    trackers = [name for name in sys.modules if name.endswith(".resource_tracker")]  # loky has one of its own
     for name, holder, pid, fd in (
-        ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", "_fd"),
+        *((name, "_resource_tracker", "_pid", "_fd") for name in trackers),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),
     ):
         held = getattr(sys.modules.get(name), holder, None)

@@ -113,6 +113,29 @@ def test_a_process_in_the_middle_of_its_exec_is_found_all_the_same(start, monkey
     assert [(process.pid, process.command, process.by) for process in found] == [(child.pid, "sleep 600", "mark")]
 
 
+def test_a_process_whose_first_thread_has_ended_is_found_and_ended(start_python, job_id):
+    """The kernel shows it as a zombie although its other threads run."""
+    child = start_python(
+        """
+import ctypes, os, threading
+
+def run():
+    while open(f"/proc/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
+        os.sched_yield()
+    print("alone", flush=True)
+    threading.Event().wait(600)
+
+threading.Thread(target=run).start()
+ctypes.CDLL(None).pthread_exit(None)
+""",
+        env={JOB_ENV: job_id},
+    )
+    child.read_line()
+    found = find_processes("", {child.pid})
+    assert [process.pid for process in found] == [child.pid]
+    assert end_processes(found, deadline=_soon()) == Swept(ended=tuple(found))
+
+
 def test_a_process_dies_only_when_it_has_its_turn(start, wait_until):
     """Until then the signal that ends it waits for it; one that is held back ends nobody."""
     child = start("sh", "-c", "trap '' TERM; echo ready; read line")

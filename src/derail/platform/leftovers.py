@@ -18,7 +18,16 @@ from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
 from derail.platform.groups import signal_process
 from derail.platform.marks import marked_rank
-from derail.platform.processes import command_line, environment, every_process, is_alive, is_dying, newest_pid
+from derail.platform.processes import (
+    command_line,
+    environment,
+    every_process,
+    is_alive,
+    is_dying,
+    known_processes,
+    look_up,
+    newest_pid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -70,7 +79,7 @@ class FoundProcess:
         """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended: the
         resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory, derail's
         lifeline. A child of a fork server has the command line of one, and is found out by its parent only."""
-        return _HELPER.search(self.command) is not None
+        return is_helper(self.command)
 
     def to_leftover(self, *, ended: bool, rank: int | None = None) -> Leftover:
         """The value in which an outcome tells of it."""
@@ -215,6 +224,43 @@ def wait_until_gone(processes: Collection[FoundProcess], seconds: float, *, dyin
             if SYSTEM_CLOCK.now() >= last or not any(is_dying(process.pid) for process in rest):
                 return
             end = SYSTEM_CLOCK.now() + DYING
+
+
+def is_helper(command: str) -> bool:
+    """Whether a command line is that of a helper, as ``FoundProcess.is_helper`` describes it."""
+    return _HELPER.search(command) is not None
+
+
+class Orphans:
+    """Finds what descends from this rank, and whose parent does not: daemons. A stranger is looked at once, and nobody
+    is where no process was created since.
+
+    Args:
+        job_id: the job of the rank.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._rank = marked_rank(os.getpid(), job_id)
+        self._newest: int | None = None
+        self._strangers: frozenset[tuple[int, int]] = frozenset()
+        self._ours: dict[int, float] = {}
+
+    def find(self) -> dict[int, str]:
+        """Return the command lines of those that live now, without helpers, by pid."""
+        if self._rank is None:
+            return {}
+        newest = newest_pid()
+        if newest is None or newest != self._newest:
+            there = known_processes()
+            new = every_process(skip={os.getpid()}, known=self._strangers)
+            self._ours = {p.pid: p.started for p in new if marked_rank(p.pid, self._job_id) == self._rank}
+            self._strangers = frozenset(identity for identity in there if identity[0] not in self._ours)
+            self._newest = newest
+        living = [process for process in map(look_up, self._ours) if process is not None and process.alive]
+        ours = {os.getpid(), *(process.pid for process in living if process.started == self._ours[process.pid])}
+        orphans = [process for process in living if process.pid in ours and process.ppid not in ours]
+        return {process.pid: line for process in orphans if not is_helper(line := command_line(process))}
 
 
 def carries_mark(environ: bytes, job_id: str) -> bool:

@@ -114,11 +114,13 @@ def look_up(pid: int) -> ProcessInfo | None:
     fields = tail.split()
     if not closing or len(fields) < 20:
         return None
+    # A first thread that has ended before the others is shown as a zombie: the process lives.
+    state = "S" if fields[0] == "Z" and int(fields[17]) > 1 else fields[0]
     return ProcessInfo(
         pid=pid,
         started=int(fields[19]),
         name=head.partition("(")[2],
-        state=fields[0],
+        state=state,
         ppid=int(fields[1]),
         pgid=int(fields[2]),
         sid=int(fields[3]),

@@ -246,11 +246,26 @@ def _forget_the_parent() -> None:
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
         process._children = set()  # noqa: SLF001 - as multiprocessing does in its own children
+        process.current_process()._config.pop("tempdir", None)  # noqa: SLF001 - the parent removes it when it ends
+    _forget_the_fork_server()
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
         util._finalizer_registry.clear()  # noqa: SLF001
         util._run_after_forkers()  # noqa: SLF001
         atexit.register(util._exit_function)  # noqa: SLF001
+
+
+def _forget_the_fork_server() -> None:
+    """Have multiprocessing start a fork server of the rank's own: that of the parent is no child of this process, and
+    must see the end of its parent although this process goes on."""
+    import threading
+
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    server = None if module is None else module._forkserver  # noqa: SLF001
+    if server is not None and server._forkserver_alive_fd is not None:  # noqa: SLF001
+        os.close(server._forkserver_alive_fd)  # noqa: SLF001
+        server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None  # noqa: SLF001
+        server._lock = threading.RLock() if hasattr(server._lock, "_is_owned") else threading.Lock()  # noqa: SLF001
 
 
 def _renew_exit_functions() -> None:

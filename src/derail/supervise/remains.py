@@ -17,7 +17,7 @@ from derail.platform.leftovers import (
     split,
     wait_until_gone,
 )
-from derail.platform.processes import every_pid
+from derail.platform.processes import every_pid, is_alive, is_exiting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -76,7 +76,11 @@ def sweep(
     ranks = {handle.pid: rank for rank, handle in handles.items()}
 
     def find(looks: int = 2) -> list[FoundProcess]:
-        return find_processes(spec.job_id, ranks, exclude=ranks, known=known, looks=looks)
+        found = find_processes(spec.job_id, ranks, exclude=ranks, known=known, looks=looks)
+        ending = [process for process in found if is_exiting(process.pid)]  # the kernel takes it down, nobody else
+        if ending:
+            wait_until_gone(ending, SWEEP_WAIT)
+        return [process for process in found if process not in ending or is_alive(process.pid, process.started)]
 
     def condemned(processes: Collection[FoundProcess]) -> list[FoundProcess]:
         return [process for process in processes if spec.teardown.sweep == "all" or process.pgid in ranks]

@@ -1,0 +1,65 @@
+"""A daemon that a rank leaves is an error of its test, and is ended, whatever way the rank was made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+DAEMON = """
+import os, signal
+import pytest
+
+def leave():
+    if os.environ["RANK"] == "1":
+        its_end, ready = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.write(ready, b"%d" % os.getpid())
+                os.closerange(0, 100)
+                while True:
+                    signal.pause()
+            os._exit(0)
+        os.wait()
+        print("DAEMON", os.read(its_end, 100).decode())
+        os.close(its_end)
+        os.close(ready)
+"""
+WAYS = {
+    **{
+        f"fixture, {method}": f"""
+def test_it(derail):
+    outcome = derail.run(leave, ranks=2, start_method={method!r})
+    print(outcome.outcome.leftovers)
+"""
+        for method in ("spawn", "fork", "forkserver", "warm")
+    },
+    **{
+        f"marker, {options}": f"""
+@pytest.mark.ranks(2, timeout=60, {options})
+def test_it(rank):
+    leave()
+"""
+        for options in ("start_method='spawn'", "start_method='warm'", "reuse='module'")
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_daemon_is_an_error_of_its_test(run_pytest: RunPytest, left: Callable[[], list[str]], way: str) -> None:
+    """It was forked twice in rank 1, has a session of its own and no descriptor, and never executed anything."""
+    result = run_pytest(DAEMON + WAYS[way], "-rA")
+    assert {key: result.parseoutcomes().get(key, 0) for key in ("failed", "errors")} in (
+        {"failed": 1, "errors": 0},
+        {"failed": 0, "errors": 1},
+    )
+    result.stdout.fnmatch_lines(["*left behind*", "*process * rank 1*"])
+    assert left() == []
