@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested, ValueReceived
 from derail.model.exit import signal_name
+from derail.platform.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,7 +160,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._show, name="derail-progress", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from corpus_error_files import CORPUS, GOOD, SECONDS, documents, record
 from derail.errors.failure import ProcessFailure
-from derail.errors.protocol import identify
+from derail.errors.protocol import encode, identify
 from derail.errors.summary import ChildFailedError
 from derail.model.exit import ExitStatus
 from pytest_derail.strategies import error_files
@@ -151,14 +151,30 @@ def test_what_the_supervisor_knows_comes_first() -> None:
     ]
 
 
-def test_the_time_that_was_seen_wins(tmp_path: Path) -> None:
-    """The file's own time is kept beside it."""
+def test_the_time_of_the_file_is_shown_and_that_of_the_exit_only_without_one(tmp_path: Path) -> None:
+    """As torch documents: the timestamp is the error file's, if there is one with a time."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
     failure = ProcessFailure(0, 1, 1, str(path), seen_at=SECONDS + 100.7)
-    assert (failure.timestamp, failure.file_timestamp) == (SECONDS + 100, SECONDS)
-    absurd = ProcessFailure(0, 1, 1, str(path), seen_at=float("nan"))
-    assert absurd.timestamp == SECONDS
+    assert (failure.timestamp, failure.file_timestamp) == (SECONDS, SECONDS)
+    assert ProcessFailure(0, 1, 1, "", seen_at=SECONDS + 100.7).timestamp == SECONDS + 100
+    path.write_text('{"message": "no time"}')
+    assert ProcessFailure(0, 1, 1, str(path), seen_at=SECONDS + 100.7).timestamp == SECONDS + 100
+
+
+def test_what_a_child_of_a_killed_rank_recorded_is_shown_and_is_not_its_failure(tmp_path: Path) -> None:
+    """The pid in the file is not the rank's: a kill stays a kill, and of an exit code it may well be the reason."""
+    path = tmp_path / "error.json"
+    path.write_bytes(encode("ValueError: of a child", wall=SECONDS, monotonic=1.0, pid=7))
+    killed = ProcessFailure(0, 8, -9, str(path), seen_at=SECONDS + 100)
+    assert (killed.error_file, killed.recorded_by, killed.timestamp) == ("<N/A>", 7, SECONDS + 100)
+    assert killed.message.startswith("Signal 9 (SIGKILL) received by PID 8")
+    assert "recorded by process 7, not by the rank itself: ValueError: of a child" in killed.message
+    exited = ProcessFailure(0, 8, 1, str(path))
+    assert (exited.recorded_by, exited.message["message"]) == (None, "ValueError: of a child")
+    assert exited.error_file_remarks == ("recorded by process 7, not by the rank itself",)
+    own = ProcessFailure(0, 7, -9, str(path))
+    assert (own.recorded_by, own.message["message"]) == (None, "ValueError: of a child")
 
 
 def test_a_time_that_is_none_is_shown_as_it_is() -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from derail.logs import follow, tail
 from derail.logs.lines import Lines
-from derail.logs.notify import Notifier
 from derail.logs.tail import CHUNK, WATCHED_INTERVAL, Tail
+from derail.platform.inotify import Notifier
 from pytest_derail.strategies import log_streams
 
 

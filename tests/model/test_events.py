@@ -15,6 +15,7 @@ EVENTS = [
     events.Started(rank=0, pid=1, at=1.0),
     events.LineSeen(rank=0, stream="stdout", text="x", at=1.0),
     events.ValueReceived(rank=0, at=1.0),
+    events.ErrorRecorded(rank=0, message="ValueError: x", at=1.0),
     events.Exited(rank=0, pid=1, status=ExitStatus(code=0), at=1.0),
     events.StopRequested(reason="why", signal=15, grace=1.0, at=1.0),
     events.DeadlinePassed(name="grace", at=1.0),

@@ -127,9 +127,23 @@ def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
             assert parent(second.pid) != server
 
 
+def test_a_stopped_server_does_not_cost_the_status_where_proc_shows_it(tmp_path):
+    """A rank has ended, and its parent does not say how: nobody has reaped it, so /proc does, at once."""
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
+        server = parent(handle.pid)
+        stop(server)
+        try:
+            handle.signal(signal.SIGKILL)
+            assert wait_readable(handle.exit_fd)
+            assert str(handle.peek()) == "SIGKILL (9)"
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+
 def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch):
-    """A rank has ended, and its parent does not say how: not known at first, lost after a while; never a guess."""
+    """The same where /proc is hidden: not known at first, lost after a while; never a guess."""
     monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(served, "status_before_reaping", lambda *_: None)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         stop(server)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from derail.model.events import DeadlinePassed, Exited, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.events import DeadlinePassed, ErrorRecorded, Exited, SignalSent, Started, StopRequested, ValueReceived
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause
 from derail.model.spec import Teardown
@@ -35,6 +35,17 @@ def sent(policy, *ranks, signal=15, at=1.0):
     """Tell the policy that its signal was sent."""
     for rank in ranks:
         policy.handle(SignalSent(rank, signal, at=at))
+
+
+def recorded(rank, at=1.0, *, message="ValueError: x", order="known"):
+    """A rank has recorded an error."""
+    return ErrorRecorded(rank, message, at, order=order)
+
+
+def blamed(policy):
+    """Ranks that failed, by the order of the evidence."""
+    failed = [fate for fate in policy.outcomes({}).values() if fate.failed]
+    return [fate.rank for fate in sorted(failed, key=lambda fate: fate.evidence_order)]
 
 
 def test_ranks_that_finish_end_the_job_without_a_signal():
@@ -92,6 +103,110 @@ def test_a_rank_that_failed_before_our_signal_failed_by_itself():
         0: (Cause.SELF, 1, True),
         1: (Cause.STOPPED_BY_US, 2, False),
     }
+
+
+def test_a_rank_that_recorded_its_error_first_is_blamed_although_we_stopped_it():
+    """The record before our signal is evidence, however slowly the rank exits; its victim ended before."""
+    policy = running(2)
+    assert policy.handle(recorded(1, at=1.0)) == []
+    assert policy.handle(exited(0, CRASH, at=1.3))[0] == Enter("stopping")
+    sent(policy, 1, at=1.8)
+    policy.handle(exited(1, ExitStatus(signal=15), at=1.9))
+    assert blamed(policy) == [1, 0]
+    fate = policy.outcomes({})[1]
+    assert (fate.cause, fate.recorded_at, fate.signalled_at, fate.exit_order) == (Cause.SELF, 1.0, 1.8, 1)
+    assert str(fate) == "rank 1: SIGTERM (15), stopped after it had failed by itself"
+
+
+def test_a_record_after_our_signal_is_an_answer_to_it():
+    """A rank that turns our SIGTERM into an exception, and records that, was stopped by us."""
+    policy = running(2)
+    policy.handle(exited(0, CRASH, at=1.0))
+    sent(policy, 1, at=1.0)
+    policy.handle(recorded(1, at=1.1))
+    policy.handle(exited(1, ExitStatus(code=1), at=1.2))
+    assert blamed(policy) == [0]
+    fate = policy.outcomes({})[1]
+    assert str(fate) == "rank 1: exit 1, stopped by us; it ended 200 ms after the stop was sent"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_record_that_the_rank_survived_is_no_failure(asked):
+    """Code 0 says that the rank got over what it recorded, whether or not it was asked to end meanwhile."""
+    policy = running(2)
+    policy.handle(recorded(1, at=0.5))
+    policy.handle(exited(0, CRASH if asked else OK))
+    if asked:
+        sent(policy, 1)
+    policy.handle(exited(1, OK))
+    assert blamed(policy) == ([0] if asked else [])
+    assert policy.outcomes({})[1].succeeded is not asked
+
+
+def test_a_later_record_takes_the_place_of_one_that_was_survived():
+    """A rank that recorded, went on, and recorded another error failed with the second one."""
+    policy = running(2)
+    policy.handle(recorded(0, at=0.1, message="first"))
+    policy.handle(recorded(1, at=0.2))
+    policy.handle(recorded(0, at=0.3, message="second"))
+    policy.handle(exited(0, CRASH))
+    policy.handle(exited(1, CRASH))
+    assert blamed(policy) == [1, 0]
+    assert policy.outcomes({})[0].recorded == "second"
+
+
+def test_a_death_by_a_signal_that_we_did_not_send_is_a_failure_of_its_own():
+    """SIGKILL after our SIGTERM came from elsewhere; our own SIGKILL did not."""
+    policy = running(3)
+    policy.handle(exited(0, CRASH, at=1.0))
+    sent(policy, 1, 2)
+    policy.handle(exited(1, ExitStatus(signal=9), at=1.1))
+    policy.handle(DeadlinePassed("kill", at=5.0))
+    sent(policy, 2, signal=9, at=5.0)
+    policy.handle(exited(2, ExitStatus(signal=9), at=5.1))
+    assert blamed(policy) == [0, 1]
+    assert policy.outcomes({})[2].cause is Cause.STOPPED_BY_US
+
+
+def test_a_record_alone_stops_nothing_and_makes_a_stopped_rank_the_root_cause():
+    """A rank that recorded its error and hangs runs on until somebody asks for the end; then it is the one to blame."""
+    policy = running(2)
+    assert policy.handle(recorded(1)) == []
+    policy.handle(StopRequested("timeout", 15, 4.0, 9.0))
+    sent(policy, 0, 1, at=9.0)
+    for rank in (0, 1):
+        policy.handle(exited(rank, ExitStatus(signal=15), at=9.1))
+    assert blamed(policy) == [1]
+
+
+def test_ranks_that_recorded_an_error_are_asked_a_moment_later():
+    """They are about to exit: their own code says more than our signal. Those that stay are asked then."""
+    policy = running(4)
+    policy.handle(recorded(1))
+    policy.handle(recorded(2))
+    assert policy.handle(exited(0, CRASH)) == [
+        Enter("stopping"),
+        Signal((3,), 15, spared=(1, 2)),
+        SetDeadline("look", 4.75),
+        SetDeadline("kill", 5.0),
+        SetDeadline("ask", 1.5),
+    ]
+    policy.handle(exited(1, CRASH, at=1.2))
+    sent(policy, 3)
+    assert policy.handle(DeadlinePassed("ask", at=1.5)) == [Signal((2,), 15, spared=(3,))]
+
+
+@pytest.mark.parametrize(("order", "rivals"), [("unknown", (0, 3)), ("within its kind", (3,)), ("known", ())])
+def test_evidence_without_a_known_order_is_told_as_such(order, rivals):
+    """Where the kernel does not tell the order, those that may have been first are rivals."""
+    policy = running(4)
+    policy.handle(exited(2, CRASH))
+    policy.handle(Exited(0, 100, CRASH, at=1.0, order=order))
+    policy.handle(recorded(3, order=order))
+    policy.handle(exited(1, CRASH))
+    policy.handle(exited(3, CRASH))
+    assert blamed(policy) == [2, 0, 3, 1]
+    assert (policy.rivals(2), policy.rivals(1)) == (rivals, ())
 
 
 def test_a_function_that_leaves_with_code_0_without_returning_has_failed():
@@ -189,6 +304,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.deadlines: dict[str, float] = {}
         self.phases = ["starting"]
         self.functions = functions
+        self.recorded: set[int] = set()
 
     def feed(self, event):
         self.carry_out(self.policy.handle(event))
@@ -201,7 +317,9 @@ class PolicyMachine(RuleBasedStateMachine):
                 case SetDeadline(name=name, at=at):
                     assert at >= self.now
                     self.deadlines[name] = at
-                case Signal(ranks=ranks, signal=number):
+                case Signal(ranks=ranks, signal=number, spared=spared):
+                    assert set(ranks) | set(spared) >= self.alive - set(self.unstarted()) - self.given_up()
+                    assert not set(ranks) & set(spared)
                     for rank in ranks:
                         if rank in self.alive:
                             self.hit[rank].append(number)
@@ -211,6 +329,22 @@ class PolicyMachine(RuleBasedStateMachine):
 
     def has(self):
         return hasattr(self, "policy")
+
+    def unstarted(self):
+        return set(range(self.total)) - set(self.started)
+
+    def given_up(self):
+        return {fate.rank for fate in self.policy.outcomes({}).values() if fate.status is None} - self.alive
+
+    @precondition(lambda self: self.has() and self.alive)
+    @rule(data=st.data())
+    def one_records_an_error(self, data):
+        rank = data.draw(st.sampled_from(sorted(self.alive)))
+        if not self.hit[rank] and self.policy.phase != "done":
+            self.recorded.add(rank)
+        phases = list(self.phases)
+        self.feed(recorded(rank, self.now))
+        assert self.phases == phases, "a record alone must not end anything"
 
     @precondition(lambda self: self.has() and self.policy.phase == "starting" and len(self.started) < self.total)
     @rule()
@@ -265,12 +399,22 @@ class PolicyMachine(RuleBasedStateMachine):
             assert "abandon" in self.deadlines
 
     @invariant()
-    def who_was_signalled_is_never_to_blame(self):
+    def who_was_signalled_is_blamed_only_on_evidence(self):
         if self.has():
             for fate in self.policy.outcomes({}).values():
-                if fate.status is not None and self.hit[fate.rank]:
-                    assert fate.cause is Cause.STOPPED_BY_US
-                    assert not fate.failed
+                if fate.status is None or not self.hit[fate.rank]:
+                    continue
+                own = fate.rank in self.recorded and not fate.status.ok
+                foreign = fate.status.signal is not None and fate.status.signal not in self.hit[fate.rank]
+                assert (fate.cause is Cause.SELF) == (own or foreign)
+                assert fate.failed == (own or foreign)
+
+    @invariant()
+    def who_failed_has_evidence_and_who_did_not_has_none(self):
+        if self.has():
+            for fate in self.policy.outcomes({}).values():
+                if fate.status is not None:
+                    assert (fate.evidence_order is not None) == fate.failed
 
     def teardown(self):
         """From wherever it stands, the job ends by deadlines alone, and each started rank has a fate."""

@@ -27,6 +27,7 @@ class ErrorRecord:
         data: the whole document, made safe: JSON and UTF-8 can express it.
         remarks: what was odd and was tolerated.
         torch_can_read: whether torch, which tolerates less, can read the file as well.
+        pid: the process that wrote it, if the writer was derail.
     """
 
     message: str
@@ -37,6 +38,7 @@ class ErrorRecord:
     data: Json = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     torch_can_read: bool = True
+    pid: int | None = None
 
 
 def understand(document: object, remarks: list[str], *, torch_can_read: bool) -> ErrorRecord | Malformed:
@@ -72,7 +74,8 @@ def understand(document: object, remarks: list[str], *, torch_can_read: bool) ->
     if timestamp is not None and wall is not None and int(wall) == int(timestamp):
         timestamp = wall
     code = _code(told.get("errorCode"))
-    return ErrorRecord(message, traceback, timestamp, monotonic, code, document, tuple(remarks), torch_can_read)
+    pid = _code(extra.get("pid"))
+    return ErrorRecord(message, traceback, timestamp, monotonic, code, document, tuple(remarks), torch_can_read, pid)
 
 
 def _extra_info(told: Json, remarks: list[str]) -> Json:

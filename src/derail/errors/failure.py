@@ -38,14 +38,17 @@ class ProcessFailure:
         error_file: path of its error file; ``<N/A>`` if there is none, or none that torch's own reader would survive.
         error_file_data: what the file says, as JSON; never shared between failures.
         message: torch's type: an object if the file has one (fit for torch's formatter), else a text.
-        timestamp: whole seconds since the epoch: when the exit was seen, else what the file claims, else now.
-        file_timestamp: what the file claims, if it is a time; shown, and trusted only if nothing better is known.
+        timestamp: whole seconds since the epoch: what the file claims, else when the exit was seen, else now. Shown
+            only: it decides nothing.
+        file_timestamp: what the file claims, if it is a time.
         error_file_path: path of whatever lies under the name of the error file, good or bad; empty if nothing does.
         error_file_problem: why it is of no use; empty if it is good or missing.
         error_file_remarks: what was odd about it and was tolerated.
+        recorded_by: the process that wrote the file, if that is not the rank and the rank was killed: then the file
+            tells of another failure.
         status: how the process ended, where the supervisor knows.
         seen_at: wall-clock seconds at which its exit was seen.
-        order: 0 for the first exit of the job, and so on; what decides about the root cause.
+        order: place of the evidence that it failed by itself; the lowest is the root cause.
         stderr_tail: the last lines of its stderr.
         stale: what lay under the name of the error file before the start; not taken as evidence if unchanged.
         reason: why this is a failure, where the exit does not tell.
@@ -63,6 +66,7 @@ class ProcessFailure:
     error_file_path: str = field(init=False, default="")
     error_file_problem: str = field(init=False, default="")
     error_file_remarks: tuple[str, ...] = field(init=False, default=())
+    recorded_by: int | None = field(init=False, default=None)
     status: ExitStatus | None = field(default=None, kw_only=True)
     seen_at: float | None = field(default=None, kw_only=True)
     order: int | None = field(default=None, kw_only=True)
@@ -78,11 +82,14 @@ class ProcessFailure:
         found = read(path, stale=self.stale) if path else None
         self.error_file = NOT_AVAILABLE
         self.message = ""
-        if isinstance(found, ErrorRecord):
+        if isinstance(found, ErrorRecord) and found.pid not in (None, self.pid) and self._signal():
+            self.recorded_by, self.error_file_path = found.pid, path
+            self.error_file_problem = f"recorded by process {found.pid}, not by the rank itself: {found.message}"
+        elif isinstance(found, ErrorRecord):
             self._take(found, path)
         elif found is not None:
             self.error_file_path, self.error_file_problem = path, found.reason
-        self.timestamp = _whole_seconds(self.seen_at, self.file_timestamp, SYSTEM_CLOCK.wall())
+        self.timestamp = _whole_seconds(self.file_timestamp, self.seen_at, SYSTEM_CLOCK.wall())
         if not self.message:
             self.message = self._describe(found if isinstance(found, Malformed) else None)
             if not self._signal():
@@ -109,6 +116,8 @@ class ProcessFailure:
             self.error_file = path
         self.error_file_data = record.data
         self.error_file_remarks = record.remarks
+        if record.pid not in (None, self.pid):
+            self.error_file_remarks += (f"recorded by process {record.pid}, not by the rank itself",)
         self.file_timestamp = record.timestamp
         told = record.data.get("message")
         self.message = _fit_for_torch(told, record) if isinstance(told, dict) else record.message.strip()
@@ -123,6 +132,8 @@ class ProcessFailure:
         parts = [self._end()]
         if self.reason and self.reason not in parts[0]:
             parts.append(self.reason)
+        if self.recorded_by is not None:
+            parts.append(f"Its error file {clean(self.error_file_path)} was {self.error_file_problem}")
         if bad is not None:
             parts.append(f"Its error file {clean(self.error_file_path)} is of no use: {bad.reason}")
             told = bad.traceback or bad.message

@@ -44,7 +44,13 @@ class Identity:
 
 
 def encode(
-    message: str, traceback: str | None = None, *, wall: float, monotonic: float, error_code: int | None = None
+    message: str,
+    traceback: str | None = None,
+    *,
+    wall: float,
+    monotonic: float,
+    error_code: int | None = None,
+    pid: int | None = None,
 ) -> bytes:
     """Write an error in torch's shape, with finer clocks beside torch's whole seconds. ASCII only.
 
@@ -54,6 +60,7 @@ def encode(
         wall: seconds since the epoch.
         monotonic: seconds of CLOCK_MONOTONIC.
         error_code: the exit code, where it is known.
+        pid: of the process that records, so that a child of a rank is not taken for the rank.
     """
     extra: Json = {
         "py_callstack": message if traceback is None else traceback,
@@ -61,6 +68,8 @@ def encode(
         "wall_ns": int(wall * 1e9),
         "monotonic_ns": int(monotonic * 1e9),
     }
+    if pid is not None:
+        extra["pid"] = pid
     told: Json = {"message": message, "extraInfo": extra}
     if error_code is not None:
         told["errorCode"] = error_code

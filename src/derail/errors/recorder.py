@@ -63,7 +63,7 @@ class ErrorHandler:
             path = self._get_error_file_path()
             if path:
                 now = SYSTEM_CLOCK
-                data = encode(message_of(e), traceback_of(e), wall=now.wall(), monotonic=now.now())
+                data = encode(message_of(e), traceback_of(e), wall=now.wall(), monotonic=now.now(), pid=os.getpid())
                 self._write_error_file(path, data.decode("ascii"))
         except BaseException as error:  # a subclass, or no memory: the exception that is recorded matters more
             _say(f"the error could not be recorded: {_short_text(error)}")
@@ -77,6 +77,7 @@ class ErrorHandler:
         """
         try:
             data = _readable(rootcause_error_file, read(rootcause_error_file))
+            _sign(data)
             if error_code:
                 self.override_error_code_in_rootcause_data(rootcause_error_file, data, error_code)
             path = self._get_error_file_path()
@@ -165,6 +166,9 @@ def _record_failure(handler: ErrorHandler, error: Exception) -> None:
         handler.record_exception(error)
         return
     rank, failure = first_failure()
+    if getattr(failure, "recorded_by", None) is not None:  # what lies there tells of another process
+        handler.record_exception(error)
+        return
     path = getattr(failure, "error_file_path", "") or failure.error_file
     if path and path != _NOT_AVAILABLE:
         handler.dump_error_file(path, failure.exitcode)
@@ -187,6 +191,14 @@ def _written(handler: ErrorHandler) -> object:
     except Exception:  # a subclass; whoever records will meet it again, and say so
         return None
     return identify(path) if path else None
+
+
+def _sign(document: Json) -> None:
+    """Put this process in the place of the one that wrote the document, which is this one's own record from now on."""
+    told = document.get("message")
+    extra = told.get("extraInfo") if isinstance(told, dict) else None
+    if isinstance(extra, dict) and "pid" in extra:
+        extra["pid"] = os.getpid()
 
 
 def _readable(path: str, found: ErrorRecord | Malformed | None) -> Json:

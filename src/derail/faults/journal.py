@@ -12,10 +12,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, TypeAlias
 
+from derail.errors.text import ends
 from derail.faults.targets import AGENT_RANK
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import (
     DeadlinePassed,
+    ErrorRecorded,
     Exited,
     Finished,
     LineSeen,
@@ -94,6 +96,8 @@ class Journal:
                 self.write("started", rank=event.rank, pid=event.pid, seen_at=event.at)
             case ValueReceived():
                 self.write("value", rank=event.rank, seen_at=event.at)
+            case ErrorRecorded():
+                self.write("recorded", rank=event.rank, message=ends(event.message, 200), seen_at=event.at)
             case Exited():
                 self.write("exited", rank=event.rank, pid=event.pid, status=str(event.status), seen_at=event.at)
             case PhaseChanged():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.logs.lines import Lines
-    from derail.logs.notify import Notifier
+    from derail.platform.inotify import Notifier
 
 K = TypeVar("K", bound="Hashable")
 

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from derail.logs.follow import Followed
-from derail.logs.notify import Notifier
 from derail.model.clock import SYSTEM_CLOCK, Clock
+from derail.platform.inotify import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -257,7 +257,7 @@ class Tail(Generic[K]):
             Whether all are looked at although nothing was announced.
         """
         lost = heard = False
-        for watch, ended in () if self._notifier is None else self._notifier.read():
+        for watch, _, ended in () if self._notifier is None else self._notifier.read():
             lost, heard = lost or watch < 0, True
             self._unread.update(dict.fromkeys(self._file_watches.get(watch, ())))
             for key in self._directory_watches.get(watch, ()):

@@ -10,6 +10,7 @@ from derail.logs.lines import Lines
 from derail.logs.sinks import ConsoleSink
 from derail.logs.tail import Tail
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -167,7 +168,7 @@ class TailLog:
                 },
                 daemon=True,
             )
-            self._thread.start()
+            start_thread(self._thread)
         return self
 
     def stop(self) -> None:

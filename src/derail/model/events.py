@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from derail.model.outcome import JobOutcome
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
+Known: TypeAlias = Literal["known", "within its kind", "unknown"]
+"""Whether the order of a record or an exit is known: it is behind all that was told before; it is so against others of
+its kind only (records against records, exits against exits); or it has no known order. The latter two concern what was
+told since the last one of known order, that one too."""
+
 Phase: TypeAlias = Literal["starting", "running", "stopping", "killing", "done"]
 
 
@@ -48,13 +53,39 @@ class ValueReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorRecorded:
+    """The error file of ``rank`` is complete, and the rank itself has written it. It may still survive that error.
+
+    Attributes:
+        rank: local rank.
+        message: what it recorded, in short.
+        at: when the launcher saw it.
+        order: whether its place among the records and exits of the job is known.
+    """
+
+    rank: int
+    message: str
+    at: float
+    order: Known = "known"
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
-    """The process of ``rank`` has ended. It was seen, not reaped: its pid cannot be anybody else's yet."""
+    """The process of ``rank`` has ended. It was seen, not reaped: its pid cannot be another process's yet.
+
+    Attributes:
+        rank: local rank.
+        pid: its process.
+        status: how it ended.
+        at: when the launcher saw it.
+        order: whether its place among the records and exits of the job is known.
+    """
 
     rank: int
     pid: int
     status: ExitStatus
     at: float
+    order: Known = "known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +139,16 @@ class Finished:
 
 
 Event: TypeAlias = (
-    Started | LineSeen | ValueReceived | Exited | StopRequested | DeadlinePassed | SignalSent | PhaseChanged | Finished
+    Started
+    | LineSeen
+    | ValueReceived
+    | ErrorRecorded
+    | Exited
+    | StopRequested
+    | DeadlinePassed
+    | SignalSent
+    | PhaseChanged
+    | Finished
 )
 
 

@@ -41,6 +41,12 @@ class RankOutcome:
         succeeded: it ended by itself with code 0 and, if it is a function, returned.
         stack: what could be learnt of where it hung, if it had to be killed or abandoned.
         spawned_because: why it was spawned although another start method was asked for; empty if it was not.
+        recorded_at: monotonic seconds at which its own error file was seen complete, before it was signalled; else
+            None.
+        recorded: what its error file says, in short; of ranks that we stopped, too.
+        signalled_at: monotonic seconds at which the first signal was sent to it; None if none was.
+        evidence_order: the place of the earliest evidence that it failed by itself, among all records and exits of the
+            job; None without such evidence.
     """
 
     rank: int
@@ -54,6 +60,15 @@ class RankOutcome:
     succeeded: bool = False
     stack: str = ""
     spawned_because: str = ""
+    recorded_at: float | None = None
+    recorded: str = ""
+    signalled_at: float | None = None
+    evidence_order: int | None = None
+
+    @property
+    def killed_by_us(self) -> bool:
+        """Whether it ended by a signal that the supervisor had sent, also if it had failed by itself before."""
+        return self.status is not None and self.status.signal is not None and self.status.signal in self.signals_sent
 
     @property
     def failed(self) -> bool:
@@ -65,7 +80,25 @@ class RankOutcome:
         end = "still there" if self.status is None else str(self.status)
         if self.failed and self.status is not None and self.status.ok:
             end += " without a result"
-        return f"rank {self.rank}: {end}, {self.cause.value}"
+        if self.cause is Cause.SELF and self.killed_by_us:
+            return f"rank {self.rank}: {end}, stopped after it had failed by itself"
+        return f"rank {self.rank}: {end}, {self.cause.value}{self._after_the_stop()}"
+
+    def _after_the_stop(self) -> str:
+        """Of a rank that we stopped: what it recorded; else, if our signal did not end it, how soon it ended."""
+        if self.cause is not Cause.STOPPED_BY_US:
+            return ""
+        if self.recorded:
+            return f"; its error file says: {self.recorded}"
+        if self.killed_by_us or self.exited_at is None or self.signalled_at is None:
+            return ""
+        return f"; it ended {max(0.0, self.exited_at - self.signalled_at) * 1000:.0f} ms after the stop was sent"
+
+
+def _place(fate: RankOutcome) -> float:
+    """Where a rank stands among those that failed: by its evidence, else by its exit, else last."""
+    known = fate.exit_order if fate.evidence_order is None else fate.evidence_order
+    return float("inf") if known is None else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +133,8 @@ class JobOutcome:
 
     Attributes:
         ranks: the fate of each local rank.
-        root_cause: the first rank that failed by itself, in the order in which the exits happened; else the first
-            that was abandoned; None if none failed.
+        root_cause: the rank with the earliest evidence that it failed by itself (a record that it did not survive, or
+            its exit); else the first that was abandoned; None if none failed.
         started_at: monotonic seconds at which the first rank was started.
         ended_at: monotonic seconds at which the last rank had ended or was abandoned.
         stop_requested_at: when the end was decided (first failure, or ``close()``); None if all ranks simply finished.
@@ -109,6 +142,7 @@ class JobOutcome:
         timed_out: whether it was ended because a deadline of the caller had passed.
         leftovers: processes of the job that outlived their ranks.
         console_missed: bytes of output that a blocked or full console did not take; the log files have them.
+        root_cause_rivals: ranks that may have failed before the root cause: the kernel does not tell the order.
     """
 
     ranks: Mapping[int, RankOutcome]
@@ -120,6 +154,7 @@ class JobOutcome:
     timed_out: bool = False
     leftovers: tuple[Leftover, ...] = ()
     console_missed: int = 0
+    root_cause_rivals: tuple[int, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -128,9 +163,8 @@ class JobOutcome:
 
     @property
     def failed(self) -> tuple[int, ...]:
-        """Ranks that failed by themselves or had to be abandoned: root cause first, then as they ended."""
-        last = len(self.ranks)
-        order = {r: last if o.exit_order is None else o.exit_order for r, o in self.ranks.items() if o.failed}
+        """Ranks that failed by themselves or had to be abandoned: root cause first, then in the order of evidence."""
+        order = {rank: _place(fate) for rank, fate in self.ranks.items() if fate.failed}
         return tuple(sorted(order, key=lambda rank: (rank != self.root_cause, order[rank], rank)))
 
     @property
@@ -145,9 +179,14 @@ class JobOutcome:
 
     @property
     def exit_code(self) -> int:
-        """What a launcher exits with: 0, else the root cause's code or 128 + its signal; never 0 after a failure."""
+        """What a launcher exits with: 0, else the root cause's code or 128 + its signal; never 0 after a failure.
+
+        1 if the root cause had recorded an error and was then ended by our own signal.
+        """
         if self.succeeded:
             return 0
+        if self.root_cause is not None and self.ranks[self.root_cause].killed_by_us:
+            return 1
         blamed = self.failed or self.stopped
         status = self.ranks[blamed[0]].status if blamed else None
         return (status.shell_code if status is not None else 0) or 1

@@ -47,7 +47,7 @@ def status_of_ended(pid: int, pidfd: int) -> ExitStatus:
     pause = threading.Event()
     deadline, looks = SYSTEM_CLOCK.now() + REAPED_WITHIN, 0
     while looks < LOOKS or (hides(pid) and SYSTEM_CLOCK.now() < deadline):
-        status = _as_child(pidfd) or _as_zombie(pid, pidfd) or exits.ask_kernel(pidfd)
+        status = _as_child(pidfd) or status_before_reaping(pid, pidfd) or exits.ask_kernel(pidfd)
         if status is not None:
             return status
         looks += 1
@@ -79,7 +79,8 @@ def _as_child(pidfd: int) -> ExitStatus | None:
     return None if result is None else ExitStatus.from_waitid(result)
 
 
-def _as_zombie(pid: int, pidfd: int) -> ExitStatus | None:
+def status_before_reaping(pid: int, pidfd: int) -> ExitStatus | None:
+    """How a process ended that its parent has not reaped yet; None if it has, or if /proc hides it."""
     status = status_of_zombie(pid)
     try:
         # Still there after the look: then it was this process that was looked at, and no later one of that number.

@@ -121,6 +121,8 @@ class _Reading:
                 self._mark(rank, "exit", at, f"ended: {status}")
             case "value":
                 self._mark(rank, "value", at, "returned")
+            case "recorded":
+                self._mark(rank, "line", at, f"recorded its error: {record.get('message', '')}")
             case "signal_sent" | "signalled":
                 number = record.get("signal")
                 name = signal_name(number) if isinstance(number, int) else str(number)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import exits, groups
-from derail.platform.strangers import status_of_ended
+from derail.platform.strangers import status_before_reaping, status_of_ended
 from derail.spawn import descriptors, forked, frames, inherited, payload, resident, servers, streams
 from derail.spawn.child import Child
 from derail.spawn.start_error import UnfitError
@@ -184,6 +184,9 @@ class ServedProcess(Child):
             if line.startswith("exited "):
                 return resident.decode(line.split(" ", 2)[2])
             return self._ask_kernel()
+        pidfd = self._exit_fd.pidfd
+        if pidfd is not None and (status := status_before_reaping(self._pid, pidfd)) is not None:
+            return status  # the resident process is stopped, or waits for its turn: nobody has reaped the rank
         now = SYSTEM_CLOCK.now()
         self._seen_at = self._seen_at or now
         if now - self._seen_at < ANSWER_SECONDS:
@@ -218,8 +221,16 @@ class ServedProcess(Child):
             exits.reap(self._pid, self._exit_fd)  # ours, if we adopt orphans
         else:
             # The end of the stream says that it is done. A resident process that is stopped does it when it goes on.
-            exits.is_readable(self._report.fileno(), _REAP_SECONDS)
+            while exits.is_readable(self._report.fileno(), _REAP_SECONDS) and self._unread_status():
+                pass
         return True
+
+    def _unread_status(self) -> bool:
+        """Read the status that came after it was known from /proc; False at the end of the stream."""
+        try:
+            return bool(self._report.recv(forked.REPORT_LIMIT))
+        except OSError:
+            return False
 
 
 def _receive_line(report: socket.socket, server: servers.ResidentProcess) -> bytes:

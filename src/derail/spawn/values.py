@@ -8,6 +8,7 @@ then).
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -20,6 +21,9 @@ from derail.spawn.handle import NotReturned, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+NO_MEMFD_ENV = "DERAIL_NO_MEMFD"
+"""Set to anything but the empty string, it makes files in the temp directory take the place of files in memory."""
 
 _MAGIC = b"derail\x001"
 _HEAD = struct.Struct("<8sQQ")
@@ -145,8 +149,13 @@ class Returns:
 
 def create_memory_file(name: str) -> int:
     """Open a new file that has no name, in memory where the platform can do that; closed by ``exec``."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
+    if hasattr(os, "memfd_create") and not os.environ.get(NO_MEMFD_ENV):
+        try:
+            return os.memfd_create(name, os.MFD_CLOEXEC)
+        except OSError as error:
+            # Old kernels and strict sandboxes have none; anything else is a real shortage.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
     import tempfile
 
     with tempfile.TemporaryFile(buffering=0) as file:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from derail.errors.failure import ProcessFailure
-from derail.errors.protocol import identify
+from derail.errors.protocol import ErrorRecord, identify, read
+from derail.errors.text import ends
 from derail.logs.sinks import tail_of
 from derail.model.exit import UNKNOWN_RETURNCODE
 from derail.model.outcome import Cause, JobOutcome, RunProcsResult
 from derail.model.spec import Function
 from derail.spawn.handle import NotReturned, Returned
+from derail.supervise.records import LONG_BEFORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +26,11 @@ if TYPE_CHECKING:
     from derail.spawn.handle import ProcessHandle
     from derail.supervise.policy import Policy
 
+SHORT = 200
+"""Characters of a recorded error that the outcome of a rank keeps."""
+
 TAIL_LINES = 20
 """Last lines of stderr that a failure's text shows."""
-
-LONG_BEFORE = 60.0
-"""Seconds before the start of the job: an error file that is older tells of no rank of it. Less may be a file server's
-clock."""
 
 NEVER_ENDED = 1 << 32
 """Ranks that had to be abandoned come after all that ended, in the order of failures."""
@@ -68,9 +69,14 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
             reasons[rank] = value.reason
         elif fate.succeeded:
             values[rank] = value.value
+    stale = {rank: _stale(found, specs[rank], clock) for rank, fate in fates.items() if not fate.succeeded}
+    for rank, fate in list(fates.items()):
+        if not fate.succeeded:
+            fates[rank] = replace(fate, recorded=ends(_recorded(specs[rank], fate, stale[rank]), SHORT))
     outcome = _outcome(found, fates, clock)
+    rivals = {outcome.root_cause: outcome.root_cause_rivals}
     failures = {
-        rank: _failure(specs[rank], fates[rank], reasons.get(rank, ""), _stale(found, specs[rank], clock), clock)
+        rank: _failure(specs[rank], fates[rank], reasons.get(rank, ""), stale[rank], clock, rivals=rivals.get(rank, ()))
         for rank in outcome.failed
     }
     return RunProcsResult(
@@ -92,9 +98,11 @@ def _value(spec: RankSpec, handle: ProcessHandle) -> Returned | NotReturned:
 
 def _outcome(found: Harvest, fates: dict[int, RankOutcome], clock: Clock) -> JobOutcome:
     failed = [fate for fate in fates.values() if fate.failed]
-    by_itself = sorted((f.exit_order, f.rank) for f in failed if f.cause is Cause.SELF and f.exit_order is not None)
+    by_itself = sorted((f.evidence_order, f.rank) for f in failed if f.evidence_order is not None)
+    by_exit = sorted((f.exit_order, f.rank) for f in failed if f.cause is Cause.SELF and f.exit_order is not None)
     abandoned = sorted(f.rank for f in failed if f.cause is Cause.ABANDONED)
-    root = by_itself[0][1] if by_itself else abandoned[0] if abandoned else None
+    root = by_itself[0][1] if by_itself else by_exit[0][1] if by_exit else abandoned[0] if abandoned else None
+    rivals = () if root is None else found.policy.rivals(root)
     now = clock.now()
     exits = [fate.exited_at for fate in fates.values() if fate.exited_at is not None]
     return JobOutcome(
@@ -107,6 +115,7 @@ def _outcome(found: Harvest, fates: dict[int, RankOutcome], clock: Clock) -> Job
         timed_out=found.timed_out,
         leftovers=found.leftovers,
         console_missed=found.console_missed,
+        root_cause_rivals=tuple(rank for rank in rivals if fates[rank].failed),
     )
 
 
@@ -119,13 +128,40 @@ def _stale(found: Harvest, spec: RankSpec, clock: Clock) -> Identity | None:
     return now if old else found.stale.get(spec.rank)
 
 
-def _failure(spec: RankSpec, fate: RankOutcome, reason: str, stale: Identity | None, clock: Clock) -> ProcessFailure:
+def _recorded(spec: RankSpec, fate: RankOutcome, stale: Identity | None) -> str:
+    """What the error file of a rank says, in a line: what was seen while it ran, unless its file says more now."""
+    record = None if spec.error_file is None else read(spec.error_file, stale=stale)
+    if not isinstance(record, ErrorRecord):
+        return fate.recorded
+    said = " ".join(record.message.split())
+    if record.pid not in (None, fate.pid):
+        said = f"{said} (recorded by process {record.pid}, not by the rank itself)"
+    return said if fate.recorded in ("", record.message) else f"{fate.recorded}; later: {said}"
+
+
+def _failure(
+    spec: RankSpec,
+    fate: RankOutcome,
+    reason: str,
+    stale: Identity | None,
+    clock: Clock,
+    *,
+    rivals: tuple[int, ...],
+) -> ProcessFailure:
     if fate.status is None:
         reason = "abandoned: it was still there after SIGKILL; it may be in uninterruptible sleep"
     elif fate.status.ok:
         reason = reason or "it left with code 0 without returning a value"
     elif fate.status.lost:
         reason = str(fate.status)
+    if fate.cause is not Cause.STOPPED_BY_US and fate.recorded_at is not None and fate.signalled_at is not None:
+        after = max(0.0, fate.signalled_at - fate.recorded_at) * 1000
+        reason = _joined(reason, f"it had recorded its error {after:.0f} ms before it was sent a signal to stop")
+    if "; later: " in fate.recorded:
+        reason = _joined(reason, f"what it recorded: {fate.recorded}")
+    if rivals:
+        names = ", ".join(f"rank {rank}" for rank in rivals)
+        reason = _joined(reason, f"its order is uncertain: {names} may have failed before it, the kernel does not tell")
     seen = clock.wall() if fate.exited_at is None else clock.wall() - (clock.now() - fate.exited_at)
     return ProcessFailure(
         local_rank=fate.rank,
@@ -134,9 +170,18 @@ def _failure(spec: RankSpec, fate: RankOutcome, reason: str, stale: Identity | N
         error_file="" if spec.error_file is None else os.fspath(spec.error_file),
         status=fate.status,
         seen_at=seen,
-        order=fate.exit_order if fate.exit_order is not None else NEVER_ENDED + fate.rank,
+        order=_order(fate),
         stderr_tail="" if spec.streams.stderr is None else tail_of(spec.streams.stderr, lines=TAIL_LINES),
         stale=stale,
         reason=reason,
         stack=fate.stack,
     )
+
+
+def _order(fate: RankOutcome) -> int:
+    known = fate.exit_order if fate.evidence_order is None else fate.evidence_order
+    return NEVER_ENDED + fate.rank if known is None else known
+
+
+def _joined(reason: str, more: str) -> str:
+    return f"{reason}; {more}" if reason else more

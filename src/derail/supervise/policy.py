@@ -4,6 +4,10 @@ running -> stopping -> killing -> done. The first rank that fails by itself, or 
 living are asked with a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and ``kill_wait`` seconds. Whoever
 is still there is abandoned and named. From *stopping* on there is always a deadline pending, so nothing waits without a
 bound.
+
+A rank failed by itself if there is evidence of that: it had recorded an error before our signal (and did not survive
+it), it had ended or was ending before our signal, or it ended by a signal that we had not sent. The root cause is the
+rank with the earliest evidence. A record alone stops nothing, since a rank can survive it.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from derail.model.events import DeadlinePassed, Exited, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.events import DeadlinePassed, ErrorRecorded, Exited, SignalSent, Started, StopRequested, ValueReceived
 from derail.model.outcome import Cause, RankOutcome
 
 if TYPE_CHECKING:
@@ -25,15 +29,26 @@ SIGKILL = 9
 LOOK_BEFORE_KILL = 0.25
 """Seconds before SIGKILL at which ranks that are still there are looked at; at most a quarter of the grace."""
 
-DeadlineName: TypeAlias = Literal["look", "kill", "abandon"]
+LEAVE = 0.5
+"""Seconds in which ranks that recorded an error may end by themselves after another one has failed, before they are
+asked; at most a quarter of the grace. Most are about to exit, with a code that tells more than our signal."""
+
+DeadlineName: TypeAlias = Literal["ask", "look", "kill", "abandon"]
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Send ``signal`` to the process group of each of ``ranks`` that has not ended meanwhile."""
+    """Send ``signal`` to the process group of each of ``ranks`` that has not ended meanwhile.
+
+    Attributes:
+        ranks: who lives, and is to get it.
+        signal: its number.
+        spared: who lives, and is not to get it yet.
+    """
 
     ranks: tuple[int, ...]
     signal: int
+    spared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,27 @@ class Enter:
 Action: TypeAlias = Signal | SetDeadline | Look | Release | Enter
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The place of a record or an exit among all of a job.
+
+    Attributes:
+        place: 0 for the first that was told, and so on.
+        group: moments of different groups have a known order.
+        kind: within a group, moments of one kind have a known order, unless one of them has none.
+        loose: whether it has none within its group.
+    """
+
+    place: int
+    group: int
+    kind: str
+    loose: bool
+
+    def is_rival_of(self, other: Moment) -> bool:
+        """Whether the order of the two is not known."""
+        return self.group == other.group and (self.kind != other.kind or self.loose or other.loose)
+
+
 @dataclass(slots=True)
 class _Rank:
     """What is known of one rank so far."""
@@ -76,8 +112,13 @@ class _Rank:
     status: ExitStatus | None = None
     exit_order: int | None = None
     exited_at: float | None = None
+    exit: Moment | None = None
+    recorded: Moment | None = None
+    recorded_at: float | None = None
+    message: str = ""
     abandoned: bool = False
     signals: list[int] = field(default_factory=list)
+    signalled_at: float | None = None
 
     @property
     def living(self) -> bool:
@@ -89,6 +130,28 @@ class _Rank:
         """Ended by itself with code 0, and returned if it is a function."""
         return self.status is not None and self.status.ok and not self.signals and (self.returned or not self.function)
 
+    @property
+    def survived(self) -> bool:
+        """Whether it left with code 0: what it had recorded was no failure."""
+        return self.status is not None and self.status.ok
+
+    @property
+    def evidence(self) -> Moment | None:
+        """The earliest evidence that it failed by itself; None if there is none."""
+        if self.recorded is not None and not self.survived:
+            return self.recorded
+        return self.exit if self.cause is Cause.SELF and not self.succeeded else None
+
+    @property
+    def cause(self) -> Cause:
+        """Why it is not running any more."""
+        if self.abandoned or self.status is None:
+            return Cause.ABANDONED
+        if self.recorded is not None and not self.survived:
+            return Cause.SELF
+        foreign = self.status.signal is not None and self.status.signal not in self.signals
+        return Cause.SELF if foreign or not self.signals else Cause.STOPPED_BY_US
+
 
 class Policy:
     """Decides the fate of a job. Feed it events in order with ``handle``; carry out the actions in order."""
@@ -96,7 +159,7 @@ class Policy:
     def __init__(self, functions: Collection[int], *, ranks: Collection[int], teardown: Teardown) -> None:
         self._ranks = {rank: _Rank(function=rank in functions) for rank in ranks}
         self._teardown = teardown
-        self._exits = 0
+        self._exits = self._moments = self._group = 0
         self._kill_at = 0.0
         self._released = False
         self.phase: Phase = "starting"
@@ -116,7 +179,7 @@ class Policy:
         actions: list[Action] = [Enter("running")]
         failed = next((rank for rank, s in self._ranks.items() if s.status is not None and not s.succeeded), None)
         if failed is not None:
-            actions += self._stop(f"rank {failed} failed", self._teardown.signal, grace=self._teardown.grace, at=at)
+            actions += self._failed(failed, at)
         return actions + self._release_if_all_returned() + self._done_if_over()
 
     def handle(self, event: Event) -> list[Action]:
@@ -130,8 +193,13 @@ class Policy:
             case ValueReceived(rank=rank):
                 self._ranks[rank].returned = True
                 return self._release_if_all_returned()
-            case SignalSent(rank=rank, signal=number):
-                self._ranks[rank].signals.append(number)
+            case SignalSent(rank=rank, signal=number, at=at):
+                state = self._ranks[rank]
+                state.signals.append(number)
+                state.signalled_at = at if state.signalled_at is None else state.signalled_at
+                return []
+            case ErrorRecorded():
+                self._recorded(event)
                 return []
             case Exited():
                 return self._exited(event)
@@ -149,35 +217,63 @@ class Policy:
                 rank=rank,
                 pid=state.pid,
                 status=state.status,
-                cause=self._cause(state),
+                cause=state.cause,
                 returned=state.returned,
                 exit_order=state.exit_order,
                 exited_at=state.exited_at,
                 signals_sent=tuple(state.signals),
                 succeeded=state.succeeded,
                 stack=stacks.get(rank, ""),
+                recorded_at=state.recorded_at,
+                signalled_at=state.signalled_at,
+                evidence_order=None if state.evidence is None else state.evidence.place,
+                recorded=state.message,
             )
             for rank, state in self._ranks.items()
             if state.pid
         }
 
-    @staticmethod
-    def _cause(state: _Rank) -> Cause:
-        if state.abandoned or state.status is None:
-            return Cause.ABANDONED
-        return Cause.STOPPED_BY_US if state.signals else Cause.SELF
+    def rivals(self, rank: int) -> tuple[int, ...]:
+        """Other ranks whose evidence may be earlier than that of ``rank``: the order is not known."""
+        evidence = self._ranks[rank].evidence
+        return tuple(
+            other
+            for other, state in self._ranks.items()
+            if other != rank and evidence and state.evidence and state.evidence.is_rival_of(evidence)
+        )
+
+    def _moment(self, event: Exited | ErrorRecorded) -> Moment:
+        self._group += event.order == "known"
+        self._moments += 1
+        return Moment(self._moments - 1, self._group, type(event).__name__, event.order == "unknown")
+
+    def _recorded(self, event: ErrorRecorded) -> None:
+        """A later record takes the place of an earlier one, which the rank has survived."""
+        moment, state = self._moment(event), self._ranks[event.rank]
+        if state.living and not state.signals:
+            state.recorded, state.recorded_at, state.message = moment, event.at, event.message
 
     def _exited(self, event: Exited) -> list[Action]:
-        state = self._ranks[event.rank]
+        moment, state = self._moment(event), self._ranks[event.rank]
         if state.status is not None or state.abandoned:
             return []
-        state.status, state.exited_at, state.exit_order = event.status, event.at, self._exits
+        state.status, state.exited_at, state.exit_order, state.exit = event.status, event.at, self._exits, moment
         self._exits += 1
         actions: list[Action] = []
         if self.phase == "running" and not state.succeeded:
-            grace = self._teardown.grace
-            actions += self._stop(f"rank {event.rank} failed", self._teardown.signal, grace=grace, at=event.at)
+            actions += self._failed(event.rank, event.at)
         return actions + self._done_if_over()
+
+    def _failed(self, rank: int, at: float) -> list[Action]:
+        """Stop the job because a rank failed; those that recorded an error are asked a moment later."""
+        teardown, spared = self._teardown, self._about_to_leave()
+        actions = self._stop(f"rank {rank} failed", teardown.signal, grace=teardown.grace, at=at, spared=spared)
+        if spared and self.phase == "stopping":
+            actions.append(SetDeadline("ask", at + min(LEAVE, teardown.grace / 4)))
+        return actions
+
+    def _about_to_leave(self) -> tuple[int, ...]:
+        return tuple(rank for rank in self.living if self._ranks[rank].recorded and not self._ranks[rank].signals)
 
     def _requested(self, event: StopRequested) -> list[Action]:
         if self.phase in ("starting", "running"):
@@ -192,6 +288,10 @@ class Policy:
         return []
 
     def _deadline(self, name: str, at: float) -> list[Action]:
+        if name == "ask" and self.phase == "stopping":
+            late = self._about_to_leave()
+            others = tuple(rank for rank in self.living if rank not in late)
+            return [Signal(late, self._teardown.signal, spared=others)] if late else []
         if name == "look" and self.phase == "stopping":
             return [Look(self.living)]
         if name == "kill" and self.phase == "stopping":
@@ -202,7 +302,7 @@ class Policy:
             return self._done_if_over()
         return []
 
-    def _stop(self, reason: str, signal: int, *, grace: float, at: float) -> list[Action]:
+    def _stop(self, reason: str, signal: int, *, grace: float, at: float, spared: tuple[int, ...] = ()) -> list[Action]:
         self.phase = "stopping"
         self.stop_reason, self.stop_requested_at = reason, at
         actions: list[Action] = [Enter("stopping")]
@@ -210,7 +310,8 @@ class Policy:
             return actions
         if grace <= 0 or signal == SIGKILL:
             return actions + self._kill(at)
-        return [*actions, Signal(self.living, signal), *self._deadlines(at, grace)]
+        asked = tuple(rank for rank in self.living if rank not in spared)
+        return [*actions, Signal(asked, signal, spared), *self._deadlines(at, grace)]
 
     def _deadlines(self, at: float, grace: float) -> list[Action]:
         self._kill_at = at + grace

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-import selectors
 from typing import TYPE_CHECKING
 
 from derail.platform.lifeline import Lifeline
 from derail.platform.processes import is_exiting
 from derail.spawn.start import ask_rank, start_rank
+from derail.supervise.order import Order
 from derail.supervise.policy import SIGKILL
+from derail.supervise.records import Records
 from derail.supervise.remains import abandon, reap_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import ExitStack
 
+    from derail.errors.protocol import Identity
     from derail.model.clock import Clock
-    from derail.model.exit import ExitStatus
     from derail.model.spec import JobSpec, RankSpec
     from derail.spawn.handle import ProcessHandle
     from derail.spawn.served import AskedRank
     from derail.spawn.values import Returns
     from derail.supervise.loop import Loop
+    from derail.supervise.order import Ended, Recorded
 
 
 AHEAD = 8
@@ -36,15 +38,16 @@ class Ranks:
     cannot become somebody else's.
     """
 
-    def __init__(self, spec: JobSpec, loop: Loop, *, functions: bool) -> None:
+    def __init__(
+        self, spec: JobSpec, loop: Loop, clock: Clock, *, functions: bool, stale: Mapping[int, Identity]
+    ) -> None:
         self.handles: dict[int, ProcessHandle] = {}
         self.returns: Returns | None = None
         self._spec = spec
         self._loop = loop
         self._functions = functions
         self._lifeline = Lifeline(spec.job_id)
-        self._watched: selectors.BaseSelector | None = None
-        self._unseen: set[int] = set()
+        self._order = Order(Records(stale), loop, clock)
         self._asked: dict[int, AskedRank] = {}
         self._foreseen = 0
 
@@ -54,11 +57,7 @@ class Ranks:
         Raises:
             OSError: if there is no descriptor or process left.
         """
-        # A selector of their own: it keeps the order in which ranks ended, and can be asked without running the loop.
-        self._watched = stack.enter_context(selectors.DefaultSelector())
-        fd = self._watched_fd()
-        if fd is not None:
-            self._loop.add_reader(fd, _wake)
+        self._order.open(stack, self._spec.ranks)
         reap_abandoned()
         stack.callback(self._lifeline.stop)
         self._lifeline.start()
@@ -84,19 +83,21 @@ class Ranks:
 
         def in_child() -> None:
             _close(
-                [*held(), *self._loop.descriptors(), self._watched_fd(), *(h.exit_fd for h in self.handles.values())]
+                [
+                    *held(),
+                    *self._loop.descriptors(),
+                    *self._order.descriptors(),
+                    *(handle.exit_fd for handle in self.handles.values()),
+                ]
             )
 
         self._foresee(spec)
         asked = self._asked.pop(spec.rank, None)
+        self._order.expect(spec)
         with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
             handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
         self._lifeline.register(handle.pid)
-        assert self._watched is not None
-        self._unseen.add(handle.rank)
-        self._watched.register(handle.exit_fd, selectors.EVENT_READ, handle)
-        if self._watched_fd() is None:
-            self._loop.add_reader(handle.exit_fd, _wake)
+        self._order.add(handle)
         return handle
 
     def _foresee(self, spec: RankSpec) -> None:
@@ -113,20 +114,13 @@ class Ranks:
         while self._asked:
             self._asked.popitem()[1].cancel()
 
-    def ended(self) -> Iterator[tuple[ProcessHandle, ExitStatus]]:
-        """Ranks that have ended and were not told before, in the order in which they ended."""
-        assert self._watched is not None
-        if not self._unseen:
-            return
-        for key, _ in self._watched.select(0):
-            handle: ProcessHandle = key.data
-            status = handle.peek()
-            if status is None:
-                continue  # its end was announced, its status is still on the way
-            self._watched.unregister(key.fd)
-            self._loop.remove_reader(key.fd)
-            self._unseen.discard(handle.rank)
-            yield handle, status
+    def happened(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
+        """Exits and errors that ranks recorded, which were not told before, in the order in which they happened.
+
+        Args:
+            look: look at error files of which the kernel announces no change, even if no rank has ended.
+        """
+        return self._order.take(look=look)
 
     def pids(self) -> dict[int, int]:
         """Process of each rank that was started; from any thread."""
@@ -137,8 +131,9 @@ class Ranks:
         handle = self.handles.get(rank)
         return handle is not None and handle.peek() is None and handle.signal(number, group=group)
 
-    def signal_groups(self, number: int) -> list[int]:
-        """Send a signal to the group of every rank, also to what is left in the groups of those that have ended.
+    def signal_groups(self, number: int, *, spared: Collection[int] = ()) -> list[int]:
+        """Send a signal to the group of every rank that is not spared, also to what is left in the groups of those that
+        have ended.
 
         SIGKILL is for the ranks alone: a helper in the group cleans up behind its rank, and the sweep ends the others.
 
@@ -147,6 +142,8 @@ class Ranks:
         """
         hit = []
         for rank, handle in self.handles.items():
+            if rank in spared:
+                continue
             # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
             ended = handle.peek() is not None or is_exiting(handle.pid)
             if handle.signal(number, group=number != SIGKILL) and not ended:
@@ -166,20 +163,10 @@ class Ranks:
         for handle in self.handles.values():
             abandon(handle, deadline, clock)
 
-    def _watched_fd(self) -> int | None:
-        """Descriptor of the selector itself, where it has one (epoll, kqueue)."""
-        fileno = getattr(self._watched, "fileno", None)
-        return None if fileno is None else int(fileno())
 
-
-def _wake() -> None:
-    """A turn of the loop is all that is wanted: ``ended`` looks after each."""
-
-
-def _close(fds: list[int | None]) -> None:
+def _close(fds: list[int]) -> None:
     for fd in fds:
-        if fd is not None:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
+        try:
+            os.close(fd)
+        except OSError:
+            pass

@@ -7,7 +7,6 @@ at all.
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections import deque
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import (
     DeadlinePassed,
+    ErrorRecorded,
     Exited,
     Finished,
     PhaseChanged,
@@ -27,9 +27,11 @@ from derail.model.events import (
 from derail.model.spec import Function
 from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
+from derail.platform.threads import block_signals, start_thread
 from derail.supervise.control import Control, Listeners
 from derail.supervise.harvest import Harvest, harvest
 from derail.supervise.loop import Loop
+from derail.supervise.order import Recorded
 from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
 from derail.supervise.remains import Hang, look_where_they_hang, sweep
@@ -45,9 +47,6 @@ if TYPE_CHECKING:
     from derail.supervise.policy import Action
     from derail.supervise.readers import LogReader
 
-
-FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
-"""Signals by which a thread tells of its own mistakes: those are never held back."""
 
 PATIENCE = 1.0
 """Seconds after which a waiting main thread looks up: a signal may have come to a thread of somebody else's."""
@@ -83,7 +82,7 @@ class Supervisor:
         self._specs = {rank.rank: rank for rank in spec.ranks}
         functions = {rank.rank for rank in spec.ranks if isinstance(rank.run, Function)}
         self._policy = Policy(functions, ranks=self._specs, teardown=spec.teardown)
-        self.ranks = Ranks(spec, self._loop, functions=bool(functions))
+        self.ranks = Ranks(spec, self._loop, clock, functions=bool(functions), stale=self._stale)
         self._pending: deque[Action] = deque()
         self._started_at = self._started_wall = 0.0
         self._known: frozenset[tuple[int, int]] = frozenset()
@@ -102,7 +101,7 @@ class Supervisor:
             OSError: if a rank could not be started; those before it have been ended, and nothing is left.
         """
         self._thread = threading.Thread(target=self._run, name=f"derail-{self.spec.name}", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
         while not self._started.wait(PATIENCE):
             pass
         if self._start_error is not None:
@@ -194,7 +193,7 @@ class Supervisor:
     def _run(self) -> None:
         # Signals are for the main thread. One that the kernel gave to this thread would be noticed by Python, but would
         # not wake the main thread out of the lock that it waits for.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
+        block_signals()
         try:
             with default_sigchld(), ExitStack() as stack:
                 self._open(stack)
@@ -252,14 +251,18 @@ class Supervisor:
         """Descriptors of the readers, which a forked rank has no use for."""
         return [fd for reader in self._readers for fd in reader.descriptors()]
 
-    def _take_exits(self) -> None:
-        """Notice all exits until now, in the order in which they happened."""
-        for handle, status in self.ranks.ended():
+    def _take_exits(self, *, look: bool = False) -> None:
+        """Notice all exits and recorded errors until now, in the order in which they happened."""
+        for each in self.ranks.happened(look=look):
+            if isinstance(each, Recorded):
+                self._feed(ErrorRecorded(each.rank, each.message, at=self._clock.now(), order=each.order))
+                continue
             self._take_returns()
             if self._listeners.want_lines:
                 for reader in self._readers:
                     reader.read_now()
-            self._feed(Exited(handle.rank, handle.pid, status, at=self._clock.now()))
+            handle = each.handle
+            self._feed(Exited(handle.rank, handle.pid, each.status, at=self._clock.now(), order=each.order))
 
     def _take_returns(self) -> None:
         if self.ranks.returns is not None:
@@ -275,9 +278,9 @@ class Supervisor:
         while self._pending:
             action = self._pending.popleft()
             match action:
-                case Signal(ranks=ranks, signal=number):
-                    self._take_exits()
-                    for rank in self.ranks.signal_groups(number):
+                case Signal(ranks=ranks, signal=number, spared=spared):
+                    self._take_exits(look=True)
+                    for rank in self.ranks.signal_groups(number, spared=spared):
                         if rank in ranks:
                             self._feed(SignalSent(rank, number, at=self._clock.now()))
                 case SetDeadline(name=name, at=at):

@@ -1,21 +1,36 @@
-"""Tells which files have changed, without looking at all of them: inotify, where the system has it."""
+"""Changes of files, as the kernel announces them: inotify, where the system has it."""
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator
 
-_MODIFY, _MOVED_TO, _CREATE = 0x2, 0x80, 0x100
+NO_INOTIFY_ENV = "DERAIL_NO_INOTIFY"
+"""Set to anything but the empty string, it makes ``Notifier.open`` refuse, as on a system without inotify."""
+
+_MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x2, 0x8, 0x80, 0x100
 _DELETE_SELF, _MOVE_SELF, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x4000, 0x8000
 _ONLYDIR = 0x01000000
 _DIRECTORY_EVENTS = _CREATE | _MOVED_TO | _DELETE_SELF | _MOVE_SELF
+_ARRIVAL_EVENTS = _CREATE | _MOVED_TO
 _HEAD = struct.Struct("iIII")
 _BUFFER = 1 << 16
+
+LOST = -1
+"""The watch of an event that says: the queue was full, and events were lost."""
+
+
+class Change(NamedTuple):
+    """One event: the watch (or ``LOST``), the name in the watched directory, and whether the watch has ended."""
+
+    watch: int
+    name: str
+    ended: bool
 
 
 class Notifier:
@@ -33,6 +48,8 @@ class Notifier:
         """A notifier; None where there is no inotify, or no more of it for this user."""
         import ctypes
 
+        if os.environ.get(NO_INOTIFY_ENV):
+            return None
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -45,8 +62,16 @@ class Notifier:
         return self._add(f"/proc/self/fd/{fd}", _MODIFY)
 
     def watch_directory(self, path: str) -> int | None:
-        """Watch for files that appear in a directory; returns the watch."""
+        """Watch for files that appear in a directory, and for the end of the directory; returns the watch."""
         return self._add(path, _DIRECTORY_EVENTS | _ONLYDIR)
+
+    def watch_arrivals(self, path: str) -> int | None:
+        """Watch for files that appear in a directory; returns the watch."""
+        return self._add(path, _ARRIVAL_EVENTS | _ONLYDIR)
+
+    def watch_completion(self, path: str) -> int | None:
+        """Watch for the end of each writing to the file under a name; returns the watch."""
+        return self._add(path, _CLOSE_WRITE)
 
     def _add(self, path: str, events: int) -> int | None:
         watch = int(self._libc.inotify_add_watch(self.fd, os.fsencode(path), events))
@@ -56,8 +81,8 @@ class Notifier:
         """Watch no more. Nothing happens if the watch has gone by itself."""
         self._libc.inotify_rm_watch(self.fd, watch)
 
-    def read(self) -> Iterator[tuple[int, bool]]:
-        """What has happened: (watch, whether that watch has ended). Watch -1 says that events were lost."""
+    def read(self) -> Iterator[Change]:
+        """What has happened, in the order in which it happened."""
         while True:
             try:
                 data = os.read(self.fd, _BUFFER)
@@ -66,8 +91,9 @@ class Notifier:
             at = 0
             while at < len(data):
                 watch, mask, _, length = _HEAD.unpack_from(data, at)
+                name = os.fsdecode(data[at + _HEAD.size : at + _HEAD.size + length].rstrip(b"\0"))
                 at += _HEAD.size + length
-                yield (-1 if mask & _OVERFLOW else watch), bool(mask & _IGNORED)
+                yield Change(LOST if mask & _OVERFLOW else watch, name, bool(mask & _IGNORED))
             if len(data) < _BUFFER // 2:
                 return
 

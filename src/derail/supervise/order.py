@@ -1,0 +1,287 @@
+"""In which order ranks recorded errors and ended, as far as the kernel tells; where it does not, that is said.
+
+The exits of ranks and the announcements of error files come through different descriptors. One epoll holds them all,
+and its list of ready descriptors keeps the order in which they became ready (epoll(7) promises no order; Linux appends
+to that list in ``ep_poll_callback``). So the order of exits is known. The inotify descriptor becomes ready with the
+first event in its queue: that event is before all exits behind the descriptor in the list, and after those in front of
+it. Further events of the same turn have no known order against the exits behind it.
+
+The inotify descriptor is edge-triggered, and each turn asks until nothing is ready. Otherwise its entry of an earlier
+turn would stay in the list, in front of exits that happened before the next event.
+
+Where a platform has no pidfd, a thread per rank waits for its exit, and the order of these threads is the scheduler's.
+Then all ranks are looked at until no further one has ended: those of one turn have no known order.
+
+Without inotify the error files are looked at when a rank ends and before a signal is sent. The kernel's time of the
+file (ctime) then orders it before the exits of this turn, if it lies before the last moment at which nobody had ended.
+Else their order is not known. Files on a file server whose clock is ahead are therefore "not known", never "first".
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from derail.model.exit import ExitStatus
+from derail.platform.exits import is_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import ExitStack
+
+    from derail.model.clock import Clock
+    from derail.model.events import Known
+    from derail.model.spec import RankSpec
+    from derail.spawn.handle import ProcessHandle
+    from derail.supervise.loop import Loop
+    from derail.supervise.records import Records
+
+STATUS_SECONDS = 6.0
+"""Seconds for which later exits wait for the status of a rank whose end was seen; then its status is lost. More than
+``spawn.served.ANSWER_SECONDS``."""
+
+RETRY_SECONDS = 0.005
+"""Seconds between two questions for a status that is not known yet."""
+
+COARSE_NS = 20_000_000
+"""Nanoseconds by which the kernel's time of a file may be behind: it is taken at a clock tick, of 10 ms at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A rank has ended.
+
+    Attributes:
+        handle: of the rank.
+        status: how it ended.
+        order: whether its place is known.
+    """
+
+    handle: ProcessHandle
+    status: ExitStatus
+    order: Known = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The error file of a rank is complete, and the rank itself has written it.
+
+    Attributes:
+        rank: local rank.
+        message: what it recorded.
+        order: as above.
+    """
+
+    rank: int
+    message: str
+    order: Known = "known"
+
+
+@dataclass(frozen=True, slots=True)
+class _Exit:
+    """An exit that was announced; its status may not be known yet."""
+
+    handle: ProcessHandle
+    at: float
+    order: Known = "known"
+
+
+_Entry: TypeAlias = "_Exit | Recorded"
+
+
+class Order:
+    """Watches the exits and the error files of one job, and tells of them in order. Belongs to the job's thread."""
+
+    def __init__(self, records: Records, loop: Loop, clock: Clock) -> None:
+        self._records = records
+        self._loop = loop
+        self._clock = clock
+        self._epoll: select.epoll | None = None
+        self._watched: dict[int, ProcessHandle] = {}
+        self._handles: dict[int, ProcessHandle] = {}
+        self._at_once: set[int] = set()
+        self._line: deque[_Entry] = deque()
+        self._quiet_ns = 0
+        self._retrying = False
+
+    def open(self, stack: ExitStack, ranks: Iterable[RankSpec]) -> None:
+        """Acquire what is needed; ``stack`` gives it back.
+
+        Raises:
+            OSError: if there is no descriptor left.
+        """
+        if hasattr(select, "epoll"):
+            self._epoll = stack.enter_context(select.epoll())
+            self._loop.add_reader(self._epoll.fileno(), _wake)
+        stack.callback(self._records.close)
+        self._records.open(ranks, wall=self._clock.wall())
+        if self._records.fd is not None and self._epoll is not None:
+            self._epoll.register(self._records.fd, select.EPOLLIN | select.EPOLLET)
+        self._quiet_ns = int(self._clock.wall() * 1e9)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What this holds, for a forked rank to close."""
+        fds = (-1 if self._epoll is None else self._epoll.fileno(), self._records.fd)
+        return tuple(fd for fd in fds if fd is not None and fd >= 0)
+
+    def expect(self, spec: RankSpec) -> None:
+        """Get ready for a rank that is about to be started."""
+        self._records.watch(spec)
+
+    def add(self, handle: ProcessHandle) -> None:
+        """Watch a rank that was started."""
+        self._handles[handle.rank] = self._watched[handle.exit_fd] = handle
+        if self._epoll is None:
+            self._loop.add_reader(handle.exit_fd, _wake)
+        else:
+            self._epoll.register(handle.exit_fd, select.EPOLLIN)
+        if is_readable(handle.exit_fd):
+            self._at_once.add(handle.exit_fd)  # it may have ended before it was watched
+        self._collect(look=False)  # its log files were created in a watched directory: no evidence, out of the queue
+        if self._line:
+            self._loop.post(_wake)  # what was taken from the kernel's list wakes nobody any more
+
+    def take(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
+        """What has happened and was not told before, in order. Nothing behind a rank whose status is not known yet.
+
+        Args:
+            look: look at the error files of which the kernel announces no change, even if no rank has ended.
+        """
+        self._collect(look=look)
+        while self._line:
+            entry = self._line[0]
+            if isinstance(entry, _Exit):
+                status = self._status(entry)
+                if status is None:
+                    return
+                self._line.popleft()
+                yield Ended(entry.handle, status, entry.order)
+            else:
+                self._line.popleft()
+                yield entry
+
+    def _status(self, entry: _Exit) -> ExitStatus | None:
+        """How the rank ended; None while that is not known, in which case it is asked again soon."""
+        status = entry.handle.peek()
+        if status is not None:
+            return status
+        now = self._clock.now()
+        if now - entry.at > STATUS_SECONDS:
+            return ExitStatus(
+                lost=f"process {entry.handle.pid} ended, but how was not known {STATUS_SECONDS:g} s later; "
+                "see whether a debugger holds it"
+            )
+        if not self._retrying:
+            self._retrying = True
+            self._loop.call_at(now + RETRY_SECONDS, self._retry)
+        return None
+
+    def _retry(self) -> None:
+        self._retrying = False
+
+    def _collect(self, *, look: bool) -> None:
+        """Append what has happened to the line."""
+        exits: list[_Exit] = []
+        announced: dict[int, str | None] = {}
+        in_front: int | None = None
+        quiet_ns, known_order = self._quiet_ns, True
+        while True:
+            self._quiet_ns = int(self._clock.wall() * 1e9)
+            ready = self._ready()
+            if not ready:
+                break
+            for fd in ready:
+                handle = self._watched.get(fd)
+                if handle is not None:
+                    known_order &= handle.pidfd is not None and fd not in self._at_once
+                    self._forget(fd)
+                    exits.append(_Exit(handle, self._clock.now()))
+                elif in_front is None:
+                    in_front = len(exits)
+            for rank in self._records.announced():
+                if announced.get(rank) is None:
+                    announced[rank] = (
+                        self._records.look(rank, self._handles[rank].pid) if rank in self._handles else None
+                    )
+        changed: list[tuple[int, str, int]] = []
+        if (exits or look) and self._records.unwatched:
+            for rank, ctime in self._records.changed():
+                message = self._records.look(rank, self._handles[rank].pid) if rank in self._handles else None
+                if message is not None:
+                    changed.append((rank, message, ctime))
+        self._line += _in_order(exits, announced, in_front, changed, quiet_ns=quiet_ns, known_order=known_order)
+
+    def _ready(self) -> list[int]:
+        """Descriptors that are ready, in the order in which they became so. Where exits have no order, those of all
+        ranks that have ended, as it looks: deaths by a signal first."""
+        ready = [] if self._epoll is None else [fd for fd, _ in self._epoll.poll(0)]
+        without = [(fd, handle) for fd, handle in self._watched.items() if handle.pidfd is None]
+        if not without:
+            return ready
+        ended = []
+        for fd, handle in without:
+            status = handle.peek()
+            if status is not None:
+                ended.append((status.signal is None, handle.rank, fd))
+        taken = {fd for fd, _ in without}
+        return [fd for fd in ready if fd not in taken] + [fd for *_, fd in sorted(ended)]
+
+    def _forget(self, fd: int) -> None:
+        del self._watched[fd]
+        if self._epoll is None:
+            self._loop.remove_reader(fd)
+        else:
+            self._epoll.unregister(fd)
+
+
+def _in_order(
+    exits: list[_Exit],
+    announced: dict[int, str | None],
+    in_front: int | None,
+    changed: list[tuple[int, str, int]],
+    *,
+    quiet_ns: int,
+    known_order: bool,
+) -> Iterator[_Entry]:
+    """The exits and records of one turn as one line; those whose order is not known stand together, and say so.
+
+    Args:
+        exits: in order, if ``known_order``.
+        announced: the records that the kernel announced, in order; None where that was no record.
+        in_front: how many exits were ready before the first announcement.
+        changed: the records that were found by a look: rank, message, time.
+        quiet_ns: a time at which none of the exits had happened.
+        known_order: whether the exits have an order, among themselves and against the announcements.
+    """
+    records = [Recorded(rank, message) for rank, message in announced.items() if message is not None]
+    early = [Recorded(rank, message) for rank, message, ctime in changed if ctime + COARSE_NS < quiet_ns]
+    late = [Recorded(rank, message) for rank, message, ctime in changed if ctime + COARSE_NS >= quiet_ns]
+    yield from early
+    if known_order and not late:
+        yield from exits[: in_front or 0]
+        exits = exits[in_front or 0 :]
+        if records and next(iter(announced)) == records[0].rank:
+            yield records.pop(0)
+    for index, entry in enumerate(_merged(exits, [*records, *late])):
+        order: Known = "known"
+        if index and (entry in late or not known_order):
+            order = "unknown"
+        elif index and exits and (records or late):
+            order = "within its kind"
+        yield replace(entry, order=order)
+
+
+def _merged(exits: list[_Exit], records: list[Recorded]) -> Iterator[_Entry]:
+    """Both in their own order: exits as early as can be, but for those of ranks that had recorded an error before."""
+    waiting = deque(records)
+    for each in exits:
+        while any(record.rank == each.handle.rank for record in waiting):
+            yield waiting.popleft()
+        yield each
+    yield from waiting
+
+
+def _wake() -> None:
+    """A turn of the loop is all that is wanted: ``take`` looks after each."""

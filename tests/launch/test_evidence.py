@@ -1,0 +1,290 @@
+"""Who failed by itself: evidence counts in the order in which the kernel shows it, and what is not known is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import threading
+
+import pytest
+
+from derail import ChildFailedError, DefaultLogsSpecs, start_processes
+from derail.model.spec import Teardown
+from derail.platform.exits import NO_PIDFD_ENV
+from derail.platform.inotify import NO_INOTIFY_ENV
+
+# Records an error as ``record`` does, says so, and does what stdin's next line asks for.
+RANK = """
+import os, sys, time
+from derail.errors.recorder import ErrorHandler
+
+def step(word):
+    with open(os.environ["DIR"] + f"/{word}", "w"):
+        pass
+
+def wait_for(word):
+    while not os.path.exists(os.environ["DIR"] + f"/{word}"):
+        time.sleep(0.002)
+
+def recorded(text):
+    ErrorHandler().record_exception(ValueError(text))
+
+"""
+LINGERS = RANK + "wait_for('go'); recorded('the cause'); step('recorded'); time.sleep(600)"
+VICTIM = RANK + "wait_for('fail'); os._exit(4)"
+FALLBACKS = pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV, NO_PIDFD_ENV, f"{NO_INOTIFY_ENV} {NO_PIDFD_ENV}"])
+
+
+def step(jobs, word):
+    """Let a rank go on."""
+    (jobs.directory / word).touch()
+
+
+def reached(jobs, word, wait_until):
+    """Wait until a rank has got there."""
+    wait_until((jobs.directory / word).exists, what=f"{word} is there")
+
+
+def turn(context):
+    """Have the launcher look, so that what comes next is in a turn of its own."""
+    context.wait(0)
+
+
+@FALLBACKS
+def test_the_rank_that_recorded_first_is_blamed_however_slowly_it_exits(jobs, wait_until, monkeypatch, missing):
+    """Its victim ends first; the record before our signal counts, with inotify and without."""
+    for name in missing.split():
+        monkeypatch.setenv(name, "1")
+    context = jobs.py(VICTIM, LINGERS)
+    step(jobs, "go")
+    reached(jobs, "recorded", wait_until)
+    threading.Event().wait(0.05)  # the kernel's time of a file is coarse: the fallback compares it
+    turn(context)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (result.root_cause, list(result.failures), result.stopped) == (1, [1, 0], {})
+    assert result.outcome.root_cause_rivals == ()
+    assert result.failures[1].message["message"] == "ValueError: the cause"
+    assert "it had recorded its error" in str(ChildFailedError("job", result.failures))
+    assert result.outcome.exit_code == 1
+
+
+def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
+    """Of four ranks that raise at once four are reported, though the first exit stops the others."""
+    lingers = [LINGERS.replace("step('recorded')", f"step('recorded{rank}')") for rank in range(3)]
+    context = jobs.py(VICTIM.replace("wait_for('fail')", "wait_for('fail'); recorded('late')"), *lingers)
+    step(jobs, "go")
+    for rank in range(3):
+        reached(jobs, f"recorded{rank}", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (sorted(result.failures), result.stopped) == ([0, 1, 2, 3], {})
+    assert result.root_cause != 0
+
+
+def test_an_answer_to_our_signal_is_no_failure_and_what_it_recorded_is_shown(jobs):
+    """A rank that records an error when it is asked to end was stopped by us; its error file is in the outcome."""
+    answers = RANK + (
+        "import signal\n"
+        "def handler(*_): recorded('asked to end'); os._exit(1)\n"
+        "signal.signal(signal.SIGTERM, handler); step('ready'); time.sleep(600)"
+    )
+    result = jobs.py(RANK + "wait_for('ready'); os._exit(4)", answers).wait(60)
+    assert (list(result.failures), list(result.stopped)) == ([0], [1])
+    assert result.stopped[1].recorded == "ValueError: asked to end"
+    assert str(result.stopped[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
+
+
+def test_a_record_that_was_survived_blames_nobody(jobs):
+    """A rank that records an error and then succeeds has succeeded."""
+    result = jobs.py(RANK + "recorded('caught'); sys.exit(0)").wait(60)
+    assert (result.failures, result.stopped, result.outcome.succeeded) == ({}, {}, True)
+
+
+def test_a_record_by_a_child_is_not_blamed_for_the_ranks_own_sigkill(jobs):
+    """A child of the rank records an error, then the rank is killed: the kill is the failure, the record is shown."""
+    source = RANK + (
+        "import signal\n"
+        "if os.fork() == 0:\n    recorded('of a child'); os._exit(0)\n"
+        "os.wait(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    result = jobs.py(source).wait(60)
+    failure = result.failures[0]
+    assert (failure.exitcode, failure.error_file) == (-9, "<N/A>")
+    assert failure.message.startswith("Signal 9 (SIGKILL) received by PID")
+    assert "not by the rank itself: ValueError: of a child" in str(ChildFailedError("job", result.failures))
+
+
+def test_a_record_by_a_child_does_not_make_a_stopped_rank_a_failure(jobs, wait_until):
+    """Only what the rank itself recorded is evidence against it."""
+    source = RANK + (
+        "if os.fork() == 0:\n    recorded('of a child'); os._exit(0)\nos.wait(); step('recorded'); time.sleep(600)"
+    )
+    context = jobs.py(VICTIM, source)
+    reached(jobs, "recorded", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (list(result.failures), list(result.stopped)) == ([0], [1])
+    assert "of a child (recorded by process" in result.stopped[1].recorded
+
+
+@pytest.mark.parametrize("how", ["written", "renamed"])
+def test_the_error_file_of_another_writer_counts_when_it_is_complete(jobs, wait_until, how):
+    """A file that is created, and completed later, is evidence from its completion, as torch writes it or by rename."""
+    document = json.dumps({"message": {"message": "slow", "extraInfo": {"py_callstack": "x", "timestamp": "1"}}})
+    write = (
+        f"path = os.environ['TORCHELASTIC_ERROR_FILE']\ntext = {document!r}\n"
+        f"name = path if {how == 'written'} else path + '.part'\n"
+        "file = open(name, 'w'); file.write(text[:9]); file.flush(); step('begun'); wait_for('on')\n"
+        "file.write(text[9:]); file.close(); os.rename(name, path); step('recorded'); time.sleep(600)"
+    )
+    context = jobs.py(VICTIM, RANK + write)
+    reached(jobs, "begun", wait_until)
+    turn(context)
+    step(jobs, "on")
+    reached(jobs, "recorded", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (result.root_cause, list(result.failures)) == (1, [1, 0])
+    assert result.failures[1].message["message"] == "slow"
+
+
+def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
+    """What cannot be decoded tells of no error: the rank that we stopped was stopped."""
+    write = "open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write('{'); step('recorded'); time.sleep(600)"
+    context = jobs.py(VICTIM, RANK + write)
+    reached(jobs, "recorded", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (list(result.failures), list(result.stopped)) == ([0], [1])
+
+
+class Pause:
+    """An observer that holds the job's thread until all ranks are dead, so that all is seen within one turn."""
+
+    wants_lines = False
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def attach(self, control):
+        """Remember the job."""
+        self.control = control
+
+    def observe(self, event):
+        """Wait for the end of every rank before the first turn of the loop."""
+        if type(event).__name__ == "PhaseChanged" and event.phase == "running":
+            (self.directory / "go").touch()
+            for rank in self.control.ranks:
+                pid = self.control.pid(rank)
+                fd = os.pidfd_open(pid)
+                poller = select.poll()
+                poller.register(fd, select.POLLIN)
+                assert poller.poll(60_000)
+                os.close(fd)
+
+
+# Ends once the first word is there; says the second when it is as good as dead, and its parent is alone with it.
+FIRST = RANK + "wait_for('go'); "
+SECOND = RANK + (
+    "import select\n"
+    "wait_for('pid'); fd = os.pidfd_open(int(open(os.environ['DIR'] + '/pid').read()))\n"
+    "poll = select.poll(); poll.register(fd, select.POLLIN); poll.poll(); "
+)
+SAY_PID = (
+    "part = os.environ['DIR'] + '/p'; file = open(part, 'w'); file.write(str(os.getpid())); file.close(); "
+    "os.rename(part, part + 'id'); "
+)
+
+
+@pytest.mark.parametrize(
+    ("missing", "certain"),
+    [("", True), (NO_INOTIFY_ENV, False), (NO_PIDFD_ENV, False), (f"{NO_INOTIFY_ENV} {NO_PIDFD_ENV}", False)],
+)
+def test_an_exit_and_a_record_of_one_turn_have_their_order_or_are_said_to_have_none(
+    jobs, monkeypatch, missing, certain
+):
+    """Rank 1 is dead before rank 0 records: blamed, for certain with pidfd and inotify, else with rank 0 as a rival."""
+    for name in missing.split():
+        monkeypatch.setenv(name, "1")
+    first = FIRST + SAY_PID + "os.kill(os.getpid(), 9)"
+    second = SECOND + "recorded('peer is gone'); os._exit(1)"
+    result = jobs.py(second, first, observers=[Pause(jobs.directory)]).wait(60)
+    assert (result.root_cause, list(result.failures)) == (1, [1, 0])
+    assert result.outcome.root_cause_rivals == (() if certain else (0,))
+    assert ("uncertain" in str(ChildFailedError("job", result.failures))) is not certain
+
+
+def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
+    """Rank 1 records, rank 0 then dies, rank 1 exits last: all seen at once, and rank 1 is blamed."""
+    first = FIRST + "recorded('the cause'); step('recorded'); wait_for('dead'); os._exit(1)"
+    second = RANK + "wait_for('recorded'); " + SAY_PID + "os.kill(os.getpid(), 9)"
+    third = SECOND + "step('dead')"
+    result = jobs.py(second, first, third, observers=[Pause(jobs.directory)]).wait(60)
+    assert (result.root_cause, list(result.failures)) == (1, [1, 0])
+    assert result.outcome.root_cause_rivals == ()
+
+
+def sleep_long():
+    """A function that runs until it is ended."""
+    threading.Event().wait(600)
+
+
+@pytest.mark.parametrize("start_method", ["warm", "forkserver"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_later_exit_never_passes_one_whose_status_is_on_its_way(tmp_path, pid_gone, start_method, dead):
+    """The resident process is stopped or killed while rank 1, then rank 0 end: rank 1 is first, with its signal."""
+    options = {"preload": ["json"]} if start_method == "warm" else {}
+    job = start_processes(
+        "job", sleep_long, {0: (), 1: ()}, {0: {}, 1: {}}, DefaultLogsSpecs(str(tmp_path)),
+        start_method=start_method, teardown=Teardown(grace=5), **options,
+    )  # fmt: skip
+    pids = job.pids()
+    with open(f"/proc/{pids[0]}/stat") as file:
+        resident = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(resident, signal.SIGSTOP)
+    try:
+        watched = {rank: os.pidfd_open(pid) for rank, pid in pids.items()}
+        for rank, number in ((1, signal.SIGKILL), (0, signal.SIGSEGV)):
+            os.kill(pids[rank], number)
+            poller = select.poll()
+            poller.register(watched[rank], select.POLLIN)
+            assert poller.poll(60_000)
+            os.close(watched[rank])
+        if dead:
+            os.kill(resident, signal.SIGKILL)
+    finally:
+        if not dead:
+            os.kill(resident, signal.SIGCONT)
+    result = job.wait(60)
+    assert (result.root_cause, result.failures[1].exitcode) == (1, -9)
+    assert result.outcome.ranks[1].exit_order == 0
+
+
+def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(run_python):
+    """SIGTERM inside ``Thread.start``, whichever thread takes it, is raised as such and leaves nothing behind."""
+    source = """
+import os, signal, sys, threading, time
+from derail import DefaultLogsSpecs, Teardown, start_processes
+real = threading._start_new_thread
+def start(function, args):
+    result = real(function, args)
+    thread = function.__self__
+    if thread.name.startswith("derail-j"):
+        while thread in threading._limbo:
+            time.sleep(0.0001)
+        if blocked:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # as when another thread took the signal
+    return result
+threading._start_new_thread = start
+for blocked in (True, False):
+    try:
+        start_processes("j", "sleep", {0: ("100",)}, {0: {}}, DefaultLogsSpecs(), teardown=Teardown(grace=0))
+    except Exception as error:
+        print(type(error).__name__, len(threading.enumerate()))
+"""
+    assert run_python(source).stdout.split("\n")[:2] == ["SignalException 1"] * 2
