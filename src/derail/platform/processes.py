@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 _PROC = "/proc"
 _PF_EXITING, _PF_KTHREAD = 0x4, 0x200000
 _EXEC_LOOKS, _EXEC_PAUSE = 100, 0.001
-_HAS_PROC = os.path.exists("/proc/self/stat")
+_HAS_PROC = os.path.exists("/proc/self/stat") or sys.platform == "linux"
+"""Whether /proc is asked. On Linux psutil has no other source: where /proc is hidden, there are no answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class ProcessInfo:
         return self.state not in ("Z", "X", "x")
 
 
-def _is_foreign() -> bool:
+def is_proc_foreign() -> bool:
     """Return whether /proc is that of another PID namespace (``unshare --pid`` without ``--mount-proc``): its numbers
     mean other processes here."""
     try:
@@ -56,7 +58,10 @@ def _is_foreign() -> bool:
 def every_pid() -> list[int]:
     """The numbers of all processes that this one may see, zombies too."""
     if _HAS_PROC:
-        return [] if _is_foreign() else [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+        try:
+            return [] if is_proc_foreign() else [int(name) for name in os.listdir(_PROC) if name.isdigit()]
+        except OSError:
+            return []
     import psutil
 
     return psutil.pids()
@@ -208,7 +213,7 @@ def _is_executing(pid: int) -> bool:
 
 def _flags(pid: int) -> int:
     """Its flags in the kernel; 0 if there is no such process, or it is not told."""
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    fields = [] if is_proc_foreign() else _read(pid, "stat").rpartition(b")")[2].split()
     return int(fields[6]) if len(fields) > 6 else 0
 
 

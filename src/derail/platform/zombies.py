@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from derail.model.exit import ExitStatus
+from derail.platform.processes import is_proc_foreign
 
 _EXIT_CODE = 49
 """The place of exit_code in /proc/PID/stat (proc(5)), counted from the state."""
@@ -20,7 +21,7 @@ def status_of_zombie(pid: int) -> ExitStatus | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
-        if fields[0] != b"Z" or hides(pid):
+        if fields[0] != b"Z" or hides(pid) or is_proc_foreign():
             return None
         return from_wait_status(int(fields[_EXIT_CODE]))
     except (OSError, ValueError, IndexError):
