@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from derail.model.clock import SYSTEM_CLOCK
 from derail.scenario.expect import judge
 from derail.scenario.load import find, load
 from derail.scenario.model import Verdict
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
     from derail.agents.agent import Agent
     from derail.scenario.model import Observation, Scenario
+
+
+PROBE_S = 0.03
+"""Seconds of processor time in which the load of the machine is measured: several slices of the scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,18 @@ def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
 
 def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
     """The run of a scenario for which ``gate`` is open."""
+    before = slowdown()
     observation = agent.run(scenario.placed(workdir), workdir)
+    observation = replace(observation, slowdown=max(before, slowdown()))
     return Run(scenario, agent.name, observation, judge(scenario, observation, agent.promises))
+
+
+def slowdown() -> float:
+    """Return how much slower than idle this machine is just now: wall-clock seconds per second of processor time."""
+    began, used = SYSTEM_CLOCK.now(), time.thread_time()
+    while (worked := time.thread_time() - used) < PROBE_S:
+        pass
+    return max(1.0, (SYSTEM_CLOCK.now() - began) / worked)
 
 
 def gate(scenario: Scenario, agent: Agent) -> Run | None:

@@ -78,8 +78,9 @@ def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
     plain = CommandAgent("run {script}")
 
     assert "neither {args} nor {command}" in plain.unsupported(job(tmp_path).scenario)
-    assert "starts each rank once" in CommandAgent("run {command}").unsupported(job(tmp_path, restarts=1).scenario)
-    assert "on one node" in CommandAgent("run {command}").unsupported(job(tmp_path, nodes=2).scenario)
+    once = CommandAgent("run {command}")
+    assert "the command line has no {restarts}" in once.unsupported(job(tmp_path, restarts=1).scenario)
+    assert "the command line has no {node}" in once.unsupported(job(tmp_path, nodes=2).scenario)
     assert CommandAgent("run -r {restarts} {command}").unsupported(job(tmp_path, restarts=1).scenario) == ""
 
 

@@ -37,6 +37,8 @@ LONG_FOR_A_REASON = {
     "pytest_plugin/pytest_derail/kept_ranks.py": "the life of reused ranks, from their start to their last tear-down",
     "pytest_plugin/pytest_derail/plugin.py": "all hooks of the plugin stand where pytest and readers look for them",
     "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
+    "src/derail/agents/custom.py": "a command line, its declaration, and how both are read",
+    "src/derail/scenario/model.py": "the values of a scenario, from what it expects to its verdict",
     "src/derail/agents/foreign.py": "what external agents have in common: start, observation, and what they say",
     "src/derail/agents/lives.py": "which processes are ranks, from the first sign of each to its end",
     "src/derail/agents/native.py": "a job under derail's launcher, and that launcher as an agent",

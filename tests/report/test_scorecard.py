@@ -104,3 +104,53 @@ def test_the_columns_stand_under_the_names_of_the_promises() -> None:
 def test_a_scorecard_without_rows_has_a_text_too() -> None:
     """Nothing was asked for, say."""
     assert render_scorecard(EMPTY).splitlines()[-1] == "0 scenarios: nothing was run (12.5 s)"
+
+
+def test_a_few_scenarios_have_words_instead_of_columns() -> None:
+    """What is broken stands first."""
+    lines = render_scorecard(replace(CARD, rows=(WRONG,))).splitlines()
+    first = lines.index("FAIL          crash/wrong  1.50 s")
+
+    assert [line.strip() for line in lines[first + 1 : first + 4]] == [
+        "broken: root_cause",
+        "kept: ends",
+        "never promised: exit_code",
+    ]
+
+
+def test_failures_stand_above_what_proves_nothing() -> None:
+    """Whatever the order of their names is."""
+    late = replace(WRONG, scenario="teardown/late")
+    text = render_scorecard(replace(CARD, rows=(UNKNOWN, RIGHT, SKIPPED, late)))
+
+    assert text.index("FAIL  teardown/late: ") < text.index("INCONCLUSIVE  hang/unknown: ")
+
+
+def test_what_is_said_of_many_scenarios_is_said_once() -> None:
+    """With all their names."""
+    rows = tuple(replace(WRONG, scenario=f"crash/{name}", reasons=("it restarts",)) for name in "abcd")
+    lines = render_scorecard(replace(CARD, rows=rows)).splitlines()
+
+    assert (lines.count("  * it restarts"), lines.count("    crash/a, crash/b, crash/c, crash/d")) == (1, 1)
+
+
+def test_a_leftover_that_is_a_reason_is_told_once() -> None:
+    """Below the table; others are told at the end."""
+    what = "process 7 of rank 1: sleep 600 (ended)"
+    row = replace(WRONG, reasons=(f"expected nothing to be left, saw {what}",), leftovers=(what, "file /x"))
+    text = render_scorecard(replace(CARD, rows=(row,)))
+
+    assert " ".join(text.split()).count(what) == 1
+    assert "left behind in crash/wrong: file /x" in text
+
+
+def test_what_was_never_promised_and_is_otherwise_is_told_as_a_difference() -> None:
+    """How often, and the first of them."""
+    code = replace(RIGHT.findings[-1], differs=True)
+    rows = tuple(replace(RIGHT, scenario=f"crash/{name}", findings=(code,)) for name in "ab")
+    text = " ".join(render_scorecard(replace(CARD, rows=rows)).split())
+
+    assert (
+        "never promised, and different: exit_code in 2 scenarios; crash/a: "
+        "expected the launcher to exit with 137, saw 1" in text
+    )

@@ -48,7 +48,7 @@ MET = Expect(
 
 def verdict(expect=MET, seen=SEEN, plan=PLAN, promises=None):
     """Judge one observation."""
-    return judge(Scenario("t", 3, Path("w.py"), plan, expect), seen, promises)
+    return judge(Scenario("t", 3, Path("w.py"), plan, expect, restarts=1), seen, promises)
 
 
 def test_a_run_that_shows_all_that_was_expected_passes():
@@ -99,7 +99,7 @@ def test_each_expectation_is_found_also_if_it_is_met():
     found = verdict().findings
 
     assert all(told.kept for told in found)
-    assert {told.promise for told in found} == ALL_PROMISES
+    assert {told.promise for told in found} == ALL_PROMISES - {"forwards_signals", "ends_with_launcher"}
     assert "expected rank 1 as root cause, saw rank 1" in map(str, found)
 
 
@@ -312,7 +312,7 @@ def test_a_line_that_must_not_be_there_fails_the_run(tail, reasons):
     told = verdict(Expect(log_tail=(tail,)))
 
     assert told.reasons == reasons
-    assert len(told.findings) == 2 + bool(tail.like) + bool(tail.unlike)
+    assert [found.promise for found in told.findings].count("log_tail") == bool(tail.like) + bool(tail.unlike)
 
 
 def test_nobody_to_blame_is_told():
@@ -379,3 +379,87 @@ def test_a_launcher_that_was_broken_on_purpose_need_not_have_started_all_ranks()
     )
     scenario = Scenario("a job", 2, Path("worker.py"), faults=plan, expect=Expect(outcome="failed"))
     assert judge(scenario, seen).kind == "PASS"
+
+
+def timed(took, within=None, *, grace=2.0, slowdown=1.0, **more):
+    """The findings about the time of a teardown."""
+    scenario = Scenario("t", 3, Path("w.py"), PLAN, Expect(within=within), grace=grace, restarts=1, **more)
+    found = judge(scenario, replace(SEEN, teardown_seconds=took, slowdown=slowdown)).findings
+    return [(finding.kept, finding.expected) for finding in found if finding.promise == "within"]
+
+
+def test_a_teardown_may_take_the_grace_period_and_a_second():
+    """If the scenario says nothing else: one grace period for each rank is too long."""
+    assert timed(2.9) == [(True, "the teardown to take at most 3 s")]
+    assert timed(3.1) == [(False, "the teardown to take at most 3 s")]
+    assert timed(1.7, grace=0.5) == [(False, "the teardown to take at most 1.5 s")]
+    assert timed(3.1, 4.0) == [(True, "the teardown to take at most 4 s")]
+
+
+def test_a_teardown_is_not_timed_where_none_was_or_any_time_will_do():
+    """Also where the subject is the launcher itself, whose teardown is derail's."""
+    assert timed(None) == timed(100.0, float("inf")) == timed(100.0, launches=2) == []
+
+
+@pytest.mark.parametrize(("slowdown", "kept"), [(1.0, False), (1.4, False), (1.6, True), (50.0, True)])
+def test_the_margin_of_a_teardown_grows_with_the_load(slowdown, kept):
+    """As measured; it is not believed beyond a limit, or nothing would be too slow on a busy machine."""
+    assert [told for told, _ in timed(3.5, slowdown=slowdown)] == [kept]
+    assert [told for told, _ in timed(4.6, slowdown=slowdown)] == [False]
+
+
+def restarted(times, *, restarts=0, promises=None, foreign=True):
+    """The verdict on a launcher that has restarted the ranks so many times."""
+    seen = replace(SEEN, foreign=foreign, blamed=2, restarts=times)
+    return judge(Scenario("t", 3, Path("w.py"), PLAN, MET, restarts=restarts), seen, promises)
+
+
+def test_a_launcher_that_restarts_by_its_own_default_is_told_so_and_nothing_else():
+    """It never promised how often it restarts: nothing can be judged, and nothing is held against it."""
+    told = restarted(1, promises=ALL_PROMISES - {"restarts"})
+
+    assert (told.kind, told.violations) == ("INCONCLUSIVE", ())
+    (reason,) = told.reasons
+    assert reason.startswith(
+        "expected no restart, saw that it restarted the ranks once although the scenario allows none"
+    )
+    assert reason.endswith("; switch that off, or add {restarts} to its command line")
+    assert [found.promise for found in told.findings] == ["restarts"]
+
+
+def test_a_launcher_that_promises_to_restart_as_often_as_it_may_fails_by_one_restart_more():
+    """With the same words, and no others."""
+    told = restarted(3)
+
+    assert (told.kind, len(told.reasons), "restarted the ranks 3 times" in told.reasons[0]) == ("FAIL", 1, True)
+    assert restarted(1, restarts=1).kind == "FAIL"
+    assert "rank 1 as root cause, saw rank 2" in restarted(1, restarts=1).reasons[0]
+
+
+def test_what_was_never_promised_and_not_met_is_a_difference():
+    """It is held against nobody; what was met is none."""
+    told = verdict(replace(MET, exit_code=1), promises=ALL_PROMISES - {"exit_code", "root_cause"})
+    found = {finding.promise: (finding.kept, finding.differs) for finding in told.findings}
+
+    assert told.kind == "PASS"
+    assert (found["exit_code"], found["root_cause"], found["outcome"]) == ((None, True), (None, False), (True, False))
+
+
+def test_a_scenario_can_be_about_one_promise():
+    """All that it expects counts as that promise, but for the end of the job."""
+    expect = replace(MET, exit_code=1, promise="forwards_signals")
+
+    assert {found.promise for found in verdict(expect).findings} == {"ends", "forwards_signals"}
+    assert verdict(expect).kind == "FAIL"
+    assert verdict(expect, promises=ALL_PROMISES - {"forwards_signals"}).kind == "PASS"
+
+
+def test_of_ranks_without_an_error_file_a_scenario_about_one_says_nothing():
+    """It is SKIPPED, whatever came of the fault; other scenarios are judged."""
+    plan = faults.plan([faults.error_file("empty", rank=1)])
+    fault = FaultResult(plan.faults[0], 1, NotReached("the rank has no error file"))
+    seen = replace(SEEN, faults=(fault,), no_error_file=True)
+
+    assert (verdict(seen=seen, plan=plan).kind, verdict(seen=replace(SEEN, no_error_file=True)).kind) == (
+        "SKIPPED", "PASS",
+    )  # fmt: skip

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from derail.agents.foreign import ForeignAgent, Job, Said
 from derail.agents.installed import missing, version_of
 from derail.agents.order import Invocation
-from derail.agents.torchrun import own_store, read_report
-from derail.scenario.model import ALL_PROMISES
+from derail.agents.torchrun import PROMISES, own_store, read_report
 
 if TYPE_CHECKING:
     from derail.agents.order import Seen
@@ -23,7 +22,7 @@ class Accelerate(ForeignAgent):
     """
 
     name = "accelerate"
-    promises: frozenset[Promise] = ALL_PROMISES - {"log_tail"}
+    promises: frozenset[Promise] = PROMISES - {"log_tail"}
     nodes: bool = True
     restarts: bool = True
 

@@ -144,6 +144,10 @@ class CommandAgent(ForeignAgent):
         """As for every foreign agent; and its command line must have a place for what the scenario wants."""
         if scenario.args and not self._takes_args:
             return "the worker has arguments, and its command line has neither {args} nor {command}"
+        if scenario.nodes > 1 and not self.nodes:
+            return f"the command line has no {{node}}, and the scenario wants {scenario.nodes} nodes"
+        if scenario.restarts and not self.restarts:
+            return f"the command line has no {{restarts}}, and the scenario allows {scenario.restarts} restart(s)"
         return super().unsupported(scenario)
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:

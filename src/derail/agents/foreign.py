@@ -236,6 +236,7 @@ class ForeignAgent(ABC):
             restarts=max((life.attempt for life in seen.lives), default=0),
             resumed_at=resumed_at(tails),
             version=self.version(),
+            no_error_file=bool(seen.lives) and not any(life.error_file for life in seen.lives),
             doubts=said.doubts,
         )
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from derail.agents.foreign import ForeignAgent, Job, Said
 from derail.agents.installed import missing, version_of
 from derail.agents.order import Invocation
-from derail.agents.torchrun import own_store, rendezvous
+from derail.agents.torchrun import PROMISES, own_store, rendezvous
 from derail.model.exit import ExitStatus
-from derail.scenario.model import ALL_PROMISES, FailureSeen
+from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
     from derail.agents.order import Seen
@@ -29,7 +29,7 @@ class FtLauncher(ForeignAgent):
     """``ft_launcher``, without its heartbeats: the ranks of scenarios do not send any."""
 
     name = "ft_launcher"
-    promises: frozenset[Promise] = ALL_PROMISES
+    promises: frozenset[Promise] = PROMISES
     nodes: bool = True
     restarts: bool = True
 

@@ -32,6 +32,7 @@ from derail.agents.order import Life
 from derail.agents.standstill import awaited_exits
 from derail.faults.catalogue import entry
 from derail.faults.inrank.leaving import ANNOUNCED
+from derail.faults.plan import PlanError
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
 from derail.platform.processes import environment, look_up
@@ -298,7 +299,10 @@ class ForeignRanks(HeldRanks):
         self._watch_end(held)
         own = own_streams(pid, self._shared)
         life.streams = own if argv is None else streams_of(life, own, self._logs)
-        held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets)
+        try:
+            held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets)
+        except PlanError:  # the rank cannot be changed so: it lacks an error file, for one; the fault will say it
+            held.become = None
         self._driver.observe(Started(rank, pid, life.started_at))
         self._follow(held)
         return held

@@ -33,7 +33,10 @@ class Mpirun(ForeignAgent):
     """``mpirun`` of Open MPI. It knows nothing of error files and messages, and starts a job once."""
 
     name = "mpirun"
-    promises: frozenset[Promise] = ALL_PROMISES - {"error_file", "message", "log_tail", "restarts", "resumed_at"}
+    promises: frozenset[Promise] = ALL_PROMISES - {
+        *("error_file", "message", "log_tail", "restarts", "resumed_at"),
+        *("within", "ends_with_launcher"),  # it takes no grace period, and documents the forwarding of signals only
+    }
 
     def version(self) -> str:
         """What it says itself."""

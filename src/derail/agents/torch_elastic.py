@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from derail.agents.foreign import ForeignAgent, Job, Said
 from derail.agents.installed import missing, version_of
 from derail.agents.order import Invocation
-from derail.agents.torchrun import own_store
+from derail.agents.torchrun import PROMISES, own_store
 from derail.model.exit import ExitStatus
-from derail.scenario.model import ALL_PROMISES, FailureSeen
+from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
     from derail.agents.order import Seen
@@ -29,7 +29,7 @@ class TorchElastic(ForeignAgent):
         name: what it is called in reports.
     """
 
-    promises: frozenset[Promise] = ALL_PROMISES - {"exit_code"}
+    promises: frozenset[Promise] = PROMISES
     nodes = True
     restarts = True
     evidence = ("report-*.json",)

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 _RULE = re.compile(r"^-{20,}$", re.MULTILINE)
 _FIELD = re.compile(r"^\s*(?P<name>time|host|rank|exitcode|error_file|traceback)\s*:\s?(?P<value>.*)$")
 _NONE = "<N/A>"
+PROMISES: frozenset[Promise] = ALL_PROMISES - {"exit_code", "failed_ranks", "forwards_signals", "ends_with_launcher"}
+"""Of what torch's agent and those that are made of it do. Torch documents neither which exit code its launcher has when
+ranks fail, nor that only ranks which failed by themselves are among the failures, nor the other two."""
 
 
 class Torchrun(ForeignAgent):
     """``python -m torch.distributed.run``."""
 
     name = "torchrun"
-    promises: frozenset[Promise] = ALL_PROMISES
+    promises: frozenset[Promise] = PROMISES
     nodes = True
     restarts = True
 
@@ -74,6 +77,7 @@ class DerailTorchrun(Torchrun):
     """``derail torchrun``: the same with derail's launcher."""
 
     name = "derail-torchrun"
+    promises: frozenset[Promise] = ALL_PROMISES
 
     def program(self) -> tuple[str, ...]:
         """What comes before the options."""

@@ -11,20 +11,29 @@ from derail.report.scorecard import Blame
 from derail.report.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from derail.report.scorecard import Cell, Row, Scorecard
+    from derail.scenario.model import Promise
 
 WIDTH = 100
 SLOWEST = 5
 CELLS: dict[Cell, str] = {"PASS": "+", "FAIL": "X", "n/a": "-", "INCONCLUSIVE": "?", "SKIPPED": " ", "": "."}
+WORDS: dict[Cell, str] = {
+    "FAIL": "broken",
+    "INCONCLUSIVE": "not proved",
+    "PASS": "kept",
+    "n/a": "never promised",
+}
+FEW = 3
+"""Scenarios up to which a table, or one reason for all of them, is harder to read than words for each."""
 LEGEND = "+ kept   X broken   - never promised   ? not proved   . not asked"
 BLAMES: tuple[Blame, ...] = tuple(blame for blame in get_args(Blame) if blame)
 
 
 def render_scorecard(card: Scorecard) -> str:
     """All of it, ending with a newline. No colours, no control characters from ranks."""
-    parts = [_head, _table, _wrong, _skipped, _blamed, _times, _left, _sum]
+    parts = [_head, _table, _wrong, _skipped, _differs, _blamed, _times, _left, _sum]
     sections = ["\n".join(lines) for part in parts if (lines := list(part(card)))]
     return neutral("\n\n".join(sections) + "\n")
 
@@ -56,8 +65,16 @@ def _head(card: Scorecard) -> Iterator[str]:
 
 
 def _table(card: Scorecard) -> Iterator[str]:
-    """A line for each scenario and a column for each promise, with the promises' names from top to bottom."""
+    """A line for each scenario and a column for each promise, with the promises' names from top to bottom.
+
+    For a few scenarios there are no columns: each has the names of the promises below it.
+    """
     asked = card.asked
+    if len(card.rows) <= FEW:
+        for row in card.rows:
+            yield f"{row.verdict:<12}  {row.scenario}  {seconds(row.seconds)}".rstrip()
+            yield from _promises(row, asked)
+        return
     wide = max((len(row.scenario) for row in card.rows), default=0)
     tall = max(map(len, asked), default=0)
     for line in range(tall):
@@ -70,21 +87,55 @@ def _table(card: Scorecard) -> Iterator[str]:
         yield f"{'':<14}{LEGEND}"
 
 
+def _promises(row: Row, asked: Sequence[Promise]) -> Iterator[str]:
+    for cell, word in WORDS.items():
+        if names := [promise for promise in asked if row.cell(promise) == cell]:
+            yield from wrap(f"{word}: {', '.join(names)}", WIDTH, initial_indent=" " * 14, subsequent_indent=" " * 16)
+
+
 def _wrong(card: Scorecard) -> Iterator[str]:
-    for row in card.rows:
-        if row.verdict in ("FAIL", "INCONCLUSIVE"):
-            yield from told(row)
+    """Why rows are not PASS, FAIL first; what is said of several in the same words is said once."""
+    for verdict in ("FAIL", "INCONCLUSIVE"):
+        together: dict[tuple[str, ...], list[Row]] = {}
+        for row in card.rows:
+            if row.verdict == verdict:
+                together.setdefault(row.reasons, []).append(row)
+        for rows in together.values():
+            if len(rows) <= FEW:
+                for row in rows:
+                    yield from told(row)
+            else:
+                yield f"{verdict}  {len(rows)} scenarios, all for the same reason"
+                yield from _reasons(rows[0])
+                yield from wrap(
+                    ", ".join(row.scenario for row in rows), WIDTH, initial_indent="    ", subsequent_indent="    "
+                )
 
 
 def told(row: Row) -> Iterator[str]:
     """Why a row is not PASS."""
     yield printable(f"{row.verdict}  {row.scenario}: {row.title}")
-    for reason in row.reasons:
-        yield from wrap(f"* {printable(reason)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    yield from _reasons(row)
     if row.issue:
         yield f"    see {printable(row.issue)}"
     if row.evidence:
         yield f"    evidence: {row.evidence}"
+
+
+def _reasons(row: Row) -> Iterator[str]:
+    for reason in row.reasons:
+        yield from wrap(f"* {printable(reason)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _differs(card: Scorecard) -> Iterator[str]:
+    """What the agent never promised and does otherwise: how often, and the first case of each promise."""
+    for promise in card.asked:
+        found = [(row, each) for row in card.rows for each in row.findings if each.promise == promise and each.differs]
+        if found and not any(each.kept is False for _, each in found):
+            row, first = found[0]
+            rows = len({row.scenario for row, _ in found})
+            text = f"never promised, and different: {promise} in {rows} scenario{'' if rows == 1 else 's'}"
+            yield from wrap(f"{text}; {row.scenario}: {printable(str(first))}", WIDTH, subsequent_indent="  ")
 
 
 def _skipped(card: Scorecard) -> Iterator[str]:
@@ -125,9 +176,15 @@ def _first(pair: tuple[float, Row]) -> float:
 
 
 def _left(card: Scorecard) -> Iterator[str]:
-    left = [(row.scenario, what) for row in card.rows for what in row.leftovers]
-    if not left and any(row.verdict != "SKIPPED" for row in card.rows):
+    """What was left behind, but for what stands among the reasons already."""
+    if not any(row.leftovers for row in card.rows) and any(row.verdict != "SKIPPED" for row in card.rows):
         yield "left behind: nothing"
+    left = [
+        (row.scenario, what)
+        for row in card.rows
+        for what in row.leftovers
+        if not any(what in reason for reason in row.reasons)
+    ]
     for scenario, what in left:
         yield f"left behind in {scenario}: {printable(what)}"
 

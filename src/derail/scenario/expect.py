@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.faults.results import Unavailable
 from derail.faults.targets import AGENT
 from derail.model.exit import signal_name
-from derail.scenario.model import ALL_PROMISES, Finding, Verdict
+from derail.scenario.model import ALL_PROMISES, HIGHEST_SLOWDOWN, TEARDOWN_MARGIN, Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from derail.model.exit import ExitStatus
     from derail.model.outcome import JobOutcome
-    from derail.scenario.model import Expect, Observation, Promise, Scenario
+    from derail.scenario.model import Expect, Kind, Observation, Promise, Scenario
 
     Look: TypeAlias = Callable[[Expect, Observation, JobOutcome], Iterator[Finding]]
+
+
+NO_ERROR_FILE = "it gives ranks no error file (TORCHELASTIC_ERROR_FILE), and the scenario is about one"
 
 
 def judge(scenario: Scenario, observation: Observation, promises: frozenset[Promise] | None = None) -> Verdict:
@@ -35,16 +40,46 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
         if observation.faults and all(isinstance(told.result, Unavailable) for told in observation.faults):
             return Verdict("SKIPPED", tuple(map(str, observation.faults)))
         return Verdict("INCONCLUSIVE", unproven or ("the job was never run",))
-    findings = tuple(
-        found if found.promise in promised else Finding(found.promise, None, found.expected, found.saw)
-        for found in _findings(scenario, observation)
-    )
+    if observation.no_error_file and _is_about_error_files(scenario):
+        return Verdict("SKIPPED", (NO_ERROR_FILE,))
+    if restarted := _restarted_by_default(scenario, observation):
+        finding = Finding("restarts", False if "restarts" in promised else None, *restarted, differs=True)
+        kind: Kind = "FAIL" if "restarts" in promised else "INCONCLUSIVE"
+        return Verdict(kind, (str(finding),), (str(finding),) if kind == "FAIL" else (), (finding,))
+    findings = tuple(_as_promised(found, scenario.expect, promised) for found in _findings(scenario, observation))
     violations = tuple(str(found) for found in findings if found.kept is False)
     if observation.deadlock:  # seen from outside, whether or not a fault got its turn
         return Verdict("FAIL", violations, violations, findings)
     if unproven:
         return Verdict("INCONCLUSIVE", unproven, violations, findings)
     return Verdict("FAIL" if violations else "PASS", violations, violations, findings)
+
+
+def _as_promised(found: Finding, expect: Expect, promised: frozenset[Promise]) -> Finding:
+    """A finding under the promise that the scenario is about, and without force where that was never made."""
+    promise = found.promise if expect.promise is None or found.promise == "ends" else expect.promise
+    if promise in promised:
+        return replace(found, promise=promise)
+    return replace(found, promise=promise, kept=None, differs=found.kept is False)
+
+
+def _is_about_error_files(scenario: Scenario) -> bool:
+    from derail.faults.catalogue import entry
+
+    faults = any(entry(fault.name).family == "errorfile" for fault in scenario.faults.faults)
+    return faults or scenario.family == "error_file"
+
+
+def _restarted_by_default(scenario: Scenario, seen: Observation) -> tuple[str, str] | None:
+    """What was expected and seen of a launcher that starts ranks again though it was not to; None if it did not.
+
+    Nothing else of such a run says anything: each expectation is about one attempt, and it made several.
+    """
+    if not seen.foreign or scenario.restarts or not seen.restarts:
+        return None
+    times = {1: "once", 2: "twice"}.get(seen.restarts, f"{seen.restarts} times")
+    saw = f"that it restarted the ranks {times} although the scenario allows none"
+    return "no restart", f"{saw}; switch that off, or add {{restarts}} to its command line"
 
 
 def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
@@ -72,8 +107,21 @@ def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]
         return
     if not observation.error:
         yield Finding("ends", True, in_time, "it end")
+    expect = replace(scenario.expect, within=_within(scenario, observation))
     for look in _LOOKS:
-        yield from look(scenario.expect, observation, outcome)
+        yield from look(expect, observation, outcome)
+
+
+def _within(scenario: Scenario, seen: Observation) -> float | None:
+    """Seconds that the teardown may take; None if that is not looked at.
+
+    That is the grace period and a margin, if the scenario says nothing else. The margin grows with the load.
+    """
+    within = scenario.expect.within
+    if within == inf or (within is None and (scenario.launches or seen.teardown_seconds is None)):
+        return None
+    limit = scenario.grace + TEARDOWN_MARGIN if within is None else within
+    return round(limit + (min(max(seen.slowdown, 1.0), HIGHEST_SLOWDOWN) - 1.0) * TEARDOWN_MARGIN, 2)
 
 
 def _fate(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
@@ -13,7 +14,7 @@ from derail.faults.plan import PlanError
 from derail.faults.prepare import check
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Stream
-from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Scenario, ScenarioError, Twin
+from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, ScenarioError, Twin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,10 +184,11 @@ def _expect(fields: Fields, ranks: int, restarts: int) -> Expect:
         log_tail=tuple(_log_tail(table, ranks) for table in fields.tables("log_tail")),
         error_file=_error_files(fields.table_at("error_file"), ranks),
         exit_code=fields.whole("exit_code", None),
-        within=fields.seconds("within", None),
+        within=inf if fields.raw("within") == "any" else fields.seconds("within", None),
         restarts=fields.whole("restarts", None),
         resumed_at=fields.whole("resumed_at", None),
         leftovers=_word(fields, "leftovers", get_args(Leaves)) or "none",  # type: ignore[arg-type]
+        promise=_word(fields, "promise", get_args(Promise)),  # type: ignore[arg-type]
     )
     if expect.outcome == "succeeded" and (failed or root_cause is not None):
         fields.note("outcome", "a job that succeeded has no failed ranks and no root cause")

@@ -35,13 +35,20 @@ Promise: TypeAlias = Literal[
     "restarts",
     "resumed_at",
     "leftovers",
+    "forwards_signals",
+    "ends_with_launcher",
 ]
-"""What a supervisor may promise. "ends": it gives a result at all, in time; the others are the words of ``Expect``."""
+"""What a supervisor may promise. "ends": it gives a result at all, in time. Whole scenarios are about the last two; the
+others are the words of ``Expect``."""
 ALL_PROMISES: frozenset[Promise] = frozenset(get_args(Promise))
 UNSEEN_CAUSE = (
     "the launcher started fewer ranks, or it cleared their environment: derail knows a rank by its number (RANK) and "
     "by DERAIL_JOB in it, and needs DERAIL_INRANK and PYTHONPATH as the launcher got them"
 )
+TEARDOWN_MARGIN = 1.0
+"""Seconds that a teardown may take besides the grace period, on an idle machine."""
+HIGHEST_SLOWDOWN = 2.5
+"""How much slower than idle a machine is believed to be, where a margin depends on it."""
 EXIT_CODES: dict[Kind, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "SKIPPED": 4}
 
 
@@ -89,10 +96,12 @@ class Expect:
         log_tail: what the last lines of ranks must show.
         error_file: by failed rank, what the supervisor made of its error file.
         exit_code: what the launcher exits with.
-        within: seconds from the decision to stop until the last rank has ended.
+        within: seconds from the decision to stop until the last rank has ended; None for the grace period and a second,
+            infinity for any time.
         restarts: how often all ranks were started again.
         resumed_at: the step at which the last attempt went on, as its ranks say: "resumed at step 5".
         leftovers: "none": nothing outlives its rank; "ended": what did was ended; "any".
+        promise: what all of this is about, if it is one promise; None if each expectation is a promise of its own.
     """
 
     outcome: Literal["failed", "succeeded"] | None = None
@@ -108,6 +117,7 @@ class Expect:
     restarts: int | None = None
     resumed_at: int | None = None
     leftovers: Leaves = "none"
+    promise: Promise | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +228,8 @@ class Observation:
         restarts: how often all ranks were started again; None if that is not known.
         resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
         version: of the supervisor.
+        slowdown: how much slower than idle the machine was, as measured before and after the run.
+        no_error_file: whether none of the ranks that were seen was given an error file.
         doubts: why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
         deadlock: the full pipes that the launcher did not read when the job timed out, in words; empty if there were
             none.
@@ -242,6 +254,8 @@ class Observation:
     restarts: int | None = None
     resumed_at: int | None = None
     version: str = ""
+    slowdown: float = 1.0
+    no_error_file: bool = False
     doubts: tuple[str, ...] = ()
     deadlock: str = ""
 
@@ -281,12 +295,14 @@ class Finding:
         kept: whether it was met; None if the supervisor never promised it.
         expected: what, behind "expected".
         saw: what, behind "saw".
+        differs: whether it was not met, where the supervisor never promised it.
     """
 
     promise: Promise
     kept: bool | None
     expected: str
     saw: str
+    differs: bool = False
 
     def __str__(self) -> str:
         """``expected rank 2 as root cause, saw rank 1``."""
