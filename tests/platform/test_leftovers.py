@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -13,7 +15,7 @@ import pytest
 
 from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
-from derail.platform import leftovers, processes
+from derail.platform import leftovers, marks, processes
 from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes
 
 DEADLINE = 60.0
@@ -289,3 +291,25 @@ def test_a_name_with_parentheses_and_spaces_is_read_right(start_python):
 
     assert process is not None
     assert (process.name, process.ppid, process.sid) == (") R 1 1 (", os.getpid(), child.pid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("user", [0, 65534])
+def test_a_limit_marks_only_processes_of_this_user(job_id, user):
+    """Every user reads the limits of our processes, and can lower its own to the same number."""
+    source = (
+        "import os, signal\nfrom derail.platform import marks\n"
+        f"assert marks.set_limit({job_id!r}, 3)\n"
+        f"os.setgroups([]); os.setresgid({user}, {user}, {user}); os.setresuid({user}, {user}, {user})\n"
+        "print(flush=True); signal.pause()"
+    )
+    stranger = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE)
+    try:
+        stranger.stdout.readline()
+        assert marks.marked_rank(stranger.pid, job_id) == 3
+        found = find_processes(job_id, ())
+    finally:
+        stranger.kill()
+        stranger.communicate()
+
+    assert [process.pid for process in found] == ([stranger.pid] if user == 0 else [])

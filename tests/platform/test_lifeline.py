@@ -339,3 +339,11 @@ def test_it_is_started_once(line):
     """A second start is a mistake of the caller."""
     with pytest.raises(RuntimeError, match="started already"):
         line.start()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="command lines are read in /proc")
+def test_no_command_line_tells_the_mark_of_a_job(line, job_id):
+    """Every user reads those, and could have a process of its own taken for one of the job."""
+    assert line.pid is not None
+    with open(f"/proc/{line.pid}/cmdline", "rb") as file:
+        assert job_id.encode() not in file.read()

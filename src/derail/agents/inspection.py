@@ -15,7 +15,7 @@ from derail.model.spec import Command, RankSpec, Streams
 from derail.platform.exits import is_readable
 from derail.platform.leftovers import carries_mark
 from derail.platform.private_files import make_private
-from derail.platform.processes import environment, look_up
+from derail.platform.processes import environment, look_up, runs_as_us
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -51,20 +51,10 @@ def variable(environ: bytes, name: bytes) -> str | None:
     return None
 
 
-def is_own(pid: int) -> bool:
-    """Whether a process runs as this user, in all respects: only then is a path believed that it names."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
-    except OSError:
-        return False
-    users = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
-    return bool(users) and {*map(int, users)} == {os.geteuid()}
-
-
 def own_streams(pid: int, shared: Collection[Path]) -> dict[Stream, Path]:
     """The files that the streams of a process go to, if they are its own, and it runs as this user."""
     found: dict[Stream, Path] = {}
-    if not is_own(pid):
+    if not runs_as_us(pid):  # a path of another user is not believed
         return found
     for number, stream in enumerate(get_args(Stream), start=1):
         try:

@@ -19,7 +19,6 @@ from derail.agents.held import ENDING, Held, HeldRanks
 from derail.agents.inspection import (
     changed,
     has_ended,
-    is_own,
     is_python,
     own_streams,
     rank_of,
@@ -35,7 +34,7 @@ from derail.faults.inrank.leaving import ANNOUNCED
 from derail.faults.plan import PlanError
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
-from derail.platform.processes import environment, look_up
+from derail.platform.processes import environment, look_up, runs_as_us
 from derail.platform.strangers import descendants, status_of_ended
 
 if TYPE_CHECKING:
@@ -291,7 +290,7 @@ class ForeignRanks(HeldRanks):
         except OSError:
             return None
         attempt = 0 if held is None else held.life.attempt + 1
-        error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE") if is_own(pid) else None
+        error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE") if runs_as_us(pid) else None
         life = Life(rank, attempt, pid, self._clock.now(), error_file=Path(error_file) if error_file else None)
         held = self._hold(life, pidfd)
         self.lives.append(life)

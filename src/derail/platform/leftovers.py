@@ -27,6 +27,7 @@ from derail.platform.processes import (
     known_processes,
     look_up,
     newest_pid,
+    runs_as_us,
 )
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def _look(
         if not process.alive:
             continue
         rank = marked_rank(process.pid, job_id) if job_id else None
+        if rank is not None and not runs_as_us(process.pid):
+            rank = None  # every user reads the limits of our ranks, and can set the same
         by = _belongs(process, job_id, reserved, marked=rank is not None)
         if by is not None:
             found.append(

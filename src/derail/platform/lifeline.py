@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHELL = "/bin/sh"
+KEEPER_ENV = "DERAIL_KEEPER"
+"""Environment variable by which the keeper learns the mark of its job."""
 _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 
 # What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
 # The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
 # again after a pause, since a rank may have been between fork and exec and had not got its mark yet.
 # A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
-# The keeper itself has no mark, so that it neither finds itself nor is found.
+# The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
+# one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper is told
+# by its environment, and tells grep by a pipe, as every user reads a command line.
 _SHELL_KEEPER = """
 ranks=' '
 while IFS= read -r line; do
@@ -44,12 +48,13 @@ done
 end_all() {
   for p in $ranks; do kill -9 "-$p"; kill -9 "$p"; done
   [ -d /proc/self ] || return 0
-  for f in $(grep -lszE "^$2=([A-Za-z0-9_-]+:)*$1(:|\\$)" /proc/[0-9]*/environ); do
+  [ -n "$1" ] || return 0
+  for f in $(printf '%s\\n' "^$2=([A-Za-z0-9_-]+:)*$1(:|\\$)" | grep -lszE -f - /proc/[0-9]*/environ); do
     p=${f#/proc/}; kill -9 "${p%/environ}"
   done
 }
-end_all "$1" "$2"
-for pause in 0.05 0.2; do sleep "$pause" || sleep 1; ranks=; end_all "$1" "$2"; done
+end_all "$DERAIL_KEEPER" "$1"
+for pause in 0.05 0.2; do sleep "$pause" || sleep 1; ranks=; end_all "$DERAIL_KEEPER" "$1"; done
 """
 
 _PYTHON_KEEPER = """
@@ -61,7 +66,7 @@ for line in iter(sys.stdin.readline, ""):
         os._exit(0)
     if line[1:].isdigit() and int(line[1:]) > 1:
         (ranks.add if line[0] == "+" else ranks.discard)(int(line[1:]))
-job, name = sys.argv[1].encode(), sys.argv[2].encode() + b"="
+job, name = os.environb.get(b"DERAIL_KEEPER", b""), sys.argv[1].encode() + b"="
 def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
@@ -72,7 +77,7 @@ for pause in (0.05, 0.2, 0):
         kill(-pid)
         kill(pid)
     ranks = set()
-    for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
+    for pid in filter(str.isdigit, os.listdir("/proc") if job and os.path.isdir("/proc/self") else ()):
         try:
             with open("/proc/%s/environ" % pid, "rb") as file:
                 words = file.read().split(b"\\0")
@@ -141,7 +146,7 @@ class Lifeline:
                     stdin=self._read_end,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={"PATH": os.environ.get("PATH") or os.defpath},
+                    env={"PATH": os.environ.get("PATH") or os.defpath, KEEPER_ENV: self._job_id},
                     cwd="/",
                     start_new_session=True,
                 )
@@ -196,8 +201,8 @@ class Lifeline:
 
     def _command(self) -> list[str]:
         if os.access(SHELL, os.X_OK):
-            return [SHELL, "-c", _SHELL_KEEPER, "derail-lifeline", self._job_id, JOB_ENV]
-        return [sys.executable, "-I", "-S", "-c", _PYTHON_KEEPER, self._job_id, JOB_ENV]
+            return [SHELL, "-c", _SHELL_KEEPER, "derail-lifeline", JOB_ENV]
+        return [sys.executable, "-I", "-S", "-c", _PYTHON_KEEPER, JOB_ENV]
 
     def _tell(self, line: bytes) -> bool:
         with self._lock:

@@ -132,6 +132,14 @@ def look_up(pid: int) -> ProcessInfo | None:
     )
 
 
+def runs_as_us(pid: int) -> bool:
+    """Whether a process has this user as its real, effective, saved and file system user. Where the kernel does not
+    say so, it has not: another user can lower a limit, choose a command line, or hide who it is from stat(2)."""
+    lines = _read(pid, "status").splitlines()
+    users = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
+    return bool(users) and {*map(int, users)} == {os.geteuid()}
+
+
 def is_alive(pid: int, started: float) -> bool:
     """Whether the very process that was ``pid`` and started at ``started`` still runs."""
     process = look_up(pid)
