@@ -45,6 +45,12 @@ IN_RANK: pytest.StashKey[Order] = pytest.StashKey()
 NO_SCENARIO: pytest.StashKey[str] = pytest.StashKey()
 """In the stash of the configuration: what to say as ``--scenarios`` has found none."""
 
+ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group"})
+"""Fixtures that are there only on ranks."""
+
+OF_PYTEST = frozenset({"parametrize", "skip", "skipif", "xfail", "usefixtures", "filterwarnings"})
+"""Markers that say nothing of ranks."""
+
 PARAMETER = "_derail_ranks"
 """The hidden parameter of a test whose ``ranks`` marker has a list."""
 
@@ -242,8 +248,13 @@ def _derail_ranks(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``ranks([1, 2, 4])`` makes three tests."""
-    if metafunc.definition.get_closest_marker("ranks") is not None:
+    """``ranks([1, 2, 4])`` makes three tests. What is wrong with markers is an error of the collection."""
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    if IN_RANK not in metafunc.config.stash and (marked - OF_PYTEST or not ON_RANKS.isdisjoint(metafunc.fixturenames)):
+        from pytest_derail.ranks_mark import check
+
+        check(metafunc)
+    if "ranks" in marked:
         from pytest_derail.ranks_mark import parametrize
 
         parametrize(metafunc)
@@ -261,11 +272,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """``--scenarios``: note if there is none, before others are deselected."""
+    """``--scenarios``: note if there is none, before others are deselected. Look at the markers of methods of
+    unittest.TestCase: no other hook of the collection sees them."""
     if config.getoption("derail_scenarios"):
         from pytest_derail.collect import none_collected
 
         config.stash[NO_SCENARIO] = none_collected(config, items)
+    if IN_RANK not in config.stash:
+        for item in items:
+            if not hasattr(item, "callspec") and hasattr(item, "_testcase") and item.get_closest_marker("ranks"):
+                from pytest_derail.ranks_mark import wrong_markers
+
+                if problem := wrong_markers(item):
+                    raise pytest.UsageError(problem)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

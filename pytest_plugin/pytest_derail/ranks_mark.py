@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_derail.plugin import PARAMETER
+from pytest_derail.plugin import ON_RANKS, PARAMETER
 from pytest_derail.settings import preload, seconds, start_method
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 SCOPES = ("module", "session")
+MARKS = ("ranks", "faults")
+ARGUMENTS = ("timeout", "start_method", "preload", "in_ranks", "reuse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,15 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
     try:
         chosen, options = _arguments(*mark.args, **mark.kwargs)
     except TypeError as error:
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: {_words(error)}") from None
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: {_words(error, mark)}") from None
     counts = list(_counts(item, chosen))
     callspec = getattr(item, "callspec", None)
     ranks = callspec.params[PARAMETER] if callspec is not None and PARAMETER in callspec.params else counts[0]
     timeout, reuse = options["timeout"], options["reuse"]
     if reuse not in (None, *SCOPES):
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: reuse is {reuse!r}; it must be one of {SCOPES}")
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.ranks: reuse is {reuse!r}; it must be one of {SCOPES}{near(reuse, SCOPES)}"
+        )
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: timeout is {timeout!r}; give seconds, more than 0")
     return RanksMark(
@@ -69,6 +73,71 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
         reuse=reuse,
         in_ranks=(*options["in_ranks"], *config.getini("derail_fixtures_in_ranks")),
     )
+
+
+def check(metafunc: pytest.Metafunc) -> None:
+    """Look at the markers of a test when it is collected, and at those that it lacks.
+
+    Raises:
+        Failed: if one of them is wrong or misspelt, or if a fixture of ranks is asked for without ranks. That is an
+            error of the collection.
+    """
+    item = metafunc.definition
+    on_ranks, uses_derail = item.get_closest_marker("ranks") is not None, "derail" in metafunc.fixturenames
+    problem = wrong_markers(item)
+    needing = "" if on_ranks else _needs_ranks(metafunc)
+    for name, meant in _misspelt(item):
+        hint = f"{item.nodeid}: unknown marker '{name}'; did you mean @pytest.mark.{meant}?"
+        if problem or needing or (meant == "faults" and (on_ranks or uses_derail)):
+            problem = f"{hint}\n{problem}".strip()
+        else:
+            item.warn(pytest.PytestWarning(hint))
+    if needing:
+        problem = f"{problem}\nthis is there only in tests with @pytest.mark.ranks(n): {needing}".strip()
+    if problem:
+        pytest.fail(problem, pytrace=False)
+
+
+def _misspelt(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    """The markers of a test that nobody has declared and that are nearly ours, each with what was meant."""
+    for name in dict.fromkeys(mark.name for mark in item.iter_markers()):
+        meant = [mark for mark in MARKS if name not in MARKS and abs(len(name) - len(mark)) <= 1 and near(name, [mark])]
+        if meant:
+            known = {line.partition(":")[0].partition("(")[0].strip() for line in item.config.getini("markers")}
+            if name not in known:
+                yield name, meant[0]
+
+
+def _needs_ranks(metafunc: pytest.Metafunc) -> str:
+    """The first fixture of ranks that a test asks for, and that no other fixture covers; empty if it asks for none."""
+    for name in metafunc.fixturenames:
+        found = metafunc.definition._fixtureinfo.name2fixturedefs.get(name)  # noqa: SLF001 - there is no other way
+        if name in ON_RANKS and found and getattr(found[-1].func, "__module__", "") == "pytest_derail.plugin":
+            return name
+    return ""
+
+
+def wrong_markers(item: pytest.Item) -> str:
+    """What is wrong with the markers of a test; empty if nothing is."""
+    mark = item.get_closest_marker("ranks")
+    try:
+        if mark is not None:
+            read_mark(item, mark)
+        if item.get_closest_marker("faults") is not None:
+            from pytest_derail.faults_mark import marked_plan
+
+            marked_plan(item)
+    except pytest.UsageError as error:
+        return str(error)
+    return ""
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """``; did you mean 'timeout'?``, if a word is nearly one that is known; else empty."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(str(word), list(known), n=1, cutoff=0.7)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
@@ -116,6 +185,8 @@ def _counts(item: pytest.Item, ranks: object) -> Iterator[int]:
         yield count
 
 
-def _words(error: TypeError) -> str:
-    """What Python says of a call that does not fit, without the name of what was called."""
-    return str(error).partition("() ")[2] or str(error)
+def _words(error: TypeError, mark: pytest.Mark) -> str:
+    """What Python says of a call that does not fit, without the name of what was called, and what was meant."""
+    text = str(error).partition("() ")[2] or str(error)
+    unknown = [name for name in mark.kwargs if name not in ARGUMENTS and f"'{name}'" in text]
+    return text + "".join(near(name, ARGUMENTS) for name in unknown)

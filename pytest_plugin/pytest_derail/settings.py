@@ -65,7 +65,10 @@ def start_method(config: pytest.Config, wanted: str | None = None) -> str:
     )
     source, name = next(((source, name) for source, name in told if name), ("", START_METHODS[0]))
     if name not in START_METHODS:
-        raise pytest.UsageError(f"{source} is {name!r}; it must be one of {', '.join(START_METHODS)}")
+        from pytest_derail.ranks_mark import near
+
+        known = ", ".join(START_METHODS)
+        raise pytest.UsageError(f"{source} is {name!r}; it must be one of {known}{near(name, START_METHODS)}")
     return name
 
 

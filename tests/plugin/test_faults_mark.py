@@ -101,13 +101,13 @@ def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
 )
 @pytest.mark.parametrize("kind", ["ranks", "fixture"])
 def test_a_wrong_marker_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str, kind: str) -> None:
-    """Nothing runs."""
+    """Nothing runs: it is an error of the collection."""
     body = {
         "ranks": f"import pytest\n@pytest.mark.ranks(1)\n@pytest.mark.{marker}\ndef test_one():\n    pass",
         "fixture": f"import pytest\n@pytest.mark.{marker}\ndef test_one(derail):\n    derail.run('true')",
     }[kind]
     result = run_pytest(body)
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(errors=1)
     assert told in result.stdout.str()
 
 

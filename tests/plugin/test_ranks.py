@@ -296,23 +296,71 @@ def test_passes_strictly():
         ("ranks(0)", "give a number of ranks, 1 or more, or a list of such"),
         ("ranks([])", "has an empty list"),
         ("ranks(2, timeout=0)", "timeout is 0; give seconds, more than 0"),
-        ("ranks(2, tiemout=3)", "unexpected keyword argument 'tiemout'"),
+        ("ranks(2, tiemout=3)", "unexpected keyword argument 'tiemout'; did you mean 'timeout'?"),
         ("ranks(2, start_method='sporn')", "start_method=) is 'sporn'; it must be one of"),
+        ("ranks(2, start_method='spwan')", "; did you mean 'spawn'?"),
+        ("ranks(2, reuse='modul')", "; did you mean 'module'?"),
+        ("ranks([1, 0])", "give a number of ranks, 1 or more, or a list of such"),
+        ("faults('no_such_plan.toml')", "no_such_plan.toml"),
+        ("faults('plan.toml', sede=1)", "unexpected keyword argument 'sede'; did you mean 'seed'?"),
     ],
 )
 def test_a_wrong_marker_is_an_error_that_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str) -> None:
-    """The test does not run, on no rank."""
-    result = run_pytest(f"import pytest\n@pytest.mark.{marker}\ndef test_one():\n    pass")
-    assert result.ret != 0
-    assert told in result.stdout.str() + result.stderr.str()
-    assert "1 passed" not in result.stdout.str()
+    """Of the collection: no test runs, and no fixture is set up."""
+    result = run_pytest(f"import pytest\n@pytest.mark.{marker}\ndef test_one():\n    pass", "--setup-show")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    assert told in result.stdout.str()
+    result.stdout.fnmatch_lines(["*ERROR collecting test_it.py*"])
+    result.stdout.no_fnmatch_line("*SETUP*")
+
+
+def test_a_wrong_marker_of_a_test_case_is_a_usage_error(run_pytest: RunPytest) -> None:
+    """Its methods are collected in another way."""
+    result = run_pytest(
+        """
+import unittest
+import pytest
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.ranks(2, tiemout=3)
+    def test_one(self):
+        pass
+"""
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *unexpected keyword argument 'tiemout'; did you mean 'timeout'?"])
+
+
+def test_a_misspelt_marker_is_found_at_the_collection(run_pytest: RunPytest) -> None:
+    """An error where the test needs it, with the nearest name; else a warning, but not about a declared marker."""
+    needs = "import pytest\n@pytest.mark.{}\ndef test_one({}): pass"
+    for marker, fixture, meant in (
+        ("rank(2)", "world_size", "ranks"),
+        ("rnaks(2)", "rank", "ranks"),
+        ("fault('plan.toml')", "derail", "faults"),
+    ):
+        result = run_pytest(needs.format(marker, fixture))
+        result.assert_outcomes(errors=1)
+        name = marker.partition("(")[0]
+        result.stdout.fnmatch_lines([f"*: unknown marker '{name}'; did you mean @pytest.mark.{meant}?"])
+    result = run_pytest(needs.format("rank(2)", ""))
+    result.assert_outcomes(passed=1, warnings=2)  # one is pytest's own
+    result.stdout.fnmatch_lines(["*unknown marker 'rank'; did you mean @pytest.mark.ranks?"])
+    run_pytest(needs.format("rank(2)", ""), ini="markers = rank: of the suite").assert_outcomes(passed=1)
+    run_pytest(needs.format("slow", ""), ini="markers = slow: of the suite").assert_outcomes(passed=1)
 
 
 def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) -> None:
-    """They are an error in a test that does not run on ranks."""
+    """They are an error in a test that does not run on ranks: of the collection, or when they are asked for later."""
     result = run_pytest("def test_one(rank):\n    pass")
     result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*ERROR collecting*", "*only in tests with @pytest.mark.ranks(n): rank"])
+    result = run_pytest("def test_one(request):\n    request.getfixturevalue('rank')")
+    result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*only in tests with @pytest.mark.ranks(n): rank"])
+    own = "import pytest\n@pytest.fixture\ndef rank():\n    return 3\ndef test_one(rank):\n    assert rank == 3"
+    run_pytest(own).assert_outcomes(passed=1)
 
 
 def test_markers_fixtures_and_collection_read_well(run_pytest: RunPytest) -> None:
