@@ -6,6 +6,7 @@ does not take output, stopped with Ctrl-S say, holds the display up and never th
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.live import Live
 
     from derail.model.clock import Clock
@@ -137,12 +138,14 @@ class Progress:
         live: bool,
         name: str = "derail",
         clock: Clock = SYSTEM_CLOCK,
+        paint: Callable[[str], str] = str,
     ) -> None:
         self.board = board
         self._stream = stream
         self._live = live
         self._name = name
         self._clock = clock
+        self._paint = paint
         self._fault_states: Callable[[], Sequence[str]] = tuple
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -184,16 +187,14 @@ class Progress:
             news = [*self.board.fault_news(self._fault_states()), self.board.update(event)]
             for line in filter(None, news):
                 # One write for the whole line: what the ranks write to the same place stays beside it, not in it.
-                self._stream.write(f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {_on_one_line(line)}\n")
+                told = f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {_on_one_line(line)}"
+                self._stream.write(self._paint(told) + "\n")
                 self._stream.flush()
 
     def _show_table(self) -> None:
-        from rich.console import Console
         from rich.live import Live
 
-        with Live(
-            console=Console(file=self._stream), auto_refresh=False, transient=True, redirect_stdout=False
-        ) as live:
+        with Live(console=console(self._stream), auto_refresh=False, transient=True, redirect_stdout=False) as live:
             over = False
             while not over:
                 over = self._take_events()
@@ -236,6 +237,18 @@ def _on_one_line(text: str) -> str:
     from derail.errors.text import neutral
 
     return neutral(text).replace("\n", "\\n")
+
+
+def wants_colours(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that shows colours, and nobody has said NO_COLOR (https://no-color.org)."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+
+
+def console(stream: TextIO) -> Console:
+    """The console on which a live table is drawn: without any style where colours are not wanted."""
+    from rich.console import Console
+
+    return Console(file=stream) if wants_colours(stream) else Console(file=stream, color_system=None)
 
 
 def _count(number: int, noun: str) -> str:

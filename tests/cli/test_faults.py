@@ -60,6 +60,38 @@ def test_a_misspelt_fault_is_refused_with_the_nearest_name(derail_command: Derai
     assert done.stderr == "derail: unknown fault 'prxy'; did you mean 'proxy'?\n"
 
 
+def test_the_faults_of_families_are_listed(derail_command: Derail) -> None:
+    """Only theirs, for people and as data."""
+    told, data = derail_command("faults", "clock", "process"), derail_command("faults", "clock", "--json")
+
+    families = [line.removesuffix(":") for line in told.stdout.splitlines() if line and not line.startswith(" ")]
+    assert families[:-1] == ["process", "clock"]
+    assert {fault["family"] for fault in json.loads(data.stdout)} == {"clock"}
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("faults", "clok"), "unknown family 'clok'; did you mean 'clock'?"),
+        (("faults", "exit"), "exit is a fault of the family process: see 'derail explain exit'"),
+        (("list", "carsh"), "unknown family 'carsh'; did you mean 'crash'?"),
+        (("explain", "zzzz"), f"unknown fault 'zzzz'; 'derail faults' names all {len(entries())}"),
+        (("verify-agent", "torchrn"), "unknown agent 'torchrn'; did you mean 'torchrun'?"),
+        (
+            ("doctor", "--require", "pidfd_opne"),
+            "--require: unknown mechanism or fault 'pidfd_opne'; did you mean 'pidfd_open'?",
+        ),
+    ],
+)
+def test_a_name_that_is_none_is_told_with_the_nearest_one(
+    derail_command: Derail, words: tuple[str, ...], problem: str
+) -> None:
+    """Wherever the command line takes one."""
+    done = derail_command(*words)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"derail: {problem}\n")
+
+
 def test_what_cannot_be_done_here_says_why() -> None:
     """In the list, in the explanation and in the data."""
     assert "not here: this machine has no signals" in render_list([ABSENT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -197,6 +198,16 @@ def test_what_was_asked_for_wrongly_exits_with_2_and_says_what(
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+def test_the_logs_are_in_the_directory_that_is_named(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """Beside the journal; there is no second ``logs`` in it."""
+    derail_command("launch", "--log-dir", tmp_path / "logs", script, "hello")
+    (log,) = (tmp_path / "logs").glob("*/attempt_0/0/stdout.log")
+
+    assert "hello" in log.read_text()
+    assert (tmp_path / "logs" / "journal.jsonl").is_file()
+    assert list((tmp_path / "logs").rglob("logs")) == []
+
+
 def test_a_temporary_log_directory_is_kept_only_if_the_job_fails(
     derail_command: Derail, script: Path, tmp_path: Path
 ) -> None:
@@ -232,3 +243,54 @@ def test_a_console_that_is_closed_does_not_end_the_job(start_derail: StartDerail
     (log,) = (tmp_path / "logs").rglob("0/stdout.log")
     assert len(log.read_text().splitlines()) == 2000
     assert os.WIFEXITED(launcher.returncode)
+
+
+RAISES = """
+import os, sys, time
+from derail.errors import record
+
+@record
+def main():
+    if os.environ["RANK"] == "1":
+        raise ValueError("rank 1 had enough")
+    time.sleep(600)
+
+if sys.argv[1:] == ["bare"]:
+    sys.exit(7)
+main()
+"""
+
+
+def test_the_root_causes_error_file_becomes_the_launchers_own(derail_command: Derail, tmp_path: Path) -> None:
+    """As torchrun leaves it for whoever has started it: the document of the rank, with the rank's exit code in it."""
+    script, reply = tmp_path / "raises.py", tmp_path / "reply.json"
+    script.write_text(RAISES)
+    reply.write_text("{}")  # of an earlier attempt
+    done = derail_command("launch", "-n", 2, script, env={"TORCHELASTIC_ERROR_FILE": str(reply)})
+    told = json.loads(reply.read_text())["message"]
+
+    assert done.returncode == 1
+    assert told["message"] == "ValueError: rank 1 had enough"
+    assert told["errorCode"] == 1
+    assert "rank 1 had enough" in told["extraInfo"]["py_callstack"]
+
+
+def test_a_root_cause_without_an_error_file_leaves_none_to_the_launcher(derail_command: Derail, tmp_path: Path) -> None:
+    """As with torchrun."""
+    script, reply = tmp_path / "raises.py", tmp_path / "reply.json"
+    script.write_text(RAISES)
+    done = derail_command("launch", "-n", 2, script, "bare", env={"TORCHELASTIC_ERROR_FILE": str(reply)})
+
+    assert done.returncode == 7
+    assert not reply.exists()
+
+
+def test_a_job_that_succeeds_leaves_the_launchers_error_file_alone(
+    derail_command: Derail, script: Path, tmp_path: Path
+) -> None:
+    """And no rank writes to it: each has a file of its own."""
+    reply = tmp_path / "reply.json"
+    done = derail_command("launch", "-n", 2, script, "hello", env={"TORCHELASTIC_ERROR_FILE": str(reply)})
+
+    assert done.returncode == 0
+    assert not reply.exists()

@@ -148,7 +148,7 @@ def test_a_console_that_is_gone_ends_the_display_only() -> None:
             progress.observe(event)
 
 
-def on_terminal(*words: object, wanted: str, then: Path) -> tuple[int, str, str]:
+def on_terminal(*words: object, wanted: str, then: Path, **env: str) -> tuple[int, str, str]:
     """Run derail with its stderr on a terminal: exit code, stdout, and what the terminal got. When that shows what is
     wanted the ranks, which wait for it, find a file."""
     master, slave = pty.openpty()
@@ -175,7 +175,7 @@ def on_terminal(*words: object, wanted: str, then: Path) -> tuple[int, str, str]
             stdout=subprocess.PIPE,
             stderr=slave,
             text=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", **env},
         )
         os.close(slave)
         stdout, _ = process.communicate(timeout=100)
@@ -247,3 +247,46 @@ def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: in
     lines = [] if table else ["[rank0]:err", "[rank1]:err"]
     assert [line for line in sorted(shown.splitlines()) if "err" in line] == lines
     assert sorted(stdout.splitlines()) == ([] if table else ["[rank0]:out", "[rank1]:out"])
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)]
+)
+def test_a_failure_is_told_in_colours_on_a_terminal(tmp_path: Path, env: dict[str, str], coloured: bool) -> None:
+    """Unless it can show none, or the user wants none; the text is the same."""
+    words = ("launch", "-n", 2, "--log-dir", tmp_path / "logs", "--", "sh", "-c", "exit 7")
+    code, _, shown = on_terminal(*words, wanted="", then=tmp_path / "seen", **env)
+
+    assert code == 7
+    assert bool(COLOUR.search(shown)) == coloured
+    assert "Root Cause (first observed failure):" in COLOUR.sub("", shown)
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_a_live_table_has_no_style_where_no_colour_is_wanted(tmp_path: Path, no_colour: str) -> None:
+    """It is drawn all the same."""
+    seen = tmp_path / "seen"
+    waits = f"while ! test -e {seen}; do sleep 0.05; done"
+    words = ("launch", "-n", 2, "-r", 3, "--log-dir", tmp_path / "logs", "--", "sh", "-c", waits)
+    code, _, shown = on_terminal(*words, wanted="ranks alive", then=seen, NO_COLOR=no_colour)
+
+    assert code == 0
+    assert bool(COLOUR.search(shown)) == (not no_colour)
+
+
+@pytest.mark.parametrize(("text", "code"), [("PASS  crash/x", "32"), ("FAIL  crash/x", "31"), ("  + exit 7", "32")])
+def test_a_verdict_has_its_colour_on_a_terminal_only(monkeypatch, text: str, code: str) -> None:
+    """Green for what is as it must be, red for what is not; a pipe gets the bare text."""
+    from derail.cli.display import painted
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+
+    assert painted(text, stream=io.StringIO()) == text
+    assert COLOUR.sub("", painted(text, stream=terminal)) == text
+    assert f"{code}m" in painted(text, stream=terminal)

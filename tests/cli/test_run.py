@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,34 @@ def test_the_shipped_scenarios_are_listed_with_their_titles(derail_command: Dera
     assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == list(shipped())
     assert [load(path).title for path in shipped().values() if load(path).title not in " ".join(told.split())] == []
     assert max(map(len, lines)) <= 120
+
+
+def test_the_scenarios_of_a_family_are_listed(derail_command: Derail) -> None:
+    """Only its own."""
+    told = derail_command("list", "calm").stdout.splitlines()
+
+    assert [line.split()[0] for line in told if line.startswith("  calm/")] == [
+        name for name in shipped() if name.startswith("calm/")
+    ]
+    assert [line for line in told if line.endswith(":")] == ["calm:"]
+
+
+def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_command: Derail) -> None:
+    """Derail's own launcher starts each rank once; which others there are depends on the machine."""
+    done = derail_command("run", "restart/gives_up")
+
+    assert done.returncode == 4
+    assert re.search(
+        r"derail: (.+ can run it: derail verify-agent \S+ --scenario restart/gives_up"
+        r"|no agent that can be run here can run it; .*torchrun.* could)",
+        done.stderr,
+    )
+
+
+def test_no_line_of_the_commands_help_is_cut(derail_command: Derail) -> None:
+    """However narrow the terminal is."""
+    for columns in ("40", "80", "200"):
+        assert "..." not in derail_command("--help", env={"COLUMNS": columns}).stdout.partition("Commands:")[2]
 
 
 def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:

@@ -70,6 +70,23 @@ def run_inside():
     return run
 
 
+@pytest.fixture
+def run_command():
+    """Runs ``derail`` as the first process of a PID namespace."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        namespace = next((each for each in NAMESPACES if not _why_not(each)), None)
+        if namespace is None:
+            pytest.skip(f"no PID namespace may be made here: {_why_not(NAMESPACES[0]).strip()}")
+        derail = [sys.executable, "-c", "from derail.cli import main; main()"]
+        return subprocess.run(
+            [*namespace, *derail, *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
 @pytest.mark.parametrize("last", ["exit 0", "sleep 777 & exit 0"])
 def test_helpers_of_earlier_ranks_are_found_although_nothing_was_started_since(run_inside, last):
     """The last number that was given out is that of the last rank, and says nothing of those before."""
@@ -113,3 +130,71 @@ print(every_pid(), known_processes(), find_processes("", {1, 2, 3}), left)
 print(os.waitpid(-1, 0)[1])  # orphans are the first process's here
 """
     assert run_inside(source, proc=False) == "[] frozenset() [] []\n9\n"
+
+
+ORPHANS = """
+import sys, time
+from pathlib import Path
+
+def zombies():
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found += [path.parent.name] * (fields[:2] == ["Z", "1"])
+    return found
+
+if __name__ == "__main__":
+    end = time.monotonic() + 60
+    while len(zombies()) < 30:
+        assert time.monotonic() < end, zombies()
+        time.sleep(0.01)
+    print("were there", flush=True)
+    while zombies():
+        assert time.monotonic() < end, zombies()
+        time.sleep(0.01)
+    print("are gone", flush=True)
+    sys.exit(7)
+"""
+
+
+def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_command, tmp_path):
+    """Those in the rank's session and those in one of their own; the rank's own status is not lost."""
+    (tmp_path / "watch.py").write_text(ORPHANS)
+    orphans = "for i in $(seq 15); do (true &); (setsid true &); done"
+    done = run_command(
+        "launch",
+        "--log-dir",
+        str(tmp_path / "logs"),
+        "--",
+        "sh",
+        "-c",
+        f"{orphans}; exec {sys.executable} {tmp_path / 'watch.py'}",
+    )
+
+    assert "were there" in done.stdout
+    assert "are gone" in done.stdout
+    assert done.returncode == 7
+
+
+def test_a_program_that_is_the_first_process_keeps_its_own_children(run_inside, tmp_path):
+    """A job of derail's library reaps orphans of its ranks, and no child whose status the program may still ask for."""
+    (tmp_path / "watch.py").write_text(ORPHANS)
+    source = """
+import subprocess, time
+sys.path.insert(0, sys.argv[1])
+from watch import zombies
+own = [subprocess.Popen(["sh", "-c", "exit 5"], start_new_session=new) for new in (False, True)]
+running = job("for i in $(seq 10); do (true &); done; while :; do sleep 0.05; done")
+context = next(running)
+end = time.monotonic() + 60
+while set(zombies()) != {str(child.pid) for child in own}:
+    assert time.monotonic() < end, zombies()
+    time.sleep(0.01)
+context.wait(2.5)  # two looks, and half of one
+context.close()
+print([child.wait() for child in own])
+"""
+    assert run_inside(source, str(tmp_path)) == "[5, 5]\n"

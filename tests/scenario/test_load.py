@@ -276,6 +276,27 @@ def test_all_that_is_wrong_is_said_at_once(write):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("key", "line"), [("ranks", "ranks = 3"), ("nodes", "nodes = 3"), ("restarts", "restarts = 2")]
+)
+@pytest.mark.parametrize("value", ['"3"', "-1", "3.0", "true"])
+def test_a_wrong_number_is_one_problem_and_not_the_cause_of_others(key, line, value, write):
+    """What is checked against a number that is not known cannot be wrong as well."""
+    with pytest.raises(ScenarioError) as error:
+        load(write(GOOD.replace(line, f"{key} = {value}", 1)))
+
+    assert [problem.split(":")[0] for problem in error.value.problems] == [key]
+
+
+@pytest.mark.parametrize("ranks", ["", "ranks = 100000"])
+def test_a_number_of_ranks_that_is_missing_or_impossible_is_one_problem(ranks, write):
+    """The ranks that the file names are not wrong as well."""
+    with pytest.raises(ScenarioError) as error:
+        load(write(GOOD.replace("ranks = 3", ranks, 1)))
+
+    assert [problem.split(":")[0] for problem in error.value.problems] == ["ranks"]
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     """Missing, a directory, not text."""
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
@@ -294,6 +315,24 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
     assert find("crash/killed_at_step_3") == find("crash/killed_at_step_3.toml") == shipped()["crash/killed_at_step_3"]
     with pytest.raises(ScenarioError, match=r"there is no file crash/kiled.*did you mean 'crash/killed_at_step_3'"):
         find("crash/kiled_at_step_3")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("stroy.toml", "there is no file stroy.toml (did you mean 'story.toml'?)"),
+        ("killed_at_step3", "unknown scenario 'killed_at_step3'; did you mean 'crash/killed_at_step_3'?"),
+        ("crash", "crash is a family of scenarios: 'derail list crash' names them; give one"),
+        ("zzzz", f"unknown scenario 'zzzz'; 'derail list' names all {len(shipped())}"),
+    ],
+)
+def test_a_name_that_finds_nothing_is_told_with_what_may_be_meant(name, problem, write, monkeypatch):
+    """A file beside it, a story without its family, a family; or the command that names them all."""
+    monkeypatch.chdir(write(LEAST).parent)
+    with pytest.raises(ScenarioError) as error:
+        find(name)
+
+    assert problem in str(error.value)
 
 
 @pytest.mark.parametrize("name", shipped())

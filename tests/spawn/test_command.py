@@ -429,10 +429,13 @@ handle.reap()
 """
 
 
-@pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/null"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
-def test_stdin_is_inherited_except_from_a_terminal(run_python, ours, expected):
-    """A session of its own may not read our terminal; a pipe or a file it gets."""
-    assert run_python(_STDIN, ours).stdout.startswith(expected)
+@pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
+def test_stdin_is_inherited_a_terminal_too(run_python, ours, expected):
+    """As with torch; where there is none it is empty, and no file of the program takes its number."""
+    stdin = run_python(_STDIN, ours).stdout
+
+    assert stdin.startswith(expected)
+    assert (stdin == "/dev/null\n") == (ours == "closed")
 
 
 _CLOSED_STREAMS = """

@@ -131,6 +131,7 @@ def start_job(
     *,
     ranks: int,
     workdir: Path,
+    logs: Path | None = None,
     args: Sequence[Any] = (),
     env: Mapping[str, str] | None = None,
     plan: Plan | None = None,
@@ -151,13 +152,14 @@ def start_job(
 ) -> NativeJob:
     """Start a job on this machine, with its faults armed.
 
-    Both streams of each rank go to files under ``workdir``, whether they are shown or not: triggers read them, and the
+    Both streams of each rank go to files, whether they are shown or not: triggers read them, and the
     last lines of a rank are evidence. A rank's environment is this process's own, what torchrun would set, and ``env``.
 
     Args:
         run: a function; a program's path (``.py`` is run by this Python); or an argv.
         ranks: how many.
         workdir: where the evidence goes; created if it is not there.
+        logs: where the streams' files go; by default a directory in ``workdir``.
         args: for the function, or behind the program's argv; the same for each rank.
         env: more variables, which win.
         plan: faults and a seed; or
@@ -210,7 +212,7 @@ def start_job(
             }
             for rank in range(ranks)
         },
-        logs_specs=DefaultLogsSpecs(str(workdir / LOGS), redirects=Std.ALL, tee=tee),
+        logs_specs=DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=tee),
         start_method=start_method,
         preload=preload,
         teardown=teardown,

@@ -14,7 +14,18 @@ from derail.cli.torchrun import torchrun
 from derail.cli.verify import verify_agent
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """A group whose commands are listed with their whole help line, broken where the terminal ends."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+            )
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="derail", prog_name="derail", message="%(prog)s %(version)s")
 def main() -> None:
     """Run multi-rank jobs, break them on purpose, and know for certain what happened."""

@@ -13,7 +13,7 @@ from derail.cli.usage import usage_errors
 _FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Say what changed between two scorecards.")
 @click.argument("before", type=_FILE)
 @click.argument("now", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")

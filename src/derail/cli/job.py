@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from derail.cli.display import display, watch_faults
+from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import evidence_directory
 from derail.cli.usage import usage_errors
 from derail.fault_option import EXAMPLE
@@ -40,7 +40,11 @@ class _Streams(click.ParamType[object]):
             self.fail(str(error), param, ctx)
 
 
-@click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] [--]")
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [--]",
+    short_help="Run a program once per rank, on this machine, as one job.",
+)
 @click.option(
     "-n", "--ranks", "--nproc-per-node", "--nproc_per_node", "ranks",
     type=click.IntRange(min=1), default=1, show_default=True, help="How many ranks.",
@@ -48,7 +52,8 @@ class _Streams(click.ParamType[object]):
 @click.option("-m", "--module", is_flag=True, help="PROGRAM is the name of a Python module, as for python -m.")
 @click.option(
     "--log-dir", "--log_dir", type=click.Path(file_okay=False, path_type=Path),
-    help="Where logs and journal go. By default a temporary directory, which is kept if the job fails.",
+    help="Where logs and journal go (DIR/RUN/attempt_0/RANK/, DIR/journal.jsonl). By default a temporary directory, "
+    "which is kept if the job fails.",
 )  # fmt: skip
 @click.option(
     "-t", "--tee", type=_Streams(), metavar="STREAMS",
@@ -91,13 +96,17 @@ def launch(
     A .py file is run by this Python, with -u as torchrun does; anything else is a program. Ranks get RANK, LOCAL_RANK,
     WORLD_SIZE, MASTER_ADDR, MASTER_PORT and what else torchrun sets. When a rank fails, the others are ended.
 
+    The error file of the rank that failed first is copied to TORCHELASTIC_ERROR_FILE, if that is set.
+
     Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank.
     """
     from derail.agents.native import default_teardown, start_job
     from derail.fault_option import read_plan
+    from derail.launch import orphans
     from derail.launch.signals import SignalException
 
+    orphans.owns_process = True
     run: Run = [sys.executable, "-u", "-m", program] if module else program
     with usage_errors(), evidence_directory(log_dir) as evidence:
         chosen = read_plan(faults, file=plan, seed=seed, ranks=ranks)
@@ -110,6 +119,7 @@ def launch(
                     ranks=ranks,
                     args=args,
                     workdir=evidence.path,
+                    logs=log_dir,
                     plan=chosen,
                     teardown=default_teardown(grace),
                     tee=shown,
@@ -130,7 +140,7 @@ def launch(
         code = _tell(job, signalled)
         evidence.keep = code not in (0, 128 + signalled)
         if evidence.keep:
-            click.echo(f"logs and journal: {evidence.path}", err=True)
+            show(f"logs and journal: {evidence.path}", err=True)
     sys.exit(code)
 
 
@@ -150,21 +160,22 @@ def _shown_streams(
 
 def _tell(job: NativeJob | None, signalled: int) -> int:
     """Say on stderr how a job failed, and return what to exit with."""
-    from derail.errors.text import neutral
-
     result = None if job is None else job.result
     if job is None or result is None or result.outcome is None:  # the signal came while ranks were being started
-        click.echo(f"derail: ended by {signal_name(signalled)}", err=True)
+        show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 128 + signalled
     if result.failures:
+        from derail.errors.recorder import pass_on
         from derail.errors.summary import ChildFailedError
 
-        click.echo(str(ChildFailedError(job.name, result.failures)), err=True)
+        failed = ChildFailedError(job.name, result.failures)
+        pass_on(failed)
+        show(str(failed), err=True)
         _tell_last_lines(result)
     for told in job.fault_results():
-        click.echo(neutral(f"fault {told.fault}: {told.result}"), err=True)
+        show(f"fault {told.fault}: {told.result}", err=True)
     if signalled and not result.failures:
-        click.echo(f"derail: ended by {signal_name(signalled)}", err=True)
+        show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 0 if result.outcome.succeeded else 128 + signalled
     return result.outcome.exit_code
 
@@ -178,6 +189,6 @@ def _tell_last_lines(result: RunProcsResult) -> None:
     path = "" if rank is None else result.stdouts.get(rank, "")
     lines = tail(Path(path), lines=LAST_LINES) if path else ()
     if lines:
-        click.echo(f"last lines of stdout of rank {rank}:", err=True)
+        show(f"last lines of stdout of rank {rank}:", err=True)
         for line in lines:
-            click.echo(f"  | {printable(line)}", err=True)
+            show(f"  | {printable(line)}", err=True)

@@ -9,7 +9,7 @@ import click
 from derail.cli.usage import usage_errors
 
 
-@click.command()
+@click.command(short_help="Say what can be broken on this machine, and why not the rest.")
 @click.option(
     "--require", "required", multiple=True, metavar="N|NAMES",
     help="Exit with 1 unless N faults can be done here, or all these mechanisms and faults work (a,b,...). Repeatable.",

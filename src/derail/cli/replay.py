@@ -13,7 +13,7 @@ from derail.cli.evidence import evidence_directory
 from derail.cli.usage import usage_errors
 
 
-@click.command()
+@click.command(short_help="Run a job again from its journal, with the same faults.")
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from derail.cli.display import display, watch_faults
+from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import evidence_directory
-from derail.cli.usage import usage_errors
+from derail.cli.usage import of_families, usage_errors
+
+if TYPE_CHECKING:
+    from derail.scenario.model import Scenario
 
 
-@click.command()
+@click.command(short_help="Run one scenario on derail's launcher, and judge it.")
 @click.argument("scenario")
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -53,16 +56,40 @@ def run(*, scenario: str, keep: Path | None, as_json: bool) -> NoReturn:
         if as_json:
             click.echo(json.dumps(campaign.as_data(done), indent=2))
         else:
-            click.echo(render_verdict(loaded, done.observation, done.verdict), nl=False)
-            if keep is None and not done.verdict.passed:
+            show(render_verdict(loaded, done.observation, done.verdict))
+            if keep is None and done.verdict.kind not in ("PASS", "SKIPPED"):
                 click.echo("logs and journal were not kept; give --keep DIR to have them", err=True)
+        if agent.unsupported(loaded):
+            click.echo(f"derail: {_others(loaded, scenario)}", err=True)
     sys.exit(done.verdict.exit_code)
 
 
-@click.command(name="list")
-def list_() -> None:
-    """Name the scenarios that come with derail, by family, with what must come of each."""
+def _others(loaded: Scenario, name: str) -> str:
+    """Which agents can run a scenario that derail's own launcher cannot, and how."""
+    from derail.agents import registry
+
+    able, elsewhere = [], []
+    for other, make in registry.agents().items():
+        try:
+            agent = make()
+            if not agent.unsupported(loaded):
+                (elsewhere if agent.unavailable() else able).append(other)
+        except Exception:  # an agent may be anybody's code, or lack its package
+            continue
+    if able:
+        return f"{', '.join(able)} can run it: derail verify-agent {able[0]} --scenario {name}"
+    known = f"; {', '.join(elsewhere)} could, but cannot be run here" if elsewhere else ""
+    return f"no agent that can be run here can run it{known} (one of your own: derail verify-agent --agent-cmd)"
+
+
+@click.command(name="list", short_help="List the scenarios that come with derail, by family.")
+@click.argument("families", nargs=-1, metavar="[FAMILY]...")
+def list_(*, families: tuple[str, ...]) -> None:
+    """Name the scenarios of each FAMILY that come with derail, or all, with what must come of each.
+
+    Exits with 2 if there is no such family.
+    """
     from derail.report.library import library, render_list
 
     with usage_errors():
-        click.echo(render_list(library()), nl=False)
+        click.echo(render_list(of_families(library(), families)), nl=False)

@@ -44,12 +44,17 @@ class Tableau:
     def __enter__(self) -> Self:
         self._began = self._clock.now()
         if self._live:
-            from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self._stream)
+            from derail.progress import console
+
             self._exit.enter_context(
-                Live(get_renderable=self._table, console=console, refresh_per_second=REFRESHES, transient=True)
+                Live(
+                    get_renderable=self._table,
+                    console=console(self._stream),
+                    refresh_per_second=REFRESHES,
+                    transient=True,
+                )
             )
         return self
 

@@ -8,6 +8,7 @@ import click
 
 
 @click.command(
+    short_help="Run torchrun with derail's launcher below it.",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
     options_metavar="[TORCHRUN'S OPTIONS]",
@@ -24,7 +25,10 @@ def torchrun(*, words: tuple[str, ...]) -> None:
 
     if find_spec("torch") is None:
         raise click.ClickException("torchrun is torch's, and torch is not installed here")
+    from derail.launch import orphans
     from derail.torch import torchrun as run
+
+    orphans.owns_process = True
 
     try:
         sys.exit(run(words))

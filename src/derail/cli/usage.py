@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 USAGE = 2
 """Exit code for what was asked for wrongly: options, scripts, plans, scenarios."""
+
+
+class _Listed(Protocol):
+    @property
+    def family(self) -> str: ...
+
+
+L = TypeVar("L", bound=_Listed)
+
+
+def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
+    """Return what is listed of these families; all of it if none is named.
+
+    Raises:
+        ValueError: if there is no family of that name.
+    """
+    from derail.faults.fields import not_known
+
+    found = list(listed)
+    known = sorted({each.family for each in found})
+    for family in families:
+        if family not in known:
+            raise ValueError(not_known(family, known, "family"))
+    return [each for each in found if not families or each.family in families]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("verify-agent")
+@click.command("verify-agent", short_help="Run scenarios on a launcher, and print its scorecard.")
 @click.argument("name", required=False)
 @click.option(
     "--agent-cmd", "command", metavar="LINE",

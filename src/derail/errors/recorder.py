@@ -159,6 +159,15 @@ def record(fn: Callable[_P, _R], error_handler: ErrorHandler | None = None) -> C
     return wrapper
 
 
+def pass_on(error: Exception) -> None:
+    """Make the error file of a job's root cause the launcher's own, as ``record`` does around a launcher. Never raises.
+
+    Without TORCHELASTIC_ERROR_FILE nothing is written: no parent asks for it.
+    """
+    if os.environ.get(ERROR_FILE_ENV):
+        _guarded(_record_failure, get_error_handler(), error)
+
+
 def _record_failure(handler: ErrorHandler, error: Exception) -> None:
     """Record an exception; of a ChildFailedError, ours or torch's, what its root cause has left."""
     first_failure = getattr(error, "get_first_failure", None)

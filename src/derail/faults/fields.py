@@ -16,8 +16,9 @@ MOST_TOLD = 24
 """Known names that are told to somebody who has none of them nearly right."""
 
 
-def not_known(word: str, known: Iterable[str], what: str) -> str:
-    """Say that ``word`` is no known ``what``, and which known one was probably meant."""
+def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = "") -> str:
+    """Say that ``word`` is no known ``what``, and which known one was probably meant; else which ones there are, or
+    the command ``list_with`` that names them where they are many."""
     from difflib import get_close_matches
 
     names = list(known)
@@ -25,6 +26,8 @@ def not_known(word: str, known: Iterable[str], what: str) -> str:
     if near:
         meant = next(name for name in names if name.lower() == near[0])
         return f"unknown {what} {word!r}; did you mean {meant!r}?"
+    if list_with and len(names) > MOST_TOLD:
+        return f"unknown {what} {word!r}; '{list_with}' names all {len(names)}"
     shown = sorted(names)[:MOST_TOLD]
     more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
     return f"unknown {what} {word!r}; " + (f"known: {', '.join(shown)}{more}" if names else "there are none")

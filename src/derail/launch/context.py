@@ -219,6 +219,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
 
     def _build(self) -> Supervisor:
         from derail.errors.protocol import identify
+        from derail.launch import orphans
         from derail.supervise.readers import readers_for
 
         logs = self._reified()
@@ -240,7 +241,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
         stale = {rank.rank: identify(rank.error_file) for rank in spec.ranks if rank.error_file is not None}
         return Supervisor(
             spec,
-            observers=self._observers,
+            observers=(*self._observers, *orphans.observers()),
             readers=readers_for(spec, logs, prefixes=self._log_line_prefixes, filters=self._filters),
             stale={rank: identity for rank, identity in stale.items() if identity is not None},
         )

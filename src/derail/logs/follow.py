@@ -75,6 +75,15 @@ class Cursor:
         end = size if self._end is None else min(size, self._end)
         return max(0, end - self._offset) + self._assembler.pending
 
+    @property
+    def has_open(self) -> bool:
+        """Whether the file ends in the middle of a line of which something was not given yet."""
+        return self._assembler.pending > 0 and not self.done
+
+    def give_open(self) -> list[Lines]:
+        """Give that beginning of a line."""
+        return self._assembler.give_open()
+
     def read(self, fd: int, chunk: int) -> list[Lines]:
         """Read at most about ``chunk`` bytes; give the lines that are whole now."""
         self.more = False

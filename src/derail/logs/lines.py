@@ -95,6 +95,10 @@ class LineAssembler:
             self._held += rest
         return blocks
 
+    def give_open(self) -> list[Lines]:
+        """Give what is there of the unfinished line: its writer waits for an answer to it."""
+        return [self._take(more=True)] if self._held else []
+
     def finish(self) -> Lines | None:
         """The stream has ended: give what is left of a line without a line end, if there is any."""
         return self._take(more=False) if self._held or self._open else None

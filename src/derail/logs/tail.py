@@ -214,6 +214,20 @@ class Tail(Generic[K]):
         self._unread[key] = None
         return self.finished(key)
 
+    def with_open_line(self, feed: Feed[K]) -> list[K]:
+        """The files that end in the middle of a line which this reader has not been given yet."""
+        return [
+            key
+            for key in feed.keys
+            if key in self._files and any(source.cursor(feed).has_open for source in self._files[key].sources)
+        ]
+
+    def give_open_line(self, feed: Feed[K], key: K) -> None:
+        """Give a reader the beginning of such a line, if it is ready for it. The rest comes as its continuation."""
+        for source in self._files[key].sources:
+            if feed.is_ready(key):
+                feed.give(key, source.cursor(feed).give_open())
+
     def behind(self, feed: Feed[K]) -> int:
         """Bytes that are in the files and did not reach this reader yet."""
         return sum(self._files[key].behind(feed) for key in feed.keys if key in self._files)

@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.platform.processes import every_process
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -21,6 +23,28 @@ def describe(pid: int) -> str:
     ]
     told = [f"{name}: {value}" for name, value in facts if value and value != "0"]
     return "\n".join(told) or f"nothing is known of process {pid} here"
+
+
+_READ = {"x86_64": "0", "aarch64": "63"}
+"""The number of read(2), by machine."""
+
+
+def reads_terminal(session: int) -> bool:
+    """Return whether a process of a session waits for input from a terminal just now; False where /proc hides that."""
+    read = _READ.get(os.uname().machine)
+    for pid in (process.pid for process in every_process() if process.sid == session):
+        for thread in _threads(pid):
+            number, *arguments = _read(pid, f"task/{thread}/syscall").split()[:2] or [""]
+            if arguments and number == read and _is_terminal(pid, int(arguments[0], 16)):
+                return True
+    return False
+
+
+def _is_terminal(pid: int, fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}").startswith(("/dev/pts/", "/dev/tty", "/dev/console"))
+    except OSError:
+        return False
 
 
 def stack_signal() -> int:

@@ -62,7 +62,18 @@ def find(name: str) -> Path:
     wanted = name.removesuffix(".toml")
     if wanted in known:
         return known[wanted]
-    raise ScenarioError(f"there is no file {name}, and among derail's own: {not_known(wanted, known, 'scenario')}")
+    if wanted in {each.partition("/")[0] for each in known}:
+        raise ScenarioError(f"{name} is a family of scenarios: 'derail list {wanted}' names them; give one")
+    if beside := _near(path.absolute()) if path.suffix else "":
+        raise ScenarioError(f"there is no file {name}{beside}")
+    if "/" not in wanted and not path.suffix:  # a story is found without its family
+        from difflib import get_close_matches
+
+        stories = {each.rpartition("/")[2]: each for each in known}
+        if near := get_close_matches(wanted, stories, n=1):
+            raise ScenarioError(f"unknown scenario {wanted!r}; did you mean {stories[near[0]]!r}?")
+    problem = not_known(wanted, known, "scenario", list_with="derail list")
+    raise ScenarioError(f"there is no file {name}, and among derail's own: {problem}")
 
 
 def shipped() -> Mapping[str, Path]:
@@ -80,16 +91,13 @@ def shipped_root() -> Path:
 
 def _read(fields: Fields, path: Path) -> Scenario:
     fields.need("title", "ranks", "worker", "expect")
-    ranks = fields.whole("ranks", 1, least=1)
-    if ranks > MOST_RANKS:
-        fields.note("ranks", f"is {ranks}; at most {MOST_RANKS}")
-        ranks = 1
-    nodes = fields.whole("nodes", 1, least=1)
-    if ranks % nodes:
+    ranks = _ranks_of(fields)
+    nodes, counted = fields.whole("nodes", 1, least=1), not fields.problems
+    if ranks % nodes and counted:
         fields.note("nodes", f"is {nodes}; {ranks} ranks cannot be spread evenly on so many")
-    restarts = fields.whole("restarts", 0)
+    restarts = fields.whole("restarts", None) if fields.has("restarts") else 0  # None: it is not said rightly
     launches = fields.whole("launches", 0)
-    if launches and (ranks, nodes, restarts) != (1, 1, 0):
+    if launches and (ranks, nodes, restarts) not in ((1, 1, 0), (1, 1, None)) and counted:
         fields.note("launches", "the launcher is the one rank of its job: ranks = 1, and neither nodes nor restarts")
     worker, function = _worker(fields, path)
     plan = read_plan(fields)
@@ -109,7 +117,7 @@ def _read(fields: Fields, path: Path) -> Scenario:
         timeout=fields.seconds("timeout", 30.0),
         grace=fields.seconds("grace", 5.0),
         nodes=nodes,
-        restarts=restarts,
+        restarts=restarts or 0,
         launches=launches,
         needs=fields.texts("needs"),
         faults=plan,
@@ -120,6 +128,15 @@ def _read(fields: Fields, path: Path) -> Scenario:
     )
     fields.finish()
     return scenario
+
+
+def _ranks_of(fields: Fields) -> int:
+    """How many ranks there are; where that is not said rightly, as many as there can be, so that each rank exists."""
+    ranks = fields.whole("ranks", MOST_RANKS, least=1)
+    if ranks > MOST_RANKS:
+        fields.note("ranks", f"is {ranks}; at most {MOST_RANKS}")
+        return MOST_RANKS
+    return ranks
 
 
 def _worker(fields: Fields, path: Path) -> tuple[Path, str]:
@@ -168,7 +185,7 @@ def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[Twin, ...]:
     return ("no-fault", "wrong-target") if named else ("no-fault",)
 
 
-def _expect(fields: Fields, ranks: int, restarts: int) -> Expect:
+def _expect(fields: Fields, ranks: int, restarts: int | None) -> Expect:
     fields.need("outcome")
     failed, stopped = _ranks(fields, "failed_ranks", ranks), _ranks(fields, "stopped", ranks)
     root_cause = fields.whole("root_cause", None)
@@ -192,7 +209,7 @@ def _expect(fields: Fields, ranks: int, restarts: int) -> Expect:
     )
     if expect.outcome == "succeeded" and (failed or root_cause is not None):
         fields.note("outcome", "a job that succeeded has no failed ranks and no root cause")
-    if expect.restarts is not None and expect.restarts > restarts:
+    if expect.restarts is not None and restarts is not None and expect.restarts > restarts:
         fields.note("restarts", f"is {expect.restarts}; the scenario allows {restarts}")
     fields.finish()
     return expect

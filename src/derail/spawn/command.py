@@ -115,8 +115,9 @@ def start_command(spec: RankSpec, *, use_pidfd: bool | None = None) -> CommandHa
     """Start the program of ``spec``, as leader of its own session, with exactly its environment.
 
     Its output is appended to the files of ``spec.streams``; without one it has our stream. Its stdin is ours, as with
-    torch, except for a terminal: a session of its own may not read that, and would get an error instead of the end of
-    the file. No signal is blocked in it; ignored ones stay ignored (nohup), except for SIGPIPE and SIGXFSZ, which
+    torch: a terminal too, for ``breakpoint()``. It is not the controlling terminal of the rank's session, so that the
+    kernel lets each rank read it (tty_check_change in drivers/tty/tty_jobctrl.c) and sends Ctrl-C to the launcher only.
+    No signal is blocked in it; ignored ones stay ignored (nohup), except for SIGPIPE and SIGXFSZ, which
     Python itself ignores.
 
     In the main thread, a signal handler that raises may do so in here; the program is ended then. It should not be
@@ -265,7 +266,7 @@ class _Undo:
 
 
 def _stdin() -> int | None:
-    return subprocess.DEVNULL if not _is_open(0) or os.isatty(0) else None
+    return None if _is_open(0) else subprocess.DEVNULL
 
 
 def _is_open(fd: int) -> bool:

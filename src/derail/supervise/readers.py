@@ -12,6 +12,7 @@ from derail.logs.sinks import ConsoleSink, FilteredFile
 from derail.logs.tail import Tail
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import LineSeen, Stream
+from derail.platform.hang import reads_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,6 +62,9 @@ CONSOLE_IDLE = 1.0
 
 CONSOLE_LIMIT = 5.0
 """Seconds after which it is given up at the end of a job even if it makes some progress."""
+
+PROMPT_S = 0.1
+"""Seconds between two looks whether the writer of an unfinished line waits for the answer at a terminal."""
 
 LOOK = 0.1
 """Seconds that one look at a console counts for at most: while this process stands still, no console refuses output."""
@@ -143,6 +147,8 @@ class _Reader:
         self._timer: Timer | None = None
         self._finishing = False
         self._room = room
+        self._is_interactive = bool(shown) and os.isatty(0)
+        self._looks_for_prompts = False
 
     def join_loop(self, loop: Loop) -> None:
         """Begin to follow the files."""
@@ -217,6 +223,25 @@ class _Reader:
     def _poll(self) -> None:
         if self._tail.poll():
             self._poll_soon()
+        elif self._is_interactive:
+            self._look_for_prompts()
+
+    def _look_for_prompts(self) -> None:
+        """Show the prompt of a debugger, which ends no line, as soon as its rank waits for input from the terminal."""
+        if self._loop is None or self._looks_for_prompts or self._finishing:
+            return
+        if any(self._tail.with_open_line(feed) for _, feed in self._shown):
+            self._looks_for_prompts = True
+            self._loop.call_at(SYSTEM_CLOCK.now() + PROMPT_S, self._show_prompts)
+
+    def _show_prompts(self) -> None:
+        self._looks_for_prompts = False
+        waiting = [(feed, key) for _, feed in self._shown for key in self._tail.with_open_line(feed)]
+        for feed, key in waiting if not self._finishing else ():
+            pid = self._listeners.control.pid(key[0])
+            if pid is not None and reads_terminal(pid):
+                self._tail.give_open_line(feed, key)
+        self._look_for_prompts()
 
     def _poll_soon(self) -> None:
         """After the other events; from any thread."""
