@@ -70,7 +70,8 @@ def _read(spec: str, ranks: int | None) -> Plan:
 
 def _table(spec: str) -> dict[str, object]:
     """The table that the same fault would be in TOML. Words that are no triggers are taken for parameters."""
-    from derail.faults.catalogue import entries
+    from derail.faults.catalogue import COMMON, entries
+    from derail.faults.fields import not_known
     from derail.faults.moments import KINDS
 
     words = shlex.split(spec)
@@ -84,9 +85,12 @@ def _table(spec: str) -> dict[str, object]:
             raise ValueError(f"{name!r} takes no value")
         table[entry.params[0].name if entry is not None else "value"] = _value(first)
     own = {param.name for param in entry.params} if entry is not None else set()
+    known = (*sorted(own), *COMMON, *KINDS, *OPTIONS)
     when: dict[str, object] = {}
     for word in words[1:]:
         key, equals, text = word.partition("=")
+        if entry is not None and key not in known:
+            raise ValueError(not_known(key, known, f"parameter of {name!r}"))
         into = when if key in {*KINDS, *OPTIONS} - own else table
         if key in into:
             raise ValueError(f"{key!r} is given twice")

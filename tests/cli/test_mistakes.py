@@ -107,3 +107,32 @@ def test_the_file_without_mistakes_is_run(derail_command: Derail, write) -> None
     derail_command("run", path)
 
     assert (path.parent / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("launch", "trian.py"), "there is no script {folder}/trian.py (did you mean 'train.py'?)"),
+        (("launch", "train"), "there is no program 'train' (did you mean 'train.py'?)"),
+        (("run", "stroy.toml"), "there is no file stroy.toml (did you mean 'story.toml'?)"),
+        (("run", "."), ". is a folder; 'derail verify-agent native --scenario .' runs all in it"),
+        (
+            ("launch", "--fault", "exit=7 lien=x", "train.py"),
+            "unknown parameter of 'exit' 'lien'; did you mean 'line'?",
+        ),
+        (("launch", "--fault", "exti=7", "train.py"), "unknown fault 'exti'; did you mean 'exit'?"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_may_be_meant(
+    derail_command: Derail, tmp_path: Path, monkeypatch, words: tuple[str, ...], problem: str
+) -> None:
+    """Files, folders and words of a fault; in one line, and nothing is started."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.py", "story.toml"):
+        (tmp_path / name).write_text(MARK)
+    done = derail_command(*words)
+
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert problem.format(folder=tmp_path) in line
+    assert not (tmp_path / "started").exists()

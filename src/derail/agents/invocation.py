@@ -6,7 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from derail.faults.fields import nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,11 +49,19 @@ def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
 
 
 def missing_program(run: Run, cwd: Path | None = None) -> str:
-    """Why a script given by its path cannot be run, or nothing. Other programs are looked up when they are started."""
-    if callable(run) or not isinstance(run, str | Path) or not os.fspath(run).endswith(".py"):
+    """Why a script given by its path cannot be run, or nothing. Other programs are looked up when they are started.
+
+    A script that is named without its ``.py`` is no program, but meant.
+    """
+    if callable(run) or not isinstance(run, str | Path):
         return ""
     path = (cwd or Path.cwd()) / run
-    return "" if path.is_file() else f"there is no script {path}"
+    if os.fspath(run).endswith(".py"):
+        return "" if path.is_file() else f"there is no script {path}{nearest_file(path)}"
+    meant = path.with_name(f"{path.name}.py") if path.name else path
+    if meant.is_file() and not path.exists() and which(os.fspath(run)) is None:
+        return f"there is no program {os.fspath(run)!r} (did you mean {meant.name!r}?)"
+    return ""
 
 
 def rank_environment(

@@ -20,7 +20,7 @@ from derail.cli.usage import usage_errors
     help="Keep logs and journal of the new run in this directory.",
 )  # fmt: skip
 def replay(*, journal: Path, keep: Path | None) -> NoReturn:
-    """Run the job of a JOURNAL again, with the same faults, and say what differed.
+    """Run the job of a JOURNAL, or of the directory that holds it, again with the same faults, and say what differed.
 
     The program, its arguments, directory and ranks are those of the journal; the environment is this one, with what
     the journal's run was given besides. What the plan decides must be the same: the result of each fault, and at which
@@ -32,9 +32,10 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     from derail import replay as replaying
     from derail.errors.text import neutral
     from derail.launch.signals import SignalException
+    from derail.scenario.observe import JOURNAL
 
     with usage_errors(), evidence_directory(keep) as evidence:
-        before = replaying.read(journal)
+        before = replaying.read(journal / JOURNAL if (journal / JOURNAL).is_file() else journal)
         with display(before.how["ranks"], before.plan, live=True) as progress:
             job = replaying.start(before, workdir=evidence.path, observers=[progress])
             try:

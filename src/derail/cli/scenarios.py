@@ -68,7 +68,8 @@ def _others(loaded: Scenario, name: str) -> str:
     """Which agents can run a scenario that derail's own launcher cannot, and how."""
     from derail.agents import registry
 
-    able, elsewhere = [], []
+    able: list[str] = []
+    elsewhere: list[str] = []
     for other, make in registry.agents().items():
         try:
             agent = make()

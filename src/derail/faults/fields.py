@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 D = TypeVar("D")
 _ABSENT = object()
@@ -31,6 +32,15 @@ def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = ""
     shown = sorted(names)[:MOST_TOLD]
     more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
     return f"unknown {what} {word!r}; " + (f"known: {', '.join(shown)}{more}" if names else "there are none")
+
+
+def nearest_file(path: Path) -> str:
+    """Say which file may be meant by one that is not there, for the end of a message; nothing if none is like it."""
+    from difflib import get_close_matches
+
+    beside = [each.name for each in path.parent.glob("*") if each.is_file()]
+    found = get_close_matches(path.name, beside, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 class Fields:

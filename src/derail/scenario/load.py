@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from derail.faults.codec import read_plan
-from derail.faults.fields import Fields, not_known
+from derail.faults.fields import Fields, nearest_file, not_known
 from derail.faults.params import read_signal
 from derail.faults.plan import PlanError
 from derail.faults.prepare import check
@@ -64,7 +64,9 @@ def find(name: str) -> Path:
         return known[wanted]
     if wanted in {each.partition("/")[0] for each in known}:
         raise ScenarioError(f"{name} is a family of scenarios: 'derail list {wanted}' names them; give one")
-    if beside := _near(path.absolute()) if path.suffix else "":
+    if path.is_dir():
+        raise ScenarioError(f"{name} is a folder; 'derail verify-agent native --scenario {name}' runs all in it")
+    if beside := nearest_file(path.absolute()) if path.suffix else "":
         raise ScenarioError(f"there is no file {name}{beside}")
     if "/" not in wanted and not path.suffix:  # a story is found without its family
         from difflib import get_close_matches
@@ -144,21 +146,14 @@ def _worker(fields: Fields, path: Path) -> tuple[Path, str]:
     told, _, function = fields.text("worker", "").partition(".py:")
     worker = (path.parent / (f"{told}.py" if function else told)).resolve()
     if told and not worker.is_file():
-        fields.note("worker", f"there is no file {worker}{_near(worker)}; paths are relative to the scenario's file")
+        fields.note(
+            "worker", f"there is no file {worker}{nearest_file(worker)}; paths are relative to the scenario's file"
+        )
     elif function and not function.isidentifier():
         fields.note("worker", f"{function!r} cannot be the name of a function")
     elif function and not re.search(rf"^def {function}\(", worker.read_text(errors="replace"), re.MULTILINE):
         fields.note("worker", f"there is no function {function} in {worker}")
     return worker, function
-
-
-def _near(path: Path) -> str:
-    """The file that may have been meant by one that is not there; empty if none is like it."""
-    from difflib import get_close_matches
-
-    beside = [each.name for each in path.parent.glob("*") if each.is_file()]
-    found = get_close_matches(path.name, beside, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _strings(fields: Fields) -> dict[str, str]:
