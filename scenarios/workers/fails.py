@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-rank = os.environ["RANK"]
+VARIABLES = "RANK OMPI_COMM_WORLD_RANK PMIX_RANK PMI_RANK SLURM_PROCID"
+names = [os.environ.get("DERAIL_RANK_VARIABLE", ""), *VARIABLES.split()]
+rank = next((os.environ[name] for name in names if os.environ.get(name)), "?")
 stopped = False
 
 
@@ -19,6 +21,8 @@ def say(text):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+if rank == "?":
+    say("no rank in the environment")
 for step in range(1, 101):
     if step <= 3:
         say(f"rank {rank}: step {step}")

@@ -7,7 +7,9 @@ import signal
 import sys
 import time
 
-rank = os.environ["RANK"]
+VARIABLES = "RANK OMPI_COMM_WORLD_RANK PMIX_RANK PMI_RANK SLURM_PROCID"
+names = [os.environ.get("DERAIL_RANK_VARIABLE", ""), *VARIABLES.split()]
+rank = next((os.environ[name] for name in names if os.environ.get(name)), "?")
 
 
 def save_and_leave(*_):
@@ -27,6 +29,8 @@ def save(*_):
     os.write(1, f"rank {rank}: saved on SIGUSR1\n".encode())
 
 
+if rank == "?":
+    say("no rank in the environment")
 step, saved = 0, []
 signal.signal(signal.SIGTERM, save_and_leave)
 signal.signal(signal.SIGUSR1, save)

@@ -7,7 +7,10 @@ import os
 import sys
 import time
 
-rank, said = os.environ["RANK"], int(sys.argv[1]) if len(sys.argv) > 1 else 3
+VARIABLES = "RANK OMPI_COMM_WORLD_RANK PMIX_RANK PMI_RANK SLURM_PROCID"
+names = [os.environ.get("DERAIL_RANK_VARIABLE", ""), *VARIABLES.split()]
+rank = next((os.environ[name] for name in names if os.environ.get(name)), "?")
+said = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 
 
 def say(text):
@@ -17,6 +20,8 @@ def say(text):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+if rank == "?":
+    say("no rank in the environment")
 for step in range(1, 101):
     if step <= said:
         say(f"rank {rank}: step {step}")

@@ -6,12 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from derail import faults, when
-from derail.agents.custom import CommandAgent
+from derail.agents.custom import CommandAgent, Declaration
 from derail.agents.witness import run_launcher
 from derail.model.spec import JOB_ENV
 from derail.scenario.expect import judge
@@ -119,3 +120,149 @@ def test_ranks_of_a_daemon_are_ended_when_the_time_is_over(tmp_path, daemon, pid
     assert seen.outcome.timed_out
     assert len(seen.outcome.ranks) == 2
     assert all(pid_gone(fate.pid) for fate in seen.outcome.ranks.values())
+
+
+def run_shipped(tmp_path, launcher, name, **changes):
+    """Run a scenario that comes with derail; what was seen, and the verdict."""
+    scenario = replace(load(find(name)), **changes)
+    seen = launcher.run(scenario, tmp_path / "run")
+    return seen, judge(scenario, seen, launcher.promises)
+
+
+def finding(verdict, promise):
+    """Whether a promise was kept: True, False, None for not judged; absent if it was not asked for."""
+    return [found.kept for found in verdict.findings if found.promise == promise]
+
+
+@pytest.mark.parametrize("mode", ["prints", "drops"])
+def test_lines_of_ranks_are_seen_though_their_launcher_reads_them_through_pipes(tmp_path, mode):
+    """A fault that waits for a line comes in time, and the launcher still gets every byte."""
+    worker = write_worker(tmp_path, STEPS)
+    leave = faults.exit(7, rank=1, when=when.line("step 3"))
+    seen = agent("piped", mode).run(Scenario("t", 2, worker, faults.plan([leave])), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"], seen.faults
+    assert (seen.exit_code, seen.tails[1, "stdout"][:3]) == (7, ("step 1", "step 2", "step 3"))
+    output = next((tmp_path / "run").glob("python*-0.log")).read_text()
+    assert ("[1] step 3" in output) == (mode == "prints")
+
+
+def test_lines_of_ranks_that_are_no_python_are_read_in_the_declared_files(tmp_path, monkeypatch):
+    """The launcher reads them through pipes and keeps them there, from one attempt to the next."""
+    worker = tmp_path / "worker.sh"
+    worker.write_text(
+        "#!/bin/sh\nstep=0\nwhile [ $step -lt 1000 ]; do step=$((step + 1)); echo step $step; sleep 0.02; done\n"
+    )
+    worker.chmod(0o755)
+    monkeypatch.setenv("KEPT", str(tmp_path))
+    kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
+    launcher = agent("piped", "keeps", declaration=Declaration(logs=f"{tmp_path}/{{rank}}.{{stream}}"))
+    seen = launcher.run(Scenario("t", 2, worker, faults.plan([kill])), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"], seen.faults
+    assert (seen.exit_code, seen.tails[1, "stdout"][:3]) == (137, ("step 1", "step 2", "step 3"))
+
+
+@pytest.mark.parametrize(("mode", "stream"), [("at_end", "stdout"), ("in_turn", "stderr")])
+def test_a_launcher_that_deadlocks_on_a_full_pipe_fails(tmp_path, mode, stream):
+    """The rank waits in its write, and the fault behind it never comes: the full pipe is the proof."""
+    worker = write_worker(tmp_path, STEPS)
+    flood = faults.log_flood(20000, rank=1, stream=stream, when=when.line("step 3"))
+    leave = faults.exit(7, rank=1, when=when.line("step 9"))
+    scenario = Scenario("t", 2, worker, faults.plan([flood, leave]), Expect(outcome="failed"), timeout=4.0)
+    seen = agent("piped", mode).run(scenario, tmp_path / "run")
+    verdict = judge(scenario, seen)
+
+    assert verdict.kind == "FAIL"
+    assert verdict.reasons[0].endswith(f"saw it time out: the launcher does not read {stream} of rank 1: it is full")
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("prints", True), ("drops", None)])
+@pytest.mark.parametrize("name", ["logs/no_utf8", "logs/flood", "logs/half_a_line_and_an_exit"])
+def test_the_launchers_own_output_is_judged_where_it_relays(tmp_path, name, mode, kept):
+    """A launcher that shows nothing is not judged by the copies that derail has made."""
+    seen, verdict = run_shipped(tmp_path, agent("piped", mode), name)
+
+    assert [told.status for told in seen.faults if told.status != "injected"] == []
+    assert set(finding(verdict, "log_tail")) == {kept}, verdict.findings
+
+
+def test_a_launcher_that_relays_one_stream_and_loses_the_other_fails(tmp_path):
+    """The last words of a rank are on stderr."""
+    _, verdict = run_shipped(tmp_path, agent("piped", "no_err"), "logs/half_a_line_and_an_exit")
+
+    assert finding(verdict, "log_tail") == [False]
+
+
+def test_a_launcher_that_promises_to_show_its_ranks_output_and_does_not_fails(tmp_path):
+    """What is promised is held against it, seen or not."""
+    launcher = agent("piped", "drops", declaration=Declaration(promises=frozenset({"log_tail"})))
+    _, verdict = run_shipped(tmp_path, launcher, "logs/no_utf8")
+
+    assert finding(verdict, "log_tail") == [False]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("PMI_RANK", "PMI_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")],
+)
+def test_workers_find_their_numbers_under_the_names_that_they_read(tmp_path, names):
+    """Whatever the launcher calls them; and a place to meet, if it knows of none."""
+    asked = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+    worker = write_worker(
+        tmp_path, f"import os, time\nprint(*[os.environ[name] for name in {asked}])\ntime.sleep(0.3)\n"
+    )
+    seen = agent("numbers", *names).run(Scenario("t", 3, worker), tmp_path / "run")
+
+    told = [seen.tails[rank, "stdout"][0].split() for rank in range(3)]
+    assert [words[:3] for words in told] == [[str(rank), "3", "127.0.0.1"] for rank in range(3)]
+    assert len({words[3] for words in told}) == 1
+    assert told[0][3].isdigit()
+
+
+def test_a_declaration_maps_the_launchers_own_variables(tmp_path):
+    """Those that nobody knows but the launcher."""
+    worker = write_worker(
+        tmp_path, "import os, time\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'])\ntime.sleep(0.3)\n"
+    )
+    declaration = Declaration(variables={"RANK": "MY_NUMBER", "WORLD_SIZE": "ALL_OF_US"})
+    launcher = agent("numbers", "MY_NUMBER", "ALL_OF_US", declaration=declaration)
+    seen = launcher.run(Scenario("t", 2, worker), tmp_path / "run")
+
+    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("0 2",), ("1 2",)]
+
+
+def test_a_fault_that_takes_a_variable_away_is_not_undone_by_the_mapping(tmp_path):
+    """The rank becomes what it is to be, and is left so."""
+    worker = write_worker(tmp_path, "import os, time\nprint(os.environ.get('WORLD_SIZE'))\ntime.sleep(0.3)\n")
+    take = faults.missing_variable("WORLD_SIZE", rank=1)
+    seen = agent("numbers", "PMI_RANK", "PMI_SIZE").run(Scenario("t", 2, worker, faults.plan([take])), tmp_path / "run")
+
+    assert [told.status for told in seen.faults] == ["injected"], seen.faults
+    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("2",), ("None",)]
+
+
+def test_ranks_without_a_number_cannot_be_judged(tmp_path):
+    """Nothing shows which of them is which: that is no failure of the launcher."""
+    _, verdict = run_shipped(tmp_path, agent("numbers", "NOBODY_KNOWS", "-"), "calm/all_succeed")
+
+    assert verdict.kind == "INCONCLUSIVE"
+    assert "run the worker without a number" in verdict.reasons[0]
+    assert "[variables] of the declaration" in verdict.reasons[0]
+
+
+def test_a_launcher_that_is_rank_0_itself_cannot_be_judged(tmp_path):
+    """Its rank 0 was not seen, which is no end that never came."""
+    seen, verdict = run_shipped(tmp_path, agent("rank_zero"), "crash/exits_with_code_7")
+
+    assert (verdict.kind, 0 in seen.outcome.ranks) == ("INCONCLUSIVE", False)
+    assert any("rank 0 was never seen" in reason for reason in verdict.reasons)
+    assert not any("never ended" in str(found) for found in verdict.findings)
+
+
+def test_a_helper_that_carries_rank_0_is_not_rank_0(tmp_path):
+    """It does not run the worker, and others do."""
+    worker = write_worker(tmp_path, STEPS.replace("1001", "20"))
+    seen = agent("rank_zero", "helper").run(Scenario("t", 3, worker), tmp_path / "run")
+
+    assert (sorted(seen.outcome.ranks), seen.exit_code, seen.restarts) == ([1, 2], 0, 0)

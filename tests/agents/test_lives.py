@@ -18,6 +18,7 @@ from derail.model.spec import JOB_ENV
 from derail.platform.exits import is_readable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="foreign supervisors are watched by pidfds")
+JOB = f"job-{os.getpid()}"
 SUPERVISOR = """
 import os, signal, subprocess
 rank = subprocess.Popen(["sh", "-c", "echo; read line; sleep 600 >&2 & echo $!; wait"], env={**os.environ, "RANK": "0"})
@@ -38,10 +39,10 @@ class Loop:
 def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
     """When processes were listed it was a child of the rank, and when it was looked into the rank had ended."""
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
-    ranks = ForeignRanks(1, "job", loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, logs=None)
+    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR],
-        env={**os.environ, JOB_ENV: "job"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, JOB_ENV: JOB}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     pidfd = os.pidfd_open(supervisor.pid)
     helper = None

@@ -181,7 +181,7 @@ def test_ends_are_seen_in_the_order_in_which_they_were(monkeypatch):
     loop, seen = Loop(SYSTEM_CLOCK), []
     driver = SimpleNamespace(plan=faults.plan([]), observe=seen.append, wants_lines=False, sockets=None)
     loop.open()
-    ranks = ForeignRanks(3, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK, logs=None)
+    ranks = ForeignRanks(3, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
     processes = [subprocess.Popen(["sleep", "600"]) for _ in range(3)]
     try:
         for number, process in enumerate(processes):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_args
 from derail.agents.foreign import LOGS, ForeignAgent, Job, Said
 from derail.agents.order import Invocation
 from derail.agents.registry import AgentError
+from derail.agents.variables import MAPPED
 from derail.faults.fields import Fields, not_known
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
@@ -23,6 +24,8 @@ from derail.scenario.load import MOST_RANKS
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from derail.agents.order import Seen
     from derail.scenario.model import Promise, Scenario
 
@@ -77,6 +80,7 @@ class Declaration:
         logs: where it keeps the ranks' streams, with ``{rank}`` and ``{stream}`` besides the placeholders; empty if
             derail is to keep them.
         report: where it says what became of the ranks.
+        variables: by the name that workers read (RANK, WORLD_SIZE ...), the variable by which it gives ranks the same.
     """
 
     name: str = ""
@@ -85,6 +89,7 @@ class Declaration:
     promises: frozenset[Promise] | None = None
     logs: str = ""
     report: Report = field(default_factory=Report)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class CommandAgent(ForeignAgent):
@@ -117,6 +122,8 @@ class CommandAgent(ForeignAgent):
         self.nodes = "node" in used
         self.restarts = "restarts" in used
         self.keeps_logs = bool(self.declaration.logs)
+        self.variables = self.declaration.variables
+        self.must_relay = not self.keeps_logs and "log_tail" in (self.declaration.promises or ())
         self._takes_args = bool(used & {"args", "command"})
         self.promises = promises_of(self.declaration, restarts=self.restarts)
 
@@ -177,10 +184,10 @@ class CommandAgent(ForeignAgent):
         first = {blamed: failures[blamed]} if blamed in failures and blamed is not None else {}
         return Said(blamed, {**first, **failures}, tuple(doubts))
 
-    def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
+    def log_files(self, job: Job) -> dict[tuple[int, Stream], Path]:
         """Where it keeps them, if that is declared."""
         if not self.declaration.logs:
-            return super().logs(job, seen)
+            return {}
         found: dict[tuple[int, Stream], Path] = {}
         for rank in range(job.scenario.ranks):
             for stream in get_args(Stream):
@@ -232,7 +239,7 @@ def read_declaration(path: Path) -> Declaration:
     for word in promised or ():
         if word not in ALL_PROMISES:
             fields.note("promises", not_known(word, ALL_PROMISES, "promise"))
-    report = fields.table_at("report")
+    report, variables = fields.table_at("report"), fields.table_at("variables")
     declaration = Declaration(
         name=fields.text("name", ""),
         command=_template(fields, "command"),
@@ -240,8 +247,10 @@ def read_declaration(path: Path) -> Declaration:
         promises=None if promised is None else frozenset(promised),  # type: ignore[arg-type]
         logs=_template(fields, "logs", "rank", "stream"),
         report=Report(_template(report, "file"), _regex(report, "root_cause"), _regex(report, "failure")),
+        variables={name: variables.text(name, "") for name in sorted(MAPPED) if variables.has(name)},
     )
     report.finish()
+    variables.finish()
     fields.finish()
     if problems:
         raise AgentError(*problems, source=source)

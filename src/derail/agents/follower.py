@@ -37,15 +37,20 @@ class Follower:
         self._tail: Tail[Stream] | None = None
         self._streams: dict[Stream, Path] = {}
 
-    def follow(self, streams: dict[Stream, Path]) -> None:
-        """Read these files from their beginning, instead of those before; nothing happens if they are the same."""
+    def follow(self, streams: dict[Stream, Path], *, skip: bool = False) -> None:
+        """Read these files, instead of those before; nothing happens if they are the same.
+
+        Args:
+            streams: the files.
+            skip: whether what is in them by now is of an earlier attempt; else they are read from their beginning.
+        """
         if streams == self._streams:
             return
         self.close()
         self._streams = streams
         if not streams:
             return
-        tail = self._tail = Tail(streams, existing="read")
+        tail = self._tail = Tail(streams, existing="skip" if skip else "read")
         tail.add(self._take)
         tail.open()
         if tail.fd is not None:

@@ -9,13 +9,16 @@ another signal after that, or whose handler of one ran, were stopped by the supe
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from derail.agents.order import Invocation, Order
+from derail.agents.variables import handed_on
 from derail.faults.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
@@ -23,10 +26,10 @@ from derail.platform.private_files import make_private
 from derail.scenario.model import ALL_PROMISES, UNSEEN_CAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from derail.agents.order import Life, Seen
+    from derail.agents.order import Life, Seen, Source
     from derail.faults.plan import Plan
     from derail.model.events import Stream
     from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
@@ -37,7 +40,14 @@ SANDBOX_LOG = "sandbox.log"
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """By which a supervisor asks a rank to end."""
 OUTPUT_BYTES = 4 << 20
-"""Of what a supervisor prints, at most so much is read, from its end."""
+"""Bytes of what a supervisor prints that are read for its report, from the end."""
+RELAYED_BYTES = 16 << 20
+"""Bytes of it that are read for what it prints of its ranks."""
+COPIES = "copies"
+NAMELESS = "no rank in the environment"
+"""What workers print that find no rank."""
+_RANK = re.compile(r"\brank (\d+): ")
+"""Whose line it is, as workers begin theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,12 @@ class ForeignAgent(ABC):
         nodes: whether a job may have several nodes, each with a supervisor of its own.
         restarts: whether it can start all ranks again after a failure.
         evidence: patterns of the files that a run leaves besides the journal, the logs and the supervisors' output.
-        keeps_logs: whether ranks' streams are left as the supervisor made them; else those that have no file of their
-            own get one.
+        keeps_logs: whether ranks' streams are left as the supervisor made them; else those that go to no file of their
+            own, and to no pipe or terminal that the supervisor reads, get one.
+        takes_streams: whether streams that the supervisor reads get a file as well: it does not see them then.
+        shows_script: whether the script stands in the command line of the process that runs it.
+        must_relay: whether it promises to print what its ranks print.
+        variables: by the name that workers read, the variable by which it gives ranks the same, if it is no usual one.
     """
 
     name: str
@@ -112,6 +126,10 @@ class ForeignAgent(ABC):
     restarts: bool = False
     evidence: tuple[str, ...] = ()
     keeps_logs: bool = False
+    takes_streams: bool = False
+    shows_script: bool = True
+    must_relay: bool = False
+    variables: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def version(self) -> str:
@@ -162,8 +180,9 @@ class ForeignAgent(ABC):
             inner = Job(replace(scenario, ranks=scenario.launches, launches=0), workdir, free_port(), shown=True)
             started = self.invocations(inner)[0]
             with TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True) as temporary:
-                settings = [f"{name}={value}" for name, value in {"TMPDIR": temporary, **started.env}.items()]
-                return run_launcher(scenario, ["env", *settings, *started.argv], workdir)
+                told = {"TMPDIR": temporary, **handed_on(self.variables), **started.env}
+                settings = [f"{name}={value}" for name, value in told.items()]
+                return self._with_ranks(run_launcher(scenario, ["env", *settings, *started.argv], workdir))
         job = Job(scenario, workdir, free_port())
         order = self._order(job)
         try:
@@ -181,6 +200,14 @@ class ForeignAgent(ABC):
             for path in workdir.glob(pattern):
                 path.unlink()
 
+    def _with_ranks(self, seen: Observation) -> Observation:
+        """What was observed of the launcher, in doubt if its ranks say that they have no number."""
+        from dataclasses import replace
+
+        if not any(NAMELESS in line for lines in seen.tails.values() for line in lines):
+            return seen
+        return replace(seen, doubts=(*seen.doubts, f"the ranks have no number: {_hint(self.variables)}"))
+
     def _order(self, job: Job) -> Order:
         scenario = job.scenario
         nodes = tuple(Invocation(each.argv, {**scenario.env, **each.env}) for each in self.invocations(job))
@@ -196,6 +223,11 @@ class ForeignAgent(ABC):
             logs=None if self.keeps_logs else job.workdir / LOGS,
             outputs=tuple(job.workdir / f"{self.name}-{node}.log" for node in range(len(nodes))),
             timeout=scenario.timeout,
+            copies=None if self.takes_streams else job.workdir / (COPIES if self.keeps_logs else LOGS),
+            declared=self.log_files(job),
+            script=job.script if self.shows_script else "",
+            variables=dict(self.variables),
+            port=job.port,
         )
 
     def _observe(self, job: Job, order: Order, seen: Seen) -> Observation:
@@ -205,7 +237,8 @@ class ForeignAgent(ABC):
         journal = order.journal if order.journal.is_file() else None
         if seen.error:
             return _broken(seen.error, job.workdir, seen)
-        if not (seen.lives or seen.timed_out or any(fault.target == AGENT for fault in order.plan.faults)):
+        aimed_at_agent = any(fault.target == AGENT for fault in order.plan.faults)
+        if not (seen.lives or seen.timed_out or seen.nameless or aimed_at_agent):
             last = next((line for line in reversed(read_end(order.outputs[0]).splitlines()) if line.strip()), "nothing")
             ended = seen.agents[0].status
             why = f"; no rank was seen: {UNSEEN_CAUSE}" if ended is not None and ended.ok else ""
@@ -218,6 +251,7 @@ class ForeignAgent(ABC):
         outcome = outcome_of(seen, said)
         logs = self.logs(job, seen)
         tails = {key: tail(path) for key, path in logs.items()}
+        relayed = self._relayed(order, seen, logs)
         return Observation(
             outcome=outcome,
             failures=said.failures,
@@ -237,14 +271,78 @@ class ForeignAgent(ABC):
             resumed_at=resumed_at(tails),
             version=self.version(),
             no_error_file=bool(seen.lives) and not any(life.error_file for life in seen.lives),
-            doubts=said.doubts,
+            unjudged=unjudged(seen, relayed, self.log_files(job)),
+            relayed=relayed,
+            doubts=(*said.doubts, *self._doubts(job, seen)),
+            deadlock="; ".join(
+                f"the launcher does not read {name} of rank {rank}: it is full" for rank, name in seen.full
+            ),
         )
 
-    def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
-        """The files that the streams of the last attempt went to."""
+    def _relayed(
+        self, order: Order, seen: Seen, logs: Mapping[tuple[int, Stream], Path]
+    ) -> dict[tuple[int, Stream], tuple[str, ...]]:
+        """What the supervisor has printed of its ranks: of the streams that it reads, if it prints any line of them."""
+        from derail.scenario.observe import TAIL_LINES, tail
+
+        copied = [key for key in logs if _source(seen, key) == "copy" and key not in order.declared]
+        if not copied:
+            return {}
+        lines = [line for path in order.outputs for line in read_end(path, RELAYED_BYTES).splitlines()]
+        text = "\n".join(lines)
+        relays = self.must_relay or any(line.strip() and line in text for key in copied for line in tail(logs[key]))
+        if not relays:
+            return {}
+        of_rank = {
+            rank: tuple(line for line in lines if (named := _RANK.search(line)) is None or int(named[1]) == rank)
+            for rank, _ in copied
+        }
+        return {(rank, stream): of_rank[rank][-TAIL_LINES:] for rank, stream in copied}
+
+    def _doubts(self, job: Job, seen: Seen) -> Iterator[str]:
+        """Why it cannot be judged by what was seen: ranks that it has started, or is, and that were not seen so."""
+        ranks = {life.rank for life in seen.lives}
+        lost = [rank for rank in range(job.scenario.ranks) if rank not in ranks]
+        if lost and seen.nameless:
+            many = len(seen.nameless)
+            yield f"{many} process(es) run the worker without a number ({seen.nameless[0]}): {_hint(self.variables)}"
+        elif lost == [0] and ranks:
+            yield "rank 0 was never seen: a launcher that is rank 0 itself cannot be told from one that starts none"
+
+    def log_files(self, job: Job) -> dict[tuple[int, Stream], Path]:
+        """The files in which the supervisor keeps the streams of ranks, by what is known of it beforehand."""
         del job
+        return {}
+
+    def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
+        """The files that the streams of the last attempt went to, or were copied to."""
+        if declared := self.log_files(job):
+            return declared
         last = {life.rank: life for life in seen.lives}
         return {(rank, stream): path for rank, life in sorted(last.items()) for stream, path in life.streams.items()}
+
+
+def unjudged(
+    seen: Seen, relayed: Collection[tuple[int, Stream]], declared: Collection[tuple[int, Stream]]
+) -> frozenset[tuple[int, Stream]]:
+    """The streams of which nothing shows what the supervisor makes of them."""
+    streams = {(life.rank, stream) for life in seen.lives for stream in life.streams}
+    return frozenset(
+        key for key in streams if key not in relayed and key not in declared and _source(seen, key) != "own"
+    )
+
+
+def _source(seen: Seen, key: tuple[int, Stream]) -> Source | None:
+    """Where a stream of a rank went in its last attempt."""
+    rank, stream = key
+    lives = [life for life in seen.lives if life.rank == rank]
+    return lives[-1].sources.get(stream) if lives else None
+
+
+def _hint(declared: Mapping[str, str]) -> str:
+    from derail.agents.variables import named
+
+    return f"none of {named(declared)} is set; name the launcher's own in [variables] of the declaration"
 
 
 def outcome_of(seen: Seen, said: Said) -> JobOutcome:

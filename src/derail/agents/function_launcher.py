@@ -33,6 +33,8 @@ class FunctionLauncher(ForeignAgent):
 
     starts_in: float = 120.0
     evidence = (FILE,)
+    takes_streams = True
+    shows_script = False
 
     def fates(self, job: Job) -> dict[str, str]:
         """The variable that makes workers write down what became of their programs."""

@@ -38,6 +38,7 @@ class Held:
         become: the other program that it is told to become when it comes; None if it may stay what it is.
         follower: reads its streams.
         visitor: the connection to who is acting.
+        mapped: whether it has the variables that its worker reads.
         ours: the signals that faults have sent it, and that it has not told of yet.
     """
 
@@ -47,6 +48,7 @@ class Held:
     become: dict[str, object] | None = None
     follower: Follower | None = None
     visitor: Visitor | None = None
+    mapped: bool = False
     ours: list[int] = field(default_factory=list)
 
 

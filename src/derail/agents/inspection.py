@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
+from derail.agents.variables import missing
+from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLE, RANK_VARIABLES
 from derail.faults.prepare import change_before_start
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Stream
@@ -15,10 +18,10 @@ from derail.model.spec import Command, RankSpec, Streams
 from derail.platform.exits import is_readable
 from derail.platform.leftovers import carries_mark
 from derail.platform.private_files import make_private
-from derail.platform.processes import environment, look_up, runs_as_us
+from derail.platform.processes import command_line, environment, look_up, runs_as_us
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from derail.agents.order import Life
     from derail.faults.plan import Plan
@@ -30,7 +33,7 @@ def rank_of(pid: int, job: str) -> int | None:
     environ = environment(pid)
     if not carries_mark(environ, job):
         return None
-    for name in RANK_VARIABLES:
+    for name in (variable(environ, RANK_VARIABLE.encode()) or "", *RANK_VARIABLES):
         told = variable(environ, name.encode())
         if told is not None and told.isdigit():
             return int(told)
@@ -51,20 +54,116 @@ def variable(environ: bytes, name: bytes) -> str | None:
     return None
 
 
-def own_streams(pid: int, shared: Collection[Path]) -> dict[Stream, Path]:
-    """The files that the streams of a process go to, if they are its own, and it runs as this user."""
-    found: dict[Stream, Path] = {}
-    if not runs_as_us(pid):  # a path of another user is not believed
-        return found
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the streams of ranks go.
+
+    Attributes:
+        shared: files that a rank may have inherited as its streams: those of the supervisors.
+        logs: the directory for streams that go nowhere of their own; None to leave them as they are.
+        copies: the directory for copies of what goes to pipes and terminals of the supervisor; None if such streams are
+            redirected like the others.
+        declared: the files in which the supervisor is declared to keep the streams of ranks.
+    """
+
+    shared: Collection[Path] = ()
+    logs: Path | None = None
+    copies: Path | None = None
+    declared: Mapping[tuple[int, Stream], Path] = field(default_factory=dict)
+
+    def place(self, life: Life, pid: int) -> None:
+        """Choose where the streams of a rank are read, for a process of it that can copy and redirect them itself."""
+        life.streams, life.sources = {}, {}
+        for number, stream in streams():
+            own, is_held = _stream(pid, number, self.shared)
+            if own is not None:
+                life.streams[stream], life.sources[stream] = own, "own"
+            elif is_held and self.copies is not None:
+                life.streams[stream], life.sources[stream] = _path(self.copies, life, stream), "copy"
+            elif self.logs is not None:
+                life.streams[stream], life.sources[stream] = _path(self.logs, life, stream), "derail"
+
+    def declares(self, path: Path) -> bool:
+        """Whether a file is one that the supervisor keeps for all attempts of a rank."""
+        return path in self.declared.values()
+
+    def find(self, life: Life) -> None:
+        """Find the files of the streams of a rank that is left as it is."""
+        for number, stream in streams():
+            own, is_held = _stream(life.pid, number, self.shared)
+            path = own or (self.declared.get((life.rank, stream)) if is_held else None)
+            if path is not None:
+                life.streams[stream], life.sources[stream] = path, "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What each rank runs.
+
+    Attributes:
+        script: the path of its program; empty if it stands in no command line.
+        variables: by the name that it reads, the variable by which the supervisor is declared to give the same.
+        port: a TCP port of loopback that nobody has bound.
+    """
+
+    script: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+
+    def is_run(self, pid: int, argv: object = None) -> bool:
+        """Whether a process runs it, by its command line; a shell that is to run it does."""
+        return not self.script or runs(argv, self.script) or self.script in words_of(pid)
+
+    def missing(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables that it reads and does not have."""
+        return missing(environ, self.variables, self.port)
+
+
+def streams() -> Iterator[tuple[int, Stream]]:
+    """The descriptors of the streams of a process, and their names."""
     for number, stream in enumerate(get_args(Stream), start=1):
-        try:
-            about = os.stat(f"/proc/{pid}/fd/{number}")
-            path = Path(os.readlink(f"/proc/{pid}/fd/{number}"))
-        except OSError:
-            continue
-        if stat.S_ISREG(about.st_mode) and not any(_is_file(each, about) for each in shared):
-            found[cast("Stream", stream)] = path
-    return found
+        yield number, cast("Stream", stream)
+
+
+def _stream(pid: int, number: int, shared: Collection[Path]) -> tuple[Path | None, bool]:
+    """The file that a stream goes to, if it is the process's own; and whether it is held by another process that reads
+    it: a pipe, a socket, a terminal. Neither for a process of another user."""
+    if not runs_as_us(pid):
+        return None, False
+    try:
+        about = os.stat(f"/proc/{pid}/fd/{number}")
+        path = Path(os.readlink(f"/proc/{pid}/fd/{number}"))
+    except OSError:
+        return None, False
+    if stat.S_ISREG(about.st_mode):
+        return (None if any(_is_file(each, about) for each in shared) else path), False
+    is_terminal = stat.S_ISCHR(about.st_mode) and os.fspath(path).startswith(("/dev/pts/", "/dev/tty"))
+    return None, stat.S_ISFIFO(about.st_mode) or stat.S_ISSOCK(about.st_mode) or is_terminal
+
+
+def _path(root: Path, life: Life, stream: Stream) -> Path:
+    """The file for a stream of a life; its directory is made."""
+    directory = root / f"attempt_{life.attempt}" / str(life.rank)
+    return make_private(directory) / f"{stream}.log"
+
+
+def is_full(pid: int, number: int) -> bool:
+    """Whether a stream of a process is a pipe or terminal that takes nothing more: who has its other end reads not."""
+    path = f"/proc/{pid}/fd/{number}"
+    if not runs_as_us(pid):
+        return False
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it has ended; or a socket, which cannot be opened
+        return False
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLOUT)
+        return not poller.poll(0)
+    finally:
+        os.close(fd)
 
 
 def _is_file(path: Path, about: os.stat_result) -> bool:
@@ -96,13 +195,32 @@ def uppermost(pid: int, rank: int, job: str, agents: Collection[int]) -> int:
         pid = process.ppid
 
 
-def streams_of(life: Life, own: dict[Stream, Path], logs: Path | None) -> dict[Stream, Path]:
-    """The files that the streams of a rank go to, or are to go to where they have none; their directory is made."""
-    if logs is None or len(own) == len(get_args(Stream)):
-        return own
-    directory = logs / f"attempt_{life.attempt}" / str(life.rank)
-    make_private(directory)
-    return {stream: own.get(stream, directory / f"{stream}.log") for stream in get_args(Stream)}
+def words_of(pid: int) -> str:
+    """The command line of a process; empty if it has none."""
+    process = look_up(pid)
+    return "" if process is None else command_line(process)
+
+
+def written_by(pid: int) -> str:
+    """How many bytes a process has written in all; empty if that may not be seen."""
+    try:
+        told = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in told if line.startswith("wchar:")), "")
+
+
+def runs(argv: object, script: str) -> bool:
+    """Whether a Python that has introduced itself with this command line runs the script as its program."""
+    if not isinstance(argv, list) or not script:
+        return False
+    words = iter(map(str, argv[1:]))
+    for word in words:
+        if word in ("-X", "-W"):
+            next(words, None)
+        elif not word.startswith("-") or word in ("-c", "-m"):
+            return word == script
+    return False
 
 
 def is_python(pid: int) -> bool:
@@ -113,19 +231,28 @@ def is_python(pid: int) -> bool:
         return False
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment that a process was executed with."""
+    entries = os.fsdecode(environment(pid)).split("\0")
+    return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
+
+
 def changed(
-    plan: Plan, ranks: Sequence[int], life: Life, argv: object, sockets: PrivateDirectory
+    plan: Plan,
+    ranks: Sequence[int],
+    life: Life,
+    argv: object,
+    sockets: PrivateDirectory,
+    env: Mapping[str, str],
 ) -> dict[str, object] | None:
     """What a rank is to become for the faults that change it before its start: ``exec`` and ``env``; None for nothing.
 
-    Only in its first attempt: a fault acts once in a job.
+    Only in its first attempt: a fault acts once in a job. ``env`` is the environment that its worker would have had.
     """
     if life.attempt or not isinstance(argv, list):
         return None
-    entries = os.fsdecode(environment(life.pid)).split("\0")
-    env = dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
-    streams = Streams(life.streams.get("stdout"), life.streams.get("stderr"))
-    was = RankSpec(life.rank, Command(tuple(map(str, argv))), env, streams, error_file=life.error_file)
+    files = Streams(life.streams.get("stdout"), life.streams.get("stderr"))
+    was = RankSpec(life.rank, Command(tuple(map(str, argv))), dict(env), files, error_file=life.error_file)
     now = change_before_start(plan, (*ranks, AGENT_RANK), was, sockets)
     if (now.run, now.env) == (was.run, was.env) or not isinstance(now.run, Command):
         return None

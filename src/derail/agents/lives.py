@@ -17,15 +17,21 @@ from derail.agents.door import Door
 from derail.agents.follower import Follower
 from derail.agents.held import ENDING, Held, HeldRanks
 from derail.agents.inspection import (
+    Places,
+    Worker,
     changed,
+    environment_of,
     has_ended,
+    is_full,
     is_python,
-    own_streams,
     rank_of,
+    runs,
     started_by,
-    streams_of,
+    streams,
     uppermost,
     variable,
+    words_of,
+    written_by,
 )
 from derail.agents.order import Life
 from derail.agents.standstill import awaited_exits
@@ -34,7 +40,8 @@ from derail.faults.inrank.leaving import ANNOUNCED
 from derail.faults.plan import PlanError
 from derail.faults.targets import AGENT_RANK
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
-from derail.platform.processes import environment, look_up, runs_as_us
+from derail.platform.leftovers import carries_mark
+from derail.platform.processes import environment, every_process, look_up, runs_as_us
 from derail.platform.strangers import descendants, status_of_ended
 
 if TYPE_CHECKING:
@@ -49,6 +56,8 @@ if TYPE_CHECKING:
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.1
 """Seconds between two looks for ranks that do not introduce themselves."""
+LOOKS = 40
+"""Looks at a process that is not below this one until it counts as none of the job."""
 SHY = 10.0
 """Seconds after which a Python that has not introduced itself never will: -S, -I, an environment of its own."""
 
@@ -62,11 +71,12 @@ class ForeignRanks(HeldRanks):
         loop: whose thread all this happens in.
         driver: who hears of it.
         clock: where the time comes from.
-        logs: where streams go that go nowhere of their own; None to leave them as they are.
-        shared: files that a rank may have inherited as its streams: those of the supervisors.
+        places: where the streams of ranks go.
+        worker: what each rank runs, and what it needs to know.
 
     Attributes:
         lives: all that were seen, in the order in which they were found; the supervisor is not among them.
+        nameless: the command lines of processes that run the worker and have no rank, by pid.
     """
 
     def __init__(
@@ -77,15 +87,17 @@ class ForeignRanks(HeldRanks):
         loop: Loop,
         driver: Driver,
         clock: Clock,
-        logs: Path | None,
-        shared: Collection[Path] = (),
+        places: Places = Places(),  # noqa: B008 - frozen
+        worker: Worker = Worker(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(ranks, loop, clock, awaited_exits(driver.plan, range(ranks)))
         self.lives: list[Life] = []
+        self.nameless: dict[int, str] = {}
         self.job = job
         self._driver = driver
-        self._logs = logs
-        self._shared = shared
+        self._places = places
+        self._worker = worker
+        self._elsewhere: dict[tuple[int, float], int] = {}
         self._door = Door(loop, self._answer)
         self._agents: set[int] = set()
         self._known: set[tuple[int, float]] = set()
@@ -169,6 +181,8 @@ class ForeignRanks(HeldRanks):
         """What a process is told that says to be a rank."""
         rank = told.get("rank")
         if told.get("job") != self.job or not isinstance(rank, int) or rank not in self.ranks:
+            if told.get("job") == self.job and rank is None and pid not in self._agents:
+                self._note_nameless(pid, told.get("argv"))
             return {"acts": False}
         self.see_ends()
         # A process that is known stays who it is, whatever a fault has told it.
@@ -176,19 +190,24 @@ class ForeignRanks(HeldRanks):
         upper = uppermost(pid, rank, self.job, self._agents)
         held = next(known, None)
         if held is None and not self._is_helper(rank, upper):
-            held = self._find(rank, upper, told.get("argv") if upper == pid else None)
+            runs_worker = self._worker.is_run(pid, told.get("argv")) or self._worker.is_run(upper)
+            held = self._find(rank, upper, told.get("argv") if upper == pid else None, runs_worker=runs_worker)
         if held is None or held.acting not in (None, pid):
             return {"acts": False}
         held.visitor, visitor.tell = visitor, lambda told: self._hear(held, told)
         held.acting = pid
         become, held.become = held.become, None
         if become is not None and pid == held.life.pid:
+            held.mapped = True
             return {"acts": True, **become}
-        own = own_streams(pid, self._shared)
-        streams = held.life.streams = streams_of(held.life, own, self._logs)
+        self._places.place(held.life, pid)
         self._follow(held)
         self._loop.post(self._look)  # where one is, the others are
-        sent: dict[str, object] = {stream: str(path) for stream, path in streams.items() if stream not in own}
+        files = {stream: (held.life.sources[stream], str(path)) for stream, path in held.life.streams.items()}
+        sent: dict[str, object] = {stream: path for stream, (source, path) in files.items() if source == "derail"}
+        sent["copies"] = {stream: path for stream, (source, path) in files.items() if source == "copy"}
+        if not held.mapped:  # else a fault has changed its environment since
+            sent["set"] = self._worker.missing(environment_of(pid))
         if rank in self._awaited and pid == held.life.pid:
             sent |= {"announce": True, "error_file": str(held.life.error_file or "")}
         return {"acts": True, "attempt": held.life.attempt, **sent}
@@ -202,6 +221,7 @@ class ForeignRanks(HeldRanks):
         here = os.getpid()
         processes = descendants(here)
         self._note_helpers(processes)
+        processes |= self._find_elsewhere(processes)
         for process in processes.values():
             key = (process.pid, process.started)
             if key in self._known or key in self._helpers or not process.alive:
@@ -218,9 +238,42 @@ class ForeignRanks(HeldRanks):
             if rank in self.ranks and uppermost(process.pid, rank, self.job, self._agents) == process.pid:
                 if self._is_helper(rank, process.pid):
                     self._helpers.add(key)
-                else:
-                    self._find(rank, process.pid)
+                elif self._find(rank, process.pid, runs_worker=self._is_run_below(process.pid, processes)) is None:
+                    continue  # it may run the worker later
             self._known.add(key)
+
+    def _find_elsewhere(self, below: Collection[int]) -> dict[int, ProcessInfo]:
+        """Find processes of the job that a daemon has started: they carry its mark, and are not below this process.
+
+        Args:
+            below: the processes below this one.
+        """
+        found: dict[int, ProcessInfo] = {}
+        for process in every_process(skip={os.getpid(), *below}):
+            key = (process.pid, process.started)
+            looks = self._elsewhere.get(key, 0)
+            if key in self._known or looks >= LOOKS or not process.alive:
+                continue  # it has been executed by now, if ever, and with an environment of its own
+            if runs_as_us(process.pid) and carries_mark(environment(process.pid), self.job):
+                found[process.pid] = process
+            else:
+                self._elsewhere[key] = looks + 1
+        return found
+
+    def _note_nameless(self, pid: int, argv: object) -> None:
+        """Take down a process that runs the worker without a rank in its environment."""
+        if runs(argv, self._worker.script):
+            self.nameless[pid] = words_of(pid)
+
+    def full_pipes(self) -> dict[tuple[int, Stream], str]:
+        """The streams of living ranks that are full pipes, and how much the rank has written in all."""
+        alive = [held.life for held in self._held.values() if held.life.rank != AGENT_RANK and held.life.status is None]
+        return {
+            (life.rank, stream): written_by(life.pid)
+            for life in alive
+            for number, stream in streams()
+            if is_full(life.pid, number)
+        }
 
     def _note_helpers(self, processes: Mapping[int, ProcessInfo]) -> None:
         """Take down which processes are below a rank: they are helpers, also when another process adopts them.
@@ -268,17 +321,33 @@ class ForeignRanks(HeldRanks):
         held = self._held.get(rank)
         return held is not None and held.acting == held.life.pid
 
-    def _find(self, rank: int, pid: int, argv: object = None) -> Held | None:
+    def _is_run_below(self, pid: int, processes: Mapping[int, ProcessInfo]) -> bool:
+        """Whether a process runs the worker, or has one below it that does; parents stand before their children."""
+        below = {pid}
+        for process in processes.values():
+            if process.ppid in below or process.pid == pid:
+                below.add(process.pid)
+                if self._worker.is_run(process.pid):
+                    return True
+        return False
+
+    def _find(self, rank: int, pid: int, argv: object = None, *, runs_worker: bool = True) -> Held | None:
         """The life of a process that is a rank: the one that is known, or a new one; None if the rank is another.
 
         Args:
             rank: which.
             pid: the process.
             argv: its command line, if it has just introduced itself and can still become another program.
+            runs_worker: whether it, or a process below it, runs the worker.
         """
         held = self._held.get(rank)
         if held is not None and held.life.pid == pid and held.life.status is None:
+            held.life.runs_worker = held.life.runs_worker or runs_worker
             return held
+        if not runs_worker and any(life.runs_worker for life in self.lives):
+            return None  # a helper of the launcher that carries a rank; or what will run the worker later
+        if held is not None and held.life.status is None and runs_worker and not held.life.runs_worker:
+            held = self._drop(held)
         if held is not None and held.life.status is None:
             if not has_ended(held.pidfd):
                 return None
@@ -292,19 +361,36 @@ class ForeignRanks(HeldRanks):
         attempt = 0 if held is None else held.life.attempt + 1
         error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE") if runs_as_us(pid) else None
         life = Life(rank, attempt, pid, self._clock.now(), error_file=Path(error_file) if error_file else None)
+        life.runs_worker = runs_worker
         held = self._hold(life, pidfd)
         self.lives.append(life)
         self._failed = self._failed and attempt == 0
         self._watch_end(held)
-        own = own_streams(pid, self._shared)
-        life.streams = own if argv is None else streams_of(life, own, self._logs)
+        if argv is None:
+            self._places.find(life)
+        else:
+            self._places.place(life, pid)
+        environ = environment_of(pid)
+        known = environ | self._worker.missing(environ)
         try:
-            held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets)
+            held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets, known)
         except PlanError:  # the rank cannot be changed so: it lacks an error file, for one; the fault will say it
             held.become = None
         self._driver.observe(Started(rank, pid, life.started_at))
         self._follow(held)
         return held
+
+    def _drop(self, held: Held) -> Held | None:
+        """Give up a process that carries a rank and is a helper of the launcher; the held process before it, if any."""
+        self.lives.remove(held.life)
+        if self._ends is not None:
+            self._ends.unregister(held.pidfd)
+        if held.follower is not None:
+            held.follower.close()
+        self._all_held.remove(held)
+        os.close(held.pidfd)
+        before = [each for each in self._all_held if each.life.rank == held.life.rank]
+        return before[-1] if before else None
 
     def _watch_end(self, held: Held) -> None:
         if self._ends is None:
@@ -347,4 +433,10 @@ class ForeignRanks(HeldRanks):
 
             held.follower = Follower(self._loop, self._clock, tell)
         if self._driver.wants_lines:
-            held.follower.follow(held.life.streams)
+            earlier = held.life.attempt > 0 and any(map(self._places.declares, held.life.streams.values()))
+            held.follower.follow(held.life.streams, skip=earlier)
+
+
+def workers_of(lives: list[Life]) -> list[Life]:
+    """The lives of ranks: where any process with a rank runs the worker, those that do not are helpers."""
+    return [life for life in lives if life.runs_worker] or lives

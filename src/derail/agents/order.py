@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+Source: TypeAlias = Literal["own", "copy", "derail"]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +47,12 @@ class Order:
         logs: where the streams of ranks go that have no file of their own; None to leave them.
         outputs: where stdout and stderr of each supervisor go.
         timeout: seconds until everything is ended.
+        copies: where copies go of what ranks write to pipes and terminals of their supervisor; None if those streams
+            are redirected to ``logs``, which takes them away from it.
+        declared: the files in which the supervisor keeps the streams of ranks, if that is known.
+        script: the path of the program that each rank runs, which is in the command line of what runs it; else empty.
+        variables: by the name that workers read, the variable by which the supervisor is declared to give the same.
+        port: a TCP port of loopback that nobody has bound.
         temporary: where temporary files go, with a short name, as sockets are among them; gone after the run. None for
             the usual place.
     """
@@ -60,6 +68,11 @@ class Order:
     logs: Path | None
     outputs: tuple[Path, ...]
     timeout: float
+    copies: Path | None = None
+    declared: Mapping[tuple[int, Stream], Path] = field(default_factory=dict)
+    script: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
     temporary: Path | None = None
 
 
@@ -72,7 +85,10 @@ class Life:
         attempt: 0, and one more each time that the number appears again.
         pid: its process.
         started_at: monotonic seconds at which it was found.
-        streams: the files that its streams go to.
+        streams: the files that its streams go to, or are copied to.
+        sources: whose files these are: the supervisor's ("own"), copies of what goes to a pipe of the supervisor
+            ("copy"), or files that derail has put in the place of a stream that was not the rank's alone ("derail").
+        runs_worker: whether it, or a process below it, runs the worker; a helper that carries a rank does not.
         error_file: where it writes its error file; None if nobody told it.
         status: how it ended; None while it lives.
         exited_at: when that was seen.
@@ -86,6 +102,8 @@ class Life:
     pid: int
     started_at: float
     streams: dict[Stream, Path] = field(default_factory=dict)
+    sources: dict[Stream, Source] = field(default_factory=dict)
+    runs_worker: bool = True
     error_file: Path | None = None
     status: ExitStatus | None = None
     exited_at: float | None = None
@@ -122,6 +140,8 @@ class Seen:
         ended_at: the same for the end of the last.
         asked_at: monotonic seconds at which a fault first signalled the supervisor; None if none did.
         timed_out: whether they had to be ended.
+        full: the streams of ranks that were full pipes then, which nobody read.
+        nameless: the command lines of processes that ran the worker without a rank in their environment.
         error: what went wrong with the sandbox itself, or with starting a supervisor; empty if nothing did.
     """
 
@@ -133,4 +153,6 @@ class Seen:
     ended_at: float = 0.0
     asked_at: float | None = None
     timed_out: bool = False
+    full: tuple[tuple[int, Stream], ...] = ()
+    nameless: tuple[str, ...] = ()
     error: str = ""

@@ -16,11 +16,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.agents.inspection import rank_of
+from derail.agents.inspection import Places, Worker, rank_of
 from derail.agents.invocation import rank_environment
-from derail.agents.lives import ForeignRanks
+from derail.agents.lives import ForeignRanks, workers_of
 from derail.agents.order import AgentEnd, Seen
 from derail.agents.standstill import doubted
+from derail.agents.variables import handed_on
 from derail.faults.driver import Driver
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
 from derail.faults.prepare import environment
@@ -39,11 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from derail.agents.order import Invocation, Order
+    from derail.model.events import Stream
     from derail.model.outcome import Leftover
     from derail.platform.processes import ProcessInfo
 
 LINGER = 1.0
 """Seconds after the end of the last supervisor in which what is still there may end by itself."""
+STUCK = 0.5
+"""Seconds for which a full pipe takes nothing until it counts as one that is not read."""
 END_WAIT = 5.0
 """Seconds that processes have to go after their SIGKILL."""
 LINGER_LOOK = 0.02
@@ -76,8 +80,8 @@ class Sandbox:
             loop=self._loop,
             driver=self._driver,
             clock=SYSTEM_CLOCK,
-            logs=order.logs,
-            shared=order.outputs,
+            places=Places(order.outputs, order.logs, order.copies, order.declared),
+            worker=Worker(order.script, order.variables, order.port),
         )
         self._unwanted = False
         self._pidfds: dict[int, int] = {}
@@ -111,7 +115,8 @@ class Sandbox:
         outer = os.environ.get(JOB_ENV, "")
         mark = f"{outer}:{order.job}" if outer else order.job
         env = {**os.environ, **self._place(), **invocation.env, JOB_ENV: mark, "PYTHONUNBUFFERED": "1"}
-        env = {name: value for name, value in env.items() if name not in NOT_OURS}
+        unset = {*NOT_OURS, order.variables.get("RANK")}
+        env = {name: value for name, value in env.items() if name not in unset} | handed_on(order.variables)
         inside = environment(
             order.plan, range(order.ranks), journal=order.journal, job=order.job, environ=env, meet=meet
         )
@@ -169,9 +174,20 @@ class Sandbox:
             left = deadline - SYSTEM_CLOCK.now()
             if left <= 0:
                 self.seen.timed_out = True
+                self.seen.full = self._full_pipes()
                 return
             self._loop.run_once(min(left, 1.0))
             self._reap()
+
+    def _full_pipes(self) -> tuple[tuple[int, Stream], ...]:
+        """The streams of ranks that are full, and still are a moment later without having been written to."""
+        before = self._ranks.full_pipes()
+        deadline = SYSTEM_CLOCK.now() + (STUCK if before else 0.0)
+        while (left := deadline - SYSTEM_CLOCK.now()) > 0 and not self._unwanted:
+            self._loop.run_once(left)
+            self._reap()
+        after = self._ranks.full_pipes() if before else {}
+        return tuple(sorted(key for key, written in before.items() if after.get(key) == written))
 
     def _count(self) -> tuple[Leftover, ...]:
         """What is still there, after a moment in which it may go; ended, and told. What hung with its supervisor does
@@ -212,6 +228,8 @@ class Sandbox:
         self._driver.observe(Finished(outcome, SYSTEM_CLOCK.now()))
         missed = self._ranks.standstill.missed
         self.seen.faults = tuple(doubted(result, missed) for result in self._driver.results())
+        self.seen.lives = workers_of(self.seen.lives)
+        self.seen.nameless = tuple(self._ranks.nameless.values())
         self.seen.asked_at = self._ranks.asked_at
 
     def _left(self) -> list[FoundProcess]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from derail.faults.evidence import PROC
@@ -34,6 +34,7 @@ class Stream:
         size: of the file.
         file: whether it is a regular file.
         path: the rank's log file.
+        copy: device, inode and size of the file to which the rank copies what the stream takes; None if it does not.
     """
 
     pid: int
@@ -42,6 +43,14 @@ class Stream:
     size: int
     file: bool
     path: Path | None
+    copy: tuple[int, int, int] | None = None
+
+    def copied(self) -> Stream:
+        """Return the copy of the stream, if there is one: what is in it the launcher's pipe has taken."""
+        if self.copy is None:
+            return self
+        device, inode, size = self.copy
+        return replace(self, identity=(device, inode), size=size, file=True)
 
     def __str__(self) -> str:
         return f"{self.path}" if self.file and self.path is not None else f"descriptor {self.fd} of pid {self.pid}"
@@ -52,7 +61,8 @@ def recorded(aim: Aim) -> Stream | None:
     for record in aim.records:
         if record["event"] == "stream":
             pid, fd, dev, ino, size = (int(str(record[name])) for name in ("by", "fd", "dev", "ino", "size"))
-            return Stream(pid, fd, (dev, ino), size, record["file"] is True, log_path(aim))
+            copy = tuple(map(int, told)) if isinstance(told := record.get("copy"), list) else None
+            return Stream(pid, fd, (dev, ino), size, record["file"] is True, log_path(aim), copy)  # type: ignore[arg-type]
     return None
 
 

@@ -154,7 +154,7 @@ def _exits(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[F
     for rank, wanted in expect.exits.items():
         status = outcome.ranks[rank].status if rank in outcome.ranks else None
         end = f"exit {wanted}" if isinstance(wanted, int) else wanted
-        saw = str(status or "that it never ended")
+        saw = str(status or ("that it never ended" if rank in outcome.ranks else "that it was never seen"))
         yield Finding("exits", _is_exit(status, wanted), f"rank {rank} to end with {end}", saw)
         said = seen.failures[rank].status if seen.foreign and rank in seen.failures else None
         if said is not None:
@@ -195,15 +195,25 @@ def _error_files(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[F
 
 def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
     for tail in expect.log_tail:
-        lines = seen.tails.get((tail.rank, tail.stream), ())
-        where = f"in the tail of {tail.stream} of rank {tail.rank}"
-        bad = [line for line in lines if any(fnmatchcase(line, pattern) for pattern in tail.unlike)]
+        key = (tail.rank, tail.stream)
+        lines, where = seen.tails.get(key, ()), f"in the tail of {tail.stream} of rank {tail.rank}"
+        unlike, like = tail.unlike, tail.like
+        if key in seen.relayed:  # with a prefix of the launcher's, and behind half a line of another rank
+            lines, where = seen.relayed[key], f"in what the launcher prints of rank {tail.rank}"
+            unlike, like = tuple(f"*{pattern}" for pattern in unlike), tuple(f"*{pattern}*" for pattern in like)
+        if key in seen.unjudged:
+            wanted = " or ".join(map(repr, (*tail.like, *tail.unlike)))
+            yield Finding(
+                "log_tail", None, f"lines like {wanted} {where}", "not judged: the launcher has no part in it"
+            )
+            continue
+        bad = [line for line in lines if any(fnmatchcase(line, pattern) for pattern in unlike)]
         if bad:
             patterns = " or ".join(map(repr, tail.unlike))
             yield Finding("log_tail", False, f"no line like {patterns} {where}", f"{_short(bad[0])!r}")
         elif tail.unlike:
             yield Finding("log_tail", True, f"no line like {' or '.join(map(repr, tail.unlike))} {where}", "none")
-        missing = first_unmatched(tail.like, lines)
+        missing = first_unmatched(like, lines)
         if missing is None:
             if tail.like:
                 yield Finding("log_tail", True, f"lines like {', '.join(map(repr, tail.like))} {where}", "them")

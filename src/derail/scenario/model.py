@@ -230,6 +230,8 @@ class Observation:
         version: of the supervisor.
         slowdown: how much slower than idle the machine was, as measured before and after the run.
         no_error_file: whether none of the ranks that were seen was given an error file.
+        unjudged: the streams of which nothing shows what the launcher makes of them: derail has read them elsewhere.
+        relayed: by rank and stream, what the launcher itself has printed, where it prints what its ranks print.
         doubts: why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
         deadlock: the full pipes that the launcher did not read when the job timed out, in words; empty if there were
             none.
@@ -256,6 +258,8 @@ class Observation:
     version: str = ""
     slowdown: float = 1.0
     no_error_file: bool = False
+    unjudged: frozenset[tuple[int, Stream]] = frozenset()
+    relayed: Mapping[tuple[int, Stream], tuple[str, ...]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     deadlock: str = ""
 

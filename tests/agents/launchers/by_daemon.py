@@ -27,10 +27,16 @@ def run_job(connection):
             except OSError:
                 pass  # the launcher is gone
 
-    def watch(process):
+    def relay(process):
         for line in process.stdout:
             send(line)
-        if process.wait():
+
+    def watch(process):
+        reader = threading.Thread(target=relay, args=(process,), daemon=True)
+        reader.start()
+        code = process.wait()
+        reader.join(0.5)  # a helper of the rank may hold its pipe open for long
+        if code:
             for other in running.values():
                 other.terminate()
 

@@ -36,6 +36,7 @@ def written(aim: Aim) -> Step:
     stream = recorded(aim)
     if stream is None:
         return Errored("the rank did not say what its stream is")
+    stream = stream.copied()
     search = Search(stream, payload(aim.fault.name, _params(aim)))
 
     def check() -> Result | None:
@@ -80,6 +81,7 @@ def _params(aim: Aim) -> dict[str, object]:
 def died_in_the_midst(aim: Aim) -> Step:
     """The rank has said that it dies with text behind which no line ends: it must, and the file must show it."""
     stream, buffered = recorded(aim), aim.flag("buffered")
+    stream = None if stream is None else stream.copied()
     if stream is None or not stream.file:
         return Errored("the rank's stream is no file, in which it could be seen")
 

@@ -35,6 +35,11 @@ def enter() -> Runtime | None:
     part = Part(text, _rank_of_environment())
     job, _, pid = os.environ.get(OWNER, "").rpartition(":")
     taken = job == part.job and pid != str(os.getpid())
+    if part.meet and part.rank is None and not taken:
+        from .meeting import meet
+
+        meet(part)  # if it runs the worker, derail needs to know that it has no number
+        return None
     if taken or part.rank is None or not (part.tasks or part.watches or part.meet):
         return None
     if part.meet and not _meet(part):
@@ -67,13 +72,15 @@ def _meet(part: Part) -> bool:
     return bool(part.tasks or part.watches)
 
 
-RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")
+RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")
 """By which launchers tell a process its rank; the first that is set counts."""
+RANK_VARIABLE = "DERAIL_RANK_VARIABLE"
+"""The environment variable that names the one by which a launcher is declared to do it; it comes before the others."""
 
 
 def _rank_of_environment() -> int | None:
     """The rank that another launcher gave to this process; None if none did."""
-    for name in RANK_VARIABLES:
+    for name in (os.environ.get(RANK_VARIABLE, ""), *RANK_VARIABLES):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     return None

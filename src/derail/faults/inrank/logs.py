@@ -12,6 +12,8 @@ import signal
 import stat
 import sys
 
+from . import copies
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -141,9 +143,10 @@ def _stream(runtime: Runtime, task: Task) -> int:
     """The descriptor that is meant, after a record of what it is now; OSError if it is closed."""
     fd = NUMBERS[task.text("stream")]
     about = os.fstat(fd)
+    copy = os.fstat(copies.copies[fd]) if fd in copies.copies else None
     runtime.write(
         "stream", fault=task.id, fd=fd, dev=about.st_dev, ino=about.st_ino, size=about.st_size,
-        file=stat.S_ISREG(about.st_mode),
+        file=stat.S_ISREG(about.st_mode), copy=None if copy is None else [copy.st_dev, copy.st_ino, copy.st_size],
     )  # fmt: skip
     return fd
 
@@ -172,7 +175,9 @@ def _take_the_place(other: int, fd: int) -> None:
 def _write_all(fd: int, data: bytes) -> int:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        written = os.write(fd, view)
+        copies.add(fd, view[:written])
+        view = view[written:]
     return len(data)
 
 

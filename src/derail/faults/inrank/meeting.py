@@ -113,7 +113,7 @@ def _tell_of_signals(fd: int) -> None:
 
 
 def follow(answer: dict[str, object]) -> None:
-    """Become the program that the answer names, if it does; send the streams where it says."""
+    """Become the program that the answer names, if it does; set variables, and send or copy the streams as it says."""
     argv, env = answer.get("exec"), answer.get("env")
     if isinstance(argv, list) and isinstance(env, dict):
         os.execve(argv[0], argv, env)
@@ -123,3 +123,13 @@ def follow(answer: dict[str, object]) -> None:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             os.dup2(fd, number)
             os.close(fd)
+    variables, copied = answer.get("set"), answer.get("copies")
+    for name, value in variables.items() if isinstance(variables, dict) else ():
+        os.environ.setdefault(str(name), str(value))
+    for name, path in copied.items() if isinstance(copied, dict) else ():
+        from . import copies
+
+        try:
+            copies.begin(str(name), str(path))
+        except OSError:
+            pass  # no copy can be made: the rank's output belongs to its launcher
