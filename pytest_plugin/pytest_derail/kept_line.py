@@ -6,10 +6,8 @@ import os
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from pytest_derail.rank_report import RankTold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,23 +21,21 @@ SEND_SECONDS = 10
 
 @dataclass(slots=True)
 class Told:
-    """What a rank has told of the test so far.
+    """What a rank has sent of the test so far; the rest is in its record.
 
     Attributes:
-        told: how it went.
         begun: whether its set-up has begun.
         bad: whether it does not pass.
         done: whether it is over.
         left: what it left in the rank: kind and words.
-        late: how the tear-down went of what the rank had kept for other tests; None if it has not told of one.
+        late_bad: whether it could not tear down what it had kept for other tests.
     """
 
-    told: RankTold = field(default_factory=RankTold)
     begun: bool = False
     bad: bool = False
     done: bool = False
     left: Sequence[tuple[str, str]] = ()
-    late: RankTold | None = None
+    late_bad: bool = False
 
 
 class Line:
@@ -59,19 +55,14 @@ class Line:
     def receive(self, told: Told) -> None:
         """Take one message."""
         try:
-            what, rank_told, left = self.end.recv()
+            what, left = self.end.recv()
         except (EOFError, OSError):
             self.is_open = False
             return
-        if what == "late":
-            told.late = rank_told
+        if what == "late bad":
+            told.late_bad = True
             return
-        told.told, told.left = rank_told, left
+        told.left = left
         told.begun |= what == "begun"
         told.bad |= what == "bad"
         told.done = what == "done"
-
-    def receive_rest(self, told: Told) -> None:
-        """Take what is there by now, of a rank that has ended say."""
-        while self.is_open and self.end.poll():
-            self.receive(told)

@@ -21,15 +21,15 @@ from derail.agents.native import default_teardown, start_job
 from derail.model.clock import SYSTEM_CLOCK
 from derail.scenario.model import Observation
 from derail.scenario.observe import tail
-from pytest_derail import late_teardown, neighbours, preloading, where
+from pytest_derail import late_teardown, neighbours, preloading, rank_report, where
 from pytest_derail.bell import Bell
 from pytest_derail.evidence import evidence_folder
 from pytest_derail.kept_line import Line, Told
-from pytest_derail.kept_session import serve
+from pytest_derail.kept_session import LATE, serve
 from pytest_derail.plugin import KEPT
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_report import RankTold
-from pytest_derail.rank_session import bell_path
+from pytest_derail.rank_session import bell_path, report_path
 from pytest_derail.remains import LASTING_FILES, RankFiles
 from pytest_derail.settings import keep
 from pytest_derail.verdict import broken_off, judge_ranks
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from derail.agents.native import NativeJob
     from derail.model.events import Stream
+    from pytest_derail.rank_report import When
     from pytest_derail.rank_session import Order
     from pytest_derail.ranks_mark import RanksMark
     from pytest_derail.verdict import Verdict
@@ -109,6 +110,8 @@ class KeptRanks:
         self._files = RankFiles(paths)
         self._remained: set[str] = set()
         self._last: pytest.Function | None = None
+        self._folder = paths.getbasetemp()
+        self._tests = 0
 
     @property
     def _is_warm(self) -> bool:
@@ -122,21 +125,23 @@ class KeptRanks:
             job = self._start(item, order) if self._job is None else self._job
             told = [Told() for _ in self._lines]
             logs, before = self._logs(job)
+            records = self._make_folder(f"test-{self._tests}")
+            self._tests += 1
             for line in self._lines:
-                line.send(order)
+                line.send(replace(order, folder=records))
             try:
-                found, late = self._watch(job, told, watch)
+                found, late = self._watch(job, told, watch, records)
             except BaseException as error:
                 found = where.look(job, [rank for rank, each in enumerate(told) if not each.done])
                 job.stop(f"the controller was broken off: {type(error).__name__}")
                 job.close()
-                reports = {rank: each.told for rank, each in enumerate(told)}
-                verdict = judge_ranks(job.wait(), reports, found, late={}, timeout=watch.timeout)
+                verdict = judge_ranks(job.wait(), self._read(records), found, late={}, timeout=watch.timeout)
                 verdict = with_slices(broken_off(verdict, error), logs, before, evidence, keeps=True)
                 raise BrokenOff(error, verdict) from error
-            self._report_earlier(told)
+            self._report_earlier()
             self._last = item
-            verdict = self._judge(job, told, found, late, order.timeout)
+            verdict = self._judge(job, told, found, late, order.timeout, records)
+            shutil.rmtree(records, ignore_errors=True)
             verdict = replace(with_slices(verdict, logs, before, evidence), limit=watch.passed_limit)
         except BaseException:
             self._end()
@@ -160,11 +165,29 @@ class KeptRanks:
         """End the ranks. Idempotent."""
         self._end()
 
-    def _report_earlier(self, told: list[Told]) -> None:
+    def _make_folder(self, name: str) -> Path:
+        """Where ranks keep records."""
+        folder = self._folder / name
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _read(self, records: Path) -> dict[int, RankTold]:
+        """What the ranks have recorded in a folder."""
+        return {rank: rank_report.read(report_path(records, rank)) for rank in range(self._mark.ranks)}
+
+    def _take_late(self, otherwise: When) -> dict[int, RankTold]:
+        """What the ranks have recorded of a late tear-down; the phase of those that have recorded none is given."""
+        folder = self._folder / LATE
+        found = {
+            rank: RankTold(otherwise) if told.phase == "collect" else told for rank, told in self._read(folder).items()
+        }
+        for rank in found:
+            report_path(folder, rank).unlink(missing_ok=True)
+        return found
+
+    def _report_earlier(self) -> None:
         """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
-        reports = {rank: each.late or RankTold("done") for rank, each in enumerate(told)}
-        for each in told:
-            each.late = None
+        reports = self._take_late("done")
         if self._last is not None:
             verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout)
             late_teardown.report(self._last, verdict)
@@ -193,16 +216,14 @@ class KeptRanks:
         while not self._bell.job_is_over:
             self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
             now = SYSTEM_CLOCK.now()
-            if any(each.late is not None and each.late.first("failed") for each in told):
+            if any(each.late_bad for each in told):
                 settled = min(settled, now + SETTLE_SECONDS)
             if not self._bell.job_is_over and now >= min(deadline, settled):
                 found = where.look(job, range(len(told)))
                 job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
                 break
         seen = job.wait()
-        for rank, line in enumerate(self._lines):  # the end of the job may be heard before what a rank told last
-            line.receive_rest(told[rank])
-        reports = {rank: each.late or RankTold("teardown") for rank, each in enumerate(told)}
+        reports = self._take_late("teardown")
         late = {rank: reports[rank] for rank in found} if hang_counts and now >= deadline else {}
         judged = seen if left_counts else replace(seen, leftovers=())
         files = [name for name in self._files.left() if left_counts and name not in self._remained]
@@ -219,7 +240,8 @@ class KeptRanks:
 
     def _start(self, item: pytest.Function, order: Order) -> NativeJob:
         with ExitStack() as stack:
-            folder = self._paths.mktemp("kept")
+            folder = self._folder = self._paths.mktemp("kept")
+            self._make_folder(LATE)
             if not keep(item.config):
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
             files = self._files = RankFiles(self._paths)
@@ -257,7 +279,7 @@ class KeptRanks:
         return logs, {key: _size(path) for key, path in logs.items()}
 
     def _watch(
-        self, job: NativeJob, told: list[Told], watch: Watch
+        self, job: NativeJob, told: list[Told], watch: Watch, records: Path
     ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
         """Wait until the test is over in all ranks; end them if it takes too long, or if those that are left wait for
         one in which it did not pass. Returns what ``judge_ranks`` wants."""
@@ -269,12 +291,13 @@ class KeptRanks:
             bad = [rank for rank, each in enumerate(told) if each.bad]
             if bad:
                 watch.settle(SETTLE_SECONDS)
-            unfinished = {rank: each.told for rank, each in enumerate(told) if not each.done}
+            unfinished = [rank for rank, each in enumerate(told) if not each.done]
             if unfinished and not self._bell.job_is_over and watch.is_over:
-                found = where.look(job, list(unfinished))
+                late = {rank: record for rank, record in self._read(records).items() if rank in unfinished}
+                found = where.look(job, unfinished)
                 if watch.timed_out:
                     job.stop(watch.reason, timed_out=True)
-                    return found, unfinished
+                    return found, late
                 job.stop(f"the test did not pass in rank {bad[0]}, and others waited for it")
                 return found, {}
         return {}, {}
@@ -298,6 +321,7 @@ class KeptRanks:
         found: Mapping[int, Whereabouts],
         late: Mapping[int, RankTold],
         timeout: float,
+        records: Path,
     ) -> Verdict:
         new = [name for name in self._files.left() if name not in self._remained]
         new = [name for name in new if not name.startswith(LASTING_FILES)]  # looked for again when the ranks have ended
@@ -305,9 +329,9 @@ class KeptRanks:
         problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
         for rank, each in enumerate(told):
             problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
-        reports = {rank: each.told for rank, each in enumerate(told)}
+        reports = self._read(records)
         verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
-        self.replaced = self._why_not_again(told, failed=bool(verdict.failed or problems or found))
+        self.replaced = self._why_not_again(told, reports, failed=bool(verdict.failed or problems or found))
         if self.replaced:
             over = all(each.done for each in told) and not found and not self._bell.job_is_over
             failed = bool(verdict.failed or problems)
@@ -316,16 +340,14 @@ class KeptRanks:
                 seen = self._tear_down(job, told, seconds=seconds, hang_counts=not failed, left_counts=False)
             else:
                 seen = job.wait(self._mark.grace)
-                for rank, line in enumerate(self._lines):  # the end of the job may be heard before a rank's last words
-                    line.receive_rest(told[rank])
-                    reports[rank] = told[rank].told
+                reports = self._read(records)  # the end of the job may be heard before what a rank recorded last
             verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout, over=over)
         return replace(verdict, problems=(*verdict.problems, *problems))
 
-    def _why_not_again(self, told: Sequence[Told], *, failed: bool) -> str:
+    def _why_not_again(self, told: Sequence[Told], reports: Mapping[int, RankTold], *, failed: bool) -> str:
         if failed or self._bell.job_is_over:
             return "the test did not pass"
-        if len({tuple((phase.when, phase.result) for phase in each.told.phases) for each in told}) > 1:
+        if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
             return "it did not come to the same in all of them"
         left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
         return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail.condition import RANDOM, Condition, process_group
 from pytest_derail.forked_child import children_end
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
-from pytest_derail.rank_report import PhaseTold, RankTold
-from pytest_derail.rank_session import Protocol, Teller, become_rank, open_session, run_phase
+from pytest_derail.rank_session import Protocol, Teller, become_rank, failed_collection, open_session
 from pytest_derail.session import collect, find
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
     from pytest_derail.rank_session import Order
+
+LATE = "late"
+"""The folder with the records of late tear-downs."""
 
 
 def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, Any]]) -> None:
@@ -40,7 +42,7 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
     line = ends[rank]
     with open_session(order, rank) as session:
         items, problems = collect(session, modules)
-        protocol = KeptProtocol(Sender(line, rank), order)
+        protocol = KeptProtocol(session.config, Sender(order.folder, rank, line), order)
         session.config.pluginmanager.register(protocol)
         while (turn := _receive(line)) is not None:
             protocol.take(session, items, problems, turn)
@@ -56,39 +58,29 @@ def _receive(line: Connection[Any, Any]) -> Order | None:
 
 
 class Sender(Teller):
-    """Tells through a connection what others tell by a file and a bell."""
+    """Sends through a connection what others ring by a bell."""
 
-    def __init__(self, line: Connection[Any, Any], rank: int) -> None:
-        self.told = RankTold()
-        self.rank = rank
+    def __init__(self, folder: Path, rank: int, line: Connection[Any, Any]) -> None:
+        super().__init__(folder, rank)
         self.line = line
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Tell all."""
+        """Send it."""
         self.send(what)
 
-    def write(self) -> None:
-        """Tell all, if nothing else is about to do that."""
-        if self.told.phase != "setup":
-            self.send("")
-
     def send(self, what: str, left: Sequence[tuple[str, str]] = ()) -> None:
-        """Send all that is known; a controller that has gone needs nothing, and what was kept is still torn down."""
+        """Send something; a controller that has gone needs nothing, and what was kept is still torn down."""
         with suppress(OSError):
-            self.line.send((what, self.told, left))
+            self.line.send((what, left))
 
 
 class LateSender(Sender):
-    """Tells how the tear-down went of what was kept for other tests."""
+    """Says how the tear-down went of what was kept for other tests."""
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Tell all: nobody waits for the beginning."""
-        del what
-        self.send("late")
-
-    def write(self) -> None:
-        """Tell all."""
-        self.send("late")
+        """Send that it failed: nobody waits for the beginning."""
+        if what == "bad":
+            self.send("late bad")
 
 
 class KeptProtocol(Protocol):
@@ -96,9 +88,9 @@ class KeptProtocol(Protocol):
 
     keeps = True
 
-    def __init__(self, teller: Sender, order: Order) -> None:
-        super().__init__(teller, order)
-        self._line, self._rank = teller.line, teller.rank
+    def __init__(self, config: pytest.Config, teller: Sender, order: Order) -> None:
+        super().__init__(config, teller, order)
+        self._folder, self._line, self._rank = order.folder, teller.line, teller.rank
         self._handed: dict[int, bytes] = {}
         self._chance: dict[str, Any] = {}
         self._expected: Condition | None = None
@@ -108,7 +100,7 @@ class KeptProtocol(Protocol):
         self, session: pytest.Session, items: Sequence[pytest.Item], problems: Sequence[str], order: Order
     ) -> None:
         """Run a test, and tell how it went, and what it has left."""
-        teller = self.teller = Sender(self._line, self._rank)
+        teller = Sender(order.folder, self._rank, self._line)
         self.order = order
         session.config.stash[IN_RANK] = order
         session.shouldstop = session.shouldfail = False
@@ -116,13 +108,13 @@ class KeptProtocol(Protocol):
         try:
             item = find(items, problems, order.nodeid)
         except pytest.Collector.CollectError as error:
-            teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
+            teller.tell(failed_collection(error))
         else:
             self._tear_down_up_to(session, item)
-            self._last = item
+            self._last, self.teller = item, teller
             item.ihook.pytest_runtest_protocol(item=item, nextitem=item)
             left = self._end()
-        teller.told.phase = "done"
+        teller.finish()
         teller.send("done", left)
 
     def finish(self, session: pytest.Session) -> None:
@@ -134,9 +126,10 @@ class KeptProtocol(Protocol):
 
     def _tear_down_up_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
         """Tear down what the next test has no use for. What fails in it is told as the business of the last test."""
-        last, teller = self._last, LateSender(self._line, self._rank)
+        last = self._last
         if last is None:
             return
+        teller = self.teller = LateSender(self._folder / LATE, self._rank, self._line)
 
         def tear_down() -> None:
             try:
@@ -146,8 +139,9 @@ class KeptProtocol(Protocol):
                 if item is None:
                     leave_process_group()
 
-        run_phase(last, "teardown", teller, tear_down)
-        teller.enter("done")
+        teller.enter("teardown")
+        self.tell_call(last, pytest.CallInfo.from_call(tear_down, "teardown"))
+        teller.finish()
 
     def prepare(self, item: pytest.Function) -> None:
         """The same; a fixture that is handed another value is set up again, and all that depend on it."""

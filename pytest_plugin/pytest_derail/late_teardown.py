@@ -23,8 +23,8 @@ class LateTeardownFailed(Exception):  # noqa: N818 - a name of what happened rea
         verdict: what became of each rank.
     """
 
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(f"in the last tear-down of reused ranks: {shown(verdict)}")
+    def __init__(self, config: pytest.Config, verdict: Verdict) -> None:
+        super().__init__(f"in the last tear-down of reused ranks: {shown(config, verdict)}")
         self.verdict = verdict
 
 
@@ -36,7 +36,7 @@ def report(item: pytest.Function, verdict: Verdict) -> None:
 
     def fail() -> None:
         __tracebackhide__ = True
-        raise LateTeardownFailed(verdict)
+        raise LateTeardownFailed(item.config, verdict)
 
     running = item.config.stash.get(CURRENT, None)
     if running is not None and running.item is item and running.in_body:

@@ -148,6 +148,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LIVE] = []
     for marker, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+    if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(RecordedForJUnit(config))
     if config.getoption("derail_scenarios"):
         from pytest_derail.collect import choose_scenarios
 
@@ -346,14 +348,32 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what became of the jobs beside the failure of the test."""
-    report = yield
     on_ranks = item.stash.get(RANKS, None)
+    if on_ranks is not None:
+        on_ranks.before_report(call)
+    report = yield
     if on_ranks is not None:
         on_ranks.note_report(report, call.excinfo)
     bench = item.stash.get(BENCH, None)
     if bench is not None:
         bench.note_report(report, excinfo=call.excinfo)
     return report
+
+
+class RecordedForJUnit:
+    """Hands on to JUnit XML what ranks have recorded for it. With xdist only this process writes that."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Look at each report."""
+        recorded = getattr(report, "__dict__", {}).get("derail_junit")
+        if recorded:
+            from pytest_derail.ranks_report import write_junit
+
+            write_junit(self._config, report, recorded)
 
 
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:

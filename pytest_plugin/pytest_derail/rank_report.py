@@ -1,81 +1,261 @@
-"""What one rank of a test tells: a file that is whole after each phase, so that a rank that dies has told the rest."""
+"""The record of one rank: a file that grows entry by entry while the test runs, and what the controller reads from it.
+
+Each entry is written at once, so that a rank that dies or hangs has its earlier entries kept: reports of pytest, log
+records, properties, sections.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
+import io
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+import pickle
+import struct
+import threading
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    import pytest
+
 When: TypeAlias = Literal["collect", "setup", "call", "teardown", "done"]
-Result: TypeAlias = Literal["passed", "failed", "skipped", "xfailed"]
+Result: TypeAlias = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
+Kind: TypeAlias = Literal["phase", "report", "log", "section", "property", "suite property", "attribute", "example"]
+Named: TypeAlias = tuple[str, Any]
+
+LENGTH = struct.Struct("!I")
+"""What stands before each entry: its bytes."""
+
+EXACT = (type(None), bool, int, float, complex, str, bytes)
+"""Types that are recorded as they are; of others, but for containers, their text is."""
 
 
 @dataclass(slots=True)
-class PhaseTold:
-    """How one phase of the test went in a rank.
+class ReportTold:
+    """A report that pytest has logged in a rank.
 
     Attributes:
-        when: which.
-        result: how.
-        at: monotonic seconds at its end.
-        reason: of a skip or an xfail.
-        report: pytest's own report, as plain data, if it did not pass.
-        exception: the exception, pickled; empty if it cannot be.
+        when: the phase that it is about.
+        result: what the rank's hooks have decided.
+        at: monotonic seconds when it was logged.
+        reason: of a skip, an xfail or an xpass.
+        text: the failure as text; of a report that did not pass.
+        report: pytest's own report, as ``pytest_report_to_serializable`` gives it.
+        exception: what was raised, pickled; empty if it cannot be.
+        is_extra: whether it is not the report of the phase itself, but that of a subtest or of another plugin.
+        is_strict: of an xpass, whether that is a failure.
     """
 
     when: When
     result: Result
     at: float
     reason: str = ""
+    text: str = ""
     report: dict[str, Any] = field(default_factory=dict)
     exception: bytes = b""
+    is_extra: bool = False
+    is_strict: bool = False
+
+    def load(self, config: pytest.Config) -> pytest.TestReport | None:
+        """The report, made again by the plugin whose it is; None if there is none, or that plugin is not here."""
+        if not self.report:
+            return None
+        try:
+            # It is taken to pieces, so that each call gets its own copy.
+            data = pickle.loads(pickle.dumps(self.report))
+            found = config.hook.pytest_report_from_serializable(config=config, data=data)
+        except Exception:  # hooks are code of others; the text is there
+            return None
+        return cast("pytest.TestReport | None", found)
 
 
 @dataclass(slots=True)
 class RankTold:
-    """All that a rank has told.
+    """All that a rank has recorded.
 
     Attributes:
         phase: what it is in, or was in when it died; "done" if the test is over in it.
-        phases: those that are over.
+        reports: those that were logged, in order.
+        open_sections: sections, with what was logged in the phase, that came after the last report of a phase.
+        open_properties: properties that did.
+        suite_properties: those of ``record_testsuite_property``.
+        attributes: those of ``record_xml_attribute``.
+        examples: what Hypothesis saved in its database, or deleted from it: "save" or "delete", key, value.
     """
 
     phase: When = "collect"
-    phases: list[PhaseTold] = field(default_factory=list)
+    reports: list[ReportTold] = field(default_factory=list)
+    open_sections: list[tuple[str, str]] = field(default_factory=list)
+    open_properties: list[Named] = field(default_factory=list)
+    suite_properties: list[Named] = field(default_factory=list)
+    attributes: list[Named] = field(default_factory=list)
+    examples: list[tuple[str, bytes, bytes]] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
         """Whether the test is over in this rank."""
         return self.phase == "done"
 
-    def first(self, result: Result) -> PhaseTold | None:
-        """The first phase that ended so."""
-        return next((told for told in self.phases if told.result == result), None)
+    @property
+    def phases(self) -> list[ReportTold]:
+        """The reports of the phases themselves."""
+        return [report for report in self.reports if not report.is_extra]
+
+    @property
+    def extras(self) -> list[ReportTold]:
+        """The reports of subtests, and of other plugins."""
+        return [report for report in self.reports if report.is_extra]
+
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        """All sections: those of the reports, each once, and those that no report has any more."""
+        reported = (each for phase in self.phases for each in phase.report.get("sections", ()))
+        return list(dict.fromkeys([*((str(name), str(text)) for name, text in reported), *self.open_sections]))
+
+    @property
+    def properties(self) -> list[Named]:
+        """All properties: the reports of later phases have those of earlier ones again."""
+        found: list[Named] = []
+        for phase in self.phases:
+            named = [tuple(each) for each in phase.report.get("user_properties", ())]
+            found = [*[each for each in found if each not in named], *cast("list[Named]", named)]
+        return [*found, *self.open_properties]
+
+    def first(self, result: Result) -> ReportTold | None:
+        """The first report of a phase with this result."""
+        return next((report for report in self.phases if report.result == result), None)
+
+    def _add(self, kind: Kind, values: tuple[Any, ...]) -> None:
+        match kind:
+            case "phase":
+                self.phase = values[0]
+            case "report":
+                report = ReportTold(*values)
+                self.reports.append(report)
+                if not report.is_extra:
+                    self.open_sections, self.open_properties = [], []
+            case "log":
+                self._add_log(f"Captured log {values[0]}", values[1])
+            case "section":
+                when, key, text = values
+                name = f"Captured {key} {when}"
+                # At the end of a phase pytest makes a section of all that was logged in it.
+                self.open_sections = [each for each in self.open_sections if key != "log" or each[0] != name]
+                self.open_sections.append((name, text))
+            case "property":
+                self.open_properties.append((values[0], values[1]))
+            case "suite property":
+                self.suite_properties.append((values[0], values[1]))
+            case "attribute":
+                self.attributes.append((values[0], values[1]))
+            case "example":
+                self.examples.append((values[0], values[1], values[2]))
+
+    def _add_log(self, name: str, text: str) -> None:
+        for index, (each, before) in enumerate(self.open_sections):
+            if each == name:
+                self.open_sections[index] = (name, before + text)
+                return
+        self.open_sections.append((name, text))
 
 
-def write(path: Path, told: RankTold) -> None:
-    """In the rank: replace the file by a newer one, as a whole."""
-    names = PhaseTold.__slots__
-    phases = [{name: getattr(phase, name) for name in names} for phase in told.phases]
-    for phase in phases:
-        phase["exception"] = base64.b64encode(phase["exception"]).decode()
-    data = json.dumps({"phase": told.phase, "phases": phases}, default=str).encode()
-    new = f"{path}.new"
-    with open(new, "wb", buffering=0) as file:
-        file.write(data)
-    os.replace(new, path)
+class RecordFile:
+    """In the rank: the end at which the file grows. Children that the test forks write nothing into it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.fspath(path)
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._pending = bytearray()
+        self._is_writing = False
+
+    def add(self, kind: Kind, *values: object) -> None:
+        """Write an entry. Where that is not possible now (no descriptor is free), it is written with the next one."""
+        if os.getpid() != self._pid:
+            return
+        data = pickle.dumps((kind, plain(values)))
+        with self._lock:
+            self._pending += LENGTH.pack(len(data)) + data
+            if self._is_writing:
+                return  # the handler of a signal, in the middle of the loop below
+            self._is_writing = True
+            try:
+                self._write()
+            except OSError:
+                pass  # ``finish`` tells if it stays so
+            finally:
+                self._is_writing = False
+
+    def _write(self) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            while self._pending:
+                del self._pending[: os.write(fd, self._pending)]
+        finally:
+            os.close(fd)
+
+    def finish(self) -> None:
+        """Write what could not be written before.
+
+        Raises:
+            OSError: if that is still not possible.
+        """
+        with self._lock:
+            if self._pending and os.getpid() == self._pid:
+                self._write()
+
+
+def add_report(file: RecordFile, report: ReportTold) -> None:
+    """In the rank: record a report."""
+    file.add("report", *(getattr(report, each.name) for each in fields(report)))
 
 
 def read(path: Path) -> RankTold:
-    """In the controller: what a rank has told; nothing if it has not come so far, or its file was damaged."""
+    """In the controller: what a rank has recorded so far, up to the last whole entry."""
+    told = RankTold()
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        phases = [PhaseTold(**{**told, "exception": base64.b64decode(told["exception"])}) for told in data["phases"]]
-        return RankTold(data["phase"], phases)
-    except (OSError, ValueError, TypeError, KeyError):
-        return RankTold()
+        data = path.read_bytes()
+    except OSError:
+        return told
+    for kind, values in _entries(data):
+        try:
+            told._add(kind, values)  # noqa: SLF001 - of this module
+        except (TypeError, ValueError, IndexError):
+            break  # a rank has damaged the file
+    return told
+
+
+def plain(value: object) -> Any:
+    """A value as every process can read it: containers of numbers and texts; of anything else its text."""
+    kind = type(value)
+    if kind in EXACT:
+        return value
+    if kind in (tuple, list, set, frozenset):
+        return kind(map(plain, cast("Any", value)))
+    if kind is dict:
+        return {plain(key): plain(each) for key, each in cast("dict[Any, Any]", value).items()}
+    return str(value)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads plain values, and nothing that would have to be imported."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is no plain value")
+
+
+def _entries(data: bytes) -> Iterator[tuple[Kind, tuple[Any, ...]]]:
+    at = 0
+    while at + LENGTH.size <= len(data):
+        (size,) = LENGTH.unpack_from(data, at)
+        at += LENGTH.size
+        if at + size > len(data):
+            return  # the rank died in the middle of it
+        try:
+            kind, values = _PlainUnpickler(io.BytesIO(data[at : at + size])).load()
+        except Exception:  # a damaged pickle raises nearly anything
+            return
+        yield kind, values
+        at += size

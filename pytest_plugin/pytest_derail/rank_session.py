@@ -1,4 +1,5 @@
-"""In a rank: a pytest session of its own for the one test, which tells how each phase of the test went."""
+"""In a rank: a pytest session of its own for the one test, which runs it by pytest's own protocol and records every
+report that is logged."""
 
 from __future__ import annotations
 
@@ -11,21 +12,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from _pytest.runner import check_interactive_exception, runtestprotocol
 
 from derail.model.clock import SYSTEM_CLOCK
-from pytest_derail import bell, breakpoints, gathered, handover, rank_report
+from pytest_derail import bell, breakpoints, gathered, handover
 from pytest_derail.forked_child import ForkedChildren
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
-from pytest_derail.rank_report import PhaseTold, RankTold
+from pytest_derail.rank_report import RecordFile, ReportTold, add_report
+from pytest_derail.same_draws import draw_alike
 from pytest_derail.session import begin, collect, command_line, find
+from pytest_derail.write_through import convert_exit_of_torch, note_additions, note_log_records, note_suite_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
-    from pytest_derail.rank_report import Result, When
+    from pytest_derail.rank_report import Kind, Result, When
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,12 @@ class Order:
         args: the command line of pytest.
         options: what is added to it.
         directory: where pytest was started.
-        folder: where ranks tell how it went, and where the bell hangs.
+        folder: where the records of ranks are, and where the bell hangs.
         handed: the values of fixtures that were set up in the controller, pickled.
         in_ranks: fixtures that each rank sets up although their scope is wider.
         worker: what plugins find in ``config.workerinput``.
         timeout: seconds that the test may take.
+        seed: from which Hypothesis draws, the same in all ranks.
         debugger: where somebody waits who looks into the rank that fails first; empty if nobody does.
         kept: whether the rank, and its process group, stay for the next test.
     """
@@ -57,13 +62,14 @@ class Order:
     in_ranks: tuple[str, ...]
     worker: Mapping[str, Any]
     timeout: float
+    seed: str
     debugger: str = ""
     kept: bool = False
 
 
 def report_path(folder: Path, rank: int) -> Path:
-    """Where a rank tells how the test went in it."""
-    return folder / f"rank-{rank}.json"
+    """Where the record of a rank is."""
+    return folder / f"rank-{rank}.record"
 
 
 def bell_path(folder: Path) -> Path:
@@ -79,11 +85,16 @@ def run_rank(order: Order) -> None:
     try:
         with open_session(order, rank) as session:
             item = find(*collect(session, [order.node]), order.nodeid)
-            session.config.pluginmanager.register(Protocol(teller, order))
+            session.config.pluginmanager.register(Protocol(session.config, teller, order))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
     except pytest.Collector.CollectError as error:
-        teller.tell(PhaseTold("collect", "failed", SYSTEM_CLOCK.now(), str(error)))
-    teller.enter("done")
+        teller.tell(failed_collection(error))
+    teller.finish()
+
+
+def failed_collection(error: Exception) -> ReportTold:
+    """The report of a test that a rank has not found."""
+    return ReportTold("collect", "failed", SYSTEM_CLOCK.now(), reason=str(error), text=str(error))
 
 
 def become_rank() -> int:
@@ -97,11 +108,17 @@ def become_rank() -> int:
 
 
 class Teller:
-    """Keeps the file of a rank up to date, and rings the bell if the test does not pass."""
+    """Keeps the record of a rank, and rings the bell if the test does not pass.
+
+    Attributes:
+        rank: the number of the rank.
+        phase: the one that it is in.
+    """
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self.told = RankTold()
         self._folder, self.rank = folder, rank
+        self.phase: When = "collect"
+        self._file = RecordFile(report_path(folder, rank))
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
         """Ring the bell."""
@@ -109,55 +126,152 @@ class Teller:
 
     def enter(self, phase: When) -> None:
         """The next phase begins."""
-        self.told.phase = phase
-        self.write()
+        self.phase = phase
+        self._file.add("phase", phase)
         if phase == "setup":
             self.ring("begun")
 
-    def tell(self, phase: PhaseTold) -> None:
-        """A phase is over; a good one is told of with the next."""
-        self.told.phases.append(phase)
-        if phase.result != "passed":
-            self.write()
-        if phase.result in ("failed", "xfailed"):  # after a skip, other ranks may take their time
+    def tell(self, report: ReportTold) -> None:
+        """Record a report. A subtest that fails does not ring, its test goes on; nor does a skip, other ranks may take
+        their time."""
+        add_report(self._file, report)
+        if report.result in ("failed", "xfailed") and not report.is_extra:
             self.ring("bad")
 
-    def write(self) -> None:
-        """Have the controller know what was told so far."""
-        rank_report.write(report_path(self._folder, self.rank), self.told)
+    def note(self, kind: Kind, *values: object) -> None:
+        """Record what comes between reports."""
+        if kind == "log":
+            values = (self.phase, *values)
+        self._file.add(kind, *values)
+
+    def finish(self) -> None:
+        """The test is over.
+
+        Raises:
+            OSError: if not everything could be recorded.
+        """
+        self.enter("done")
+        self._file.finish()
 
 
 class Protocol:
-    """Runs the test in place of pytest's own protocol, in its wrappers: they explain assertions and filter warnings.
+    """Runs the test in place of the controller's protocol: by pytest's own, whose hooks decide what comes of it.
 
     Attributes:
-        teller: who is told.
+        teller: keeps the record.
         order: the test.
         keeps: whether what belongs to its class, its module and the session stays set up.
     """
 
     keeps = False
 
-    def __init__(self, teller: Teller, order: Order) -> None:
+    def __init__(self, config: pytest.Config, teller: Teller, order: Order) -> None:
         self.teller = teller
         self.order = order
+        self._config = config
+        self._item: pytest.Function | None = None
+        self._made: pytest.TestReport | None = None
+        self._call: pytest.CallInfo[None] | None = None
+        note_log_records(config, self.note)
+        note_suite_properties(config, self.note)
+
+    def note(self, kind: Kind, *values: object) -> None:
+        """Record something about the test that runs."""
+        self.teller.note(kind, *values)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Function) -> bool:
-        """Set the test up, call it, tear it down, and tell of each."""
-
-        def set_up() -> None:
-            self.prepare(item)
-            item.ihook.pytest_runtest_setup(item=item)
-
-        if self._run(item, "setup", set_up):
-            self._run(item, "call", lambda: item.ihook.pytest_runtest_call(item=item))
-        end, stays = item.ihook.pytest_runtest_teardown, item.parent if self.keeps else None
-        self._run(item, "teardown", lambda: end(item=item, nextitem=stays))
+        """Set the test up, call it, tear it down, and record each report."""
+        self._item = item
+        note_additions(item, self.note)
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        stays: Any = item.parent if self.keeps else None
+        try:
+            runtestprotocol(item, nextitem=stays)
+        except (pytest.exit.Exception, KeyboardInterrupt) as error:  # pytest would end the session
+            self._tell_end_of_session(item, error)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _run(self, item: pytest.Function, when: When, run: Callable[[], None]) -> bool:
-        return run_phase(item, when, self.teller, run, debugger=self.order.debugger)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Function) -> Generator[None, object, object]:
+        """Have the test find what was set up in the controller."""
+        self.teller.enter("setup")
+        self.prepare(item)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
+        """Have Hypothesis draw the same in all ranks."""
+        self.teller.enter("call")
+        with draw_alike(item, self.order.seed, self.note):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Record that it begins."""
+        self.teller.enter("teardown")
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Function, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Remember the report of a phase: others that are logged are those of subtests and of other plugins."""
+        convert_exit_of_torch(item, call)
+        report = yield
+        self._made, self._call = report, call
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Record the report, when all hooks have seen it: they may change it, that of the terminal's words as well."""
+        result = yield
+        self._config.hook.pytest_report_teststatus(report=report, config=self._config)
+        call = self._call
+        if self.order.debugger and report.failed and call is not None and check_interactive_exception(call, report):
+            self.teller.ring("debug")  # before the bell says that the test does not pass: the clock stands still then
+        self.teller.tell(self._told(report, is_extra=report is not self._made))
+        return result
+
+    @pytest.hookimpl
+    def pytest_exception_interact(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """``--pdb``: wait for the user."""
+        if self.order.debugger and report.failed and call.excinfo is not None:
+            from pytest_derail.debugger import look_into
+
+            look_into(self.order.debugger, self.teller.rank, call.excinfo.tb)
+
+    def _told(self, report: pytest.TestReport, *, is_extra: bool) -> ReportTold:
+        error = None if self._call is None or self._call.excinfo is None else self._call.excinfo.value
+        result, reason = _result(report, error)
+        try:
+            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        except Exception:  # hooks are code of others; what they have decided counts all the same
+            data = None
+        return ReportTold(
+            when=report.when,
+            result=result,
+            at=SYSTEM_CLOCK.now(),
+            reason=reason,
+            text="" if result == "passed" else report.longreprtext,
+            report=data or {},
+            exception=b"" if error is None or result != "failed" else _pickled(error),
+            is_extra=is_extra,
+            is_strict=result == "xpassed" and report.failed,
+        )
+
+    def _tell_end_of_session(self, item: pytest.Function, error: BaseException) -> None:
+        def raise_error() -> None:
+            raise error
+
+        when: Any = self.teller.phase
+        self.tell_call(item, pytest.CallInfo.from_call(raise_error, when))
+
+    def tell_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+        """Record what no hook of pytest is asked about."""
+        self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
+        self.teller.tell(self._told(self._made, is_extra=False))
 
     def prepare(self, item: pytest.Function) -> None:
         """The first part of its set-up: have it find what was set up in the controller."""
@@ -169,40 +283,20 @@ class Protocol:
         return True
 
 
-def run_phase(item: pytest.Function, when: Any, teller: Teller, run: Callable[[], None], *, debugger: str = "") -> bool:
-    """Run one phase of a test, and tell how it went; whether it passed."""
-    teller.enter(when)
-    call: pytest.CallInfo[None] = pytest.CallInfo.from_call(run, when)
-    at = SYSTEM_CLOCK.now()
-    if call.excinfo is None:
-        teller.tell(PhaseTold(when, "passed", at))
-        return True
-    report = pytest.TestReport.from_item_and_call(item, call)
-    value = call.excinfo.value
-    result: Result = report.outcome
-    reason = ""
-    if isinstance(value, pytest.xfail.Exception):
-        result, reason = "xfailed", value.msg or ""
-    elif isinstance(value, pytest.skip.Exception):
-        reason = value.msg or str(value)
-    wanted = debugger and result == "failed" and item.get_closest_marker("xfail") is None
-    if wanted:
-        teller.ring("debug")
-    teller.tell(
-        PhaseTold(
-            when=when,
-            result=result,
-            at=at,
-            reason=reason,
-            report=item.config.hook.pytest_report_to_serializable(config=item.config, report=report),
-            exception=_pickled(value),
-        )
-    )
-    if wanted:
-        from pytest_derail.debugger import look_into
+XPASS_STRICT = "[XPASS(strict)] "
+"""How the reason begins of a test that was expected to fail, and must, and did not."""
 
-        look_into(debugger, teller.rank, call.excinfo.tb)
-    return False
+
+def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Result, str]:
+    """What the hooks have decided, and the reason."""
+    expected = getattr(report, "wasxfail", None)
+    if expected is not None and not report.failed:
+        return "xfailed" if report.skipped else "xpassed", str(expected)
+    if report.failed and error is None and report.longreprtext.startswith(XPASS_STRICT):
+        return "xpassed", report.longreprtext.removeprefix(XPASS_STRICT)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return "skipped", str(report.longrepr[2]).removeprefix("Skipped: ")
+    return report.outcome, ""
 
 
 def _pickled(error: BaseException) -> bytes:

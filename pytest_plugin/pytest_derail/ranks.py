@@ -1,18 +1,20 @@
 """``@pytest.mark.ranks(n)``: the body of a test runs on n ranks as one job. The controller's side.
 
 pytest goes through its usual protocol. Only what the test itself does in it is replaced: its set-up prepares what the
-ranks share, its body is the job.
+ranks share, its body is the job. Each rank goes through the whole protocol as well, and what its hooks decide counts:
+the test failed if it failed in a rank, else xfailed, else skipped, else passed unexpectedly if a rank says so.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.skipping import xfailed_key
 
 from derail.agents.native import default_teardown, start_job
 from pytest_derail import handover, neighbours, preloading, rank_report, tally, where
@@ -24,10 +26,22 @@ from pytest_derail.late_teardown import LateTeardownFailed
 from pytest_derail.outer_timeout import OuterTimeout
 from pytest_derail.plugin import BROKEN_OFF, RANKS
 from pytest_derail.ports import claimed_port
-from pytest_derail.rank_session import Order, bell_path, report_path, run_rank
+from pytest_derail.rank_session import XPASS_STRICT, Order, bell_path, report_path, run_rank
 from pytest_derail.ranks_mark import read_mark
-from pytest_derail.ranks_report import rank_sections, sections_of, shown, text_of, with_sections
+from pytest_derail.ranks_report import (
+    captured,
+    count_subtest,
+    extra_report,
+    merge_named,
+    note_records,
+    outputs,
+    rank_sections,
+    sections_of,
+    shown,
+    with_sections,
+)
 from pytest_derail.remains import RankFiles
+from pytest_derail.same_draws import is_given, keep_examples, without_draws
 from pytest_derail.settings import keep
 from pytest_derail.verdict import broken_off, judge_ranks
 from pytest_derail.watch import SETTLE_SECONDS, SPARE_SECONDS, START_SECONDS, BrokenOff, Watch
@@ -86,11 +100,13 @@ class RanksTest:
         self._spawned = self._replaced = ""
         self._counted = True
         self._debugger: Debugger | None = None
+        self._body: Any = None
+        self._of_marker: str | None = None
 
     def install(self) -> None:
-        """Take the place of the item's own set-up and body."""
+        """Take the place of the item's own set-up, body and tear-down."""
         item: Any = self.item
-        item.setup, item.runtest = self.set_up, self.run
+        item.setup, item.runtest, item.teardown = self.set_up, self.run, self.tear_down
         item.repr_failure = self.show_failure
 
     def set_up(self) -> None:
@@ -102,6 +118,13 @@ class RanksTest:
         self._shared = {}
         for name in handover.shared_fixtures(self.item, self.mark.in_ranks):
             self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
+        if is_given(self.item):
+            self._body, self.item.obj = self.item.obj, without_draws(self.item)
+
+    def tear_down(self) -> None:
+        """Leave the item as it was: nothing of its own was set up here."""
+        if self._body is not None:
+            self.item.obj, self._body = self._body, None
 
     def run(self) -> None:
         """Run the body on the ranks.
@@ -228,9 +251,9 @@ class RanksTest:
         return bool(self.item.config.getoption("usepdb", default=False))
 
     def _failure_of(self, rank: int) -> str:
-        """What a rank has told of its failure."""
-        told = None if self._folder is None else rank_report.read(report_path(self._folder, rank)).first("failed")
-        return "" if told is None else text_of(told)
+        """The last failure that a rank has recorded."""
+        told = [] if self._folder is None else rank_report.read(report_path(self._folder, rank)).reports
+        return next((report.text for report in reversed(told) if report.result == "failed"), "")
 
     def look_into(self) -> None:
         """The report of a failure is there, and ``--pdb`` was asked for."""
@@ -254,18 +277,29 @@ class RanksTest:
             in_ranks=self.mark.in_ranks,
             worker=neighbours.worker_input(config),
             timeout=self.mark.timeout,
+            seed=os.urandom(8).hex(),
             debugger="" if self._debugger is None else self._debugger.address,
         )
 
     def _conclude(self, verdict: Verdict) -> None:
-        """Raise what the test came to."""
+        """Log what the ranks have logged, and raise what the test came to."""
         __tracebackhide__ = True
+        config = self.item.config
+        if self._body is not None:
+            self.tear_down()
+            keep_examples(self.item, {number: rank.record for number, rank in verdict.ranks.items()})
+        known = self.item.user_properties
+        named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
+        known += [each for each in named if each not in known]
+        self._log_extras(verdict)
+        marked = self.item.stash.get(xfailed_key, None)
+        self._of_marker = None if marked is None else marked.reason
         if verdict.failed:
             first = verdict.bad[0] if verdict.bad else None
             exception = None if first is None or not self._may_be_expected() else first.exception
-            self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(verdict))
+            self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(config, verdict))
             raise self._raised
-        if (reason := verdict.reason("xfailed")) is not None:
+        if (reason := verdict.reason("xfailed", of_test=self._of_marker)) is not None:
             raise pytest.xfail.Exception(reason)
         if (reason := verdict.reason("skipped")) is not None:
             raise pytest.skip.Exception(reason, _use_item_location=True)
@@ -280,6 +314,15 @@ class RanksTest:
             return True
         raises = [mark.kwargs.get("raises") for mark in self.item.iter_markers("xfail")]
         return any(RanksFailed in (each if isinstance(each, tuple) else (each,)) for each in raises)
+
+    def _log_extras(self, verdict: Verdict) -> None:
+        """Log the reports of subtests, and of other plugins, as they do it: the terminal shows them at once."""
+        reports = [extra_report(self.item.config, number, told) for number, told in verdict.extras]
+        capture: Any = self.item.config.pluginmanager.get_plugin("capturemanager")
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            for report in filter(None, reports):
+                self.item.ihook.pytest_runtest_logreport(report=report)
+                count_subtest(self.item, report)
 
     def show_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         """What the report shows of a failure: of ours, what the ranks told."""
@@ -305,30 +348,46 @@ class RanksTest:
             terminal.write_sep("-", title)
             terminal.write_line(text)
 
+    def before_report(self, call: pytest.CallInfo[None]) -> None:
+        """Have pytest not ask the xfail marker of the test where ranks have asked it, or where it is about nothing that
+        has happened."""
+        if call.when != "call" or self.verdict is None:
+            return
+        if self.verdict.is_of_reports or not self._may_be_expected():
+            self.item.stash[xfailed_key] = None
+
     def note_report(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
-        """Show what ranks have printed in a test that did not fail, as pytest would; keep the evidence of others."""
-        error = None if excinfo is None else excinfo.value
-        if isinstance(error, LateTeardownFailed):
-            report.longrepr = sections_of(self.item, error.verdict, ())
-        if error is not None and error is self._raised and not self._may_be_expected() and hasattr(report, "wasxfail"):
-            report.outcome = "failed"
-            del report.wasxfail
+        """Put on a report what ranks have recorded; keep the evidence of a failure."""
+        if excinfo is not None and isinstance(excinfo.value, LateTeardownFailed):
+            report.longrepr = sections_of(self.item, excinfo.value.verdict, ())
         if report.when == "call" and self._replaced:
             report.sections.append(("kept ranks", f"the next test gets new ones: {self._replaced}"))
         if report.failed and self._debugger is not None and self.verdict is not None:
             # It would look into this process. It is there again when the test is over.
             self.item.config.pluginmanager.unregister(name=PDB_OF_PYTEST)
-        if report.when == "call" and self.verdict is not None and not report.failed:
-            from pytest_derail.ranks_report import streams
-
-            report.sections += [(f"Captured {name}", text) for name, text in streams(self.verdict)]
+        if report.when == "call" and self.verdict is not None:
+            self._note_call(report, self.verdict)
         if report.when == "teardown" and self.verdict is not None:
+            if not report.failed:  # JUnit XML takes them from here, and the terminal shows them only of a failure
+                report.sections += outputs(self.verdict)
             if self._counted:
                 tally.note(report, [self.verdict.seen], ranks=self.mark.ranks)
             tally.note_words(report, spawned=self._spawned, replaced=self._replaced)
             self._counted = False  # there may be another report, of a late tear-down
         if report.when == "teardown" and self._folder is not None and not self._keeps():
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _note_call(self, report: pytest.TestReport, verdict: Verdict) -> None:
+        unexpected = verdict.first("xpassed")
+        if report.passed and unexpected is not None and unexpected.told is not None:
+            reason = verdict.reason("xpassed", of_test=self._of_marker) or ""
+            if unexpected.told.is_strict:
+                report.outcome, report.longrepr = "failed", f"{XPASS_STRICT}{reason}"
+            else:
+                report.wasxfail = reason
+        if not report.failed:
+            report.sections += [(_captured(name), text) for name, text in captured(verdict)]
+        note_records(report, self.item.config, verdict)
 
     def _keeps(self) -> bool:
         return (
@@ -337,3 +396,8 @@ class RanksTest:
             or (self.verdict is not None and self.verdict.failed)
             or self.verdict is None
         )
+
+
+def _captured(name: str) -> str:
+    """The name of a section as pytest has it."""
+    return name if name.startswith("Captured") else f"Captured {name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest import assertion
 
 from pytest_derail import prepared
 
@@ -26,6 +27,9 @@ UNSET: Mapping[str, Any] = {
     "collectonly": False,
     "usepdb": False,
     "trace": False,
+    "setuponly": False,
+    "setupplan": False,
+    "setupshow": False,
     "pyargs": False,
     "maxfail": 0,
     "dist": "no",
@@ -124,9 +128,12 @@ def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pyt
     wanted = _names(nodes[0]) if len(nodes) == 1 else None
     watch = Watch()
     session.config.pluginmanager.register(watch)
+    # Files that are named are rewritten whatever their names are: here the hook that rewrites asks which those are.
+    assertion.pytest_collection(session)
     try:
         return session.perform_collect(list(nodes)), problems
     except pytest.UsageError as error:
         return [], problems or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
     finally:
+        assertion.pytest_sessionfinish(session)
         session.config.pluginmanager.unregister(watch)

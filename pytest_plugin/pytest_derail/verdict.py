@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_derail.accounts import Account
 from pytest_derail.judgement import could_clean_up, judge_left
+from pytest_derail.rank_report import RankTold, ReportTold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from derail.model.outcome import RankOutcome
     from derail.scenario.model import Observation
-    from pytest_derail.rank_report import PhaseTold, RankTold
     from pytest_derail.where import Whereabouts
 
-Fate: TypeAlias = Literal["failed", "died", "hung", "skipped", "xfailed", "passed", "stopped"]
+Fate: TypeAlias = Literal["failed", "died", "hung", "skipped", "xfailed", "xpassed", "passed", "stopped"]
 
 BAD: tuple[Fate, ...] = ("failed", "died", "hung")
 SEEN_LATE = 0.02
@@ -35,7 +35,8 @@ class RankVerdict:
         phase: the phase that it was in.
         at: monotonic seconds of that; None if nobody knows.
         words: how, in a line.
-        told: the phase that decided, if the rank has told of one.
+        told: the report that decided, if the rank has recorded one.
+        record: all that the rank has recorded.
     """
 
     rank: int
@@ -43,7 +44,8 @@ class RankVerdict:
     phase: str
     at: float | None
     words: str
-    told: PhaseTold | None = None
+    told: ReportTold | None = None
+    record: RankTold = field(default_factory=RankTold)
 
     @property
     def exception(self) -> BaseException | None:
@@ -88,13 +90,35 @@ class Verdict:
         """Whether the test failed."""
         return bool(self.bad or self.problems)
 
-    def reason(self, fate: Fate) -> str | None:
-        """Why the first rank with this fate has it, and which that is if not all have it; None if none has."""
-        found = [rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.told is not None]
-        if not found or found[0].told is None:
+    @property
+    def is_of_reports(self) -> bool:
+        """Whether hooks of pytest in the ranks have decided: no rank died or hung, and nothing else is wrong."""
+        return not self.problems and all(rank.fate == "failed" for rank in self.bad)
+
+    @property
+    def extras(self) -> list[tuple[int, ReportTold]]:
+        """The reports of subtests and of other plugins, with their ranks, as they were logged."""
+        found = [(number, report) for number, rank in self.ranks.items() for report in rank.record.extras]
+        return sorted(found, key=lambda each: (each[1].at, each[0]))
+
+    def first(self, fate: Fate) -> RankVerdict | None:
+        """The first rank, by number, with this fate and a report that decided it."""
+        found = (rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.told is not None)
+        return next(found, None)
+
+    def reason(self, fate: Fate, *, of_test: str | None = None) -> str | None:
+        """Why the first rank with this fate has it, and which that is if not all have it; None if none has.
+
+        Args:
+            fate: which.
+            of_test: a reason that the whole test has, by its marker.
+        """
+        found = self.first(fate)
+        if found is None or found.told is None:
             return None
-        reason = found[0].told.reason
-        return reason if len(found) == len(self.ranks) else f"rank {found[0].rank}: {reason}"
+        reason = found.told.reason
+        is_of_all = reason == of_test or all(rank.fate == fate for rank in self.ranks.values())
+        return reason if is_of_all else f"rank {found.rank}: {reason}"
 
 
 def judge_ranks(
@@ -143,24 +167,32 @@ def broken_off(verdict: Verdict, error: BaseException) -> Verdict:
 
 
 def _judge_rank(rank: int, fate: RankOutcome | None, told: RankTold, *, late: bool) -> RankVerdict:
+    """The fate of a rank: what a report of a phase says, how the rank ended, what its subtests say, in this order."""
     failed = told.first("failed")
     if failed is not None:
-        return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed)
+        return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed, told)
     if late:
         words = "did not end after the test; a thread of its own keeps it" if told.done else f"hung in {told.phase}"
-        return RankVerdict(rank, "hung", told.phase, None, words)
+        return RankVerdict(rank, "hung", told.phase, None, words, record=told)
     if fate is not None and fate.failed:
         ended = "still there" if fate.status is None else str(fate.status)
         without = " before the end of the test" if fate.status is not None and fate.status.ok else ""
         words = f"{ended}{without}" if told.phase == "done" else f"{ended}{without}, in {told.phase}"
-        return RankVerdict(rank, "died", told.phase, fate.exited_at, words)
-    for result in ("xfailed", "skipped"):
+        return RankVerdict(rank, "died", told.phase, fate.exited_at, words, record=told)
+    subtests = [report for report in told.extras if report.result == "failed"]
+    if subtests:
+        reason = f"contains {len(subtests)} failed subtest{'s' if len(subtests) > 1 else ''}"
+        whole = ReportTold(subtests[0].when, "failed", subtests[0].at, reason=reason, text=reason)
+        return RankVerdict(rank, "failed", whole.when, whole.at, f"failed in {whole.when}", whole, told)
+    results: tuple[Literal["xfailed", "skipped", "xpassed"], ...] = ("xfailed", "skipped", "xpassed")
+    for result in results:
         phase = told.first(result)
         if phase is not None:
-            return RankVerdict(rank, result, phase.when, phase.at, f"{result}: {phase.reason}", phase)
+            return RankVerdict(rank, result, phase.when, phase.at, f"{result}: {phase.reason}", phase, told)
     if told.done:
-        return RankVerdict(rank, "passed", "done", None, "passed")
-    return RankVerdict(rank, "stopped", told.phase, None, f"stopped in {told.phase}, because of another rank")
+        return RankVerdict(rank, "passed", "done", None, "passed", record=told)
+    words = f"stopped in {told.phase}, because of another rank"
+    return RankVerdict(rank, "stopped", told.phase, None, words, record=told)
 
 
 def _order(rank: RankVerdict) -> float:

@@ -35,6 +35,7 @@ ABOUT_300 = range(250, 331)
 
 LONG_FOR_A_REASON = {
     "pytest_plugin/pytest_derail/kept_ranks.py": "the life of reused ranks, from their start to their last tear-down",
+    "pytest_plugin/pytest_derail/ranks.py": "a test on ranks as the controller sees it, from its set-up to its reports",
     "pytest_plugin/pytest_derail/plugin.py": "all hooks of the plugin stand where pytest and readers look for them",
     "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
     "src/derail/agents/custom.py": "a command line, its declaration, and how both are read",
