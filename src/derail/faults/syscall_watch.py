@@ -19,6 +19,7 @@ from derail.faults.results import Errored, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.handshake import HandshakeListener, peer, proves
 from derail.platform.seccomp import Listener
+from derail.platform.threads import start_thread
 
 if TYPE_CHECKING:
     from derail.faults.results import Result
@@ -81,7 +82,7 @@ class Watch:
         self._thread = threading.Thread(
             target=self._run, args=(server,), name=f"derail-syscalls-{self._pid}", daemon=True
         )
-        self._thread.start()
+        start_thread(self._thread)
 
     def release(self) -> None:
         """All rules are there that count from the first call on: let the shim go on to the rank's program."""

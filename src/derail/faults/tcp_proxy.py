@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +116,7 @@ class Proxy:
         self._thread = threading.Thread(
             target=self._serve, args=(self._listener, woken), name="derail-proxy", daemon=True
         )
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """Close everything; waits for the thread, which waits for nobody. Idempotent."""

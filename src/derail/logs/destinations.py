@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -110,7 +111,7 @@ class Destination:
         self._stopping = False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="derail-console", daemon=True)
-            self._thread.start()
+            start_thread(self._thread)
         self._queue.append((data, outlet))
         self._pending += len(data)
         self.full = self.full or self._pending >= QUEUE_BYTES

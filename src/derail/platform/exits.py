@@ -17,6 +17,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from derail.model.exit import ExitStatus
+from derail.platform.threads import start_thread
 from derail.platform.zombies import from_wait_status, status_of_zombie
 
 if TYPE_CHECKING:
@@ -262,9 +263,10 @@ def _open_waiting_thread(pid: int) -> ExitFd:
         target=_wait_and_tell, args=(pid, kept, write_end), name=f"derail-exit-of-{pid}", daemon=True
     )
     try:
-        thread.start()
+        start_thread(thread)
     except BaseException as error:
-        for fd in (read_end, write_end, kept):
+        # A signal handler may have raised when the thread ran already: the other two are its own then.
+        for fd in (read_end,) if thread.ident is not None else (read_end, write_end, kept):
             os.close(fd)
         if isinstance(error, RuntimeError):  # "can't start new thread"
             raise OSError(errno.EAGAIN, f"no thread to wait for process {pid}: {error}") from error

@@ -12,6 +12,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from derail.platform.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,7 +44,7 @@ class Hold:
 
     def start(self) -> None:
         """Hold all threads of the process; returns when each was told to stand, or it is known why not."""
-        self._thread.start()
+        start_thread(self._thread)
         self._tried.wait()
 
     def release(self) -> None:
