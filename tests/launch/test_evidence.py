@@ -97,6 +97,20 @@ def test_an_answer_to_our_signal_is_no_failure_and_what_it_recorded_is_shown(job
     assert str(result.stopped[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
 
 
+def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
+    """Control characters and line ends in an error file do not reach the terminal through the outcome."""
+    answers = RANK + (
+        "import signal\n"
+        "def handler(*_): recorded('red \\x1b[31m\\nline'); os._exit(1)\n"
+        "signal.signal(signal.SIGTERM, handler); step('ready'); time.sleep(600)"
+    )
+    result = jobs.py(RANK + "wait_for('ready'); os._exit(4)", answers).wait(60)
+    said = str(result.stopped[1])
+    assert said.isprintable(), said
+    assert "red" in said
+    assert "line" in said
+
+
 def test_a_record_that_was_survived_blames_nobody(jobs):
     """A rank that records an error and then succeeds has succeeded."""
     result = jobs.py(RANK + "recorded('caught'); sys.exit(0)").wait(60)

@@ -143,6 +143,17 @@ def test_a_record_that_the_rank_survived_is_no_failure(asked):
     assert policy.outcomes({})[1].succeeded is not asked
 
 
+def test_a_function_that_returns_has_survived_what_it_recorded():
+    """It is stopped by us while it waits for the others: no failure."""
+    policy = running(2, functions={0, 1})
+    policy.handle(recorded(1))
+    policy.handle(ValueReceived(1, at=1.5))
+    policy.handle(exited(0, CRASH, at=2.0))
+    sent(policy, 1, at=2.0)
+    policy.handle(exited(1, ExitStatus(signal=15), at=2.1))
+    assert blamed(policy) == [0]
+
+
 def test_a_later_record_takes_the_place_of_one_that_was_survived():
     """A rank that recorded, went on, and recorded another error failed with the second one."""
     policy = running(2)
@@ -369,7 +380,10 @@ class PolicyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has() and self.alive)
     @rule(data=st.data())
     def one_returns(self, data):
-        self.feed(ValueReceived(data.draw(st.sampled_from(sorted(self.alive))), self.now))
+        rank = data.draw(st.sampled_from(sorted(self.alive)))
+        if self.policy.phase != "done":
+            self.recorded.discard(rank)
+        self.feed(ValueReceived(rank, self.now))
 
     @rule(signal=st.sampled_from([15, 2, 9]), grace=st.sampled_from([0.0, 1.0, 60.0]))
     def somebody_asks(self, signal, grace):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from derail.errors.failure import ProcessFailure
 from derail.errors.protocol import ErrorRecord, identify, read
-from derail.errors.text import ends
+from derail.errors.text import neutral, printable
 from derail.logs.sinks import tail_of
 from derail.model.exit import UNKNOWN_RETURNCODE
 from derail.model.outcome import Cause, JobOutcome, RunProcsResult
@@ -72,7 +72,8 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
     stale = {rank: _stale(found, specs[rank], clock) for rank, fate in fates.items() if not fate.succeeded}
     for rank, fate in list(fates.items()):
         if not fate.succeeded:
-            fates[rank] = replace(fate, recorded=ends(_recorded(specs[rank], fate, stale[rank]), SHORT))
+            said = " ".join(_recorded(specs[rank], fate, stale[rank]).split())
+            fates[rank] = replace(fate, recorded=neutral(printable(said, SHORT)))
     outcome = _outcome(found, fates, clock)
     rivals = {outcome.root_cause: outcome.root_cause_rivals}
     failures = {
@@ -133,7 +134,7 @@ def _recorded(spec: RankSpec, fate: RankOutcome, stale: Identity | None) -> str:
     record = None if spec.error_file is None else read(spec.error_file, stale=stale)
     if not isinstance(record, ErrorRecord):
         return fate.recorded
-    said = " ".join(record.message.split())
+    said = record.message
     if record.pid not in (None, fate.pid):
         said = f"{said} (recorded by process {record.pid}, not by the rank itself)"
     return said if fate.recorded in ("", record.message) else f"{fate.recorded}; later: {said}"

@@ -192,6 +192,7 @@ class Policy:
                 return []
             case ValueReceived(rank=rank):
                 self._ranks[rank].returned = True
+                self._ranks[rank].recorded = self._ranks[rank].recorded_at = None  # it has survived that error
                 return self._release_if_all_returned()
             case SignalSent(rank=rank, signal=number, at=at):
                 state = self._ranks[rank]
