@@ -223,11 +223,29 @@ def test_mpirun_leaves_helpers(what):
 
 
 @pytest.mark.parametrize(("signals", "code"), [(["SIGKILL"], -9), (["SIGINT"] * 3, 1), (["SIGTERM"], 1)])
-def test_mpirun_leaves_no_rank_when_it_is_ended(signals, code):
-    """Its ranks hang on it."""
+def test_mpirun_leaves_no_rank_that_prints_when_it_is_ended(signals, code):
+    """When it is killed, they die of the terminal that it has closed."""
     run = seen("mpirun", "waits", *signals)
 
     assert (run["exit"], run["left"]) == (code, [])
+
+
+@pytest.mark.parametrize(
+    ("what", "signals", "code"),
+    [("quiet", ["SIGKILL"], -9), ("quiet_and_busy", ["SIGKILL"], -9), ("quiet", ["SIGINT"] * 3, 1)],
+)
+def test_mpirun_leaves_quiet_ranks_when_it_is_killed_or_interrupted_again(what, signals, code):
+    """Nothing but their own output would have ended them."""
+    run = seen("mpirun", what, *signals)
+
+    assert (run["exit"], ranks_left(run)) == (code, 2)
+
+
+def test_mpirun_ends_quiet_ranks_when_it_is_asked_to_end():
+    """Once, by SIGTERM."""
+    run = seen("mpirun", "quiet", "SIGTERM")
+
+    assert (run["exit"], ranks_left(run)) == (1, 0)
 
 
 @pytest.mark.parametrize(("launcher", "code"), [("mpirun", 0), ("torchrun", 0), ("ray", 1)])

@@ -77,6 +77,20 @@ def busy() -> None:
     work()
 
 
+def quiet() -> None:
+    """Both wait without a word, so that no broken pipe ends them."""
+    say("started quietly")
+    time.sleep(120)  # noqa: TID251 - this is the work
+
+
+def quiet_and_busy() -> None:
+    """Both wait without a word, and go on at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    say("busy")
+    time.sleep(120)  # noqa: TID251 - this is the work
+
+
 def exit7() -> None:
     """Rank 1 leaves with 7."""
     if RANK == 1:

@@ -85,7 +85,7 @@ def _follow(process: subprocess.Popen[bytes], says: Path, signals: tuple[str, ..
     pidfd = os.pidfd_open(process.pid)
     try:
         if signals:
-            word = "busy" if what == "busy" else "started"
+            word = "busy" if what.endswith("busy") else "started"
             while not _both(says, word) and not _ended(pidfd, 0.05):
                 if time.monotonic() - started > LONGEST:
                     break
