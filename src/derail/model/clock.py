@@ -26,10 +26,9 @@ class Clock(Protocol):
 _read = time.clock_gettime
 _STEADY = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
 """The clock behind ``time.monotonic``: macOS has one of its own for that."""
-_COARSE = 5 if hasattr(time, "CLOCK_TAI") else None
-"""CLOCK_REALTIME_COARSE of linux/time.h, for which ``time`` has no name; only Linux has CLOCK_TAI."""
-_COARSE_STEP_S = 0.02
-"""Seconds by which a right clock can differ from the coarse one, which moves with the kernel's tick (4 to 10 ms)."""
+_COARSE = (5, 6) if hasattr(time, "CLOCK_TAI") else None
+"""CLOCK_REALTIME_COARSE and CLOCK_MONOTONIC_COARSE of linux/time.h, for which ``time`` has no names; only Linux has
+CLOCK_TAI. The kernel moves both at the same tick."""
 
 
 class SystemClock:
@@ -42,13 +41,15 @@ class SystemClock:
     def wall(self) -> float:
         """Seconds since the epoch.
 
-        time-machine changes CLOCK_REALTIME for every caller in C, and leaves the coarse clock alone: where the two
-        disagree, the coarse one is right.
+        time-machine changes CLOCK_REALTIME for every caller in C, and leaves the coarse clocks alone. Those say exactly
+        how far the time of day is ahead of the monotonic clock.
         """
         if _COARSE is None:
             return _read(time.CLOCK_REALTIME)
-        coarse, wall = _read(_COARSE), _read(time.CLOCK_REALTIME)
-        return wall if abs(wall - coarse) <= _COARSE_STEP_S else coarse
+        while True:
+            before, wall = _read(_COARSE[1]), _read(_COARSE[0])
+            if _read(_COARSE[1]) == before:  # else the kernel's tick came in between
+                return _read(_STEADY) + (wall - before)
 
 
 class FakeClock:
