@@ -45,6 +45,8 @@ LONG_FOR_A_REASON = {
     "src/derail/agents/native.py": "a job under derail's launcher, and that launcher as an agent",
     "src/derail/faults/inrank/runtime.py": "all that acts in a rank shares one journal, one handler and one thread",
     "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
+    "src/derail/supervise/policy.py": "when a job is stopped and who failed: one state machine, tested as one",
+    "src/derail/supervise/supervisor.py": "one job in its thread, from its start to its result",
 }
 """Files that are longer than that, and why each of them is one file all the same."""
 
