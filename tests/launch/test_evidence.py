@@ -175,6 +175,19 @@ def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
 
 
+def test_a_rank_that_changes_its_error_file_all_the_time_holds_nobody_up(jobs, wait_until):
+    """The launcher still sees the exit of another rank, and ends both."""
+    storm = (
+        "path = os.environ['TORCHELASTIC_ERROR_FILE']; step('recorded')\n"
+        "while True:\n    open(path, 'w').close(); os.rename(path, path + '.old'); os.rename(path + '.old', path)"
+    )
+    context = jobs.py(VICTIM, *[RANK + storm] * 3)
+    reached(jobs, "recorded", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (result.root_cause, list(result.failures), sorted(result.stopped)) == (0, [0], [1, 2, 3])
+
+
 class Pause:
     """An observer that holds the job's thread until all ranks are dead, so that all is seen within one turn."""
 

@@ -45,6 +45,9 @@ STATUS_SECONDS = 6.0
 RETRY_SECONDS = 0.005
 """Seconds between two questions for a status that is not known yet."""
 
+ROUNDS = 20
+"""How often in a turn it is asked what is ready, where a rank changes its error file again and again."""
+
 COARSE_NS = 20_000_000
 """Nanoseconds by which the kernel's time of a file may be behind: it is taken at a clock tick, of 10 ms at most."""
 
@@ -105,6 +108,8 @@ class Order:
         self._line: deque[_Entry] = deque()
         self._quiet_ns = 0
         self._retrying = False
+        self._broken_off = False
+        """Whether the last turn ended before nothing was ready: the next one begins with an order that is not known."""
 
     def open(self, stack: ExitStack, ranks: Iterable[RankSpec]) -> None:
         """Acquire what is needed; ``stack`` gives it back.
@@ -186,11 +191,13 @@ class Order:
         exits: list[_Exit] = []
         announced: dict[int, str | None] = {}
         in_front: int | None = None
-        quiet_ns, known_order = self._quiet_ns, True
-        while True:
+        quiet_ns, known_order = self._quiet_ns, not self._broken_off
+        self._broken_off = True
+        for _ in range(ROUNDS):
             self._quiet_ns = int(self._clock.wall() * 1e9)
             ready = self._ready()
             if not ready:
+                self._broken_off = False
                 break
             for fd in ready:
                 handle = self._watched.get(fd)
