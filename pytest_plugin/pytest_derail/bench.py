@@ -15,12 +15,12 @@ from pytest_derail.job_report import job_sections
 from pytest_derail.judgement import could_clean_up, judge, judge_left
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.ports import claimed_port, listened_on
-from pytest_derail.remains import RankFiles, Remains
+from pytest_derail.remains import RankFiles, Remains, processes_of
 from pytest_derail.sections import add_sections
 from pytest_derail.settings import keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from derail.faults.plan import Plan
@@ -144,18 +144,19 @@ class Bench:
         if "file" not in self._allowed and clean:
             left += [f"file in the ranks' TMPDIR: {name}" for name in self._files.left()]
         self._files.remove()
-        listening = self._close_ports()
+        pids = [pid for job in self._jobs for pid in job.pids().values()]
+        pids += [found.pid for seen, _ in ended for found in seen.leftovers if found.pid is not None]
+        listening = self._close_ports(pids)
         if "port" not in self._allowed:
             left += [f"port: somebody still listens on {port}" for port in listening]
-        pids = [pid for job in self._jobs for pid in job.pids().values()]
         allowed = self._allowed if clean else {*self._allowed, "shm"}  # a rank that was killed could not remove it
         return left + [str(leftover) for leftover in self._remains.left(allowed=allowed, pids=pids)]
 
-    def _close_ports(self) -> list[int]:
-        """Give up the ports of the test; at which of them somebody listens who is not us."""
+    def _close_ports(self, pids: Collection[int] = ()) -> list[int]:
+        """Give up the ports of the test; on which of them a process of the test still listens."""
         for port in self._ports:
             port.close()
-        listening = listened_on(self._ports)
+        listening = listened_on(self._ports, processes_of(self._item.nodeid, pids)) if self._ports else []
         self._ports.clear()
         self._claims.close()
         return listening

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from derail.agents.invocation import LOOPBACK
 from derail.faults.sockets import LISTENING, table
 from derail.platform.ports import free_port, outside_of_the_ephemeral
+from derail.platform.processes import every_pid
+from derail.platform.shared_memory import open_files
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 TRIES = 1000
 
@@ -55,10 +57,14 @@ class Port(int):
         return int, (int(self),)
 
 
-def listened_on(ports: Collection[int]) -> list[int]:
-    """Of these ports those at which somebody listens, in this network namespace."""
-    listening = {port for state, port, _ in table("self").values() if state == LISTENING} if ports else set()
-    return sorted(listening.intersection(map(int, ports)))
+def listened_on(ports: Collection[int], ours: Callable[[int], bool]) -> list[int]:
+    """Return those of these ports on which a process listens that is one of ``ours``. Other users and other tests of
+    the machine may take a port as soon as it is free."""
+    sockets = table("self").items() if ports else ()
+    listening = {f"socket:[{inode}]": port for inode, (state, port, _) in sockets if state == LISTENING}
+    wanted = {link: port for link, port in listening.items() if port in set(map(int, ports))}
+    holders = every_pid() if wanted else ()
+    return sorted({wanted[link] for pid in holders for link in open_files(pid) if link in wanted and ours(pid)})
 
 
 @contextmanager

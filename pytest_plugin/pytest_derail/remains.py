@@ -11,16 +11,18 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from derail.faults.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.leftovers import is_helper
+from derail.platform.processes import environment
 from derail.platform.shared_memory import unused
 from derail.platform.snapshot import compare, take_snapshot
+from derail.platform.strangers import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import pytest
 
@@ -38,6 +40,9 @@ LASTING_FILES = ("pymp-", "torch-shm-dir-", "joblib_memmapping_folder_", "loky-"
 """How names of files begin that multiprocessing, torch and loky keep in the temporary directory until their process
 ends."""
 
+NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
+"""A number in a name, as a word of its own: not a part of a random one."""
+
 LONGEST = 70
 """Bytes of a path that leave room for the name of a socket, which has 107 in all."""
 
@@ -47,20 +52,23 @@ class Remains:
 
     def __init__(self) -> None:
         self._before: Snapshot | None = None
+        self._registered = Registered()
 
     def begin(self) -> None:
         """Look at the process, now."""
         self._before = take_snapshot()
+        self._registered.begin()
 
     def left(self, *, allowed: Collection[str], pids: Collection[int] = ()) -> list[Leftover]:
         """What is there now and was not before; what is ending gets some seconds.
 
         Args:
             allowed: kinds of things that may be left.
-            pids: the ranks that there were.
+            pids: the ranks that there were, and what outlived them.
         """
         if self._before is None:
             return []
+        self._registered.end()
         found = self._look(self._before, allowed, pids)
         if found:
             gc.collect()  # a file that nobody refers to any more is closed by this, as it would be soon
@@ -70,26 +78,62 @@ class Remains:
             found = self._look(self._before, allowed, pids)
         return found
 
-    @staticmethod
-    def _look(before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
+    def _look(self, before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
         found = [left for left in compare(before, take_snapshot()) if left.kind not in (*allowed, "file")]
         kept = residents() if found else ()
         return [
             _with_port(left)
-            for left in _without_strangers(found, {*pids, os.getpid()})
+            for left in _without_strangers(found, {*pids, os.getpid()}, self._registered.paths)
             if left.pid not in kept and left.what.split(" ")[0] not in kept
             if left.kind != "process" or not is_lasting(left.what)
         ]
 
 
-def _without_strangers(found: list[Leftover], pids: Collection[int]) -> list[Leftover]:
-    """Of shared memory only what nobody uses: what is new there may be somebody else's, who does. The kernel does not
-    tell who made it; beside other workers of xdist it must have the number of one of our processes in its name."""
+class Registered:
+    """The names that this process makes known to multiprocessing's resource tracker, between ``begin`` and ``end``:
+    shared memory and semaphores whose names do not say who made them."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+
+    def begin(self) -> None:
+        """Listen to what is sent to the tracker."""
+        from multiprocessing import resource_tracker
+
+        tracker: Any = resource_tracker._resource_tracker  # noqa: SLF001
+        send = tracker._send  # noqa: SLF001
+
+        def listen(command: str, name: str, kind: str) -> None:
+            path = os.path.join("/dev/shm", ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
+            self.paths.add(path) if command == "REGISTER" else self.paths.discard(path)
+            send(command, name, kind)
+
+        tracker._send = listen  # noqa: SLF001
+
+    def end(self) -> None:
+        """Listen no more. Idempotent."""
+        module: Any = sys.modules["multiprocessing.resource_tracker"]
+        vars(module._resource_tracker).pop("_send", None)  # noqa: SLF001
+
+
+def _without_strangers(found: list[Leftover], pids: Collection[int], registered: Collection[str]) -> list[Leftover]:
+    """Of shared memory only what nobody uses, and what one of our processes made: the kernel does not tell that of an
+    entry. It has the number of one of ours in its name (torch, joblib), or this process has registered it."""
+    numbers = {*map(str, pids)}
     paths = [left.what for left in found if left.kind == "shm"]
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        paths = [path for path in paths if not {*map(int, re.findall(r"\d+", os.path.basename(path)))}.isdisjoint(pids)]
-    lost = unused(paths) if paths else ()
+    ours = [
+        path for path in paths if path in registered or numbers.intersection(NUMBER.findall(os.path.basename(path)))
+    ]
+    lost = unused(ours) if ours else ()
     return [left for left in found if left.kind != "shm" or left.what in lost]
+
+
+def processes_of(test: str, pids: Collection[int]) -> Callable[[int], bool]:
+    """Return a function that says whether a process is one of a test: this one and what descends from it, the ranks and
+    what outlived them, and what was executed while the test ran."""
+    ours = {os.getpid(), *pids, *descendants(os.getpid())}
+    mark = f"PYTEST_CURRENT_TEST={test} (".encode()
+    return lambda pid: pid in ours or any(entry.startswith(mark) for entry in environment(pid).split(b"\0"))
 
 
 def is_lasting(command: str) -> bool:

@@ -348,8 +348,8 @@ def test_may_leave(derail):
 def test_shared_memory_and_ports_that_are_left_are_named(
     run_tests, monkeypatch: pytest.MonkeyPatch, worker: str
 ) -> None:
-    """Of shared memory only what nobody uses, and, beside other workers, what bears the number of one of our processes;
-    a server that the test has forgotten, with its port."""
+    """Of shared memory only what nobody uses, and what bears the number of one of our processes or was registered by
+    the test's own; a server that the test has forgotten, with its port."""
     monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
     name = f"derail-test-{os.urandom(8).hex()}"
     try:
@@ -370,6 +370,24 @@ import socket, sys
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
     print("serves", flush=True)
     sys.stdin.read()
+'''
+
+STRANGER = '''
+import os, socket, sys
+its_end, ready = os.pipe()
+if os.fork():
+    os.read(its_end, 1)
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+for number in range(3):
+    open(f"/dev/shm/{name}{{number}}", "w").close()
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    with open("stranger", "w") as file:
+        file.write(str(os.getpid()))
+    os.write(ready, b"x")
+    server.accept()
 '''
 
 def test_leaves(derail):
@@ -400,13 +418,24 @@ def test_after():
     kept.pop().communicate()
     for each in kept:
         each.close()
+
+def test_registers(derail):
+    from multiprocessing.shared_memory import SharedMemory
+    SharedMemory("{name}-mine", create=True, size=1).close()
+
+def test_strangers(derail):
+    port = derail.free_port()
+    stranger = {{"PATH": os.environ["PATH"]}}
+    subprocess.run([sys.executable, "-c", STRANGER, str(port)], env=stranger, check=True)
 """,
             "-s",
         )
+        stranger = int(Path("stranger").read_text())
+        os.kill(stranger, signal.SIGKILL)
     finally:
         for path in Path("/dev/shm").glob(f"{name}*"):
             path.unlink()
-    result.assert_outcomes(passed=7, errors=3)
+    result.assert_outcomes(passed=9, errors=4)
     port = next(line for line in result.errlines if line.startswith("PORT")).split()[1]
     lines(
         result,
@@ -416,8 +445,10 @@ def test_after():
         f"  descriptor: *socket:*, listening on port {port}",
         "*test_port left behind:",
         "  port: somebody still listens on *",
+        "*test_registers left behind:",
+        f"  shm: /dev/shm/{name}-mine",
     )
-    assert result.stdout.str().count(f"  shm: /dev/shm/{name}-0") == (not worker)
+    assert f"/dev/shm/{name}-0" not in result.stdout.str()
 
 
 def test_a_free_port_is_nobody_elses_until_the_test_is_over(run_tests) -> None:

@@ -20,13 +20,18 @@ def unused(paths: Collection[str]) -> list[str]:
     return sorted(rest)
 
 
-def _used_by(pid: str) -> Iterator[str]:
-    """What a process has open, and what it has mapped; nothing of one that is gone or somebody else's."""
+def open_files(pid: int | str) -> Iterator[str]:
+    """What the descriptors of a process are open on; nothing of one that is gone or somebody else's."""
     try:
         for number in os.listdir(f"/proc/{pid}/fd"):
             yield os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
-        pass
+        return
+
+
+def _used_by(pid: str) -> Iterator[str]:
+    """What a process has open, and what it has mapped."""
+    yield from open_files(pid)
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
             for line in file:
