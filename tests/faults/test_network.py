@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -443,6 +445,8 @@ def test_a_half_open_connection_still_passes_the_other_way(tmp_path, listener):
 
 LISTENS = """
 import socket
+import subprocess
+import sys
 server = socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
 print("ready", flush=True)
 server.accept()
@@ -537,6 +541,8 @@ def test_the_environment_of_a_function_is_refused(tmp_path):
 
 RESOLVES = """
 import socket
+import subprocess
+import sys
 def ask(name):
     try:
         return socket.getaddrinfo(name, 80)[0][4][0]
@@ -586,3 +592,24 @@ time.sleep(60)
         assert result_of(job) == "injected"
         assert "127.0.0.1" not in Path(f"/proc/{job.pids()[0]}/net/fib_trie").read_text()
         assert os.readlink(f"/proc/{job.pids()[0]}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("user", [0, 65534])
+def test_a_connection_of_another_user_is_neither_counted_nor_passed_on(listener, user):
+    """It is closed, and does not use up what is for the rank."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = port_of(taken)
+    proxy = Proxy(port, ("127.0.0.1", port_of(listener)), Spoiling(latency=0.001))
+    proxy.start()
+    source = (
+        f"import os, socket; os.setgroups([]); os.setresuid({user}, {user}, {user})\n"
+        f"s = socket.socket(); s.connect(('127.0.0.1', {port})); s.settimeout(3)\n"
+        "try: print(s.recv(1))\nexcept TimeoutError: print('open')"
+    )
+    try:
+        said = subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, text=True, check=False)
+    finally:
+        proxy.stop()
+
+    assert (said.stdout, proxy.done["connections"]) == (("b''\n", 0) if user else ("open\n", 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -50,6 +52,24 @@ def table(pid: int | str) -> dict[int, tuple[int, int, int]]:
             local, peer = (int(fields[index].rpartition(":")[2], 16) for index in (1, 2))
             found[int(fields[9])] = (int(fields[3], 16), local, peer)
     return found
+
+
+def is_own(connection: socket.socket) -> bool | None:
+    """Whether a connection that was accepted on this machine's loopback comes from a process of this user; None if
+    its process has closed it already, and the kernel does not tell. Without /proc every connection counts."""
+    (host, port), (own_host, own_port) = connection.getpeername()[:2], connection.getsockname()[:2]
+    ends = [f"{_address(host)}:{port:04X}", f"{_address(own_host)}:{own_port:04X}"]
+    try:
+        lines = (PROC / "self" / "net" / "tcp").read_text().splitlines()[1:]
+    except OSError:
+        return True
+    users = [fields[7] for line in lines if (fields := line.split())[1:3] == ends and fields[9] != "0"]
+    return users == [str(os.geteuid())] if users else None
+
+
+def _address(host: str) -> str:
+    """As /proc/net/tcp writes an IPv4 address: as a number in the order of this machine."""
+    return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}"
 
 
 def established(pid: int) -> list[Connection]:

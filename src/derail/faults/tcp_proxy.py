@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
+from derail.faults.sockets import is_own
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.threads import start_thread
 
@@ -174,13 +175,25 @@ class Proxy:
             near, _ = listener.accept()
         except OSError:
             return
-        self.done["connections"] += 1
-        if self.done["refuse"] < self.spoiling.refuse:
+        own = self._is_own(near)
+        if own is False:
+            near.close()
+            return
+        self.done["connections"] += 1 if own else 0
+        if own and self.done["refuse"] < self.spoiling.refuse:
             self.done["refuse"] += 1
             _reset(near)
             return
         near.setblocking(False)
         self._links.append(_Link(near, socket.socket(), SYSTEM_CLOCK.now()))
+
+    @staticmethod
+    def _is_own(near: socket.socket) -> bool | None:
+        """Whether a process of this user has connected: another would be counted, and use up what is for the rank."""
+        try:
+            return is_own(near)
+        except OSError:  # it is gone already
+            return False
 
     def _move(self, link: _Link, now: float) -> None:
         if not link.connected:

@@ -1,0 +1,97 @@
+"""A user of derail: a job under an external agent with faults of every kind, and what else has a socket, FIFO or port.
+
+``victim.py DIRECTORY``: says its ports on its first line, and what came of it all as JSON on its last.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+from derail import faults, when
+from derail.agents.custom import CommandAgent
+from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.platform.ports import free_port
+from derail.scenario.model import Scenario
+from pytest_derail.bell import Bell
+from pytest_derail.debugger import Debugger
+
+directory = Path(sys.argv[1])
+LAUNCHER = """
+import os, signal, subprocess, sys
+ranks = {
+    rank: subprocess.Popen(
+        [sys.executable, "-u", sys.argv[1]], start_new_session=True,
+        env={
+            **os.environ, "RANK": str(rank), "WORLD_SIZE": "3", "TORCHELASTIC_ERROR_FILE": f"{sys.argv[2]}/error{rank}",
+        },
+    )
+    for rank in range(3)
+}
+sys.exit(max([abs(rank.wait()) for rank in ranks.values()]))
+"""
+WORKER = """
+import json, os, signal, time
+def told(n):
+    pass
+rank = int(os.environ["RANK"])
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("ready", flush=True)
+while not os.path.exists(os.environ["GO"]):
+    time.sleep(0.02)
+told(1)
+if rank == 0:
+    try:
+        os.fsync(1)
+    except OSError as error:
+        print("fsync", error.errno, flush=True)
+if rank == 1:
+    with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w") as file:
+        json.dump({"message": {"message": "mine", "extraInfo": {"timestamp": "1"}}}, file)
+"""
+launcher, worker = directory / "launcher.py", directory / "worker.py"
+(directory / "work").mkdir(mode=0o755)  # as that of --keep, which is the user's own
+launcher.write_text(LAUNCHER)
+worker.write_text(WORKER)
+scenario = Scenario(
+    "t",
+    3,
+    worker,
+    faults=faults.plan(
+        [
+            faults.syscall_errno("fsync", "EIO", rank=0),
+            faults.error_file("truncated", rank=1),
+            faults.exit(7, rank=2, when=when.call("__main__:told")),
+        ]
+    ),
+    env={"GO": str(directory / "go")},
+    timeout=100.0,
+)
+port = free_port()
+proxy = Proxy(port, ("127.0.0.1", free_port()), Spoiling(latency=0.01))
+proxy.start()
+config = SimpleNamespace(getoption=lambda *_, **__: True)
+with Bell(Path(tempfile.mkdtemp(prefix="derail-crew-")) / "bell") as bell, Debugger(config) as debugger:
+    print(json.dumps({"ports": [port], "secrets": debugger.address.split(":")[:2]}), flush=True)
+    agent = CommandAgent(f"{sys.executable} {launcher} {{script}} {directory / 'work'}")
+    seen = agent.run(scenario, directory / "work")
+    bell.wait(0)
+    peer = debugger._listener.accept()
+outcome = {
+    "error": seen.error,
+    "timed_out": bool(seen.outcome and seen.outcome.timed_out),
+    "exits": {} if seen.outcome is None else {rank: str(fate.status) for rank, fate in seen.outcome.ranks.items()},
+    "faults": [str(told.status) for told in seen.faults],
+    "details": [told.detail for told in seen.faults],
+    "leftovers": [str(left) for left in seen.leftovers],
+    "bell": sorted(bell.begun),
+    "proxy": proxy.done["connections"],
+    "debugged": peer is not None,
+    "threads": threading.active_count(),
+    "pid": os.getpid(),
+}
+proxy.stop()
+print(json.dumps(outcome), flush=True)
