@@ -86,13 +86,24 @@ def place(item: pytest.Function, packed: Mapping[str, bytes]) -> None:
         fixture.argnames = ()
 
 
-def refuse_late(fixture: pytest.FixtureDef[Any], packed: Collection[str], in_ranks: Collection[str]) -> None:
+def refuse_late(
+    fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest, packed: Collection[str], in_ranks: Collection[str]
+) -> None:
     """In a rank: a fixture that should have been set up once, and was asked for too late for that, is an error.
 
     Raises:
-        Failed: if it is one.
+        Failed: if it is one; it names the fixture that was asked for, which may be one that depends on this one.
     """
-    if is_shared(fixture, in_ranks) and fixture.argname not in packed:
+
+    def is_late(each: Any) -> bool:
+        return each is not None and is_shared(each, in_ranks) and each.argname not in packed
+
+    if is_late(fixture):
+        asking: Any = request
+        while asking is not None:
+            asked: Any = getattr(asking, "_fixturedef", None)
+            fixture = asked if is_late(asked) else fixture
+            asking = getattr(asking, "_parent_request", None)
         pytest.fail(
             f"the fixture {fixture.argname!r} (scope {fixture.scope!r}, {_place(fixture)}) is set up once, before the "
             "ranks start, and the test asks for it only while it runs (request.getfixturevalue), or another fixture of "

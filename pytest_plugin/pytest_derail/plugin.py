@@ -324,7 +324,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
     if order is not None:
         from pytest_derail.handover import refuse_late
 
-        refuse_late(fixturedef, order.handed, order.in_ranks)
+        refuse_late(fixturedef, request, order.handed, order.in_ranks)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -222,6 +222,47 @@ def test_late(request):
     )
 
 
+@pytest.mark.parametrize("reuse", ["", ", reuse='module'"])
+def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_remedy_works(
+    run_pytest: RunPytest, reuse: str
+) -> None:
+    """Not by the name of one that it depends on. Both remedies work: naming it, and having each rank set it up."""
+    result = run_pytest(
+        f"""
+import pytest
+
+@pytest.fixture(scope="session")
+def base():
+    return 1
+
+@pytest.fixture(scope="module")
+def wide(base):
+    return base + 1
+
+@pytest.fixture
+def narrow(request):
+    return request.getfixturevalue("wide")
+
+@pytest.mark.ranks(2{reuse})
+@pytest.mark.parametrize("name", ["wide", "narrow"])
+def test_late(request, name):
+    request.getfixturevalue(name)
+
+@pytest.mark.ranks(2{reuse})
+def test_named(request, wide, narrow):
+    assert (request.getfixturevalue("wide"), narrow, request.getfixturevalue("base")) == (2, 2, 1)
+
+@pytest.mark.ranks(2{reuse}, in_ranks=["wide", "base"])
+def test_in_ranks(request):
+    assert request.getfixturevalue("narrow") == 2
+"""
+    )
+    result.assert_outcomes(passed=2, failed=2)
+    for name in ("wide", "narrow"):
+        result.stdout.fnmatch_lines([f"FAILED *test_late?{name}? - rank ?: Failed: the fixture 'wide' *"])
+    result.stdout.fnmatch_lines(["*ranks(..., in_ranks=[[]'wide'[]])*"])
+
+
 def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> None:
     """By a marker, without any rank; in the body, on all ranks or on one, if the others come to their end."""
     result = run_pytest(
