@@ -87,7 +87,7 @@ def count_subtest(item: pytest.Function, report: pytest.TestReport) -> None:
     """Have pytest know that a subtest has failed, as it does where the test runs: plugins that run tests again ask."""
     subtests = sys.modules.get("_pytest.subtests")  # since pytest 9
     if subtests is not None and report.failed and isinstance(report, subtests.SubtestReport):
-        item.config.stash[subtests.failed_subtests_key][item.id] += 1
+        item.config.stash[subtests.failed_subtests_key][getattr(item, "id", item.nodeid)] += 1
 
 
 def merge_named(values: Mapping[int, Sequence[tuple[str, Any]]]) -> list[tuple[str, Any]]:

@@ -44,16 +44,23 @@ def draw_alike(item: pytest.Function, seed: str, note: Note) -> Iterator[None]:
     where = getattr(core, "threadlocal", core)
     before = getattr(where, "_hypothesis_global_random", None)
     where._hypothesis_global_random = random.Random(f"{seed} {item.nodeid}")  # noqa: SLF001
-    function = getattr(item.obj, "__func__", item.obj)
-    settings = getattr(function, SETTINGS, None) if is_given(item) else None
+    holder, name = _place_of_settings(item)
+    settings = getattr(holder, name, None) if is_given(item) else None
     if settings is not None:
-        setattr(function, SETTINGS, _settings_on_ranks(item, settings, note))
+        setattr(holder, name, _settings_on_ranks(item, settings, note))
     try:
         yield
     finally:
         where._hypothesis_global_random = before  # noqa: SLF001
         if settings is not None:
-            setattr(function, SETTINGS, settings)
+            setattr(holder, name, settings)
+
+
+def _place_of_settings(item: pytest.Function) -> tuple[Any, str]:
+    """Where the settings of a test are: an object, and the name of its attribute. State machines have them in their
+    class."""
+    function = getattr(item.obj, "__func__", item.obj)
+    return (function, SETTINGS) if hasattr(function, SETTINGS) else (item.cls, "settings")
 
 
 def _settings_on_ranks(item: pytest.Function, settings: Any, note: Note) -> Any:
@@ -112,7 +119,7 @@ def _database_on_ranks(database: Any, note: Note) -> Any:
 
 def keep_examples(item: pytest.Function, told: Mapping[int, RankTold]) -> None:
     """In the controller: save the examples that a rank has saved, and delete those that all ranks have deleted."""
-    database = getattr(getattr(getattr(item.obj, "__func__", item.obj), SETTINGS, None), "database", None)
+    database = getattr(getattr(*_place_of_settings(item), None), "database", None)
     if database is None:
         return
     last: list[dict[tuple[bytes, bytes], str]] = [
@@ -132,5 +139,7 @@ def without_draws(item: pytest.Function) -> Any:
     def body() -> None:
         """Nothing: the body runs on the ranks."""
 
-    body.__wrapped__ = item.obj.hypothesis.inner_test  # type: ignore[attr-defined] # where it stands
+    inner = getattr(getattr(item.obj, "hypothesis", None), "inner_test", None)
+    if inner is not None:
+        body.__wrapped__ = inner  # type: ignore[attr-defined] # where it stands
     return body

@@ -130,6 +130,27 @@ def test_it(rank, out, number):
     assert (zero[0] == one[0], zero[0] == failed) == (True, False)
 
 
+def test_state_machines_do_the_same_steps(run_pytest: RunPytest, drawn) -> None:
+    """Those of Hypothesis, which are classes of unittest."""
+    result = run_pytest(
+        PRELUDE
+        + """
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+class Machine(RuleBasedStateMachine):
+    @rule(number=st.integers())
+    def step(self, number):
+        note(os.path.dirname(__file__), "steps", number)
+
+TestMachine = pytest.mark.ranks(2)(Machine.TestCase)
+""",
+        plugins=PLUGINS,
+    )
+    result.assert_outcomes(passed=1)
+    zero, one = drawn("steps")
+    assert (zero == one, len(zero) > 100) == (True, True)
+
+
 def test_a_rank_that_fails_alone_runs_no_more_examples(run_pytest: RunPytest, drawn) -> None:
     """It would run them without the others: the one that failed is run once more, for the report."""
     result = run_pytest(
