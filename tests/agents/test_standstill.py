@@ -201,6 +201,29 @@ def test_ends_are_seen_in_the_order_in_which_they_were(monkeypatch):
             process.wait()
 
 
+def test_a_rank_that_ends_while_it_introduces_itself_is_no_restarted_rank(monkeypatch):
+    """Its introduction is read after its end was seen."""
+    monkeypatch.setenv(JOB_ENV, "job")
+    loop = Loop(SYSTEM_CLOCK)
+    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
+    loop.open()
+    ranks = ForeignRanks(1, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        assert ranks._find(0, process.pid) is not None
+        process.kill()
+        assert is_readable(ranks.pidfd(0), 60)
+        ranks.see_ends()
+
+        assert ranks._find(0, process.pid, ["sleep"]) is None
+        assert [life.attempt for life in ranks.lives] == [0]
+    finally:
+        ranks.close()
+        loop.close()
+        process.kill()
+        process.wait()
+
+
 def test_all_processes_of_a_launcher_are_stopped_and_go_on(tmp_path):
     """Its ranks and their helpers are not."""
     from derail.agents.standstill import Standstill

@@ -382,6 +382,24 @@ except OSError as error:
     assert driver.said.read_text() == "EADDRINUSE\n"
 
 
+KEEPS_LISTENING = """
+import socket, subprocess
+server = socket.create_server(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+server.set_inheritable(True)
+subprocess.Popen(["sleep", "60"], close_fds=False)
+"""
+
+
+@pytest.mark.parametrize(("program", "status"), [("print('ran')", "injected"), (KEEPS_LISTENING, "not_reached")])
+def test_the_port_of_a_rank_that_has_ended_is_taken_unless_a_helper_listens_there(tmp_path, port, program, status):
+    """The socket is derail's own until the job is over."""
+    seen, _ = ended(tmp_path, program, faults.port_kept(rank=0), master_port=port)
+
+    assert [result.status for result in seen.faults] == [status], seen.faults
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
 def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):
     """It is not reached."""
     seen, _ = ended(tmp_path, "print('ran')", faults.port_taken(rank=0), master_port=port_of(listener))

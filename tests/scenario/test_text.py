@@ -96,3 +96,33 @@ def test_a_long_message_keeps_its_beginning_and_its_end():
 def test_nothing_that_a_rank_writes_reaches_the_terminal_as_it_is():
     """Escape sequences, NUL, line ends, half surrogates."""
     assert printable("a\x1b[2J\0\r\n\tb\ud800 é") == "a\\x1b[2J\\x00\\r\\n\\tb\\ud800 é"
+
+
+def test_a_launcher_that_is_the_subject_is_called_so():
+    """It is rank 0 of derail's job, and no reader knows that job; what its ranks say of themselves is not changed."""
+    outcome = JobOutcome({0: RankOutcome(0, 10, ExitStatus(code=1), Cause.SELF, exit_order=0)}, 0, 0.0, 3.0, 2.0)
+    seen = replace(
+        SEEN,
+        outcome=outcome,
+        failures={0: FailureSeen(0, "rank 0 crashed")},
+        tails={(0, "stdout"): ("rank 0: step 1",)},
+        leftovers=(Leftover("process", "sleep 60", 7, 0),),
+    )
+    text = render_verdict(replace(SCENARIO, ranks=1, launches=2), seen, Verdict("PASS"))
+
+    for line in (
+        "root cause: the launcher: exit 1, by itself",
+        "  rank 0 crashed",
+        "  the launcher: exit 1, by itself",
+        "last lines of stdout of the launcher:",
+        "  | rank 0: step 1",
+        "left behind: process 7 of the launcher: sleep 60",
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_rank_that_an_external_agent_stopped_was_not_stopped_by_us():
+    """The agent's name for it is in the sentence."""
+    rank = replace(RANKS[0], stopped_by="the agent")
+
+    assert str(rank) == "rank 0: SIGTERM (15), stopped by the agent"

@@ -155,6 +155,8 @@ class CommandAgent(ForeignAgent):
             return f"the command line has no {{node}}, and the scenario wants {scenario.nodes} nodes"
         if scenario.restarts and not self.restarts:
             return f"the command line has no {{restarts}}, and the scenario allows {scenario.restarts} restart(s)"
+        if "master_port" in placeholders(self.command) and any(f.name == "port_kept" for f in scenario.faults.faults):
+            return "the command line fixes the port ({master_port}), and the scenario needs another one after a restart"
         return super().unsupported(scenario)
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:

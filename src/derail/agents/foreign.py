@@ -395,6 +395,7 @@ def _fate(life: Life, first: Life | None, seen: Seen, said: Said) -> RankOutcome
         exited_at=life.exited_at,
         signals_sent=tuple(life.asked),
         succeeded=status.ok and not stopped,
+        stopped_by="the agent",
     )
 
 

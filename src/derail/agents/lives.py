@@ -354,6 +354,8 @@ class ForeignRanks(HeldRanks):
             self.see_ends()
             if held.life.status is None:
                 return None  # its end is being told just now
+        if held is not None and held.life.pid == pid:
+            return None  # it has introduced itself, and ended before it was answered
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

@@ -14,6 +14,7 @@ from derail.faults.results import Errored, Injected, NotReached
 from derail.faults.sockets import LISTENING, table
 from derail.faults.tcp_proxy import Proxy, Spoiling
 from derail.platform.ports import free_port
+from derail.platform.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,6 +139,38 @@ def hold_port(aim: Aim) -> None:
         except OSError:
             return
         aim.undo.append((f"port {prepared[0]}, taken from rank {aim.rank}", taken.close))
+
+
+_ended: dict[int, tuple[str, int]] = {}
+"""Where ranks listen, by pid: a rank that has ended has no environment any more that could be read."""
+
+
+def note_port(aim: Aim) -> None:
+    """Read where the rank is to listen, as long as it lives."""
+    pid = aim.control.pid(aim.rank)
+    entries = b"" if pid is None else environment(pid)
+    env = dict(os.fsdecode(entry).partition("=")[::2] for entry in entries.split(b"\0"))
+    host, port = env.get(aim.text("address_variable"), ""), env.get(aim.text("port_variable"), "")
+    if pid is not None and port.isdigit():
+        _ended[pid] = (host or "127.0.0.1", int(port))
+
+
+def keep_port(aim: Aim) -> Step:
+    """Listen where the rank has listened that has just ended."""
+    pid = aim.control.pid(aim.rank)
+    where = None if pid is None else _ended.pop(pid, None)
+    if where is None:
+        return NotReached(f"the rank had no {aim.text('port_variable')} in its environment")
+    try:
+        taken = socket.create_server(where)
+    except OSError as error:
+        return NotReached(f"another process was faster, or the address is not ours: {error.strerror} ({where})")
+    aim.undo.append((f"port {where[1]}, taken after rank {aim.rank}", taken.close))
+    inode = os.fstat(taken.fileno()).st_ino
+    state, local, _ = table("self").get(inode, (0, 0, 0))
+    if (state, local) != (LISTENING, where[1]):
+        return Errored(f"socket {inode} does not listen on port {where[1]} in /proc/self/net/tcp")
+    return Injected(f"{where[0]}:{where[1]} is taken: socket {inode} listens in /proc/self/net/tcp")
 
 
 def take_port(aim: Aim) -> Step:

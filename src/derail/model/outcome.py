@@ -45,6 +45,7 @@ class RankOutcome:
             None.
         recorded: what its error file says, in short; of ranks that we stopped, too.
         signalled_at: monotonic seconds at which the first signal was sent to it; None if none was.
+        stopped_by: the actor that stopped it, if it was stopped: derail's launcher ("us"), or an external agent.
         evidence_order: the place of the earliest evidence that it failed by itself, among all records and exits of the
             job; None without such evidence.
     """
@@ -64,6 +65,7 @@ class RankOutcome:
     recorded: str = ""
     signalled_at: float | None = None
     evidence_order: int | None = None
+    stopped_by: str = "us"
 
     @property
     def killed_by_us(self) -> bool:
@@ -82,7 +84,8 @@ class RankOutcome:
             end += " without a result"
         if self.cause is Cause.SELF and self.killed_by_us:
             return f"rank {self.rank}: {end}, stopped after it had failed by itself"
-        return f"rank {self.rank}: {end}, {self.cause.value}{self._after_the_stop()}"
+        cause = f"stopped by {self.stopped_by}" if self.cause is Cause.STOPPED_BY_US else self.cause.value
+        return f"rank {self.rank}: {end}, {cause}{self._after_the_stop()}"
 
     def _after_the_stop(self) -> str:
         """Of a rank that we stopped: what it recorded; else, if our signal did not end it, how soon it ended."""

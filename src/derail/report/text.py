@@ -25,12 +25,10 @@ def _lines(scenario: Scenario, observation: Observation, verdict: Verdict) -> It
     if scenario.name and scenario.title:
         yield f"      {scenario.title}"
     yield from _why(verdict)
-    yield from _cause(observation)
-    yield from _exits(observation)
-    yield from _faults(observation)
-    yield from _tail(observation)
-    yield from _times(observation)
-    yield from _left(observation)
+    for part in (_cause, _exits, _faults, _tail, _times, _left):
+        for line in part(observation):
+            quoted = line.startswith("  |") or (part is _cause and line.startswith(" "))
+            yield line if quoted else scenario.named(line)
     if observation.journal is not None:
         yield f"journal: {observation.journal}"
 

@@ -46,7 +46,7 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
         finding = Finding("restarts", False if "restarts" in promised else None, *restarted, differs=True)
         kind: Kind = "FAIL" if "restarts" in promised else "INCONCLUSIVE"
         return Verdict(kind, (str(finding),), (str(finding),) if kind == "FAIL" else (), (finding,))
-    findings = tuple(_as_promised(found, scenario.expect, promised) for found in _findings(scenario, observation))
+    findings = tuple(_as_promised(found, scenario, promised) for found in _findings(scenario, observation))
     violations = tuple(str(found) for found in findings if found.kept is False)
     if observation.deadlock:  # seen from outside, whether or not a fault got its turn
         return Verdict("FAIL", violations, violations, findings)
@@ -55,8 +55,11 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
     return Verdict("FAIL" if violations else "PASS", violations, violations, findings)
 
 
-def _as_promised(found: Finding, expect: Expect, promised: frozenset[Promise]) -> Finding:
+def _as_promised(found: Finding, scenario: Scenario, promised: frozenset[Promise]) -> Finding:
     """A finding under the promise that the scenario is about, and without force where that was never made."""
+    saw = found.saw if found.promise in ("message", "log_tail") else scenario.named(found.saw)  # those are quotations
+    found = replace(found, expected=scenario.named(found.expected), saw=saw)
+    expect = scenario.expect
     promise = found.promise if expect.promise is None or found.promise == "ends" else expect.promise
     if promise in promised:
         return replace(found, promise=promise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -167,6 +168,10 @@ class Scenario:
     control: tuple[Twin, ...] = ()
     name: str = ""
     path: Path | None = None
+
+    def named(self, text: str) -> str:
+        """The text with "the launcher" instead of rank 0, where that is what the scenario is about."""
+        return re.sub(r"rank(\(s\))? 0\b", "the launcher", text) if self.launches else text
 
     @property
     def family(self) -> str:

@@ -17,11 +17,14 @@ from derail.faults.injection import AtExit, Soon
 from derail.faults.injectors import environment
 from derail.faults.injectors.environment import environment_of
 from derail.faults.injectors.resources import living
+from derail.faults.moments import Exit
 from derail.faults.params import choice_param, flag_param, seconds_param, text_param
 from derail.faults.rendezvous import (
     check_proxy,
     hold_port,
+    keep_port,
     listen,
+    note_port,
     prepare_port,
     prepare_proxy,
     proxy,
@@ -212,6 +215,21 @@ ENTRIES = (
         lasts=True,
         prepare=prepare_port,
         await_rank=hold_port,
+    ),
+    Entry(
+        name="port_kept",
+        side="outside",
+        summary="From the rank's exit on another process listens on its MASTER_PORT; the next attempt needs another.",
+        inject=keep_port,
+        verified="our socket listens on the port in /proc/self/net/tcp",
+        healed="the port is given up",
+        example="faults.port_kept(rank=0)",
+        params=VARIABLES,
+        triggers=("exit",),
+        default_when=Exit(),
+        needs="an address of this machine in the rank's environment; /proc",
+        unavailable=why_no_proc,
+        begin=note_port,
     ),
     Entry(
         name="store_dies",

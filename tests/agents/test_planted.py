@@ -1,0 +1,103 @@
+"""Planted bugs of a launcher, each found by the scenario that is meant to, and for the right reason."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.launchers import steady
+from derail.agents.custom import CommandAgent, Declaration, Report
+from derail.scenario.load import find, load, shipped
+from derail.scenario.model import ALL_PROMISES
+from derail.trial import run_scenario
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="external agents are watched by pidfds"),
+]
+LAUNCHER = Path(__file__).parent / "launchers" / "steady.py"
+DECLARATION = Declaration(
+    name="steady",
+    promises=ALL_PROMISES - {"error_file"},
+    logs="{log_dir}/{rank}/{stream}.log",
+    report=Report(
+        root_cause=r"^root cause: rank (?P<rank>\d+)$",
+        failure=r"^rank (?P<rank>\d+): (?:exit (?P<code>\d+)|signal (?P<signal>\w+)): (?P<message>.*)$",
+    ),
+)
+KILLED_BY = {
+    "blames_last": ("regression/victim_right_behind", "root_cause", "saw rank 0"),
+    "rank_order": ("regression/victim_right_behind", "root_cause", "saw rank 0"),
+    "blames_nobody": ("crash/killed_at_step_3", "root_cause", "saw none"),
+    "stopped_failed": ("crash/killed_at_step_3", "failed_ranks", "saw rank(s) 0, 1, 2, 3"),
+    "grace_each": ("teardown/all_are_deaf", "within", "the teardown to take at most"),
+    "slow_look": ("crash/exits_with_code_7", "within", "the teardown to take at most"),
+    "no_grace": ("teardown/leaves_with_0", "exits", "rank 1 to end with exit 0, saw SIGKILL"),
+    "no_kill": ("hang/deaf_to_sigterm", "ends", "time out"),
+    "no_stop": ("crash/killed_at_step_3", "stopped", "to have been stopped"),
+    "no_cont": ("teardown/stopped_for_good", "ends", "time out"),
+    "leader_only": ("teardown/helpers_go_with_the_rank", "leftovers", "to be ended"),
+    "no_sweep": ("teardown/orphan_that_is_a_daemon", "leftovers", "to be ended"),
+    "code_1": ("crash/exits_with_code_7", "exit_code", "to exit with 7, saw 1"),
+    "signal_is_fine": ("crash/segfault", "outcome", "saw that it succeeded"),
+    "zero_on_failure": ("crash/exits_with_code_7", "outcome", "saw that it succeeded"),
+    "tells_code_1": ("crash/exits_with_code_7", "exits", "saw exit 1"),
+    "no_message": ("crash/raises_in_its_work", "message", "saw 'it failed'"),
+    "first_line": ("error_file/unwritable", "message", "a message like"),
+    "breaks_on_bad_file": ("error_file/truncated", "root_cause", "saw none"),
+    "believes_stale": ("error_file/stale", "message", "of an earlier attempt"),
+    "opens_fifo": ("error_file/fifo", "ends", "time out"),
+    "never_restarts": ("restart/resumes_after_a_kill", "restarts", "1 restart(s), saw 0"),
+    "one_restart_more": ("restart/gives_up", "restarts", "2 restart(s), saw 3"),
+    "restarts_success": ("calm/all_succeed", "restarts", "although the scenario allows none"),
+    "keeps_helpers": ("restart/helpers_of_the_first_attempt", "outcome", "saw that it failed"),
+    "old_port": ("restart/meets_on_another_port", "outcome", "saw that it failed"),
+    "old_port_for_some": ("restart/meets_on_another_port", "outcome", "saw that it failed"),
+    "fewer_after_restart": ("restart/meets_on_another_port", "outcome", "saw that it failed"),
+    "one_rank_less": ("calm/all_succeed", "outcome", "never seen"),
+    "rank_0_decides": ("regression/third_rank_false_green", "outcome", "saw that it succeeded"),
+    "lost_is_zero": ("supervisor/somebody_else_waits", "outcome", "saw that it succeeded"),
+    "ignores_term": ("supervisor/asked_to_end", "outcome", "saw that it succeeded"),
+    "exits_before_ranks": ("supervisor/terminal_is_closed", "leftovers", "nothing to be left"),
+    "console_kills": ("supervisor/nobody_reads_its_console", "exits", "to end with"),
+    "no_forward": ("supervisor/passes_the_warning_on", "forwards_signals", "to have succeeded"),
+    "orphans": ("supervisor/killed", "ends_with_launcher", "nothing to be left"),
+    "no_files": ("calm/all_succeed", "log_tail", "it is empty"),
+    "pipe_deadlock": ("logs/flood", "ends", "time out"),
+}
+"""By bug: the scenario, the promise that it finds broken, and a part of what it says."""
+
+
+def agent(bug=""):
+    """The launcher, with that bug."""
+    words = [sys.executable, str(LAUNCHER), *(["--bug", bug] if bug else [])]
+    return CommandAgent(
+        f"{shlex.join(words)} -n {{ranks}} -r {{restarts}} -g {{grace}} -l {{log_dir}} {{script}} {{args}}", DECLARATION
+    )
+
+
+@pytest.mark.parametrize("bug", KILLED_BY)
+def test_a_planted_bug_is_found_by_the_scenario_that_is_meant_to(tmp_path, bug):
+    """It is FAIL, and among the findings is the broken promise, in the right words."""
+    name, promise, words = KILLED_BY[bug]
+    run = run_scenario(load(find(name)), agent(bug), workdir=tmp_path)
+    broken = [str(finding) for finding in run.verdict.findings if finding.kept is False and finding.promise == promise]
+
+    assert run.verdict.kind == "FAIL", run.verdict
+    assert any(words in reason for reason in broken), run.verdict.reasons
+
+
+@pytest.mark.parametrize("name", sorted(name for name in shipped() if not name.startswith(("node/", "values/"))))
+def test_the_launcher_without_a_bug_keeps_all_its_promises(tmp_path, name):
+    """In every scenario that it can have."""
+    run = run_scenario(load(find(name)), agent(), workdir=tmp_path)
+
+    assert run.verdict.kind in ("PASS", "SKIPPED"), run.verdict.reasons
+
+
+def test_each_bug_is_planted():
+    """None stands in the launcher without a scenario, and none in the table without a launcher."""
+    assert set(KILLED_BY) == set(steady.BUGS)
