@@ -295,9 +295,10 @@ def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(ru
     source = """
 import os, signal, sys, threading, time
 from derail import DefaultLogsSpecs, Teardown, start_processes
-real = threading._start_new_thread
-def start(function, args):
-    result = real(function, args)
+name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+real = getattr(threading, name)
+def start(function, *args, **more):
+    result = real(function, *args, **more)
     thread = function.__self__
     if thread.name.startswith("derail-j"):
         while thread in threading._limbo:
@@ -307,7 +308,7 @@ def start(function, args):
         else:
             signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # as when another thread took the signal
     return result
-threading._start_new_thread = start
+setattr(threading, name, start)
 for blocked in (True, False):
     try:
         start_processes("j", "sleep", {0: ("100",)}, {0: {}}, DefaultLogsSpecs(), teardown=Teardown(grace=0))

@@ -18,7 +18,8 @@ SECONDS_ENV = "DERAIL_SOAK_SECONDS"
 
 def run(*options: str, deadline: float) -> subprocess.CompletedProcess[str]:
     """Run the soak in a process of its own."""
-    environ = {**os.environ, "PYTHONPATH": str(TESTS)}
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    environ = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "launch.soak", *options]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=deadline, check=False)
 
