@@ -343,7 +343,9 @@ def _compare(
         if value != expected[key]
     ]
     more = [f"{where}:\n" + "\n".join(f"  {line}" for line in tail) for where, tail in (lines or {}).items()]
-    told = "\n".join([f"{what}:", *(f"  {line}" for line in differences), *more, picture(seen)])
+    undone = [result for result in seen.faults if not result.injected] if what != "the faults" else []
+    head = f"{what}, whose fault did not happen: {undone[0]}" if undone else f"{what}:"
+    told = "\n".join([head, *(f"  {line}" for line in differences), *more, picture(seen)])
     assert dict(actual) == dict(expected), told
 
 

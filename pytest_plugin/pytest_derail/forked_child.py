@@ -95,5 +95,6 @@ def _outcome(item: pytest.Item, when: When, error: BaseException | None) -> tupl
             raise error
 
     call: pytest.CallInfo[Any] = pytest.CallInfo.from_call(raise_error, when)
-    report = pytest.TestReport.from_item_and_call(item, call)  # it counts failed subtests as well
+    report = pytest.TestReport.from_item_and_call(item, call)
+    item.config.hook.pytest_report_teststatus(report=report, config=item.config)  # it counts failed subtests as well
     return (1, f"failed in {when}\n{report.longreprtext}") if report.failed else (0, "")

@@ -347,14 +347,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what became of the jobs beside the failure of the test."""
-    on_ranks = item.stash.get(RANKS, None)
+    """Show what became of the jobs beside the failure of the test, and no frames of derail's own."""
+    on_ranks, bench = item.stash.get(RANKS, None), item.stash.get(BENCH, None)
+    if call.excinfo is not None and (on_ranks or bench or IN_RANK in item.config.stash):
+        from pytest_derail.own_frames import hide
+
+        hide(call.excinfo)
     if on_ranks is not None:
         on_ranks.before_report(call)
     report = yield
     if on_ranks is not None:
         on_ranks.note_report(report, call.excinfo)
-    bench = item.stash.get(BENCH, None)
     if bench is not None:
         bench.note_report(report, excinfo=call.excinfo)
     return report

@@ -15,7 +15,7 @@ import pytest
 from _pytest.runner import check_interactive_exception, runtestprotocol
 
 from derail.model.clock import SYSTEM_CLOCK
-from pytest_derail import bell, breakpoints, gathered, handover
+from pytest_derail import bell, breakpoints, gathered, handover, own_frames
 from pytest_derail.forked_child import ForkedChildren
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
@@ -117,6 +117,7 @@ class Teller:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder, self.rank = folder, rank
+        self._pid = os.getpid()
         self.phase: When = "collect"
         self._file = RecordFile(report_path(folder, rank))
 
@@ -134,6 +135,8 @@ class Teller:
     def tell(self, report: ReportTold) -> None:
         """Record a report. A subtest that fails does not ring, its test goes on; nor does a skip, other ranks may take
         their time."""
+        if os.getpid() != self._pid:
+            return  # a forked child reports nothing: of its subtests, its exit status says how they went
         add_report(self._file, report)
         if report.result in ("failed", "xfailed") and not report.is_extra:
             self.ring("bad")
@@ -270,6 +273,8 @@ class Protocol:
 
     def tell_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
         """Record what no hook of pytest is asked about."""
+        if call.excinfo is not None:
+            own_frames.hide(call.excinfo)
         self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
         self.teller.tell(self._told(self._made, is_extra=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from _pytest._code.code import ExceptionRepr, ReprExceptionInfo, ReprFileLocation, ReprTracebackNative
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from derail.report.lanes import Timeline
     from pytest_derail.rank_report import ReportTold
     from pytest_derail.verdict import RankVerdict, Verdict
 
@@ -183,9 +185,23 @@ def rank_sections(item: pytest.Function, verdict: Verdict, command: Iterable[str
     told = "\n".join(faults_told(verdict.seen))
     if told:
         yield "faults", told
-    yield from what_happened(verdict.seen)
+    yield from what_happened(verdict.seen, lambda drawn: _with_verdicts(drawn, verdict))
     if verdict.seen.workdir is not None:
         yield "evidence", "\n".join([f"logs and journal: {verdict.seen.workdir}", *command])
+
+
+def _with_verdicts(drawn: Timeline, verdict: Verdict) -> Timeline:
+    """A timeline that says how the test went in each rank, where the launcher saw a function return."""
+    lanes = []
+    for lane in drawn.lanes:
+        rank = None if lane.rank is None else verdict.ranks.get(lane.rank)
+        if rank is None or rank.fate in ("died", "stopped", "hung"):
+            lanes.append(lane)
+            continue
+        words = printable(rank.words.splitlines()[0])
+        marks = tuple(replace(mark, text=words) if mark.kind == "value" else mark for mark in lane.marks)
+        lanes.append(replace(lane, fate=words, failed=rank.fate == "failed", marks=marks))
+    return replace(drawn, lanes=tuple(lanes))
 
 
 def _fates(config: pytest.Config, verdict: Verdict) -> Iterator[str]:
@@ -209,7 +225,10 @@ def _others(config: pytest.Config, verdict: Verdict) -> Iterator[tuple[str, str]
     main = str(_longrepr(config, verdict.bad[0]) or "") if verdict.bad else ""
     for text, ranks in seen.items():
         names = ", ".join(str(rank.rank) for rank in ranks)
-        yield f"rank {names} failed too", "as the first" if text == main else text.strip("\n")
+        yield (
+            f"rank {names} failed too",
+            f"with the same traceback as rank {verdict.bad[0].rank}" if text == main else text.strip("\n"),
+        )
 
 
 def _death(rank: RankVerdict, verdict: Verdict) -> Iterator[str]:

@@ -10,10 +10,11 @@ from derail.report.text import MARKS, printable
 from derail.scenario.observe import tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pytest
 
+    from derail.report.lanes import Timeline
     from derail.scenario.model import Observation
 
 TAIL_LINES = 10
@@ -48,15 +49,21 @@ def sections(seen: Observation, *, shown: bool = False) -> Iterator[tuple[str, s
         yield "evidence", where
 
 
-def what_happened(seen: Observation) -> Iterator[tuple[str, str]]:
+def what_happened(seen: Observation, change: Callable[[Timeline], Timeline] | None = None) -> Iterator[tuple[str, str]]:
     """What happened when: as a timeline, and, of a job with faults, as the last records of the journal. Nothing of a
-    job in which nothing did but that its ranks came and went."""
+    job in which nothing did but that its ranks came and went.
+
+    Args:
+        seen: what was observed of the job.
+        change: puts into the timeline what is known besides.
+    """
     from derail.report.timeline import observed
     from derail.report.timeline_text import render_timeline
 
     if seen.outcome is not None and seen.outcome.succeeded and not seen.faults:
         return
-    drawn = render_timeline(observed(seen)).rstrip("\n")
+    lanes = observed(seen)
+    drawn = render_timeline(lanes if change is None else change(lanes)).rstrip("\n")
     if drawn:
         yield "timeline", drawn
     if seen.journal is not None and seen.faults:

@@ -111,3 +111,28 @@ def test_it(rank):
     result.stdout.fnmatch_lines(
         ["rank 1: failed in call: assert 1 == 0*<- root cause", "forked child (pid *): failed in call", "E *own"]
     )
+
+
+def test_subtests_and_test_cases_in_a_child_are_its_own(run_pytest: RunPytest) -> None:
+    """They make it exit with 1, and the rank reports none of them."""
+    result = run_pytest(
+        PRELUDE
+        + """
+@pytest.mark.ranks(1)
+def test_subtests(rank, subtests):
+    pid = os.fork()
+    with subtests.test("of the child"):
+        assert pid, "of the child"
+    if pid:
+        assert exit_status(pid) == 1
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.ranks(1)
+    def test_method(self):
+        pid = os.fork()
+        if pid == 0:
+            self.assertEqual(1, 2)
+        self.assertEqual(exit_status(pid), 1)
+""",
+    )
+    result.assert_outcomes(passed=2)

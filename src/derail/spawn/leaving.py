@@ -41,8 +41,14 @@ def leave(run: Callable[[], None]) -> NoReturn:
 def _show_error() -> None:
     import traceback
 
+    from derail.spawn.worker import without_own_frames
+
+    kind, error, trace = sys.exc_info()
+    if kind is None or error is None:
+        return
+    error = error.with_traceback(without_own_frames(trace))
     try:
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(kind, error, error.__traceback__)
     except BaseException:  # a broken hook of the user must not hide the error
         traceback.print_exc()
 

@@ -12,18 +12,33 @@ from derail.spawn import payload, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
     from typing import BinaryIO, TypeAlias
 
     from derail.spawn.values import Slot
 
     Load: TypeAlias = Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
 
+_OWN = ("derail", "pytest_derail")
 _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
 
 def main(file: BinaryIO) -> None:
     """Run the function whose payload is in ``file``; called in a fresh interpreter, see ``payload.interpreter``."""
-    run_payload(file, None)
+    try:
+        run_payload(file, None)
+    except Exception as error:  # as the interpreter would, but for our own frames
+        error = error.with_traceback(without_own_frames(error.__traceback__))
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
+
+
+def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback from the first frame on that is not derail's own; all of it if there is none."""
+    part = trace
+    while part is not None and part.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
+        part = part.tb_next
+    return trace if part is None else part
 
 
 def run_payload(file: BinaryIO, fds: Sequence[int] | None) -> None:

@@ -1,0 +1,149 @@
+"""Tracebacks of tests: derail's own frames are shown only where derail is at fault."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise OSError("in the set-up")
+
+@pytest.fixture
+def broken_later():
+    yield
+    raise OSError("in the tear-down")
+
+@pytest.fixture(scope="module")
+def broken_at_last():
+    yield
+    raise OSError("in the last tear-down")
+"""
+SOURCE = """
+import pytest
+from derail import faults
+
+def raises():
+    raise ValueError("of the function")
+
+def returns():
+    pass
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_function(derail, method):
+    derail.run(raises, ranks=1, start_method=method)
+
+def test_no_file(derail):
+    derail.run("no_such_program.py")
+
+def test_wrong_rank(derail):
+    derail.run(returns, ranks=1, faults=[faults.exit(1, rank=7)])
+
+def test_not_reached(derail):
+    hold = derail.hold("never")
+    derail.start(returns, ranks=1)
+    hold.wait(30)
+
+def test_no_script(derail):
+    derail.agent(["python", "{script}"], "no_such_program.py")
+
+@pytest.mark.ranks(1)
+def test_set_up(broken):
+    pass
+
+@pytest.mark.ranks(1)
+def test_tear_down(broken_later):
+    pass
+
+@pytest.mark.ranks(1, reuse="module", in_ranks=["broken_at_last"])
+def test_last_tear_down(broken_at_last):
+    pass
+"""
+OWN = re.compile(r"/(pytest_derail|src/derail|site-packages/derail)/\S+\.py")
+
+
+def test_frames_of_derail_are_not_shown(run_pytest: RunPytest) -> None:
+    """Neither in reports nor in what ranks print: the test, its fixtures and its functions are at fault."""
+    result = run_pytest(SOURCE, conftest=CONFTEST)
+    result.assert_outcomes(passed=1, failed=9, errors=1)
+    assert [line for line in result.outlines if OWN.search(line)] == []
+    out = result.stdout.str()
+    assert out.count('in raises\n    raise ValueError("of the function")\nValueError: of the function') == 3
+    for where in ("set-up", "tear-down", "last tear-down"):
+        assert f'>       raise OSError("in the {where}")' in out
+
+
+def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) -> None:
+    """By an exception that nobody raises on purpose, out of derail's own code."""
+    conftest = "from derail.agents import native\nnative.entry_point = None\n"
+    result = run_pytest("def test_it(derail):\n    derail.run(['true'])", conftest=conftest)
+    result.assert_outcomes(failed=1)
+    assert any(OWN.search(line) and "native.py" in line for line in result.outlines)
+
+
+def test_a_rank_in_which_derail_fails_prints_its_frames(run_pytest: RunPytest) -> None:
+    """A value that cannot be sent is told out of derail's own code; no frame of the function is there."""
+    result = run_pytest("def gives():\n    return lambda: 0\ndef test_it(derail):\n    derail.run(gives, ranks=1)")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*worker.py*", "TypeError: rank 0 returned a value of type function that cannot*"])
+
+
+def test_the_timeline_says_how_the_test_went_in_each_rank(run_pytest: RunPytest) -> None:
+    """The launcher sees a function that returns and, when another rank hangs, is stopped: that is not what happened."""
+    result = run_pytest(
+        """
+import threading
+import pytest
+
+@pytest.mark.ranks(3)
+def test_it(rank):
+    assert rank != 1, "a message"
+    if rank == 2:
+        threading.Event().wait()
+"""
+    )
+    result.assert_outcomes(failed=1)
+    timeline = result.outlines[next(n for n, line in enumerate(result.outlines) if "- timeline -" in line) :]
+    lanes = {line.split()[1]: line for line in timeline[:8] if line.startswith("rank ")}
+    assert lanes["0"].endswith("  passed")
+    assert lanes["1"].endswith("  failed in call")
+    assert lanes["2"].endswith("  SIGTERM (15), stopped by us")
+    assert any(line.endswith(" rank 1: failed in call") for line in timeline)
+    assert not any("returned" in line for line in timeline)
+
+
+def test_a_fault_that_was_never_due_stands_in_the_first_line(run_pytest: RunPytest) -> None:
+    """Of an assertion that fails because of that."""
+    result = run_pytest(
+        """
+from derail import faults, when
+from pytest_derail import assert_failed
+
+def returns():
+    pass
+
+def test_it(derail):
+    kill = faults.signal("SIGKILL", rank=0, when=when.line("never"))
+    assert_failed(derail.run(returns, ranks=1, faults=[kill]), 0)
+"""
+    )
+    result.stdout.fnmatch_lines(
+        ["E *AssertionError: rank 0, whose fault did not happen: signal-* on rank 0: not reached: no line of*"]
+    )
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_that_failed_in_the_same_way_are_told_in_a_line(run_pytest: RunPytest, ranks: int) -> None:
+    """With the number of the rank whose traceback stands above."""
+    result = run_pytest(f"import pytest\n@pytest.mark.ranks({ranks})\ndef test_it():\n    assert not 'the same'")
+    result.stdout.fnmatch_lines(["-* rank * failed too -*", "with the same traceback as rank ?"])
