@@ -79,8 +79,7 @@ def check(metafunc: pytest.Metafunc) -> None:
     """Look at the markers of a test when it is collected, and at those that it lacks.
 
     Raises:
-        Failed: if one of them is wrong or misspelt, or if a fixture of ranks is asked for without ranks. That is an
-            error of the collection.
+        Failed: if one of them is wrong or misspelt. That is an error of the collection.
     """
     item = metafunc.definition
     on_ranks, uses_derail = item.get_closest_marker("ranks") is not None, "derail" in metafunc.fixturenames
@@ -92,7 +91,7 @@ def check(metafunc: pytest.Metafunc) -> None:
             problem = f"{hint}\n{problem}".strip()
         else:
             item.warn(pytest.PytestWarning(hint))
-    if needing:
+    if needing and problem:  # else the marker may be a parameter's, or a hook may add it
         problem = f"{problem}\nthis is there only in tests with @pytest.mark.ranks(n): {needing}".strip()
     if problem:
         pytest.fail(problem, pytrace=False)

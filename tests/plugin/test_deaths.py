@@ -74,7 +74,7 @@ def test_each_death_is_a_failure_with_rank_signal_and_last_line(
         else:
             assert message == f"not over after 4 s: rank {death.rank} hung"
             assert f"rank {death.rank}: hung in call\n" in text
-            assert re.search(rf"rank {death.rank}: where it was -+\nstate: S \(sleeping\)\n", text)
+            assert re.search(rf"rank {death.rank}: where it was -+\n(.*\n)+?state: S \(sleeping\)\n", text)
             assert " in hang_in_c\n" in text
             assert " in test_death\n" in text
             assert "_pytest" not in text

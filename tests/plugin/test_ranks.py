@@ -222,6 +222,31 @@ def test_late(request):
     )
 
 
+def test_the_marker_may_come_from_a_parameter_or_from_a_hook(run_pytest: RunPytest) -> None:
+    """A test that asks for its rank need not have it when it is collected."""
+    result = run_pytest(
+        """
+import pytest
+
+@pytest.mark.parametrize("count", [pytest.param(count, marks=pytest.mark.ranks(count)) for count in (1, 2)])
+def test_parameter(rank, world_size, count):
+    assert (rank in range(count), world_size) == (True, count)
+
+def test_hook(rank, world_size):
+    assert (rank in range(2), world_size) == (True, 2)
+""",
+        conftest="""
+import pytest
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name == "test_hook":
+            item.add_marker(pytest.mark.ranks(2))
+""",
+    )
+    result.assert_outcomes(passed=3)
+
+
 @pytest.mark.parametrize("reuse", ["", ", reuse='module'"])
 def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_remedy_works(
     run_pytest: RunPytest, reuse: str
@@ -393,10 +418,10 @@ def test_a_misspelt_marker_is_found_at_the_collection(run_pytest: RunPytest) -> 
 
 
 def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) -> None:
-    """They are an error in a test that does not run on ranks: of the collection, or when they are asked for later."""
+    """They are an error in a test that does not run on ranks, when they are asked for."""
     result = run_pytest("def test_one(rank):\n    pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*ERROR collecting*", "*only in tests with @pytest.mark.ranks(n): rank"])
+    result.stdout.fnmatch_lines(["*ERROR at setup*", "*only in tests with @pytest.mark.ranks(n): rank"])
     result = run_pytest("def test_one(request):\n    request.getfixturevalue('rank')")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*only in tests with @pytest.mark.ranks(n): rank"])
