@@ -130,11 +130,12 @@ def _reasons(row: Row) -> Iterator[str]:
 def _differs(card: Scorecard) -> Iterator[str]:
     """What the agent never promised and does otherwise: how often, and the first case of each promise."""
     for promise in card.asked:
-        found = [(row, each) for row in card.rows for each in row.findings if each.promise == promise and each.differs]
+        rows = [row for row in card.rows if row.verdict != "INCONCLUSIVE"]
+        found = [(row, each) for row in rows for each in row.findings if each.promise == promise and each.differs]
         if found and not any(each.kept is False for _, each in found):
             row, first = found[0]
-            rows = len({row.scenario for row, _ in found})
-            text = f"never promised, and different: {promise} in {rows} scenario{'' if rows == 1 else 's'}"
+            many = len({row.scenario for row, _ in found})
+            text = f"never promised, and different: {promise} in {many} scenario{'' if many == 1 else 's'}"
             yield from wrap(f"{text}; {row.scenario}: {printable(str(first))}", WIDTH, subsequent_indent="  ")
 
 
