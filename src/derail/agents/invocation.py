@@ -22,10 +22,10 @@ Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
 
 LOOPBACK = "127.0.0.1"
 SHOWN = (
-    "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TORCHELASTIC_ERROR_FILE",
-    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+    "COVERAGE_PROCESS_CONFIG", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TMPDIR",
+    "TORCHELASTIC_ERROR_FILE", "TORCHINDUCTOR_CACHE_DIR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
 )  # fmt: skip
-"""Variables besides those of a rank that derail and torch set, whose values stand in journals."""
+"""Variables besides those of a rank that derail, its pytest plugin and torch set, whose values stand in journals."""
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
