@@ -70,3 +70,40 @@ def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
         supervisor.kill()
         supervisor.communicate()
         os.close(pidfd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize("user", [0, 65534])
+def test_no_path_is_believed_that_a_rank_of_another_user_names(tmp_path, user):
+    """Faults replace what lies there, with the rights of this user."""
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
+    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
+    source = (
+        "import os, signal, subprocess\n"
+        "env = {**os.environ, 'RANK': '0'}\n"
+        f"subprocess.Popen(['sh', '-c', 'echo; sleep 600'], env=env, user={user}, group={user}, extra_groups=[])\n"
+        "signal.pause()"
+    )
+    with (tmp_path / "log").open("w+b") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-c", source], stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, JOB_ENV: JOB, "TORCHELASTIC_ERROR_FILE": str(mine)},
+        )  # fmt: skip
+        pidfd = os.pidfd_open(supervisor.pid)
+        try:
+            ranks.agent_started(supervisor.pid, pidfd, first=True)
+            end = SYSTEM_CLOCK.now() + 60
+            while not ranks.lives and SYSTEM_CLOCK.now() < end:
+                ranks._look()
+            (rank,) = ranks.lives
+            named = ranks.error_file(0), ranks.log_file(0, "stdout")
+            os.kill(rank.pid, signal.SIGKILL)
+        finally:
+            ranks.close()
+            os.killpg(supervisor.pid, signal.SIGKILL)  # noqa: TID251 - a child that nobody has reaped
+            supervisor.wait()
+            os.close(pidfd)
+
+    assert named == ((None, None) if user else (mine, tmp_path / "log"))
