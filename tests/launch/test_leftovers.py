@@ -189,6 +189,41 @@ def break_rank_2(spec):
     return replace(spec, ranks=tuple(ranks))
 
 
+SHARES = """
+import os, sys
+sys.path[:] = {path!r}
+import rank_functions
+from derail import DefaultLogsSpecs, start_processes
+
+if __name__ == "__main__":
+    method = sys.argv[1]
+    source = f"import sys; sys.path[:] = {{sys.path!r}}; import rank_functions; rank_functions.make_shared_memory"
+    call = (os.environ["DIR"], "hang")
+    entry, args = (rank_functions.make_shared_memory, call)
+    if method == "program":
+        entry, args = sys.executable, ("-c", source + repr(call))
+    specs = DefaultLogsSpecs(os.environ["DIR"] + "/logs")
+    how = {{}} if method == "program" else {{"start_method": method}}
+    start_processes("job", entry, {{0: args}}, {{0: {{}}}}, specs, **how).wait()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shell", [True, False])
+def test_a_resource_tracker_outlives_a_launcher_that_was_killed_until_it_has_unlinked(
+    jobs, tmp_path, wait_until, method, shell
+):
+    """The keeper ends ranks and their groups, and spares helpers that clean up behind them."""
+    script = tmp_path / "launcher.py"
+    without = "" if shell else "import derail.platform.lifeline as line; line.SHELL = '/nowhere'\n"
+    script.write_text(without + SHARES.format(path=sys.path))
+    launcher = subprocess.Popen([sys.executable, str(script), method], env={**os.environ, "DIR": str(tmp_path)})
+    with launcher:
+        segment = f"/dev/shm/{jobs.file('segment')}"
+        launcher.kill()
+    wait_until(lambda: not os.path.exists(segment), what="the tracker has unlinked it")
+
+
 LAUNCHER = """
 import os, sys, threading
 from derail import DefaultLogsSpecs, start_processes

@@ -257,7 +257,8 @@ class Orphans:
         if newest is None or newest != self._newest:
             there = known_processes()
             new = every_process(skip={os.getpid()}, known=self._strangers)
-            self._ours = {p.pid: p.started for p in new if marked_rank(p.pid, self._job_id) == self._rank}
+            marked = [each for each in new if marked_rank(each.pid, self._job_id) == self._rank]
+            self._ours = {each.pid: each.started for each in marked if runs_as_us(each.pid)}
             self._strangers = frozenset(identity for identity in there if identity[0] not in self._ours)
             self._newest = newest
         living = [process for process in map(look_up, self._ours) if process is not None and process.alive]

@@ -30,7 +30,8 @@ _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQ
 
 # What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
 # The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
-# again after a pause, since a rank may have been between fork and exec and had not got its mark yet.
+# again after a pause, since a rank may have been between fork and exec and had not got its mark yet. Helpers that clean
+# up behind others (platform/leftovers.py) are spared for some seconds: a group with one is ended member by member.
 # A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
 # The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
 # one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper is told
@@ -45,20 +46,37 @@ while IFS= read -r line; do
     q) exit 0 ;;
   esac
 done
-end_all() {
-  for p in $ranks; do kill -9 "-$p"; kill -9 "$p"; done
-  [ -d /proc/self ] || return 0
-  [ -n "$1" ] || return 0
-  for f in $(printf '%s\\n' "^$2=([A-Za-z0-9_-]+:)*$1(:|\\$)" | grep -lszE -f - /proc/[0-9]*/environ); do
-    p=${f#/proc/}; kill -9 "${p%/environ}"
+marked() { [ -z "$DERAIL_KEEPER" ] || printf '%s\\n' "^$1=([A-Za-z0-9_-]+:)*$DERAIL_KEEPER(:|\\$)" |
+  grep -lszE -f - /proc/[0-9]*/environ; }
+is_spared() { case $spared in *" $1 "*) return 0 ;; esac; return 1; }
+end_group() {
+  members= served=
+  for f in $(grep -lsE "\\) [A-Za-z] [0-9]+ $1 " /proc/[0-9]*/stat); do
+    f=${f#/proc/}; members="$members ${f%/stat}"; is_spared "${f%/stat}" && served=1
   done
+  [ "$served" ] || kill -9 "-$1"
+  kill -9 "$1"
+  [ -z "$served" ] || for m in $members; do is_spared "$m" || kill -9 "$m"; done
 }
-end_all "$DERAIL_KEEPER" "$1"
-for pause in 0.05 0.2; do sleep "$pause" || sleep 1; ranks=; end_all "$DERAIL_KEEPER" "$1"; done
+end_all() {
+  spared=' '
+  [ -z "$2" ] || for f in $(grep -lszE "$helpers" /proc/[0-9]*/cmdline); do
+    f=${f#/proc/}; spared="$spared${f%/cmdline} "
+  done
+  for p in $ranks; do end_group "$p"; done
+  [ -d /proc/self ] || return 0
+  for f in $(marked "$1"); do p=${f#/proc/}; p=${p%/environ}; is_spared "$p" || kill -9 "$p"; done
+}
+helpers='^from [A-Za-z0-9_.]*(resource_tracker|semaphore_tracker|forkserver) import main|(^|/)torch_shm_manager$'
+end_all "$1" spare
+ranks=
+for pause in 0.05 0.2; do sleep "$pause" || sleep 1; end_all "$1" spare; done
+for pause in 1 1 1 1 1; do [ "$(marked "$1")" ] || exit 0; sleep "$pause"; end_all "$1" spare; done
+end_all "$1" ''
 """
 
 _PYTHON_KEEPER = """
-import os, signal, sys, time
+import os, re, signal, sys, time
 ranks = set()
 for line in iter(sys.stdin.readline, ""):
     line = line.strip()
@@ -67,24 +85,39 @@ for line in iter(sys.stdin.readline, ""):
     if line[1:].isdigit() and int(line[1:]) > 1:
         (ranks.add if line[0] == "+" else ranks.discard)(int(line[1:]))
 job, name = os.environb.get(b"DERAIL_KEEPER", b""), sys.argv[1].encode() + b"="
+helpers = re.compile(
+    rb"(^|\\0)from [A-Za-z0-9_.]*(resource_tracker|semaphore_tracker|forkserver) import main|(^|/)torch_shm_manager\\0"
+)
 def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
-for pause in (0.05, 0.2, 0):
+def read(pid, what):
+    try:
+        with open("/proc/%s/%s" % (pid, what), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+def is_spared(pid):
+    return helpers.search(read(pid, "cmdline"))
+for number, pause in enumerate((0.05, 0.2, 1, 1, 1, 1, 1, 0)):
+    there = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()] if os.path.isdir("/proc/self") else []
     for pid in ranks:
-        kill(-pid)
+        members = [each for each in there if read(each, "stat").rpartition(b")")[2].split()[2:3] == [b"%d" % pid]]
+        served = any(map(is_spared, members))
+        for each in [each for each in members if not is_spared(each)] if served else [-pid]:
+            kill(each)
         kill(pid)
-    ranks = set()
-    for pid in filter(str.isdigit, os.listdir("/proc") if job and os.path.isdir("/proc/self") else ()):
-        try:
-            with open("/proc/%s/environ" % pid, "rb") as file:
-                words = file.read().split(b"\\0")
-        except OSError:
-            continue
+    ranks, rest = set(), 0
+    for pid in there if job else ():
+        words = read(pid, "environ").split(b"\\0")
         if any(job in word[len(name):].split(b":") for word in words if word.startswith(name)):
-            kill(int(pid))
+            rest += 1
+            if pause == 0 or not is_spared(pid):
+                kill(pid)
+    if number > 1 and not rest:
+        break
     time.sleep(pause)
 """
 

@@ -241,8 +241,9 @@ class Resident:
     def _end_all(self) -> NoReturn:
         """The launcher is gone: so are its ranks."""
         for rank in self._ranks.values():
-            # Unreaped, alive or not: the group is still its own.
-            groups.signal_group(rank.pid, signal.SIGKILL)
+            # Unreaped, alive or not: the number is still its own. The lifeline ends what is left of its group, and
+            # spares helpers that clean up behind the rank.
+            groups.signal_process(rank.pid, None, signal.SIGKILL)
         self._leave()
 
     def _leave(self) -> NoReturn:
