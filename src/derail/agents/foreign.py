@@ -47,7 +47,7 @@ COPIES = "copies"
 NAMELESS = "no rank in the environment"
 """What workers print that find no rank."""
 _RANK = re.compile(r"\brank (\d+): ")
-"""Whose line it is, as workers begin theirs."""
+"""Whose line it is, as workers begin theirs; a launcher that prints in pieces puts several into one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ class ForeignAgent(ABC):
         if not relays:
             return {}
         of_rank = {
-            rank: tuple(line for line in lines if (named := _RANK.search(line)) is None or int(named[1]) == rank)
+            rank: tuple(line for line in lines if not (named := _RANK.findall(line)) or str(rank) in named)
             for rank, _ in copied
         }
         return {(rank, stream): of_rank[rank][-TAIL_LINES:] for rank, stream in copied}

@@ -200,10 +200,10 @@ def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Fin
     for tail in expect.log_tail:
         key = (tail.rank, tail.stream)
         lines, where = seen.tails.get(key, ()), f"in the tail of {tail.stream} of rank {tail.rank}"
-        unlike, like = tail.unlike, tail.like
-        if key in seen.relayed:  # with a prefix of the launcher's, and behind half a line of another rank
+        unlike = tail.unlike
+        if is_relayed := key in seen.relayed:  # with a prefix of the launcher's, or behind half a line of another rank
             lines, where = seen.relayed[key], f"in what the launcher prints of rank {tail.rank}"
-            unlike, like = tuple(f"*{pattern}" for pattern in unlike), tuple(f"*{pattern}*" for pattern in like)
+            unlike = tuple(f"*{pattern}" for pattern in unlike)
         if key in seen.unjudged:
             wanted = " or ".join(map(repr, (*tail.like, *tail.unlike)))
             yield Finding(
@@ -216,7 +216,7 @@ def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Fin
             yield Finding("log_tail", False, f"no line like {patterns} {where}", f"{_short(bad[0])!r}")
         elif tail.unlike:
             yield Finding("log_tail", True, f"no line like {' or '.join(map(repr, tail.unlike))} {where}", "none")
-        missing = first_unmatched(like, lines)
+        missing = first_unprinted(tail.like, lines) if is_relayed else first_unmatched(tail.like, lines)
         if missing is None:
             if tail.like:
                 yield Finding("log_tail", True, f"lines like {', '.join(map(repr, tail.like))} {where}", "them")
@@ -224,6 +224,19 @@ def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Fin
         last = f"its last line is {lines[-1]!r}" if lines else "it is empty"
         saw = f"none in {len(lines)} lines; {last}"
         yield Finding("log_tail", False, f"a line like {missing!r} {where}", saw)
+
+
+def first_unprinted(patterns: Iterable[str], lines: Sequence[str]) -> str | None:
+    """The first pattern that is nowhere behind the one before it; None if all are found. A launcher that prints what it
+    reads in pieces puts several lines into one, so that a pattern may stand anywhere in a line."""
+    text, at = "\n".join(lines), 0
+    for pattern in patterns:
+        parts = (re.escape(part).replace("\\?", ".") for part in pattern.strip("*").split("*"))
+        found = re.compile("[^\n]*?".join(parts)).search(text, at)
+        if found is None:
+            return pattern
+        at = found.end()
+    return None
 
 
 def first_unmatched(patterns: Iterable[str], lines: Sequence[str]) -> str | None:

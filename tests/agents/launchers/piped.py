@@ -1,6 +1,7 @@
 """A launcher that reads its ranks through pipes: ``piped.py RANKS MODE COMMAND``. MODE is what it does with that:
 
     prints    prints it, each line behind the number of its rank
+    glues     prints it without line ends
     keeps     writes it to the files RANK.stdout and RANK.stderr in $KEPT
     drops     reads it, and does no more
     at_end    reads it when the rank has ended: a rank that writes more than its pipe takes waits for ever
@@ -25,6 +26,8 @@ def take(rank, name, stream):
         if mode == "keeps":
             with open(f"{os.environ['KEPT']}/{rank}.{name}", "ab") as file:
                 file.write(line)
+        elif mode == "glues":
+            os.write(1, line.rstrip(b"\n") + b" ")
         elif mode in ("prints", "at_end", "in_turn") or (mode == "no_err" and name == "stdout"):
             os.write(1, b"[%d] " % rank + line)
 
