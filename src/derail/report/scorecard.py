@@ -215,7 +215,7 @@ def row(
         reported=_reported(seen, promises),
         exit_code=seen.exit_code,
         restarts=seen.restarts,
-        leftovers=tuple(map(str, seen.leftovers)),
+        leftovers=tuple(scenario.named(str(left)) for left in seen.leftovers),
         seconds=seen.seconds,
         teardown_seconds=seen.teardown_seconds,
         elapsed=elapsed,
