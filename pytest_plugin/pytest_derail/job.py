@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from pytest_derail.accounts import Account, close_account, open_account
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from derail.agents.native import NativeJob
     from derail.faults.plan import Plan
     from derail.faults.results import FaultResult
     from derail.scenario.model import Observation
+    from pytest_derail.where import Whereabouts
 
 
 class Job:
@@ -22,6 +24,7 @@ class Job:
         name: what runs.
         workdir: its logs and its journal.
         is_program: whether its ranks are programs, and no functions of the test.
+        where: where its ranks were when something broke off the wait for its end.
     """
 
     def __init__(self, native: NativeJob, *, timeout: float, is_program: bool) -> None:
@@ -32,6 +35,7 @@ class Job:
         self._native = native
         self._timeout = timeout
         self._observation: Observation | None = None
+        self.where: Mapping[int, Whereabouts] = {}
 
     @property
     def plan(self) -> Plan:
@@ -49,7 +53,14 @@ class Job:
         After ``timeout`` seconds (by default those that the job was started with) it is ended, and has timed out. What
         is returned must then be looked at, by ``assert_timed_out``, or the test fails.
         """
-        return self._observed(self._native.wait(self._timeout if timeout is None else timeout))
+        try:
+            seen = self._native.wait(self._timeout if timeout is None else timeout)
+        except BaseException:  # of pytest-timeout, a signal handler, Ctrl-C: the ranks still run
+            from pytest_derail import where
+
+            self.where = where.look(self._native, list(self._native.pids()))
+            raise
+        return self._observed(seen)
 
     def poll(self) -> Observation | None:
         """What was observed if the job is over, else None."""

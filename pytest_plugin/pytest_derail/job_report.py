@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from derail.report.text import printable
 from pytest_derail.faults_mark import again, once_more
 from pytest_derail.sections import sections
 
@@ -35,6 +36,8 @@ def job_sections(
     if seen is None:
         yield whole, f"it still runs: pids {job.pids()}"
         return
+    for rank, place in sorted(getattr(job, "where", {}).items()):
+        yield f"{name}: rank {rank}: where it was", "\n".join(map(printable, str(place).splitlines()))
     asserted = re.search(rf"^E\s+logs: {re.escape(str(seen.workdir))}$", text, re.MULTILINE) is not None
     for part, told in sections(seen, shown=asserted):
         yield f"{name}: {part}" if part else whole, told

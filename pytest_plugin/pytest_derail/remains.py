@@ -79,7 +79,11 @@ class Remains:
         return found
 
     def _look(self, before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
-        found = [left for left in compare(before, take_snapshot()) if left.kind not in (*allowed, "file")]
+        found = [
+            left
+            for left in compare(before, take_snapshot())
+            if left.kind not in (*allowed, "file") and not _is_timer(left)
+        ]
         kept = residents() if found else ()
         return [
             _with_port(left)
@@ -140,6 +144,11 @@ def is_lasting(command: str) -> bool:
     """Whether a command line is that of a process which serves its parent until that ends: helpers that clean up behind
     others, and the workers that loky keeps for later calls."""
     return is_helper(command) or "loky.backend.popen_loky_posix" in command
+
+
+def _is_timer(left: Leftover) -> bool:
+    """Whether pytest-timeout has only taken its handler back, as it does when a test has failed."""
+    return left.kind == "handler" and "was pytest_timeout_set_timer." in left.what
 
 
 def _with_port(left: Leftover) -> Leftover:

@@ -121,6 +121,34 @@ def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
     wait_until(lambda: not left(), what="nothing is left")
 
 
+def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytest, left, wait_until) -> None:
+    """Of one that the test waits for, whoever breaks that off."""
+    result = run_pytest(
+        """
+import threading
+
+def waits_here():
+    threading.Event().wait()
+
+def function():
+    print("before", flush=True)
+    waits_here()
+
+def test_it(derail):
+    derail.run(function, ranks=2)
+""",
+        "--timeout=4",
+        "--timeout-method=signal",
+        plugins=("pytest_timeout",),
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E *Failed: Timeout (>4.0s) from pytest-timeout.", "*derail: job 0: rank 1: where it was*", "*in waits_here"]
+    )
+    result.stdout.fnmatch_lines(["*derail: job 0: rank 1, last lines of stdout*", "before"])
+    wait_until(lambda: not left(), what="nothing is left")
+
+
 def test_pytest_timeout_does_not_count_the_start_of_ranks(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
     """Nor that of the process that they are forked from, however long its imports take; it counts the tear-down."""
     pytester.makepyfile(slow="import time\ntime.sleep(4)\n")
