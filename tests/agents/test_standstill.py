@@ -285,6 +285,7 @@ def test_which_exits_a_launcher_must_not_see_first():
     assert awaited_exits(faults.plan(plan), range(4)) == {1, 2}
     assert awaited_exits(faults.plan([faults.orphan("group", rank=3)]), range(4)) == {3}
     assert awaited_exits(faults.plan([faults.exit(7, rank=3)]), range(4)) == set()
+    assert awaited_exits(faults.plan([faults.signal("SIGKILL", rank=[1, 2])]), range(4)) == {1, 2}
     agent = faults.signal("SIGTERM", rank="the agent", when=when.line("step 2"))
     assert awaited_exits(faults.plan([*plan, agent]), range(4)) == set()
 

@@ -44,8 +44,9 @@ def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
         targets = resolve(plan, fault, (*ranks, AGENT_RANK))
         if AGENT_RANK in targets:
             return frozenset()
-        parts = list(walk(fault.when))
-        if entry(fault.name).before_launcher or any(isinstance(part, Exit) for part in parts):
+        parts, known = list(walk(fault.when)), entry(fault.name)
+        together = known.side == "outside" and len(targets) > 1  # or the launcher ends the second victim by itself
+        if known.before_launcher or together or any(isinstance(part, Exit) for part in parts):
             found.update(targets)
         found.update(part.rank for part in parts if isinstance(part, ExitOf))
     return frozenset(found)
