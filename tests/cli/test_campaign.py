@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,11 @@ class Canned:
 
 
 def test_what_an_agent_saw_is_judged(tmp_path: Path) -> None:
-    """The verdict is over what the agent observed, whoever that is."""
+    """The verdict is about what the agent observed."""
     done = run_scenario(SCENARIO, Canned(SEEN), workdir=tmp_path)
-    assert (done.agent, done.verdict.kind, done.observation) == ("canned", "PASS", SEEN)
+    seen = replace(SEEN, slowdown=done.observation.slowdown)  # that of the machine is added
+    assert (done.agent, done.verdict.kind, done.observation) == ("canned", "PASS", seen)
+    assert done.observation.slowdown >= 1
 
 
 def test_what_an_agent_never_promised_is_skipped_and_not_started(tmp_path: Path) -> None:
