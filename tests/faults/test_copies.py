@@ -1,0 +1,46 @@
+"""A rank's streams that its launcher reads are copied: the launcher gets every byte, and derail the same ones."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from derail.faults.inrank import copies
+from faults.test_crashes import VERSIONS
+
+PROGRAM = """
+import importlib, pathlib, sys, types
+source, copy = map(pathlib.Path, sys.argv[1:])
+package = types.ModuleType("inrank")
+package.__path__ = [str(source.parent)]
+sys.modules["inrank"] = package
+copies = importlib.import_module("inrank.copies")
+copies.begin("stdout", str(copy / "stdout"))
+copies.begin("stderr", str(copy / "stderr"))
+print("h\\u00e9llo", sys.stdout.name, sys.stdout.encoding, sys.stdout.fileno(), sys.stdout.mode, flush=True)
+sys.stdout.buffer.write(b"raw \\xff\\n")
+print("no line end", end="")
+raise RuntimeError("its last words")
+"""
+
+
+@pytest.mark.parametrize("buffering", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffering):
+    """Text, bytes, half a line at the end, and the traceback."""
+    words = [str(VERSIONS[version]), "-X", "utf8", *buffering, "-c", PROGRAM, copies.__file__, str(tmp_path)]
+    ran = subprocess.run(words, capture_output=True, check=False, timeout=100)
+
+    assert ran.stdout.startswith("h\u00e9llo <stdout> utf-8 ".encode())
+    assert ran.stdout.endswith(b"1 w\nraw \xff\nno line end")
+    assert b"RuntimeError: its last words" in ran.stderr
+    assert ((tmp_path / "stdout").read_bytes(), (tmp_path / "stderr").read_bytes()) == (ran.stdout, ran.stderr)
+
+
+def test_a_stream_of_the_programs_own_is_left_alone(tmp_path, capsys):
+    """What stands in the place of sys.stdout is no stream on descriptor 1."""
+    copies.begin("stdout", str(tmp_path / "stdout"))
+    print("mine")
+
+    assert (capsys.readouterr().out, (tmp_path / "stdout").exists()) == ("mine\n", False)
