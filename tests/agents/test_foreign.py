@@ -355,7 +355,7 @@ def test_an_exception_of_a_signal_handler_ends_the_job_and_goes_on(tmp_path, wai
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"nodes": 2}, "it runs on one node"),
+        ({"nodes": 2}, "the command line has no {node}"),
         ({"function": "work"}, "it runs programs"),
         ({"faults": faults.plan([faults.value_slow(rank=0)])}, "is about what functions return"),
         ({"faults": faults.plan([faults.stop(rank=0, when=when.phase("stopping"))])}, "waits for a phase"),
@@ -378,7 +378,7 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
     agent = CommandAgent(f"{PYTHON} {LAUNCHERS / 'crooked.py'} {{ranks}} {{script}} {{args}}", told)
     term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
-    end_it = scenario(tmp_path, [term], args=("150",), expect=Expect(outcome="failed"))
+    end_it = scenario(tmp_path, [term], args=("150",), expect=Expect(outcome="failed", within=60.0))
     blame = scenario(
         tmp_path,
         [kill],

@@ -16,7 +16,7 @@ import pytest
 from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
 from derail.platform import leftovers, marks, processes
-from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes
+from derail.platform.leftovers import FoundProcess, Swept, carries_mark, end_processes, find_processes, split
 
 DEADLINE = 60.0
 
@@ -313,3 +313,22 @@ def test_a_limit_marks_only_processes_of_this_user(job_id, user):
         stranger.communicate()
 
     assert [process.pid for process in found] == ([stranger.pid] if user == 0 else [])
+
+
+def test_what_a_keeper_has_started_is_no_leftover():
+    """Its sub-shells have its command line, its sleep and grep have their own: all end with it, when all is done."""
+    keeper = "/bin/sh -c ... derail-lifeline"
+    commands = {
+        10: (1, keeper),
+        11: (10, keeper),
+        12: (11, "grep -lszE -f -"),
+        13: (10, "sleep 0.05"),
+        14: (9, "sleep 1"),
+    }
+    found = [
+        FoundProcess(pid=pid, started=1, command=command, state="S", sid=9, pgid=9, ppid=parent, by="mark")
+        for pid, (parent, command) in commands.items()
+    ]
+    helpers, others = split(found)
+
+    assert ({each.pid for each in helpers}, [each.pid for each in others]) == ({10, 11, 12, 13}, [14])

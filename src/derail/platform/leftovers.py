@@ -42,6 +42,9 @@ HELPER_WAIT = 10.0
 """Seconds that a helper which cleans up behind others may take, once those have ended. On a busy machine it may still
 be starting."""
 
+KEEPER = "derail-lifeline"
+"""A word of the command line of the process that ends a job whose launcher was killed (``platform/lifeline.py``)."""
+
 _HELPER = re.compile(
     r"\bfrom [\w.]*\b(resource_tracker|semaphore_tracker|forkserver) import main\b"
     r"|^(\S*/)?torch_shm_manager\b"
@@ -187,9 +190,19 @@ def end_processes(
 
 
 def split(found: Collection[FoundProcess]) -> tuple[list[FoundProcess], list[FoundProcess]]:
-    """Tell helpers that clean up behind others, and end by themselves then, from those others."""
+    """Tell helpers that clean up behind others, and end by themselves then, from those others. A keeper's sub-shells,
+    grep and sleep are part of it."""
     commands = {process.pid: process.command for process in found}
-    helpers = [p for p in found if p.is_helper and commands.get(p.ppid) != p.command]
+    parents = {process.pid: process.ppid for process in found}
+
+    def is_of_keeper(pid: int) -> bool:
+        while pid in parents:
+            if KEEPER in commands[pid]:
+                return True
+            pid = parents[pid]
+        return False
+
+    helpers = [p for p in found if is_of_keeper(p.pid) or (p.is_helper and commands.get(p.ppid) != p.command)]
     pids = {process.pid for process in helpers}
     return helpers, [process for process in found if process.pid not in pids]
 
