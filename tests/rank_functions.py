@@ -325,6 +325,13 @@ def leave_a_daemon(directory: str, how: str) -> None:
     os.read(ready, 1)  # its end is closed: it holds none of ours, or is executed
 
 
+def leave_a_daemon_and_hang(directory: str, how: str) -> None:
+    leave_a_daemon(directory, how)
+    Path(directory, "left").write_text("it has\n")
+    while True:
+        signal.pause()
+
+
 def make_shared_memory(directory: str, how: str) -> None:
     """Leave a segment to the resource tracker: by an exit without clean-up ("exit"), or by a hang ("hang")."""
     from multiprocessing.shared_memory import SharedMemory

@@ -189,7 +189,7 @@ def break_rank_2(spec):
     return replace(spec, ranks=tuple(ranks))
 
 
-SHARES = """
+CALLS = """
 import os, sys
 sys.path[:] = {path!r}
 import rank_functions
@@ -197,9 +197,9 @@ from derail import DefaultLogsSpecs, start_processes
 
 if __name__ == "__main__":
     method = sys.argv[1]
-    source = f"import sys; sys.path[:] = {{sys.path!r}}; import rank_functions; rank_functions.make_shared_memory"
-    call = (os.environ["DIR"], "hang")
-    entry, args = (rank_functions.make_shared_memory, call)
+    source = f"import sys; sys.path[:] = {{sys.path!r}}; import rank_functions; rank_functions.{name}"
+    call = (os.environ["DIR"], {how!r})
+    entry, args = (rank_functions.{name}, call)
     if method == "program":
         entry, args = sys.executable, ("-c", source + repr(call))
     specs = DefaultLogsSpecs(os.environ["DIR"] + "/logs")
@@ -216,12 +216,24 @@ def test_a_resource_tracker_outlives_a_launcher_that_was_killed_until_it_has_unl
     """The keeper ends ranks and their groups, and spares helpers that clean up behind them."""
     script = tmp_path / "launcher.py"
     without = "" if shell else "import derail.platform.lifeline as line; line.SHELL = '/nowhere'\n"
-    script.write_text(without + SHARES.format(path=sys.path))
+    script.write_text(without + CALLS.format(path=sys.path, name="make_shared_memory", how="hang"))
     launcher = subprocess.Popen([sys.executable, str(script), method], env={**os.environ, "DIR": str(tmp_path)})
     with launcher:
         segment = f"/dev/shm/{jobs.file('segment')}"
         launcher.kill()
     wait_until(lambda: not os.path.exists(segment), what="the tracker has unlinked it")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_daemons_do_not_outlive_a_launcher_that_was_killed(jobs, tmp_path, pid_gone, method):
+    """Forked ranks show their mark to the keeper as well."""
+    script = tmp_path / "launcher.py"
+    script.write_text(CALLS.format(path=sys.path, name="leave_a_daemon_and_hang", how="forked"))
+    launcher = subprocess.Popen([sys.executable, str(script), method], env={**os.environ, "DIR": str(tmp_path)})
+    with launcher:
+        assert jobs.file("left") == "it has"
+        launcher.kill()
+    assert pid_gone(int(jobs.file("daemon")))
 
 
 LAUNCHER = """
