@@ -30,7 +30,7 @@ def tick():
 threading.Thread(target=tick, daemon=True).start()
 """
 READY = when.line("ready")
-LATER = {faults.hang_at_exit, faults.hang_thread}
+LATER = (faults.hang_at_exit, faults.hang_thread)
 A_WHILE = 3.0
 """Seconds of a hang that is over by itself: it must be seen before, also by who has to stand still for a moment."""
 ALL = [getattr(faults, entry.name) for entry in hang.ENTRIES]
