@@ -218,7 +218,6 @@ def test_it(rank, subtests, tmp_path_factory, pytestconfig):
     assert result.ret == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pytest_check") is None, reason="needs pytest-check")
 def test_soft_assertions_count(run_pytest: RunPytest, start) -> None:
     """pytest-check makes the report of a test fail whose body has returned."""
     marker, plugins, options = start

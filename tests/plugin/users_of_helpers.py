@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import importlib.util
 import multiprocessing
 import sys
 
@@ -65,8 +64,6 @@ USES = (
 
 def use(what: str) -> None:
     name, _, context = what.partition(" ")
-    if name == "joblib" and importlib.util.find_spec(name) is None:
-        return
     globals()[name](context)
 
 
