@@ -323,7 +323,7 @@ def _compare(
     *,
     of_all: bool = True,
 ) -> None:
-    """The one comparison. pytest shows both sides; the message tells the rest, also where there is no pytest.
+    """Compare and fail with a message. pytest shows both sides; the message has the rest, also without pytest.
 
     Args:
         actual: what was seen.

@@ -49,8 +49,8 @@ def choose_scenarios(config: pytest.Config) -> None:
 
 
 def is_scenario(path: Path, parent: pytest.Collector) -> bool:
-    """Whether a file is to be taken for a scenario: it lies in a folder of them, is named on the command line, or looks
-    like one. Mistakes in it are told when it is read."""
+    """Return whether to collect a file as a scenario: it lies in a scenario folder, is named on the command line, or
+    looks like a scenario. Mistakes in it are reported when it is read."""
     return path.suffix == ".toml" and (
         FOLDER in path.parts or parent.session.isinitpath(path) or _looks_like_scenario(path)
     )

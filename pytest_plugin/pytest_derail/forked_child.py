@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ForkedChildren:
-    """Ends forked children at the end of the phase in which they were forked, before the rank's own protocol goes on.
+    """Ends forked children at the end of the phase in which they were forked, before the rank's own protocol continues.
 
     The wrappers are the innermost ones: in a child, no other plugin's clean-up runs, no fixture is torn down, and no
     report is written.

@@ -1,9 +1,9 @@
 """``ranks(n, reuse="module")``: ranks that stay for the next tests. The controller's side.
 
-They are one job. A test is sent to each rank and told back by each, through a connection; nothing is started. What they
-have kept is torn down in the end; what fails in that is an error of the last test that used them. All of them are ended
-after a test that failed, or that left in a rank what cannot be put back: they share a process group, and whoever is in
-the middle of something with a rank that is gone stays there. The next test gets new ones.
+They are one job. The controller sends a test to each rank through a connection, and each rank reports back; nothing is
+started. Fixtures that the ranks kept are torn down at the end; a failure in that is an error of the last test that used
+them. After a test that failed, or that left in a rank what cannot be put back, all ranks are ended: they share a
+process group, and a rank in a collective with a rank that is gone hangs there. The next test gets new ranks.
 """
 
 from __future__ import annotations
@@ -198,9 +198,9 @@ class KeptRanks:
         """Have the ranks tear down what they have kept, and end; report what fails in that.
 
         Args:
-            job: theirs.
-            told: where their messages go.
-            seconds: how long that may take.
+            job: the job of the ranks.
+            told: records to which the messages of the ranks are added.
+            seconds: time limit of the tear-down.
             hang_counts: whether it is a failure if that takes longer.
             left_counts: whether processes and files that are left are a failure of it, and not of a test.
 

@@ -78,7 +78,7 @@ class LateSender(Sender):
     """Says how the tear-down went of what was kept for other tests."""
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Send that it failed: nobody waits for the beginning."""
+        """Report a failure to the controller; it does not wait for the beginning of the tear-down."""
         if what == "bad":
             self.send("late bad")
 
@@ -125,7 +125,7 @@ class KeptProtocol(Protocol):
             self._tear_down_up_to(session, None)
 
     def _tear_down_up_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
-        """Tear down what the next test has no use for. What fails in it is told as the business of the last test."""
+        """Tear down the fixtures that the next test does not use. Report failures in it as errors of the last test."""
         last = self._last
         if last is None:
             return

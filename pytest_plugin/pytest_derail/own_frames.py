@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 OWN = ("derail", "pytest_derail")
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, NameError, NotImplementedError, TypeError)
-"""What nobody raises on purpose: out of derail's own code it is a fault of derail."""
+"""Exceptions that no code raises on purpose: raised by derail's own code, they are a fault of derail."""
 
 
 def hide(excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -184,7 +184,7 @@ class RecordFile:
             try:
                 self._write()
             except OSError:
-                pass  # ``finish`` tells if it stays so
+                pass  # ``finish`` raises if the error persists
             finally:
                 self._is_writing = False
 

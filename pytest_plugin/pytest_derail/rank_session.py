@@ -133,8 +133,8 @@ class Teller:
             self.ring("begun")
 
     def tell(self, report: ReportTold) -> None:
-        """Record a report. A subtest that fails does not ring, its test goes on; nor does a skip, other ranks may take
-        their time."""
+        """Record a report. A subtest that fails does not ring, since its test continues; nor does a skip, since other
+        ranks may take their time."""
         if os.getpid() != self._pid:
             return  # a forked child reports nothing: of its subtests, its exit status says how they went
         add_report(self._file, report)
@@ -250,7 +250,7 @@ class Protocol:
         result, reason = _result(report, error)
         try:
             data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        except Exception:  # hooks are code of others; what they have decided counts all the same
+        except Exception:  # hooks are third-party code; what they decided before counts anyway
             data = None
         return ReportTold(
             when=report.when,

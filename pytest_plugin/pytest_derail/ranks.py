@@ -77,7 +77,7 @@ def install(item: pytest.Item, mark: pytest.Mark) -> RanksTest:
 
 
 class RanksTest:
-    """A test that runs on ranks: stands in for the set-up and the body of its item.
+    """Test on ranks that replaces the set-up and the body of its item.
 
     Attributes:
         item: the test.

@@ -269,7 +269,7 @@ def _in_order(verdict: Verdict) -> list[int]:
 
 
 def _streams(verdict: Verdict, rank: int) -> Iterator[tuple[str, str]]:
-    """The last lines that a rank has printed, unless they stand in what is told of its death."""
+    """Yield the last lines that a rank printed, unless the report of its death has them already."""
     for stream in ("stdout", "stderr"):
         lines = _lines(verdict, rank, stream)
         if lines and (verdict.ranks[rank].fate != "died" or len(lines) > LAST_LINES):

@@ -121,8 +121,9 @@ class Registered:
 
 
 def _without_strangers(found: list[Leftover], pids: Collection[int], registered: Collection[str]) -> list[Leftover]:
-    """Of shared memory only what nobody uses, and what one of our processes made: the kernel does not tell that of an
-    entry. It has the number of one of ours in its name (torch, joblib), or this process has registered it."""
+    """Drop shared memory that a process uses, or that none of our processes made. The kernel does not record the
+    maker of an entry: ours have the PID of one of our processes in the name (torch, joblib), or this process has
+    registered them."""
     numbers = {*map(str, pids)}
     paths = [left.what for left in found if left.kind == "shm"]
     ours = [

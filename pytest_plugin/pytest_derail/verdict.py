@@ -33,7 +33,7 @@ class RankVerdict:
         rank: which.
         fate: how the test went in it.
         phase: the phase that it was in.
-        at: monotonic seconds of that; None if nobody knows.
+        at: monotonic seconds of that; None if unknown.
         words: how, in a line.
         told: the report that decided, if the rank has recorded one.
         record: all that the rank has recorded.

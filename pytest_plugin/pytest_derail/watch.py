@@ -87,11 +87,11 @@ class Watch:
             self._deadline, self._outer_deadline = now + self.timeout, now + self._outer.left
 
     def settle(self, seconds: float) -> None:
-        """The test did not pass in a rank: the others have so many seconds."""
+        """Give the other ranks this number of seconds, after the test did not pass in one rank."""
         self._settled = min(self._settled, SYSTEM_CLOCK.now() + seconds)
 
     def stand_still(self, seconds: float) -> None:
-        """Somebody has looked into a rank."""
+        """Extend the deadlines by the seconds that a debugger has spent in a rank."""
         if seconds:
             self._deadline += seconds
             self._outer_deadline = float("inf")  # as pytest-timeout itself does

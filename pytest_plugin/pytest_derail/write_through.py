@@ -80,7 +80,7 @@ def note_log_records(config: pytest.Config, note: Note) -> None:
 
 
 class SuiteProperties:
-    """Stands in a rank where pytest has its writer of JUnit XML: the controller has the real one."""
+    """Substitute, in a rank, for pytest's writer of JUnit XML: the controller has the real one."""
 
     family = "xunit1"
 

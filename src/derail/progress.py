@@ -240,7 +240,7 @@ def _on_one_line(text: str) -> str:
 
 
 def wants_colours(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that shows colours, and nobody has said NO_COLOR (https://no-color.org)."""
+    """Return whether a stream is a terminal that shows colours and NO_COLOR is not set (https://no-color.org)."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 

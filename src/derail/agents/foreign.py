@@ -115,7 +115,7 @@ class ForeignAgent(ABC):
         keeps_logs: whether ranks' streams are left as the supervisor made them; else those that go to no file of their
             own, and to no pipe or terminal that the supervisor reads, get one.
         takes_streams: whether streams that the supervisor reads get a file as well: it does not see them then.
-        shows_script: whether the script stands in the command line of the process that runs it.
+        shows_script: whether the command line of the process that runs the script names it.
         must_relay: whether it promises to print what its ranks print.
         variables: by the name that workers read, the variable by which it gives ranks the same, if it is no usual one.
     """

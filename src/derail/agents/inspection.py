@@ -88,7 +88,7 @@ class Places:
         return path in self.declared.values()
 
     def find(self, life: Life) -> None:
-        """Find the files of the streams of a rank that is left as it is."""
+        """Find the files of the streams of a rank whose streams are not redirected."""
         for number, stream in streams():
             own, is_held = _stream(life.pid, number, self.shared)
             path = own or (self.declared.get((life.rank, stream)) if is_held else None)
@@ -101,9 +101,9 @@ class Worker:
     """What each rank runs.
 
     Attributes:
-        script: the path of its program; empty if it stands in no command line.
+        script: the path of its program; empty if no command line names it.
         variables: by the name that it reads, the variable by which the supervisor is declared to give the same.
-        port: a TCP port of loopback that nobody has bound.
+        port: a TCP port of loopback that no socket is bound to.
     """
 
     script: str = ""

@@ -3,7 +3,7 @@
 A Python that is a rank introduces itself before its first line (faults/inrank/meeting.py), and does not go on until it
 is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process that was
 executed with its number. When the number appears again after its end, that is the next attempt, but for helpers of the
-rank: they are known by their ancestors from the moment they appear, whoever adopts them later.
+rank: they are known by their ancestors from the moment they appear, whichever process adopts them later.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ class ForeignRanks(HeldRanks):
                 return
 
     def _hear(self, held: Held, told: bytes) -> None:
-        """A rank says that it is about to end, or has got signals that its program handles: those that no fault sent,
-        somebody else did."""
+        """Handle a message of a rank: it is about to end, or its program handled signals. Signals that no fault sent
+        came from another process."""
         self.see_ends(before=held)  # a launcher that has sent the signal has seen them too
         for number in told:
             if number == ANNOUNCED[0]:
@@ -303,7 +303,7 @@ class ForeignRanks(HeldRanks):
         return own
 
     def _is_helper(self, rank: int, pid: int) -> bool:
-        """Whether a process belongs to the rank of its number, alive or dead, whoever is its parent by now."""
+        """Return whether a process belongs to the rank of its number, alive or dead, whatever its parent is now."""
         held, process = self._held.get(rank), look_up(pid)
         if held is None or process is None or held.life.pid == pid:
             return False
@@ -353,7 +353,7 @@ class ForeignRanks(HeldRanks):
                 return None
             self.see_ends()
             if held.life.status is None:
-                return None  # its end is being told just now
+                return None  # its end is being reported just now
         if held is not None and held.life.pid == pid:
             return None  # it has introduced itself, and ended before it was answered
         try:

@@ -52,7 +52,7 @@ class Order:
         declared: the files in which the supervisor keeps the streams of ranks, if that is known.
         script: the path of the program that each rank runs, which is in the command line of what runs it; else empty.
         variables: by the name that workers read, the variable by which the supervisor is declared to give the same.
-        port: a TCP port of loopback that nobody has bound.
+        port: a TCP port of loopback that no socket is bound to.
         temporary: where temporary files go, with a short name, as sockets are among them; gone after the run. None for
             the usual place.
     """
@@ -140,7 +140,7 @@ class Seen:
         ended_at: the same for the end of the last.
         asked_at: monotonic seconds at which a fault first signalled the supervisor; None if none did.
         timed_out: whether they had to be ended.
-        full: the streams of ranks that were full pipes then, which nobody read.
+        full: the streams of ranks that were full pipes then, which no process read.
         nameless: the command lines of processes that ran the worker without a rank in their environment.
         error: what went wrong with the sandbox itself, or with starting a supervisor; empty if nothing did.
     """

@@ -233,7 +233,7 @@ class Sandbox:
         self.seen.asked_at = self._ranks.asked_at
 
     def _left(self) -> list[FoundProcess]:
-        """Find what is left of the job: all below this process, and all with its mark, whoever has started it.
+        """Find what is left of the job: all below this process, and all with its mark, whichever process started it.
 
         A daemon that starts ranks for the launcher (Slurm's slurmd) is no descendant of it, and neither are they.
         """

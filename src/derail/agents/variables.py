@@ -27,7 +27,7 @@ def missing(environ: Mapping[str, str], declared: Mapping[str, str], master_port
     Args:
         environ: the environment of a rank.
         declared: by the name that workers read, the one that the launcher is declared to use.
-        master_port: a port of loopback that nobody has bound, for launchers that know of no place to meet.
+        master_port: a port of loopback that no socket is bound to, for launchers that give ranks no address to meet at.
     """
     found: dict[str, str] = {}
     for name, theirs in NAMES.items():
@@ -46,5 +46,5 @@ def named(declared: Mapping[str, str]) -> str:
 
 
 def handed_on(declared: Mapping[str, str]) -> dict[str, str]:
-    """Return what tells the processes of a job under which name its launcher gives the rank."""
+    """Return the variable that gives the processes of a job the name under which its launcher gives the rank."""
     return {RANK_VARIABLE: declared["RANK"]} if "RANK" in declared else {}

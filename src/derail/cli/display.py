@@ -40,7 +40,7 @@ COLOURS = {
 
 
 def painted(text: str, *, stream: TextIO) -> str:
-    """The text as it is to be written to a stream: with colours if that is a terminal, and nobody has said NO_COLOR."""
+    """Return the text for a stream: with colours if the stream is a terminal and NO_COLOR is not set."""
     from derail.progress import wants_colours
 
     if not wants_colours(stream):

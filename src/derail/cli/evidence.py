@@ -28,7 +28,7 @@ def clear(directory: Path) -> None:
     """Empty a directory that holds the evidence of an earlier run: its logs and files are not this run's.
 
     Raises:
-        ValueError: if there is a journal, and the directory may hold files of somebody else as well.
+        ValueError: if there is a journal, and the directory may also hold files that are not of a run.
     """
     import shutil
 

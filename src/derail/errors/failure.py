@@ -45,7 +45,7 @@ class ProcessFailure:
         error_file_problem: why it is of no use; empty if it is good or missing.
         error_file_remarks: what was odd about it and was tolerated.
         recorded_by: the process that wrote the file, if that is not the rank and the rank was killed: then the file
-            tells of another failure.
+            describes another failure.
         status: how the process ended, where the supervisor knows.
         seen_at: wall-clock seconds at which its exit was seen.
         order: place of the evidence that it failed by itself; the lowest is the root cause.

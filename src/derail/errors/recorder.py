@@ -175,7 +175,7 @@ def _record_failure(handler: ErrorHandler, error: Exception) -> None:
         handler.record_exception(error)
         return
     rank, failure = first_failure()
-    if getattr(failure, "recorded_by", None) is not None:  # what lies there tells of another process
+    if getattr(failure, "recorded_by", None) is not None:  # the file describes another process
         handler.record_exception(error)
         return
     path = getattr(failure, "error_file_path", "") or failure.error_file

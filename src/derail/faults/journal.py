@@ -1,6 +1,6 @@
 """The journal of a run: one JSON object per line, appended by the driver and by the ranks at the same time.
 
-Only this user reads and writes it: what stands in it is believed, and may be run again by ``derail replay``.
+Only this user reads and writes it: its content is trusted, and ``derail replay`` may run it again.
 Each record is one ``write`` to a descriptor that only appends, so that lines of different processes never mix. ``at``
 is the monotonic clock, which is the same in all processes of a machine.
 """

@@ -88,7 +88,7 @@ def put_under(program: bytes, seccomp: int, flags: int) -> str:
 
 
 def _connect(endpoint: str) -> socket.socket:
-    """The connection to derail: whoever has the listener rules the program, so both sides prove who they are."""
+    """Connect to derail. The process with the listener controls the program, so both sides prove who they are."""
     if endpoint.count(":") < 2:
         raise OSError(f"{VARIABLE} is not set")
     call, reply, directory = endpoint.split(":", 2)

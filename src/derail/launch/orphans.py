@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from derail.platform.processes import ProcessInfo
 
 INTERVAL_S = 1.0
-"""Seconds between two looks. A child is reaped that two looks have found dead: whoever waits for it has had a turn."""
+"""Seconds between two looks. A child is reaped if two looks found it dead: code that waits for it has run."""
 
 owns_process = False
 """Whether this process is a command of derail's: it has no children that other code waits for later."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Known: TypeAlias = Literal["known", "within its kind", "unknown"]
-"""Whether the order of a record or an exit is known: it is behind all that was told before; it is so against others of
-its kind only (records against records, exits against exits); or it has no known order. The latter two concern what was
-told since the last one of known order, that one too."""
+"""Whether the order of a record or an exit is known: it is behind all that was reported before; it is so against others
+of its kind only (records against records, exits against exits); or it has no known order. The latter two concern what
+was reported since the last one of known order, including that one."""
 
 Phase: TypeAlias = Literal["starting", "running", "stopping", "killing", "done"]
 

@@ -185,7 +185,7 @@ def connect(endpoint: Endpoint, *, kind: socket.SocketKind = socket.SOCK_STREAM,
     """Connect to a listener of this user. No byte is sent before that is known.
 
     Raises:
-        OSError: if nobody listens there, or a process of another user does.
+        OSError: if no process listens there, or a process of another user does.
     """
     with ExitStack() as undo:
         connection = undo.enter_context(socket.socket(socket.AF_UNIX, kind))

@@ -248,8 +248,8 @@ def is_helper(command: str) -> bool:
 
 
 class Orphans:
-    """Finds what descends from this rank, and whose parent does not: daemons. A stranger is looked at once, and nobody
-    is where no process was created since.
+    """Finder of daemons: processes that descend from this rank, but whose parent does not. An unrelated process is
+    looked at once, and none is where no process was created since the last look.
 
     Args:
         job_id: the job of the rank.

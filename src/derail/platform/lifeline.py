@@ -34,8 +34,8 @@ _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQ
 # up behind others (platform/leftovers.py) are spared for some seconds: a group with one is ended member by member.
 # A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
 # The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
-# one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper is told
-# by its environment, and tells grep by a pipe, as every user reads a command line.
+# one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper gets
+# it by its environment, and passes it to grep by a pipe, as every user can read a command line.
 _SHELL_KEEPER = """
 ranks=' '
 while IFS= read -r line; do

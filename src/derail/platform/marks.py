@@ -43,7 +43,7 @@ def show_environment() -> bool:
         block = b"".join(name + b"=" + value + b"\0" for name, value in os.environb.items())
         memory = ctypes.create_string_buffer(block)
         start = ctypes.addressof(memory)
-        # struct prctl_mm_map: all as it is, by the numbers of proc_pid_stat(5), but for the environment.
+        # struct prctl_mm_map: all unchanged, by the numbers of proc_pid_stat(5), but for the environment.
         code, data = [int(fields[number - 3]) for number in (26, 27)], [int(fields[n - 3]) for n in (45, 46, 47)]
         stack, arguments = int(fields[28 - 3]), [int(fields[number - 3]) for number in (48, 49)]
         numbers = (*code, *data, library.sbrk(0), stack, *arguments, start, start + len(block), 0, 0, _NO_FILE)
@@ -66,7 +66,7 @@ def set_limit(mark: str, rank: int, *, pid: int = 0) -> bool:
     Args:
         mark: the value of the environment's mark, whose last part is the job.
         rank: the local rank.
-        pid: the process; 0 for this one. It must be a child that nobody has reaped.
+        pid: the process; 0 for this one. It must be a child that has not been reaped.
     """
     try:
         import resource

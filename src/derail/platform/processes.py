@@ -96,8 +96,8 @@ def newest_pid() -> int | None:
 def every_process(
     *, skip: Collection[int] = (), known: Collection[tuple[int, int]] = frozenset()
 ) -> Iterator[ProcessInfo]:
-    """All processes that this one may see, zombies too, but for those with the numbers in ``skip`` and for those of
-    which ``known_processes`` has told before.
+    """Yield all processes that this one may see, including zombies, except those with the numbers in ``skip`` and those
+    that an earlier ``known_processes`` returned.
 
     The newest come first: one that forks and leaves again and again is still there when it is looked at.
     """

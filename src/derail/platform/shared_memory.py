@@ -21,7 +21,7 @@ def unused(paths: Collection[str]) -> list[str]:
 
 
 def open_files(pid: int | str) -> Iterator[str]:
-    """What the descriptors of a process are open on; nothing of one that is gone or somebody else's."""
+    """Yield what the descriptors of a process are open on; nothing if it is gone or belongs to another user."""
     try:
         for number in os.listdir(f"/proc/{pid}/fd"):
             yield os.readlink(f"/proc/{pid}/fd/{number}")

@@ -86,8 +86,8 @@ def _restarted_by_default(scenario: Scenario, seen: Observation) -> tuple[str, s
 
 
 def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
-    """The faults that did not verifiably happen, and those of which nothing was told at all; and ranks that were never
-    seen in a job that failed: a launcher may have been right not to start them."""
+    """Return the faults that did not verifiably happen or were never reported, and the ranks that were never seen in a
+    job that failed: a launcher may have been right not to start them."""
     if scenario.expect.outcome == "failed" and not any(fault.target == AGENT for fault in scenario.faults.faults):
         unseen = [observation.unseen] if observation.unseen else []
     else:

@@ -257,7 +257,7 @@ def _forget_the_parent() -> None:
 
 def _forget_the_fork_server() -> None:
     """Have multiprocessing start a fork server of the rank's own: that of the parent is no child of this process, and
-    must see the end of its parent although this process goes on."""
+    must see the end of its parent although this process continues."""
     import threading
 
     module: Any = sys.modules.get("multiprocessing.forkserver")

@@ -186,7 +186,7 @@ class ServedProcess(Child):
             return self._ask_kernel()
         pidfd = self._exit_fd.pidfd
         if pidfd is not None and (status := status_before_reaping(self._pid, pidfd)) is not None:
-            return status  # the resident process is stopped, or waits for its turn: nobody has reaped the rank
+            return status  # the resident process is stopped or not scheduled: the rank has not been reaped
         now = SYSTEM_CLOCK.now()
         self._seen_at = self._seen_at or now
         if now - self._seen_at < ANSWER_SECONDS:

@@ -1,4 +1,4 @@
-"""In which order ranks recorded errors and ended, as far as the kernel tells; where it does not, that is said.
+"""Order in which ranks recorded errors and ended, as far as the kernel shows it; else it is marked as unknown.
 
 The exits of ranks and the announcements of error files come through different descriptors. One epoll holds them all,
 and its list of ready descriptors keeps the order in which they became ready (epoll(7) promises no order; Linux appends
@@ -13,7 +13,7 @@ Where a platform has no pidfd, a thread per rank waits for its exit, and the ord
 Then all ranks are looked at until no further one has ended: those of one turn have no known order.
 
 Without inotify the error files are looked at when a rank ends and before a signal is sent. The kernel's time of the
-file (ctime) then orders it before the exits of this turn, if it lies before the last moment at which nobody had ended.
+file (ctime) then orders it before the exits of this turn, if it lies before the last moment at which all ranks lived.
 Else their order is not known. Files on a file server whose clock is ahead are therefore "not known", never "first".
 """
 
@@ -95,7 +95,7 @@ _Entry: TypeAlias = "_Exit | Recorded"
 
 
 class Order:
-    """Watches the exits and the error files of one job, and tells of them in order. Belongs to the job's thread."""
+    """Watcher that reports the exits and the error files of one job in order. Belongs to the job's thread."""
 
     def __init__(self, records: Records, loop: Loop, clock: Clock) -> None:
         self._records = records
@@ -146,10 +146,10 @@ class Order:
             self._at_once.add(handle.exit_fd)  # it may have ended before it was watched
         self._collect(look=False)  # its log files were created in a watched directory: no evidence, out of the queue
         if self._line:
-            self._loop.post(_wake)  # what was taken from the kernel's list wakes nobody any more
+            self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
     def take(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
-        """What has happened and was not told before, in order. Nothing behind a rank whose status is not known yet.
+        """Yield what happened and was not yielded before, in order. Nothing behind a rank of unknown status.
 
         Args:
             look: look at the error files of which the kernel announces no change, even if no rank has ended.

@@ -31,7 +31,7 @@ LOOK_BEFORE_KILL = 0.25
 
 LEAVE = 0.5
 """Seconds in which ranks that recorded an error may end by themselves after another one has failed, before they are
-asked; at most a quarter of the grace. Most are about to exit, with a code that tells more than our signal."""
+asked; at most a quarter of the grace. Most are about to exit, with a code that is more specific than our signal."""
 
 DeadlineName: TypeAlias = Literal["ask", "look", "kill", "abandon"]
 
@@ -86,7 +86,7 @@ class Moment:
     """The place of a record or an exit among all of a job.
 
     Attributes:
-        place: 0 for the first that was told, and so on.
+        place: 0 for the first that was reported, and so on.
         group: moments of different groups have a known order.
         kind: within a group, moments of one kind have a known order, unless one of them has none.
         loose: whether it has none within its group.

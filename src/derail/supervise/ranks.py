@@ -115,7 +115,7 @@ class Ranks:
             self._asked.popitem()[1].cancel()
 
     def happened(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
-        """Exits and errors that ranks recorded, which were not told before, in the order in which they happened.
+        """Yield exits and errors that ranks recorded, each once, in the order in which they happened.
 
         Args:
             look: look at error files of which the kernel announces no change, even if no rank has ended.

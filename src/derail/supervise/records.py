@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
 
 LONG_BEFORE = 60.0
-"""Seconds before the start of the job: an error file that is older tells of no rank of it. Less may be a file server's
-clock."""
+"""Seconds before the start of the job: an error file that is older is of no rank of it. A smaller difference may be
+that of a file server's clock."""
 
 NOBODY = -1
 """Stands for changes that tell of no rank, among the ranks whose changes were announced."""
@@ -88,7 +88,7 @@ class Records:
         """Ranks whose error files may have become complete, in the order in which their first change was announced.
 
         A temporary file that ``record`` renames later counts for the rank that makes it: its record has begun. What
-        tells of no rank is there as ``NOBODY``.
+        is of no rank is there as ``NOBODY``.
         """
         ranks: dict[int, None] = {}
         for watch, name, ended in () if self._notifier is None else self._notifier.read():

@@ -64,7 +64,7 @@ def sweep(
     The ranks themselves have not been reaped yet: their pids, and so the ids of their groups and sessions, cannot
     belong to anybody else. What ends by itself in a moment is not left over. The rest gets the job's signal, unless it
     got that along with its rank, then SIGKILL. Helpers that clean up behind others come last: they end by themselves
-    when those have ended, and unlink shared memory that nobody else would.
+    when those have ended, and unlink shared memory that no other process would.
 
     Args:
         spec: the job.
@@ -77,7 +77,7 @@ def sweep(
 
     def find(looks: int = 2) -> list[FoundProcess]:
         found = find_processes(spec.job_id, ranks, exclude=ranks, known=known, looks=looks)
-        ending = [process for process in found if is_exiting(process.pid)]  # the kernel takes it down, nobody else
+        ending = [process for process in found if is_exiting(process.pid)]  # the kernel is taking it down
         if ending:
             wait_until_gone(ending, SWEEP_WAIT)
         return [process for process in found if process not in ending or is_alive(process.pid, process.started)]
@@ -92,7 +92,7 @@ def sweep(
 
     found = find()
     if not found:
-        if not every_pid():  # of another PID namespace, or hidden: what cannot be seen is ended all the same
+        if not every_pid():  # of another PID namespace, or hidden: end what cannot be seen as well
             kill_groups()
         return ()
     wait_until_gone(split(found)[1], DYING, dying=SWEEP_WAIT)

@@ -1,8 +1,8 @@
 """Copies of what a rank writes to streams that are pipes or terminals of its launcher.
 
-Derail reads the copy; the launcher gets every byte first, through its own pipe, as if nobody else read it. What Python
-writes through ``sys.stdout`` and ``sys.stderr`` is copied, and what a fault writes; output of C code and of other
-processes reaches the launcher alone.
+Derail reads the copy; the launcher gets every byte first, through its own pipe, as if no other process read it. What
+Python writes through ``sys.stdout`` and ``sys.stderr`` is copied, and what a fault writes; output of C code and of
+other processes reaches the launcher alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add(fd: int, data: bytes | memoryview) -> None:
         try:
             os.write(copies[fd], data)
         except OSError:
-            del copies[fd]  # the disk is full, or the program has closed the descriptor: the rank goes on
+            del copies[fd]  # the disk is full, or the program has closed the descriptor: the rank continues
 
 
 def begin(name: str, path: str) -> None:

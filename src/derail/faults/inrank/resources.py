@@ -61,4 +61,4 @@ def _await_the_count(journal: int, task: Task) -> None:
         *whole, heard = heard.split(b"\n")
         if any(record["event"] == "end" and record.get("fault") == task.id for record in map(json.loads, whole)):
             return
-        real_time.sleep(PAUSE)  # a file tells nobody when it grows
+        real_time.sleep(PAUSE)  # no event announces that a file grows

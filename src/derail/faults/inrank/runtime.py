@@ -220,7 +220,7 @@ class Runtime:
             if real_time.monotonic() >= nudge:  # once is not enough for one that is just about to enter a system call
                 os.kill(self.pid, self.part.signal)
                 nudge = real_time.monotonic() + NUDGE
-            real_time.sleep(FIRST_PAUSE)  # nothing else tells one thread of another without a lock
+            real_time.sleep(FIRST_PAUSE)  # without a lock, only polling shows what another thread did
         return True
 
     def _stay(self, watch: Watch, n: int, frame: FrameType | None) -> bool:
@@ -240,7 +240,7 @@ class Runtime:
             for record in records:
                 if record["event"] == "go_on" and record.get("to") == self.pid and who.items() <= record.items():
                     return bool(record.get("over"))
-            real_time.sleep(pause)  # a file tells nobody when it grows
+            real_time.sleep(pause)  # no event announces that a file grows
             pause = min(2 * pause, LONGEST_PAUSE)
         return False
 
@@ -319,7 +319,7 @@ class Runtime:
 
 
 def _check_is_own(fd: int) -> None:
-    """Refuse a journal of another user: what stands in it is acted upon."""
+    """Refuse a journal of another user, since its records are acted upon."""
     if os.fstat(fd).st_uid != os.geteuid():
         raise PermissionError(1, "the journal belongs to another user")
 
