@@ -1,5 +1,5 @@
 """A step loop that ignores SIGTERM and SIGINT, as a rank does that is busy in a collective; it prints the first SAID
-steps, and goes on without a console."""
+steps, and continues without a console."""
 
 import os
 import signal

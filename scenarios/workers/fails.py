@@ -1,6 +1,6 @@
 """A step loop whose rank 0 leaves with CODE after ten steps; with "stopped" not before its launcher was stopped.
 
-Each rank prints three steps, and whether its launcher was stopped. It goes on without a console.
+Each rank prints three steps, and whether its launcher was stopped. It continues without a console.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""A step loop that saves when it gets SIGTERM and leaves with code 0; on SIGUSR1 it saves and goes on. Of STEPS steps;
-RANK goes on until it has had SIGUSR1 and five steps of peace behind it, to its hundredth step at most. It goes on
-without a console."""
+"""A step loop that saves when it gets SIGTERM and leaves with code 0; on SIGUSR1 it saves and continues. Of STEPS
+steps; RANK continues until five steps after SIGUSR1, to its hundredth step at most. It also continues without a
+console."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""A step loop of a hundred steps that prints the first SAID and goes on in silence, with a console or without.
+"""A step loop of a hundred steps that prints the first SAID and continues in silence, with a console or without.
 
-A rank that prints on dies of its own broken pipe when its launcher is gone, and hides that nobody ended it.
+A rank that kept printing would die of its own broken pipe when its launcher is gone, and hide that no process ended it.
 """
 
 import os

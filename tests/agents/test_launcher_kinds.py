@@ -69,7 +69,7 @@ def test_a_helper_is_where_its_kind_says_though_its_rank_leads_no_group(tmp_path
 
 @pytest.mark.parametrize("pipes", ["pipes", "console"])
 def test_quiet_ranks_that_outlive_a_killed_launcher_are_seen(tmp_path, pipes):
-    """They print nothing and mind no broken pipe, so that only somebody who ends them ends them."""
+    """They print nothing and survive a broken pipe, so that they only end when a process ends them."""
     scenario = load(find("supervisor/killed"))
     command = [
         sys.executable,
@@ -101,7 +101,7 @@ def test_what_ranks_of_a_daemon_leave_is_counted_and_ended(tmp_path, daemon, pid
 
 
 def test_ranks_of_a_daemon_that_outlive_the_launcher_are_left_over(tmp_path, daemon, pid_gone):
-    """The launcher is killed, and nobody tells the daemon."""
+    """The launcher is killed, and no process notifies the daemon."""
     worker = write_worker(tmp_path, STEPS)
     kill = faults.signal("SIGKILL", rank="the agent", when=when.all_of(*(when.line("step 2", rank=r) for r in (0, 1))))
     scenario = Scenario("t", 2, worker, faults.plan([kill]), Expect(outcome="failed"))
@@ -221,7 +221,7 @@ def test_workers_find_their_numbers_under_the_names_that_they_read(tmp_path, nam
 
 
 def test_a_declaration_maps_the_launchers_own_variables(tmp_path):
-    """Those that nobody knows but the launcher."""
+    """They include variables that only this launcher uses."""
     worker = write_worker(
         tmp_path, "import os, time\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'])\ntime.sleep(0.3)\n"
     )

@@ -102,7 +102,7 @@ def test_no_path_is_believed_that_a_rank_of_another_user_names(tmp_path, user):
             os.kill(rank.pid, signal.SIGKILL)
         finally:
             ranks.close()
-            os.killpg(supervisor.pid, signal.SIGKILL)  # noqa: TID251 - a child that nobody has reaped
+            os.killpg(supervisor.pid, signal.SIGKILL)  # noqa: TID251 - a child that has not been reaped
             supervisor.wait()
             os.close(pidfd)
 

@@ -232,7 +232,7 @@ def test_a_killed_rank_is_blamed_by_each_that_tells(name, tmp_path):
     ],
 )
 def test_what_derail_finds_is_what_was_seen_by_hand(name, scenario, promise, kept, tmp_path):
-    """Each of these stands in test_by_hand too; what was never promised differs, and is not held against it."""
+    """Each of these is also in test_by_hand; what the agent never promised is a difference, and no failure."""
     run = ran(name, scenario, tmp_path)
 
     found = [finding for finding in run.verdict.findings if finding.promise == promise]

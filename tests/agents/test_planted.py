@@ -99,5 +99,5 @@ def test_the_launcher_without_a_bug_keeps_all_its_promises(tmp_path, name):
 
 
 def test_each_bug_is_planted():
-    """None stands in the launcher without a scenario, and none in the table without a launcher."""
+    """The launcher has no bug without a scenario, and the table has no bug without a launcher."""
     assert set(KILLED_BY) == set(steady.BUGS)

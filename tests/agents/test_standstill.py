@@ -165,7 +165,7 @@ print("ended:", len(done), flush=True)
 
 
 def test_a_launcher_sees_a_rank_and_its_victim_end_at_the_same_time(tmp_path):
-    """However fast it looks, both have ended when it goes on."""
+    """However fast it looks, both have ended when it continues."""
     both = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
     plan = [faults.signal("SIGKILL", rank=1, when=both), faults.signal("SIGKILL", rank=0, when=when.exited(1))]
     seen = run(tmp_path, BOTH_DEAD, plan, ranks=2)
@@ -248,7 +248,7 @@ def test_all_processes_of_a_launcher_are_stopped_and_go_on(tmp_path):
 
 
 def test_a_rank_that_announces_its_end_and_lives_on_does_not_stop_its_launcher_for_good(monkeypatch):
-    """After a few seconds the launcher goes on."""
+    """After a few seconds the launcher continues."""
     from derail.agents import standstill as module
 
     monkeypatch.setattr(module, "LONGEST", 0.05)

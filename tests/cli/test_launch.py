@@ -262,7 +262,7 @@ main()
 
 
 def test_the_root_causes_error_file_becomes_the_launchers_own(derail_command: Derail, tmp_path: Path) -> None:
-    """As torchrun leaves it for whoever has started it: the document of the rank, with the rank's exit code in it."""
+    """As torchrun leaves it for its caller: the document of the rank, with the rank's exit code in it."""
     script, reply = tmp_path / "raises.py", tmp_path / "reply.json"
     script.write_text(RAISES)
     reply.write_text("{}")  # of an earlier attempt

@@ -267,7 +267,7 @@ def test_a_failure_is_told_in_colours_on_a_terminal(tmp_path: Path, env: dict[st
 
 @pytest.mark.parametrize("no_colour", ["", "1"])
 def test_a_live_table_has_no_style_where_no_colour_is_wanted(tmp_path: Path, no_colour: str) -> None:
-    """It is drawn all the same."""
+    """It is still drawn."""
     seen = tmp_path / "seen"
     waits = f"while ! test -e {seen}; do sleep 0.05; done"
     words = ("launch", "-n", 2, "-r", 3, "--log-dir", tmp_path / "logs", "--", "sh", "-c", waits)

@@ -183,7 +183,7 @@ def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:
 def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
     derail_command: Derail, write_scenario, tmp_path: Path
 ) -> None:
-    """Its journal begins anew; a folder with files of somebody else is refused, and not touched."""
+    """Its journal begins anew; a folder with other files is refused, and not touched."""
     kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
     derail_command("run", "--keep", kept, file)
     (kept / "checkpoint.txt").write_text("step 20")

@@ -63,7 +63,7 @@ class Terminal:
             pytest.fail(f"nothing more is shown: {self.shown.decode()}")
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # EIO: nobody has the terminal open any more
+        except OSError:  # EIO: no process has the terminal open any more
             return False
         self.shown += data
         return bool(data)
@@ -88,7 +88,7 @@ def on_a_terminal(*words: object, temporary: Path) -> Iterator[Terminal]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_breakpoint_of_a_rank_is_answered_at_the_terminal(tmp_path: Path, launcher: str) -> None:
-    """Its prompt is shown before anything is typed, though it ends no line, and the rank goes on when it is told to."""
+    """Its prompt is shown before any input, though it ends no line, and the rank continues after the command to."""
     if "torchrun" in launcher and find_spec("torch") is None:
         pytest.skip("torchrun is torch's")
     script = tmp_path / "script.py"

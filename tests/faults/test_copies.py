@@ -39,7 +39,7 @@ def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffe
 
 
 def test_a_stream_of_the_programs_own_is_left_alone(tmp_path, capsys):
-    """What stands in the place of sys.stdout is no stream on descriptor 1."""
+    """The object that replaces sys.stdout is no stream on descriptor 1."""
     copies.begin("stdout", str(tmp_path / "stdout"))
     print("mine")
 

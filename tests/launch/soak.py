@@ -87,7 +87,7 @@ def function_rank() -> None:
                     stderr=subprocess.DEVNULL,
                     start_new_session=order != "group",
                 )
-                helper.returncode = 0  # nobody here waits for it
+                helper.returncode = 0  # no code here waits for it
                 answer = f"helper {helper.pid}\n"
             os.write(acks, answer.encode())
 

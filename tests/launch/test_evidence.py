@@ -166,7 +166,7 @@ def test_the_error_file_of_another_writer_counts_when_it_is_complete(jobs, wait_
 
 
 def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
-    """What cannot be decoded tells of no error: the rank that we stopped was stopped."""
+    """A file that cannot be decoded proves no error: the rank that we stopped was stopped."""
     write = "open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write('{'); step('recorded'); time.sleep(600)"
     context = jobs.py(VICTIM, RANK + write)
     reached(jobs, "recorded", wait_until)

@@ -1,4 +1,4 @@
-"""Time that a test has frozen: whatever freezegun and time-machine replace, derail's clock goes on."""
+"""Time that a test has frozen: whatever freezegun and time-machine replace, derail's clock still advances."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def frozen(request):
 
 
 def steady():
-    """Seconds of a clock that nobody replaces."""
+    """Return the seconds of a clock that no library replaces."""
     return _steady(time.CLOCK_MONOTONIC)
 
 

@@ -83,7 +83,7 @@ def call(request, jobs):
 
 @pytest.mark.parametrize("how", ["forked", "executed"])
 def test_a_daemon_is_found_whatever_the_start_method(call, jobs, pid_gone, how):
-    """It has no parent, session, descriptor or environment of its rank, and is ended, and told with the rank."""
+    """It has no parent, session, descriptor or environment of its rank, and is ended, and reported with the rank."""
     result = call("leave_a_daemon", str(jobs.directory), how).wait(60)
     daemon = int(jobs.file("daemon"))
     leftovers = [(left.kind, left.pid, left.rank, left.ended) for left in result.outcome.leftovers]
@@ -114,7 +114,7 @@ def test_one_mark_is_enough_to_find_a_forked_daemon(jobs, pid_gone, monkeypatch,
 
 @pytest.mark.parametrize("how", ["exit", "hang"])
 def test_a_resource_tracker_unlinks_what_its_rank_left(call, jobs, how):
-    """It is not ended before, neither after a sudden exit nor with a rank that has to be killed; nor is it told."""
+    """It is not ended before, neither after a sudden exit nor with a rank that has to be killed; nor is it reported."""
     context = call("make_shared_memory", str(jobs.directory), how, teardown=Teardown(grace=0.5, sweep="all"))
     segment = jobs.file("segment")
     if how == "hang":
@@ -128,7 +128,7 @@ HELD = """(exec sh -c 'echo $$ > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; re
 
 
 def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
-    """A tracker that hangs is killed, and told, when its time is over."""
+    """A tracker that hangs is killed and reported when its time is over."""
     monkeypatch.setattr(remains, "HELPER_WAIT", 0.2)
     os.mkfifo(jobs.directory / "fifo")
     held = HELD.format(name='"from my.resource_tracker import main"')

@@ -99,7 +99,7 @@ print(sorted(left), sleepers())
 
 
 def test_a_helper_with_the_number_of_an_earlier_process_is_found(run_inside, tmp_path):
-    """Numbers begin again at any time: a process is told by more than its number from those before the job."""
+    """PIDs may be reused at any time: more than its PID distinguishes a process from those before the job."""
     source = """
 import subprocess
 before = subprocess.Popen(["sleep", "888"])
@@ -121,7 +121,7 @@ print(left, sleepers())
 
 def test_numbers_of_another_namespace_are_not_believed(run_inside):
     """Without a /proc of its own, a namespace sees the numbers of the outer one: they mean other processes inside. The
-    groups of the ranks are ended all the same."""
+    groups of the ranks are still ended."""
     source = """
 from derail.platform.leftovers import find_processes
 from derail.platform.processes import every_pid, known_processes

@@ -38,7 +38,7 @@ def listener(tmp_path):
 
 
 def test_the_socket_lies_in_a_directory_of_its_own_that_only_this_user_enters(listener):
-    """With a name that nobody can know before."""
+    """Its name cannot be predicted."""
     path = Path(listener.endpoint.path)
 
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

@@ -31,7 +31,7 @@ def test_a_private_file_and_directory_are_this_users_alone(tmp_path):
 
 
 def test_a_file_of_this_user_may_be_written_and_one_that_is_not_there(tmp_path):
-    """In a directory that nobody else writes to, and in one with the sticky bit, as /tmp."""
+    """In a directory that no other user may write to, and in one with the sticky bit, as /tmp."""
     (tmp_path / "file").touch()
     sticky = tmp_path / "sticky"
     sticky.mkdir()
@@ -43,7 +43,7 @@ def test_a_file_of_this_user_may_be_written_and_one_that_is_not_there(tmp_path):
 
 
 def test_no_link_no_device_and_nothing_where_everybody_may_write(tmp_path):
-    """Somebody could put something else there, or it is somewhere else."""
+    """Another user could replace it, or it points elsewhere."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")
     everybody = tmp_path / "everybody"

@@ -348,8 +348,8 @@ def test_may_leave(derail):
 def test_shared_memory_and_ports_that_are_left_are_named(
     run_tests, monkeypatch: pytest.MonkeyPatch, worker: str
 ) -> None:
-    """Of shared memory only what nobody uses, and what bears the number of one of our processes or was registered by
-    the test's own; a server that the test has forgotten, with its port."""
+    """Of shared memory only what no process uses, and what has the PID of one of our processes in its name or was
+    registered by the test's own; a server that the test has forgotten, with its port."""
     monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
     name = f"derail-test-{os.urandom(8).hex()}"
     try:

@@ -95,7 +95,7 @@ def test_it(rank, forks):
 
 
 def test_a_child_that_fails_makes_the_check_of_its_parent_fail(run_pytest: RunPytest) -> None:
-    """And its failure stands in the stderr of the rank."""
+    """Its failure is in the stderr of the rank."""
     result = run_pytest(
         PRELUDE
         + """

@@ -122,7 +122,7 @@ def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
 
 
 def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytest, left, wait_until) -> None:
-    """Of one that the test waits for, whoever breaks that off."""
+    """The test waits for the job when pytest-timeout interrupts it."""
     result = run_pytest(
         """
 import threading

@@ -84,7 +84,7 @@ def test_frames_of_derail_are_not_shown(run_pytest: RunPytest) -> None:
 
 
 def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) -> None:
-    """By an exception that nobody raises on purpose, out of derail's own code."""
+    """Code of derail raises an exception that is never raised on purpose."""
     conftest = "from derail.agents import native\nnative.entry_point = None\n"
     result = run_pytest("def test_it(derail):\n    derail.run(['true'])", conftest=conftest)
     result.assert_outcomes(failed=1)
@@ -92,7 +92,7 @@ def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) 
 
 
 def test_a_rank_in_which_derail_fails_prints_its_frames(run_pytest: RunPytest) -> None:
-    """A value that cannot be sent is told out of derail's own code; no frame of the function is there."""
+    """Code of derail reports a value that cannot be sent; no frame of the function is there."""
     result = run_pytest("def gives():\n    return lambda: 0\ndef test_it(derail):\n    derail.run(gives, ranks=1)")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*worker.py*", "TypeError: rank 0 returned a value of type function that cannot*"])

@@ -109,7 +109,7 @@ def test_a_report_of_a_phase_takes_the_place_of_what_was_recorded_in_it(tmp_path
 
 
 class Odd(float):
-    """A number that other processes cannot read as it is."""
+    """Number that other processes cannot read unchanged."""
 
     def __str__(self) -> str:
         return "odd"

@@ -135,7 +135,7 @@ def test_what_is_said_of_many_scenarios_is_said_once() -> None:
 
 
 def test_a_leftover_that_is_a_reason_is_told_once() -> None:
-    """Below the table; others are told at the end."""
+    """Below the table; others are listed at the end."""
     what = "process 7 of rank 1: sleep 600 (ended)"
     row = replace(WRONG, reasons=(f"expected nothing to be left, saw {what}",), leftovers=(what, "file /x"))
     text = render_scorecard(replace(CARD, rows=(row,)))

@@ -409,7 +409,7 @@ def test_the_margin_of_a_teardown_grows_with_the_load(slowdown, kept):
 
 
 def restarted(times, *, restarts=0, promises=None, foreign=True):
-    """The verdict on a launcher that has restarted the ranks so many times."""
+    """Return the verdict on a launcher that has restarted the ranks this number of times."""
     seen = replace(SEEN, foreign=foreign, blamed=2, restarts=times)
     return judge(Scenario("t", 3, Path("w.py"), PLAN, MET, restarts=restarts), seen, promises)
 
@@ -437,7 +437,7 @@ def test_a_launcher_that_promises_to_restart_as_often_as_it_may_fails_by_one_res
 
 
 def test_what_was_never_promised_and_not_met_is_a_difference():
-    """It is held against nobody; what was met is none."""
+    """It fails no agent; an expectation that was met is no difference."""
     told = verdict(replace(MET, exit_code=1), promises=ALL_PROMISES - {"exit_code", "root_cause"})
     found = {finding.promise: (finding.kept, finding.differs) for finding in told.findings}
 

@@ -297,5 +297,5 @@ for _, trap in listening:
         continue
 say("late ranks", len(listening), [text for text in orders if text])
 for poser in posers:
-    os.killpg(poser.pid, signal.SIGKILL)  # noqa: TID251 - children that nobody has reaped
+    os.killpg(poser.pid, signal.SIGKILL)  # noqa: TID251 - children that have not been reaped
     poser.wait()

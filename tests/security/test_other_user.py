@@ -61,7 +61,7 @@ def paths_of_packages():
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 65533])
 def test_an_attacker_of_another_user_is_accepted_on_no_channel(place, victim, capsys):
-    """The job comes to what it comes to without it; what it tries is printed."""
+    """The job has the same result as without the attacker; what the attacker tries is printed."""
     directory = place / "job"
     directory.mkdir(mode=0o755)
     os.chown(directory, victim, victim)
@@ -162,7 +162,7 @@ def environment_of(pid):
 
 
 def run_late_rank(python, environment, victim, directory):
-    """A Python of the job that starts when the job is over, and its names may be somebody else's."""
+    """Run a Python of the job after the job is over, when another user may own the names of the job."""
     env = {name: value for name, value in environment.items() if not re.match("DERAIL_INRANK_PID", name)}
     return subprocess.run(
         [python, "-c", "print('ran as itself')"],

@@ -128,7 +128,7 @@ def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
 
 
 def test_a_stopped_server_does_not_cost_the_status_where_proc_shows_it(tmp_path):
-    """A rank has ended, and its parent does not say how: nobody has reaped it, so /proc does, at once."""
+    """A rank has ended, and its parent does not report how: it is not reaped yet, so /proc shows the status at once."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         stop(server)

@@ -180,7 +180,7 @@ def test_a_death_by_a_signal_that_we_did_not_send_is_a_failure_of_its_own():
 
 
 def test_a_record_alone_stops_nothing_and_makes_a_stopped_rank_the_root_cause():
-    """A rank that recorded its error and hangs runs on until somebody asks for the end; then it is the one to blame."""
+    """A rank that recorded its error and hangs runs until a caller stops the job; then it is the root cause."""
     policy = running(2)
     assert policy.handle(recorded(1)) == []
     policy.handle(StopRequested("timeout", 15, 4.0, 9.0))

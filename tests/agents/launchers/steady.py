@@ -199,7 +199,7 @@ def say(text):
 
 
 def descendants():
-    """All processes below this one: adopted ones too, as it is the subreaper."""
+    """Return all processes below this one, including adopted ones, since it is the subreaper."""
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -285,7 +285,7 @@ class Launcher:
         """One more rank has ended."""
         asked_to = rank.stopped
         rank.look()
-        # A rank that was asked to end has not failed by itself, but by a signal that nobody here has sent.
+        # A rank that was asked to end has not failed by itself, but by a signal that this launcher did not send.
         rank.stopped = asked_to and (rank.status >= 0 or -rank.status in (signal.SIGTERM, signal.SIGKILL))
         counts = rank.number == 0 or BUG != "rank_0_decides"
         if rank.failed and counts and (self.root is None or BUG == "blames_last"):
