@@ -574,6 +574,8 @@ def main() -> int:
     parser.add_argument("--only", help="SEED:NUMBER of one job to run again; with --modes MODE")
     parser.add_argument("--range", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # shells and nohup ignore them, and launchers leave ignored ones ignored
     modes = options.modes.split(",")
     if options.range:
         first, last = map(int, options.range.split(":"))
