@@ -10,6 +10,7 @@ import select
 from typing import TYPE_CHECKING, Literal, Self
 
 from derail.model.events import Finished
+from pytest_derail.held_os import Held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,12 +92,12 @@ def ring(path: Path, rank: int, what: Literal["begun", "bad", "debug"]) -> None:
     """In a rank: say that the test has begun, or does not pass, here, or that somebody may look into it. If nobody
     listens any more, no matter."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = Held.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        os.write(fd, f"{what} {rank}\n".encode())
+        Held.write(fd, f"{what} {rank}\n".encode())
     except OSError:
         pass
     finally:
-        os.close(fd)
+        Held.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from pytest_derail import breakpoints
+from pytest_derail.held_os import Held
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -51,14 +51,14 @@ class ForkedChildren:
 @contextmanager
 def children_end(item: pytest.Item, when: When) -> Iterator[None]:
     """End at the end of this block each process that was forked in it, and that comes there."""
-    pid, error = os.getpid(), None
+    pid, error = Held.getpid(), None
     try:
         yield
     except BaseException as raised:
         error = raised
         raise
     finally:
-        if os.getpid() != pid:
+        if Held.getpid() != pid:
             _exit_as(item, when, error)
 
 
@@ -70,13 +70,13 @@ def _exit_as(item: pytest.Item, when: When, error: BaseException | None) -> None
             error = item._excinfo[0].value  # type: ignore[attr-defined] # noqa: SLF001
         code, text = _outcome(item, when, error)
         if text:
-            sys.stderr.write(f"forked child (pid {os.getpid()}): {text}\n")
+            sys.stderr.write(f"forked child (pid {Held.getpid()}): {text}\n")
     finally:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
-            os._exit(code)
+            Held.exit(code)
 
 
 def _outcome(item: pytest.Item, when: When, error: BaseException | None) -> tuple[int, str]:

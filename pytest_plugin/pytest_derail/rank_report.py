@@ -14,6 +14,8 @@ import threading
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from pytest_derail.held_os import Held
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -166,16 +168,16 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self._path = os.fspath(path)
-        self._pid = os.getpid()
+        self._pid = Held.getpid()
         self._lock = threading.RLock()
         self._pending = bytearray()
         self._is_writing = False
 
     def add(self, kind: Kind, *values: object) -> None:
         """Write an entry. Where that is not possible now (no descriptor is free), it is written with the next one."""
-        if os.getpid() != self._pid:
+        if Held.getpid() != self._pid:
             return
-        data = pickle.dumps((kind, plain(values)))
+        data = Held.dumps((kind, plain(values)))
         with self._lock:
             self._pending += LENGTH.pack(len(data)) + data
             if self._is_writing:
@@ -189,12 +191,12 @@ class RecordFile:
                 self._is_writing = False
 
     def _write(self) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = Held.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             while self._pending:
-                del self._pending[: os.write(fd, self._pending)]
+                del self._pending[: Held.write(fd, self._pending)]
         finally:
-            os.close(fd)
+            Held.close(fd)
 
     def finish(self) -> None:
         """Write what could not be written before.
@@ -203,7 +205,7 @@ class RecordFile:
             OSError: if that is still not possible.
         """
         with self._lock:
-            if self._pending and os.getpid() == self._pid:
+            if self._pending and Held.getpid() == self._pid:
                 self._write()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from _pytest.runner import check_interactive_exception, runtestprotocol
 from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail import bell, breakpoints, gathered, handover, own_frames
 from pytest_derail.forked_child import ForkedChildren
+from pytest_derail.held_os import Held
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
@@ -117,7 +117,7 @@ class Teller:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder, self.rank = folder, rank
-        self._pid = os.getpid()
+        self._pid = Held.getpid()
         self.phase: When = "collect"
         self._file = RecordFile(report_path(folder, rank))
 
@@ -135,7 +135,7 @@ class Teller:
     def tell(self, report: ReportTold) -> None:
         """Record a report. A subtest that fails does not ring, since its test continues; nor does a skip, since other
         ranks may take their time."""
-        if os.getpid() != self._pid:
+        if Held.getpid() != self._pid:
             return  # a forked child reports nothing: of its subtests, its exit status says how they went
         add_report(self._file, report)
         if report.result in ("failed", "xfailed") and not report.is_extra:
@@ -307,8 +307,8 @@ def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Res
 def _pickled(error: BaseException) -> bytes:
     """The exception without its traceback, if it survives the way there and back."""
     try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
+        data = Held.dumps(error)
+        Held.loads(data)
     except Exception:  # pickling runs the code of others; the report has its text
         return b""
     return data

@@ -129,3 +129,45 @@ def test_reused_ranks(rank):
         ["*ERROR at teardown of test_reused_ranks*", "rank 1: did not end after the test*", "*in waits_for_ever"]
     )
     result.stdout.fnmatch_lines(["*_ test_own_ranks _*", "rank 1: did not end after the test*", "*in waits_for_ever"])
+
+
+REPLACED = {
+    "getpid": "os, 'getpid', lambda: 4242",
+    "open": "os, 'open', lambda *_, **__: 1",
+    "write": "os, 'write', lambda fd, data: len(data)",
+    "dumps": "pickle, 'dumps', lambda *_, **__: b''",
+}
+"""What tests put in place of functions by which processes write, until their monkeypatch is undone."""
+
+
+@pytest.mark.parametrize("reuse", ["", ", reuse='module'"])
+@pytest.mark.parametrize("what", REPLACED)
+def test_what_a_test_replaces_in_its_process_hides_no_failure_of_it(
+    run_pytest: RunPytest, what: str, reuse: str
+) -> None:
+    """A rank records how the test went while its monkeypatch still holds. A failure stays one, a pass stays one, and so
+    does the failure of a child that the test has forked."""
+    result = run_pytest(
+        f"""
+import os, pickle
+import pytest
+
+pytestmark = pytest.mark.ranks(2{reuse})
+
+def test_passes(rank, monkeypatch):
+    monkeypatch.setattr({REPLACED[what]})
+
+def test_fails(rank, monkeypatch):
+    monkeypatch.setattr({REPLACED[what]})
+    assert rank == 2
+
+def test_child_fails(rank, monkeypatch):
+    monkeypatch.setattr({REPLACED[what]})
+    child = os.fork()
+    assert child
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 1
+"""
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([r"FAILED .*::test_fails - rank [01]: assert [01] == 2"])
