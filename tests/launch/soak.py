@@ -397,7 +397,9 @@ class Job:
         for rank, fd in self._pidfds.items():
             if not _readable(fd, 0):
                 raise Wrong(f"rank {rank} lives")
-        alive = {pid for pid, fd in self.helpers.items() if not _readable(fd, 0)}
+        # Where /proc is hidden, the launcher kills the groups, and has no means to wait for what it cannot see.
+        patience = DEADLINE if self.mode == "bare" else 0
+        alive = {pid for pid, fd in self.helpers.items() if not _readable(fd, patience)}
         told = {left.pid for left in result.outcome.leftovers if not left.ended}
         if self.plan.sweep == "all" and alive:
             raise Wrong(f"helpers {alive} live although all were to be ended")

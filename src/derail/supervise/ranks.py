@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from derail.platform.exits import is_readable
 from derail.platform.lifeline import Lifeline
 from derail.platform.processes import is_exiting
 from derail.spawn.start import ask_rank, start_rank
@@ -145,7 +146,8 @@ class Ranks:
             if rank in spared:
                 continue
             # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
-            ended = handle.peek() is not None or is_exiting(handle.pid)
+            # The kernel may have announced an end whose status is still on the way from the resident process.
+            ended = handle.peek() is not None or is_readable(handle.exit_fd) or is_exiting(handle.pid)
             if handle.signal(number, group=number != SIGKILL) and not ended:
                 hit.append(rank)
         return hit
