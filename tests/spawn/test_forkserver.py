@@ -64,6 +64,21 @@ def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
         wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
 
 
+def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended(tmp_path, wait_until):
+    """The launcher knows the status from /proc, and is done with the rank before the server has had SIGCHLD."""
+    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (7,)), returns) as handle:
+        server = parent(handle.pid)
+        stop(server)
+        try:
+            os.kill(handle.pid, signal.SIGKILL)
+            assert wait_readable(handle.exit_fd)
+            status = handle.reap()
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert status in (ExitStatus(code=7), ExitStatus(signal=signal.SIGKILL))
+        wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
+
+
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
     """Nobody is left of a launcher that had no time for anything."""
     source = f"""

@@ -224,6 +224,10 @@ class Resident:
             return
         except OSError:
             data = b""
+        if data and not rank.ended:
+            self._look_for_exits()  # the launcher saw the end in /proc, before SIGCHLD was delivered here
+        if self._ranks.get(fd) is not rank:
+            return
         if rank.ended:
             self._reap(rank)
         elif not data:

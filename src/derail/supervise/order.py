@@ -193,6 +193,7 @@ class Order:
         in_front: int | None = None
         quiet_ns, known_order = self._quiet_ns, not self._broken_off
         self._broken_off = True
+        self._records.begin_turn()
         for _ in range(ROUNDS):
             self._quiet_ns = int(self._clock.wall() * 1e9)
             ready = self._ready()

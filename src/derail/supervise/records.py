@@ -23,6 +23,9 @@ LONG_BEFORE = 60.0
 """Seconds before the start of the job: an error file that is older is of no rank of it. A smaller difference may be
 that of a file server's clock."""
 
+STORM, STORM_PER_RANK = 1024, 256
+"""Changes that are taken note of in one turn, and how many more for each rank. A rank fails with four or fewer."""
+
 NOBODY = -1
 """Stands for changes that tell of no rank, among the ranks whose changes were announced."""
 
@@ -44,6 +47,7 @@ class Records:
         self._directories: dict[int, dict[str, int]] = {}
         self._files: dict[int, int] = {}
         self._budget: dict[int, int] = {}
+        self._changes_left = 0
         self._last: dict[int, Identity | None] = {}
         self._messages: dict[int, str] = {}
 
@@ -84,6 +88,10 @@ class Records:
             if self._last[spec.rank] is not None:
                 self._watch_file(spec.rank)
 
+    def begin_turn(self) -> None:
+        """Bound the changes that count from now on: no rank may hold up the launcher by changing files."""
+        self._changes_left = STORM + STORM_PER_RANK * len(self._paths)
+
     def announced(self) -> list[int]:
         """Ranks whose error files may have become complete, in the order in which their first change was announced.
 
@@ -92,6 +100,10 @@ class Records:
         """
         ranks: dict[int, None] = {}
         for watch, name, ended in () if self._notifier is None else self._notifier.read():
+            self._changes_left -= 1
+            if self._changes_left < 0:
+                self._stop_watching()
+                break
             rank = NOBODY
             if watch == LOST:
                 self.unwatched.update(self._paths)
@@ -109,6 +121,13 @@ class Records:
                     self._watch_file(rank)
             ranks[rank] = None
         return list(ranks)
+
+    def _stop_watching(self) -> None:
+        """Look at error files from now on, as where nothing is announced: a rank changes files all the time."""
+        self.unwatched.update(self._paths)
+        if self._notifier is not None:
+            self._notifier.close()  # which takes it out of the epoll, too
+            self._notifier = None
 
     def changed(self) -> list[tuple[int, int]]:
         """Those of ``unwatched`` whose error file changed since the last look, with the kernel's time of the change
