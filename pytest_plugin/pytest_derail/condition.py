@@ -207,10 +207,10 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 
 def _processes() -> dict[int, str]:
-    """Return the command lines of this rank's children and of its daemons. Those that serve the rank until it ends, and
-    are kept once they were used, do not count."""
-    children = {pid: "" if (process := look_up(pid)) is None else command_line(process) for pid in _children()}
-    children = {pid: line for pid, line in children.items() if not is_lasting(line)}
+    """Return the command lines of this rank's children and of its daemons. Those that have ended
+    and nobody has waited for, and those that serve the rank until it ends, do not count."""
+    living = [process for process in map(look_up, _children()) if process is not None and process.alive]
+    children = {process.pid: line for process in living if not is_lasting(line := command_line(process))}
     return children | _daemons().find()
 
 

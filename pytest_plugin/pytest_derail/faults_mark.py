@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail.faults.plan import Fault, Plan, PlanError
-from pytest_derail.ranks_mark import near
+from pytest_derail.ranks_mark import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +39,7 @@ def marked_plan(item: pytest.Item) -> Plan | None:
     except PlanError as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {error}") from None
     except TypeError as error:
-        words = str(error).partition("() ")[2] or str(error)
-        words += "".join(near(name, ["seed"]) for name in mark.kwargs if name != "seed")
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {words}") from None
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {misfit(error, mark, ['seed'])}") from None
     return Plan(faults, seed)
 
 

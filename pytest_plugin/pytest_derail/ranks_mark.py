@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
     try:
         chosen, options = _arguments(*mark.args, **mark.kwargs)
     except TypeError as error:
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: {_words(error, mark)}") from None
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: {misfit(error, mark, ARGUMENTS)}") from None
     counts = list(_counts(item, chosen))
     callspec = getattr(item, "callspec", None)
     ranks = callspec.params[PARAMETER] if callspec is not None and PARAMETER in callspec.params else counts[0]
@@ -184,8 +184,11 @@ def _counts(item: pytest.Item, ranks: object) -> Iterator[int]:
         yield count
 
 
-def _words(error: TypeError, mark: pytest.Mark) -> str:
-    """What Python says of a call that does not fit, without the name of what was called, and what was meant."""
-    text = str(error).partition("() ")[2] or str(error)
-    unknown = [name for name in mark.kwargs if name not in ARGUMENTS and f"'{name}'" in text]
-    return text + "".join(near(name, ARGUMENTS) for name in unknown)
+def misfit(error: TypeError, mark: pytest.Mark, known: Collection[str]) -> str:
+    """Return what Python says of a call with wrong arguments, without the name of the function, and what was meant.
+
+    From Python 3.13 on the message may have a suggestion of its own, which knows nothing of ``known``.
+    """
+    text = (str(error).partition("() ")[2] or str(error)).partition(". Did you mean ")[0]
+    unknown = [name for name in mark.kwargs if name not in known and f"'{name}'" in text]
+    return text + "".join(near(name, known) for name in unknown)

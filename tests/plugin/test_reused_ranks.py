@@ -237,6 +237,27 @@ def test_marked(rank):
     assert (one == two, two != three, three == four) == (True, True, True)
 
 
+def test_a_child_that_has_ended_is_not_left_behind(run_pytest: RunPytest, pids) -> None:
+    """Whether it was a zombie at the end of the test already, or ends a moment later; the ranks are kept."""
+    result = run_pytest(
+        KEPT
+        + """
+children = []
+
+@pytest.mark.ranks(2, reuse="module")
+@pytest.mark.parametrize("number", range(3))
+def test_it(rank, seen, number):
+    note(seen, rank, f"it{number}")
+    children.append(subprocess.Popen(["sleep", "0.1"] if number else ["true"]))
+    if not number:
+        os.waitid(os.P_PID, children[-1].pid, os.WEXITED | os.WNOWAIT)
+"""
+    )
+    result.assert_outcomes(passed=3)
+    first, second, third = pids("it0", "it1", "it2")
+    assert first == second == third
+
+
 def test_fixtures_of_a_module_live_as_long_as_it_does(run_pytest: RunPytest, pids) -> None:
     """Those that ranks set up: once in each rank. What is handed over is the controller's value of the moment."""
     result = run_pytest(
