@@ -31,7 +31,8 @@ _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQ
 # What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
 # The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
 # again after a pause, since a rank may have been between fork and exec and had not got its mark yet. Helpers that clean
-# up behind others (platform/leftovers.py) are spared for some seconds: a group with one is ended member by member.
+# up behind others (platform/leftovers.py) are spared for 15 s: on a busy machine they may still be starting. A group
+# with one is ended member by member.
 # A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
 # The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
 # one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper gets
@@ -71,7 +72,7 @@ helpers='^from [A-Za-z0-9_.]*(resource_tracker|semaphore_tracker|forkserver) imp
 end_all "$1" spare
 ranks=
 for pause in 0.05 0.2; do sleep "$pause" || sleep 1; end_all "$1" spare; done
-for pause in 1 1 1 1 1; do [ "$(marked "$1")" ] || exit 0; sleep "$pause"; end_all "$1" spare; done
+for pause in 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1; do [ "$(marked "$1")" ] || exit 0; sleep "$pause"; end_all "$1" spare; done
 end_all "$1" ''
 """
 
@@ -101,7 +102,7 @@ def read(pid, what):
         return b""
 def is_spared(pid):
     return helpers.search(read(pid, "cmdline"))
-for number, pause in enumerate((0.05, 0.2, 1, 1, 1, 1, 1, 0)):
+for number, pause in enumerate((0.05, 0.2, *[1] * 15, 0)):
     there = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()] if os.path.isdir("/proc/self") else []
     for pid in ranks:
         members = [each for each in there if read(each, "stat").rpartition(b")")[2].split()[2:3] == [b"%d" % pid]]
