@@ -321,6 +321,17 @@ def test_a_parent_may_share_its_childs_file(error_file: Path, capfd: pytest.Capt
     assert "is overwritten; it said: ValueError: boom" in capfd.readouterr().err
 
 
+def test_a_terminal_obeys_nothing_of_what_is_overwritten(error_file: Path, capfd) -> None:
+    """Escape sequences of a message are named, as everywhere else."""
+    content = {"message": {"message": "\x1b[2Jold", "extraInfo": {"py_callstack": "", "timestamp": "1"}}}
+    error_file.write_text(json.dumps(content))
+    ErrorHandler().dump_error_file(str(error_file))
+    error = capfd.readouterr().err
+
+    assert "it said: \\x1b[2Jold" in error
+    assert "\x1b" not in error
+
+
 def test_without_a_file_of_ones_own_there_is_a_word(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 from derail.errors.protocol import ErrorRecord, Json, encode, identify, read
-from derail.errors.text import ends, short
+from derail.errors.text import ends, neutral, short
 from derail.errors.wording import MESSAGE_LIMIT, message_of, traceback_of
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
@@ -291,9 +291,9 @@ def _short_text(error: BaseException) -> str:
 
 
 def _say(text: str) -> None:
-    """Tell on stderr, if anybody listens there."""
+    """Write a line on stderr, if there is one. A terminal obeys nothing of what a file or a path says."""
     try:
-        sys.stderr.write(f"derail: {text}\n")
+        sys.stderr.write(f"derail: {neutral(text)}\n")
         sys.stderr.flush()
     except BaseException:  # closed, full, or replaced by something hostile; the error itself goes on
         pass
