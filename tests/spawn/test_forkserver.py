@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.forkserver
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -64,19 +65,23 @@ def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
         wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
 
 
-def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended(tmp_path, wait_until):
-    """The launcher knows the status from /proc, and is done with the rank before the server has had SIGCHLD."""
-    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (7,)), returns) as handle:
-        server = parent(handle.pid)
-        stop(server)
-        try:
-            os.kill(handle.pid, signal.SIGKILL)
-            assert wait_readable(handle.exit_fd)
-            status = handle.reap()
-        finally:
-            os.kill(server, signal.SIGCONT)
-        assert status in (ExitStatus(code=7), ExitStatus(signal=signal.SIGKILL))
-        wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
+def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
+    """The launcher knows the status from /proc, and is done with the rank before SIGCHLD has reached the server."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    launcher, report = socket.socketpair()
+    control, theirs = socket.socketpair()
+    with launcher, control, theirs:
+        report.setblocking(False)
+        fd = report.fileno()
+        server = resident.Resident(control, os.getpid(), None, "")
+        server._ranks[fd] = resident._Rank(pid, report)
+        server._poll.register(report)
+        launcher.send(resident.REAP)
+        server._hear(fd)
+        assert (server._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
 
 
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
