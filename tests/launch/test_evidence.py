@@ -14,6 +14,7 @@ from derail import ChildFailedError, DefaultLogsSpecs, start_processes
 from derail.model.spec import Teardown
 from derail.platform.exits import NO_PIDFD_ENV
 from derail.platform.inotify import NO_INOTIFY_ENV
+from derail.spawn.served import ServedProcess
 
 # Records an error as ``record`` does, says so, and does what stdin's next line asks for.
 RANK = """
@@ -288,6 +289,59 @@ def test_a_later_exit_never_passes_one_whose_status_is_on_its_way(tmp_path, pid_
     result = job.wait(60)
     assert (result.root_cause, result.failures[1].exitcode) == (1, -9)
     assert result.outcome.ranks[1].exit_order == 0
+
+
+class StatusOnItsWay:
+    """An observer that gives an order of events within one turn, and keeps the status of rank 2 away until a signal
+    was sent."""
+
+    wants_lines = False
+
+    def __init__(self, directory, patch):
+        self.directory = directory
+        self.signalled = False
+        peek = ServedProcess.peek
+        patch.setattr(ServedProcess, "peek", lambda rank: peek(rank) if rank.rank != 2 or self.signalled else None)
+
+    def attach(self, control):
+        """Remember the job."""
+        self.control = control
+
+    def observe(self, event):
+        """Rank 0 writes garbage and dies, rank 1 records, rank 2 dies: all before the first turn of the loop."""
+        if type(event).__name__ == "PhaseChanged" and event.phase == "running":
+            (next(self.directory.rglob("0")) / "error.json").write_text("{")
+            self.kill(0)
+            pid = self.control.pid(1)
+            record = {"message": {"message": "the cause", "extraInfo": {"pid": pid, "timestamp": "1"}}}
+            (self.directory / "record").write_text(json.dumps(record))
+            (self.directory / "record").rename(next(self.directory.rglob("1")) / "error.json")
+            self.kill(2)
+        self.signalled |= type(event).__name__ == "SignalSent"
+
+    def kill(self, rank):
+        """Have a rank die, and wait for that."""
+        watched = os.pidfd_open(self.control.pid(rank))
+        os.kill(self.control.pid(rank), signal.SIGKILL)
+        poller = select.poll()
+        poller.register(watched, select.POLLIN)
+        assert poller.poll(60_000)
+        os.close(watched)
+
+
+@pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
+def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_signal(tmp_path, monkeypatch, missing):
+    """The job is stopped while the exit of rank 2 is in front of the record of rank 1: that record was there before."""
+    if missing:
+        monkeypatch.setenv(missing, "1")
+    job = start_processes(
+        "job", sleep_long, {0: (), 1: (), 2: ()}, {0: {}, 1: {}, 2: {}}, DefaultLogsSpecs(str(tmp_path / "logs")),
+        start_method="warm", preload=["json"], observers=[StatusOnItsWay(tmp_path, monkeypatch)],
+        teardown=Teardown(grace=5),
+    )  # fmt: skip
+    result = job.wait(60)
+    assert (result.root_cause, sorted(result.failures), result.stopped) == (0, [0, 1, 2], {})
+    assert "the cause" in str(result.failures[1].message)
 
 
 def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(run_python):

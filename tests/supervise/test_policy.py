@@ -118,6 +118,16 @@ def test_a_rank_that_recorded_its_error_first_is_blamed_although_we_stopped_it()
     assert str(fate) == "rank 1: SIGTERM (15), stopped after it had failed by itself"
 
 
+def test_a_record_that_was_seen_before_our_signal_counts_though_it_is_reported_after_it():
+    """The launcher saw the record at 1.0, and sent its signal at 1.1, while the record stood behind another exit."""
+    policy = running(2)
+    policy.handle(exited(0, CRASH, at=1.0))
+    sent(policy, 1, at=1.1)
+    policy.handle(recorded(1, at=1.0))
+    policy.handle(exited(1, ExitStatus(signal=15), at=1.2))
+    assert blamed(policy) == [0, 1]
+
+
 def test_a_record_after_our_signal_is_an_answer_to_it():
     """A rank that turns our SIGTERM into an exception, and records that, was stopped by us."""
     policy = running(2)

@@ -74,11 +74,13 @@ class Recorded:
     Attributes:
         rank: local rank.
         message: what it recorded.
+        at: when that was seen, which may be long before this is yielded.
         order: as above.
     """
 
     rank: int
     message: str
+    at: float
     order: Known = "known"
 
 
@@ -219,7 +221,10 @@ class Order:
                 message = self._records.look(rank, self._handles[rank].pid) if rank in self._handles else None
                 if message is not None:
                     changed.append((rank, message, ctime))
-        self._line += _in_order(exits, announced, in_front, changed, quiet_ns=quiet_ns, known_order=known_order)
+        now = self._clock.now()
+        self._line += _in_order(
+            exits, announced, in_front, changed, now=now, quiet_ns=quiet_ns, known_order=known_order
+        )
 
     def _ready(self) -> list[int]:
         """Descriptors that are ready, in the order in which they became so. Where exits have no order, those of all
@@ -250,6 +255,7 @@ def _in_order(
     in_front: int | None,
     changed: list[tuple[int, str, int]],
     *,
+    now: float,
     quiet_ns: int,
     known_order: bool,
 ) -> Iterator[_Entry]:
@@ -260,12 +266,13 @@ def _in_order(
         announced: the records that the kernel announced, in order; None where that was no record.
         in_front: how many exits were ready before the first announcement.
         changed: the records that were found by a look: rank, message, time.
+        now: when this was seen.
         quiet_ns: a time at which none of the exits had happened.
         known_order: whether the exits have an order, among themselves and against the announcements.
     """
-    records = [Recorded(rank, message) for rank, message in announced.items() if message is not None]
-    early = [Recorded(rank, message) for rank, message, ctime in changed if ctime + COARSE_NS < quiet_ns]
-    late = [Recorded(rank, message) for rank, message, ctime in changed if ctime + COARSE_NS >= quiet_ns]
+    records = [Recorded(rank, message, now) for rank, message in announced.items() if message is not None]
+    early = [Recorded(rank, message, now) for rank, message, ctime in changed if ctime + COARSE_NS < quiet_ns]
+    late = [Recorded(rank, message, now) for rank, message, ctime in changed if ctime + COARSE_NS >= quiet_ns]
     yield from early
     if known_order and not late:
         yield from exits[: in_front or 0]

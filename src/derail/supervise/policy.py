@@ -249,9 +249,10 @@ class Policy:
         return Moment(self._moments - 1, self._group, type(event).__name__, event.order == "unknown")
 
     def _recorded(self, event: ErrorRecorded) -> None:
-        """A later record takes the place of an earlier one, which the rank has survived."""
+        """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
+        signal may be reported after it: it stands behind an exit whose status was not known."""
         moment, state = self._moment(event), self._ranks[event.rank]
-        if state.living and not state.signals:
+        if state.living and (state.signalled_at is None or event.at < state.signalled_at):
             state.recorded, state.recorded_at, state.message = moment, event.at, event.message
 
     def _exited(self, event: Exited) -> list[Action]:

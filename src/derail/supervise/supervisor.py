@@ -255,7 +255,7 @@ class Supervisor:
         """Notice all exits and recorded errors until now, in the order in which they happened."""
         for each in self.ranks.happened(look=look):
             if isinstance(each, Recorded):
-                self._feed(ErrorRecorded(each.rank, each.message, at=self._clock.now(), order=each.order))
+                self._feed(ErrorRecorded(each.rank, each.message, at=each.at, order=each.order))
                 continue
             self._take_returns()
             if self._listeners.want_lines:
