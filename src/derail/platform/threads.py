@@ -1,15 +1,19 @@
-"""Start a thread although signals may arrive."""
+"""Signal masks of threads: what a thread blocks while it starts another, and what its programs inherit."""
 
 from __future__ import annotations
 
 import signal
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Iterator
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 """Signals that a thread causes by its own faults: those are never blocked."""
+
+_unblocked = threading.local()
 
 
 def block_signals() -> set[int]:
@@ -34,3 +38,26 @@ def start_thread(thread: threading.Thread) -> None:
         raise error.__context__ or error from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def unblocked_signals() -> Iterator[None]:
+    """Clear this thread's signal mask while the body runs: a program inherits the mask at exec, and may never clear it.
+
+    A signal that is pending stays blocked: it would be delivered to this process now. Inside another one in the same
+    thread, nothing is left to do, and nothing is asked: with 60 blocked signals each question takes 0.1 ms, since
+    ``signal`` makes an enum member of each.
+    """
+    if getattr(_unblocked, "active", False):
+        yield
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    if blocked:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked & signal.sigpending())
+    _unblocked.active = True
+    try:
+        yield
+    finally:
+        _unblocked.active = False
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import signal as _signal
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Command, RankSpec, Streams
 from derail.platform import exits, groups, marks, topology
+from derail.platform.threads import unblocked_signals
 from derail.spawn import descriptors
 from derail.spawn.child import Child
 from derail.spawn.start_error import StartError, start_error
 from derail.spawn.streams import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from derail.model.exit import ExitStatus
 
@@ -169,7 +170,7 @@ def start_program(
     """
     with ExitStack() as stack:
         stack.enter_context(topology.bound_to(spec.cpus))
-        stack.enter_context(_unblocked_signals())
+        stack.enter_context(unblocked_signals())
         proc = Program.__new__(Program)
         stack.push(_Undo(proc).on_error)
         proc.__init__(  # type: ignore[misc]
@@ -276,20 +277,3 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _unblocked_signals() -> Iterator[None]:
-    """Clear this thread's signal mask, since a program inherits it at exec and may never ask for it.
-
-    A signal that is waiting already stays blocked: it would strike this process now.
-    """
-    blocked = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-    if not blocked:
-        yield
-        return
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked & _signal.sigpending())
-    try:
-        yield
-    finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)

@@ -105,6 +105,7 @@ class Order:
         self._clock = clock
         self._epoll: select.epoll | None = None
         self._watched: dict[int, ProcessHandle] = {}
+        self._without_pidfd: dict[int, ProcessHandle] = {}
         self._handles: dict[int, ProcessHandle] = {}
         self._at_once: set[int] = set()
         self._line: deque[_Entry] = deque()
@@ -140,6 +141,8 @@ class Order:
     def add(self, handle: ProcessHandle) -> None:
         """Watch a rank that was started."""
         self._handles[handle.rank] = self._watched[handle.exit_fd] = handle
+        if handle.pidfd is None:
+            self._without_pidfd[handle.exit_fd] = handle
         if self._epoll is None:
             self._loop.add_reader(handle.exit_fd, _wake)
         else:
@@ -230,19 +233,18 @@ class Order:
         """Descriptors that are ready, in the order in which they became so. Where exits have no order, those of all
         ranks that have ended, as it looks: deaths by a signal first."""
         ready = [] if self._epoll is None else [fd for fd, _ in self._epoll.poll(0)]
-        without = [(fd, handle) for fd, handle in self._watched.items() if handle.pidfd is None]
-        if not without:
+        if not self._without_pidfd:
             return ready
         ended = []
-        for fd, handle in without:
+        for fd, handle in self._without_pidfd.items():
             status = handle.peek()
             if status is not None:
                 ended.append((status.signal is None, handle.rank, fd))
-        taken = {fd for fd, _ in without}
-        return [fd for fd in ready if fd not in taken] + [fd for *_, fd in sorted(ended)]
+        return [fd for fd in ready if fd not in self._without_pidfd] + [fd for *_, fd in sorted(ended)]
 
     def _forget(self, fd: int) -> None:
         del self._watched[fd]
+        self._without_pidfd.pop(fd, None)
         if self._epoll is None:
             self._loop.remove_reader(fd)
         else:

@@ -121,11 +121,6 @@ class _Rank:
     signalled_at: float | None = None
 
     @property
-    def living(self) -> bool:
-        """Started, and neither ended nor given up."""
-        return bool(self.pid) and self.status is None and not self.abandoned
-
-    @property
     def succeeded(self) -> bool:
         """Ended by itself with code 0, and returned if it is a function."""
         return self.status is not None and self.status.ok and not self.signals and (self.returned or not self.function)
@@ -158,6 +153,9 @@ class Policy:
 
     def __init__(self, functions: Collection[int], *, ranks: Collection[int], teardown: Teardown) -> None:
         self._ranks = {rank: _Rank(function=rank in functions) for rank in ranks}
+        self._living: dict[int, None] = {}  # in the order of their start
+        self._functions = bool(functions)
+        self._expected = set(functions)  # have not returned
         self._teardown = teardown
         self._exits = self._moments = self._group = 0
         self._kill_at = 0.0
@@ -169,7 +167,7 @@ class Policy:
     @property
     def living(self) -> tuple[int, ...]:
         """Ranks that have been started and have neither ended nor been abandoned."""
-        return tuple(rank for rank, state in self._ranks.items() if state.living)
+        return tuple(self._living)
 
     def all_started(self, at: float) -> list[Action]:
         """Every rank has been started: from now on the end of the last one is the end of the job."""
@@ -189,9 +187,11 @@ class Policy:
         match event:
             case Started(rank=rank, pid=pid):
                 self._ranks[rank].pid = pid
+                self._living[rank] = None
                 return []
             case ValueReceived(rank=rank):
                 self._ranks[rank].returned = True
+                self._expected.discard(rank)
                 self._ranks[rank].recorded = self._ranks[rank].recorded_at = None  # it has survived that error
                 return self._release_if_all_returned()
             case SignalSent(rank=rank, signal=number, at=at):
@@ -252,7 +252,7 @@ class Policy:
         """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
         signal may be reported after it: it stands behind an exit whose status was not known."""
         moment, state = self._moment(event), self._ranks[event.rank]
-        if state.living and (state.signalled_at is None or event.at < state.signalled_at):
+        if event.rank in self._living and (state.signalled_at is None or event.at < state.signalled_at):
             state.recorded, state.recorded_at, state.message = moment, event.at, event.message
 
     def _exited(self, event: Exited) -> list[Action]:
@@ -260,6 +260,7 @@ class Policy:
         if state.status is not None or state.abandoned:
             return []
         state.status, state.exited_at, state.exit_order, state.exit = event.status, event.at, self._exits, moment
+        self._living.pop(event.rank, None)
         self._exits += 1
         actions: list[Action] = []
         if self.phase == "running" and not state.succeeded:
@@ -275,7 +276,7 @@ class Policy:
         return actions
 
     def _about_to_leave(self) -> tuple[int, ...]:
-        return tuple(rank for rank in self.living if self._ranks[rank].recorded and not self._ranks[rank].signals)
+        return tuple(rank for rank in self._living if self._ranks[rank].recorded and not self._ranks[rank].signals)
 
     def _requested(self, event: StopRequested) -> list[Action]:
         if self.phase in ("starting", "running"):
@@ -292,15 +293,16 @@ class Policy:
     def _deadline(self, name: str, at: float) -> list[Action]:
         if name == "ask" and self.phase == "stopping":
             late = self._about_to_leave()
-            others = tuple(rank for rank in self.living if rank not in late)
-            return [Signal(late, self._teardown.signal, spared=others)] if late else []
+            others = self._living.keys() - set(late)
+            return [Signal(late, self._teardown.signal, spared=tuple(sorted(others)))] if late else []
         if name == "look" and self.phase == "stopping":
             return [Look(self.living)]
         if name == "kill" and self.phase == "stopping":
             return self._kill(at)
         if name == "abandon" and self.phase == "killing":
-            for rank in self.living:
+            for rank in self._living:
                 self._ranks[rank].abandoned = True
+            self._living.clear()
             return self._done_if_over()
         return []
 
@@ -308,11 +310,11 @@ class Policy:
         self.phase = "stopping"
         self.stop_reason, self.stop_requested_at = reason, at
         actions: list[Action] = [Enter("stopping")]
-        if not self.living:
+        if not self._living:
             return actions
         if grace <= 0 or signal == SIGKILL:
             return actions + self._kill(at)
-        asked = tuple(rank for rank in self.living if rank not in spared)
+        asked = tuple(rank for rank in self._living if rank not in set(spared))
         return [*actions, Signal(asked, signal, spared), *self._deadlines(at, grace)]
 
     def _deadlines(self, at: float, grace: float) -> list[Action]:
@@ -326,15 +328,14 @@ class Policy:
         return [Enter("killing"), Signal(self.living, SIGKILL), abandon]
 
     def _release_if_all_returned(self) -> list[Action]:
-        functions = [state for state in self._ranks.values() if state.function]
-        if self._released or self.phase != "running" or not functions or not all(s.returned for s in functions):
+        if self._released or self.phase != "running" or not self._functions or self._expected:
             return []
         self._released = True
         return [Release()]
 
     def _done_if_over(self) -> list[Action]:
         """The job is over when it is past its start and nobody lives."""
-        if self.phase == "starting" or self.living:
+        if self.phase == "starting" or self._living:
             return []
         self.phase = "done"
         return [Enter("done")]

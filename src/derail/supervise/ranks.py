@@ -50,6 +50,7 @@ class Ranks:
         self._lifeline = Lifeline(spec.job_id)
         self._order = Order(Records(stale), loop, clock)
         self._asked: dict[int, AskedRank] = {}
+        self._places = {rank.rank: place for place, rank in enumerate(spec.ranks)}
         self._foreseen = 0
 
     def open(self, stack: ExitStack, clock: Clock) -> None:
@@ -103,7 +104,7 @@ class Ranks:
 
     def _foresee(self, spec: RankSpec) -> None:
         """Have the ranks behind this one made ready. They run nothing, and are none, before they are started."""
-        end = self._spec.ranks.index(spec) + AHEAD
+        end = self._places[spec.rank] + AHEAD
         for each in self._spec.ranks[self._foreseen : end]:
             asked = ask_rank(each, returns=self.returns)
             if asked is not None:

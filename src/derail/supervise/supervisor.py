@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
@@ -27,7 +27,7 @@ from derail.model.events import (
 from derail.model.spec import Function
 from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
-from derail.platform.threads import block_signals, start_thread
+from derail.platform.threads import block_signals, start_thread, unblocked_signals
 from derail.supervise.control import Control, Listeners
 from derail.supervise.harvest import Harvest, harvest
 from derail.supervise.loop import Loop
@@ -81,6 +81,7 @@ class Supervisor:
         self._stale = stale or {}
         self._specs = {rank.rank: rank for rank in spec.ranks}
         functions = {rank.rank for rank in spec.ranks if isinstance(rank.run, Function)}
+        self._only_programs = not functions  # a fork of this process must not run its signal handlers
         self._policy = Policy(functions, ranks=self._specs, teardown=spec.teardown)
         self.ranks = Ranks(spec, self._loop, clock, functions=bool(functions), stale=self._stale)
         self._pending: deque[Action] = deque()
@@ -197,7 +198,8 @@ class Supervisor:
         try:
             with default_sigchld(), ExitStack() as stack:
                 self._open(stack)
-                self._start_ranks()
+                with unblocked_signals() if self._only_programs else nullcontext():
+                    self._start_ranks()
                 self.ranks.forget_the_rest()
                 self._started.set()
                 while self._policy.phase != "done":
@@ -280,8 +282,9 @@ class Supervisor:
             match action:
                 case Signal(ranks=ranks, signal=number, spared=spared):
                     self._take_exits(look=True)
-                    for rank in self.ranks.signal_groups(number, spared=spared):
-                        if rank in ranks:
+                    addressed = set(ranks)
+                    for rank in self.ranks.signal_groups(number, spared=set(spared)):
+                        if rank in addressed:
                             self._feed(SignalSent(rank, number, at=self._clock.now()))
                 case SetDeadline(name=name, at=at):
                     self._loop.call_at(at, lambda name=name: self._deadline(name))  # type: ignore[misc]
