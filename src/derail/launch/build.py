@@ -95,6 +95,7 @@ def job_spec(
     for what, mapping in (("envs", envs), ("stdouts", logs.stdouts), ("stderrs", logs.stderrs)):
         validate_full_rank(mapping, nprocs, what)
     mark = ":".join(filter(None, (os.environ.get(JOB_ENV), job_id)))
+    own = dict(os.environ)  # once: each copy of ``os.environ`` decodes every variable anew
     ranks = []
     for rank in range(nprocs):
         run: Command | Function
@@ -106,7 +107,7 @@ def job_spec(
             RankSpec(
                 rank=rank,
                 run=run,
-                env={**os.environ, **envs[rank], JOB_ENV: mark},
+                env={**own, **envs[rank], JOB_ENV: mark},
                 streams=Streams(_path(logs.stdouts[rank]), _path(logs.stderrs[rank])),
                 error_file=_error_file(logs.error_files.get(rank)),
                 cwd=_path(cwd),
