@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from derail.errors.text import short
 from derail.faults import codec, journal
 from derail.faults.fields import Fields
 from derail.faults.plan import PlanError
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
     from derail.model.events import Observer
 
 Key = tuple[str, int]
+_LAST_SECOND = 1e15
+"""Seconds of CLOCK_MONOTONIC that no machine has been up."""
 SAME, DIFFERS, INCONCLUSIVE, SKIPPED = 0, 1, 3, 4
 """What a replay exits with, as a scenario does."""
 
 
 class ReplayError(ValueError):
-    """A journal from which nothing can be run again. It says why, and where in the file."""
+    """A journal from which nothing can be run again. It says why, and where in the file, in at most 1000 characters."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text if len(text) <= 1000 else f"{text[:996]} ...")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ def read(path: Path) -> Recorded:
         raise ReplayError(f"{path}: is no journal of a run: no plan stands in it")
     (line, head), told = records[plans[-1]], records[plans[-1] + 1 :]
     where = f"{path}:{line}"
+    if head.get("version") != journal.VERSION:
+        raise ReplayError(f"{where}: version: expected {journal.VERSION}, got {head.get('version')!r}")
     try:
         plan = codec.from_data(head.get("plan"), source=where)
     except PlanError as error:
@@ -118,8 +126,10 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     fields = Fields(run, "run", problems)
     fields.need("ranks", "cwd")
     count = fields.whole("ranks", 1, least=1)
-    if count != (len(ranks) if isinstance(ranks, list) else None):
+    if not isinstance(ranks, list) or count != len(ranks):
         fields.note("ranks", f"expected as many as the journal lists ranks, got {count}")
+    elif any(type(rank) is not int or rank != place for place, rank in enumerate(ranks)):
+        fields.note("ranks", f"expected the journal to list ranks 0 to {count - 1}, got {short(ranks)}")
     env = fields.table_at("env")
     function = fields.text("function", "")
     script, argv = fields.text("script", ""), fields.texts("argv")
@@ -134,12 +144,20 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
         "name": function or fields.text("name", ""),
         "teardown": _teardown(fields.table_at("teardown")) if fields.has("teardown") else None,
     }
-    words = (script, *argv, *how["args"], *variables, *variables.values())
-    if any("\0" in word for word in words if word) or any("=" in name or not name for name in variables):
+    words = (script, *argv, *how["args"], *variables, *variables.values(), str(how["cwd"]))
+    if any(word and not _can_be_given(word) for word in words) or any("=" in name or not name for name in variables):
         fields.note("", "expected words and variables that a process can be given: without NUL, names without '='")
     if problems:
         raise ReplayError(f"{where}: {problems[0]}")
     return (None if function else script or list(argv)), how
+
+
+def _can_be_given(word: str) -> bool:
+    """Whether a process can be given a word: bytes without NUL."""
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        return False
 
 
 def _teardown(fields: Fields) -> Teardown:
@@ -158,7 +176,7 @@ def _problem(record: Record) -> str:
     """What is wrong with a record that a replay reads; empty if nothing is."""
     event, rank, hit, at = record["event"], record.get("rank"), record.get("hit"), record.get("at")
     if event in ("started", "stop_requested"):
-        finite = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < float("inf")
+        finite = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < _LAST_SECOND
         return "" if finite else f"{event}.at: expected a number of seconds, got {at!r}"
     if event in ("start", "again", "tell", "end"):
         if not isinstance(record.get("fault"), str):

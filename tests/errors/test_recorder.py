@@ -377,6 +377,32 @@ def test_a_directory_that_takes_no_new_file_is_no_obstacle(error_file: Path, mon
     assert _record_of(ValueError("boom"), error_file).message == "ValueError: boom"
 
 
+def test_a_new_error_file_is_read_by_this_user_only(error_file: Path) -> None:
+    """Whatever the umask allows; a file that was made with another mode keeps it."""
+    before = os.umask(0)
+    try:
+        _record_of(ValueError("boom"), error_file)
+        modes = [stat.S_IMODE(error_file.stat().st_mode)]
+        error_file.chmod(0o640)
+        _record_of(ValueError("boom"), error_file)
+        modes.append(stat.S_IMODE(error_file.stat().st_mode))
+    finally:
+        os.umask(before)
+
+    assert modes == [0o600, 0o640]
+
+
+def test_a_file_that_cannot_be_replaced_is_written_in_place(error_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is a mount point gives EBUSY, as /dev/termination-log in a pod does."""
+    error_file.write_bytes(GOOD * 10)
+
+    def busy(source: str, target: str) -> None:
+        raise OSError(16, "Device or resource busy", source, None, target)
+
+    monkeypatch.setattr(recorder.os, "replace", busy)
+    assert _record_of(ValueError("boom"), error_file).message == "ValueError: boom"
+
+
 def test_a_link_is_followed(error_file: Path, tmp_path: Path) -> None:
     """An error file that is a link stays one; its target is written, also where there was none."""
     (tmp_path / "elsewhere").mkdir()

@@ -160,6 +160,7 @@ DAMAGES = {
     "half a line": (cut(1), "is no JSON"),
     "half a plan": (cut(0), "is no JSON"),
     "no record": (put("[1, 2]"), "expected a record"),
+    "a value of a megabyte": (damaged("finished", root_cause="x" * 1_000_000), "finished.root_cause"),
     "no event": (put('{"at": 1}'), "'event' is a string"),
     "deep": (put("[" * 200_000), "is no JSON"),
     "a huge number": (put('{"event": "end", "rank": ' + "9" * 10_000 + "}"), "is no JSON"),
@@ -167,6 +168,13 @@ DAMAGES = {
     "another plan": (damaged("plan", plan__seed=7), "the plan was changed"),
     "an unknown fault": (damaged("plan", plan__faults=[{"fault": "hagn", "rank": 0}]), "did you mean 'hang'?"),
     "no plan": (damaged("plan", plan=None), "expected a table"),
+    "a journal of another version": (damaged("plan", version=99), "version: expected 1, got 99"),
+    "a key twice": (put('{"event": "started", "at": 1.0, "at": 2.0}'), "key 'at' more than once"),
+    "a rank twice": (damaged("plan", ranks=[0, 0]), "run.ranks"),
+    "truth values as ranks": (damaged("plan", ranks=[False, True]), "run.ranks"),
+    "a directory with NUL": (damaged("plan", run__cwd="/tm\0p"), "NUL"),
+    "a word that is no bytes": (damaged("plan", run__argv=["\ud800"]), "a process can be given"),
+    "a time that no clock shows": (damaged("started", at=10**400), "started.at"),
     "no run": (damaged("plan", run=[]), "does not say what its ranks ran"),
     "an agent's run": (damaged("plan", run__agent="torchrun"), "run.agent"),
     "no ranks": (damaged("plan", run__ranks=None), "run.ranks: is missing"),
@@ -206,6 +214,16 @@ def test_a_damaged_journal_is_one_error_that_names_its_line(tmp_path, damage, wh
     assert text.startswith(f"{path}:{number}")
     assert why in text
     assert "\n" not in text
+    assert len(text) <= 1000
+
+
+def test_a_journal_of_a_terabyte_is_refused_unread(tmp_path):
+    """A sparse file claims any size; 64 MiB of it are read at most."""
+    with (tmp_path / "journal.jsonl").open("wb") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(replay.ReplayError, match=r"expected at most 67108864 bytes, got 1099511627776"):
+        replay.read(tmp_path / "journal.jsonl")
 
 
 def test_a_file_without_an_end_is_not_read(tmp_path):
@@ -223,8 +241,8 @@ def test_a_file_without_an_end_is_not_read(tmp_path):
         (None, "cannot be read"),
         ("", "is no journal of a run"),
         ("nonsense\n", "is no journal of a run"),
-        ('{"event": "plan", "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n', "did you mean 'hang'?"),
-        ('{"event": "plan", "plan": {"seed": 1}}\n', "does not say what its ranks ran"),
+        ('{"event": "plan", "version": 1, "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n', "did you mean 'hang'?"),
+        ('{"event": "plan", "version": 1, "plan": {"seed": 1}}\n', "does not say what its ranks ran"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path, text, why):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,21 @@ def test_python_c_and_children_are_redirected(run_python, tmp_path: Path) -> Non
     inside = ["python inside", "c inside", "child inside", "unflushed", "c unflushed"]
     assert sorted(out.read_text(encoding="utf-8").splitlines()) == sorted(inside)
     assert err.read_text(encoding="utf-8") == "python err inside\n"
+
+
+def test_a_new_file_is_read_by_this_user_only(tmp_path: Path) -> None:
+    """Whatever the umask allows; a file that is there keeps its mode."""
+    (tmp_path / "there").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        for name in ("new", "there"):
+            with redirect_stdout(str(tmp_path / name)):
+                pass
+    finally:
+        os.umask(before)
+
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "there")]
+    assert modes == [0o600, 0o644]
 
 
 def test_a_file_is_overwritten(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 import sys
 import termios
 import threading
@@ -472,6 +473,19 @@ def test_the_filtered_file_has_the_lines_that_match(tmp_path: Path) -> None:
     filtered.close()
     expected = "[t0]:loss 1\n[t0]:3 €\n[t1]:loss 2\n[t0]:a loss in a long line\n[t0]:loss\n"
     assert path.read_text(encoding="utf-8") == expected
+
+
+def test_a_filtered_file_is_read_by_this_user_only(tmp_path: Path) -> None:
+    """Whatever the umask allows."""
+    before = os.umask(0)
+    try:
+        filtered: FilteredFile[int] = FilteredFile(tmp_path / "filtered", [""])
+        filtered.take(0, Lines(b"now\n"))
+        filtered.close()
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "filtered").stat().st_mode) == 0o600
 
 
 def test_a_filtered_file_is_added_to(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_files_lie_by_run_attempt_and_rank(tmp_path: Path) -> None:
     )
     assert {rank: env["TORCHELASTIC_ERROR_FILE"] for rank, env in envs.items()} == dest.error_files
     assert sorted(str(path.relative_to(attempt)) for path in attempt.rglob("*")) == ["0", "1"]
+
+
+def test_directories_that_are_made_are_entered_by_this_user_only(tmp_path: Path) -> None:
+    """Whatever the umask allows; a directory that is there keeps its mode."""
+    (tmp_path / "there").mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        made = DefaultLogsSpecs(str(tmp_path / "there" / "a" / "b")).reify({0: {}})
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in Path(made.stdouts[0] or made.error_files[0]).parents
+    }
+
+    assert (modes["there"], modes["a"], modes["b"]) == (0o755, 0o700, 0o700)
 
 
 def test_the_constructor_touches_nothing(tmp_path: Path) -> None:

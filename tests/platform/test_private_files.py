@@ -26,6 +26,7 @@ def test_a_private_file_and_directory_are_this_users_alone(tmp_path):
     make_private(tmp_path / "there")
 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(directory.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((directory / "file").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == 0o755
 

@@ -226,15 +226,11 @@ def read_declaration(path: Path) -> Declaration:
     Raises:
         AgentError: if the file cannot be read, or anything in it is wrong.
     """
-    import tomllib
-
     source = str(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AgentError(f"cannot be read: {error}", source=source) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise AgentError(f"is no TOML: {error}", source=source) from None
+        data = read_toml(path)
+    except ValueError as error:
+        raise AgentError(str(error), source=source) from None
     problems: list[str] = []
     fields = Fields(data, "", problems)
     promised = fields.texts("promises") if fields.has("promises") else None

@@ -13,6 +13,7 @@ from derail.agents.foreign import Job, Said
 from derail.agents.function_launcher import FunctionLauncher
 from derail.agents.installed import missing, version_of
 from derail.agents.order import Invocation
+from derail.platform.private_files import make_private
 from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class RayTrain(FunctionLauncher):
     def run(self, scenario: Scenario, workdir: Path) -> Observation:
         """Run it with a short directory for Ray, whose sockets have long names, and keep Ray's logs."""
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
-            workdir.mkdir(parents=True, exist_ok=True)
+            make_private(workdir)
             (workdir / "ray").unlink(missing_ok=True)
             (workdir / "ray").symlink_to(directory)
             try:

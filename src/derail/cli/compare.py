@@ -26,10 +26,11 @@ def compare(*, before: Path, now: Path, as_json: bool) -> NoReturn:
     import json
 
     from derail.report.comparison import as_data, changes, exit_code, render_changes
+    from derail.platform.input_files import read_input
     from derail.report.scorecard_json import decode
 
     with usage_errors():
-        old, new = (decode(path.read_bytes(), source=str(path)) for path in (before, now))
+        old, new = (decode(read_input(path), source=str(path)) for path in (before, now))
     found = changes(old, new)
     if as_json:
         click.echo(json.dumps(as_data(found), indent=2))

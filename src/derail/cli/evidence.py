@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.platform.private_files import make_private
 from derail.scenario.observe import JOURNAL
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def clear(directory: Path) -> None:
         raise ValueError(f"{directory}: holds the journal of an earlier run and other files; give an empty directory")
     elif directory.is_dir() and any(directory.iterdir()):
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private(directory)
     (directory / MARKER).touch()
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 from derail.errors.protocol import ErrorRecord, Json, encode, identify, read
@@ -227,6 +228,7 @@ def _readable(path: str, found: ErrorRecord | Malformed | None) -> Json:
 def _store(path: str, data: bytes) -> None:
     """Write a file such that a reader sees all of it or none of it.
 
+    A new file is for this user only, since messages quote arguments and values; one that is there keeps its mode.
     Without fsync: that protects from a crash of the machine, and may take seconds that would change the order in
     which ranks are seen to die.
 
@@ -235,27 +237,41 @@ def _store(path: str, data: bytes) -> None:
     """
     target = os.path.realpath(path)
     try:
-        special = not stat.S_ISREG(os.stat(target).st_mode)
+        mode = os.stat(target).st_mode
     except FileNotFoundError:
-        special = False
-    if special:  # /dev/null must stay what it is, and a FIFO without a reader must not block
+        mode = stat.S_IFREG | 0o600
+    if not stat.S_ISREG(mode):  # /dev/null must stay what it is, and a FIFO without a reader must not block
         _write(os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), data)
         return
     new = f"{os.path.dirname(target)}/.{os.getpid()}-{SYSTEM_CLOCK.now():.6f}.error"
     try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError:
         if not os.path.exists(target):
             raise
-        # The directory takes no new file, but somebody has made this one.
-        _write(os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC), data)
+        _overwrite(target, data)  # the directory takes no new file, but the launcher has made this one
         return
     try:
+        with suppress(OSError):  # a file system without modes
+            os.fchmod(fd, mode & 0o777)
         _write(fd, data)
-        os.replace(new, target)
+        try:
+            os.replace(new, target)
+        except OSError:
+            if not os.path.exists(target):
+                raise
+            # A mount point (Kubernetes mounts /dev/termination-log) and, in a sticky directory, the file of another
+            # user cannot be replaced.
+            _overwrite(target, data)
+            os.unlink(new)
     except BaseException:
         os.unlink(new)
         raise
+
+
+def _overwrite(path: str, data: bytes) -> None:
+    """Write a file in place."""
+    _write(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC), data)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -22,9 +22,9 @@ def load(path: Path) -> Plan:
         PlanError: if it is no file, has another suffix, or anything in it is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot be read: {error}", source=str(path)) from None
+        text = read_text(path)
+    except ValueError as error:
+        raise PlanError(str(error), source=str(path)) from None
     if path.suffix not in (".toml", ".json"):
         raise PlanError(f"is neither .toml nor .json, but {path.suffix or 'without a suffix'}", source=str(path))
     return (from_toml if path.suffix == ".toml" else from_json)(text, source=str(path))
@@ -36,12 +36,10 @@ def from_toml(text: str, *, source: str = "") -> Plan:
     Raises:
         PlanError: if it is no TOML, or anything in it is wrong.
     """
-    import tomllib
-
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PlanError(f"is no TOML: {error}", source=source) from None
+        data = parse_toml(text)
+    except ValueError as error:
+        raise PlanError(str(error), source=source) from None
     return from_data(data, source=source)
 
 

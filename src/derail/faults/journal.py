@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, TypeAlias
 
-from derail.errors.text import ends
+from derail.errors.text import ends, short
 from derail.faults.targets import AGENT_RANK
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import (
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from derail.model.events import Event
 
 VERSION = 1
+READ_LIMIT = 64 << 20
+"""Bytes of a journal that a replay reads: some 300,000 records."""
 Record: TypeAlias = "Mapping[str, object]"
 
 
@@ -157,13 +159,15 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
         OSError: if the file cannot be read.
         JournalError: at the first line that is no record.
     """
-    lines = _read_file(path).split(b"\n")
+    lines = _read_file(path, READ_LIMIT).split(b"\n")
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_once)
+        except JournalError as error:
+            raise JournalError(f"{path}:{number}: {error}") from None
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
@@ -177,6 +181,19 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
     return tuple(found)
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are there once: a journal that derail wrote has no others.
+
+    Raises:
+        JournalError: if a key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise JournalError(f"key {short(next(key for key in found if keys.count(key) > 1))} more than once")
+    return found
+
+
 def _problem(record: object) -> str:
     """Why a value is no record; empty if it is one."""
     if not isinstance(record, dict):
@@ -184,14 +201,22 @@ def _problem(record: object) -> str:
     return "" if isinstance(record.get("event"), str) else "expected a record, whose 'event' is a string"
 
 
-def _read_file(path: Path) -> bytes:
-    """The bytes of a regular file. Anything else may have no end."""
+def _read_file(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file. Anything else may have no end.
+
+    Raises:
+        OSError: if it cannot be read.
+        JournalError: if it is something else, or too long.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise JournalError(f"{path}: is no regular file")
     with open(fd, "rb") as file:
-        return file.read()
+        data = file.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(data) > limit:
+        raise JournalError(f"{path}: expected at most {limit} bytes, got {os.stat(path).st_size}")
+    return data
 
 
 def unfinished(records: tuple[Record, ...]) -> tuple[Record, ...]:

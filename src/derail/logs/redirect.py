@@ -29,7 +29,7 @@ def redirect(std: str, to_file: str) -> Iterator[None]:
         raise ValueError(f"unknown standard stream <{std}>, must be one of 'stdout', 'stderr'")
     number = _DESCRIPTORS[std]
     # appending: a log that is cut by copytruncate gets no hole, and two ranks that share it overwrite nothing
-    to = os.open(to_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    to = os.open(to_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         before = _duplicate(number)
     except OSError:

@@ -134,7 +134,7 @@ class FilteredFile(Generic[K]):
             return
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             view = memoryview(chosen)
             while view:
                 view = view[os.write(self._fd, view) :]

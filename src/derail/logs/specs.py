@@ -103,7 +103,11 @@ class DefaultLogsSpecs(LogsSpecs):
         if self._root_log_dir is None:
             self._root_log_dir = _temporary_directory(self)
         elif self._root_log_dir != os.devnull:
-            os.makedirs(self._root_log_dir, exist_ok=True)
+            from pathlib import Path
+
+            from derail.platform.private_files import make_private
+
+            make_private(Path(self._root_log_dir))
         return str(self._root_log_dir)
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:

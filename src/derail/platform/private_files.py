@@ -25,9 +25,10 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def make_private(directory: Path) -> Path:
-    """Make a directory that only this user enters, with all above it that are missing. One that is there stays."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    """Make a directory that only this user enters, and so all above it that are missing. One that is there stays."""
+    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
     return directory
 
 

@@ -13,6 +13,7 @@ from derail.faults.params import read_signal
 from derail.faults.plan import PlanError
 from derail.faults.prepare import check
 from derail.faults.targets import AGENT_RANK
+from derail.faults.toml_files import read_toml
 from derail.model.events import Stream
 from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, ScenarioError, Twin
 
@@ -33,15 +34,11 @@ def load(path: Path) -> Scenario:
     Raises:
         ScenarioError: if the file cannot be read, or anything in it is wrong.
     """
-    import tomllib
-
     source = str(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"cannot be read: {error}", source=source) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ScenarioError(f"is no TOML: {error}", source=source) from None
+        data = read_toml(path)
+    except ValueError as error:
+        raise ScenarioError(str(error), source=source) from None
     problems: list[str] = []
     scenario = _read(Fields(data, "", problems), path.absolute())
     if problems:

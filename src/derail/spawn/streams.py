@@ -104,7 +104,7 @@ def _open(path: Path | None, inherited: int, stack: ExitStack) -> int:
             return inherited
     else:
         # Without O_NONBLOCK, a FIFO that nobody reads would hold us here for ever.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         os.set_blocking(fd, True)
     stack.callback(os.close, fd)
     return fd

@@ -1,0 +1,46 @@
+"""TOML as plain data: of scenarios, plans and declarations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from derail.errors.text import ends
+from derail.platform.input_files import read_input
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ValueError: if it cannot be read, or is no TOML; its text says which, and where.
+    """
+    return parse_toml(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        ValueError: if it cannot be read, or is no UTF-8.
+    """
+    try:
+        return read_input(path).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: if it is none. A number with thousands of digits is none, nor what is nested too deeply.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no TOML: {ends(str(error), 500)}") from None
