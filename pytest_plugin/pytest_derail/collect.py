@@ -58,9 +58,11 @@ def is_scenario(path: Path, parent: pytest.Collector) -> bool:
 
 def _looks_like_scenario(path: Path) -> bool:
     """Whether a file has at least two of the keys that every scenario needs."""
+    from derail.faults.toml_files import read_text
+
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_text(path)
+    except ValueError:
         return False
     return len(set(NEEDED.findall(text))) >= 2
 

@@ -109,11 +109,11 @@ def _table(spec: str) -> dict[str, object]:
 
 def _value(text: str) -> object:
     """A value as TOML has it, else the bare text."""
-    import tomllib
+    from derail.faults.toml_files import parse_toml
 
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

@@ -241,7 +241,10 @@ def test_a_file_without_an_end_is_not_read(tmp_path):
         (None, "cannot be read"),
         ("", "is no journal of a run"),
         ("nonsense\n", "is no journal of a run"),
-        ('{"event": "plan", "version": 1, "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n', "did you mean 'hang'?"),
+        (
+            '{"event": "plan", "version": 1, "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n',
+            "did you mean 'hang'?",
+        ),
         ('{"event": "plan", "version": 1, "plan": {"seed": 1}}\n', "does not say what its ranks ran"),
     ],
 )

@@ -17,6 +17,7 @@ from derail.agents.order import Invocation
 from derail.agents.registry import AgentError
 from derail.agents.variables import MAPPED
 from derail.faults.fields import Fields, not_known
+from derail.faults.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
 from derail.platform.bounded import run_bounded

@@ -25,8 +25,8 @@ def compare(*, before: Path, now: Path, as_json: bool) -> NoReturn:
     """
     import json
 
-    from derail.report.comparison import as_data, changes, exit_code, render_changes
     from derail.platform.input_files import read_input
+    from derail.report.comparison import as_data, changes, exit_code, render_changes
     from derail.report.scorecard_json import decode
 
     with usage_errors():

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 USAGE = 2
 """Exit code for what was asked for wrongly: options, scripts, plans, scenarios."""
 
+MOST_LINES = 100
+LONGEST_LINE = 2000  # characters
+
 
 class _Listed(Protocol):
     @property
@@ -49,6 +52,10 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except (PlanError, ScenarioError, OSError, ValueError) as error:
-        for line in str(error).splitlines():
-            click.echo(f"derail: {neutral(line)}", err=True)
+        lines = str(error).splitlines()
+        for line in lines[:MOST_LINES]:
+            text = neutral(line)
+            click.echo(f"derail: {text if len(text) <= LONGEST_LINE else f'{text[:LONGEST_LINE]} ...'}", err=True)
+        if len(lines) > MOST_LINES:
+            click.echo(f"derail: and {len(lines) - MOST_LINES} more", err=True)
         sys.exit(USAGE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from derail.faults.catalogue import make
 from derail.faults.fields import Fields
 from derail.faults.plan import Plan, PlanError
+from derail.faults.toml_files import parse_toml, read_text
 from derail.faults.triggers import from_data as read_trigger
 
 if TYPE_CHECKING:

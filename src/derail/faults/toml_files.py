@@ -8,6 +8,7 @@ from derail.errors.text import ends
 from derail.platform.input_files import read_input
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -36,11 +37,26 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        ValueError: if it is none. A number with thousands of digits is none, nor what is nested too deeply.
+        ValueError: if it is none, is nested too deeply, or has an integer that cannot be printed.
     """
     import tomllib
 
     try:
-        return tomllib.loads(text.replace("\r\n", "\n"))
+        data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is no TOML: {ends(str(error), 500)}") from None
+    if large := next(_large_integers(data), None):
+        raise ValueError(f"is no TOML: an integer has 64 bits at most, got one of {large.bit_length()} bits")
+    return data
+
+
+def _large_integers(data: object) -> Iterator[int]:
+    rest = [data]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest.extend(value.values())
+        elif isinstance(value, list):
+            rest.extend(value)
+        elif isinstance(value, int) and value.bit_length() > 1024:
+            yield value

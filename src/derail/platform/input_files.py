@@ -49,4 +49,6 @@ def _read_piece(fd: int, path: Path, most: int) -> bytes:
         except BlockingIOError:
             rest = end - SYSTEM_CLOCK.now()
             if rest <= 0 or not select.select([fd], [], [], rest)[0]:
-                raise TimeoutError(errno.ETIMEDOUT, f"its writer is silent for {WRITER_TIMEOUT_S:g} s", str(path)) from None
+                raise TimeoutError(
+                    errno.ETIMEDOUT, f"its writer is silent for {WRITER_TIMEOUT_S:g} s", str(path)
+                ) from None

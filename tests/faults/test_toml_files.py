@@ -1,0 +1,73 @@
+"""Hostile TOML of scenarios, plans and declarations is one error of the reader's own kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from derail.agents.custom import read_declaration
+from derail.agents.registry import AgentError
+from derail.fault_option import read_plan
+from derail.faults.codec import load as load_plan
+from derail.faults.plan import PlanError
+from derail.scenario.load import load as load_scenario
+from derail.scenario.model import ScenarioError
+
+READERS = {
+    "scenario": (load_scenario, ScenarioError),
+    "plan": (load_plan, PlanError),
+    "agent": (read_declaration, AgentError),
+}
+CONTENTS = {
+    "deep nesting": (b"a = " + b"[" * 100_000, "is no TOML"),
+    "an integer with thousands of digits": (b"ranks = " + b"9" * 5000, "is no TOML"),
+    "a hexadecimal integer with thousands of digits": (
+        b"ranks = 0x" + b"f" * 6000,
+        "an integer has 64 bits at most, got one of 24000",
+    ),
+    "bad UTF-8": (b"title = '\xff'", "cannot be read: 'utf-8'"),
+    "UTF-16": ("a = 1".encode("utf-16"), "cannot be read: 'utf-8'"),
+    "a key twice": (b"a = 1\na = 2\n", "is no TOML"),
+    "20 MB": (b"#" * (20 << 20), "is longer than"),
+}
+
+
+@pytest.mark.parametrize(("load", "kind"), READERS.values(), ids=READERS)
+@pytest.mark.parametrize(("content", "why"), CONTENTS.values(), ids=CONTENTS)
+def test_a_hostile_file_is_one_error_with_its_name(tmp_path, load, kind, content, why):
+    """It names the file, and what is wrong."""
+    path = tmp_path / "file.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(kind) as error:
+        load(path)
+
+    assert str(error.value).startswith(f"{path}: ")
+    assert why in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(("load", "kind"), READERS.values(), ids=READERS)
+def test_what_is_no_file_is_refused_at_once(tmp_path, load, kind):
+    """A device, a directory, a loop of links."""
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+
+    for path in (Path("/dev/zero"), tmp_path, tmp_path / "loop.toml"):
+        with pytest.raises(kind, match="cannot be read"):
+            load(path)
+
+
+def test_a_fifo_without_a_writer_is_an_empty_file(tmp_path):
+    """It is not waited for."""
+    os.mkfifo(tmp_path / "plan.toml")
+
+    assert load_plan(tmp_path / "plan.toml").faults == ()
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, "0x" + "f" * 6000])
+def test_a_hostile_option_is_a_problem_of_the_plan(value):
+    """Nested deeply, or a number without bounds."""
+    with pytest.raises(PlanError, match="rank"):
+        read_plan((f"signal=SIGKILL rank={value}",), file=None, seed=None, ranks=2)
