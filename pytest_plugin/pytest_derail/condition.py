@@ -210,7 +210,7 @@ def _processes() -> dict[int, str]:
     """Return the command lines of this rank's children and of its daemons. Those that have ended
     and nobody has waited for, and those that serve the rank until it ends, do not count."""
     living = [process for process in map(look_up, _children()) if process is not None and process.alive]
-    children = {process.pid: line for process in living if not is_lasting(line := command_line(process))}
+    children = {process.pid: line for process in living if not is_lasting(line := command_line(process), process.pid)}
     return children | _daemons().find()
 
 

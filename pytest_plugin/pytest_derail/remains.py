@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from derail.faults.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.leftovers import is_helper
-from derail.platform.processes import environment
+from derail.platform.processes import environment, was_executed
 from derail.platform.shared_memory import unused
 from derail.platform.snapshot import compare, take_snapshot
 from derail.platform.strangers import descendants
@@ -89,7 +89,7 @@ class Remains:
             _with_port(left)
             for left in _without_strangers(found, {*pids, os.getpid()}, self._registered.paths)
             if left.pid not in kept and left.what.split(" ")[0] not in kept
-            if left.kind != "process" or not is_lasting(left.what)
+            if left.kind != "process" or not is_lasting(left.what, left.pid)
         ]
 
 
@@ -141,10 +141,12 @@ def processes_of(test: str, pids: Collection[int]) -> Callable[[int], bool]:
     return lambda pid: pid in ours or any(entry.startswith(mark) for entry in environment(pid).split(b"\0"))
 
 
-def is_lasting(command: str) -> bool:
-    """Whether a command line is that of a process which serves its parent until that ends: helpers that clean up behind
-    others, and the workers that loky keeps for later calls."""
-    return is_helper(command) or "loky.backend.popen_loky_posix" in command
+def is_lasting(command: str, pid: int | None) -> bool:
+    """Whether a process serves its parent until that ends: helpers that clean up behind others, and the workers that
+    loky keeps for later calls. A child of a fork server has the command line of one, and is none."""
+    if "loky.backend.popen_loky_posix" in command:
+        return True
+    return is_helper(command) and (pid is None or was_executed(pid))
 
 
 def _is_timer(left: Leftover) -> bool:

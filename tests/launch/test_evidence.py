@@ -255,6 +255,22 @@ def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
     assert result.outcome.root_cause_rivals == ()
 
 
+def test_a_rank_whose_first_thread_has_ended_is_stopped_and_is_no_failure(jobs, wait_until):
+    """The kernel shows it as exiting from then on, though it runs: our signal ends it."""
+    runs_on = RANK + (
+        "import ctypes, threading\n"
+        "def run():\n"
+        "    while open(f'/proc/{os.getpid()}/stat').read().rpartition(')')[2].split()[0] != 'Z': time.sleep(0.002)\n"
+        "    step('recorded'); time.sleep(600)\n"
+        "threading.Thread(target=run).start(); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    context = jobs.py(runs_on, VICTIM)
+    reached(jobs, "recorded", wait_until)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (list(result.failures), sorted(result.stopped)) == ([1], [0])
+
+
 def sleep_long():
     """A function that runs until it is ended."""
     threading.Event().wait(600)

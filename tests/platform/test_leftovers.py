@@ -315,6 +315,44 @@ def test_a_limit_marks_only_processes_of_this_user(job_id, user):
     assert [process.pid for process in found] == ([stranger.pid] if user == 0 else [])
 
 
+def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
+    start_python, job_id, end_later, pid_gone, tmp_path
+):
+    """It shows the command line of the server that it was forked from, and cleans up behind nobody."""
+    source = (
+        "import multiprocessing, os, time; from multiprocessing.forkserver import _forkserver\n"
+        "child = multiprocessing.get_context('forkserver').Process(target=time.sleep, args=(600,)); child.start()\n"
+        "print(_forkserver._forkserver_pid, child.pid, flush=True); input()"
+    )
+    rank = start_python(source, env={JOB_ENV: job_id, "TMPDIR": str(tmp_path)})
+    server, child = map(end_later, map(int, rank.read_line().split()))
+    helpers, others = split(find_processes(job_id, (), exclude={rank.pid}))
+    assert server in {each.pid for each in helpers}
+    assert [each.pid for each in others] == [child]
+    os.kill(server, signal.SIGKILL)
+    assert pid_gone(server)
+    assert [each.pid for each in split(find_processes(job_id, (), exclude={rank.pid}))[1]] == [child]
+    os.kill(child, signal.SIGKILL)
+    assert pid_gone(child)
+
+
+def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_python, wait_until):
+    """pthread_exit(3) ends a thread; the kernel then shows the process as an exiting zombie, and it runs on."""
+    child = start_python(
+        "import ctypes, threading\n"
+        "threading.Thread(target=input).start(); print('here', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    child.read_line()
+
+    def first_thread_has_ended():
+        with open(f"/proc/{child.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+
+    wait_until(first_thread_has_ended, what="the first thread has ended")
+    assert processes.look_up(child.pid).alive
+    assert not processes.is_exiting(child.pid)
+
+
 def test_what_a_keeper_has_started_is_no_leftover():
     """Its sub-shells have its command line, its sleep and grep have their own: all end with it, when all is done."""
     keeper = "/bin/sh -c ... derail-lifeline"

@@ -28,6 +28,7 @@ from derail.platform.processes import (
     look_up,
     newest_pid,
     runs_as_us,
+    was_executed,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class FoundProcess:
         ppid: its parent.
         by: how it was found: it is in the session or the group of a rank, or it only has a mark.
         rank: the local rank that it descends from, where a mark says so.
+        executed: whether it has executed its command line itself. A child of a fork server has that of its parent.
     """
 
     pid: int
@@ -77,13 +79,14 @@ class FoundProcess:
     ppid: int
     by: Literal["session", "group", "mark"]
     rank: int | None = None
+    executed: bool = True
 
     @property
     def is_helper(self) -> bool:
         """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended: the
         resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory, derail's
-        lifeline. A child of a fork server has the command line of one, and is found out by its parent only."""
-        return is_helper(self.command)
+        lifeline. A child of a fork server is none, though it has the command line of one."""
+        return self.executed and is_helper(self.command)
 
     def to_leftover(self, *, ended: bool, rank: int | None = None) -> Leftover:
         """The value in which an outcome tells of it."""
@@ -154,6 +157,7 @@ def _look(
                     ppid=process.ppid,
                     by=by,
                     rank=rank,
+                    executed=was_executed(process.pid),
                 )
             )
     return found
@@ -243,7 +247,8 @@ def wait_until_gone(processes: Collection[FoundProcess], seconds: float, *, dyin
 
 
 def is_helper(command: str) -> bool:
-    """Whether a command line is that of a helper, as ``FoundProcess.is_helper`` describes it."""
+    """Whether a command line is that of a helper, as ``FoundProcess.is_helper`` describes it; a process that was only
+    forked may have it from its parent."""
     return _HELPER.search(command) is not None
 
 
@@ -277,7 +282,8 @@ class Orphans:
         living = [process for process in map(look_up, self._ours) if process is not None and process.alive]
         ours = {os.getpid(), *(process.pid for process in living if process.started == self._ours[process.pid])}
         orphans = [process for process in living if process.pid in ours and process.ppid not in ours]
-        return {process.pid: line for process in orphans if not is_helper(line := command_line(process))}
+        lines = {process.pid: command_line(process) for process in orphans}
+        return {pid: line for pid, line in lines.items() if not (is_helper(line) and was_executed(pid))}
 
 
 def carries_mark(environ: bytes, job_id: str) -> bool:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _PROC = "/proc"
-_PF_EXITING, _PF_KTHREAD = 0x4, 0x200000
+_PF_EXITING, _PF_FORKNOEXEC, _PF_KTHREAD = 0x4, 0x40, 0x200000
+_SIGKILL_BIT = 1 << 8
 _EXEC_LOOKS, _EXEC_PAUSE = 100, 0.001
 _HAS_PROC = os.path.exists("/proc/self/stat") or sys.platform == "linux"
 """Whether /proc is asked. On Linux psutil has no other source: where /proc is hidden, there are no answers."""
@@ -148,8 +149,35 @@ def is_alive(pid: int, started: float) -> bool:
 
 def is_exiting(pid: int) -> bool:
     """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
-    tell."""
-    return bool(_flags(pid) & _PF_EXITING)
+    tell.
+
+    A process lives on after its first thread has called pthread_exit(3). If the process itself exits, the kernel has
+    sent SIGKILL to each thread that has not begun to.
+    """
+    return bool(_flags(pid) & _PF_EXITING) and not any(_goes_on(pid, thread) for thread in _threads(pid))
+
+
+def was_executed(pid: int) -> bool:
+    """Whether a process runs what it executed itself: a forked one shows the command line of the process that it was
+    forked from. True where the kernel does not tell."""
+    return not _flags(pid) & _PF_FORKNOEXEC
+
+
+def _goes_on(pid: int, thread: str) -> bool:
+    """Whether a thread has neither begun to exit nor a SIGKILL to do so."""
+    if _flags(pid, f"task/{thread}/stat") & _PF_EXITING:
+        return False
+    lines = _read(pid, f"task/{thread}/status").splitlines()
+    pending = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    return bool(pending) and not any(signals & _SIGKILL_BIT for signals in pending)
+
+
+def _threads(pid: int) -> list[str]:
+    """The numbers of its threads; none if it is gone."""
+    try:
+        return os.listdir(f"{_PROC}/{pid}/task")
+    except OSError:
+        return []
 
 
 def is_dying(pid: int) -> bool:
@@ -206,11 +234,7 @@ def _read_after_exec(pid: int, name: str) -> bytes:
 
 def is_stopped(pid: int) -> bool:
     """Whether every thread of a process is stopped by a signal, or the process has ended."""
-    try:
-        threads = os.listdir(f"{_PROC}/{pid}/task")
-    except OSError:
-        return True
-    states = [_read(pid, f"task/{thread}/stat").rpartition(b")")[2].split()[:1] for thread in threads]
+    states = [_read(pid, f"task/{thread}/stat").rpartition(b")")[2].split()[:1] for thread in _threads(pid)]
     return all(not state or state[0] in (b"T", b"Z", b"X") for state in states)
 
 
@@ -219,9 +243,9 @@ def _is_executing(pid: int) -> bool:
     return bool(flags) and not flags & (_PF_EXITING | _PF_KTHREAD) and not _read(pid, "cmdline")
 
 
-def _flags(pid: int) -> int:
+def _flags(pid: int, name: str = "stat") -> int:
     """Its flags in the kernel; 0 if there is no such process, or it is not told."""
-    fields = [] if is_proc_foreign() else _read(pid, "stat").rpartition(b")")[2].split()
+    fields = [] if is_proc_foreign() else _read(pid, name).rpartition(b")")[2].split()
     return int(fields[6]) if len(fields) > 6 else 0
 
 
