@@ -96,6 +96,70 @@ def test_a_sigkilled_launcher_leaves_nobody(start_python, job_id, shell, registe
         _release(pidfds)
 
 
+_LATE_HELPER = """
+import ctypes, os, struct, sys, time
+
+def show(words):
+    kept.append(ctypes.create_string_buffer(words))
+    with open("/proc/self/stat") as file:
+        fields = [0, 0, 0, *file.read().rpartition(")")[2].split()]  # numbered as in proc_pid_stat(5)
+    start, libc = ctypes.addressof(kept[-1]), ctypes.CDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    code, stack, environ = map(int, fields[26:28]), int(fields[28]), map(int, fields[50:52])
+    data = map(int, fields[45:48])
+    numbers = (*code, *data, libc.sbrk(0), stack, start, start + len(words), *environ, 0, 0, 0xFFFFFFFF)
+    layout = struct.pack("=12Q2I", *numbers)
+    assert libc.prctl(35, 14, layout, len(layout), 0) == 0  # PR_SET_MM, PR_SET_MM_MAP
+
+kept, rank = [], os.getppid()
+show(b"")
+print("here", flush=True)
+while os.getppid() == rank:
+    time.sleep(0.001)
+show(b"from multiprocessing.resource" + b"_tracker import main;main(5)" + bytes(1))
+while os.path.exists(sys.argv[1]):
+    time.sleep(0.001)
+"""
+_ITS_LAUNCHER = """
+import os, subprocess, sys
+from derail.platform import lifeline
+job_id, shell, helper, path = sys.argv[1:]
+lifeline.SHELL = shell
+line = lifeline.Lifeline(job_id)
+line.start()
+script = '"$1" -c "$2" "$3" & wait'
+rank = subprocess.Popen(
+    ["sh", "-c", script, "sh", sys.executable, helper, path], start_new_session=True,
+    env={**os.environ, "DERAIL_JOB": job_id}, stdout=subprocess.PIPE,
+)
+rank.stdout.readline()
+assert line.register(rank.pid)
+print(line.pid, rank.pid, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("shell", _shells())
+def test_a_helper_in_the_middle_of_its_exec_is_spared(start_python, job_id, shell, tmp_path):
+    """For a moment it shows no words: here from before its launcher's death until its rank is dead."""
+    file = tmp_path / "unlinked by the helper"
+    file.touch()
+    launcher = start_python(_ITS_LAUNCHER, job_id, shell, _LATE_HELPER, str(file))
+    keeper, rank = map(int, launcher.read_line().split())
+    pidfds = _hold([keeper, rank])
+    try:
+        os.kill(launcher.pid, signal.SIGKILL)
+        assert exits.is_readable(pidfds[rank], DEADLINE)
+        (helper,) = [found.pid for found in find_processes(job_id, ())]
+        pidfds |= _hold([helper])
+        assert not exits.is_readable(pidfds[helper], 1.0)
+        file.unlink()
+        assert exits.is_readable(pidfds[helper], DEADLINE)
+        assert exits.is_readable(pidfds[keeper], DEADLINE)
+    finally:
+        _release(pidfds)
+
+
 def test_a_launcher_that_simply_exits_leaves_nobody(start_python, job_id):
     """Falling off the end without ``stop`` is the launcher's end as well."""
     launcher = start_python(_LAUNCHER, job_id, "/bin/sh", "registered")

@@ -32,7 +32,7 @@ _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQ
 # The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
 # again after a pause, since a rank may have been between fork and exec and had not got its mark yet. Helpers that clean
 # up behind others (platform/leftovers.py) are spared for 15 s: on a busy machine they may still be starting. A group
-# with one is ended member by member.
+# with one is ended member by member. A member in the middle of its exec shows no words, and is asked again.
 # A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
 # The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
 # one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper gets
@@ -50,23 +50,37 @@ done
 marked() { [ -z "$DERAIL_KEEPER" ] || printf '%s\\n' "^$1=([A-Za-z0-9_-]+:)*$DERAIL_KEEPER(:|\\$)" |
   grep -lszE -f - /proc/[0-9]*/environ; }
 is_spared() { case $spared in *" $1 "*) return 0 ;; esac; return 1; }
-end_group() {
-  members= served=
-  for f in $(grep -lsE "\\) [A-Za-z] [0-9]+ $1 " /proc/[0-9]*/stat); do
-    f=${f#/proc/}; members="$members ${f%/stat}"; is_spared "${f%/stat}" && served=1
+spare() {
+  for f in $(grep -lszE "$helpers" "$@"); do f=${f#/proc/}; spared="$spared${f%/cmdline} "; done
+}
+wait_for_words() {
+  n=0
+  while [ $n -lt 50 ] && grep -qsE '\\) [^XZ] ' "$1/stat" && ! grep -qs . "$1/cmdline"; do
+    n=$((n + 1)); sleep 0.01 || sleep 1
   done
-  [ "$served" ] || kill -9 "-$1"
+}
+end_group() {
+  members= served= words=
+  for f in $(grep -lsE "\\) [^XZ] [0-9]+ $1 " /proc/[0-9]*/stat); do
+    f=${f%/stat}; members="$members ${f#/proc/}"; words="$words $f/cmdline"
+  done
   kill -9 "$1"
+  if [ "$2" ] && [ "$words" ]; then
+    for f in $(grep -Ls . $words); do wait_for_words "${f%/cmdline}"; done
+    spare $words
+  fi
+  for m in $members; do ! is_spared "$m" || served=1; done
+  [ "$served" ] || kill -9 "-$1"
   [ -z "$served" ] || for m in $members; do is_spared "$m" || kill -9 "$m"; done
 }
 end_all() {
   spared=' '
-  [ -z "$2" ] || for f in $(grep -lszE "$helpers" /proc/[0-9]*/cmdline); do
-    f=${f#/proc/}; spared="$spared${f%/cmdline} "
-  done
-  for p in $ranks; do end_group "$p"; done
+  for p in $ranks; do end_group "$p" "$2"; done
   [ -d /proc/self ] || return 0
-  for f in $(marked "$1"); do p=${f#/proc/}; p=${p%/environ}; is_spared "$p" || kill -9 "$p"; done
+  found=$(marked "$1") words=
+  for f in $found; do words="$words ${f%environ}cmdline"; done
+  [ -z "$2" ] || [ -z "$words" ] || spare $words
+  for f in $found; do p=${f#/proc/}; p=${p%/environ}; is_spared "$p" || kill -9 "$p"; done
 }
 helpers='^from [A-Za-z0-9_.]*(resource_tracker|semaphore_tracker|forkserver) import main|(^|/)torch_shm_manager$'
 end_all "$1" spare
@@ -100,16 +114,25 @@ def read(pid, what):
             return file.read()
     except OSError:
         return b""
+def state_and_group(pid):
+    fields = read(pid, "stat").rpartition(b")")[2].split()
+    return (fields[0], fields[2]) if len(fields) > 2 else (b"X", b"")
 def is_spared(pid):
-    return helpers.search(read(pid, "cmdline"))
+    words = read(pid, "cmdline")
+    for _ in range(50):
+        if words or state_and_group(pid)[0] in (b"X", b"Z"):
+            break
+        time.sleep(0.01)
+        words = read(pid, "cmdline")
+    return helpers.search(words)
 for number, pause in enumerate((0.05, 0.2, *[1] * 15, 0)):
     there = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()] if os.path.isdir("/proc/self") else []
     for pid in ranks:
-        members = [each for each in there if read(each, "stat").rpartition(b")")[2].split()[2:3] == [b"%d" % pid]]
+        members = [each for each in there if state_and_group(each)[1] == b"%d" % pid]
+        kill(pid)
         served = any(map(is_spared, members))
         for each in [each for each in members if not is_spared(each)] if served else [-pid]:
             kill(each)
-        kill(pid)
     ranks, rest = set(), 0
     for pid in there if job else ():
         words = read(pid, "environ").split(b"\\0")

@@ -104,6 +104,8 @@ def sweep(
         patience = clock.now() + min(spec.teardown.grace, ASKED)
         if asked and patience > clock.now():
             signal_and_wait(asked, spec.teardown.signal, deadline=patience)
+        helpers = split(find())[0]  # one that had been forked, and had not executed its program, is one by now
+        doomed = _but(doomed, [process for process in doomed if _is_among(process, helpers)])
         if not any(process.pgid in ranks for process in helpers):
             kill_groups()
         deadline = clock.now() + SWEEP_WAIT
@@ -124,6 +126,10 @@ def sweep(
         process.to_leftover(ended=ended, rank=ranks.get(process.pgid, ranks.get(process.sid)))
         for process, ended in fates
     )
+
+
+def _is_among(process: FoundProcess, others: Collection[FoundProcess]) -> bool:
+    return any((process.pid, process.started) == (other.pid, other.started) for other in others)
 
 
 def _but(processes: Collection[FoundProcess], without: Collection[FoundProcess]) -> list[FoundProcess]:
