@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from derail.faults.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.leftovers import is_helper
+from derail.platform.private_files import why_not_own
 from derail.platform.processes import environment, was_executed
 from derail.platform.shared_memory import unused
 from derail.platform.snapshot import compare, take_snapshot
@@ -34,7 +36,8 @@ SETTLE_SECONDS = 5.0
 
 LOOK_SECONDS = 0.02
 LASTING = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
-"""Caches in the temporary directory that are meant to outlast a process: they stay in the common one."""
+"""Caches in the temporary directory that are meant to outlast a process: they stay in the common one, unless another
+user could have put something there, or still can. torch runs the code that it finds in its cache."""
 
 LASTING_FILES = ("pymp-", "torch-shm-dir-", "joblib_memmapping_folder_", "loky-")
 """How names of files begin that multiprocessing, torch and loky keep in the temporary directory until their process
@@ -196,12 +199,17 @@ class RankFiles:
             self._path = self._paths.mktemp("dr")
             if len(os.fsencode(self._path)) > LONGEST:
                 self._path = Path(tempfile.mkdtemp(prefix="dr-"))
-        shared = {
-            name: os.path.join(tempfile.gettempdir(), f"{folder}_{_user()}")
-            for name, folder in LASTING.items()
-            if name not in os.environ
-        }
+        shared = {name: self._lasting(folder) for name, folder in LASTING.items() if name not in os.environ}
         return {"TMPDIR": str(self._path), **shared}
+
+    def _lasting(self, folder: str) -> str:
+        """Where a cache lies: in the common temporary directory, or where pytest keeps the files of this session."""
+        common = tempfile.gettempdir()
+        path = os.path.join(common, f"{folder}_{_user()}")
+        others_may_make_it = os.stat(common).st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not os.path.isdir(path)
+        if others_may_make_it or why_not_own(os.path.join(path, folder)):
+            return str(self._paths.getbasetemp() / folder)
+        return path
 
     def left(self) -> Sequence[str]:
         """What lies there now."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from derail.faults.catalogue import entry
 from derail.model.clock import SYSTEM_CLOCK
-from derail.platform.private_files import make_private
+from derail.platform.private_files import is_of_another_user, make_private
 from derail.runner import interpreter
 from derail.scenario.model import Verdict
 from derail.scenario.observe import JOURNAL, tail
@@ -124,6 +124,8 @@ def _check_is_ours(folder: Path) -> None:
     Raises:
         ValueError: if it is one.
     """
+    if is_of_another_user(folder):
+        raise ValueError(f"{folder}: another user could exchange what is cleared; give a directory of your own")
     if folder.is_symlink() or (folder.exists() and not (folder / ORDER).is_file() and any(folder.iterdir())):
         raise ValueError(f"{folder}: holds files of something else than a run of derail; give another directory")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from derail.platform.private_files import make_private, open_private, why_not_own
+from derail.platform.private_files import is_of_another_user, make_private, open_private, why_not_own
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 STRANGER = 65534
@@ -71,3 +71,19 @@ def test_nothing_of_another_user_and_nothing_below(tmp_path):
     assert why_not_own(tmp_path / "its" / "a" / "ours") == f"{tmp_path / 'its'}: belongs to user {STRANGER}"
     with pytest.raises(PermissionError, match=f"belongs to user {STRANGER}"):
         open_private(Path(tmp_path / "file"), os.O_WRONLY)
+
+
+@needs_root
+def test_a_directory_is_of_another_user_who_owns_it_or_may_exchange_what_lies_in_it(tmp_path):
+    """One that is not there is nobody's; /tmp with its sticky bit is safe."""
+    answers = [is_of_another_user(tmp_path), is_of_another_user(tmp_path / "absent")]
+    tmp_path.chmod(0o1777)
+    answers.append(is_of_another_user(tmp_path))
+    tmp_path.chmod(0o777)
+    answers.append(is_of_another_user(tmp_path))
+    tmp_path.chmod(0o700)
+    os.chown(tmp_path, STRANGER, STRANGER)
+    answers.append(is_of_another_user(tmp_path))
+    os.chown(tmp_path, 0, 0)
+
+    assert answers == [False, False, False, True, True]

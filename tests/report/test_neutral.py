@@ -10,7 +10,7 @@ import pytest
 
 from derail import faults
 from derail.cli.tableau import Tableau
-from derail.errors.text import neutral
+from derail.errors.text import neutral, printable
 from derail.faults.results import FaultResult, Injected
 from derail.model.events import StopRequested
 from derail.model.exit import ExitStatus
@@ -37,6 +37,12 @@ def obeyed(text):
 def test_every_character_that_a_terminal_obeys_is_named(number):
     """But for tabs and line ends."""
     assert neutral(f"a{chr(number)}b") == (f"a{chr(number)}b" if chr(number) in "\t\n" else f"a{_name(number)}b")
+
+
+def test_the_text_of_an_error_names_characters_as_python_does():
+    """A character above 255 has four digits; a title sequence without an end hides the rest of its own line only."""
+    assert printable("\u202e\x9b\x00", 100) == r"\u202e\x9b\x00"
+    assert printable("a \x1b]0;never ended\nthe cause", 100) == "a \nthe cause"
 
 
 def _name(number):

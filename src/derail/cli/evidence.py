@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.platform.private_files import make_private
+from derail.platform.private_files import is_of_another_user, make_private
 from derail.scenario.observe import JOURNAL
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ def clear(directory: Path) -> None:
     """Empty a directory that holds the evidence of an earlier run: its logs and files are not this run's.
 
     Raises:
-        ValueError: if there is a journal, and the directory may also hold files that are not of a run.
+        ValueError: if there is a journal, and the directory may also hold files that are not of a run; or if another
+            user could exchange what is removed.
     """
     import shutil
 
     if (directory / MARKER).is_file():
+        if is_of_another_user(directory):
+            raise ValueError(f"{directory}: another user could exchange what is cleared; give a directory of your own")
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _LINE_ENDS = re.compile(r"\r+\n|[\r\v\f\x85\u2028\u2029]")
 MOST_PAIRS = 10_000
 """Pairs of surrogates that are joined in one text; further ones are replaced."""
@@ -51,7 +51,7 @@ def printable(text: str, limit: int) -> str:
     """A text that no terminal and no log trips over: no colours, one kind of line end, control characters named."""
     text = clean(ends(text, limit))
     text = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
-    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROLS.sub(_named, text)
 
 
 def neutral(text: str) -> str:
@@ -59,7 +59,12 @@ def neutral(text: str) -> str:
 
     These are C0, DEL, C1, other line ends, and what changes the direction of writing.
     """
-    return _NEITHER_TAB_NOR_LINE_END.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _NEITHER_TAB_NOR_LINE_END.sub(_named, text)
+
+
+def _named(match: re.Match[str]) -> str:
+    """A character as Python writes it in a string."""
+    return match[0].encode("unicode_escape").decode()
 
 
 def indented(text: str, margin: str) -> str:

@@ -32,6 +32,15 @@ def make_private(directory: Path) -> Path:
     return directory
 
 
+def is_of_another_user(directory: str | os.PathLike[str]) -> bool:
+    """Whether another user owns what lies there, or may put something into it, so that nothing is removed from it."""
+    try:
+        about = os.stat(directory)
+    except OSError:
+        return False
+    return about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+
+
 def why_not_own(path: str | os.PathLike[str]) -> str:
     """Why nothing must be written at a path that another process has named; empty if it may be.
 
@@ -56,6 +65,8 @@ def why_not_own(path: str | os.PathLike[str]) -> str:
     for directory in sorted(parents):
         try:
             above = os.lstat(directory)
+        except FileNotFoundError:
+            continue  # the process that makes it owns it
         except OSError as error:
             return f"{directory}: {error.strerror}"
         if above.st_uid not in (0, os.geteuid()):

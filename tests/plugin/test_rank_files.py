@@ -1,0 +1,65 @@
+"""The temporary directory of ranks, and the caches that outlast it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+from pytest_derail.remains import RankFiles
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+@pytest.fixture
+def common(tmp_path, monkeypatch):
+    """A temporary directory as /tmp is one: everybody makes files in it."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    directory.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    monkeypatch.delenv(CACHE, raising=False)
+    monkeypatch.setenv("LOGNAME", "user")
+    return directory
+
+
+@pytest.fixture
+def cache_of(tmp_path_factory):
+    """Where ranks are sent for the cache of compiled code."""
+
+    def cache_of():
+        files = RankFiles(tmp_path_factory)
+        try:
+            return files.environment()[CACHE]
+        finally:
+            files.remove()
+
+    return cache_of
+
+
+def test_a_cache_of_this_user_outlasts_the_ranks(common, cache_of):
+    """It is torch's own place, so that code is compiled once for all sessions."""
+    (common / "torchinductor_user").mkdir(mode=0o755)
+
+    assert cache_of() == str(common / "torchinductor_user")
+
+
+def test_a_cache_that_another_user_could_make_is_kept_by_the_session(common, cache_of, tmp_path_factory):
+    """Torch runs what lies in its cache: a name that all users know must not be waited for in /tmp."""
+    assert cache_of() == str(tmp_path_factory.getbasetemp() / "torchinductor")
+
+    common.chmod(0o700)
+    assert cache_of() == str(common / "torchinductor_user")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of another user")
+def test_a_cache_of_another_user_is_not_used(common, cache_of, tmp_path_factory):
+    """Nor one that everybody may write to."""
+    (common / "torchinductor_user").mkdir()
+    os.chown(common / "torchinductor_user", 65534, 65534)
+    others = cache_of()
+    os.chown(common / "torchinductor_user", 0, 0)
+    (common / "torchinductor_user").chmod(0o777)
+
+    assert {others, cache_of()} == {str(tmp_path_factory.getbasetemp() / "torchinductor")}
