@@ -10,10 +10,14 @@ import time
 VARIABLES = "RANK OMPI_COMM_WORLD_RANK PMIX_RANK PMI_RANK SLURM_PROCID"
 names = [os.environ.get("DERAIL_RANK_VARIABLE", ""), *VARIABLES.split()]
 rank = next((os.environ[name] for name in names if os.environ.get(name)), "?")
+steps_file = os.environ.get("DERAIL_STEPS")
 said = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 
 
 def say(text):
+    if steps_file:  # of a scenario about the launcher: derail reads it, whatever the launcher shows
+        with open(steps_file, "a") as file:
+            file.write(f"{text}\n")
     try:
         print(text, flush=True)
     except OSError:  # EPIPE, EIO: the launcher's end of the pipe or terminal is closed

@@ -266,3 +266,32 @@ def test_a_helper_that_carries_rank_0_is_not_rank_0(tmp_path):
     seen = agent("rank_zero", "helper").run(Scenario("t", 3, worker), tmp_path / "run")
 
     assert (sorted(seen.outcome.ranks), seen.exit_code, seen.restarts) == ([1, 2], 0, 0)
+
+
+@pytest.mark.parametrize("name", ["asked_to_end", "passes_the_warning_on"])
+def test_a_launcher_that_shows_nothing_of_its_ranks_is_judged_by_scenarios_about_launchers(tmp_path, name):
+    """Their faults wait for a line of a rank, which reaches derail past the launcher."""
+    seen, verdict = run_shipped(tmp_path, agent("piped", "drops"), f"supervisor/{name}")
+
+    assert [told.status for told in seen.faults] == ["injected"] * len(seen.faults), seen.faults
+    assert verdict.kind in ("PASS", "FAIL"), verdict.reasons
+
+
+@pytest.mark.parametrize("name", ["logs/rotated", "regression/deleted_log"])
+def test_what_breaks_the_log_file_of_a_rank_is_skipped_where_there_is_none(tmp_path, name):
+    """The launcher reads its ranks through pipes, and the verdict says so."""
+    _, verdict = run_shipped(tmp_path, agent("piped", "prints"), name)
+
+    assert verdict.kind == "SKIPPED"
+    assert "pipe:" in verdict.reasons[0]
+
+
+def test_ranks_whose_python_lacks_what_the_worker_imports_accuse_no_launcher(tmp_path):
+    """Another Python than derail's runs the ranks: the verdict names it, and what is missing."""
+    worker = write_worker(tmp_path, "import no_such_module_of_derail\n")
+    scenario = Scenario("t", 2, worker, needs=("no_such_module_of_derail",), expect=Expect(outcome="succeeded"))
+    launcher = agent("piped", "prints")
+    verdict = judge(scenario, launcher.run(scenario, tmp_path / "run"), launcher.promises)
+
+    assert verdict.kind == "INCONCLUSIVE"
+    assert "has no no_such_module_of_derail" in verdict.reasons[0]

@@ -204,8 +204,26 @@ def test_the_logs_are_in_the_directory_that_is_named(derail_command: Derail, scr
     (log,) = (tmp_path / "logs").glob("*/attempt_0/0/stdout.log")
 
     assert "hello" in log.read_text()
-    assert (tmp_path / "logs" / "journal.jsonl").is_file()
+    assert (log.parents[2] / "journal.jsonl").is_file()
+    assert (tmp_path / "logs" / "journal.jsonl").samefile(log.parents[2] / "journal.jsonl")
     assert list((tmp_path / "logs").rglob("logs")) == []
+
+
+def test_each_run_has_a_directory_of_its_own(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """A second run adds nothing to the logs or the journal of the first; the link names the newer one."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "journal.jsonl").write_text("of an older derail\n")
+    derail_command("launch", "--log-dir", logs, script, "hello")
+    (first,) = logs.glob("*/journal.jsonl")
+    before = first.read_bytes()
+    derail_command("launch", "--log-dir", logs, script, "hello")
+    (second,) = set(logs.glob("*/journal.jsonl")) - {first}
+
+    assert first.read_bytes() == before
+    assert second.read_text().count('"event": "plan"') == 1
+    assert (logs / "journal.jsonl").resolve() == second.resolve()
+    assert (logs / "journal.jsonl.old").read_text() == "of an older derail\n"
 
 
 def test_a_temporary_log_directory_is_kept_only_if_the_job_fails(

@@ -17,7 +17,10 @@ for n in range(1, 6):
 
 
 def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, tmp_path: Path) -> None:
-    """The third call of a function that knows nothing of us, from the command line alone."""
+    """The third call of a function that knows nothing of us, from the command line alone.
+
+    A second replay into the same directory has no evidence of the first, and none is replayed into itself.
+    """
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     first = derail_command(
@@ -31,6 +34,16 @@ def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, 
     assert (done.returncode, rest) == (0, ["the same again"]), done.stdout + done.stderr
     assert fault.endswith(" on rank 0: injected")
     assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
+
+    derail_command("replay", tmp_path / "logs", "--keep", tmp_path / "again")
+    assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
+    journal = tmp_path / "again" / "journal.jsonl"
+    before = journal.read_bytes()
+    assert before.count(b'"event": "plan"') == 1
+
+    into_itself = derail_command("replay", tmp_path / "again", "--keep", tmp_path / "again")
+    assert (into_itself.returncode, journal.read_bytes()) == (2, before)
+    assert "holds the journal that is replayed" in into_itself.stderr
 
 
 def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ MODULES = (
     "values",
     "failing",
     "blaming",
+    "evidence",
     "error_files",
     "recording",
     "closing",

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from shutil import which
 
 import pytest
 
@@ -183,6 +184,38 @@ def test_the_nth_process_of_a_launcher_cannot_be_started(tmp_path, make, said, c
     assert line_of(text, f"rank {child - 1} ") == f"rank {child - 1} {said}"
     assert line_of(text, "told") == f"told {told}"
     assert result.status == "injected", result
+
+
+WRAPPERS = {
+    "execs": 'for n in 1 2 3 4; do word=$(echo $n); done; exec "$@"',
+    "execs a wrapper": 'for n in 1 2; do word=$(echo $n); done; exec sh -c \'word=$(echo 3); exec "$@"\' sh "$@"',
+}
+
+
+@SECCOMP
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("child", [2, 3])
+def test_processes_of_a_wrapper_are_not_those_of_the_launcher_that_it_becomes(tmp_path, wrapper, child):
+    """A shell that starts commands and then execs the launcher, as pyenv's shims do, is left alone."""
+    program = tmp_path / "naive.py"
+    program.write_text(NAIVE)
+    argv = ["sh", "-c", WRAPPERS[wrapper], "sh", sys.executable, str(program)]
+    _, text, errors, result = observe(tmp_path, argv, faults.spawn_eagain(child, rank=0))
+
+    assert result.status == "injected", (result, errors)
+    assert line_of(text, f"rank {child - 1} ") == f"rank {child - 1} BlockingIOError 11", (text, errors)
+
+
+@SECCOMP
+def test_the_nth_process_of_a_launcher_that_is_a_shell_cannot_be_started(tmp_path):
+    """Of a shell's processes those count that live: commands that it waits for are none of its ranks."""
+    script = "word=$(echo one); sleep 60 & word=$(echo two); sleep 60 & sleep 60 & kill %1 %2; wait"
+    _, _, errors, result = observe(
+        tmp_path, ["dash" if which("dash") else "sh", "-c", script], faults.spawn_eagain(3, rank=0)
+    )
+
+    assert result.status == "injected", (result, errors)
+    assert "fork" in errors.lower(), errors
 
 
 @SECCOMP

@@ -26,7 +26,7 @@ from derail.platform.private_files import make_private
 from derail.scenario.model import ALL_PROMISES, UNSEEN_CAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from derail.agents.order import Life, Seen, Source
@@ -273,7 +273,7 @@ class ForeignAgent(ABC):
             no_error_file=bool(seen.lives) and not any(life.error_file for life in seen.lives),
             unjudged=unjudged(seen, relayed, self.log_files(job)),
             relayed=relayed,
-            doubts=(*said.doubts, *self._doubts(job, seen)),
+            doubts=(*said.doubts, *self._doubts(job, seen), *_not_importable(job.scenario.needs, tails)),
             deadlock="; ".join(
                 f"the launcher does not read {name} of rank {rank}: it is full" for rank, name in seen.full
             ),
@@ -320,6 +320,19 @@ class ForeignAgent(ABC):
             return declared
         last = {life.rank: life for life in seen.lives}
         return {(rank, stream): path for rank, life in sorted(last.items()) for stream, path in life.streams.items()}
+
+
+def _not_importable(needs: Collection[str], tails: Mapping[tuple[int, Stream], Sequence[str]]) -> Iterator[str]:
+    """Why the ranks could not run the worker: their Python lacks a module of the scenario, which derail's has."""
+    missing = {name: f"ModuleNotFoundError: No module named '{name}'" for name in needs}
+    for (rank, _), lines in sorted(tails.items()):
+        for name, said in missing.items():
+            if any(said in line for line in lines):
+                yield (
+                    f"the Python that rank {rank} was started with has no {name}: start the launcher with "
+                    f"{sys.executable}, or install {name} for it"
+                )
+                return
 
 
 def unjudged(

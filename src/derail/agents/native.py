@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from derail.launch.context import PContext
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
-    from derail.model.spec import Preload, Teardown
+    from derail.model.spec import JobSpec, Preload, Teardown
     from derail.scenario.model import Observation, Promise, Scenario
 
 JOURNAL = "journal.jsonl"
@@ -45,20 +46,17 @@ class NativeJob:
         name: what runs, in a word.
         plan: the faults.
         workdir: its evidence: journal and logs. Kept; removing it is the caller's business.
+        journal: the journal of the run.
     """
 
-    def __init__(self, name: str, context: PContext, driver: Driver, workdir: Path) -> None:
+    def __init__(self, name: str, context: PContext, driver: Driver, workdir: Path, journal: Path) -> None:
         self.name = name
         self.plan = driver.plan
         self.workdir = workdir
+        self.journal = journal
         self._context = context
         self._driver = driver
         self._observation: Observation | None = None
-
-    @property
-    def journal(self) -> Path:
-        """The journal of the run."""
-        return self.workdir / JOURNAL
 
     @property
     def result(self) -> RunProcsResult | None:
@@ -122,7 +120,7 @@ class NativeJob:
         if result is not None and self._observation is None:
             from derail.scenario.observe import observe
 
-            self._observation = observe(result, self._driver.results(), workdir=self.workdir)
+            self._observation = observe(result, self._driver.results(), workdir=self.workdir, journal=self.journal)
         return self._observation
 
 
@@ -149,6 +147,7 @@ def start_job(
     forward_signals: Sequence[str] = (),
     handle_signals: bool = False,
     gates: Collection[Gate] = (),
+    prepare: Callable[[JobSpec], JobSpec] | None = None,
 ) -> NativeJob:
     """Start a job on this machine, with its faults armed.
 
@@ -159,7 +158,8 @@ def start_job(
         run: a function; a program's path (``.py`` is run by this Python); or an argv.
         ranks: how many.
         workdir: where the evidence goes; created if it is not there.
-        logs: where the streams' files go; by default a directory in ``workdir``.
+        logs: where runs that are all kept put their files: a directory of its own for each, with its journal, which
+            a link in ``logs`` names. By default the streams' files are in ``workdir``, beside the journal.
         args: for the function, or behind the program's argv; the same for each rank.
         env: more variables, which win.
         plan: faults and a seed; or
@@ -178,6 +178,7 @@ def start_job(
         forward_signals: signals to this process that every rank gets too.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
         gates: places at which ranks stay until they are let go.
+        prepare: what changes the job before faults are put into it.
 
     Raises:
         ValueError: if there is nothing to run, or no rank to run it.
@@ -198,9 +199,12 @@ def start_job(
     make_private(workdir)
     teardown = default_teardown() if teardown is None else teardown
     told = as_data(run, ranks=ranks, args=args, env=env, cwd=cwd, name=name, teardown=teardown)
-    driver = Driver(_whole_plan(plan, faults, seed), journal=workdir / JOURNAL, run=told, gates=gates)
     port = free_port() if master_port is None else master_port
     run_id = f"derail-{os.urandom(4).hex()}"
+    whole = _whole_plan(plan, faults, seed)
+    specs = DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=tee)
+    journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
+    driver = Driver(whole, journal=journal, run=told, gates=gates)
     context = start_processes(
         "rank",
         entry,
@@ -212,17 +216,29 @@ def start_job(
             }
             for rank in range(ranks)
         },
-        logs_specs=DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=tee),
+        logs_specs=specs,
         start_method=start_method,
         preload=preload,
         teardown=teardown,
         observers=(driver, *observers),
-        prepare=driver.prepare,
+        prepare=driver.prepare if prepare is None else lambda spec: driver.prepare(prepare(spec)),
         cwd=None if cwd is None else str(cwd),
         forward_signals=forward_signals,
         handle_signals=handle_signals,
     )
-    return NativeJob(name, context, driver, workdir)
+    if logs is not None:
+        with suppress(OSError):  # a file system without links: the journal is in the directory of the run
+            _link_to_newest(logs / JOURNAL, journal)
+    return NativeJob(name, context, driver, workdir, journal)
+
+
+def _link_to_newest(link: Path, journal: Path) -> None:
+    """Make a link to the journal of the newest run; a file in its place, of an older derail, is renamed."""
+    if link.is_file() and not link.is_symlink():
+        link.replace(link.with_name(f"{link.name}.old"))
+    draft = journal.with_name(f"{JOURNAL}.link")
+    draft.symlink_to(Path(journal.parent.name, JOURNAL))
+    draft.replace(link)
 
 
 def default_teardown(grace: float | None = None) -> Teardown:

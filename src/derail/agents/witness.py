@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
     from derail.agents.native import NativeJob
     from derail.model.events import Observer
+    from derail.model.spec import JobSpec
     from derail.scenario.model import Observation, Scenario
 
+STEPS_ENV = "DERAIL_STEPS"
+"""Environment variable that names a file to which workers append what they print, past the launcher."""
 _MARGIN = 10.0
 """Seconds that a launcher may take, besides its own grace, to end when it is asked to."""
 
@@ -30,6 +33,7 @@ def run_launcher(
     """Run a scenario about a launcher: ``argv`` is rank 0, faults and expectations are about it and what it leaves.
 
     The variables of our rank are not the launcher's business, so its ranks inherit none of those that it does not set.
+    What the ranks print reaches the triggers of faults also if the launcher shows nothing of it: see ``STEPS_ENV``.
     """
     from derail.agents.native import default_teardown, start_job
     from derail.scenario.model import Observation
@@ -46,6 +50,7 @@ def run_launcher(
             name=scenario.name,
             observers=observers,
             handle_signals=handle_signals,
+            prepare=_with_steps,
         )
     except OSError as error:
         return Observation(outcome=None, error=f"the launcher could not be started: {error}")
@@ -57,6 +62,16 @@ def run_launcher(
         return Observation(outcome=None, faults=job.fault_results(), error=str(error), workdir=workdir)
     finally:
         job.close()
+
+
+def _with_steps(spec: JobSpec) -> JobSpec:
+    """Give the launcher's ranks a way past the launcher: the file of its stderr, whose lines set off faults."""
+    from dataclasses import replace
+
+    ranks = tuple(
+        replace(rank, env={**rank.env, STEPS_ENV: os.fspath(rank.streams.stderr or "")}) for rank in spec.ranks
+    )
+    return replace(spec, ranks=ranks)
 
 
 def _without_rank() -> list[str]:

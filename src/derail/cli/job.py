@@ -52,8 +52,9 @@ class _Streams(click.ParamType[object]):
 @click.option("-m", "--module", is_flag=True, help="PROGRAM is the name of a Python module, as for python -m.")
 @click.option(
     "--log-dir", "--log_dir", type=click.Path(file_okay=False, path_type=Path),
-    help="Where logs and journal go (DIR/RUN/attempt_0/RANK/, DIR/journal.jsonl). By default a temporary directory, "
-    "which is kept if the job fails.",
+    help="Where logs and journal go: each run has a directory of its own (DIR/RUN/attempt_0/RANK/, "
+    "DIR/RUN/journal.jsonl); DIR/journal.jsonl is a link to the newest. By default a temporary directory, which is "
+    "kept if the job fails.",
 )  # fmt: skip
 @click.option(
     "-t", "--tee", type=_Streams(), metavar="STREAMS",
@@ -140,7 +141,7 @@ def launch(
         code = _tell(job, signalled)
         evidence.keep = code not in (0, 128 + signalled)
         if evidence.keep:
-            show(f"logs and journal: {evidence.path}", err=True)
+            show(f"logs and journal: {evidence.path if job is None else job.journal.parent}", err=True)
     sys.exit(code)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from derail.cli.display import display, watch_faults
-from derail.cli.evidence import evidence_directory
+from derail.cli.evidence import MARKER, evidence_directory
 from derail.cli.usage import usage_errors
 
 
@@ -17,7 +18,7 @@ from derail.cli.usage import usage_errors
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Keep logs and journal of the new run in this directory.",
+    help="Keep logs and journal of the new run in this directory. Those of an earlier replay there are removed.",
 )  # fmt: skip
 def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     """Run the job of a JOURNAL, or of the directory that holds it, again with the same faults, and say what differed.
@@ -34,8 +35,12 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     from derail.launch.signals import SignalException
     from derail.scenario.observe import JOURNAL
 
-    with usage_errors(), evidence_directory(keep) as evidence:
-        before = replaying.read(journal / JOURNAL if (journal / JOURNAL).is_file() else journal)
+    with usage_errors(), ExitStack() as stack:
+        file = journal / JOURNAL if (journal / JOURNAL).is_file() else journal
+        before = replaying.read(file)
+        if keep is not None and (keep / MARKER).is_file() and keep.resolve() in file.resolve().parents:
+            raise ValueError(f"--keep: {keep} holds the journal that is replayed, {journal}; give another directory")
+        evidence = stack.enter_context(evidence_directory(keep, of_one_run=True))
         with display(before.how["ranks"], before.plan, live=True) as progress:
             job = replaying.start(before, workdir=evidence.path, observers=[progress])
             try:

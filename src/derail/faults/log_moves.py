@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from derail.faults.injectors.resources import living
 from derail.faults.log_evidence import descriptor, identity_of, log_path, number_of
-from derail.faults.results import Errored, Injected, NotReached
+from derail.faults.results import Errored, Injected, NotReached, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from derail.faults.injection import Aim, Step
+
+NO_FILES = ("pipe:", "socket:", "/dev/pts/", "/dev/tty", "/dev/null")
+"""How /proc names streams that a launcher reads itself, or throws away."""
 
 
 def move_log(aim: Aim) -> Step:
@@ -35,7 +38,10 @@ def move_log(aim: Aim) -> Step:
         return Errored(f"{path} is no regular file")
     here = (before.st_dev, before.st_ino)
     if pid is not None and not at_exit and identity_of(pid, number) != here:
-        return Errored(f"{path} is not what rank {aim.rank} writes to: that is {descriptor(pid, number)}")
+        other = descriptor(pid, number)
+        if other is not None and other.startswith(NO_FILES):
+            return Unavailable(f"rank {aim.rank} writes its {aim.text('stream')} to {other}, and not to a file")
+        return Errored(f"{path} is not what rank {aim.rank} writes to: that is {other}")
     seen = _MOVES[aim.fault.name](aim, path, before)
     if isinstance(seen, Errored):
         return seen

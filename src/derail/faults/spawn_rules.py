@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from derail.faults.syscall_rules import Rule
+from derail.platform.processes import every_process
 
 if TYPE_CHECKING:
     from derail.faults.results import Result
@@ -19,6 +20,8 @@ MAKES_PIPES = "pipe,pipe2,socketpair"
 EXECUTES = "execve,execveat"
 WRITES = "write,pwrite64,writev,pwritev,pwritev2"
 CLONE_THREAD = 0x10000
+SHELLS = frozenset({"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"})
+"""Programs that make processes of their own before they start a launcher, or become one (wrappers, pyenv's shims)."""
 
 
 @dataclass(slots=True)
@@ -32,22 +35,38 @@ class FirstShows(Rule):
 
 @dataclass(slots=True)
 class _Making(FirstShows):
-    """What begins when the launcher has made so many processes. Threads are none.
+    """A rule that begins when the launcher has made a number of processes. Threads are none.
+
+    Those that a program made before it became another one by exec do not count: it was a wrapper of the launcher. Of a
+    shell, which may still become the launcher, only those count that live.
 
     Attributes:
-        before: how many.
-        made: how many it has made.
+        before: how many processes.
+        made: how many the launcher has made.
+        program: what tells one exec of the launcher from another.
     """
 
     before: int = 0
     made: int = 0
+    program: tuple[str, str] | None = None
 
     def _makes_process(self, call: Call) -> bool:
         name = self.names[call.number]
         return name in MAKES_PROCESSES.split(",") and not makes_thread(call, name)
 
     def _counts(self, call: Call) -> bool:
-        return self.active and call.number in self.names and _told(call.tid, "Tgid") == self.pid
+        if not (self.active and call.number in self.names and _told(call.tid, "Tgid") == self.pid):
+            return False
+        if (program := _program(self.pid)) != self.program:
+            self.program = program
+            self._begin_again()
+        if program is not None and os.path.basename(program[0]) in SHELLS:
+            self.made = _living_children(self.pid)
+        return True
+
+    def _begin_again(self) -> None:
+        """Forget what a program did that has become another one."""
+        self.made = 0
 
 
 @dataclass(slots=True)
@@ -60,6 +79,10 @@ class MakingRule(_Making):
     """
 
     failed: list[int] = field(default_factory=list)
+
+    def _begin_again(self) -> None:
+        self.made = 0
+        self.failed.clear()
 
     def count(self, call: Call) -> int:
         """Count the attempts for that one process; those before and behind it have no number."""
@@ -125,6 +148,20 @@ def makes_thread(call: Call, name: str) -> bool:
             os.close(fd)
     except (OSError, OverflowError):
         return True  # most of its calls are for threads
+
+
+def _program(pid: int) -> tuple[str, str] | None:
+    """The file that a process runs, and where the kernel has put its arguments, which each exec changes."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return os.readlink(f"/proc/{pid}/exe"), file.read().rpartition(b")")[2].split()[45].decode()
+    except (OSError, IndexError):
+        return None
+
+
+def _living_children(pid: int) -> int:
+    """How many children of a process live. (``/proc/PID/task/TID/children`` is not on every kernel.)"""
+    return sum(process.ppid == pid and process.alive for process in every_process())
 
 
 def _told(tid: int, title: str) -> int:

@@ -153,14 +153,19 @@ class DefaultLogsSpecs(LogsSpecs):
             dest.error_files[rank] = env["TORCHELASTIC_ERROR_FILE"] = os.path.join(own, "error.json")
         return dest
 
-    def _attempt_directory(self, env: dict[str, str]) -> str:
+    def run_directory(self, run_id: str) -> str:
+        """Return the directory of this run, ``<log_dir>/<run_id>_<random>``, made at the first call."""
         if self._run_log_dir is None:
             import tempfile
 
-            run_id = env.get("TORCHELASTIC_RUN_ID", "test_run_id").replace(os.sep, "_")[:100]
-            self._run_log_dir = tempfile.mkdtemp(prefix=f"{run_id}_", dir=self.root_log_dir)
+            prefix = f"{run_id.replace(os.sep, '_')[:100]}_"
+            self._run_log_dir = tempfile.mkdtemp(prefix=prefix, dir=self.root_log_dir)
             _log.info("log directory: %s", self._run_log_dir)
-        return os.path.join(self._run_log_dir, f"attempt_{env.get('TORCHELASTIC_RESTART_COUNT', '0')}")
+        return self._run_log_dir
+
+    def _attempt_directory(self, env: dict[str, str]) -> str:
+        directory = self.run_directory(env.get("TORCHELASTIC_RUN_ID", "test_run_id"))
+        return os.path.join(directory, f"attempt_{env.get('TORCHELASTIC_RESTART_COUNT', '0')}")
 
     def __repr__(self) -> str:
         return (

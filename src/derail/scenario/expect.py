@@ -42,6 +42,8 @@ def judge(scenario: Scenario, observation: Observation, promises: frozenset[Prom
         return Verdict("INCONCLUSIVE", unproven or ("the job was never run",))
     if observation.no_error_file and _is_about_error_files(scenario):
         return Verdict("SKIPPED", (NO_ERROR_FILE,))
+    if observation.foreign and (beyond := _beyond_this_launcher(observation)):
+        return Verdict("SKIPPED", beyond)
     if restarted := _restarted_by_default(scenario, observation):
         finding = Finding("restarts", False if "restarts" in promised else None, *restarted, differs=True)
         kind: Kind = "FAIL" if "restarts" in promised else "INCONCLUSIVE"
@@ -64,6 +66,14 @@ def _as_promised(found: Finding, scenario: Scenario, promised: frozenset[Promise
     if promise in promised:
         return replace(found, promise=promise)
     return replace(found, promise=promise, kept=None, differs=found.kept is False)
+
+
+def _beyond_this_launcher(seen: Observation) -> tuple[str, ...]:
+    """Return the faults that cannot be done to the ranks of this launcher as it starts them (whose streams are pipes);
+    none if it hung, which counts whatever was to be broken."""
+    if seen.deadlock or seen.outcome is None or seen.outcome.timed_out:
+        return ()
+    return tuple(str(told) for told in seen.faults if isinstance(told.result, Unavailable))
 
 
 def _is_about_error_files(scenario: Scenario) -> bool:

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 ranks, mode, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 running, readers, failed = {}, [], []
@@ -58,6 +59,7 @@ for thread in watchers:
     thread.start()
 for thread in watchers:
     thread.join()
+until = time.monotonic() + 3  # the end of what a rank wrote may be in its pipe, and a helper may hold it open for long
 for thread in readers:
-    thread.join(0.5)  # a helper of a rank may hold its pipe open for long
+    thread.join(max(0, until - time.monotonic()))
 sys.exit(failed[0] if failed and failed[0] > 0 else 128 - failed[0] if failed else 0)

@@ -87,7 +87,11 @@ def _no_seccomp() -> str:
 
 
 CHILD = count_param(
-    "child", "Which process of the launcher, counted from 1; helpers that it starts too.", default=1, least=1
+    "child",
+    "Which process of the launcher, counted from 1; helpers that it starts too. A launcher's processes are those that "
+    "it makes after its last exec, so that the commands of a wrapper do not count; of a shell's, those that live.",
+    default=1,
+    least=1,
 )
 FILTERED = "Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail"
 PROGRAM = "the launcher a program under derail; /proc"
