@@ -187,10 +187,11 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     Raises:
         JournalError: if a key is there twice.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise JournalError(f"key {short(next(key for key in found if keys.count(key) > 1))} more than once")
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise JournalError(f"key {short(key)} more than once")
+        found[key] = value
     return found
 
 
