@@ -1,7 +1,7 @@
 """A step loop whose rank 0 leaves with CODE after ten steps; with "stopped" not before its launcher was stopped.
 
-A rank whose ancestors do not include the launcher (a daemon started it) does not see that, and leaves at its last step.
-Each rank prints three steps, and whether its launcher was stopped. It continues without a console.
+The launcher is any ancestor that is stopped. Each rank prints three steps, and whether its launcher was stopped. It
+continues without a console.
 """
 
 import os
@@ -48,5 +48,5 @@ for step in range(1, 101):
     if "stopped" in sys.argv and not stopped and is_launcher_stopped():
         stopped = True
         say(f"rank {rank}: the launcher is stopped")
-    if rank == "0" and step >= 10 and (stopped or step == 100 or "stopped" not in sys.argv):
+    if rank == "0" and step >= 10 and (stopped or "stopped" not in sys.argv):
         sys.exit(int(sys.argv[1]))

@@ -62,7 +62,7 @@ KILLED_BY = {
     "lost_is_zero": ("supervisor/somebody_else_waits", "outcome", "saw that it succeeded"),
     "ignores_term": ("supervisor/asked_to_end", "outcome", "saw that it succeeded"),
     "exits_before_ranks": ("supervisor/terminal_is_closed", "leftovers", "nothing to be left"),
-    "console_kills": ("supervisor/nobody_reads_its_console", "exits", "to end with"),
+    "console_kills": ("supervisor/nobody_reads_its_console", "exit_code", "to end with"),
     "no_forward": ("supervisor/passes_the_warning_on", "forwards_signals", "to have succeeded"),
     "orphans": ("supervisor/killed", "ends_with_launcher", "nothing to be left"),
     "no_files": ("calm/all_succeed", "log_tail", "it is empty"),

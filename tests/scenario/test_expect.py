@@ -463,3 +463,24 @@ def test_of_ranks_without_an_error_file_a_scenario_about_one_says_nothing():
     assert (verdict(seen=seen, plan=plan).kind, verdict(seen=replace(SEEN, no_error_file=True)).kind) == (
         "SKIPPED", "PASS",
     )  # fmt: skip
+
+
+def test_the_code_with_which_a_launcher_ends_is_held_against_those_that_promise_exit_codes():
+    """In a scenario about a launcher, rank 0 is the launcher: its exit is no report about ranks."""
+    scenario = Scenario("t", 1, Path("w.py"), PLAN, Expect(outcome="failed", exits={1: 143}), launches=2)
+    promised = judge(scenario, SEEN)
+    other = judge(scenario, SEEN, ALL_PROMISES - {"exit_code"})
+
+    assert [finding.promise for finding in promised.findings if finding.kept is False] == ["exit_code"]
+    assert (promised.kind, other.kind) == ("FAIL", "PASS")
+
+
+def test_a_fault_that_cannot_be_done_to_ranks_of_this_launcher_is_skipped():
+    """Their streams are pipes, say; unless the launcher hung, which counts in any case."""
+    beyond = FaultResult(PLAN.faults[0], 1, Unavailable("rank 1 writes its stdout to pipe:[1], and not to a file"), 1.0)
+    seen = replace(SEEN, faults=(beyond,), foreign=True)
+    hung = replace(seen, outcome=replace(OUTCOME, timed_out=True))
+
+    assert (verdict(seen=seen).kind, verdict(seen=seen).reasons) == ("SKIPPED", (str(beyond),))
+    assert verdict(seen=hung).kind == "INCONCLUSIVE"
+    assert verdict(seen=replace(seen, deadlock="a full pipe")).kind == "FAIL"

@@ -62,6 +62,8 @@ def _as_promised(found: Finding, scenario: Scenario, promised: frozenset[Promise
     saw = found.saw if found.promise in ("message", "log_tail") else scenario.named(found.saw)  # those are quotations
     found = replace(found, expected=scenario.named(found.expected), saw=saw)
     expect = scenario.expect
+    if scenario.launches and found.promise == "exits":
+        found = replace(found, promise="exit_code")  # rank 0 is the launcher, and its end is its own exit code
     promise = found.promise if expect.promise is None or found.promise == "ends" else expect.promise
     if promise in promised:
         return replace(found, promise=promise)
