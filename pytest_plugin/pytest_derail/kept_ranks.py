@@ -189,7 +189,9 @@ class KeptRanks:
         """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
         reports = self._take_late("done")
         if self._last is not None:
-            verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout)
+            verdict = judge_ranks(
+                Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout, whole=False
+            )
             late_teardown.report(self._last, verdict)
 
     def _tear_down(
@@ -227,7 +229,7 @@ class KeptRanks:
         late = {rank: reports[rank] for rank in found} if hang_counts and now >= deadline else {}
         judged = seen if left_counts else replace(seen, leftovers=())
         files = [name for name in self._files.left() if left_counts and name not in self._remained]
-        verdict = judge_ranks(judged, reports, found, late=late, timeout=seconds, files=files)
+        verdict = judge_ranks(judged, reports, found, late=late, timeout=seconds, files=files, whole=False)
         last = self._last
         if last is not None and verdict.failed:
             late_teardown.report(last, with_slices(verdict, logs, before, lambda: evidence_folder(self._paths, last)))

@@ -162,8 +162,10 @@ class KeptProtocol(Protocol):
         if expected is None:
             return []  # it did not even begin
         expected.restore()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._streams.replace_closed()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         return expected.left_since()
 
     @pytest.hookimpl(wrapper=True)

@@ -7,8 +7,10 @@ records, properties, sections.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import pickle
+import reprlib
 import struct
 import threading
 from dataclasses import dataclass, field, fields
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from pytest_derail.held_os import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pytest
@@ -27,11 +29,14 @@ Result: TypeAlias = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
 Kind: TypeAlias = Literal["phase", "report", "log", "section", "property", "suite property", "attribute", "example"]
 Named: TypeAlias = tuple[str, Any]
 
-LENGTH = struct.Struct("!I")
+LENGTH = struct.Struct("!Q")
 """What stands before each entry: its bytes."""
 
 EXACT = (type(None), bool, int, float, complex, str, bytes)
 """Types that are recorded as they are; of others, but for containers, their text is."""
+
+MOST_DEEP = 50  # levels of containers that are recorded as such
+MOST_PARTS = 200_000  # values in a property that is recorded as such
 
 
 @dataclass(slots=True)
@@ -113,7 +118,7 @@ class RankTold:
     @property
     def sections(self) -> list[tuple[str, str]]:
         """All sections: those of the reports, each once, and those that no report has any more."""
-        reported = (each for phase in self.phases for each in phase.report.get("sections", ()))
+        reported = (each for phase in self.phases for each in _pairs(phase.report.get("sections")))
         return list(dict.fromkeys([*((str(name), str(text)) for name, text in reported), *self.open_sections]))
 
     @property
@@ -121,8 +126,8 @@ class RankTold:
         """All properties: the reports of later phases have those of earlier ones again."""
         found: list[Named] = []
         for phase in self.phases:
-            named = [tuple(each) for each in phase.report.get("user_properties", ())]
-            found = [*[each for each in found if each not in named], *cast("list[Named]", named)]
+            named = [(str(name), value) for name, value in _pairs(phase.report.get("user_properties"))]
+            found = [*[each for each in found if each not in named], *named]
         return [*found, *self.open_properties]
 
     def first(self, result: Result) -> ReportTold | None:
@@ -147,7 +152,7 @@ class RankTold:
                 self.open_sections = [each for each in self.open_sections if key != "log" or each[0] != name]
                 self.open_sections.append((name, text))
             case "property":
-                self.open_properties.append((values[0], values[1]))
+                self.open_properties.append((str(values[0]), values[1]))
             case "suite property":
                 self.suite_properties.append((values[0], values[1]))
             case "attribute":
@@ -177,7 +182,10 @@ class RecordFile:
         """Write an entry. Where that is not possible now (no descriptor is free), it is written with the next one."""
         if Held.getpid() != self._pid:
             return
-        data = Held.dumps((kind, plain(values)))
+        try:
+            data = Held.dumps((kind, plain(values)))
+        except (RecursionError, MemoryError):
+            return  # the test has used up its stack, and raises this itself: what it reports comes later
         with self._lock:
             self._pending += LENGTH.pack(len(data)) + data
             if self._is_writing:
@@ -229,16 +237,62 @@ def read(path: Path) -> RankTold:
     return told
 
 
-def plain(value: object) -> Any:
-    """A value as every process can read it: containers of numbers and texts; of anything else its text."""
+def plain(value: object, most: float = float("inf")) -> Any:
+    """A value as every process can read it: containers of numbers and texts; of anything else its text. That is so of a
+    container that contains itself, and a text in short of one that has more than ``most`` parts."""
+    try:
+        return _plain(value, set(), itertools.count(), most)
+    except _TooLargeError:
+        return text_of(value, shortened=reprlib.Repr().repr)
+
+
+def text_of(value: object, shortened: Callable[[object], str] = str) -> str:
+    """The text of a value, which may be code of others that raises."""
+    try:
+        return str.join("", [shortened(value)])  # of a subclass of str its characters
+    except BaseException as error:
+        return f"<{type.__repr__(type(value))}, whose text raises {type.__repr__(type(error))}>"
+
+
+class _ItselfError(Exception):
+    """A container contains itself: its id is the argument."""
+
+
+class _TooLargeError(Exception):
+    """A container has too many parts."""
+
+
+def _plain(value: object, above: set[int], parts: Iterator[int], most: float) -> Any:
     kind = type(value)
+    if next(parts) > most:
+        raise _TooLargeError
     if kind in EXACT:
         return value
-    if kind in (tuple, list, set, frozenset):
-        return kind(map(plain, cast("Any", value)))
-    if kind is dict:
-        return {plain(key): plain(each) for key, each in cast("dict[Any, Any]", value).items()}
-    return str(value)
+    if kind not in (tuple, list, set, frozenset, dict):
+        return text_of(value)
+    if id(value) in above:
+        raise _ItselfError(id(value))
+    if len(above) > MOST_DEEP:
+        return "..."
+    above.add(id(value))
+    try:
+        if kind is dict:
+            items = list(cast("dict[Any, Any]", value).items())
+            return {_plain(key, above, parts, most): _plain(each, above, parts, most) for key, each in items}
+        return kind([_plain(each, above, parts, most) for each in list(cast("Any", value))])
+    except _ItselfError as itself:
+        if itself.args != (id(value),):
+            raise
+        return text_of(value)
+    finally:
+        above.discard(id(value))
+
+
+def _pairs(values: object) -> Iterator[Named]:
+    """The pairs among these: tests write into the lists of pytest as they like."""
+    for each in values if isinstance(values, list | tuple) else ():
+        if isinstance(each, list | tuple) and len(each) == 2:
+            yield each[0], each[1]
 
 
 class _PlainUnpickler(pickle.Unpickler):

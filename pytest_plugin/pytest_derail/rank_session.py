@@ -20,9 +20,10 @@ from pytest_derail.held_os import Held
 from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
-from pytest_derail.rank_report import RecordFile, ReportTold, add_report
+from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, plain, text_of
 from pytest_derail.same_draws import draw_alike
 from pytest_derail.session import begin, collect, command_line, find
+from pytest_derail.streams import RankStreams
 from pytest_derail.write_through import convert_exit_of_torch, note_additions, note_log_records, note_suite_properties
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class Protocol:
         self.teller = teller
         self.order = order
         self._config = config
+        self._streams = RankStreams()
         self._item: pytest.Function | None = None
         self._made: pytest.TestReport | None = None
         self._call: pytest.CallInfo[None] | None = None
@@ -187,12 +189,14 @@ class Protocol:
         """Set the test up, call it, tear it down, and record each report."""
         self._item = item
         note_additions(item, self.note)
+        self._streams = RankStreams()
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         stays: Any = item.parent if self.keeps else None
         try:
             runtestprotocol(item, nextitem=stays)
-        except (pytest.exit.Exception, KeyboardInterrupt) as error:  # pytest would end the session
+        except BaseException as error:
             self._tell_end_of_session(item, error)
+        self._streams.restore()
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
@@ -201,20 +205,22 @@ class Protocol:
         """Have the test find what was set up in the controller."""
         self.teller.enter("setup")
         self.prepare(item)
-        return (yield)
+        with self._streams.phase():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
         """Have Hypothesis draw the same in all ranks."""
         self.teller.enter("call")
-        with draw_alike(item, self.order.seed, self.note):
+        with self._streams.phase(), draw_alike(item, self.order.seed, self.note):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Record that it begins."""
         self.teller.enter("teardown")
-        return (yield)
+        with self._streams.phase():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -249,16 +255,18 @@ class Protocol:
         error = None if self._call is None or self._call.excinfo is None else self._call.excinfo.value
         result, reason = _result(report, error)
         try:
-            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report) or {}
+            if "user_properties" in data:
+                data["user_properties"] = [plain(each, MOST_PARTS) for each in data["user_properties"]]
         except Exception:  # hooks are third-party code; what they decided before counts anyway
-            data = None
+            data = {}
         return ReportTold(
             when=report.when,
             result=result,
             at=SYSTEM_CLOCK.now(),
             reason=reason,
-            text="" if result == "passed" else report.longreprtext,
-            report=data or {},
+            text="" if result == "passed" else text_of(report, _longreprtext),
+            report=data,
             exception=b"" if error is None or result != "failed" else _pickled(error),
             is_extra=is_extra,
             is_strict=result == "xpassed" and report.failed,
@@ -275,8 +283,14 @@ class Protocol:
         """Record what no hook of pytest is asked about."""
         if call.excinfo is not None:
             own_frames.hide(call.excinfo)
-        self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
-        self.teller.tell(self._told(self._made, is_extra=False))
+        try:
+            self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
+            told = self._told(self._made, is_extra=False)
+        except BaseException as error:
+            raised = None if call.excinfo is None else call.excinfo.value
+            reason = f"{text_of(raised, repr)} could not be reported: {text_of(error, repr)}"
+            told = ReportTold(self.teller.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
+        self.teller.tell(told)
 
     def prepare(self, item: pytest.Function) -> None:
         """The first part of its set-up: have it find what was set up in the controller."""
@@ -297,8 +311,8 @@ def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Res
     expected = getattr(report, "wasxfail", None)
     if expected is not None and not report.failed:
         return "xfailed" if report.skipped else "xpassed", str(expected)
-    if report.failed and error is None and report.longreprtext.startswith(XPASS_STRICT):
-        return "xpassed", report.longreprtext.removeprefix(XPASS_STRICT)
+    if report.failed and error is None and (text := text_of(report, _longreprtext)).startswith(XPASS_STRICT):
+        return "xpassed", text.removeprefix(XPASS_STRICT)
     if report.skipped and isinstance(report.longrepr, tuple):
         return "skipped", str(report.longrepr[2]).removeprefix("Skipped: ")
     return report.outcome, ""
@@ -309,9 +323,14 @@ def _pickled(error: BaseException) -> bytes:
     try:
         data = Held.dumps(error)
         Held.loads(data)
-    except Exception:  # pickling runs the code of others; the report has its text
+    except BaseException:
         return b""
     return data
+
+
+def _longreprtext(report: object) -> str:
+    text: str = report.longreprtext  # type: ignore[attr-defined]
+    return text
 
 
 @contextmanager

@@ -290,7 +290,8 @@ class RanksTest:
             keep_examples(self.item, {number: rank.record for number, rank in verdict.ranks.items()})
         known = self.item.user_properties
         named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
-        known += [each for each in named if each not in known]
+        present = rank_report.plain(known)
+        known += [each for each in named if each not in present]
         self._log_extras(verdict)
         marked = self.item.stash.get(xfailed_key, None)
         self._of_marker = None if marked is None else marked.reason

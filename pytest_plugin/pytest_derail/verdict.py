@@ -54,7 +54,9 @@ class RankVerdict:
             return None
         try:
             found: Any = pickle.loads(self.told.exception)
-        except Exception:  # its class may not be importable here
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return None
         return found if isinstance(found, BaseException) else None
 
@@ -130,6 +132,7 @@ def judge_ranks(
     timeout: float,
     files: Sequence[str] = (),
     over: bool = False,
+    whole: bool = True,
 ) -> Verdict:
     """Put together what the launcher saw and what the ranks told.
 
@@ -141,12 +144,16 @@ def judge_ranks(
         timeout: the seconds that the job was given.
         files: what lay in the temporary directory of the ranks at the end.
         over: whether the test was over in all ranks before any of them ended: how they ended is not its business.
+        whole: whether each rank has a record of a test, which ends with it.
     """
     fates = {} if seen.outcome is None or over else seen.outcome.ranks
     ranks = {
         rank: _judge_rank(rank, fates.get(rank), late.get(rank, report), late=rank in late)
         for rank, report in told.items()
     }
+    stopped = seen.outcome is not None and seen.outcome.stop_reason
+    if whole and not stopped and all(rank.fate not in (*BAD, "xfailed") for rank in ranks.values()):
+        ranks = {number: _without_end(rank) for number, rank in ranks.items()}
     problems = [f"a fault did not verifiably happen: {fault}" for fault in seen.faults if not fault.injected]
     problems += [f"left behind: {left}" for left in judge_left(seen, Account())]
     if seen.outcome is not None and could_clean_up(seen.outcome):
@@ -154,6 +161,13 @@ def judge_ranks(
     if seen.error:
         problems.append(f"the launcher broke: {seen.error}")
     return Verdict(ranks, seen, timeout, where, tuple(problems))
+
+
+def _without_end(rank: RankVerdict) -> RankVerdict:
+    """The verdict on a rank in which the test would be taken for stopped, though nothing has stopped it."""
+    if rank.fate != "stopped":
+        return rank
+    return replace(rank, fate="died", words=f"its record ends in {rank.phase}, before the end of the test")
 
 
 def broken_off(verdict: Verdict, error: BaseException) -> Verdict:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 import pytest
 from _pytest.junitxml import xml_key
 
+from pytest_derail.rank_report import MOST_PARTS, plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -57,8 +59,14 @@ def note_additions(item: pytest.Function, note: Note) -> None:
     """Have the properties and the sections of a test recorded; those of an earlier run of it are gone."""
     test: Any = item
     first = item.stash.setdefault(FIRST_PROPERTIES, list(item.user_properties))
-    test.user_properties = NotedList(first, lambda named: note("property", *named))
-    test._report_sections = NotedList((), lambda section: note("section", *section))  # noqa: SLF001 - of pytest's nodes
+    test.user_properties = NotedList(first, lambda named: _note(note, "property", named, 2))
+    test._report_sections = NotedList((), lambda section: _note(note, "section", section, 3))  # noqa: SLF001 - of nodes
+
+
+def _note(note: Note, kind: Kind, values: object, count: int) -> None:
+    """Record what was added, if it is what pytest itself adds."""
+    if isinstance(values, list | tuple) and len(values) == count:
+        note(kind, *(plain(value, MOST_PARTS) for value in values))
 
 
 def note_log_records(config: pytest.Config, note: Note) -> None:
@@ -89,7 +97,7 @@ class SuiteProperties:
 
     def add_global_property(self, name: str, value: object) -> None:
         """Record a property of the whole suite."""
-        self._note("suite property", str(name), value)
+        self._note("suite property", str(name), plain(value, MOST_PARTS))
 
     def node_reporter(self, _report: object) -> SuiteProperties:
         """Return what ``record_xml_attribute`` writes to."""
@@ -97,7 +105,7 @@ class SuiteProperties:
 
     def add_attribute(self, name: str, value: object) -> None:
         """Record an attribute of the test."""
-        self._note("attribute", str(name), value)
+        self._note("attribute", str(name), plain(value, MOST_PARTS))
 
 
 def note_suite_properties(config: pytest.Config, note: Note) -> None:

@@ -120,3 +120,18 @@ def test_values_become_plain(tmp_path) -> None:
     assert plain({("a", 1): [Odd(2), {b"x"}, None, 1.5, tmp_path]}) == {
         ("a", 1): ["odd", {b"x"}, None, 1.5, str(tmp_path)]
     }
+
+
+def test_a_container_that_contains_itself_is_recorded_as_its_text() -> None:
+    """What stands beside it is recorded as it is."""
+    itself: list[object] = [1]
+    itself.append(itself)
+    assert plain(("a", {"b": [itself, 2]})) == ("a", {"b": ["[1, [...]]", 2]})
+
+
+def test_a_report_of_any_length_is_recorded(tmp_path) -> None:
+    """The limit of parts is about properties only: a report without its failure would be that of a test that passed."""
+    report = ReportTold("call", "failed", 1.0, report={"lines": ["x"] * 500_000})
+    add_report(RecordFile(tmp_path / "record"), report)
+    assert read(tmp_path / "record").first("failed") == report
+    assert isinstance(plain([0] * 300, most=200), str)
