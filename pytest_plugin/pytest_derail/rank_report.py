@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 When: TypeAlias = Literal["collect", "setup", "call", "teardown", "done"]
 Result: TypeAlias = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
-Kind: TypeAlias = Literal["phase", "report", "log", "section", "property", "suite property", "attribute", "example"]
+Kind: TypeAlias = Literal[
+    "phase", "report", "log", "section", "property", "suite property", "attribute", "example", "warning"
+]
 Named: TypeAlias = tuple[str, Any]
+Warned: TypeAlias = tuple[str, str, int, tuple[tuple[str, str], ...]]
+"""Text, file and line of a warning, and module and name of its category and of each base of that."""
 
 LENGTH = struct.Struct("!Q")
 """What stands before each entry: its bytes."""
@@ -90,6 +94,7 @@ class RankTold:
         suite_properties: those of ``record_testsuite_property``.
         attributes: those of ``record_xml_attribute``.
         examples: what Hypothesis saved in its database, or deleted from it: "save" or "delete", key, value.
+        warned: warnings.
     """
 
     phase: When = "collect"
@@ -99,6 +104,7 @@ class RankTold:
     suite_properties: list[Named] = field(default_factory=list)
     attributes: list[Named] = field(default_factory=list)
     examples: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    warned: list[Warned] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -159,6 +165,9 @@ class RankTold:
                 self.attributes.append((values[0], values[1]))
             case "example":
                 self.examples.append((values[0], values[1], values[2]))
+            case "warning":
+                text, file, line, names = values
+                self.warned.append((str(text), str(file), int(line), tuple((str(of), str(name)) for of, name in names)))
 
     def _add_log(self, name: str, text: str) -> None:
         for index, (each, before) in enumerate(self.open_sections):

@@ -21,6 +21,7 @@ from pytest_derail.neighbours import start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
 from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, plain, text_of
+from pytest_derail.rank_warnings import NotedWarnings
 from pytest_derail.same_draws import draw_alike
 from pytest_derail.session import begin, collect, command_line, find
 from pytest_derail.streams import RankStreams
@@ -179,6 +180,7 @@ class Protocol:
         self._call: pytest.CallInfo[None] | None = None
         note_log_records(config, self.note)
         note_suite_properties(config, self.note)
+        config.pluginmanager.register(NotedWarnings(self.note))
 
     def note(self, kind: Kind, *values: object) -> None:
         """Record something about the test that runs."""

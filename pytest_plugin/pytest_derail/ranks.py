@@ -27,6 +27,7 @@ from pytest_derail.outer_timeout import OuterTimeout
 from pytest_derail.plugin import BROKEN_OFF, RANKS
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_session import XPASS_STRICT, Order, bell_path, report_path, run_rank
+from pytest_derail.rank_warnings import report_warnings
 from pytest_derail.ranks_mark import read_mark
 from pytest_derail.ranks_report import (
     captured,
@@ -292,6 +293,7 @@ class RanksTest:
         named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
         present = rank_report.plain(known)
         known += [each for each in named if each not in present]
+        report_warnings(self.item, {number: rank.record.warned for number, rank in verdict.ranks.items()})
         self._log_extras(verdict)
         marked = self.item.stash.get(xfailed_key, None)
         self._of_marker = None if marked is None else marked.reason

@@ -594,3 +594,45 @@ def test_it(rank):
     )
     result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*by a child*")
+
+
+def test_warnings_of_ranks_are_in_the_summary_once_with_the_ranks_that_have_them(run_pytest: RunPytest, start) -> None:
+    """Those of fixtures as well; what filters, ``pytest.warns`` and ``recwarn`` take away is not. A category that only
+    ranks know is shown by one of its bases."""
+    marker, plugins, options = start
+    result = run_pytest(
+        f"""
+import pytest, warnings
+pytestmark = pytest.mark.{marker}
+
+@pytest.fixture
+def warning():
+    warnings.warn("in the fixture")
+
+def test_body(warning, rank, recwarn):
+    class Local(FutureWarning): pass
+    if rank == 1:
+        recwarn.clear()
+    warnings.warn("taken away")
+
+def test_ranks(warning, rank):
+    class Local(FutureWarning): pass
+    if rank == 1:
+        warnings.warn("in one rank", Local)
+    with pytest.warns(UserWarning):
+        warnings.warn("expected")
+
+@pytest.mark.filterwarnings("ignore:ignored", "error:raised")
+def test_filters():
+    warnings.warn("ignored")
+    with pytest.raises(UserWarning):
+        warnings.warn("raised")
+""",
+        *options,
+        plugins=plugins,
+    )
+    result.assert_outcomes(passed=3, warnings=3)
+    result.stdout.fnmatch_lines(["*::test_body (ranks 0, 1)", "*::test_ranks (ranks 0, 1)", "*: in the fixture"])
+    result.stdout.fnmatch_lines(["*::test_ranks (rank 1)", "*: FutureWarning: in one rank"])
+    output = result.stdout.str()
+    assert not [text for text in ("taken away", "expected", "ignored", "raised") if f": {text}" in output]
