@@ -47,6 +47,7 @@ LONG_FOR_A_REASON = {
     "src/derail/faults/inrank/runtime.py": "all that acts in a rank shares one journal, one handler and one thread",
     "src/derail/platform/leftovers.py": "what belongs to a job, and how it is found, waited for and ended",
     "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
+    "src/derail/supervise/order.py": "one line of exits and records out of all that the kernel shows of their order",
     "src/derail/supervise/policy.py": "when a job is stopped and who failed: one state machine, tested as one",
     "src/derail/supervise/supervisor.py": "one job in its thread, from its start to its result",
 }

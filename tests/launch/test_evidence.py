@@ -12,9 +12,10 @@ import pytest
 
 from derail import ChildFailedError, DefaultLogsSpecs, start_processes
 from derail.model.spec import Teardown
-from derail.platform.exits import NO_PIDFD_ENV
+from derail.platform.exits import NO_PIDFD_ENV, is_readable
 from derail.platform.inotify import NO_INOTIFY_ENV
 from derail.spawn.served import ServedProcess
+from derail.supervise import ranks
 
 # Records an error as ``record`` does, says so, and does what stdin's next line asks for.
 RANK = """
@@ -269,6 +270,88 @@ def test_a_rank_whose_first_thread_has_ended_is_stopped_and_is_no_failure(jobs, 
     step(jobs, "fail")
     result = context.wait(60)
     assert (list(result.failures), sorted(result.stopped)) == ([1], [0])
+
+
+class HeldStart:
+    """Start of rank 1 that gives an order of ends before the launcher can watch it."""
+
+    def __init__(self, patch, directory, *, ends_first):
+        self.directory = directory
+        self.ends_first = ends_first
+        self.first = None
+        self.start = ranks.start_rank
+        self.begin = ranks.Ranks.start
+        patch.setattr(ranks, "start_rank", self.start_rank)
+
+        def begin_rank(job, spec, **more):
+            if spec.rank == 1 and not ends_first:
+                self.end_rank_0()  # before the launcher begins to start rank 1
+            return self.begin(job, spec, **more)
+
+        patch.setattr(ranks.Ranks, "start", begin_rank)
+
+    def start_rank(self, spec, **more):
+        """Have rank 1 end before its start returns, and rank 0 after it."""
+        handle = self.start(spec, **more)
+        if spec.rank == 0:
+            self.first = handle
+            return handle
+        assert is_readable(handle.exit_fd, 60)
+        if self.ends_first:
+            self.end_rank_0()
+        return handle
+
+    def end_rank_0(self):
+        """Let it go, and wait for its end."""
+        (self.directory / "fail").touch()
+        assert is_readable(self.first.exit_fd, 60)
+
+
+@pytest.mark.parametrize("ends_first", [True, False])
+@FALLBACKS
+def test_a_rank_that_ends_before_it_is_watched_is_put_first_unless_another_ended_before_its_start(
+    jobs, monkeypatch, missing, ends_first
+):
+    """Rank 1 is dead when its start returns; rank 0 ended after that, or before rank 1 was started."""
+    for name in missing.split():
+        monkeypatch.setenv(name, "1")
+    HeldStart(monkeypatch, jobs.directory, ends_first=ends_first)
+    result = jobs.py(VICTIM, "import os; os._exit(3)").wait(60)
+    assert result.root_cause == (1 if ends_first else 0)
+    assert sorted(result.failures) == [0, 1]
+    if ends_first:
+        assert result.outcome.root_cause_rivals == (0,)
+    else:
+        assert (list(result.failures), result.outcome.root_cause_rivals) == ([0, 1], ())
+
+
+SURVIVES = """
+for number in range(9):
+    data = json.dumps({"message": {"message": str(number), "extraInfo": {"py_callstack": "x" * (1 << 20)}}})
+    file = open(os.environ["DIR"] + "/part", "w"); file.write(data); file.close()
+    os.rename(file.name, os.environ["TORCHELASTIC_ERROR_FILE"])
+    step(f"survived{number}"); wait_for(f"on{number}")
+"""
+
+
+def test_a_record_behind_many_has_the_place_of_its_announcement(jobs, wait_until):
+    """Rank 1 has recorded 9 MiB, then the cause; rank 2 records after it, and is no rival for the root cause."""
+    first = RANK + "import json" + SURVIVES + "recorded('the cause'); step('first'); time.sleep(600)"
+    second = RANK + "wait_for('then'); recorded('later'); step('second'); time.sleep(600)"
+    context = jobs.py(VICTIM, first, second)
+    for number in range(9):
+        reached(jobs, f"survived{number}", wait_until)
+        turn(context)
+        step(jobs, f"on{number}")
+    reached(jobs, "first", wait_until)
+    turn(context)
+    step(jobs, "then")
+    reached(jobs, "second", wait_until)
+    turn(context)
+    step(jobs, "fail")
+    result = context.wait(60)
+    assert (list(result.failures), result.outcome.root_cause_rivals) == ([1, 2, 0], ())
+    assert result.failures[1].message["message"] == "ValueError: the cause"
 
 
 def sleep_long():

@@ -162,17 +162,21 @@ def test_a_stale_error_file_is_not_evidence(jobs, tmp_path):
     assert (failure.exitcode, old.exists()) == (5, True)
 
 
-def test_an_error_file_that_is_older_than_the_job_is_not_evidence(jobs):
-    """Whoever put it there after the start (cp -p, a restored directory) did not write it for this rank."""
-    write = """printf '{"message": "from yesterday", "timestamp": 1}' > $TORCHELASTIC_ERROR_FILE"""
+def test_an_error_file_of_another_process_that_is_older_than_the_job_is_not_evidence(jobs):
+    """Whoever put it there after the start (cp -p, a restored directory) did not write it for this rank.
+
+    A time of long ago alone says nothing: a rank can set it. Without a process in it, the file is the rank's.
+    """
+    other, own = (json.dumps({"message": {"message": "yesterday", "extraInfo": extra}}) for extra in ({"pid": 1}, {}))
+    old = "> $TORCHELASTIC_ERROR_FILE; touch -d '1 hour ago' $TORCHELASTIC_ERROR_FILE"
     failures = jobs.sh(
-        f"{write}; touch -d '1 hour ago' $TORCHELASTIC_ERROR_FILE; exit 5",
-        f"{write}; exit 6",
+        f"echo '{other}' {old}; exit 5",
+        f"echo '{own}' {old}; exit 6",
         observers=[Pause(jobs.directory)],
     ).wait(60).failures  # fmt: skip
     assert "yesterday" not in str(failures[0].message)
     assert failures[0].error_file_problem == "left by an earlier attempt"
-    assert failures[1].message == "from yesterday"
+    assert failures[1].message["message"] == "yesterday"
 
 
 def test_a_rank_that_answers_our_signal_at_once_was_stopped(jobs, monkeypatch):

@@ -33,7 +33,9 @@ def test_a_step_of_the_wall_clock_makes_no_error_file_older_than_the_job(tmp_pat
     found = SimpleNamespace(started_at=100.0, started_wall=STARTED, stale={})
     clock = SimpleNamespace(now=lambda: 110.0, wall=lambda: STARTED + 10 + step)
 
-    assert _stale(found, SimpleNamespace(rank=0, error_file=file), clock) == (identify(file) if is_old else None)
+    spec, fate = SimpleNamespace(rank=0, error_file=file), SimpleNamespace(recorded_at=None)
+    assert _stale(found, spec, fate, clock) == (identify(file) if is_old else None)
+    assert _stale(found, spec, SimpleNamespace(recorded_at=105.0), clock) is None  # the launcher saw it being recorded
 
 
 def test_what_lay_there_before_the_start_is_old_whatever_its_time(tmp_path):
@@ -44,5 +46,6 @@ def test_what_lay_there_before_the_start_is_old_whatever_its_time(tmp_path):
     found = SimpleNamespace(started_at=0.0, started_wall=0.0, stale={0: before})
     clock = SimpleNamespace(now=lambda: 1.0, wall=lambda: 1.0)
 
-    assert _stale(found, SimpleNamespace(rank=0, error_file=file), clock) == before
-    assert _stale(found, SimpleNamespace(rank=1, error_file=None), clock) is None
+    for fate in (SimpleNamespace(recorded_at=None), SimpleNamespace(recorded_at=0.5)):
+        assert _stale(found, SimpleNamespace(rank=0, error_file=file), fate, clock) == before
+        assert _stale(found, SimpleNamespace(rank=1, error_file=None), fate, clock) is None

@@ -19,9 +19,13 @@ HUGE = 64 << 20
 _TEXT = b'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\nRuntimeError: not JSON at all\n'
 
 
-def document(message: str, timestamp: float, *, stack: str = "Traceback ...") -> dict[str, object]:
-    """An error file as it should be."""
-    extra = {"py_callstack": stack, "timestamp": str(int(timestamp))}
+def document(
+    message: str, timestamp: float, *, stack: str = "Traceback ...", pid: int | None = None
+) -> dict[str, object]:
+    """An error file as it should be, with the process that wrote it if that is given."""
+    extra: dict[str, object] = {"py_callstack": stack, "timestamp": str(int(timestamp))}
+    if pid is not None:
+        extra["pid"] = pid
     return {"message": {"message": message, "extraInfo": extra}}
 
 

@@ -218,7 +218,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
         return self._logs
 
     def _build(self) -> Supervisor:
-        from derail.errors.protocol import identify
+        from derail.errors.protocol import identify_content
         from derail.launch import orphans
         from derail.supervise.readers import readers_for
 
@@ -238,7 +238,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
         )
         if self._prepare is not None:
             spec = self._prepare(spec)
-        stale = {rank.rank: identify(rank.error_file) for rank in spec.ranks if rank.error_file is not None}
+        stale = {rank.rank: identify_content(rank.error_file) for rank in spec.ranks if rank.error_file is not None}
         return Supervisor(
             spec,
             observers=(*self._observers, *orphans.observers()),

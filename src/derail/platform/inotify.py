@@ -15,9 +15,9 @@ NO_INOTIFY_ENV = "DERAIL_NO_INOTIFY"
 
 _MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x2, 0x8, 0x80, 0x100
 _DELETE_SELF, _MOVE_SELF, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x4000, 0x8000
-_ONLYDIR = 0x01000000
+_ONLYDIR, _MASK_ADD = 0x01000000, 0x20000000
 _DIRECTORY_EVENTS = _CREATE | _MOVED_TO | _DELETE_SELF | _MOVE_SELF
-_ARRIVAL_EVENTS = _CREATE | _MOVED_TO
+_ARRIVAL_EVENTS = _CREATE | _MOVED_TO | _MOVE_SELF
 _HEAD = struct.Struct("iIII")
 _BUFFER = 1 << 16
 
@@ -66,12 +66,15 @@ class Notifier:
         return self._add(path, _DIRECTORY_EVENTS | _ONLYDIR)
 
     def watch_arrivals(self, path: str) -> int | None:
-        """Watch for files that appear in a directory; returns the watch."""
+        """Watch for files that appear in a directory, and for its move (a change without a name); returns the watch."""
         return self._add(path, _ARRIVAL_EVENTS | _ONLYDIR)
 
-    def watch_completion(self, path: str) -> int | None:
-        """Watch for the end of each writing to the file under a name; returns the watch."""
-        return self._add(path, _CLOSE_WRITE)
+    def watch_content(self, path: str) -> int | None:
+        """Watch for each writing to the file under a name, and for the end of writing; returns the watch.
+
+        A watch that is there already hears of that as well.
+        """
+        return self._add(path, _MODIFY | _CLOSE_WRITE | _MASK_ADD)
 
     def _add(self, path: str, events: int) -> int | None:
         watch = int(self._libc.inotify_add_watch(self.fd, os.fsencode(path), events))

@@ -72,8 +72,10 @@ def set_limit(mark: str, rank: int, *, pid: int = 0) -> bool:
         import resource
 
         which = resource.RLIMIT_RTTIME
-        _, hard = resource.prlimit(pid, which)
+        soft, hard = resource.prlimit(pid, which)
         number = _number(mark.rpartition(":")[2]) * _RANKS + min(rank, _RANKS - 1)
+        if number in (soft - _INNER, hard - _OUTERMOST):
+            return True
         if hard == resource.RLIM_INFINITY:
             limits = (_OUTERMOST + number, _OUTERMOST + number)
         elif _OUTERMOST <= hard < _OUTERMOST + _JOBS * _RANKS:

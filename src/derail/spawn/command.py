@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Command, RankSpec, Streams
-from derail.platform import exits, groups, marks, topology
+from derail.platform import exits, groups, topology
 from derail.platform.threads import unblocked_signals
 from derail.spawn import descriptors
 from derail.spawn.child import Child
@@ -186,7 +186,6 @@ def start_program(
         exit_fd = exits.open_exit_fd(proc.pid, use_pidfd=use_pidfd)
         descriptors.own(exit_fd.fileno())
         proc.handle = CommandHandle(spec.rank, proc, exit_fd)
-        marks.mark_rank(spec.env, spec.rank, pid=proc.pid)
         return proc.handle
 
 

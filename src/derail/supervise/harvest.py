@@ -14,7 +14,6 @@ from derail.model.exit import UNKNOWN_RETURNCODE
 from derail.model.outcome import Cause, JobOutcome, RunProcsResult
 from derail.model.spec import Function
 from derail.spawn.handle import NotReturned, Returned
-from derail.supervise.records import LONG_BEFORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
     from derail.model.spec import JobSpec, RankSpec
     from derail.spawn.handle import ProcessHandle
     from derail.supervise.policy import Policy
+
+LONG_BEFORE = 60.0
+"""Seconds before the start of the job: an error file that is older, and that nobody saw being recorded, is of no rank.
+A smaller difference may be that of a file server's clock."""
 
 SHORT = 200
 """Characters of a recorded error that the outcome of a rank keeps."""
@@ -69,7 +72,7 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
             reasons[rank] = value.reason
         elif fate.succeeded:
             values[rank] = value.value
-    stale = {rank: _stale(found, specs[rank], clock) for rank, fate in fates.items() if not fate.succeeded}
+    stale = {rank: _stale(found, specs[rank], fate, clock) for rank, fate in fates.items() if not fate.succeeded}
     for rank, fate in list(fates.items()):
         if not fate.succeeded:
             said = " ".join(_recorded(specs[rank], fate, stale[rank]).split())
@@ -120,9 +123,12 @@ def _outcome(found: Harvest, fates: dict[int, RankOutcome], clock: Clock) -> Job
     )
 
 
-def _stale(found: Harvest, spec: RankSpec, clock: Clock) -> Identity | None:
-    """The error file that is not this rank's: what lay there before the start, or was put there since, and is older."""
-    now = None if spec.error_file is None else identify(spec.error_file)
+def _stale(found: Harvest, spec: RankSpec, fate: RankOutcome, clock: Clock) -> Identity | None:
+    """The error file that is not this rank's: what lay there before the start, or was put there since, and is older.
+
+    A rank may set the time of its file. So the time counts only if the launcher saw no record of the rank.
+    """
+    now = None if spec.error_file is None or fate.recorded_at is not None else identify(spec.error_file)
     # Files have no other clock than the wall's. A step of it, in whatever direction, makes no file older than both.
     started = min(found.started_wall, clock.wall() - (clock.now() - found.started_at))
     old = now is not None and now.mtime_ns < (started - LONG_BEFORE) * 1e9

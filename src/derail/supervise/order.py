@@ -12,9 +12,13 @@ turn would stay in the list, in front of exits that happened before the next eve
 Where a platform has no pidfd, a thread per rank waits for its exit, and the order of these threads is the scheduler's.
 Then all ranks are looked at until no further one has ended: those of one turn have no known order.
 
-Without inotify the error files are looked at when a rank ends and before a signal is sent. The kernel's time of the
-file (ctime) then orders it before the exits of this turn, if it lies before the last moment at which all ranks lived.
-Else their order is not known. Files on a file server whose clock is ahead are therefore "not known", never "first".
+What is not announced (without inotify: nothing is) is looked at when a rank fails and before a signal is sent. The
+kernel's time of the file (ctime) then orders it before the exits of this turn, if it lies before the last moment at
+which all ranks lived. Else their order is not known, and the record is put first if the turn began later. Files on a
+file server whose clock is ahead are therefore "not known", never "first".
+
+A rank may end between its start and the moment at which it is watched. What happened before its start is taken note of
+before; it has no known order against other exits in between, and is put first: it had little time to be a victim.
 """
 
 from __future__ import annotations
@@ -25,10 +29,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.model.exit import ExitStatus
+from derail.model.spec import Function
 from derail.platform.exits import is_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import ExitStack
 
     from derail.model.clock import Clock
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
     from derail.spawn.handle import ProcessHandle
     from derail.supervise.loop import Loop
-    from derail.supervise.records import Records
+    from derail.supervise.records import Found, Records
 
 STATUS_SECONDS = 6.0
 """Seconds for which later exits wait for the status of a rank whose end was seen; then its status is lost. More than
@@ -47,6 +52,9 @@ RETRY_SECONDS = 0.005
 
 ROUNDS = 20
 """How often in a turn it is asked what is ready, where a rank changes its error file again and again."""
+
+DOUBTFUL_LOOKS = 8
+"""How often all error files are looked at because of exits of which it is not known whether they are failures."""
 
 COARSE_NS = 20_000_000
 """Nanoseconds by which the kernel's time of a file may be behind: it is taken at a clock tick, of 10 ms at most."""
@@ -73,13 +81,13 @@ class Recorded:
 
     Attributes:
         rank: local rank.
-        message: what it recorded.
+        message: what it recorded; None if that is not read yet, and its place is to be remembered.
         at: when that was seen, which may be long before this is yielded.
-        order: as above.
+        order: as above, or that it has the place of an earlier one without a message.
     """
 
     rank: int
-    message: str
+    message: str | None
     at: float
     order: Known = "known"
 
@@ -107,6 +115,9 @@ class Order:
         self._watched: dict[int, ProcessHandle] = {}
         self._without_pidfd: dict[int, ProcessHandle] = {}
         self._handles: dict[int, ProcessHandle] = {}
+        self._functions: set[int] = set()
+        self._doubtful_looks = DOUBTFUL_LOOKS
+        self._failed = False
         self._at_once: set[int] = set()
         self._line: deque[_Entry] = deque()
         self._quiet_ns = 0
@@ -124,7 +135,7 @@ class Order:
             self._epoll = stack.enter_context(select.epoll())
             self._loop.add_reader(self._epoll.fileno(), _wake)
         stack.callback(self._records.close)
-        self._records.open(ranks, wall=self._clock.wall())
+        self._records.open(ranks)
         if self._records.fd is not None and self._epoll is not None:
             self._epoll.register(self._records.fd, select.EPOLLIN | select.EPOLLET)
         self._quiet_ns = int(self._clock.wall() * 1e9)
@@ -135,7 +146,10 @@ class Order:
         return tuple(fd for fd in fds if fd is not None and fd >= 0)
 
     def expect(self, spec: RankSpec) -> None:
-        """Get ready for a rank that is about to be started."""
+        """Get ready for a rank that is about to be started. What has happened until now was before anything of it."""
+        if isinstance(spec.run, Function):
+            self._functions.add(spec.rank)
+        self._collect(look=False)
         self._records.watch(spec)
 
     def add(self, handle: ProcessHandle) -> None:
@@ -157,7 +171,7 @@ class Order:
         """Yield what happened and was not yielded before, in order. Nothing behind a rank of unknown status.
 
         Args:
-            look: look at the error files of which the kernel announces no change, even if no rank has ended.
+            look: look at the error files of which the kernel announces no change, even if no rank has failed.
         """
         self._collect(look=look)
         while self._line:
@@ -194,9 +208,10 @@ class Order:
     def _collect(self, *, look: bool) -> None:
         """Append what has happened to the line."""
         exits: list[_Exit] = []
-        announced: dict[int, str | None] = {}
+        announced: dict[int, Found | None] = {}
         in_front: int | None = None
         quiet_ns, known_order = self._quiet_ns, not self._broken_off
+        started_ns = int(self._clock.wall() * 1e9)
         self._broken_off = True
         self._records.begin_turn()
         for _ in range(ROUNDS):
@@ -215,19 +230,44 @@ class Order:
                     in_front = len(exits)
             for rank in self._records.announced():
                 if announced.get(rank) is None:
-                    announced[rank] = (
-                        self._records.look(rank, self._handles[rank].pid) if rank in self._handles else None
-                    )
-        changed: list[tuple[int, str, int]] = []
-        if (exits or look) and self._records.unwatched:
-            for rank, ctime in self._records.changed():
-                message = self._records.look(rank, self._handles[rank].pid) if rank in self._handles else None
-                if message is not None:
-                    changed.append((rank, message, ctime))
-        now = self._clock.now()
+                    announced[rank] = self._look(self._records.look, rank)
+        exits.sort(key=lambda each: each.handle.exit_fd not in self._at_once)
+        self._at_once.clear()
+        looked = []
+        if look or self._shows_failure(exits) or self._records.overflowed:
+            self._records.overflowed = False
+            looked = [self._look(self._records.look_closely, rank) for rank in self._records.changed()]
         self._line += _in_order(
-            exits, announced, in_front, changed, now=now, quiet_ns=quiet_ns, known_order=known_order
+            exits,
+            announced,
+            in_front,
+            [found for found in looked if found is not None],
+            now=self._clock.now(),
+            quiet_ns=quiet_ns,
+            started_ns=started_ns,
+            known_order=known_order,
         )
+
+    def _look(self, look: Callable[[int, int], Found | None], rank: int) -> Found | None:
+        """Look at the error file of a rank, unless that has not been started."""
+        handle = self._handles.get(rank)
+        return None if handle is None else look(rank, handle.pid)
+
+    def _shows_failure(self, exits: list[_Exit]) -> bool:
+        """Whether error files count now: a rank has failed, the first one, or it is not known whether it has.
+
+        So the work does not grow with the square of the ranks. After the first failure, records count until the stop is
+        sent, and they are looked at before that.
+        """
+        if self._failed or not exits:
+            return False
+        statuses = [(each.handle, each.handle.peek()) for each in exits]
+        self._failed = any(status is not None and not status.ok for _, status in statuses)
+        if self._failed:
+            return True
+        doubtful = any(status is None or handle.rank in self._functions for handle, status in statuses)
+        self._doubtful_looks -= doubtful
+        return doubtful and self._doubtful_looks >= 0
 
     def _ready(self) -> list[int]:
         """Descriptors that are ready, in the order in which they became so. Where exits have no order, those of all
@@ -253,12 +293,13 @@ class Order:
 
 def _in_order(
     exits: list[_Exit],
-    announced: dict[int, str | None],
+    announced: dict[int, Found | None],
     in_front: int | None,
-    changed: list[tuple[int, str, int]],
+    looked: list[Found],
     *,
     now: float,
     quiet_ns: int,
+    started_ns: int,
     known_order: bool,
 ) -> Iterator[_Entry]:
     """The exits and records of one turn as one line; those whose order is not known stand together, and say so.
@@ -267,25 +308,38 @@ def _in_order(
         exits: in order, if ``known_order``.
         announced: the records that the kernel announced, in order; None where that was no record.
         in_front: how many exits were ready before the first announcement.
-        changed: the records that were found by a look: rank, message, time.
+        looked: the records that were found by a look.
         now: when this was seen.
         quiet_ns: a time at which none of the exits had happened.
+        started_ns: when the turn began.
         known_order: whether the exits have an order, among themselves and against the announcements.
     """
-    records = [Recorded(rank, message, now) for rank, message in announced.items() if message is not None]
-    early = [Recorded(rank, message, now) for rank, message, ctime in changed if ctime + COARSE_NS < quiet_ns]
-    late = [Recorded(rank, message, now) for rank, message, ctime in changed if ctime + COARSE_NS >= quiet_ns]
+    records = [Recorded(rank, found.message, now) for rank, found in announced.items() if found is not None]
+    early: list[Recorded] = []
+    probable: list[Recorded] = []
+    late: list[Recorded] = []
+    for found in looked:
+        ctime_ns = found.ctime_ns or 0
+        if found.announced and all(each.rank != found.rank for each in records):
+            yield Recorded(found.rank, found.message, now, "as announced")
+        elif found.announced:
+            records = [replace(each, message=found.message) if each.rank == found.rank else each for each in records]
+        elif found.ctime_ns is not None and ctime_ns + COARSE_NS < quiet_ns:
+            early.append(Recorded(found.rank, found.message, now))
+        else:
+            (probable if ctime_ns + COARSE_NS < started_ns else late).append(Recorded(found.rank, found.message, now))
     yield from early
-    if known_order and not late:
+    if known_order and not (late or probable):
         yield from exits[: in_front or 0]
         exits = exits[in_front or 0 :]
         if records and next(iter(announced)) == records[0].rank:
             yield records.pop(0)
-    for index, entry in enumerate(_merged(exits, [*records, *late])):
+    loose = [*late, *probable]
+    for index, entry in enumerate([*probable, *_merged(exits, [*records, *late])]):
         order: Known = "known"
-        if index and (entry in late or not known_order):
+        if index and (not known_order or (loose and isinstance(entry, Recorded))):
             order = "unknown"
-        elif index and exits and (records or late):
+        elif index and exits and (records or loose):
             order = "within its kind"
         yield replace(entry, order=order)
 

@@ -21,7 +21,7 @@ from derail.model.outcome import Cause, RankOutcome
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from derail.model.events import Event, Phase
+    from derail.model.events import Event, Known, Phase
     from derail.model.exit import ExitStatus
     from derail.model.spec import Teardown
 
@@ -116,6 +116,7 @@ class _Rank:
     recorded: Moment | None = None
     recorded_at: float | None = None
     message: str = ""
+    announced: tuple[Moment, float] | None = None
     abandoned: bool = False
     signals: list[int] = field(default_factory=list)
     signalled_at: float | None = None
@@ -192,7 +193,8 @@ class Policy:
             case ValueReceived(rank=rank):
                 self._ranks[rank].returned = True
                 self._expected.discard(rank)
-                self._ranks[rank].recorded = self._ranks[rank].recorded_at = None  # it has survived that error
+                state = self._ranks[rank]
+                state.recorded = state.recorded_at = state.announced = None  # it has survived that error
                 return self._release_if_all_returned()
             case SignalSent(rank=rank, signal=number, at=at):
                 state = self._ranks[rank]
@@ -243,20 +245,26 @@ class Policy:
             if other != rank and evidence and state.evidence and state.evidence.is_rival_of(evidence)
         )
 
-    def _moment(self, event: Exited | ErrorRecorded) -> Moment:
-        self._group += event.order == "known"
+    def announce(self, rank: int, at: float, order: Known) -> None:
+        """Keep the place of a record that is read later, and then comes with the order "as announced"."""
+        self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
+
+    def _moment(self, kind: type[Exited | ErrorRecorded], order: Known) -> Moment:
+        self._group += order in ("known", "as announced")
         self._moments += 1
-        return Moment(self._moments - 1, self._group, type(event).__name__, event.order == "unknown")
+        return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown")
 
     def _recorded(self, event: ErrorRecorded) -> None:
         """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
         signal may be reported after it: it stands behind an exit whose status was not known."""
-        moment, state = self._moment(event), self._ranks[event.rank]
-        if event.rank in self._living and (state.signalled_at is None or event.at < state.signalled_at):
-            state.recorded, state.recorded_at, state.message = moment, event.at, event.message
+        state = self._ranks[event.rank]
+        announced = state.announced if event.order == "as announced" else None
+        moment, at = announced or (self._moment(ErrorRecorded, event.order), event.at)
+        if event.rank in self._living and (state.signalled_at is None or at < state.signalled_at):
+            state.recorded, state.recorded_at, state.message = moment, at, event.message
 
     def _exited(self, event: Exited) -> list[Action]:
-        moment, state = self._moment(event), self._ranks[event.rank]
+        moment, state = self._moment(Exited, event.order), self._ranks[event.rank]
         if state.status is not None or state.abandoned:
             return []
         state.status, state.exited_at, state.exit_order, state.exit = event.status, event.at, self._exits, moment

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from derail.platform.exits import is_readable
 from derail.platform.lifeline import Lifeline
+from derail.platform.marks import mark_rank
 from derail.platform.processes import is_exiting
 from derail.spawn.start import ask_rank, start_rank
 from derail.supervise.order import Order
@@ -98,8 +99,9 @@ class Ranks:
         self._order.expect(spec)
         with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
             handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
+        self._order.add(handle)  # at once: the order of its exit is known from here on
         self._lifeline.register(handle.pid)
-        self._order.add(handle)
+        mark_rank(spec.env, spec.rank, pid=handle.pid)
         return handle
 
     def _foresee(self, spec: RankSpec) -> None:

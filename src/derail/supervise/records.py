@@ -1,16 +1,20 @@
 """Error files of ranks that still run: which is complete, and what it says, as soon as the kernel announces it.
 
 The kernel's announcement is evidence of *when* a rank recorded an error; a time that the rank wrote is not. A file is
-named in the watched directory when it is created, linked or renamed there, and complete when it can be decoded: at that
-moment, or when its writer closes it.
+announced when its name appears in the watched directory, and at each writing to it. It is complete when it can be
+decoded, whether its writer keeps it open or not.
+
+The kernel does not announce every change: not those of a memory map, and none once a directory above was renamed. So
+before anybody is blamed or stopped, the files of all ranks are looked at.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from derail.errors.protocol import READ_LIMIT, ErrorRecord, identify, read
+from derail.errors.protocol import READ_LIMIT, ErrorRecord, identify, may_be_whole, read
 from derail.platform.inotify import LOST, Notifier
 
 if TYPE_CHECKING:
@@ -19,36 +23,66 @@ if TYPE_CHECKING:
     from derail.errors.protocol import Identity
     from derail.model.spec import RankSpec
 
-LONG_BEFORE = 60.0
-"""Seconds before the start of the job: an error file that is older is of no rank of it. A smaller difference may be
-that of a file server's clock."""
-
 STORM, STORM_PER_RANK = 1024, 256
 """Changes that are taken note of in one turn, and how many more for each rank. A rank fails with four or fewer."""
+
+CHANGES_PER_RANK = 16384
+"""Changes of its error file that are taken note of in all, before it is only looked at. Each wakes the launcher."""
+
+REWATCHES = 16
+"""How often a directory is watched again, after a rank has moved or removed it."""
 
 NOBODY = -1
 """Stands for changes that tell of no rank, among the ranks whose changes were announced."""
 
 
+_Target: TypeAlias = tuple[int, str]
+"""A rank, and a path under which its error file appears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record of a rank.
+
+    Attributes:
+        rank: local rank.
+        message: what it recorded; None if the file was announced, and is read when that is needed.
+        announced: whether the kernel announced the change by which it became one.
+        ctime_ns: the kernel's time of the file; None where the record may be newer than that.
+    """
+
+    rank: int
+    message: str | None
+    announced: bool = True
+    ctime_ns: int | None = None
+
+
 class Records:
     """Watches the error files of one job with one inotify descriptor. Belongs to the job's thread.
 
+    Of the error files of one rank, ``READ_LIMIT`` bytes are read at once, when a change is announced. Later changes are
+    only remembered, and the file is read when that is needed to blame or stop a rank: again ``READ_LIMIT`` bytes.
+
     Attributes:
-        unwatched: ranks whose error file has to be looked at, since no change of it is announced.
+        overflowed: whether changes were lost since this was set to False: all files have to be looked at.
     """
 
     def __init__(self, stale: Mapping[int, Identity]) -> None:
-        self.unwatched: set[int] = set()
+        self.overflowed = False
         self._stale = dict(stale)
-        self._too_old_ns = 0.0
         self._notifier: Notifier | None = None
-        self._opened = False
         self._paths: dict[int, str] = {}
-        self._directories: dict[int, dict[str, int]] = {}
+        self._names: dict[int, dict[str, _Target]] = {}
+        self._missing: dict[int, dict[str, set[_Target]]] = {}
         self._files: dict[int, int] = {}
-        self._budget: dict[int, int] = {}
+        self._at_once: dict[int, int] = {}
+        self._at_need: dict[int, int] = {}
+        self._changes: dict[int, int] = {}
         self._changes_left = 0
+        self._rewatches: dict[int, int] = {}
         self._last: dict[int, Identity | None] = {}
+        self._incomplete: set[int] = set()
+        self._put_off: dict[int, Identity] = {}
         self._messages: dict[int, str] = {}
 
     @property
@@ -56,14 +90,8 @@ class Records:
         """The inotify descriptor; None where there is none."""
         return None if self._notifier is None else self._notifier.fd
 
-    def open(self, ranks: Iterable[RankSpec], *, wall: float) -> None:
-        """Acquire the descriptor, unless no rank has an error file.
-
-        Args:
-            ranks: of the job.
-            wall: seconds since the epoch: files that are much older are of an earlier job.
-        """
-        self._too_old_ns = (wall - LONG_BEFORE) * 1e9
+    def open(self, ranks: Iterable[RankSpec]) -> None:
+        """Acquire the descriptor, unless no rank has an error file."""
         if any(spec.error_file is not None and os.fspath(spec.error_file) != os.devnull for spec in ranks):
             self._notifier = Notifier.open()
 
@@ -71,22 +99,22 @@ class Records:
         """Close the descriptor. Idempotent."""
         if self._notifier is not None:
             self._notifier.close()
+            self._notifier = None
 
     def watch(self, spec: RankSpec) -> None:
-        """Watch the error file of a rank that is about to be started."""
+        """Watch the error file of a rank that is about to be started: its name, and where a link of that name leads."""
         if spec.error_file is None or os.fspath(spec.error_file) == os.devnull:
             return
-        path = self._paths[spec.rank] = os.path.realpath(spec.error_file)
-        self._budget[spec.rank] = READ_LIMIT
-        self._last[spec.rank] = identify(path)
-        directory, name = os.path.split(path)
-        watch = None if self._notifier is None else self._notifier.watch_arrivals(directory)
-        if watch is None:
-            self.unwatched.add(spec.rank)
-        else:
-            self._directories.setdefault(watch, {})[name] = spec.rank
-            if self._last[spec.rank] is not None:
-                self._watch_file(spec.rank)
+        rank, path = spec.rank, os.path.abspath(spec.error_file)
+        self._paths[rank] = path
+        self._at_once[rank] = self._at_need[rank] = READ_LIMIT
+        self._changes[rank] = CHANGES_PER_RANK
+        self._rewatches[rank] = REWATCHES
+        self._last[rank] = identify(path)
+        self._watch_name((rank, path))
+        if os.path.islink(path):
+            self._watch_name((rank, os.path.realpath(path)))
+        self._watch_content(rank)
 
     def begin_turn(self) -> None:
         """Bound the changes that count from now on: no rank may hold up the launcher by changing files."""
@@ -102,67 +130,133 @@ class Records:
         for watch, name, ended in () if self._notifier is None else self._notifier.read():
             self._changes_left -= 1
             if self._changes_left < 0:
-                self._stop_watching()
+                self.close()  # which takes it out of the epoll, too: from now on files are only looked at
                 break
-            rank = NOBODY
-            if watch == LOST:
-                self.unwatched.update(self._paths)
-            elif ended:
-                self._files.pop(watch, None)
-                self.unwatched.update(self._directories.pop(watch, {}).values())
-            elif watch in self._files:
-                rank = self._files[watch]
-            else:
-                names = self._directories.get(watch, {})
-                rank = names.get(name, NOBODY)
-                if rank == NOBODY and len(names) == 1 and name.startswith(".") and name.endswith(".error"):
-                    (rank,) = names.values()
-                if rank != NOBODY:
-                    self._watch_file(rank)
-            ranks[rank] = None
+            self.overflowed |= watch == LOST
+            for rank in self._concerned(watch, name, ended=ended):
+                ranks[rank] = None
         return list(ranks)
 
-    def _stop_watching(self) -> None:
-        """Look at error files from now on, as where nothing is announced: a rank changes files all the time."""
-        self.unwatched.update(self._paths)
-        if self._notifier is not None:
-            self._notifier.close()  # which takes it out of the epoll, too
-            self._notifier = None
+    def changed(self) -> list[int]:
+        """Ranks whose error file may be another record than at the last look; those in the order of announcements first
+        of which that is known, then by the kernel's time.
 
-    def changed(self) -> list[tuple[int, int]]:
-        """Those of ``unwatched`` whose error file changed since the last look, with the kernel's time of the change
-        (ctime, in nanoseconds), oldest first."""
-        found = []
-        for rank in self.unwatched:
-            identity = identify(self._paths[rank])
-            if identity is not None and identity != self._last[rank]:
-                try:
-                    found.append((os.stat(self._paths[rank]).st_ctime_ns, rank))
-                except OSError:
-                    continue
-        return [(rank, ctime) for ctime, rank in sorted(found)]
-
-    def look(self, rank: int, pid: int) -> str | None:
-        """Read the error file of a rank: the message, if the rank itself has recorded another error than before.
-
-        The work is bounded: of the error files of one rank, ``READ_LIMIT`` bytes are read in all.
+        Incomplete files are among them: a memory map changes them without any trace.
         """
-        path, identity = self._paths[rank], identify(self._paths[rank])
-        self._last[rank] = identity
-        if identity is None or identity == self._stale.get(rank) or identity.mtime_ns < self._too_old_ns:
-            return None
-        found = read(path, limit=self._budget[rank])
-        self._budget[rank] = max(0, self._budget[rank] - identity.size)
-        if not isinstance(found, ErrorRecord) or found.pid not in (None, pid):
-            return None
-        if self._messages.get(rank) == found.message:
-            return None
-        self._messages[rank] = found.message
-        return found.message
+        found = []
+        for rank, path in self._paths.items():
+            identity = identify(path)
+            if identity is not None and (identity != self._last[rank] or rank in self._incomplete):
+                found.append((identity.ctime_ns, rank))
+        return list(dict.fromkeys([*self._put_off, *(rank for _, rank in sorted(found))]))
 
-    def _watch_file(self, rank: int) -> None:
-        """Hear when the file is closed after writing: it was created, and may be incomplete, or is written again."""
-        assert self._notifier is not None
-        watch = self._notifier.watch_completion(self._paths[rank])
+    def look(self, rank: int, pid: int) -> Found | None:
+        """Read the error file of a rank, if the work for that is left: what the rank itself has recorded, if that is
+        another error than before."""
+        identity = identify(self._paths[rank])
+        put_off = self._put_off.pop(rank, None)
+        if identity is not None and identity.size > self._at_once[rank]:
+            self._put_off[rank] = self._last[rank] = identity
+            return None if identity == put_off else Found(rank, None)
+        message = self._read(rank, pid, identity, self._at_once)
+        return None if message is None else Found(rank, message)
+
+    def look_closely(self, rank: int, pid: int) -> Found | None:
+        """Read the error file of a rank as ``look`` does, because a rank is to be blamed or stopped."""
+        identity, last, put_off = identify(self._paths[rank]), self._last[rank], self._put_off.pop(rank, None)
+        if identity is not None and identity.size > self._at_need[rank]:
+            self._last[rank] = identity
+            return None
+        message = self._read(rank, pid, identity, self._at_need)
+        if message is None or identity is None:
+            return None
+        ctime_ns = None if identity == last else identity.ctime_ns
+        return Found(rank, message, announced=identity == put_off, ctime_ns=ctime_ns)
+
+    def _read(self, rank: int, pid: int, identity: Identity | None, work: dict[int, int]) -> str | None:
+        path = self._paths[rank]
+        self._last[rank] = identity
+        self._incomplete.discard(rank)
+        if identity is None:
+            return None
+        record = None
+        if may_be_whole(path):
+            work[rank] -= identity.size
+            record = read(path, stale=self._stale.get(rank))
+        if not isinstance(record, ErrorRecord):
+            self._incomplete.add(rank)
+            return None
+        if record.pid not in (None, pid) or self._messages.get(rank) == record.message:
+            return None
+        self._messages[rank] = record.message
+        return record.message
+
+    def _concerned(self, watch: int, name: str, *, ended: bool) -> list[int]:
+        """Ranks that a change tells of."""
+        if watch in self._files:
+            rank = self._files[watch]
+            self._count(rank)
+            if ended:
+                del self._files[watch]
+            return [NOBODY if ended else rank]
+        if ended or not name:  # the directory was removed, or moved away with all its names
+            return self._watch_again(watch)
+        targets = self._missing.get(watch, {}).pop(name, set())
+        if targets:  # the directory is there
+            return self._watch_names(targets)
+        names = self._names.get(watch, {})
+        rank, _ = names.get(name, (NOBODY, ""))
+        if rank == NOBODY and len(names) == 1 and name.startswith(".") and name.endswith(".error"):
+            ((rank, _),) = names.values()
+        if rank != NOBODY:
+            self._count(rank)
+            self._watch_content(rank)
+        return [rank]
+
+    def _count(self, rank: int) -> None:
+        """Watch no longer what a rank changes all the time."""
+        self._changes[rank] -= 1
+        if self._changes[rank] == 0 and self._notifier is not None:
+            own = [watch for watch, names in self._names.items() if all(each == rank for each, _ in names.values())]
+            for watch in [*own, *(watch for watch, each in self._files.items() if each == rank)]:
+                self._names.pop(watch, None)
+                self._files.pop(watch, None)
+                self._notifier.forget(watch)
+
+    def _watch_again(self, watch: int) -> list[int]:
+        """Watch the directories that have the names of one that is not there any more."""
+        targets = {*self._names.pop(watch, {}).values(), *set[_Target]().union(*self._missing.pop(watch, {}).values())}
+        if targets and self._notifier is not None:
+            self._notifier.forget(watch)  # where it was moved
+        return self._watch_names(targets)
+
+    def _watch_names(self, targets: set[_Target]) -> list[int]:
+        """Watch for names again, as often as is bearable; returns the ranks of those, or ``NOBODY``."""
+        for rank, path in sorted(targets):
+            self._rewatches[rank] -= 1
+            if self._rewatches[rank] >= 0:
+                self._watch_name((rank, path))
+                self._watch_content(rank)
+        return [rank for rank, _ in sorted(targets)] or [NOBODY]
+
+    def _watch_name(self, target: _Target) -> None:
+        """Hear when the error file appears; where its directory is not there, when that appears."""
+        directory, name = os.path.split(target[1])
+        watch = None if self._notifier is None else self._notifier.watch_arrivals(directory)
         if watch is not None:
+            self._names.setdefault(watch, {})[name] = target
+        elif self._notifier is not None and not os.path.exists(directory):
+            above, name = os.path.split(directory)
+            watch = self._notifier.watch_arrivals(above)
+            if watch is not None:
+                self._missing.setdefault(watch, {}).setdefault(name, set()).add(target)
+                if os.path.exists(directory):  # it has appeared meanwhile, unheard
+                    self._watch_names(self._missing[watch].pop(name))
+
+    def _watch_content(self, rank: int) -> None:
+        """Hear of each writing to the file: it was created, and may be incomplete, or is written again."""
+        if self._notifier is None or self._changes[rank] <= 0:
+            return
+        watch = self._notifier.watch_content(self._paths[rank])
+        if watch is not None and watch not in self._names and watch not in self._missing:
             self._files[watch] = rank

@@ -257,6 +257,9 @@ class Supervisor:
         """Notice all exits and recorded errors until now, in the order in which they happened."""
         for each in self.ranks.happened(look=look):
             if isinstance(each, Recorded):
+                if each.message is None:
+                    self._policy.announce(each.rank, each.at, each.order)
+                    continue
                 self._feed(ErrorRecorded(each.rank, each.message, at=each.at, order=each.order))
                 continue
             self._take_returns()

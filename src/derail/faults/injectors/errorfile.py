@@ -82,7 +82,8 @@ def leave_stale(aim: Aim) -> Step:
     if path is None:
         return NONE
     then = SYSTEM_CLOCK.wall() - age
-    old = json.dumps(document(aim.text("message"), then)).encode()
+    # It was written by a process of that attempt, which the rank is not. This one stands for it.
+    old = json.dumps(document(aim.text("message"), then, pid=os.getpid())).encode()
     aside = path.with_name(f".{path.name}-stale")  # the rank runs: it must find the whole file, or none
     try:
         told = _rewrite(aside, None, old, "of an earlier attempt", called=path)
