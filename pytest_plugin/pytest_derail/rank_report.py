@@ -13,9 +13,10 @@ import pickle
 import reprlib
 import struct
 import threading
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from derail.errors.text import neutral
 from pytest_derail.held_os import Held
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class RankTold:
             case "phase":
                 self.phase = values[0]
             case "report":
-                report = ReportTold(*values)
+                report = _harmless(ReportTold(*values))
                 self.reports.append(report)
                 if not report.is_extra:
                     self.open_sections, self.open_properties = [], []
@@ -158,16 +159,18 @@ class RankTold:
                 self.open_sections = [each for each in self.open_sections if key != "log" or each[0] != name]
                 self.open_sections.append((name, text))
             case "property":
-                self.open_properties.append((str(values[0]), values[1]))
+                self.open_properties.append((neutral(str(values[0])), values[1]))
             case "suite property":
-                self.suite_properties.append((values[0], values[1]))
+                self.suite_properties.append((neutral(str(values[0])), values[1]))
             case "attribute":
-                self.attributes.append((values[0], values[1]))
+                self.attributes.append((neutral(str(values[0])), values[1]))
             case "example":
                 self.examples.append((values[0], values[1], values[2]))
             case "warning":
                 text, file, line, names = values
-                self.warned.append((str(text), str(file), int(line), tuple((str(of), str(name)) for of, name in names)))
+                self.warned.append(
+                    (neutral(str(text)), str(file), int(line), tuple((str(of), str(name)) for of, name in names))
+                )
 
     def _add_log(self, name: str, text: str) -> None:
         for index, (each, before) in enumerate(self.open_sections):
@@ -175,6 +178,29 @@ class RankTold:
                 self.open_sections[index] = (name, before + text)
                 return
         self.open_sections.append((name, text))
+
+
+SHOWN = ("longrepr", "wasxfail", "_subtest.context")
+"""Parts of pytest's report with texts that are shown."""
+
+
+def _harmless(told: ReportTold) -> ReportTold:
+    """The report with every character named that a terminal obeys. Ranks write no colours of their own into it.
+
+    Names of properties as well: pytest writes them into JUnit's XML unescaped.
+    """
+    report = {name: _neutral(value) if name in SHOWN else value for name, value in told.report.items()}
+    if "user_properties" in report:
+        report["user_properties"] = [(neutral(str(name)), value) for name, value in report["user_properties"]]
+    return replace(told, reason=neutral(told.reason), text=neutral(told.text), report=report)
+
+
+def _neutral(value: Any) -> Any:
+    if isinstance(value, str):
+        return neutral(value)
+    if isinstance(value, dict):
+        return {name: _neutral(each) for name, each in value.items()}
+    return type(value)(map(_neutral, value)) if isinstance(value, list | tuple) else value
 
 
 class RecordFile:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 
@@ -130,3 +132,43 @@ def test_the_programs_options_and_torchruns_shutdown_timeout_do_not_meet(tmp_pat
     )
 
     assert (ran.returncode, ran.stdout) == (0, "['--r=16', '--shutdown-timeout=3'] 7\n"), ran.stderr
+
+
+RAISES = """
+import os, time
+from torch.distributed.elastic.multiprocessing.errors import record
+
+@record
+def main():
+    if os.environ["RANK"] == "1":
+        raise ValueError("rank 1 had enough")
+    time.sleep(600)
+
+main()
+"""
+LAUNCHERS = {
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+    "derail launch": [*CALL[:-1], "launch", "--ranks=2"],
+    "derail torchrun": [*CALL, "--standalone", "--nproc-per-node=2"],
+}
+
+
+@torch_here
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_launchers_own_error_file_is_the_same_under_each_launcher(tmp_path):
+    """TORCHELASTIC_ERROR_FILE of the launcher gets the document of the root cause, with its exit code."""
+    (tmp_path / "w.py").write_text(RAISES)
+    documents = {}
+    for name, words in LAUNCHERS.items():
+        reply = tmp_path / f"{name}.json"
+        subprocess.run(
+            [*words, "w.py"], cwd=tmp_path, env={**os.environ, "TORCHELASTIC_ERROR_FILE": str(reply), "TMPDIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+        documents[name] = json.loads(reply.read_text())
+        documents[name]["message"]["extraInfo"]["timestamp"] = "when it was raised"
+
+    assert documents["torchrun"]["message"]["message"] == "ValueError: rank 1 had enough"
+    assert documents["torchrun"]["message"]["errorCode"] == 1
+    assert documents == dict.fromkeys(LAUNCHERS, documents["torchrun"])

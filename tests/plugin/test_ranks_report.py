@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 from derail.platform.ports import EPHEMERAL
 from plugin.inner_pytest import evidence_of
@@ -247,3 +249,41 @@ def test_claims_of_many_threads_differ() -> None:
     for thread in threads:
         thread.join()
     assert len(set(held)) == 8
+
+
+def test_no_text_of_a_rank_is_obeyed_by_a_terminal(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
+    """Messages, types of exceptions, reasons, names of threads and properties: control characters are named, in JUnit's
+    XML as well, which stays well-formed."""
+    result = run_pytest(
+        """
+import pytest
+
+BAD = "\\x1b[31mred\\x1b]0;title\\x07 \\x9b2J \\u202ebidi \\x08\\x00 ]]>"
+Hostile = type("Hostile\\x1b[31m", (Exception,), {})
+
+@pytest.mark.ranks(2)
+def test_message(rank, record_property):
+    record_property("name\\x1b[31m", 1)
+    raise Hostile(BAD)
+
+@pytest.mark.ranks(2)
+def test_assertion(rank):
+    assert [BAD] == [rank], BAD
+
+@pytest.mark.ranks(2)
+def test_skip(rank):
+    pytest.skip(BAD)
+
+@pytest.mark.ranks(2)
+@pytest.mark.xfail(reason=BAD)
+def test_xfail(rank):
+    assert 0
+""",
+        "-rA", "--junitxml=junit.xml",
+    )  # fmt: skip
+    result.assert_outcomes(failed=2, skipped=1, xfailed=1)
+    text = str(result.stdout)
+
+    assert re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text) == []
+    assert "Hostile\\x1b[31m: \\x1b[31mred\\x1b]0;title\\x07 \\x9b2J \\u202ebidi" in text
+    assert len(ET.parse(pytester.path / "junit.xml").findall(".//testcase")) == 4
