@@ -273,10 +273,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """``--scenarios``: note if there is none, before others are deselected. Look at the markers of methods of
     unittest.TestCase: no other hook of the collection sees them."""
-    if config.getoption("derail_scenarios"):
+    if (
+        config.getoption("derail_scenarios") and not session.testsfailed
+    ):  # one with a mistake is no test, and is reported
         from pytest_derail.collect import none_collected
 
         config.stash[NO_SCENARIO] = none_collected(config, items)

@@ -162,9 +162,10 @@ def test_the_launchers_own_error_file_is_the_same_under_each_launcher(tmp_path):
     documents = {}
     for name, words in LAUNCHERS.items():
         reply = tmp_path / f"{name}.json"
+        env = {**os.environ, "TORCHELASTIC_ERROR_FILE": str(reply), "TMPDIR": str(tmp_path)}
         subprocess.run(
-            [*words, "w.py"], cwd=tmp_path, env={**os.environ, "TORCHELASTIC_ERROR_FILE": str(reply), "TMPDIR": str(tmp_path)},
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False,
+            [*words, "w.py"], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=120, check=False,
         )  # fmt: skip
         documents[name] = json.loads(reply.read_text())
         documents[name]["message"]["extraInfo"]["timestamp"] = "when it was raised"

@@ -92,7 +92,10 @@ def test_scenarios_are_collected_below_every_path_that_is_given(run_pytest: RunP
 
 
 def test_it_is_said_that_there_is_no_scenario(run_pytest: RunPytest, write) -> None:
-    """And not where one was deselected."""
+    """And not where one was deselected, or has a mistake."""
+    write("broken.toml", folder="wrong", more="rank = 3")
+    run_pytest("", "--scenarios", "wrong").stdout.no_fnmatch_line("*there is no scenario*")
+    (Path.cwd() / "wrong" / "broken.toml").unlink()
     write("passes.toml")
     (Path.cwd() / "empty").mkdir()
 
