@@ -15,7 +15,7 @@ from pytest_derail.job_report import job_sections
 from pytest_derail.judgement import could_clean_up, judge, judge_left
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.ports import claimed_port, listened_on
-from pytest_derail.remains import RankFiles, Remains, processes_of
+from pytest_derail.remains import RankFiles, Remains, note, processes_of
 from pytest_derail.sections import add_sections
 from pytest_derail.settings import keep
 
@@ -150,7 +150,10 @@ class Bench:
         if "port" not in self._allowed:
             left += [f"port: somebody still listens on {port}" for port in listening]
         allowed = self._allowed if clean else {*self._allowed, "shm"}  # a rank that was killed could not remove it
-        return left + [str(leftover) for leftover in self._remains.left(allowed=allowed, pids=pids)]
+        remaining = self._remains.left(allowed=allowed, pids=pids)
+        if "shm" not in self._allowed:
+            note(self._item, "teardown", unknown=self._remains.of_unknown_makers(remaining))
+        return left + [str(leftover) for leftover in remaining]
 
     def _close_ports(self, pids: Collection[int] = ()) -> list[int]:
         """Give up the ports of the test; on which of them a process of the test still listens."""

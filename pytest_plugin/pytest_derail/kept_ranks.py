@@ -29,7 +29,8 @@ from pytest_derail.kept_session import LATE, serve
 from pytest_derail.plugin import KEPT
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_report import RankTold
-from pytest_derail.rank_session import bell_path, report_path
+from pytest_derail.rank_session import bell_path, names_path, report_path
+from pytest_derail.registered import unlink_orphaned
 from pytest_derail.remains import LASTING_FILES, RankFiles
 from pytest_derail.settings import keep
 from pytest_derail.verdict import broken_off, judge_ranks
@@ -246,6 +247,7 @@ class KeptRanks:
             self._make_folder(LATE)
             if not keep(item.config):
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(unlink_orphaned, [names_path(folder, rank) for rank in range(self._mark.ranks)])
             files = self._files = RankFiles(self._paths)
             stack.callback(files.remove)
             self._bell = stack.enter_context(Bell(bell_path(folder)))

@@ -13,7 +13,8 @@ from pytest_derail.condition import RANDOM, Condition, process_group
 from pytest_derail.forked_child import children_end
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
-from pytest_derail.rank_session import Protocol, Teller, become_rank, failed_collection, open_session
+from pytest_derail.rank_session import Protocol, Teller, become_rank, failed_collection, names_path, open_session
+from pytest_derail.registered import record
 from pytest_derail.session import collect, find
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
         ends: one for each rank.
     """
     rank = become_rank()
+    record(names_path(order.folder, rank))
     for number, end in enumerate(ends):
         if number != rank:
             end.close()

@@ -22,6 +22,7 @@ from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
 from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, plain, text_of
 from pytest_derail.rank_warnings import NotedWarnings
+from pytest_derail.registered import record
 from pytest_derail.same_draws import draw_alike
 from pytest_derail.session import begin, collect, command_line, find
 from pytest_derail.streams import RankStreams
@@ -74,6 +75,11 @@ def report_path(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.record"
 
 
+def names_path(folder: Path, rank: int) -> Path:
+    """Where the names are that a rank has registered with its resource tracker."""
+    return folder / f"rank-{rank}.names"
+
+
 def bell_path(folder: Path) -> Path:
     """Where the bell hangs."""
     return folder / "bell"
@@ -82,6 +88,7 @@ def bell_path(folder: Path) -> Path:
 def run_rank(order: Order) -> None:
     """Run the test of ``order`` in this process, which is a rank and nothing else."""
     rank = become_rank()
+    record(names_path(order.folder, rank))
     teller = Teller(order.folder, rank)
     teller.enter("collect")
     try:

@@ -26,7 +26,7 @@ from pytest_derail.late_teardown import LateTeardownFailed
 from pytest_derail.outer_timeout import OuterTimeout
 from pytest_derail.plugin import BROKEN_OFF, RANKS
 from pytest_derail.ports import claimed_port
-from pytest_derail.rank_session import XPASS_STRICT, Order, bell_path, report_path, run_rank
+from pytest_derail.rank_session import XPASS_STRICT, Order, bell_path, names_path, report_path, run_rank
 from pytest_derail.rank_warnings import report_warnings
 from pytest_derail.ranks_mark import read_mark
 from pytest_derail.ranks_report import (
@@ -41,7 +41,8 @@ from pytest_derail.ranks_report import (
     shown,
     with_sections,
 )
-from pytest_derail.remains import RankFiles
+from pytest_derail.registered import unlink_orphaned
+from pytest_derail.remains import Arrivals, RankFiles, note
 from pytest_derail.same_draws import is_given, keep_examples, without_draws
 from pytest_derail.settings import keep
 from pytest_derail.verdict import broken_off, judge_ranks
@@ -180,7 +181,7 @@ class RanksTest:
 
     def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
         __tracebackhide__ = True
-        watch = self._clock
+        watch, arrivals = self._clock, Arrivals()
         with ExitStack() as stack:
             bell = stack.enter_context(Bell(bell_path(folder)))
             self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
@@ -215,6 +216,8 @@ class RanksTest:
                 verdict = judge_ranks(job.wait(), told, found, late={}, timeout=watch.timeout)
                 raise BrokenOff(error, broken_off(verdict, error)) from error
         self._spawned = preloading.heed(self.item, self.mark.preload, seen.outcome)
+        names = [names_path(folder, rank) for rank in range(self.mark.ranks)]
+        note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
         told = self._told(folder)
         verdict = judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
         return replace(verdict, limit=watch.passed_limit)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from derail.faults.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
@@ -20,11 +20,12 @@ from derail.platform.leftovers import is_helper
 from derail.platform.private_files import why_not_own
 from derail.platform.processes import environment, was_executed
 from derail.platform.shared_memory import unused
-from derail.platform.snapshot import compare, take_snapshot
+from derail.platform.snapshot import compare, shm_entries, take_snapshot
 from derail.platform.strangers import descendants
+from pytest_derail.registered import Registered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import pytest
 
@@ -55,6 +56,7 @@ class Remains:
 
     def __init__(self) -> None:
         self._before: Snapshot | None = None
+        self._after: Snapshot | None = None
         self._registered = Registered()
 
     def begin(self) -> None:
@@ -81,11 +83,19 @@ class Remains:
             found = self._look(self._before, allowed, pids)
         return found
 
+    def of_unknown_makers(self, reported: Collection[Leftover]) -> list[str]:
+        """Entries of /dev/shm that came while the test ran, that no process uses, and that ``left`` has not reported:
+        whether a process of the test made them is not known."""
+        if self._before is None or self._after is None:
+            return []
+        known = {left.what for left in reported}
+        came = self._after.shm - self._before.shm - known
+        return unused(came) if came else []
+
     def _look(self, before: Snapshot, allowed: Collection[str], pids: Collection[int]) -> list[Leftover]:
+        self._after = take_snapshot()
         found = [
-            left
-            for left in compare(before, take_snapshot())
-            if left.kind not in (*allowed, "file") and not _is_timer(left)
+            left for left in compare(before, self._after) if left.kind not in (*allowed, "file") and not _is_timer(left)
         ]
         kept = residents() if found else ()
         return [
@@ -96,31 +106,34 @@ class Remains:
         ]
 
 
-class Registered:
-    """The names that this process makes known to multiprocessing's resource tracker, between ``begin`` and ``end``:
-    shared memory and semaphores whose names do not say who made them."""
+class Arrivals:
+    """Entries of /dev/shm that come while ranks run, and whose maker is not known."""
 
     def __init__(self) -> None:
-        self.paths: set[str] = set()
+        """Look at what is there."""
+        self._before = shm_entries()
 
-    def begin(self) -> None:
-        """Listen to what is sent to the tracker."""
-        from multiprocessing import resource_tracker
+    def unused(self) -> list[str]:
+        """Return what has come and is used by no process."""
+        came = shm_entries() - self._before
+        return unused(came) if came else []
 
-        tracker: Any = resource_tracker._resource_tracker  # noqa: SLF001
-        send = tracker._send  # noqa: SLF001
 
-        def listen(command: str, name: str, kind: str) -> None:
-            path = os.path.join("/dev/shm", ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
-            self.paths.add(path) if command == "REGISTER" else self.paths.discard(path)
-            send(command, name, kind)
+def note(item: pytest.Item, when: str, *, unknown: Iterable[str] = (), unlinked: Iterable[str] = ()) -> None:
+    """Say in the report of a phase, which pytest shows if the test fails or on ``-rA``, what is no error.
 
-        tracker._send = listen  # noqa: SLF001
-
-    def end(self) -> None:
-        """Listen no more. Idempotent."""
-        module: Any = sys.modules["multiprocessing.resource_tracker"]
-        vars(module._resource_tracker).pop("_send", None)  # noqa: SLF001
+    Args:
+        item: the test.
+        when: its phase.
+        unknown: entries of /dev/shm whose maker is not known.
+        unlinked: those that derail has unlinked in place of a dead resource tracker.
+    """
+    lines = [
+        *(f"unlinked: {path} (registered by a rank; its resource tracker ended before it could)" for path in unlinked),
+        *(f"may be left behind: {path} (new, and used by no process; its maker is not known)" for path in unknown),
+    ]
+    if lines:
+        item.add_report_section(when, "derail", "\n".join(lines) + "\n")
 
 
 def _without_strangers(found: list[Leftover], pids: Collection[int], registered: Collection[str]) -> list[Leftover]:

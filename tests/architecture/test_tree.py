@@ -46,6 +46,7 @@ LONG_FOR_A_REASON = {
     "src/derail/agents/native.py": "a job under derail's launcher, and that launcher as an agent",
     "src/derail/faults/inrank/runtime.py": "all that acts in a rank shares one journal, one handler and one thread",
     "src/derail/platform/leftovers.py": "what belongs to a job, and how it is found, waited for and ended",
+    "src/derail/platform/lifeline.py": "the keeper of a job, as a shell and as a Python program, and what holds it",
     "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
     "src/derail/supervise/order.py": "one line of exits and records out of all that the kernel shows of their order",
     "src/derail/supervise/policy.py": "when a job is stopped and who failed: one state machine, tested as one",

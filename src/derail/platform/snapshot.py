@@ -54,8 +54,13 @@ def take_snapshot(*, directories: Collection[Path | str] = ()) -> Snapshot:
         threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
         handlers={int(number): signal.getsignal(number) for number in signal.valid_signals()},
         files=frozenset(path for directory in directories for path in _entries(os.fspath(directory))),
-        shm=frozenset(_own_entries(_SHARED_MEMORY)),
+        shm=shm_entries(),
     )
+
+
+def shm_entries() -> frozenset[str]:
+    """Return the entries of /dev/shm that belong to this user."""
+    return frozenset(_own_entries(_SHARED_MEMORY))
 
 
 def compare(before: Snapshot, after: Snapshot) -> tuple[Leftover, ...]:

@@ -1,0 +1,109 @@
+"""What ranks leave in /dev/shm: unlinked where it is known to be theirs, noted where it is not, and never an error."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+SOURCE = """
+import multiprocessing, os, signal
+import pytest
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import SharedMemory
+
+kept = []
+
+def make_and_kill_tracker(rank):
+    kept.append(SharedMemory("{name}-made-%d" % rank, create=True, size=1))
+    kept.append(multiprocessing.get_context("spawn").Semaphore())
+    kept.append(SharedMemory("{name}-strangers"))  # attached to
+    with open("%d.semaphore" % rank, "w") as file:
+        file.write(kept[1]._semlock.name)
+    tracker = resource_tracker._resource_tracker._pid
+    os.kill(tracker, signal.SIGKILL)
+    os.waitpid(tracker, 0)
+"""
+DIE = """
+@pytest.mark.ranks(1, timeout=60{options})
+def test_it(rank):
+    make_and_kill_tracker(rank)
+    {death}
+"""
+
+
+@pytest.fixture
+def name():
+    """A name that no other entry of /dev/shm has; what has it is removed."""
+    unique = f"derail-{uuid.uuid4().hex[:12]}"
+    yield unique
+    for path in Path("/dev/shm").glob(f"{unique}*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize("options", [", start_method='spawn'", ", start_method='warm'", ", reuse='module'"])
+def test_what_a_dead_tracker_had_registered_is_unlinked_if_the_rank_has_created_it(
+    run_pytest: RunPytest, pytester: pytest.Pytester, name: str, options: str, death: str
+) -> None:
+    """Shared memory and semaphores of the rank are gone. What it only attached to is another's, and stays."""
+    strangers = Path(f"/dev/shm/{name}-strangers")
+    strangers.write_bytes(b"x")
+    result = run_pytest(SOURCE.format(name=name) + DIE.format(options=options, death=death))
+    result.assert_outcomes(failed=1)
+    semaphore = pytester.path.joinpath("0.semaphore").read_text().lstrip("/")
+    assert not os.path.exists(f"/dev/shm/sem.{semaphore}")
+    assert list(Path("/dev/shm").glob(f"{name}*")) == [strangers]
+    if "reuse" not in options:
+        result.stdout.fnmatch_lines([f"*unlinked: /dev/shm/{name}-made-0 *"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_came_to_shared_memory_by_an_unknown_maker_is_a_note(
+    run_pytest: RunPytest, name: str, workers: tuple[str, ...]
+) -> None:
+    """With the marker and the fixture, with pytest-xdist and without: the test passes, and the report names it."""
+    source = f"""
+import pytest
+
+def leave(kind):
+    open("/dev/shm/{name}-" + kind, "w").close()
+
+@pytest.mark.ranks(1, timeout=60)
+def test_marker(rank):
+    leave("marker")
+
+def test_fixture(derail):
+    derail.run(leave, ranks=1, args=("fixture",))
+"""
+    plugins = ("xdist", "xdist.looponfail") if workers else ()
+    result = run_pytest(source, "-rA", *workers, plugins=plugins)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines_random(
+        [f"*may be left behind: /dev/shm/{name}-{kind} *" for kind in ("marker", "fixture")]
+    )
+
+
+def test_what_is_used_again_under_another_inode_is_not_unlinked(
+    run_pytest: RunPytest, pytester: pytest.Pytester, name: str
+) -> None:
+    """The rank's own segment was removed, and another process has made one of the same name."""
+    body = f"""
+@pytest.mark.ranks(1, timeout=60)
+def test_it(rank):
+    make_and_kill_tracker(rank)
+    os.rename("/dev/shm/{name}-strangers", "/dev/shm/{name}-made-0")
+    os._exit(3)
+"""
+    Path(f"/dev/shm/{name}-strangers").write_bytes(b"another's")
+    result = run_pytest(SOURCE.format(name=name) + body)
+    result.assert_outcomes(failed=1)
+    assert Path(f"/dev/shm/{name}-made-0").read_bytes() == b"another's"
