@@ -216,6 +216,21 @@ def test_mpirun_exits_as_its_first_failed_rank(what, code):
     assert (run["exit"], run["left"]) == (code, [])
 
 
+def test_mpirun_names_the_later_of_two_ranks_that_were_killed():
+    """Rank 1 is killed, then rank 0; it has not looked meanwhile, and names rank 0 alone."""
+    run = seen("mpirun", "held_launcher")
+
+    text = "\n".join(run["output"])
+    assert (run["exit"], "mpirun noticed that process rank 0 " in text, "process rank 1 " in text) == (137, True, False)
+
+
+def test_torchrun_blames_the_lower_of_two_ranks_that_were_killed():
+    """The same, though rank 1 died first: the stamps of both are the moment at which it looked."""
+    run = seen("torchrun", "held_launcher")
+
+    assert (run["exit"], blamed(run)) == (1, 0)
+
+
 @pytest.mark.parametrize("what", ["helper", "helper_beside"])
 def test_mpirun_leaves_helpers(what):
     """Also those in the group of their rank."""

@@ -188,6 +188,30 @@ def dies_first() -> None:
     os._exit(3)
 
 
+def held_launcher() -> None:
+    """Rank 1 is killed, then rank 0, while their launcher is stopped: it sees both at once when it continues."""
+    launcher = os.getppid()
+    if RANK == 1:
+        (SAYS / "pid-1.part").write_text(str(os.getpid()))
+        (SAYS / "pid-1.part").rename(SAYS / "pid-1")
+        until(0, "watching")
+        os.kill(launcher, signal.SIGSTOP)
+        while "State:\tT" not in Path(f"/proc/{launcher}/status").read_text():
+            time.sleep(0.002)  # noqa: TID251 - no library of ours may help
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not (SAYS / "pid-1").is_file():
+        time.sleep(0.002)  # noqa: TID251 - as above
+    first, own = os.pidfd_open(int((SAYS / "pid-1").read_text())), os.pidfd_open(os.getpid())
+    if os.fork() == 0:  # lets the launcher continue once both are dead
+        os.setsid()
+        select.select([own], [], [])
+        os.kill(launcher, signal.SIGCONT)
+        os._exit(0)
+    say("watching")
+    select.select([first], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def slow_to_leave() -> None:
     """Rank 1 raises, records it, and takes a second to end; rank 0 notices, raises as well, and ends at once."""
 
