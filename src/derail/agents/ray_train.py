@@ -47,8 +47,8 @@ class RayTrain(FunctionLauncher):
         return version_of("ray", "torch")
 
     def unavailable(self) -> str:
-        """Both must be there."""
-        return missing("ray", "torch")
+        """Ray, torch, and what ``import ray.train`` wants besides Ray itself."""
+        return missing("ray", "torch", "fsspec", "pandas", "pyarrow", "requests")
 
     def unsupported(self, scenario: Scenario) -> str:
         """Faults that act in a rank do so in its main thread, and that is Ray's."""
