@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from derail import faults, replay, when
 from derail.faults import journal
@@ -215,6 +217,50 @@ def test_a_damaged_journal_is_one_error_that_names_its_line(tmp_path, damage, wh
     assert why in text
     assert "\n" not in text
     assert len(text) <= 1000
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good_journal(tmp_path_factory):
+    """The bytes of a journal, and where to put others."""
+    path = tmp_path_factory.mktemp("changed") / "journal.jsonl"
+    recorded(path.parent, path.name, started=True)
+    return path, path.read_bytes()
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_changed_in_a_journal_it_is_read_or_refused_with_a_place(good_journal, data):
+    """A value anywhere in it, or a piece of its bytes: nothing else is raised, and the error is one line."""
+    path, content = good_journal
+    if data.draw(st.booleans(), "a value"):
+        lines = [json.loads(line) for line in content.splitlines()]
+        place = lines[data.draw(st.integers(0, len(lines) - 1), "line")]
+        while True:
+            key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))), "key")
+            inner = place[key]
+            if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans(), "stop"):
+                break
+            place = inner
+        place[key] = data.draw(VALUES, "value")
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    else:
+        at = data.draw(st.integers(0, len(content)), "place")
+        cut = data.draw(st.integers(0, 40), "bytes cut")
+        content = content[:at] + data.draw(st.binary(max_size=8), "put") + content[at + cut :]
+    path.write_bytes(content)
+
+    try:
+        replay.read(path)
+    except replay.ReplayError as error:
+        text = str(error)
+        assert (text.startswith(f"{path}:"), "\n" in text, len(text) <= 1000) == (True, False, True)
 
 
 def test_a_journal_of_a_terabyte_is_refused_unread(tmp_path):
