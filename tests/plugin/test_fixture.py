@@ -452,6 +452,30 @@ def test_strangers(derail):
     lines(result, f"may be left behind: /dev/shm/{name}-0 *")
 
 
+def test_a_child_of_a_fork_server_that_the_test_leaves_is_named(run_tests) -> None:
+    """It shows the command line of the fork server, which may stay."""
+    result = run_tests(
+        """
+import multiprocessing, time
+from pytest_derail import remains
+
+remains.SETTLE_SECONDS = 0.5
+kept = []
+
+def test_leaves(derail):
+    kept.append(multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(600,)))
+    kept[0].start()
+    derail.allow_left("descriptor")
+
+def test_after():
+    kept[0].kill()
+    kept[0].join()
+"""
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    lines(result, "*test_leaves left behind:", "  process *: *from multiprocessing.forkserver import main*")
+
+
 def test_a_free_port_is_nobody_elses_until_the_test_is_over(run_tests) -> None:
     """It is a number, and a bound socket for whoever can take one: a function on a rank gets it among its arguments."""
     result = run_tests(
