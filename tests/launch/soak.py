@@ -24,13 +24,14 @@ import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from derail import DefaultLogsSpecs, Std, start_processes
 from derail.errors.recorder import ErrorHandler
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Teardown
+from launch.writers import FOR_ANY_RANK, WAYS
 
 DEADLINE = 120.0  # seconds that anything may take on a busy machine, before the soak gives up on it
 MODES = ("plain", "pidns", "bare")
@@ -72,6 +73,9 @@ def function_rank() -> None:
                 raise ValueError(word)
             elif order == "record":
                 ErrorHandler().record_exception(ValueError(word))
+            elif order == "way":
+                os.environ["MESSAGE"] = f"r{rank}"
+                WAYS[word](Path(os.environ["TORCHELASTIC_ERROR_FILE"]))
             elif order == "moved":
                 os.rename(f"{directory}/{word}", os.environ["TORCHELASTIC_ERROR_FILE"])
             elif order == "written":
@@ -175,6 +179,9 @@ def plan_of(seed: str, mode: str) -> Plan:
         if kind in ("recorded", "lingers", "survived"):
             own = "record" if method != "program" and draw.random() < 0.5 else file
             script.append(Step(rank, own, f"{draw.choice(['own', 'torch'])}.{rank}" if own != "record" else f"r{rank}"))
+            if own == "record" and kind != "survived" and not script[:-1]:
+                # Whoever moves its directory takes the log of its lines along.
+                script[-1] = draw.choice([script[-1], Step(rank, "way", draw.choice(FOR_ANY_RANK))])
         if kind == "garbage":
             script.append(Step(rank, file, f"garbage.{rank}"))
         if kind == "child":
@@ -326,7 +333,7 @@ class Job:
                 truth.end, truth.recorded = 1, self._given
             return
         answer = self._answer()
-        if step.order in ("moved", "written", "record") and not step.word.startswith(("garbage", "child")):
+        if step.order in ("moved", "written", "record", "way") and not step.word.startswith(("garbage", "child")):
             truth.recorded = self._given
         if step.order == "lines":
             truth.lines = int(step.word)
@@ -408,6 +415,8 @@ class Job:
 
     def _lines(self) -> None:
         for rank, truth in self.truth.items():
+            if Step(rank, "way") in [replace(step, word="") for step in self.plan.steps]:
+                continue
             expected = [f"rank {rank} line {i} of {truth.lines}" for i in range(truth.lines)]
             text = Path(self.job.stdouts[rank]).read_text()
             self._same(f"stdout of rank {rank}", text.splitlines(), expected)

@@ -14,9 +14,12 @@ kept: list[object] = []
 """What a rank holds open until it ends."""
 
 
-def document(message: str = "the cause", *, size: int = 0) -> bytes:
+def document(message: str = "", *, size: int = 0) -> bytes:
     """An error file as torch writes it: without the process that wrote it."""
-    text = {"message": message, "extraInfo": {"py_callstack": "x" * size, "timestamp": "1"}}
+    text = {
+        "message": message or os.environ.get("MESSAGE", "the cause"),
+        "extraInfo": {"py_callstack": "x" * size, "timestamp": "1"},
+    }
     return json.dumps({"message": text}).encode()
 
 
@@ -142,7 +145,7 @@ def changed_all_the_time(path: Path) -> None:
 
 def directory_moved(path: Path) -> None:
     """Rename the log directory, make it anew, and record in the new one."""
-    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.rename(path.parent.with_name(f"moved{os.getpid()}"))
     threading.Event().wait(0.02)
     path.parent.mkdir()
     threading.Event().wait(0.02)
@@ -151,10 +154,10 @@ def directory_moved(path: Path) -> None:
 
 def directory_replaced(path: Path) -> None:
     """Put another directory in its place, with a complete record."""
-    other = path.parent.with_name("other")
+    other = path.parent.with_name(f"other{os.getpid()}")
     other.mkdir()
     (other / path.name).write_bytes(document())
-    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.rename(path.parent.with_name(f"moved{os.getpid()}"))
     other.rename(path.parent)
 
 
@@ -168,7 +171,7 @@ def directory_removed(path: Path) -> None:
 def directory_above_moved(path: Path) -> None:
     """Rename the directory above, of which the kernel announces nothing to watchers of the one below."""
     above = path.parent.parent
-    above.rename(above.with_name("moved"))
+    above.rename(above.with_name(f"moved{os.getpid()}"))
     path.parent.mkdir(parents=True)
     path.write_bytes(document())
 
@@ -203,7 +206,7 @@ def by_a_child(path: Path) -> None:
 
 def elsewhere(name: str) -> Path:
     """A new directory of the test's own."""
-    directory = Path(os.environ["DIR"]) / name
+    directory = Path(os.environ["DIR"]) / f"{name}{os.getpid()}"
     directory.mkdir()
     return directory
 
@@ -223,6 +226,10 @@ WAYS = {
         directory_above_moved, long_ago, long_ago_afterwards, over_an_old_one, by_a_child,
     )
 }  # fmt: skip
+
+_SPECIAL = ("on another file system", "over an old one", "directory above moved")
+FOR_ANY_RANK = sorted(way for way in WAYS if way not in _SPECIAL)
+"""Of these a rank needs nothing but its own directory, and takes no other rank's log away."""
 
 UNANNOUNCED = {"mapped", "through a dangling link", "changed all the time", "directory above moved"}
 """Of these the kernel tells no time at which the record was complete, or the launcher does not listen any more."""
