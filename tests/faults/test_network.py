@@ -5,13 +5,13 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from derail import faults, when
-from derail.faults import namespaces, sockets
+from derail.faults import namespaces, sockets, tcp_proxy
 from derail.faults.driver import Driver
 from derail.faults.plan import PlanError
 from derail.faults.tcp_proxy import Proxy, Spoiling
@@ -631,3 +631,19 @@ def test_a_connection_of_another_user_is_neither_counted_nor_passed_on(listener,
         proxy.stop()
 
     assert (said.stdout, proxy.done["connections"]) == (("b''\n", 0) if user else ("open\n", 1))
+
+
+def test_many_connections_cost_one_look_at_the_table_of_sockets(listener, monkeypatch):
+    """Another user who connects a thousand times does not delay the rank: what waits is judged together."""
+    looks = []
+    monkeypatch.setattr(tcp_proxy, "are_own", lambda came: looks.append(len(came)) or sockets.are_own(came))
+    near = socket.create_server(("127.0.0.1", 0), backlog=128)
+    proxy = Proxy(port_of(near), ("127.0.0.1", port_of(listener)), Spoiling(latency=0.001))
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(near.getsockname()))
+        proxy.start(near)
+        stack.callback(proxy.stop)
+        wait_for(lambda: proxy.done["connections"] == 100)
+
+    assert looks == [100]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from derail.faults.evidence import PROC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PIDFD_GETFD = 438
 ESTABLISHED, LISTENING = 0x01, 0x0A
@@ -54,17 +54,31 @@ def table(pid: int | str) -> dict[int, tuple[int, int, int]]:
     return found
 
 
-def is_own(connection: socket.socket) -> bool | None:
-    """Whether a connection that was accepted on this machine's loopback comes from a process of this user; None if
-    its process has closed it already, and the kernel does not tell. Without /proc every connection counts."""
-    (host, port), (own_host, own_port) = connection.getpeername()[:2], connection.getsockname()[:2]
-    ends = [f"{_address(host)}:{port:04X}", f"{_address(own_host)}:{own_port:04X}"]
+def are_own(connections: Sequence[socket.socket]) -> list[bool | None]:
+    """Whether connections that were accepted on this machine's loopback come from processes of this user; None where
+    the process has closed its end already, and the kernel does not name its user. Without /proc every connection
+    counts, and one that is gone does not. The table of sockets is read once for all: it may be long."""
+    wanted = [_ends_of_peer(connection) for connection in connections]
     try:
         lines = (PROC / "self" / "net" / "tcp").read_text().splitlines()[1:]
     except OSError:
-        return True
-    users = [fields[7] for line in lines if (fields := line.split())[1:3] == ends and fields[9] != "0"]
-    return users == [str(os.geteuid())] if users else None
+        return [ends is not None for ends in wanted]
+    found: dict[tuple[str, str], str] = {}
+    for line in lines:
+        fields = line.split()
+        if fields[9] != "0":
+            found[fields[1], fields[2]] = fields[7]
+    users = [False if ends is None else found.get(ends) for ends in wanted]
+    return [user if user is False or user is None else user == str(os.geteuid()) for user in users]
+
+
+def _ends_of_peer(connection: socket.socket) -> tuple[str, str] | None:
+    """The peer's address and ours, as its row in /proc/net/tcp has them; None if the connection is gone."""
+    try:
+        (host, port), (own_host, own_port) = connection.getpeername()[:2], connection.getsockname()[:2]
+    except OSError:
+        return None
+    return f"{_address(host)}:{port:04X}", f"{_address(own_host)}:{own_port:04X}"
 
 
 def _address(host: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from derail.faults.sockets import is_own
+from derail.faults.sockets import are_own
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.threads import start_thread
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST = 65536
 MOST_WAITING = 256
+MOST_AT_ONCE = 256  # connections that are accepted in one turn
 RETRY, PATIENCE = 0.05, 120.0
 """Seconds between two attempts to reach the other side, and until that is given up."""
 
@@ -171,29 +172,28 @@ class Proxy:
         return min(until, default=None)
 
     def _accept(self, listener: socket.socket) -> None:
-        try:
-            near, _ = listener.accept()
-        except OSError:
-            return
-        own = self._is_own(near)
-        if own is False:
-            near.close()
-            return
-        self.done["connections"] += 1 if own else 0
-        if own and self.done["refuse"] < self.spoiling.refuse:
+        """Take all that wait. A process of another user would be counted, and use up what is for the rank: it is
+        dropped. Many of them cost one look at the kernel's table."""
+        came: list[socket.socket] = []
+        while len(came) < MOST_AT_ONCE:
+            try:
+                came.append(listener.accept()[0])
+            except OSError:
+                break
+        for near, own in zip(came, are_own(came) if came else (), strict=True):
+            if own is False:
+                near.close()
+            else:
+                self._take(near, is_known=bool(own))
+
+    def _take(self, near: socket.socket, *, is_known: bool) -> None:
+        self.done["connections"] += is_known
+        if is_known and self.done["refuse"] < self.spoiling.refuse:
             self.done["refuse"] += 1
             _reset(near)
             return
         near.setblocking(False)
         self._links.append(_Link(near, socket.socket(), SYSTEM_CLOCK.now()))
-
-    @staticmethod
-    def _is_own(near: socket.socket) -> bool | None:
-        """Whether a process of this user has connected: another would be counted, and use up what is for the rank."""
-        try:
-            return is_own(near)
-        except OSError:  # it is gone already
-            return False
 
     def _move(self, link: _Link, now: float) -> None:
         if not link.connected:
