@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from corpus_error_files import CORPUS, GOOD, SECONDS, documents, record
 from derail.errors import protocol
 from derail.errors.damage import MAX_DEPTH
-from derail.errors.protocol import ErrorRecord, Malformed, decode, encode, identify, read
+from derail.errors.protocol import (
+    ErrorRecord,
+    Malformed,
+    decode,
+    encode,
+    identify,
+    identify_content,
+    may_be_whole,
+    read,
+)
 from pytest_derail.strategies import error_files
 
 if TYPE_CHECKING:
@@ -252,6 +261,37 @@ def test_an_impossible_path_is_no_exception(path: str) -> None:
     found = read(path)
     assert found is None or found.reason.startswith("cannot be opened")
     assert identify(path) is None
+
+
+def test_a_new_mode_makes_no_old_file_new_and_an_old_time_makes_no_new_file_old(tmp_path: Path) -> None:
+    """What lay there before the start is known by the kernel's time of it, and by its content where that differs."""
+    path = tmp_path / "error.json"
+    path.write_text('{"message": "one"}')
+    before = identify_content(path)
+    assert before is not None
+    path.chmod(0o640)
+    assert read(path, stale=before) == Malformed("left by an earlier attempt")
+    with path.open("r+") as file:
+        file.write('{"message": "two"}')
+    os.utime(path, ns=(before.mtime_ns, before.mtime_ns))
+    assert isinstance(read(path, stale=before), ErrorRecord)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", False),
+        (b'{"message": "x', False),
+        (b'{"message": "x"}', True),
+        (b'{"message": "x"}\n\0\0', True),
+        (b'{"message": "x"}' + b"\0" * 1000, True),
+    ],
+)
+def test_the_end_of_a_file_tells_whether_it_may_be_whole(tmp_path: Path, data: bytes, *, expected: bool) -> None:
+    """So a file that grows is not decoded each time; what is padded may be one."""
+    path = tmp_path / "error.json"
+    path.write_bytes(data)
+    assert may_be_whole(path) is expected
 
 
 def test_an_unchanged_file_of_an_earlier_attempt_is_stale(tmp_path: Path) -> None:

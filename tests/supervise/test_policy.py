@@ -458,3 +458,25 @@ class PolicyMachine(RuleBasedStateMachine):
 
 TestPolicyMachine = PolicyMachine.TestCase
 TestPolicyMachine.settings = settings(max_examples=200, stateful_step_count=30)
+
+
+@pytest.mark.parametrize("message", ["the cause", None])
+def test_a_record_that_is_read_later_has_the_place_of_its_announcement(message):
+    """Rank 1 was announced before rank 2 recorded; what turns out to be no record leaves no trace."""
+    policy = Policy(set(), ranks=range(3), teardown=Teardown())
+    for rank in range(3):
+        policy.handle(Started(rank, 100 + rank, at=0.0))
+    policy.all_started(0.0)
+    policy.announce(1, 1.0, "known")
+    policy.handle(ErrorRecorded(2, "later", at=2.0))
+    if message:
+        policy.handle(ErrorRecorded(1, message, at=3.0, order="as announced"))
+    policy.handle(Exited(0, 100, ExitStatus(code=4), at=3.0))
+    for rank in (2, 1):
+        policy.handle(SignalSent(rank, 15, at=4.0))
+        policy.handle(Exited(rank, 100 + rank, ExitStatus(signal=15), at=5.0))
+    outcomes = policy.outcomes({})
+    evidence = {rank: each.evidence_order for rank, each in outcomes.items() if each.evidence_order is not None}
+    assert sorted(evidence, key=evidence.__getitem__) == ([1, 2, 0] if message else [2, 0])
+    assert outcomes[1].recorded_at == (1.0 if message else None)
+    assert policy.rivals(1) == ()
