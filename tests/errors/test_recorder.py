@@ -66,6 +66,20 @@ def test_an_exception_is_recorded_and_goes_on(error_file: Path) -> None:
     assert found.remarks == ()
 
 
+def test_the_recorded_traceback_begins_in_the_code_of_the_rank(error_file: Path) -> None:
+    """No frame of ``record`` stands above it, also where a recorded function calls another one."""
+    with pytest.raises(ValueError, match="boom"):
+        record(record(_raise))(ValueError("boom"))
+    found = read(error_file)
+
+    assert isinstance(found, ErrorRecord)
+    assert (
+        str(found.traceback)
+        .splitlines()[1]
+        .endswith(f'test_recorder.py", line {_raise.__code__.co_firstlineno + 1}, in _raise')
+    )
+
+
 def test_success_passes_through(error_file: Path) -> None:
     """Arguments, value, name and docstring are the function's; no file is written."""
 

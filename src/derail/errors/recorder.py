@@ -64,7 +64,13 @@ class ErrorHandler:
             path = self._get_error_file_path()
             if path:
                 now = SYSTEM_CLOCK
-                data = encode(message_of(e), traceback_of(e), wall=now.wall(), monotonic=now.now(), pid=os.getpid())
+                data = encode(
+                    message_of(e),
+                    traceback_of(e, without=__file__),
+                    wall=now.wall(),
+                    monotonic=now.now(),
+                    pid=os.getpid(),
+                )
                 self._write_error_file(path, data.decode("ascii"))
         except BaseException as error:  # a subclass, or no memory: the exception that is recorded matters more
             _say(f"the error could not be recorded: {_short_text(error)}")

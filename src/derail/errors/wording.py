@@ -29,12 +29,20 @@ def message_of(error: BaseException) -> str:
     return ends(f"{name}: {text}", MESSAGE_LIMIT)
 
 
-def traceback_of(error: BaseException) -> str:
-    """The traceback with all causes, both ends of it if it is very long."""
+def traceback_of(error: BaseException, *, without: str = "") -> str:
+    """The traceback with all causes, both ends of it if it is very long.
+
+    Args:
+        error: what was raised.
+        without: file whose frames at its beginning are left out.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == without:
+        trace = trace.tb_next
     try:
-        return _both_ends(traceback.TracebackException(type(error), error, error.__traceback__).format())
+        return _both_ends(traceback.TracebackException(type(error), error, trace).format())
     except BaseException:  # hostile attributes, no memory, a chain without end
-        return _both_ends((*traceback.format_tb(error.__traceback__), message_of(error)))
+        return _both_ends((*traceback.format_tb(trace), message_of(error)))
 
 
 def _both_ends(lines: Iterable[str]) -> str:
