@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_derail import neighbours, tally
 from pytest_derail.evidence import evidence_folder
 from pytest_derail.faults_mark import marked_plan
+from pytest_derail.job import Job
 from pytest_derail.job_report import job_sections
 from pytest_derail.judgement import could_clean_up, judge, judge_left
-from pytest_derail.plugin import IN_RANK
+from pytest_derail.outer_timeout import is_of_timeout
+from pytest_derail.plugin import BROKEN_OFF, IN_RANK
 from pytest_derail.ports import claimed_port, listened_on
 from pytest_derail.remains import RankFiles, Remains, note, processes_of
 from pytest_derail.sections import add_sections
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from derail.faults.plan import Plan
     from pytest_derail.agent_job import AgentJob
     from pytest_derail.holds import Hold
-    from pytest_derail.job import Job
     from pytest_derail.ports import Port
 
 
@@ -41,7 +42,7 @@ class Bench:
         self._judged: set[int] = set()
         self._in_body = False
         self._of_body: set[int] = set()
-        self._failed = self._broken_off = False
+        self._failed = self._broken_off = self._is_cut_short = False
         self._allowed: set[str] = set()
         self._files = RankFiles(paths)
         self._remains = Remains()
@@ -49,6 +50,7 @@ class Bench:
         self._ports: list[Port] = []
         self._holds: list[Hold] = []
         self._shown: set[int] = set()
+        self._last_words: list[tuple[str, str]] = []
 
     @property
     def workdir(self) -> Path:
@@ -74,6 +76,10 @@ class Bench:
         self._in_body = False
         self._broken_off = error is not None
         self._failed |= error is not None and not isinstance(error, pytest.skip.Exception)
+        if is_of_timeout(error):
+            for job in self._jobs:
+                if isinstance(job, Job) and not job.where and job.poll() is None:
+                    job.look()
         with self._closing():
             self._judge(sorted(self._of_body))
 
@@ -86,7 +92,7 @@ class Bench:
         try:
             with self._closing():
                 self._judge(range(len(self._jobs)))
-                left = self._left()
+                left = [] if self._is_cut_short else self._left()
             if left:
                 self._failed = True
                 pytest.fail("\n  ".join([f"{self._item.nodeid} left behind:", *left]), pytrace=False)
@@ -131,6 +137,32 @@ class Bench:
                 marked = self._marked_plan() is not None
                 add_sections(report, job_sections(self._item, index, job, text=text, marked=marked))
                 self._shown |= {index} if job.poll() is not None else set()
+
+    def break_off(self, error: BaseException) -> None:
+        """The session ends in the test, by Ctrl-C or ``pytest.exit``: see where the ranks are, for there is no report.
+        pytest tears the test down later, when this process is not what it was any more."""
+        self._broken_off = self._failed = self._is_cut_short = True
+        self._last_words = [(f"{type(error).__name__}: {title}", text) for title, text in self._running()]
+        self._item.config.stash.setdefault(BROKEN_OFF, []).append(self)
+
+    def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
+        """Show the jobs that ran when the session was broken off."""
+        for title, text in self._last_words:
+            terminal.write_sep("-", title)
+            terminal.write_line(text)
+
+    def show_running(self, terminal: Any) -> None:
+        """Show the jobs that still run, before this process is ended."""
+        for title, text in self._running():
+            terminal.sep("~", title=title)
+            terminal.line(text)
+
+    def _running(self) -> Iterator[tuple[str, str]]:
+        for index, job in enumerate(self._jobs):
+            if job.poll() is None:
+                if isinstance(job, Job) and not job.where:
+                    job.look()
+                yield from job_sections(self._item, index, job, text="", marked=False)
 
     def _marked_plan(self) -> Plan | None:
         """The plan of the test's marker; in a rank it has been applied to the rank itself."""

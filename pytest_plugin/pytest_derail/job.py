@@ -56,11 +56,15 @@ class Job:
         try:
             seen = self._native.wait(self._timeout if timeout is None else timeout)
         except BaseException:  # of pytest-timeout, a signal handler, Ctrl-C: the ranks still run
-            from pytest_derail import where
-
-            self.where = where.look(self._native, list(self._native.pids()))
+            self.look()
             raise
         return self._observed(seen)
+
+    def look(self) -> None:
+        """Find out where its ranks are."""
+        from pytest_derail import where
+
+        self.where = where.look(self._native, list(self._native.pids()))
 
     def poll(self) -> Observation | None:
         """What was observed if the job is over, else None."""

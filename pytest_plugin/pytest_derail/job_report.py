@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from derail.report.text import printable
 from pytest_derail.faults_mark import again, once_more
-from pytest_derail.sections import sections
+from pytest_derail.job import Job
+from pytest_derail.sections import SHOWN_RANKS, TAIL_LINES, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_derail.agent_job import AgentJob
-    from pytest_derail.job import Job
 
 
 def job_sections(
@@ -34,13 +34,37 @@ def job_sections(
     seen = job.poll()
     whole = f"{name} ({job.name}, {len(job.pids())} ranks)"
     if seen is None:
-        yield whole, f"it still runs: pids {job.pids()}"
+        yield whole, "\n".join([f"rank {rank}: runs, pid {pid}" for rank, pid in sorted(job.pids().items())])
+        yield from _whereabouts(name, job)
+        if isinstance(job, Job):
+            yield from _printed(name, job)
+        yield f"{name}: evidence", f"logs: {job.workdir}"
         return
-    for rank, place in sorted(getattr(job, "where", {}).items()):
-        yield f"{name}: rank {rank}: where it was", "\n".join(map(printable, str(place).splitlines()))
+    yield from _whereabouts(name, job)
     asserted = re.search(rf"^E\s+logs: {re.escape(str(seen.workdir))}$", text, re.MULTILINE) is not None
     for part, told in sections(seen, shown=asserted):
         yield f"{name}: {part}" if part else whole, told
     commands = "\n".join(again(item, job.plan, job.workdir) if marked else once_more(item, job))
     if commands:
         yield f"{name}: the same once more", commands
+
+
+def _whereabouts(name: str, job: Job | AgentJob) -> Iterator[tuple[str, str]]:
+    for rank, place in sorted(getattr(job, "where", {}).items()):
+        yield f"{name}: rank {rank}: where it was", "\n".join(map(printable, str(place).splitlines()))
+
+
+def _printed(name: str, job: Job) -> Iterator[tuple[str, str]]:
+    """The last lines of each rank, without the stack that we have asked for."""
+    for rank in sorted(job.pids())[:SHOWN_RANKS]:
+        for stream in ("stdout", "stderr"):
+            try:
+                data = job.log(rank, stream).read_bytes()
+            except OSError:
+                continue
+            place = job.where.get(rank)
+            if stream == "stderr" and place is not None:
+                data = data[: place.stderr_end]
+            lines = data.decode(errors="replace").splitlines()[-TAIL_LINES:]
+            if lines:
+                yield f"{name}: rank {rank}, last lines of {stream}", "\n".join(map(printable, lines))

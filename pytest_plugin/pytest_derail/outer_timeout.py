@@ -7,12 +7,15 @@ the moment when all of them have begun. The timer stays armed for much longer, i
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Callable
 
 LEAST_SECONDS = 1.0  # seconds that the tear-down has at least
 
@@ -64,3 +67,32 @@ class OuterTimeout:
             hook.pytest_timeout_set_timer(item=item, settings=self._settings._replace(timeout=seconds))
         finally:
             self._is_ours = False
+
+
+def is_of_timeout(error: BaseException | None) -> bool:
+    """Whether pytest-timeout has broken off the test by this exception."""
+    return isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout (>")
+
+
+def report_before_exit(item: pytest.Item, report: Callable[[Any], None]) -> None:
+    """Have ``report`` called with the terminal before ``timeout_method = thread`` ends the process, which makes no
+    reports then.
+
+    Args:
+        item: the test, whose timer has just been set.
+        report: prints what is known.
+    """
+    for timer in threading.enumerate():
+        if isinstance(timer, threading.Timer) and item in tuple(timer.args):
+            exits = timer.function
+
+            def expire(*args: Any, exits: Callable[..., object] = exits) -> None:
+                try:
+                    capture: Any = item.config.pluginmanager.get_plugin("capturemanager")
+                    if capture is not None:
+                        capture.suspend_global_capture(in_=True)
+                    report(item.config.get_terminal_writer())
+                finally:
+                    exits(*args)
+
+            timer.function = expire

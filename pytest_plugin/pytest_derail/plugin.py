@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from pytest_derail.bench import Bench
     from pytest_derail.fixtures import Derail
     from pytest_derail.kept_ranks import KeptRanks
     from pytest_derail.rank_session import Order
@@ -33,7 +34,7 @@ RANKS: pytest.StashKey[RanksTest] = pytest.StashKey()
 CURRENT: pytest.StashKey[RanksTest] = pytest.StashKey()
 """In the stash of the configuration: the test on ranks whose protocol runs."""
 
-BROKEN_OFF: pytest.StashKey[list[RanksTest]] = pytest.StashKey()
+BROKEN_OFF: pytest.StashKey[list[RanksTest | Bench]] = pytest.StashKey()
 """In the stash of the configuration: tests whose ranks ran when the session was broken off, which have no report."""
 
 KEPT: pytest.StashKey[dict[object, KeptRanks]] = pytest.StashKey()
@@ -296,7 +297,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """A test with the ``ranks`` marker gets another body: the job that runs its own one."""
     mark = item.get_closest_marker("ranks")
     if mark is None or IN_RANK in item.config.stash:
-        return (yield)
+        try:
+            return (yield)
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            if (bench := item.stash.get(BENCH, None)) in item.config.stash[LIVE]:
+                bench.break_off(error)
+            raise
     from pytest_derail.ranks import install
 
     item.config.stash[CURRENT] = install(item, mark)
@@ -312,11 +318,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[None, object, object]:
-    """pytest-timeout limits a test on ranks: the controller keeps to that while ranks run."""
+    """pytest-timeout limits a test on ranks: the controller keeps to that while ranks run. Where it ends the process,
+    the jobs of the ``derail`` fixture are shown before."""
     on_ranks = item.stash.get(RANKS, None)
     if on_ranks is not None:
         on_ranks.outer.note(settings)
-    return (yield)
+    result = yield
+    if on_ranks is None and "derail" in getattr(item, "fixturenames", ()):
+        from pytest_derail.outer_timeout import report_before_exit
+
+        def report(terminal: object) -> None:
+            if BENCH in item.stash:
+                item.stash[BENCH].show_running(terminal)
+
+        report_before_exit(item, report)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -338,7 +354,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     bench.enter_body()
     try:
         result = yield
-    except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as error:
         bench.leave_body(error)
         raise
     bench.leave_body(None)
@@ -392,8 +410,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line about the jobs of the session, if there were any; and ranks that ran when it was broken off."""
     if missing := terminalreporter.config.stash.get(NO_SCENARIO, ""):
         terminalreporter.write_line(missing)
-    for on_ranks in terminalreporter.config.stash.get(BROKEN_OFF, []):
-        on_ranks.show_broken_off(terminalreporter)
+    for test in terminalreporter.config.stash.get(BROKEN_OFF, []):
+        test.show_broken_off(terminalreporter)
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     counted = [
         vars(report)["derail_counts"] for report in reports if "derail_counts" in getattr(report, "__dict__", {})

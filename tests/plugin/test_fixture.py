@@ -620,6 +620,73 @@ def test_waits(job):
     assert all(pid_gone(int(pid)) for pid in pids)
 
 
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_pytest_timeout_in_the_own_code_of_a_test_shows_where_its_ranks_are(run_tests, pid_gone, method: str) -> None:
+    """By either method: the one of threads ends pytest without a report, so that the jobs are shown before."""
+    base = tempfile.mkdtemp()
+    result = run_tests(
+        """
+def test_waits(derail):
+    job = derail.start(["sh", "-c", "echo printed; exec sleep 600"])
+    print("PIDS", *job.pids().values())
+    while b"printed" not in job.log(1).read_bytes():
+        pass
+    import threading
+    threading.Event().wait()
+""",
+        "-p",
+        "pytest_timeout",
+        "-o",
+        "timeout=4",
+        "-o",
+        f"timeout_method={method}",
+        f"--basetemp={base}",
+    )
+    shutil.rmtree(base)
+    pids = next(line for line in result.outlines if line.startswith("PIDS")).split()[1:]
+    assert all(pid_gone(int(pid)) for pid in pids)
+    lines(result, "*derail: job 0 (sh, 2 ranks)*")
+    lines(result, "*derail: job 0: rank 1: where it was*", "it gave no Python stack", "state: S (sleeping)")
+    lines(result, "*derail: job 0: rank 1, last lines of stdout*", "printed")
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [("raise KeyboardInterrupt", "KeyboardInterrupt"), ("pytest.exit('enough')", "Exit"), ("raise Own", "Own")],
+    ids=["interrupt", "exit", "own"],
+)
+@pytest.mark.parametrize("where", ["body", "fixture"])
+def test_an_exception_that_ends_the_session_shows_the_jobs_that_ran(
+    run_tests, where: str, statement: str, name: str
+) -> None:
+    """Pytest makes no report of it, and tears the test down when its capture is over: nothing is left behind then."""
+    result = run_tests(
+        f"""
+class Own(BaseException):
+    pass
+
+def start(derail):
+    job = derail.start(["sh", "-c", "echo printed; exec sleep 600"])
+    while b"printed" not in job.log(1).read_bytes():
+        pass
+    {statement}
+
+@pytest.fixture
+def job(derail):
+    if {where == "fixture"}:
+        start(derail)
+
+def test_ends(derail, job):
+    start(derail)
+""",
+    )
+    assert result.ret == (1 if name == "Own" else pytest.ExitCode.INTERRUPTED)
+    lines(result, "*derail: job 0: rank 1, last lines of stdout*", "printed")
+    output = result.stdout.str() + result.stderr.str()
+    assert name in output
+    assert "left behind" not in output
+
+
 def test_it_works_under_xdist(run_tests) -> None:
     """Each worker has jobs of its own; reports travel with their sections."""
     result = run_tests(
