@@ -79,8 +79,8 @@ def _blame(cards: Sequence[Scorecard]) -> Iterator[str]:
 def _scenarios(cards: Sequence[Scorecard]) -> Iterator[str]:
     yield "## Scenarios"
     yield ""
-    yield "Whether all that was expected was seen; `?` where a fault was not proved to have happened, empty where"
-    yield "nothing was run: because the agent does not do such a thing, or because it was left out."
+    yield "Whether all that was expected, of what the agent promises, was seen; `?` where a fault was not proved to"
+    yield "have happened, empty where nothing was run: the agent does not do such a thing, or it was left out."
     yield ""
     rows = {card.agent: {row.scenario: row for row in card.rows} for card in cards}
     names = sorted({name for found in rows.values() for name in found})
