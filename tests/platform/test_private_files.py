@@ -87,3 +87,20 @@ def test_a_directory_is_of_another_user_who_owns_it_or_may_exchange_what_lies_in
     os.chown(tmp_path, 0, 0)
 
     assert answers == [False, False, False, True, True]
+
+
+@needs_root
+def test_what_lies_above_a_directory_that_this_user_has_named_is_not_asked_for(tmp_path):
+    """In a container the folder that is mounted belongs to another user; below the named one nothing may."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    named = make_private(mounted / "named")
+    (named / "other").mkdir()
+    os.chown(named / "other", STRANGER, STRANGER)
+    os.chown(mounted, STRANGER, STRANGER)
+
+    assert why_not_own(named / "file") == f"{mounted}: belongs to user {STRANGER}"
+    assert why_not_own(named / "file", below=named) == ""
+    assert why_not_own(named / "other" / "file", below=named) == f"{named / 'other'}: belongs to user {STRANGER}"
+    assert why_not_own(named / ".." / "file", below=named) == f"{mounted}: belongs to user {STRANGER}"
+    os.chown(mounted, 0, 0)

@@ -65,12 +65,14 @@ class HeldRanks:
         ranks: their numbers.
         asked_at: when a fault first sent the supervisor a signal that asks it to end; None if none did.
         standstill: stops the launcher while such a rank ends.
+        evidence: the directory of the run, which this user has named; None if there is none.
     """
 
     def __init__(self, ranks: int, loop: Loop, clock: Clock, awaited: Collection[int] = ()) -> None:
         self.ranks = tuple(range(ranks))
         self.asked_at: float | None = None
         self.standstill = Standstill(self._own_processes, loop, clock)
+        self.evidence: Path | None = None
         self._awaited = awaited
         self._loop = loop
         self._clock = clock
@@ -131,12 +133,16 @@ class HeldRanks:
     def error_file(self, rank: int) -> Path | None:
         """Where it writes its error file, by its own word; None if another user could put a file there."""
         held = self._held.get(rank)
-        return None if held is None else _believed(held.life.error_file)
+        return None if held is None else self._believed(held.life.error_file)
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
         """The file that a stream goes to, under the same condition."""
         held = self._held.get(rank)
-        return None if held is None else _believed(held.life.streams.get(stream))
+        return None if held is None else self._believed(held.life.streams.get(stream))
+
+    def _believed(self, path: Path | None) -> Path | None:
+        """A path that a rank has named, unless another user could put something else there: faults write to it."""
+        return None if path is None or why_not_own(path, below=self.evidence) else path
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
         """Run ``action`` in the loop after ``delay`` seconds."""
@@ -145,8 +151,3 @@ class HeldRanks:
     def post(self, action: Callable[[], None]) -> None:
         """Run ``action`` in the loop soon; from any thread."""
         self._loop.post(action)
-
-
-def _believed(path: Path | None) -> Path | None:
-    """A path that a rank has named, unless another user could put something else there: faults write to it."""
-    return None if path is None or why_not_own(path) else path

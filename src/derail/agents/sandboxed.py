@@ -83,6 +83,7 @@ class Sandbox:
             places=Places(order.outputs, order.logs, order.copies, order.declared),
             worker=Worker(order.script, order.variables, order.port),
         )
+        self._ranks.evidence = order.journal.parent
         self._unwanted = False
         self._pidfds: dict[int, int] = {}
 

@@ -41,12 +41,17 @@ def is_of_another_user(directory: str | os.PathLike[str]) -> bool:
     return about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
 
 
-def why_not_own(path: str | os.PathLike[str]) -> str:
+def why_not_own(path: str | os.PathLike[str], *, below: Path | None = None) -> str:
     """Why nothing must be written at a path that another process has named; empty if it may be.
 
     Only this user and root may be able to put something else there: the file is this user's own, or is not there, and
     no directory above it belongs to a third user, or can be written by everybody. Members of a group that may write to
     a directory of this user are trusted.
+
+    Args:
+        path: which was named.
+        below: a directory that this user has named: who owns what it lies in is not asked. In a container the folder
+            that is mounted often belongs to another user.
     """
     path = os.path.abspath(path)
     try:
@@ -62,6 +67,8 @@ def why_not_own(path: str | os.PathLike[str]) -> str:
     ):
         return f"{path}: is a link or a device"
     parents = {*Path(path).parents, *Path(os.path.realpath(path)).parents}
+    if below is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(below)):
+        parents -= {*Path(os.path.abspath(below)).parents, *Path(os.path.realpath(below)).parents}
     for directory in sorted(parents):
         try:
             above = os.lstat(directory)
