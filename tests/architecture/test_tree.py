@@ -37,6 +37,7 @@ LONG_FOR_A_REASON = {
     "pytest_plugin/pytest_derail/kept_ranks.py": "the life of reused ranks, from their start to their last tear-down",
     "pytest_plugin/pytest_derail/ranks.py": "a test on ranks as the controller sees it, from its set-up to its reports",
     "pytest_plugin/pytest_derail/plugin.py": "all hooks of the plugin stand where pytest and readers look for them",
+    "pytest_plugin/pytest_derail/rank_report.py": "what a rank reports, as values that reach the controller",
     "pytest_plugin/pytest_derail/rank_session.py": "the report protocol in a rank, from the order to its last record",
     "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
     "src/derail/agents/custom.py": "a command line, its declaration, and how both are read",
