@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from _pytest.logging import catching_logs
 
 from derail.model.std import Std
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
@@ -29,8 +35,35 @@ def arguments(config: pytest.Config) -> tuple[str, ...]:
 
 
 def options(config: pytest.Config) -> tuple[str, ...]:
-    """What the command line of a rank has besides: its own session does not report on coverage."""
-    return ("--no-cov",) if config.pluginmanager.hasplugin("_cov") else ()
+    """What the command line of a rank has besides: its own session does not report on coverage, and appends to the log
+    file of this one."""
+    coverage = ("--no-cov",) if config.pluginmanager.hasplugin("_cov") else ()
+    return (*coverage, "--log-file-mode=a") if _log_file(config) else coverage
+
+
+def append_to_log_file(config: pytest.Config) -> None:
+    """Have pytest append to its log file, as ranks do: it would write over what they wrote."""
+    logging: Any = config.pluginmanager.get_plugin("logging-plugin")
+    stream = getattr(getattr(logging, "log_file_handler", None), "stream", None)
+    if stream is not None and _log_file(config):
+        flags = fcntl.fcntl(stream, fcntl.F_GETFL)
+        fcntl.fcntl(stream, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
+@contextmanager
+def log_to_file(config: pytest.Config) -> Iterator[None]:
+    """In a rank: log to the file of ``--log-file``, as pytest does in its own loop of tests."""
+    logging: Any = config.pluginmanager.get_plugin("logging-plugin")
+    handler = getattr(logging, "log_file_handler", None)
+    if handler is None or not _log_file(config):
+        yield
+        return
+    with catching_logs(handler, level=logging.log_file_level):
+        yield
+
+
+def _log_file(config: pytest.Config) -> bool:
+    return bool(config.getoption("log_file", None) or config.getini("log_file"))
 
 
 def worker_input(config: pytest.Config) -> dict[str, Any]:

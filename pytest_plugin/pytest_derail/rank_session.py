@@ -17,7 +17,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail import bell, breakpoints, gathered, handover, own_frames
 from pytest_derail.forked_child import ForkedChildren
 from pytest_derail.held_os import Held
-from pytest_derail.neighbours import start_coverage
+from pytest_derail.neighbours import log_to_file, start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
 from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, plain, text_of
@@ -355,7 +355,8 @@ def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
     config.pluginmanager.register(ForkedChildren())
     breakpoints.explain()
     try:
-        yield session
+        with log_to_file(config):
+            yield session
     finally:
         try:
             config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)

@@ -113,6 +113,7 @@ class RanksTest:
 
     def set_up(self) -> None:
         """Set up the fixtures that the ranks share; this may be once more, for plugins that run tests again."""
+        neighbours.append_to_log_file(self.item.config)
         self.mark = read_mark(self.item, self._given)
         self.verdict, self._raised, self._folder, self._debugger = None, None, None, None
         self._spawned = self._replaced = ""

@@ -510,3 +510,32 @@ def test_program(derail):
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["measured.py * 9 * 1 * 89% * 8"])
     wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.parametrize("marker", ["ranks(2)", "ranks(2, reuse='module')", "ranks(2, start_method='spawn')"])
+def test_the_log_file_has_the_records_of_all_ranks_and_of_pytest(run_pytest, tmp_path, marker: str) -> None:
+    """Each in a line of its own: none writes over those of another."""
+    path = tmp_path / "records.log"
+    result = run_pytest(
+        f"""
+import logging, pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def before():
+    logging.warning("pytest before")
+    yield
+    logging.warning("pytest after")
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.{marker}
+def test_it(rank, number):
+    for line in range(20):
+        logging.warning("rank %d test %d line %d", rank, number, line)
+""",
+        f"--log-file={path}",
+        "--log-file-format=%(message)s",
+    )
+    result.assert_outcomes(passed=2)
+    of_ranks = [f"rank {rank} test {test} line {line}" for rank in range(2) for test in range(2) for line in range(20)]
+    found = path.read_text().splitlines()
+    assert sorted(line for line in found if line) == sorted(["pytest before", "pytest after", *of_ranks])
