@@ -443,6 +443,24 @@ def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_
     assert "the cause" in str(result.failures[1].message)
 
 
+def test_a_rank_whose_status_never_comes_has_ended_and_holds_nobody_up(tmp_path, monkeypatch):
+    """Rank 0 is killed and its status does not arrive within ``kill_wait``: it is lost, and no rank is abandoned."""
+    peek = ServedProcess.peek
+    monkeypatch.setattr(ServedProcess, "peek", lambda rank: peek(rank) if rank.rank else None)
+    job = start_processes(
+        "job", sleep_long, {0: (), 1: (), 2: ()}, {0: {}, 1: {}, 2: {}}, DefaultLogsSpecs(str(tmp_path)),
+        start_method="warm", preload=["json"], teardown=Teardown(grace=0, kill_wait=0.5),
+    )  # fmt: skip
+    watched = os.pidfd_open(job.pids()[0])
+    os.kill(job.pids()[0], signal.SIGKILL)
+    assert is_readable(watched, 60)
+    os.close(watched)
+    job.close(signal.SIGKILL)
+    ranks_then = job.wait(60).outcome.ranks
+    assert "how was not known" in str(ranks_then[0].status)
+    assert [ranks_then[rank].status.signal for rank in (1, 2)] == [signal.SIGKILL] * 2
+
+
 def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(run_python):
     """SIGTERM inside ``Thread.start``, whichever thread takes it, is raised as such and leaves nothing behind."""
     source = """

@@ -167,17 +167,18 @@ class Order:
         if self._line:
             self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
-    def take(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
+    def take(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
         """Yield what happened and was not yielded before, in order. Nothing behind a rank of unknown status.
 
         Args:
             look: look at the error files of which the kernel announces no change, even if no rank has failed.
+            final: wait for no status any more: one that is not known by now is lost.
         """
         self._collect(look=look)
         while self._line:
             entry = self._line[0]
             if isinstance(entry, _Exit):
-                status = self._status(entry)
+                status = self._status(entry, final=final)
                 if status is None:
                     return
                 self._line.popleft()
@@ -186,15 +187,15 @@ class Order:
                 self._line.popleft()
                 yield entry
 
-    def _status(self, entry: _Exit) -> ExitStatus | None:
+    def _status(self, entry: _Exit, *, final: bool) -> ExitStatus | None:
         """How the rank ended; None while that is not known, in which case it is asked again soon."""
         status = entry.handle.peek()
         if status is not None:
             return status
         now = self._clock.now()
-        if now - entry.at > STATUS_SECONDS:
+        if final or now - entry.at > STATUS_SECONDS:
             return ExitStatus(
-                lost=f"process {entry.handle.pid} ended, but how was not known {STATUS_SECONDS:g} s later; "
+                lost=f"process {entry.handle.pid} ended, but how was not known {now - entry.at:.1f} s later; "
                 "see whether a debugger holds it"
             )
         if not self._retrying:

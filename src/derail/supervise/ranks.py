@@ -118,13 +118,14 @@ class Ranks:
         while self._asked:
             self._asked.popitem()[1].cancel()
 
-    def happened(self, *, look: bool = False) -> Iterator[Ended | Recorded]:
+    def happened(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
         """Yield exits and errors that ranks recorded, each once, in the order in which they happened.
 
         Args:
             look: look at error files of which the kernel announces no change, even if no rank has ended.
+            final: wait for no exit status any more.
         """
-        return self._order.take(look=look)
+        return self._order.take(look=look, final=final)
 
     def pids(self) -> dict[int, int]:
         """Process of each rank that was started; from any thread."""

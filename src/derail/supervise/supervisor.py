@@ -253,9 +253,9 @@ class Supervisor:
         """Descriptors of the readers, which a forked rank has no use for."""
         return [fd for reader in self._readers for fd in reader.descriptors()]
 
-    def _take_exits(self, *, look: bool = False) -> None:
+    def _take_exits(self, *, look: bool = False, final: bool = False) -> None:
         """Notice all exits and recorded errors until now, in the order in which they happened."""
-        for each in self.ranks.happened(look=look):
+        for each in self.ranks.happened(look=look, final=final):
             if isinstance(each, Recorded):
                 if each.message is None:
                     self._policy.announce(each.rank, each.at, each.order)
@@ -300,7 +300,9 @@ class Supervisor:
                     self._listeners.tell(PhaseChanged(phase, at=self._clock.now()))
 
     def _deadline(self, name: str) -> None:
-        self._take_exits()  # who has ended until now has ended in time, however late this thread looks
+        # Who has ended until now has ended in time, however late this thread looks. A rank that has ended and whose
+        # status is not known is not abandoned, and those behind it are not either.
+        self._take_exits(final=name == "abandon")
         self._perform()
         if self._policy.phase != "done":
             self._feed(DeadlinePassed(name, at=self._clock.now()))
