@@ -125,7 +125,7 @@ class RankTold:
     @property
     def sections(self) -> list[tuple[str, str]]:
         """All sections: those of the reports, each once, and those that no report has any more."""
-        reported = (each for phase in self.phases for each in _pairs(phase.report.get("sections")))
+        reported = (each for phase in self.phases for each in pairs(phase.report.get("sections")))
         return list(dict.fromkeys([*((str(name), str(text)) for name, text in reported), *self.open_sections]))
 
     @property
@@ -133,7 +133,7 @@ class RankTold:
         """All properties: the reports of later phases have those of earlier ones again."""
         found: list[Named] = []
         for phase in self.phases:
-            named = [(str(name), value) for name, value in _pairs(phase.report.get("user_properties"))]
+            named = [(str(name), value) for name, value in pairs(phase.report.get("user_properties"))]
             found = [*[each for each in found if each not in named], *named]
         return [*found, *self.open_properties]
 
@@ -191,7 +191,7 @@ def _harmless(told: ReportTold) -> ReportTold:
     """
     report = {name: _neutral(value) if name in SHOWN else value for name, value in told.report.items()}
     if "user_properties" in report:
-        report["user_properties"] = [(neutral(str(name)), value) for name, value in report["user_properties"]]
+        report["user_properties"] = [(neutral(str(name)), value) for name, value in pairs(report["user_properties"])]
     return replace(told, reason=neutral(told.reason), text=neutral(told.text), report=report)
 
 
@@ -323,7 +323,7 @@ def _plain(value: object, above: set[int], parts: Iterator[int], most: float) ->
         above.discard(id(value))
 
 
-def _pairs(values: object) -> Iterator[Named]:
+def pairs(values: object) -> Iterator[Named]:
     """The pairs among these: tests write into the lists of pytest as they like."""
     for each in values if isinstance(values, list | tuple) else ():
         if isinstance(each, list | tuple) and len(each) == 2:

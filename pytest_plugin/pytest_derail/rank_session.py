@@ -20,7 +20,7 @@ from pytest_derail.held_os import Held
 from pytest_derail.neighbours import log_to_file, start_coverage
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.prepared import Preparation
-from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, plain, text_of
+from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_report, pairs, plain, text_of
 from pytest_derail.rank_warnings import NotedWarnings
 from pytest_derail.registered import record
 from pytest_derail.same_draws import draw_alike
@@ -266,7 +266,9 @@ class Protocol:
         try:
             data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report) or {}
             if "user_properties" in data:
-                data["user_properties"] = [plain(each, MOST_PARTS) for each in data["user_properties"]]
+                data["user_properties"] = [
+                    (plain(name), plain(value, MOST_PARTS)) for name, value in pairs(data["user_properties"])
+                ]
         except Exception:  # hooks are third-party code; what they decided before counts anyway
             data = {}
         return ReportTold(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -53,9 +54,11 @@ def test_properties(record_property, record_testsuite_property, record_xml_attri
 @pytest.mark.parametrize("marker", MARKERS.values(), ids=MARKERS)
 def test_a_property_of_any_value_leaves_a_passing_test_passed(run_pytest: RunPytest, marker: str) -> None:
     """It contains itself, has no text, cannot be pickled, or is too large: its rank runs on."""
-    result = run_pytest(VALUES.format(marker=marker))
+    result = run_pytest(VALUES.format(marker=marker), "--junitxml=junit.xml")
     result.assert_outcomes(passed=1)
     assert "replaced" not in result.stdout.str()
+    properties = ET.parse("junit.xml").findall(".//testcase/properties/property")
+    assert [each.get("name") for each in properties].count("direct") == 8
 
 
 EXCEPTIONS = """
