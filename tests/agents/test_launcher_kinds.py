@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.test_planted import SHELL, write_wrapper
+from agents.test_planted import agent as steady
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration
 from derail.agents.witness import run_launcher
@@ -19,6 +21,12 @@ from derail.scenario.expect import judge
 from derail.scenario.load import find, load
 from derail.scenario.model import Expect, Scenario
 
+WRAPPERS = {
+    "shell": SHELL,
+    "string": '#!/bin/sh\nexec sh -c "trap : HUP INT QUIT TERM; $*; exit \\$?"\n',
+    "timeout": '#!/bin/sh\nexec timeout --foreground 600 "$@"\n',
+}
+PROXY = f"#!{sys.executable}\nimport subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]) % 256)\n"
 LAUNCHERS = Path(__file__).parent / "launchers"
 PYTHON = shlex.quote(sys.executable)
 STEPS = """
@@ -124,7 +132,7 @@ def test_ranks_of_a_daemon_are_ended_when_the_time_is_over(tmp_path, daemon, pid
 
 def run_shipped(tmp_path, launcher, name, **changes):
     """Run a scenario that comes with derail; what was seen, and the verdict."""
-    scenario = replace(load(find(name)), **changes)
+    scenario = replace(load(find(name)), **changes).placed(tmp_path)
     seen = launcher.run(scenario, tmp_path / "run")
     return seen, judge(scenario, seen, launcher.promises)
 
@@ -295,3 +303,43 @@ def test_ranks_whose_python_lacks_what_the_worker_imports_accuse_no_launcher(tmp
 
     assert verdict.kind == "INCONCLUSIVE"
     assert "has no no_such_module_of_derail" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize(
+    "name", ["crash/killed_at_step_3", "error_file/truncated", "hang/deaf_to_sigterm", "restart/resumes_after_a_kill"]
+)
+def test_the_rank_is_the_program_and_no_process_that_stays_above_it(tmp_path, kind, name):
+    """Faults act in the program, its end is the rank's, and 128+n is a right report of signal n."""
+    run = steady(wrapper=write_wrapper(tmp_path, WRAPPERS[kind]))
+    seen, verdict = run_shipped(tmp_path, run, name)
+
+    assert verdict.kind == "PASS", verdict.reasons
+    assert seen.restarts == (name == "restart/resumes_after_a_kill")
+
+
+def test_the_wrapper_of_a_rank_waits_like_the_launcher_while_the_rank_ends(tmp_path):
+    """The error file is damaged, and the helper seen, before the wrapper can act on the exit."""
+    left = tmp_path / "left"
+    wrapper = f'#!/bin/sh\ntrap : TERM\n"$@"\ncode=$?\ncp "$TORCHELASTIC_ERROR_FILE" {left}-$RANK\nexit $code\n'
+    seen, verdict = run_shipped(tmp_path, steady(wrapper=write_wrapper(tmp_path, wrapper)), "error_file/truncated")
+
+    assert (verdict.kind, [told.status for told in seen.faults]) == ("PASS", ["injected"]), verdict.reasons
+    damaged = Path(f"{left}-{seen.root_cause}").read_bytes()
+    assert not damaged.rstrip().endswith(b"}")
+
+
+def test_a_wrong_code_is_no_report_of_a_signal_though_a_shell_stays_above_the_rank(tmp_path):
+    """Only 128 and the signal that ended the program says the same as the signal."""
+    launcher = steady("tells_code_1", write_wrapper(tmp_path, SHELL))
+    _, verdict = run_shipped(tmp_path, launcher, "crash/killed_at_step_3")
+
+    assert verdict.kind == "FAIL"
+
+
+def test_a_python_above_the_worker_accuses_no_launcher(tmp_path):
+    """The first Python of a rank acts for it: faults reach that one, and the verdict says so."""
+    _, verdict = run_shipped(tmp_path, steady(wrapper=write_wrapper(tmp_path, PROXY)), "hang/deaf_to_sigterm")
+
+    assert verdict.kind == "INCONCLUSIVE"
+    assert any("runs below another Python with the same rank" in reason for reason in verdict.reasons)

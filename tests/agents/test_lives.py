@@ -72,6 +72,51 @@ def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
         os.close(pidfd)
 
 
+def test_what_was_taken_for_a_rank_is_given_up_when_the_worker_starts_below_it(tmp_path):
+    """A shell that waited long before it started the program is no earlier attempt, and the program no helper."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import signal\nprint(flush=True)\nsignal.pause()\n")
+    shell = f"echo; read line; {sys.executable} -S {worker} & echo $!; wait"
+    source = f"import os, subprocess\nsubprocess.call(['sh', '-c', {shell!r}], env={{**os.environ, 'RANK': '0'}})"
+    driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
+    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, worker=lives.Worker(os.fspath(worker)))
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", source], env={**os.environ, JOB_ENV: JOB}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    pidfd = os.pidfd_open(supervisor.pid)
+    program = None
+    try:
+        supervisor.stdout.readline()
+        ranks.agent_started(supervisor.pid, pidfd, first=True)
+        ranks._look()
+        assert ranks.lives == []  # it may become the worker, or start it
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lives, "SHY", 0.0)
+            ranks._look()
+        (waiting,) = ranks.lives
+        supervisor.stdin.write(b"\n")
+        supervisor.stdin.flush()
+        program = int(supervisor.stdout.readline())
+        supervisor.stdout.readline()
+        ranks._look()
+        told = {"job": JOB, "rank": 0, "argv": [sys.executable, "-S", os.fspath(worker)]}
+        assert ranks._answer(SimpleNamespace(), told, program)["acts"]
+        ranks._look()
+        (rank,) = ranks.lives
+        assert (rank.pid, rank.attempt, rank.wrapped) == (program, 0, True)
+        assert waiting.pid != program
+        assert ranks.is_alive(0)
+        assert waiting.pid in ranks._own_processes()
+    finally:
+        if program is not None:
+            os.kill(program, signal.SIGKILL)
+        else:
+            supervisor.kill()
+        supervisor.communicate()
+        ranks.close()
+        os.close(pidfd)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 @pytest.mark.parametrize("user", [0, 65534])
 def test_no_path_is_believed_that_a_rank_of_another_user_names(tmp_path, user):

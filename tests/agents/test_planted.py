@@ -28,6 +28,8 @@ DECLARATION = Declaration(
         failure=r"^rank (?P<rank>\d+): (?:exit (?P<code>\d+)|signal (?P<signal>\w+)): (?P<message>.*)$",
     ),
 )
+SHELL = '#!/bin/sh\ntrap : HUP INT QUIT TERM USR1 USR2\n"$@"\nexit $?\n'
+"""Stays above its program, and exits with 128+n where signal n ended it."""
 KILLED_BY = {
     "blames_last": ("regression/victim_right_behind", "root_cause", "saw rank 0"),
     "rank_order": ("regression/victim_right_behind", "root_cause", "saw rank 0"),
@@ -70,24 +72,50 @@ KILLED_BY = {
 }
 """By bug: the scenario, the promise that it finds broken, and a part of what it says."""
 
+BELOW_A_SHELL = (
+    *("blames_last", "blames_nobody", "stopped_failed", "no_kill", "no_stop", "code_1", "zero_on_failure", "slow_look"),
+    *("tells_code_1", "no_message", "believes_stale", "never_restarts", "grace_each", "old_port", "no_sweep"),
+)
+"""The bugs that are looked for once more where a shell stays above each rank; it hides ends by signals."""
 
-def agent(bug=""):
-    """The launcher, with that bug."""
+
+def agent(bug="", wrapper=""):
+    """The launcher, with that bug; it starts each rank by the wrapper, a program that gets the rank's command line."""
     words = [sys.executable, str(LAUNCHER), *(["--bug", bug] if bug else [])]
+    start = f"{shlex.join([wrapper, sys.executable, '-u'])} {{script}}" if wrapper else "{script}"
     return CommandAgent(
-        f"{shlex.join(words)} -n {{ranks}} -r {{restarts}} -g {{grace}} -l {{log_dir}} {{script}} {{args}}", DECLARATION
+        f"{shlex.join(words)} -n {{ranks}} -r {{restarts}} -g {{grace}} -l {{log_dir}} {start} {{args}}", DECLARATION
     )
+
+
+def write_wrapper(tmp_path, source):
+    """A program that starts another one, and stays above it."""
+    path = tmp_path / "wrapper"
+    path.write_text(source)
+    path.chmod(0o755)
+    return str(path)
+
+
+def check_that_a_bug_is_found(tmp_path, bug, wrapper=""):
+    """Run the scenario that is meant to find a bug, and compare what it finds."""
+    name, promise, words = KILLED_BY[bug]
+    run = run_scenario(load(find(name)), agent(bug, wrapper), workdir=tmp_path / "run")
+    broken = [str(finding) for finding in run.verdict.findings if finding.kept is False and finding.promise == promise]
+
+    assert run.verdict.kind == "FAIL", run.verdict
+    assert any(words in reason for reason in broken), run.verdict.reasons
 
 
 @pytest.mark.parametrize("bug", KILLED_BY)
 def test_a_planted_bug_is_found_by_the_scenario_that_is_meant_to(tmp_path, bug):
     """It is FAIL, and among the findings is the broken promise, in the right words."""
-    name, promise, words = KILLED_BY[bug]
-    run = run_scenario(load(find(name)), agent(bug), workdir=tmp_path)
-    broken = [str(finding) for finding in run.verdict.findings if finding.kept is False and finding.promise == promise]
+    check_that_a_bug_is_found(tmp_path, bug)
 
-    assert run.verdict.kind == "FAIL", run.verdict
-    assert any(words in reason for reason in broken), run.verdict.reasons
+
+@pytest.mark.parametrize("bug", BELOW_A_SHELL)
+def test_a_planted_bug_is_found_where_a_shell_stays_above_each_rank(tmp_path, bug):
+    """For the same reason as without the shell."""
+    check_that_a_bug_is_found(tmp_path, bug, write_wrapper(tmp_path, SHELL))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in shipped() if not name.startswith(("node/", "values/"))))

@@ -247,7 +247,8 @@ class ForeignAgent(ABC):
             )
         code = None if seen.timed_out else exit_code(seen)
         # If all went well in the end, it speaks of earlier attempts.
-        said = Said() if code == 0 else self.said(job, tuple(read_end(path) for path in order.outputs), seen)
+        outputs = tuple(read_end(path) for path in order.outputs)
+        said = Said() if code == 0 else _said_of_programs(self.said(job, outputs, seen), seen)
         outcome = outcome_of(seen, said)
         logs = self.logs(job, seen)
         tails = {key: tail(path) for key, path in logs.items()}
@@ -308,6 +309,8 @@ class ForeignAgent(ABC):
             yield f"{many} process(es) run the worker without a number ({seen.nameless[0]}): {_hint(self.variables)}"
         elif lost == [0] and ranks:
             yield "rank 0 was never seen: a launcher that is rank 0 itself cannot be told from one that starts none"
+        for rank, words in sorted(seen.hidden.items())[: bool(job.scenario.faults.faults)]:
+            yield f"rank {rank} runs below another Python with the same rank ({words}), in which faults act instead"
 
     def log_files(self, job: Job) -> dict[tuple[int, Stream], Path]:
         """The files in which the supervisor keeps the streams of ranks, by what is known of it beforehand."""
@@ -356,6 +359,24 @@ def _hint(declared: Mapping[str, str]) -> str:
     from derail.agents.variables import named
 
     return f"none of {named(declared)} is set; name the launcher's own in [variables] of the declaration"
+
+
+def _said_of_programs(said: Said, seen: Seen) -> Said:
+    """What the supervisor says, with 128+n for signal n read as that signal where it waits for a wrapper of the rank:
+    a shell can exit with nothing else for a program that a signal has ended."""
+    from dataclasses import replace
+
+    failures = dict(said.failures)
+    for life in seen.lives:
+        failure, status = failures.get(life.rank), life.status
+        if failure is None or not life.wrapped or status is None or status.signal is None:
+            continue
+        if failure.status is not None and failure.status.code == status.shell_code:
+            failure = replace(failure, status=status)
+        if re.search(rf"\b{status.shell_code}\b", failure.message):
+            failure = replace(failure, message=f"{failure.message} ({status})")
+        failures[life.rank] = failure
+    return replace(said, failures=failures)
 
 
 def outcome_of(seen: Seen, said: Said) -> JobOutcome:

@@ -110,6 +110,11 @@ class Worker:
     variables: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
 
+    @property
+    def is_python(self) -> bool:
+        """Whether a Python runs the program, by its name."""
+        return self.script.endswith(".py")
+
     def is_run(self, pid: int, argv: object = None) -> bool:
         """Whether a process runs it, by its command line; a shell that is to run it does."""
         return not self.script or runs(argv, self.script) or self.script in words_of(pid)
@@ -221,6 +226,15 @@ def runs(argv: object, script: str) -> bool:
         elif not word.startswith("-") or word in ("-c", "-m"):
             return word == script
     return False
+
+
+def executes(pid: int, script: str) -> bool:
+    """Return whether a process is a Python whose program is the script; what only names the script does not run it."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return runs([os.fsdecode(word) for word in words], script) and is_python(pid)
 
 
 def is_python(pid: int) -> bool:

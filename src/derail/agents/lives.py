@@ -1,9 +1,10 @@
 """The ranks of a supervisor that is not ours: found as they appear, held by pidfd, heard, and seen to end.
 
 A Python that is a rank introduces itself before its first line (faults/inrank/meeting.py), and does not go on until it
-is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process that was
-executed with its number. When the number appears again after its end, that is the next attempt, but for helpers of the
-rank: they are known by their ancestors from the moment they appear, whichever process adopts them later.
+is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process with its number
+that executes the worker; where none is known to, the uppermost with its number. When the number appears again after
+its end, that is the next attempt, but for helpers of the rank: they are known by their ancestors from the moment they
+appear, whichever process adopts them later.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from derail.agents.inspection import (
     Worker,
     changed,
     environment_of,
+    executes,
     has_ended,
     is_full,
     is_python,
@@ -77,6 +79,7 @@ class ForeignRanks(HeldRanks):
     Attributes:
         lives: all that were seen, in the order in which they were found; the supervisor is not among them.
         nameless: the command lines of processes that run the worker and have no rank, by pid.
+        hidden: by rank, the command line of the Python that acts for it, and starts another one that runs the worker.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class ForeignRanks(HeldRanks):
         super().__init__(ranks, loop, clock, awaited_exits(driver.plan, range(ranks)))
         self.lives: list[Life] = []
         self.nameless: dict[int, str] = {}
+        self.hidden: dict[int, str] = {}
         self.job = job
         self._driver = driver
         self._places = places
@@ -100,6 +104,7 @@ class ForeignRanks(HeldRanks):
         self._elsewhere: dict[tuple[int, float], int] = {}
         self._door = Door(loop, self._answer)
         self._agents: set[int] = set()
+        self._wrappers: set[int] = set()
         self._known: set[tuple[int, float]] = set()
         self._shy = any(entry(fault.name).side == "before start" for fault in driver.plan.faults)
         self._seen: dict[tuple[int, float], float] = {}
@@ -187,8 +192,8 @@ class ForeignRanks(HeldRanks):
         self.see_ends()
         # A process that is known stays who it is, whatever a fault has told it.
         known = (held for held in self._held.values() if held.life.pid == pid and held.life.status is None)
-        upper = uppermost(pid, rank, self.job, self._agents)
         held = next(known, None)
+        upper = pid if held is not None else self._process_of_rank(pid, rank, told.get("argv"))
         if held is None and not self._is_helper(rank, upper):
             runs_worker = self._worker.is_run(pid, told.get("argv")) or self._worker.is_run(upper)
             held = self._find(rank, upper, told.get("argv") if upper == pid else None, runs_worker=runs_worker)
@@ -221,13 +226,14 @@ class ForeignRanks(HeldRanks):
         here = os.getpid()
         processes = descendants(here)
         self._note_helpers(processes)
+        self._note_hidden(processes.values())
         processes |= self._find_elsewhere(processes)
         for process in processes.values():
             key = (process.pid, process.started)
             if key in self._known or key in self._helpers or not process.alive:
                 continue
             # A child of ours is a supervisor, or was left behind by a process that has ended.
-            if process.ppid == here or process.pid in self._agents:
+            if process.ppid == here or process.pid in self._agents or process.pid in self._wrappers:
                 continue
             rank = rank_of(process.pid, self.job)
             if rank is None:
@@ -235,7 +241,9 @@ class ForeignRanks(HeldRanks):
             age = self._clock.now() - self._seen.setdefault(key, self._clock.now())
             if is_python(process.pid) and (self._introduces(rank) or (self._shy and age < SHY)):
                 continue  # it will introduce itself; or it is a fork of a rank that has, and no new attempt
-            if rank in self.ranks and uppermost(process.pid, rank, self.job, self._agents) == process.pid:
+            if self._worker.is_python and age < SHY and not is_python(process.pid):
+                continue  # it becomes the Python that runs the worker, or starts it and stays above it
+            if rank in self.ranks and self._process_of_rank(process.pid, rank) == process.pid:
                 if self._is_helper(rank, process.pid):
                     self._helpers.add(key)
                 elif self._find(rank, process.pid, runs_worker=self._is_run_below(process.pid, processes)) is None:
@@ -298,16 +306,41 @@ class ForeignRanks(HeldRanks):
         for process in processes.values():
             if not process.alive or process.pid in ranks or (process.pid, process.started) in self._helpers:
                 continue
-            if process.pid in self._agents or (process.ppid in own and rank_of(process.pid, self.job) is None):
+            numbered = process.pid not in self._wrappers and rank_of(process.pid, self.job) is not None
+            if process.pid in self._agents or (process.ppid in own and not numbered):
                 own.add(process.pid)
         return own
+
+    def _process_of_rank(self, pid: int, rank: int, argv: object = None) -> int:
+        """Return the process that is the rank: the uppermost from ``pid`` on that executes the worker, if there is one.
+
+        Those above it only wait for it, as a shell, ``timeout`` or the launcher's proxy does: they are the launcher's.
+
+        Args:
+            pid: a process with this rank in its environment.
+            rank: the number.
+            argv: its command line, if it has just introduced itself.
+        """
+        upper = uppermost(pid, rank, self.job, {*self._agents, *self._wrappers})
+        chain, script = [pid], self._worker.script
+        while chain[-1] != upper and (process := look_up(chain[-1])) is not None:
+            chain.append(process.ppid)
+        became = {held.life.pid for held in self._all_held if held.mapped}
+        for above in reversed(chain):
+            if above in became or executes(above, script) or (above == pid and runs(argv, script)):
+                waiting = chain[chain.index(above) + 1 :]
+                self._wrappers.update(waiting)
+                if waiting and (process := look_up(above)) is not None:
+                    self._helpers.discard((above, process.started))  # of what was taken for the rank until now
+                return above
+        return upper
 
     def _is_helper(self, rank: int, pid: int) -> bool:
         """Return whether a process belongs to the rank of its number, alive or dead, whatever its parent is now."""
         held, process = self._held.get(rank), look_up(pid)
         if held is None or process is None or held.life.pid == pid:
             return False
-        lives = {life.pid for life in self.lives if life.rank == rank}
+        lives = {life.pid for life in self.lives if life.rank == rank} - self._wrappers
         started = started_by(pid, self.job)
         return (
             (process.pid, process.started) in self._helpers
@@ -320,6 +353,15 @@ class ForeignRanks(HeldRanks):
         """Whether the last process of a rank has introduced itself, so that the next one will too."""
         held = self._held.get(rank)
         return held is not None and held.acting == held.life.pid
+
+    def _note_hidden(self, processes: Collection[ProcessInfo]) -> None:
+        """Take down the ranks whose Python acts and starts another that runs the worker: faults act in the first."""
+        script = self._worker.script
+        acting = {held.acting: held for held in self._held.values() if not held.mapped and held.life.rank != AGENT_RANK}
+        for process in processes:
+            held = acting.get(process.ppid)
+            if held is not None and executes(process.pid, script) and not executes(process.ppid, script):
+                self.hidden[held.life.rank] = words_of(process.ppid) or self.hidden.get(held.life.rank, "")
 
     def _is_run_below(self, pid: int, processes: Mapping[int, ProcessInfo]) -> bool:
         """Whether a process runs the worker, or has one below it that does; parents stand before their children."""
@@ -346,7 +388,8 @@ class ForeignRanks(HeldRanks):
             return held
         if not runs_worker and any(life.runs_worker for life in self.lives):
             return None  # a helper of the launcher that carries a rank; or what will run the worker later
-        if held is not None and held.life.status is None and runs_worker and not held.life.runs_worker:
+        replaced = held is not None and (held.life.pid in self._wrappers or (runs_worker and not held.life.runs_worker))
+        if held is not None and held.life.status is None and replaced:
             held = self._drop(held)
         if held is not None and held.life.status is None:
             if not has_ended(held.pidfd):
@@ -364,6 +407,7 @@ class ForeignRanks(HeldRanks):
         error_file = variable(environment(pid), b"TORCHELASTIC_ERROR_FILE") if runs_as_us(pid) else None
         life = Life(rank, attempt, pid, self._clock.now(), error_file=Path(error_file) if error_file else None)
         life.runs_worker = runs_worker
+        life.wrapped = (process := look_up(pid)) is not None and process.ppid in self._wrappers
         held = self._hold(life, pidfd)
         self.lives.append(life)
         self._failed = self._failed and attempt == 0
@@ -383,7 +427,8 @@ class ForeignRanks(HeldRanks):
         return held
 
     def _drop(self, held: Held) -> Held | None:
-        """Give up a process that carries a rank and is a helper of the launcher; the held process before it, if any."""
+        """Give up a process that carries a rank and is a helper of the launcher, or stays above the process that runs
+        the worker; the held process before it, if any."""
         self.lives.remove(held.life)
         if self._ends is not None:
             self._ends.unregister(held.pidfd)
@@ -391,8 +436,11 @@ class ForeignRanks(HeldRanks):
             held.follower.close()
         self._all_held.remove(held)
         os.close(held.pidfd)
+        del self._held[held.life.rank]
         before = [each for each in self._all_held if each.life.rank == held.life.rank]
-        return before[-1] if before else None
+        if before:
+            self._held[held.life.rank] = before[-1]
+        return self._held.get(held.life.rank)
 
     def _watch_end(self, held: Held) -> None:
         if self._ends is None:

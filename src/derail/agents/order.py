@@ -89,6 +89,7 @@ class Life:
         sources: whose files these are: the supervisor's ("own"), copies of what goes to a pipe of the supervisor
             ("copy"), or files that derail has put in the place of a stream that was not the rank's alone ("derail").
         runs_worker: whether it, or a process below it, runs the worker; a helper that carries a rank does not.
+        wrapped: whether a process of the launcher with the same rank stays above it and waits for it.
         error_file: where it writes its error file; None if nobody told it.
         status: how it ended; None while it lives.
         exited_at: when that was seen.
@@ -104,6 +105,7 @@ class Life:
     streams: dict[Stream, Path] = field(default_factory=dict)
     sources: dict[Stream, Source] = field(default_factory=dict)
     runs_worker: bool = True
+    wrapped: bool = False
     error_file: Path | None = None
     status: ExitStatus | None = None
     exited_at: float | None = None
@@ -142,6 +144,7 @@ class Seen:
         timed_out: whether they had to be ended.
         full: the streams of ranks that were full pipes then, which no process read.
         nameless: the command lines of processes that ran the worker without a rank in their environment.
+        hidden: by rank, the command line of the Python that faults acted in, above the one that ran the worker.
         error: what went wrong with the sandbox itself, or with starting a supervisor; empty if nothing did.
     """
 
@@ -155,4 +158,5 @@ class Seen:
     timed_out: bool = False
     full: tuple[tuple[int, Stream], ...] = ()
     nameless: tuple[str, ...] = ()
+    hidden: Mapping[int, str] = field(default_factory=dict)
     error: str = ""

@@ -231,6 +231,7 @@ class Sandbox:
         self.seen.faults = tuple(doubted(result, missed) for result in self._driver.results())
         self.seen.lives = workers_of(self.seen.lives)
         self.seen.nameless = tuple(self._ranks.nameless.values())
+        self.seen.hidden = self._ranks.hidden
         self.seen.asked_at = self._ranks.asked_at
 
     def _left(self) -> list[FoundProcess]:
