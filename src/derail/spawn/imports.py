@@ -39,7 +39,12 @@ def is_installed(name: str) -> bool:
     if top in sys.stdlib_module_names:
         return True
     file = str(getattr(sys.modules.get(name), "__file__", None) or "")
-    return file.startswith(_installed())
+    return file.startswith(_installed()) or not SITE_FOLDERS.isdisjoint(file.split(os.sep))
+
+
+SITE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+"""Names of folders with installed modules: those of the user and of the system, which a virtual environment may see,
+are not among the paths of ``sysconfig``."""
 
 
 @functools.cache
