@@ -26,7 +26,7 @@ from pytest_derail.bell import Bell
 from pytest_derail.evidence import evidence_folder
 from pytest_derail.kept_line import Line, Told
 from pytest_derail.kept_session import LATE, serve
-from pytest_derail.plugin import KEPT
+from pytest_derail.plugin import KEPT, ranks_marker
 from pytest_derail.ports import claimed_port
 from pytest_derail.rank_report import RankTold
 from pytest_derail.rank_session import bell_path, names_path, report_path
@@ -85,7 +85,7 @@ def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
     """The files of the tests that may come."""
     if mark.reuse == "module":
         return [str(item.path)]
-    marks = ((each, each.get_closest_marker("ranks")) for each in item.session.items)
+    marks = ((each, ranks_marker(each)) for each in item.session.items)
     return dict.fromkeys(str(each.path) for each, found in marks if found and found.kwargs.get("reuse") == "session")
 
 

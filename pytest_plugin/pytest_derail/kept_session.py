@@ -13,7 +13,7 @@ from pytest_derail.condition import RANDOM, Condition, process_group
 from pytest_derail.forked_child import children_end
 from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
-from pytest_derail.rank_session import Protocol, Teller, become_rank, failed_collection, names_path, open_session
+from pytest_derail.rank_session import Protocol, Teller, become_rank, names_path, open_session
 from pytest_derail.registered import record
 from pytest_derail.session import collect, find
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_derail.rank_session import Order
+    from pytest_derail.session import Problems
 
 LATE = "late"
 """The folder with the records of late tear-downs."""
@@ -98,9 +99,7 @@ class KeptProtocol(Protocol):
         self._expected: Condition | None = None
         self._last: pytest.Function | None = None
 
-    def take(
-        self, session: pytest.Session, items: Sequence[pytest.Item], problems: Sequence[str], order: Order
-    ) -> None:
+    def take(self, session: pytest.Session, items: Sequence[pytest.Item], problems: Problems, order: Order) -> None:
         """Run a test, and tell how it went, and what it has left."""
         teller = Sender(order.folder, self._rank, self._line)
         self.order = order
@@ -109,8 +108,8 @@ class KeptProtocol(Protocol):
         left: list[tuple[str, str]] = []
         try:
             item = find(items, problems, order.nodeid)
-        except pytest.Collector.CollectError as error:
-            teller.tell(failed_collection(error))
+        except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
+            teller.tell_not_collected(error)
         else:
             self._tear_down_up_to(session, item)
             self._last, self.teller = item, teller

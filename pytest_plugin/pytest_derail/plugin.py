@@ -285,6 +285,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         config.stash[NO_SCENARIO] = none_collected(config, items)
     if IN_RANK not in config.stash:
         for item in items:
+            if not isinstance(item, pytest.Function) and any(mark.name == "ranks" for mark in item.own_markers):
+                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks is for test functions")
             if not hasattr(item, "callspec") and hasattr(item, "_testcase") and item.get_closest_marker("ranks"):
                 from pytest_derail.ranks_mark import wrong_markers
 
@@ -292,11 +294,16 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
                     raise pytest.UsageError(problem)
 
 
+def ranks_marker(item: pytest.Item) -> pytest.Mark | None:
+    """Return the ``ranks`` marker of a test function; other items (doctests) of its module are no tests on ranks."""
+    return item.get_closest_marker("ranks") if isinstance(item, pytest.Function) else None
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test with the ``ranks`` marker gets another body: the job that runs its own one."""
-    mark = item.get_closest_marker("ranks")
-    if mark is None or IN_RANK in item.config.stash:
+    mark = ranks_marker(item)
+    if mark is None or not isinstance(item, pytest.Function) or IN_RANK in item.config.stash:
         try:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception) as error:

@@ -96,14 +96,9 @@ def run_rank(order: Order) -> None:
             item = find(*collect(session, [order.node]), order.nodeid)
             session.config.pluginmanager.register(Protocol(session.config, teller, order))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
-    except pytest.Collector.CollectError as error:
-        teller.tell(failed_collection(error))
+    except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
+        teller.tell_not_collected(error)
     teller.finish()
-
-
-def failed_collection(error: Exception) -> ReportTold:
-    """The report of a test that a rank has not found."""
-    return ReportTold("collect", "failed", SYSTEM_CLOCK.now(), reason=str(error), text=str(error))
 
 
 def become_rank() -> int:
@@ -149,6 +144,13 @@ class Teller:
         add_report(self._file, report)
         if report.result in ("failed", "xfailed") and not report.is_extra:
             self.ring("bad")
+
+    def tell_not_collected(self, error: BaseException) -> None:
+        """Record that this rank has not found the test: its module skips itself here, or could not be imported."""
+        result: Result = "skipped" if isinstance(error, pytest.skip.Exception) else "failed"
+        self.tell(ReportTold("collect", result, SYSTEM_CLOCK.now(), reason=str(error), text=str(error)))
+        if result == "skipped":
+            self.ring("begun")  # the time of the test runs when all ranks have begun
 
     def note(self, kind: Kind, *values: object) -> None:
         """Record what comes between reports."""

@@ -68,10 +68,8 @@ class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best
     known."""
 
 
-def install(item: pytest.Item, mark: pytest.Mark) -> RanksTest:
+def install(item: pytest.Function, mark: pytest.Mark) -> RanksTest:
     """Have a test run on ranks. What is wrong with its marker is told when it is set up."""
-    if not isinstance(item, pytest.Function):
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks is for test functions")
     test = RanksTest(item, mark)
     item.stash[RANKS] = test
     test.install()
@@ -98,6 +96,7 @@ class RanksTest:
         self._given = mark
         self._shared: dict[str, object] = {}
         self._raised: BaseException | None = None
+        self._unraised: BaseException | None = None
         self._folder: Path | None = None
         self._spawned = self._replaced = ""
         self._counted = True
@@ -115,7 +114,8 @@ class RanksTest:
         """Set up the fixtures that the ranks share; this may be once more, for plugins that run tests again."""
         neighbours.append_to_log_file(self.item.config)
         self.mark = read_mark(self.item, self._given)
-        self.verdict, self._raised, self._folder, self._debugger = None, None, None, None
+        self.verdict, self._folder, self._debugger = None, None, None
+        self._raised = self._unraised = None
         self._spawned = self._replaced = ""
         self._broken_off = None
         self._shared = {}
@@ -132,11 +132,14 @@ class RanksTest:
     def run(self) -> None:
         """Run the body on the ranks.
 
+        A skip or an expected failure of ranks is not raised: ``before_report`` has it. Hooks of the body have seen it
+        in the ranks.
+
         Raises:
             Exception: what the root cause raised if it can be brought here, else ``RanksFailed``.
-            Skipped, XFailed: if a rank did that and none failed.
         """
         __tracebackhide__ = True
+        self._raised = self._unraised = None
         packed = handover.pack(self.item, self._shared)
         paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
         watch = self._clock = Watch(self.mark.timeout, self.outer)
@@ -307,9 +310,9 @@ class RanksTest:
             self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(config, verdict))
             raise self._raised
         if (reason := verdict.reason("xfailed", of_test=self._of_marker)) is not None:
-            raise pytest.xfail.Exception(reason)
-        if (reason := verdict.reason("skipped")) is not None:
-            raise pytest.skip.Exception(reason, _use_item_location=True)
+            self._unraised = pytest.xfail.Exception(reason)
+        elif (reason := verdict.reason("skipped")) is not None:
+            self._unraised = pytest.skip.Exception(reason, _use_item_location=True)
 
     def _may_be_expected(self) -> bool:
         """Whether an xfail marker may be about this failure: about what ranks raised, and what the faults of the test
@@ -356,10 +359,18 @@ class RanksTest:
             terminal.write_line(text)
 
     def before_report(self, call: pytest.CallInfo[None]) -> None:
-        """Have pytest not ask the xfail marker of the test where ranks have asked it, or where it is about nothing that
+        """Have the report be about what the ranks did, whatever hooks made of it here: the same hooks have run in the
+        ranks. They may fail a test that has not failed there.
+
+        pytest does not ask the xfail marker of the test where ranks have asked it, or where it is about nothing that
         has happened."""
         if call.when != "call" or self.verdict is None:
             return
+        has_failed_here = call.excinfo is not None and not call.excinfo.errisinstance(
+            (pytest.skip.Exception, pytest.xfail.Exception)
+        )
+        if self._raised is not None or (self._unraised is not None and not has_failed_here):
+            call.excinfo = _raised_again(self._raised or self._unraised)
         if self.verdict.is_of_reports or not self._may_be_expected():
             self.item.stash[xfailed_key] = None
 
@@ -403,6 +414,14 @@ class RanksTest:
             or (self.verdict is not None and self.verdict.failed)
             or self.verdict is None
         )
+
+
+def _raised_again(error: BaseException | None) -> pytest.ExceptionInfo[BaseException] | None:
+    def fail() -> None:
+        if error is not None:
+            raise error
+
+    return pytest.CallInfo.from_call(fail, "call").excinfo
 
 
 def _captured(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,17 +88,43 @@ def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, 
     return (*args[:end], *added, *args[end:])
 
 
-def find(items: Iterable[pytest.Item], problems: Sequence[str], nodeid: str) -> pytest.Function:
+@dataclass(slots=True, eq=False)
+class Problems:
+    """Reasons why a rank did not collect tests.
+
+    Attributes:
+        failed: texts of failures.
+        skipped: modules that skip themselves when they are imported, by node ID, with their reasons.
+    """
+
+    failed: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a failure or a skip."""
+        if report.failed:
+            self.failed.append(report.longreprtext)
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            self.skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
+
+
+def find(items: Iterable[pytest.Item], problems: Problems, nodeid: str) -> pytest.Function:
     """The test of this name.
 
     Raises:
         CollectError: if it is not there, or its module could not be imported.
+        Skipped: if its module skips itself in this rank.
     """
     for item in items:
         if item.nodeid == nodeid and isinstance(item, pytest.Function):
             return item
+    reason = problems.skipped.get(nodeid.partition("::")[0])
+    if reason is not None:
+        raise pytest.skip.Exception(reason, allow_module_level=True)
+    text = "\n".join(problems.failed).strip()
     raise pytest.Collector.CollectError(
-        "\n".join(problems).strip() or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
+        text or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
     )
 
 
@@ -107,20 +134,15 @@ def _names(node: str) -> frozenset[str] | None:
     return frozenset(inside.partition("[")[0].split("::")) if inside else None
 
 
-def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], list[str]]:
+def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], Problems]:
     """Collect tests; what was found, and what went wrong. What was collected before is found at once."""
-    problems: list[str] = []
+    problems = Problems()
     collected = session.stash.get(COLLECTED, {})
     files = [node.partition("::")[0] for node in nodes]
     if all(file in collected for file in files):
         return [item for file in files for item in collected[file]], problems
 
     class Watch:
-        @pytest.hookimpl
-        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-            if report.failed:
-                problems.append(report.longreprtext)
-
         @pytest.hookimpl(tryfirst=True)
         def pytest_pycollect_makeitem(self, name: str) -> list[pytest.Item] | None:
             return None if wanted is None or name in wanted else []
@@ -128,12 +150,15 @@ def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pyt
     wanted = _names(nodes[0]) if len(nodes) == 1 else None
     watch = Watch()
     session.config.pluginmanager.register(watch)
+    session.config.pluginmanager.register(problems)
     # Files that are named are rewritten whatever their names are: here the hook that rewrites asks which those are.
     assertion.pytest_collection(session)
     try:
         return session.perform_collect(list(nodes)), problems
     except pytest.UsageError as error:
-        return [], problems or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
+        problems.failed = problems.failed or [f"{NOT_FOUND.format(nodes[0])}\n{error}"]
+        return [], problems
     finally:
         assertion.pytest_sessionfinish(session)
         session.config.pluginmanager.unregister(watch)
+        session.config.pluginmanager.unregister(problems)

@@ -556,3 +556,69 @@ def test_help_names_every_option_and_key(run_pytest: RunPytest) -> None:
     ):
         assert f"derail_{key}:" in told
     assert "@pytest.mark.faults(*plans, seed=None): break the ranks" in run_pytest("", "--markers").stdout.str()
+
+
+@pytest.mark.parametrize("marker", ["ranks(2)", "ranks(2, reuse='module')"], ids=["warm", "reused"])
+def test_doctests_of_a_marked_module_run_in_pytests_own_process(run_pytest: RunPytest, marker: str) -> None:
+    """They are no test functions; a failure of one counts, and tests on ranks run beside them."""
+    result = run_pytest(
+        f'''
+"""
+>>> import os
+>>> "RANK" in os.environ
+False
+"""
+import pytest
+
+pytestmark = pytest.mark.{marker}
+
+
+def twice(x):
+    """
+    >>> twice(1)
+    3
+    """
+    return 2 * x
+
+
+def test_it(rank):
+    """
+    >>> twice(2)
+    4
+    """
+''',
+        "--doctest-modules",
+    )
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["derail: 1 job, 2 ranks*", "FAILED *.twice"])
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["ranks(2)", "ranks(2, reuse='module')", "ranks(2, start_method='spawn')"],
+    ids=["warm", "reused", "spawn"],
+)
+def test_a_module_that_skips_itself_in_one_rank_skips_its_tests(run_pytest: RunPytest, marker: str) -> None:
+    """With the reason and the rank; a failure of another rank counts."""
+    result = run_pytest(
+        f"""
+import os
+import pytest
+
+pytestmark = pytest.mark.{marker}
+
+if os.environ.get("RANK") == "1":
+    pytest.skip("not here", allow_module_level=True)
+
+
+def test_passes():
+    pass
+
+
+def test_fails(rank):
+    assert rank == 1
+""",
+        "-rsf",
+    )
+    result.assert_outcomes(skipped=1, failed=1)
+    result.stdout.fnmatch_lines(["SKIPPED *: rank 1: not here", "FAILED *::test_fails - rank 0: *"])
