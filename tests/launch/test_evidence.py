@@ -430,7 +430,10 @@ class StatusOnItsWay:
 
 @pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
 def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_signal(tmp_path, monkeypatch, missing):
-    """The job is stopped while the exit of rank 2 is in front of the record of rank 1: that record was there before."""
+    """The job is stopped while the exit of rank 2 is in front of the record of rank 1: that record was there before.
+
+    Without inotify, the order of a record and an exit of one turn is not known, and the result says so.
+    """
     if missing:
         monkeypatch.setenv(missing, "1")
     job = start_processes(
@@ -439,7 +442,8 @@ def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_
         teardown=Teardown(grace=5),
     )  # fmt: skip
     result = job.wait(60)
-    assert (result.root_cause, sorted(result.failures), result.stopped) == (0, [0, 1, 2], {})
+    assert (sorted(result.failures), result.stopped) == ([0, 1, 2], {})
+    assert result.root_cause == 0 or (missing and 0 in result.outcome.root_cause_rivals)
     assert "the cause" in str(result.failures[1].message)
 
 
