@@ -35,10 +35,15 @@ def arguments(config: pytest.Config) -> tuple[str, ...]:
 
 
 def options(config: pytest.Config) -> tuple[str, ...]:
-    """What the command line of a rank has besides: its own session does not report on coverage, and appends to the log
-    file of this one."""
-    coverage = ("--no-cov",) if config.pluginmanager.hasplugin("_cov") else ()
-    return (*coverage, "--log-file-mode=a") if _log_file(config) else coverage
+    """What the command line of a rank has besides: its own session captures nothing, as its streams are files already,
+    does not report on coverage, and appends to the log file of this one. Plugins may be off, and their options with
+    them."""
+    given = {
+        "--capture=no": hasattr(config.option, "capture"),
+        "--no-cov": config.pluginmanager.hasplugin("_cov"),
+        "--log-file-mode=a": _log_file(config),
+    }
+    return tuple(option for option, is_known in given.items() if is_known)
 
 
 def append_to_log_file(config: pytest.Config) -> None:
@@ -63,6 +68,8 @@ def log_to_file(config: pytest.Config) -> Iterator[None]:
 
 
 def _log_file(config: pytest.Config) -> bool:
+    if not config.pluginmanager.hasplugin("logging-plugin"):
+        return False  # -p no:logging: there is no such option
     return bool(config.getoption("log_file", None) or config.getini("log_file"))
 
 

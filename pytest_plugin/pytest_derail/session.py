@@ -82,9 +82,9 @@ def begin(preparation: Preparation, worker: Mapping[str, Any], basetemp: str | N
 
 
 def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line, and what makes it that of a rank: streams are files already, and modules imported."""
+    """The command line, and what makes it that of a rank: modules are imported already."""
     end = args.index("--") if "--" in args else len(args)
-    added = ("--capture=no", "-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
+    added = ("-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
     return (*args[:end], *added, *args[end:])
 
 

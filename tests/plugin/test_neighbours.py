@@ -539,3 +539,28 @@ def test_it(rank, number):
     of_ranks = [f"rank {rank} test {test} line {line}" for rank in range(2) for test in range(2) for line in range(20)]
     found = path.read_text().splitlines()
     assert sorted(line for line in found if line) == sorted(["pytest before", "pytest after", *of_ranks])
+
+
+@pytest.mark.parametrize("start", ["warm", "spawn"])
+@pytest.mark.parametrize("blocked", ["logging", "capture", "warnings", "skipping"])
+def test_tests_run_on_ranks_without_a_plugin_of_pytests_own(run_pytest: RunPytest, blocked: str, start: str) -> None:
+    """Its options are unknown in pytest's process and in the ranks."""
+    result = run_pytest(
+        f"""
+import pytest
+
+pytestmark = pytest.mark.ranks(2, start_method="{start}")
+
+
+def test_passes():
+    pass
+
+
+def test_fails(rank):
+    assert rank == 0
+""",
+        "-p",
+        f"no:{blocked}",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_fails - rank 1: assert 1 == 0*"])
