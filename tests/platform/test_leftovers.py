@@ -340,9 +340,9 @@ def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_p
     """pthread_exit(3) ends a thread; the kernel then shows the process as an exiting zombie, and it runs on."""
     child = start_python(
         "import ctypes, threading\n"
-        "threading.Thread(target=input).start(); print('here', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+        "input(); threading.Thread(target=input).start(); ctypes.CDLL(None).pthread_exit(None)"
     )
-    child.read_line()
+    child.tell("its command line has been seen: it is empty from now on")
 
     def first_thread_has_ended():
         with open(f"/proc/{child.pid}/stat") as file:
