@@ -127,11 +127,13 @@ def run():
     print("alone", flush=True)
     threading.Event().wait(600)
 
+input()
 threading.Thread(target=run).start()
 ctypes.CDLL(None).pthread_exit(None)
 """,
         env={JOB_ENV: job_id},
     )
+    child.tell("its command line has been seen: it is empty from now on")
     child.read_line()
     found = find_processes("", {child.pid})
     assert [process.pid for process in found] == [child.pid]
