@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from contextlib import suppress
@@ -317,8 +318,15 @@ def test_a_limit_marks_only_processes_of_this_user(job_id, user):
     assert [process.pid for process in found] == ([stranger.pid] if user == 0 else [])
 
 
+@pytest.fixture
+def short():
+    """A temporary directory in whose subdirectories a Unix socket can lie: their paths are limited to 107 bytes."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield directory
+
+
 def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
-    start_python, job_id, end_later, pid_gone, tmp_path
+    start_python, job_id, end_later, pid_gone, short
 ):
     """It shows the command line of the server that it was forked from, and cleans up behind nobody."""
     source = (
@@ -326,7 +334,7 @@ def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
         "child = multiprocessing.get_context('forkserver').Process(target=time.sleep, args=(600,)); child.start()\n"
         "print(_forkserver._forkserver_pid, child.pid, flush=True); input()"
     )
-    rank = start_python(source, env={JOB_ENV: job_id, "TMPDIR": str(tmp_path)})
+    rank = start_python(source, env={JOB_ENV: job_id, "TMPDIR": short})
     server, child = map(end_later, map(int, rank.read_line().split()))
     helpers, others = split(find_processes(job_id, (), exclude={rank.pid}))
     assert server in {each.pid for each in helpers}
