@@ -33,6 +33,16 @@ def test_a_few_random_jobs_end_as_the_oracle_knows(mode):
     assert (done.returncode, '"jobs": 12, "wrong": 0' in done.stdout) == (0, True), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("seed", "why"),
+    [("7:5469", "a rank removes its directory and records; two others record; all end before the launcher looks")],
+)
+def test_a_job_that_was_wrong_once_ends_as_the_oracle_knows(seed, why):
+    """A removal is announced when the last file of the directory is closed: then the order is said to be unknown."""
+    done = run(f"--only={seed}", "--modes=plain", deadline=200)
+    assert done.returncode == 0, f"{why}: {done.stdout}{done.stderr}"
+
+
 @pytest.mark.slow
 def test_random_jobs_end_as_the_oracle_knows_for_as_long_as_the_budget_lasts():
     """The same with a new seed each time, which is printed, in all modes that this machine has."""

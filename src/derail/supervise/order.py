@@ -234,10 +234,10 @@ class Order:
                     announced[rank] = self._look(self._records.look, rank)
         exits.sort(key=lambda each: each.handle.exit_fd not in self._at_once)
         self._at_once.clear()
-        looked = []
-        if look or self._shows_failure(exits) or self._records.overflowed:
-            self._records.overflowed = False
-            looked = [self._look(self._records.look_closely, rank) for rank in self._records.changed()]
+        everyone = look or self._shows_failure(exits)
+        changed = self._records.changed(None if everyone else self._records.unheard)
+        self._records.unheard.clear()
+        looked = [self._look(self._records.look_closely, rank) for rank in changed]
         self._line += _in_order(
             exits,
             announced,

@@ -18,7 +18,7 @@ from derail.errors.protocol import READ_LIMIT, ErrorRecord, identify, may_be_who
 from derail.platform.inotify import LOST, Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from derail.errors.protocol import Identity
     from derail.model.spec import RankSpec
@@ -64,11 +64,12 @@ class Records:
     only remembered, and the file is read when that is needed to blame or stop a rank: again ``READ_LIMIT`` bytes.
 
     Attributes:
-        overflowed: whether changes were lost since this was set to False: all files have to be looked at.
+        unheard: ranks whose files may have changed without an announcement, since changes were lost or a directory was
+            not the one that is watched. Where such a record belongs among announced ones is not known.
     """
 
     def __init__(self, stale: Mapping[int, Identity]) -> None:
-        self.overflowed = False
+        self.unheard: set[int] = set()
         self._stale = dict(stale)
         self._notifier: Notifier | None = None
         self._paths: dict[int, str] = {}
@@ -132,23 +133,28 @@ class Records:
             if self._changes_left < 0:
                 self.close()  # which takes it out of the epoll, too: from now on files are only looked at
                 break
-            self.overflowed |= watch == LOST
+            if watch == LOST:
+                self.unheard.update(self._paths)
             for rank in self._concerned(watch, name, ended=ended):
                 ranks[rank] = None
         return list(ranks)
 
-    def changed(self) -> list[int]:
+    def changed(self, ranks: Collection[int] | None = None) -> list[int]:
         """Ranks whose error file may be another record than at the last look; those in the order of announcements first
         of which that is known, then by the kernel's time.
 
         Incomplete files are among them: a memory map changes them without any trace.
+
+        Args:
+            ranks: whose files are looked at; by default those of all.
         """
         found = []
-        for rank, path in self._paths.items():
-            identity = identify(path)
+        for rank in self._paths if ranks is None else ranks:
+            identity = identify(self._paths[rank])
             if identity is not None and (identity != self._last[rank] or rank in self._incomplete):
                 found.append((identity.ctime_ns, rank))
-        return list(dict.fromkeys([*self._put_off, *(rank for _, rank in sorted(found))]))
+        put_off = [rank for rank in self._put_off if ranks is None or rank in ranks]
+        return list(dict.fromkeys([*put_off, *(rank for _, rank in sorted(found))]))
 
     def look(self, rank: int, pid: int) -> Found | None:
         """Read the error file of a rank, if the work for that is left: what the rank itself has recorded, if that is
@@ -231,13 +237,18 @@ class Records:
         return self._watch_names(targets)
 
     def _watch_names(self, targets: set[_Target]) -> list[int]:
-        """Watch for names again, as often as is bearable; returns the ranks of those, or ``NOBODY``."""
+        """Watch for names again, as often as is bearable; returns whom that tells of, which is nobody.
+
+        A record may lie there already. It is younger than the change of the directory, and may be older: the kernel
+        announces a removal only when no file of the directory is open any more.
+        """
         for rank, path in sorted(targets):
             self._rewatches[rank] -= 1
             if self._rewatches[rank] >= 0:
                 self._watch_name((rank, path))
                 self._watch_content(rank)
-        return [rank for rank, _ in sorted(targets)] or [NOBODY]
+            self.unheard.add(rank)
+        return [NOBODY]
 
     def _watch_name(self, target: _Target) -> None:
         """Hear when the error file appears; where its directory is not there, when that appears."""
