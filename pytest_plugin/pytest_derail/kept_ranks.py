@@ -133,9 +133,13 @@ class KeptRanks:
             try:
                 found, late = self._watch(job, told, watch, records)
             except BaseException as error:
-                found = where.look(job, [rank for rank, each in enumerate(told) if not each.done])
-                job.stop(f"the controller was broken off: {type(error).__name__}")
-                job.close()
+                try:
+                    found = where.look(job, [rank for rank, each in enumerate(told) if not each.done])
+                    job.stop(f"the controller was broken off: {type(error).__name__}")
+                    job.close()
+                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+                    job.stop("interrupted while closing", grace=0)
+                    raise
                 verdict = judge_ranks(job.wait(), self._read(records), found, late={}, timeout=watch.timeout)
                 verdict = with_slices(broken_off(verdict, error), logs, before, evidence, keeps=True)
                 raise BrokenOff(error, verdict) from error

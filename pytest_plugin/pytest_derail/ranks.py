@@ -212,10 +212,14 @@ class RanksTest:
                 found, late = self._watch(job, bell)
                 seen = job.wait()
             except BaseException as error:
-                unfinished = [rank for rank, told in self._told(folder).items() if not told.done]
-                found = where.look(job, unfinished)
-                job.stop(f"the controller was broken off: {type(error).__name__}")
-                job.close()
+                try:
+                    unfinished = [rank for rank, told in self._told(folder).items() if not told.done]
+                    found = where.look(job, unfinished)
+                    job.stop(f"the controller was broken off: {type(error).__name__}")
+                    job.close()
+                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+                    job.stop("interrupted while closing", grace=0)
+                    raise
                 told = self._told(folder)
                 verdict = judge_ranks(job.wait(), told, found, late={}, timeout=watch.timeout)
                 raise BrokenOff(error, broken_off(verdict, error)) from error
