@@ -35,10 +35,14 @@ def test_a_few_random_jobs_end_as_the_oracle_knows(mode):
 
 @pytest.mark.parametrize(
     ("seed", "why"),
-    [("7:5469", "a rank removes its directory and records; two others record; all end before the launcher looks")],
+    [
+        ("7:5469", "a rank removes its directory and records; two others record; all end before the launcher looks"),
+        ("8:4739", "a record that nothing announces is older than one that was announced"),
+    ],
 )
 def test_a_job_that_was_wrong_once_ends_as_the_oracle_knows(seed, why):
-    """A removal is announced when the last file of the directory is closed: then the order is said to be unknown."""
+    """A removal is announced when the last file of the directory is closed, and some records are not announced: then
+    the order is said to be unknown."""
     done = run(f"--only={seed}", "--modes=plain", deadline=200)
     assert done.returncode == 0, f"{why}: {done.stdout}{done.stderr}"
 

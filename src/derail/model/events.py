@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from derail.model.outcome import JobOutcome
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
-Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced"]
+Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced", "found"]
 """Whether the order of a record or an exit is known: it is behind all that was reported before; it is so against others
 of its kind only (records against records, exits against exits); or it has no known order. The latter two concern what
 was reported since the last one of known order, including that one. A record that was announced, and is read only after
-others were reported, has the place of its announcement."""
+others were reported, has the place of its announcement. A record that was found by a look is behind all exits that were
+reported before, and may be older than the records."""
 
 Phase: TypeAlias = Literal["starting", "running", "stopping", "killing", "done"]
 

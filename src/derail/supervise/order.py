@@ -326,7 +326,7 @@ def _in_order(
         elif found.announced:
             records = [replace(each, message=found.message) if each.rank == found.rank else each for each in records]
         elif found.ctime_ns is not None and ctime_ns + COARSE_NS < quiet_ns:
-            early.append(Recorded(found.rank, found.message, now))
+            early.append(Recorded(found.rank, found.message, now, "found"))
         else:
             (probable if ctime_ns + COARSE_NS < started_ns else late).append(Recorded(found.rank, found.message, now))
     yield from early

@@ -90,15 +90,20 @@ class Moment:
         group: moments of different groups have a known order.
         kind: within a group, moments of one kind have a known order, unless one of them has none.
         loose: whether it has none within its group.
+        found: whether it is a record that may be older than all records before it.
     """
 
     place: int
     group: int
     kind: str
     loose: bool
+    found: bool = False
 
     def is_rival_of(self, other: Moment) -> bool:
         """Whether the order of the two is not known."""
+        first, second = sorted((self, other), key=lambda each: each.place)
+        if second.found and first.kind == second.kind:
+            return True
         return self.group == other.group and (self.kind != other.kind or self.loose or other.loose)
 
 
@@ -250,9 +255,9 @@ class Policy:
         self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
 
     def _moment(self, kind: type[Exited | ErrorRecorded], order: Known) -> Moment:
-        self._group += order in ("known", "as announced")
+        self._group += order in ("known", "as announced", "found")
         self._moments += 1
-        return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown")
+        return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown", order == "found")
 
     def _recorded(self, event: ErrorRecorded) -> None:
         """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
