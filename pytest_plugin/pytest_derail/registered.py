@@ -1,5 +1,8 @@
 """Names of shared memory and semaphores that are registered with multiprocessing's resource tracker, which unlinks
-them when the processes that share it have ended."""
+them when the processes that share it have ended.
+
+The tracker has no public interface: its private members are used here, and nowhere else (SLF001).
+"""
 
 from __future__ import annotations
 
@@ -46,15 +49,15 @@ def record(file: Path) -> None:
     A tracker that runs already is the launcher's. It outlives the rank, and unlinks these names when pytest ends.
     """
     tracker = _tracker()
-    if tracker._fd is not None:  # noqa: SLF001
+    if tracker._fd is not None:  # noqa: SLF001 - see above
         return
 
     def write(command: str, path: str) -> None:
         try:
             found = os.lstat(path) if command == "REGISTER" else None
-            if found is not None and not (_is_created() and tracker._pid):  # noqa: SLF001
+            if found is not None and not (_is_created() and tracker._pid):  # noqa: SLF001 - see above
                 return
-            entry = None if found is None else [found.st_dev, found.st_ino, tracker._pid]  # noqa: SLF001
+            entry = None if found is None else [found.st_dev, found.st_ino, tracker._pid]  # noqa: SLF001 - see above
             fd = Held.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 Held.write(fd, json.dumps([path, entry]).encode() + b"\n")
@@ -114,7 +117,7 @@ def _is_orphaned(path: str, device: int, inode: int, tracker: int) -> bool:
 def _is_created() -> bool:
     """Whether the caller of ``register`` has created what it registers: semaphores always are, shared memory may only
     be attached to, which is registered as well before Python 3.13."""
-    frame = sys._getframe()  # noqa: SLF001
+    frame = sys._getframe()  # noqa: SLF001 - see above
     while frame is not None and frame.f_code.co_name != "__init__":
         frame = frame.f_back  # type: ignore[assignment]
     if frame is None:
@@ -133,7 +136,7 @@ def _listen(heard: Callable[[str, str], None], *, before: bool) -> None:
         before: whether it is called before the message is sent, or after.
     """
     tracker = _tracker()
-    send = tracker._send  # noqa: SLF001
+    send = tracker._send  # noqa: SLF001 - see above
 
     def listen(command: str, name: str, kind: str) -> None:
         path = os.path.join(_SHARED_MEMORY, ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
@@ -143,10 +146,10 @@ def _listen(heard: Callable[[str, str], None], *, before: bool) -> None:
         if not before:
             heard(command, path)
 
-    tracker._send = listen  # noqa: SLF001
+    tracker._send = listen  # noqa: SLF001 - see above
 
 
 def _tracker() -> Any:
     from multiprocessing import resource_tracker
 
-    return resource_tracker._resource_tracker  # noqa: SLF001
+    return resource_tracker._resource_tracker  # noqa: SLF001 - see above

@@ -180,7 +180,7 @@ def plan_of(seed: str, mode: str) -> Plan:
             own = "record" if method != "program" and draw.random() < 0.5 else file
             script.append(Step(rank, own, f"{draw.choice(['own', 'torch'])}.{rank}" if own != "record" else f"r{rank}"))
             if own == "record" and kind != "survived" and not script[:-1]:
-                # Whoever moves its directory takes the log of its lines along.
+                # A rank that moves its directory takes the log of its lines along.
                 ways = [way for way in FOR_ANY_RANK if mode != "bare" or way != "from nowhere"]  # linked through /proc
                 script[-1] = draw.choice([script[-1], Step(rank, "way", draw.choice(ways))])
         if kind == "garbage":

@@ -163,7 +163,7 @@ def test_a_stale_error_file_is_not_evidence(jobs, tmp_path):
 
 
 def test_an_error_file_of_another_process_that_is_older_than_the_job_is_not_evidence(jobs):
-    """Whoever put it there after the start (cp -p, a restored directory) did not write it for this rank.
+    """A process that put it there after the start (cp -p, a restored directory) did not write it for this rank.
 
     A time of long ago alone says nothing: a rank can set it. Without a process in it, the file is the rank's.
     """

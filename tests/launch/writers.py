@@ -232,7 +232,7 @@ FOR_ANY_RANK = sorted(way for way in WAYS if way not in _SPECIAL)
 """Of these a rank needs nothing but its own directory, and takes no other rank's log away."""
 
 UNANNOUNCED = {"mapped", "through a dangling link", "changed all the time", "directory above moved"}
-"""Of these the kernel tells no time at which the record was complete, or the launcher does not listen any more."""
+"""The kernel gives no time at which these records were complete, or the launcher does not watch the file any more."""
 
 
 def rank(way: str = "") -> None:

@@ -328,7 +328,7 @@ def short():
 def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
     start_python, job_id, end_later, pid_gone, short
 ):
-    """It shows the command line of the server that it was forked from, and cleans up behind nobody."""
+    """It shows the command line of the server that it was forked from, and cleans up nothing."""
     source = (
         "import multiprocessing, os, time; from multiprocessing.forkserver import _forkserver\n"
         "child = multiprocessing.get_context('forkserver').Process(target=time.sleep, args=(600,)); child.start()\n"

@@ -480,3 +480,19 @@ def test_a_record_that_is_read_later_has_the_place_of_its_announcement(message):
     assert sorted(evidence, key=evidence.__getitem__) == ([1, 2, 0] if message else [2, 0])
     assert outcomes[1].recorded_at == (1.0 if message else None)
     assert policy.rivals(1) == ()
+
+
+@pytest.mark.parametrize(("may_be_older", "rivals"), [(True, (2,)), (False, ())])
+def test_a_record_that_nothing_announced_is_a_rival_of_all_records_before_it(may_be_older, rivals):
+    """Those of earlier turns, too; against ends its order is known."""
+    policy = Policy(set(), ranks=range(4), teardown=Teardown())
+    for rank in range(4):
+        policy.handle(Started(rank, 100 + rank, at=0.0))
+    policy.all_started(0.0)
+    policy.handle(ErrorRecorded(0, "first", at=1.0))
+    policy.handle(ErrorRecorded(1, "second", at=2.0))
+    policy.handle(ErrorRecorded(2, "found", at=3.0, may_be_older=may_be_older))
+    policy.handle(ErrorRecorded(3, "last", at=4.0))
+    for rank in range(4):
+        policy.handle(Exited(rank, 100 + rank, ExitStatus(code=1), at=5.0))
+    assert (policy.rivals(0), policy.rivals(3)) == (rivals, ())

@@ -55,7 +55,7 @@ class Identity:
         mtime_ns: time of its content, which its owner can set.
         size: in bytes.
         ctime_ns: time of its last change of any kind. The kernel alone sets it.
-        checksum: of the content, where that was read; it tells a new content from a new mode or owner.
+        checksum: of the content, where that was read; a new mode or owner does not change it.
     """
 
     device: int
@@ -71,7 +71,7 @@ class Identity:
         return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
 
     def is_left(self, now: Identity, data: bytes) -> bool:
-        """Whether the same file lies there ``now``, and nobody has written to it. ``data`` is its content."""
+        """Whether the same file lies there ``now``, without having been written to. ``data`` is its content."""
         if now == self:
             return True
         return replace(now, ctime_ns=self.ctime_ns) == self and crc32(data) == self.checksum

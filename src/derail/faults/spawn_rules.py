@@ -43,7 +43,7 @@ class _Making(FirstShows):
     Attributes:
         before: how many processes.
         made: how many the launcher has made.
-        program: what tells one exec of the launcher from another.
+        program: identifies one exec of the launcher among others.
     """
 
     before: int = 0

@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from derail.model.outcome import JobOutcome
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
-Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced", "found"]
+Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced"]
 """Whether the order of a record or an exit is known: it is behind all that was reported before; it is so against others
 of its kind only (records against records, exits against exits); or it has no known order. The latter two concern what
 was reported since the last one of known order, including that one. A record that was announced, and is read only after
-others were reported, has the place of its announcement. A record that was found by a look is behind all exits that were
-reported before, and may be older than the records."""
+others were reported, has the place of its announcement."""
 
 Phase: TypeAlias = Literal["starting", "running", "stopping", "killing", "done"]
 
@@ -63,12 +62,14 @@ class ErrorRecorded:
         message: what it recorded, in short.
         at: when the launcher saw it.
         order: whether its place among the records and exits of the job is known.
+        may_be_older: whether it may be older than records that were reported before it, since nothing announced it.
     """
 
     rank: int
     message: str
     at: float
     order: Known = "known"
+    may_be_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)

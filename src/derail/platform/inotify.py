@@ -72,7 +72,7 @@ class Notifier:
     def watch_content(self, path: str) -> int | None:
         """Watch for each writing to the file under a name, and for the end of writing; returns the watch.
 
-        A watch that is there already hears of that as well.
+        A watch that exists already reports that as well.
         """
         return self._add(path, _MODIFY | _CLOSE_WRITE | _MASK_ADD)
 

@@ -149,7 +149,7 @@ def is_alive(pid: int, started: float) -> bool:
 
 def is_exiting(pid: int) -> bool:
     """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
-    tell.
+    say.
 
     A process lives on after its first thread has called pthread_exit(3). If the process itself exits, the kernel has
     sent SIGKILL to each thread that has not begun to.
@@ -159,7 +159,7 @@ def is_exiting(pid: int) -> bool:
 
 def was_executed(pid: int) -> bool:
     """Whether a process runs what it executed itself: a forked one shows the command line of the process that it was
-    forked from. True where the kernel does not tell."""
+    forked from. True where the kernel does not say."""
     return not _flags(pid) & _PF_FORKNOEXEC
 
 

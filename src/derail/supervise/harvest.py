@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from derail.supervise.policy import Policy
 
 LONG_BEFORE = 60.0
-"""Seconds before the start of the job: an error file that is older, and that nobody saw being recorded, is of no rank.
+"""Seconds before the start of the job: an error file that is older, and was not seen being recorded, is of no rank.
 A smaller difference may be that of a file server's clock."""
 
 SHORT = 200

@@ -84,12 +84,14 @@ class Recorded:
         message: what it recorded; None if that is not read yet, and its place is to be remembered.
         at: when that was seen, which may be long before this is yielded.
         order: as above, or that it has the place of an earlier one without a message.
+        may_be_older: whether it may be older than records that were yielded before it.
     """
 
     rank: int
     message: str | None
     at: float
     order: Known = "known"
+    may_be_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,14 +323,15 @@ def _in_order(
     late: list[Recorded] = []
     for found in looked:
         ctime_ns = found.ctime_ns or 0
+        recorded = Recorded(found.rank, found.message, now, may_be_older=ctime_ns + COARSE_NS < quiet_ns)
         if found.announced and all(each.rank != found.rank for each in records):
             yield Recorded(found.rank, found.message, now, "as announced")
         elif found.announced:
             records = [replace(each, message=found.message) if each.rank == found.rank else each for each in records]
-        elif found.ctime_ns is not None and ctime_ns + COARSE_NS < quiet_ns:
-            early.append(Recorded(found.rank, found.message, now, "found"))
+        elif found.ctime_ns is not None and recorded.may_be_older:
+            early.append(recorded)
         else:
-            (probable if ctime_ns + COARSE_NS < started_ns else late).append(Recorded(found.rank, found.message, now))
+            (probable if ctime_ns + COARSE_NS < started_ns else late).append(recorded)
     yield from early
     if known_order and not (late or probable):
         yield from exits[: in_front or 0]

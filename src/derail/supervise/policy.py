@@ -90,19 +90,19 @@ class Moment:
         group: moments of different groups have a known order.
         kind: within a group, moments of one kind have a known order, unless one of them has none.
         loose: whether it has none within its group.
-        found: whether it is a record that may be older than all records before it.
+        may_be_older: whether it is a record that may be older than records before it.
     """
 
     place: int
     group: int
     kind: str
     loose: bool
-    found: bool = False
+    may_be_older: bool = False
 
     def is_rival_of(self, other: Moment) -> bool:
         """Whether the order of the two is not known."""
         first, second = sorted((self, other), key=lambda each: each.place)
-        if second.found and first.kind == second.kind:
+        if second.may_be_older and first.kind == second.kind:
             return True
         return self.group == other.group and (self.kind != other.kind or self.loose or other.loose)
 
@@ -254,17 +254,20 @@ class Policy:
         """Keep the place of a record that is read later, and then comes with the order "as announced"."""
         self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
 
-    def _moment(self, kind: type[Exited | ErrorRecorded], order: Known) -> Moment:
-        self._group += order in ("known", "as announced", "found")
+    def _moment(self, kind: type[Exited | ErrorRecorded], order: Known, *, may_be_older: bool = False) -> Moment:
+        self._group += order in ("known", "as announced")
         self._moments += 1
-        return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown", order == "found")
+        return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown", may_be_older)
 
     def _recorded(self, event: ErrorRecorded) -> None:
         """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
         signal may be reported after it: it stands behind an exit whose status was not known."""
         state = self._ranks[event.rank]
         announced = state.announced if event.order == "as announced" else None
-        moment, at = announced or (self._moment(ErrorRecorded, event.order), event.at)
+        moment, at = announced or (
+            self._moment(ErrorRecorded, event.order, may_be_older=event.may_be_older),
+            event.at,
+        )
         if event.rank in self._living and (state.signalled_at is None or at < state.signalled_at):
             state.recorded, state.recorded_at, state.message = moment, at, event.message
 

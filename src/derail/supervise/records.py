@@ -5,7 +5,7 @@ announced when its name appears in the watched directory, and at each writing to
 decoded, whether its writer keeps it open or not.
 
 The kernel does not announce every change: not those of a memory map, and none once a directory above was renamed. So
-before anybody is blamed or stopped, the files of all ranks are looked at.
+before a rank is blamed or stopped, the files of all ranks are looked at.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Records:
         return record.message
 
     def _concerned(self, watch: int, name: str, *, ended: bool) -> list[int]:
-        """Ranks that a change tells of."""
+        """Return the ranks that a change is about."""
         if watch in self._files:
             rank = self._files[watch]
             self._count(rank)
@@ -237,7 +237,7 @@ class Records:
         return self._watch_names(targets)
 
     def _watch_names(self, targets: set[_Target]) -> list[int]:
-        """Watch for names again, as often as is bearable; returns whom that tells of, which is nobody.
+        """Watch for names again, at most ``REWATCHES`` times for each rank; the change itself is of no rank.
 
         A record may lie there already. It is younger than the change of the directory, and may be older: the kernel
         announces a removal only when no file of the directory is open any more.

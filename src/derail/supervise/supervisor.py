@@ -260,7 +260,8 @@ class Supervisor:
                 if each.message is None:
                     self._policy.announce(each.rank, each.at, each.order)
                     continue
-                self._feed(ErrorRecorded(each.rank, each.message, at=each.at, order=each.order))
+                recorded = ErrorRecorded(each.rank, each.message, each.at, each.order, may_be_older=each.may_be_older)
+                self._feed(recorded)
                 continue
             self._take_returns()
             if self._listeners.want_lines:
@@ -300,8 +301,8 @@ class Supervisor:
                     self._listeners.tell(PhaseChanged(phase, at=self._clock.now()))
 
     def _deadline(self, name: str) -> None:
-        # Who has ended until now has ended in time, however late this thread looks. A rank that has ended and whose
-        # status is not known is not abandoned, and those behind it are not either.
+        # A rank that has ended by now has ended in time, however late this thread looks. At the last deadline, a rank
+        # that has ended without a known status is not abandoned, nor are those behind it.
         self._take_exits(final=name == "abandon")
         self._perform()
         if self._policy.phase != "done":
