@@ -19,17 +19,20 @@ from faults.test_inrank import PYTHONS
 
 SECCOMP = pytest.mark.skipif(bool(seccomp.why_not()), reason=seccomp.why_not())
 
-# A launcher as many are: it starts programs, waits for each, and says what it was told.
+# A launcher as many are: it starts programs, waits for each, and says what it was told. Its lines and theirs are in one
+# file, so each is written at once: an unbuffered ``print`` writes its words one by one.
 NAIVE = """
-import subprocess
+import os, subprocess
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def start(n):
     try:
         return subprocess.Popen(["/bin/sh", "-c", f"echo rank {n}; exit {n + 3}"])
     except OSError as error:
-        print("rank", n, type(error).__name__, error.errno, flush=True)
+        say("rank", n, type(error).__name__, error.errno)
 started = [start(n) for n in range(3)]
-print("all started", flush=True)
-print("told", [each and each.wait() for each in started], flush=True)
+say("all started")
+say("told", [each and each.wait() for each in started])
 """
 PIPES = NAIVE.replace('{n + 3}"]', '{n + 3}"], start_new_session=True')  # else Python 3.13 needs no pipe for it
 SEEN = f"{UNTIL}\nuntil('{ENDED}')\n"
@@ -181,7 +184,7 @@ def test_the_nth_process_of_a_launcher_cannot_be_started(tmp_path, make, said, c
 
     told = [3, 4, 5]
     told[child - 1] = None
-    assert line_of(text, f"rank {child - 1} ") == f"rank {child - 1} {said}"
+    assert line_of(text, f"rank {child - 1} ") == f"rank {child - 1} {said}", result
     assert line_of(text, "told") == f"told {told}"
     assert result.status == "injected", result
 

@@ -238,8 +238,8 @@ class Order:
         self._at_once.clear()
         everyone = look or self._shows_failure(exits)
         changed = self._records.changed(None if everyone else self._records.unheard)
-        self._records.unheard.clear()
         looked = [self._look(self._records.look_closely, rank) for rank in changed]
+        self._records.unheard.clear()
         self._line += _in_order(
             exits,
             announced,
@@ -322,16 +322,15 @@ def _in_order(
     probable: list[Recorded] = []
     late: list[Recorded] = []
     for found in looked:
-        ctime_ns = found.ctime_ns or 0
-        recorded = Recorded(found.rank, found.message, now, may_be_older=ctime_ns + COARSE_NS < quiet_ns)
+        recorded = Recorded(found.rank, found.message, now, may_be_older=True)
         if found.announced and all(each.rank != found.rank for each in records):
             yield Recorded(found.rank, found.message, now, "as announced")
         elif found.announced:
             records = [replace(each, message=found.message) if each.rank == found.rank else each for each in records]
-        elif found.ctime_ns is not None and recorded.may_be_older:
+        elif found.ctime_ns is not None and found.ctime_ns + COARSE_NS < quiet_ns:
             early.append(recorded)
         else:
-            (probable if ctime_ns + COARSE_NS < started_ns else late).append(recorded)
+            (probable if (found.ctime_ns or 0) + COARSE_NS < started_ns else late).append(recorded)
     yield from early
     if known_order and not (late or probable):
         yield from exits[: in_front or 0]

@@ -48,7 +48,7 @@ class Found:
         rank: local rank.
         message: what it recorded; None if the file was announced, and is read when that is needed.
         announced: whether the kernel announced the change by which it became one.
-        ctime_ns: the kernel's time of the file; None where the record may be newer than that.
+        ctime_ns: the kernel's time of the file; None where the record may be newer than that, as through a memory map.
     """
 
     rank: int
@@ -176,7 +176,8 @@ class Records:
         message = self._read(rank, pid, identity, self._at_need)
         if message is None or identity is None:
             return None
-        ctime_ns = None if identity == last else identity.ctime_ns
+        by_map = rank in self._files.values() and rank not in self.unheard  # else its writing had been announced
+        ctime_ns = None if identity == last or by_map else identity.ctime_ns
         return Found(rank, message, announced=identity == put_off, ctime_ns=ctime_ns)
 
     def _read(self, rank: int, pid: int, identity: Identity | None, work: dict[int, int]) -> str | None:
