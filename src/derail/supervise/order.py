@@ -211,7 +211,7 @@ class Order:
     def _collect(self, *, look: bool) -> None:
         """Append what has happened to the line."""
         exits: list[_Exit] = []
-        announced: dict[int, Found | None] = {}
+        announced: dict[int, list[Found]] = {}
         in_front: int | None = None
         quiet_ns, known_order = self._quiet_ns, not self._broken_off
         started_ns = int(self._clock.wall() * 1e9)
@@ -232,8 +232,8 @@ class Order:
                 elif in_front is None:
                     in_front = len(exits)
             for rank in self._records.announced():
-                if announced.get(rank) is None:
-                    announced[rank] = self._look(self._records.look, rank)
+                found = self._look(self._records.look, rank)  # each time: it may have been incomplete before
+                announced.setdefault(rank, []).extend([found] if found is not None else [])
         exits.sort(key=lambda each: each.handle.exit_fd not in self._at_once)
         self._at_once.clear()
         everyone = look or self._shows_failure(exits)
@@ -296,7 +296,7 @@ class Order:
 
 def _in_order(
     exits: list[_Exit],
-    announced: dict[int, Found | None],
+    announced: dict[int, list[Found]],
     in_front: int | None,
     looked: list[Found],
     *,
@@ -309,7 +309,7 @@ def _in_order(
 
     Args:
         exits: in order, if ``known_order``.
-        announced: the records that the kernel announced, in order; None where that was no record.
+        announced: the records that the kernel announced, in the order of the first announcement of each rank.
         in_front: how many exits were ready before the first announcement.
         looked: the records that were found by a look.
         now: when this was seen.
@@ -317,7 +317,7 @@ def _in_order(
         started_ns: when the turn began.
         known_order: whether the exits have an order, among themselves and against the announcements.
     """
-    records = [Recorded(rank, found.message, now) for rank, found in announced.items() if found is not None]
+    records = [Recorded(rank, each.message, now) for rank, found in announced.items() for each in found]
     early: list[Recorded] = []
     probable: list[Recorded] = []
     late: list[Recorded] = []
@@ -326,7 +326,8 @@ def _in_order(
         if found.announced and all(each.rank != found.rank for each in records):
             yield Recorded(found.rank, found.message, now, "as announced")
         elif found.announced:
-            records = [replace(each, message=found.message) if each.rank == found.rank else each for each in records]
+            last = max(place for place, each in enumerate(records) if each.rank == found.rank)
+            records[last] = replace(records[last], message=found.message)
         elif found.ctime_ns is not None and found.ctime_ns + COARSE_NS < quiet_ns:
             early.append(recorded)
         else:
