@@ -243,6 +243,15 @@ def test_a_timeout_of_the_function_only_is_that_of_the_controller(run_pytest: Ru
     wait_until(lambda: not left(), what="nothing is left")
 
 
+def output_of(process: subprocess.Popen[str]) -> str:
+    """Return what a pytest printed that is to end now; if it does not, its faulthandler shows where it is."""
+    try:
+        return process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(process.communicate()[0])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_the_session_is_the_end_of_the_ranks(
     pytester: pytest.Pytester, base: str, left, wait_until, number: signal.Signals
@@ -259,7 +268,7 @@ def test_the_end_of_the_session_is_the_end_of_the_ranks(
     try:
         wait_until(lambda: {path.name for path in Path(base).glob("test_hangs0/*")} == {"0", "1"}, deadline=60)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=60)
+        out = output_of(process)
     finally:
         process.kill()
         process.wait()
@@ -345,7 +354,7 @@ def test_ctrl_c_twice_is_hard(
             wait_until(lambda: any(path.name.startswith("asked") for path in tmp_path.iterdir()), deadline=60)
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out = output_of(process)
     finally:
         process.kill()
         process.communicate()
