@@ -15,11 +15,13 @@ from agents.test_planted import SHELL, write_wrapper
 from agents.test_planted import agent as steady
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration
+from derail.agents.foreign import lines_of
 from derail.agents.witness import run_launcher
 from derail.model.spec import JOB_ENV
 from derail.scenario.expect import judge
 from derail.scenario.load import find, load
 from derail.scenario.model import Expect, Scenario
+from derail.scenario.observe import TAIL_LINES
 
 WRAPPERS = {
     "shell": SHELL,
@@ -193,6 +195,20 @@ def test_the_launchers_own_output_is_judged_where_it_relays(tmp_path, name, mode
 
     assert [told.status for told in seen.faults if told.status != "injected"] == []
     assert set(finding(verdict, "log_tail")) == {kept}, verdict.findings
+
+
+@pytest.mark.parametrize(
+    ("printed", "of_rank_0"),
+    [
+        (["[0] rank 0: a", "[1] rank 1: b", "c"], ("[0] rank 0: a", "c")),
+        (["[1] rank 1: a", "[0] fatal: no route to[1] rank 1: b"], ("[0] fatal: no route to[1] ",)),
+        (["rank 1: a", "fatal: rank 1: b rank 0: c"], ("fatal: rank 1: b rank 0: c",)),
+        ([f"rank {n % 2}: {n}" for n in range(1000)], tuple(f"rank 0: {n}" for n in range(0, 1000, 2))[-TAIL_LINES:]),
+    ],
+)
+def test_half_a_line_belongs_to_its_rank_though_another_one_ends_it(printed, of_rank_0):
+    """What stands in front of the number of a rank is its prefix, or of nobody knows whom."""
+    assert lines_of(0, printed) == of_rank_0
 
 
 def test_a_launcher_that_relays_one_stream_and_loses_the_other_fails(tmp_path):

@@ -15,12 +15,22 @@ FEW, MANY = 32, 256
 
 
 def calls_per_rank(ranks, log_dir, end):
-    """Average calls of each function, Python's and C's, in the thread of a job of sleeping programs."""
+    """Average calls of each function, Python's and C's, in the thread of a job of sleeping programs.
+
+    Of a look at all processes of the machine, only the look itself counts: others start processes meanwhile.
+    """
     calls = collections.Counter()
+    looks = []
 
     def count(frame, event, arg):
-        if event == "call":
-            calls[frame.f_code.co_qualname] += 1
+        name = frame.f_code.co_qualname
+        if looks:
+            if event == "return" and frame is looks[0]:
+                looks.clear()
+        elif event == "call":
+            calls[name] += 1
+            if name == "find_processes":
+                looks.append(frame)
         elif event == "c_call":
             calls[arg.__qualname__] += 1
 

@@ -284,7 +284,7 @@ class ForeignAgent(ABC):
         self, order: Order, seen: Seen, logs: Mapping[tuple[int, Stream], Path]
     ) -> dict[tuple[int, Stream], tuple[str, ...]]:
         """What the supervisor has printed of its ranks: of the streams that it reads, if it prints any line of them."""
-        from derail.scenario.observe import TAIL_LINES, tail
+        from derail.scenario.observe import tail
 
         copied = [key for key in logs if _source(seen, key) == "copy" and key not in order.declared]
         if not copied:
@@ -294,11 +294,8 @@ class ForeignAgent(ABC):
         relays = self.must_relay or any(line.strip() and line in text for key in copied for line in tail(logs[key]))
         if not relays:
             return {}
-        of_rank = {
-            rank: tuple(line for line in lines if not (named := _RANK.findall(line)) or str(rank) in named)
-            for rank, _ in copied
-        }
-        return {(rank, stream): of_rank[rank][-TAIL_LINES:] for rank, stream in copied}
+        of_rank = {rank: lines_of(rank, lines) for rank in {rank for rank, _ in copied}}
+        return {(rank, stream): of_rank[rank] for rank, stream in copied}
 
     def _doubts(self, job: Job, seen: Seen) -> Iterator[str]:
         """Why it cannot be judged by what was seen: ranks that it has started, or is, and that were not seen so."""
@@ -323,6 +320,27 @@ class ForeignAgent(ABC):
             return declared
         last = {life.rank: life for life in seen.lives}
         return {(rank, stream): path for rank, life in sorted(last.items()) for stream, path in life.streams.items()}
+
+
+def lines_of(rank: int, lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the last lines that a launcher has printed of a rank: those with its number, and those without any.
+
+    A rank may leave half a line, which then stands in front of the next line of another rank: that half counts.
+    """
+    from derail.scenario.observe import TAIL_LINES
+
+    prefix = min((found.start() for line in lines if (found := _RANK.search(line))), default=0)
+    kept, own = [], 0
+    for line in reversed(lines):
+        named = _RANK.findall(line)
+        if not named or str(rank) in named:
+            kept.append(line)
+            own += 1
+        elif len(half := _RANK.split(line, maxsplit=1)[0]) > prefix:
+            kept.append(half)
+        if own == TAIL_LINES:
+            break
+    return tuple(reversed(kept))
 
 
 def _not_importable(needs: Collection[str], tails: Mapping[tuple[int, Stream], Sequence[str]]) -> Iterator[str]:
