@@ -239,9 +239,11 @@ class ForeignAgent(ABC):
             return _broken(seen.error, job.workdir, seen)
         aimed_at_agent = any(fault.target == AGENT for fault in order.plan.faults)
         if not (seen.lives or seen.timed_out or seen.nameless or aimed_at_agent):
-            last = next((line for line in reversed(read_end(order.outputs[0]).splitlines()) if line.strip()), "nothing")
+            output = read_end(order.outputs[0])
+            last = next((line for line in reversed(output.splitlines()) if line.strip()), "nothing")
             ended = seen.agents[0].status
             why = f"; no rank was seen: {UNSEEN_CAUSE}" if ended is not None and ended.ok else ""
+            why = "".join(f"; {each}" for each in _not_importable(job.scenario.needs, {}, [output])) or why
             return _broken(
                 f"{self.name} ended with {ended} before any rank was seen; it said: {last}{why}", job.workdir, seen
             )
@@ -274,7 +276,7 @@ class ForeignAgent(ABC):
             no_error_file=bool(seen.lives) and not any(life.error_file for life in seen.lives),
             unjudged=unjudged(seen, relayed, self.log_files(job)),
             relayed=relayed,
-            doubts=(*said.doubts, *self._doubts(job, seen), *_not_importable(job.scenario.needs, tails)),
+            doubts=(*said.doubts, *_not_importable(job.scenario.needs, tails, outputs), *self._doubts(job, seen)),
             deadlock="; ".join(
                 f"the launcher does not read {name} of rank {rank}: it is full" for rank, name in seen.full
             ),
@@ -343,14 +345,17 @@ def lines_of(rank: int, lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(reversed(kept))
 
 
-def _not_importable(needs: Collection[str], tails: Mapping[tuple[int, Stream], Sequence[str]]) -> Iterator[str]:
-    """Why the ranks could not run the worker: their Python lacks a module of the scenario, which derail's has."""
-    missing = {name: f"ModuleNotFoundError: No module named '{name}'" for name in needs}
-    for (rank, _), lines in sorted(tails.items()):
-        for name, said in missing.items():
-            if any(said in line for line in lines):
+def _not_importable(
+    needs: Collection[str], tails: Mapping[tuple[int, Stream], Sequence[str]], outputs: Collection[str]
+) -> Iterator[str]:
+    """Why the ranks could not run the worker: their Python lacks a module of the scenario, which derail's has. A rank
+    that dies of it may be gone before it is seen; what its launcher prints says it as well."""
+    printed = [(f"rank {rank}", "\n".join(lines)) for (rank, _), lines in sorted(tails.items())]
+    for whose, text in [*printed, *(("a rank", output) for output in outputs)]:
+        for name in needs:
+            if f"ModuleNotFoundError: No module named '{name}'" in text:
                 yield (
-                    f"the Python that rank {rank} was started with has no {name}: start the launcher with "
+                    f"the Python that {whose} was started with has no {name}: start the launcher with "
                     f"{sys.executable}, or install {name} for it"
                 )
                 return
