@@ -32,7 +32,9 @@ script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; trap '' TERM INT HUP;
 rank = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True, stdout=subprocess.PIPE)
 pids = [int(rank.stdout.readline()) for _ in range(3)]
 unmarked = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"]}, start_new_session=True)
-if registered == "registered":
+if registered != "unregistered":
+    for _ in range(5_000 if registered == "behind many" else 0):
+        assert line.register(4194304) and line.unregister(4194304)
     assert line.register(rank.pid) and line.register(unmarked.pid)
     pids.append(unmarked.pid)
 else:
@@ -76,11 +78,12 @@ def _release(pidfds):
         os.close(pidfd)
 
 
-@pytest.mark.parametrize("registered", ["registered", "unregistered"])
+@pytest.mark.parametrize("registered", ["registered", "unregistered", "behind many"])
 @pytest.mark.parametrize("shell", _shells())
 def test_a_sigkilled_launcher_leaves_nobody(start_python, job_id, shell, registered):
     """The rank, its helper, a helper in a session of its own and a rank without the mark are gone within moments,
-    and so is the keeper; also if the launcher died before it could register anybody."""
+    and so is the keeper; also if the launcher died before it could register anybody, or has registered more than the
+    pipe holds that is not read before."""
     launcher = start_python(_LAUNCHER, job_id, shell, registered)
     keeper, *pids = map(int, launcher.read_line().split())
     pidfds = _hold([keeper, *pids])
@@ -372,8 +375,11 @@ def test_a_number_that_means_everybody_is_never_registered(line, pid):
     assert line.register(pid) is False
 
 
+@pytest.mark.parametrize("through", ["stdin", "list"])
 @pytest.mark.parametrize("shell", _shells())
-def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, tmp_path, job_id, monkeypatch):
+def test_the_keeper_itself_believes_no_number_that_means_everybody(
+    shell, through, tmp_path, job_id, monkeypatch
+):
     """Whatever arrives on the pipe, only numbers above 1 are signalled. ``kill`` is a stand-in that notes its argument:
     the real one would end all there is if the keeper were wrong."""
     noted = tmp_path / "noted"
@@ -385,9 +391,12 @@ def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, tmp_pa
         rest[where] = f"import os\nos.kill = lambda pid, _: print(pid, file=open({str(noted)!r}, 'a'))\n{rest[where]}"
     else:
         rest[where] = f'kill() {{ echo "$2" >> {noted}; }}\n{rest[where]}'
-    subprocess.run(
-        [program, *rest], input="+1\n+0\n+01\n+\n+-1\n+ 1\n+1 1\n+x\n1\n-1\n+4194305\n", text=True, check=False
-    )
+    lines = "+1\n+0\n+01\n+\n+-1\n+ 1\n+1 1\n+x\n1\n-1\n+4194305\n"
+    (tmp_path / "list").write_text(lines if through == "list" else "")
+    with (tmp_path / "list").open() as listed:
+        subprocess.run(
+            [program, *rest], input=lines if through == "stdin" else "", stdout=listed, text=True, check=False
+        )
 
     assert set(noted.read_text().split()) == {"-4194305", "4194305"}
 

@@ -17,6 +17,7 @@ class Handle:
     """A rank whose status is not known, though the kernel may have announced its end."""
 
     pid = os.getpid()  # it is alive, as far as /proc says
+    pidfd = None
 
     def __init__(self, exit_fd: int) -> None:
         self.exit_fd = exit_fd

@@ -29,7 +29,9 @@ KEEPER_ENV = "DERAIL_KEEPER"
 _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 
 # What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
-# The pipe's end without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
+# They wait for stdin only. The lines about ranks are in a second pipe, its stdout, which they read when stdin has
+# ended: so no rank's start wakes them. Lines about ranks in stdin are later ones, for which that pipe was full.
+# The end of stdin without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
 # again after a pause, since a rank may have been between fork and exec and had not got its mark yet. Helpers that clean
 # up behind others (platform/leftovers.py) are spared for 15 s: on a busy machine they may still be starting. A group
 # with one is ended member by member. A member in the middle of its exec shows no words, and is asked again.
@@ -38,15 +40,23 @@ _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQ
 # one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper gets
 # it by its environment, and passes it to grep by a pipe, as every user can read a command line.
 _SHELL_KEEPER = """
-ranks=' '
+ranks=' ' later=
+note() {
+  case $1 in
+    +*[!0-9]* | + | +0* | +1) ;;
+    +*) ranks="$ranks${1#+} " ;;
+    -*) p=${1#-}; case $ranks in *" $p "*) ranks="${ranks%%" $p "*} ${ranks#*" $p "}" ;; esac ;;
+  esac
+}
 while IFS= read -r line; do
   case $line in
-    +*[!0-9]* | + | +0* | +1) ;;
-    +*) ranks="$ranks${line#+} " ;;
-    -*) p=${line#-}; case $ranks in *" $p "*) ranks="${ranks%%" $p "*} ${ranks#*" $p "}" ;; esac ;;
     q) exit 0 ;;
+    [+-]*[!0-9]*) ;;
+    *) later="$later $line" ;;
   esac
 done
+while IFS= read -r line; do note "$line"; done <&1
+for line in $later; do note "$line"; done
 marked() { [ -z "$DERAIL_KEEPER" ] || printf '%s\\n' "^$1=([A-Za-z0-9_-]+:)*$DERAIL_KEEPER(:|\\$)" |
   grep -lszE -f - /proc/[0-9]*/environ; }
 is_spared() { case $spared in *" $1 "*) return 0 ;; esac; return 1; }
@@ -92,11 +102,13 @@ end_all "$1" ''
 
 _PYTHON_KEEPER = """
 import os, re, signal, sys, time
-ranks = set()
+ranks, later = set(), []
 for line in iter(sys.stdin.readline, ""):
-    line = line.strip()
-    if line == "q":
+    if line.strip() == "q":
         os._exit(0)
+    later.append(line)
+for line in [*open(1, closefd=False), *later]:
+    line = line.strip()
     if line[1:].isdigit() and int(line[1:]) > 1:
         (ranks.add if line[0] == "+" else ranks.discard)(int(line[1:]))
 job, name = os.environb.get(b"DERAIL_KEEPER", b""), sys.argv[1].encode() + b"="
@@ -163,13 +175,15 @@ class Lifeline:
         self._job_id = job_id
         self._lock = threading.Lock()
         self._read_end = self._write_end = -1
+        self._list_read_end = self._list_write_end = -1
+        self._list_is_full = False
         self._keeper: subprocess.Popen[bytes] | None = None
         self._exit_fd: exits.ExitFd | None = None
         self._forks = threading.local()
 
     @property
     def fd(self) -> int:
-        """The write end of the pipe, not inheritable; -1 when there is none."""
+        """The write end of the pipe whose end the keeper sees, not inheritable; -1 when there is none."""
         return self._write_end
 
     @property
@@ -195,13 +209,15 @@ class Lifeline:
         self._read_end, self._write_end = os.pipe()
         _open_lifelines.add(self)
         try:
+            self._list_read_end, self._list_write_end = os.pipe()
             # Never EPIPE, and no SIGPIPE in a host that does not ignore it: both ends stay open here.
             os.set_blocking(self._write_end, False)
+            os.set_blocking(self._list_write_end, False)
             with _blocked_signals():
                 self._keeper = subprocess.Popen(
                     self._command(),
                     stdin=self._read_end,
-                    stdout=subprocess.DEVNULL,
+                    stdout=self._list_read_end,
                     stderr=subprocess.DEVNULL,
                     env={"PATH": os.environ.get("PATH") or os.defpath, KEEPER_ENV: self._job_id},
                     cwd="/",
@@ -216,11 +232,11 @@ class Lifeline:
     def register(self, pid: int) -> bool:
         """Have the keeper end rank ``pid`` and its group if this process dies. False if there is no keeper to hear it.
         Never blocks, never raises. Nothing that kill(2) takes for more than one group is registered."""
-        return pid > 1 and self._tell(b"+%d\n" % pid)
+        return pid > 1 and self._list(b"+%d\n" % pid)
 
     def unregister(self, pid: int) -> bool:
         """Tell the keeper that ``pid`` was reaped and may be a stranger's from now on. As ``register``."""
-        return self._tell(b"-%d\n" % pid)
+        return self._list(b"-%d\n" % pid)
 
     def alive(self) -> bool:
         """Whether the keeper is there."""
@@ -261,15 +277,17 @@ class Lifeline:
             return [SHELL, "-c", _SHELL_KEEPER, "derail-lifeline", JOB_ENV]
         return [sys.executable, "-I", "-S", "-c", _PYTHON_KEEPER, JOB_ENV]
 
-    def _tell(self, line: bytes) -> bool:
+    def _list(self, line: bytes) -> bool:
+        """Write a line that the keeper reads when it needs it."""
         with self._lock:
             if not self.alive():
                 return False
-            try:
-                # Far less than PIPE_BUF: all or nothing.
-                return os.write(self._write_end, line) == len(line)
-            except OSError:
-                return False
+            self._list_is_full = self._list_is_full or not _written(self._list_write_end, line)
+            return not self._list_is_full or _written(self._write_end, line)
+
+    def _tell(self, line: bytes) -> bool:
+        with self._lock:
+            return self.alive() and _written(self._write_end, line)
 
     def _end_keeper(self, seconds: float) -> None:
         keeper, exit_fd = self._keeper, self._exit_fd
@@ -297,7 +315,9 @@ class Lifeline:
 
     def _close(self) -> None:
         with self._lock:
-            ends, self._read_end, self._write_end = (self._read_end, self._write_end), -1, -1
+            # That of the list first: the keeper reads it when the other has ended.
+            ends = (self._list_write_end, self._list_read_end, self._read_end, self._write_end)
+            self._list_write_end = self._list_read_end = self._read_end = self._write_end = -1
             _open_lifelines.discard(self)
         for end in ends:
             if end >= 0:
@@ -306,11 +326,17 @@ class Lifeline:
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it
         if getattr(self._forks, "adopt", False):
-            try:
-                os.write(self._write_end, b"+%d\n" % os.getpid())
-            except OSError:
-                pass
+            line = b"+%d\n" % os.getpid()
+            _ = _written(self._list_write_end, line) or _written(self._write_end, line)
         self.forget_in_child()
+
+
+def _written(fd: int, line: bytes) -> bool:
+    """Write a line to a pipe, all or nothing as it is shorter than PIPE_BUF; False if it is full."""
+    try:
+        return os.write(fd, line) == len(line)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from derail.model.spec import JOB_ENV
@@ -118,6 +119,7 @@ def marked_rank(pid: int, job_id: str) -> int | None:
     return None
 
 
+@lru_cache(maxsize=8)
 def _number(job_id: str) -> int:
     """The digits of a job: FNV-1a, since hashlib takes milliseconds to import."""
     number = 0xCBF29CE484222325

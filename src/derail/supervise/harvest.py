@@ -76,7 +76,8 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
     for rank, fate in list(fates.items()):
         if not fate.succeeded:
             said = " ".join(_recorded(specs[rank], fate, stale[rank]).split())
-            fates[rank] = replace(fate, recorded=neutral(printable(said, SHORT)))
+            if said:
+                fates[rank] = replace(fate, recorded=neutral(printable(said, SHORT)))
     outcome = _outcome(found, fates, clock)
     rivals = {outcome.root_cause: outcome.root_cause_rivals}
     failures = {

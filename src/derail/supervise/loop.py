@@ -129,6 +129,11 @@ class Loop:
         for _ in range(len(self._mailbox)):
             self._mailbox.popleft()()
 
+    @property
+    def has_mail(self) -> bool:
+        """Whether an action was posted that has not been run."""
+        return bool(self._mailbox)
+
     def descriptors(self) -> tuple[int, ...]:
         """What the loop itself holds, for a forked rank to close."""
         selector_fd = getattr(self._selector, "fileno", lambda: -1)()

@@ -151,7 +151,7 @@ class Order:
         """Get ready for a rank that is about to be started. What has happened until now was before anything of it."""
         if isinstance(spec.run, Function):
             self._functions.add(spec.rank)
-        self._collect(look=False)
+        self.settle()
         self._records.watch(spec)
 
     def add(self, handle: ProcessHandle) -> None:
@@ -165,7 +165,11 @@ class Order:
             self._epoll.register(handle.exit_fd, select.EPOLLIN)
         if is_readable(handle.exit_fd):
             self._at_once.add(handle.exit_fd)  # it may have ended before it was watched
-        self._collect(look=False)  # its log files were created in a watched directory: no evidence, out of the queue
+
+    def settle(self) -> None:
+        """Take note of what has happened until now. Log files were created in watched directories, which is no evidence
+        and must not stand in the queue in front of it."""
+        self._collect(look=False)
         if self._line:
             self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
@@ -345,7 +349,7 @@ def _in_order(
             order = "unknown"
         elif index and exits and (records or loose):
             order = "within its kind"
-        yield replace(entry, order=order)
+        yield entry if order == "known" else replace(entry, order=order)
 
 
 def _merged(exits: list[_Exit], records: list[Recorded]) -> Iterator[_Entry]:

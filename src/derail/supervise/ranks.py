@@ -100,6 +100,8 @@ class Ranks:
         with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
             handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
         self._order.add(handle)  # at once: the order of its exit is known from here on
+        if self._places[spec.rank] == len(self._places) - 1:
+            self._order.settle()  # as before each other start
         self._lifeline.register(handle.pid)
         mark_rank(spec.env, spec.rank, pid=handle.pid)
         return handle
@@ -151,7 +153,8 @@ class Ranks:
                 continue
             # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
             # The kernel may have announced an end whose status is still on the way from the resident process.
-            ended = handle.peek() is not None or is_readable(handle.exit_fd) or is_exiting(handle.pid)
+            dead = is_readable(handle.exit_fd) or (handle.pidfd is None and handle.peek() is not None)
+            ended = dead or is_exiting(handle.pid)
             if handle.signal(number, group=number != SIGKILL) and not ended:
                 hit.append(rank)
         return hit

@@ -111,11 +111,13 @@ class Records:
         self._at_once[rank] = self._at_need[rank] = READ_LIMIT
         self._changes[rank] = CHANGES_PER_RANK
         self._rewatches[rank] = REWATCHES
-        self._last[rank] = identify(path)
+        self._last[rank] = None
         self._watch_name((rank, path))
-        if os.path.islink(path):
-            self._watch_name((rank, os.path.realpath(path)))
-        self._watch_content(rank)
+        if os.path.lexists(path):  # what appears from now on is announced
+            self._last[rank] = identify(path)
+            if os.path.islink(path):
+                self._watch_name((rank, os.path.realpath(path)))
+            self._watch_content(rank)
 
     def begin_turn(self) -> None:
         """Bound the changes that count from now on: no rank may hold up the launcher by changing files."""

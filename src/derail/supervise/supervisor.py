@@ -52,6 +52,10 @@ PATIENCE = 1.0
 """Seconds after which a waiting main thread looks up: a signal may have come to a thread of somebody else's."""
 
 
+RANKS_A_TURN = 16
+"""Ranks that are started between two turns of the loop, if nobody asks for anything."""
+
+
 class SupervisorError(RuntimeError):
     """derail's own supervision failed. The ranks have been ended; the cause is chained."""
 
@@ -231,8 +235,9 @@ class Supervisor:
 
     def _start_ranks(self) -> None:
         self._started_at, self._started_wall = self._clock.now(), self._clock.wall()
-        for rank in self.spec.ranks:
-            self._loop.run_once(0)  # somebody may have asked for the end meanwhile
+        for place, rank in enumerate(self.spec.ranks):
+            if self._loop.has_mail or place % RANKS_A_TURN == 0:
+                self._loop.run_once(0)  # somebody may have asked for the end meanwhile
             self._perform()
             if self._policy.phase != "starting":
                 return
