@@ -377,9 +377,7 @@ def test_a_number_that_means_everybody_is_never_registered(line, pid):
 
 @pytest.mark.parametrize("through", ["stdin", "list"])
 @pytest.mark.parametrize("shell", _shells())
-def test_the_keeper_itself_believes_no_number_that_means_everybody(
-    shell, through, tmp_path, job_id, monkeypatch
-):
+def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, through, tmp_path, job_id, monkeypatch):
     """Whatever arrives on the pipe, only numbers above 1 are signalled. ``kill`` is a stand-in that notes its argument:
     the real one would end all there is if the keeper were wrong."""
     noted = tmp_path / "noted"

@@ -31,7 +31,7 @@ class Records:
     def open(self, ranks: object) -> None:
         """Nothing to open."""
 
-    def close(self) -> None:
+    def close(self, *, wait: bool) -> None:
         """Nothing to close."""
 
     def begin_turn(self) -> None:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 """Signals that a thread causes by its own faults: those are never blocked."""
 
+_ALL_BUT_FAULTS = signal.valid_signals() - FAULTS
+
 _unblocked = threading.local()
 
 
 def block_signals() -> set[int]:
     """Block every signal in this thread but ``FAULTS``; return the mask that was there before."""
-    return signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
+    return signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_BUT_FAULTS)
 
 
 def start_thread(thread: threading.Thread) -> None:

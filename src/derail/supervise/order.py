@@ -136,7 +136,7 @@ class Order:
         if hasattr(select, "epoll"):
             self._epoll = stack.enter_context(select.epoll())
             self._loop.add_reader(self._epoll.fileno(), _wake)
-        stack.callback(self._records.close)
+        stack.callback(self._records.close, wait=False)
         self._records.open(ranks)
         if self._records.fd is not None and self._epoll is not None:
             self._epoll.register(self._records.fd, select.EPOLLIN | select.EPOLLET)

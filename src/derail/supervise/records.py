@@ -96,10 +96,10 @@ class Records:
         if any(spec.error_file is not None and os.fspath(spec.error_file) != os.devnull for spec in ranks):
             self._notifier = Notifier.open()
 
-    def close(self) -> None:
-        """Close the descriptor. Idempotent."""
+    def close(self, *, wait: bool = True) -> None:
+        """Close the descriptor; ``wait`` until it is out of every epoll. Idempotent."""
         if self._notifier is not None:
-            self._notifier.close()
+            self._notifier.close(wait=wait)
             self._notifier = None
 
     def watch(self, spec: RankSpec) -> None:
