@@ -237,7 +237,7 @@ class Tail(Generic[K]):
         for file in self._files.values():
             file.close(self._notifier)
         if self._notifier is not None:
-            self._notifier.close()
+            self._notifier.close(wait=False)
             self._notifier = None
         self._file_watches.clear()
         self._directory_watches.clear()

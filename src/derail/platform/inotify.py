@@ -106,7 +106,7 @@ class Notifier:
 
         Args:
             wait: until the kernel has let go of the watches, which takes it 5 to 15 ms. Else a thread waits for that,
-                and the number of the descriptor is free at once. Only where signals are blocked.
+                and the number of the descriptor is free at once.
         """
         fd, self.fd = self.fd, -1
         if fd >= 0 and (wait or not _close_in_a_thread(fd)):
