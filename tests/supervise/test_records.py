@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from derail.errors.protocol import READ_LIMIT
+from derail.errors import protocol
+from derail.errors.identity import READ_LIMIT
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.model.spec import Command, RankSpec
@@ -54,8 +55,8 @@ def test_what_is_announced_beyond_the_work_for_a_rank_keeps_its_place_and_is_rea
     """No byte more than twice the limit is read, and the last record is known."""
     records, path = watched
     sizes = []
-    real = module.read
-    monkeypatch.setattr(module, "read", lambda name, **more: sizes.append(path.stat().st_size) or real(name, **more))
+    real = protocol.read
+    monkeypatch.setattr(protocol, "read", lambda name, **more: sizes.append(path.stat().st_size) or real(name, **more))
     places = []
     for number in range(12):
         path.write_text(document(str(number), 1 << 20))

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-from binascii import crc32
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from derail.errors.damage import Malformed, lenient_text, no_json, salvaged, shape_problem
 from derail.errors.document import ErrorRecord, Json, tidy, understand
+from derail.errors.identity import READ_LIMIT, SAFELY, Identity, identify, identify_content, may_be_whole, read_bytes
 from derail.errors.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = [
@@ -36,45 +34,8 @@ __all__ = [
     "read",
 ]
 
-READ_LIMIT = 8 << 20
-"""Bytes of an error file that are read; a larger one is Malformed, with what its beginning says."""
-
 _EXCERPT = 200
-_TAIL = 256
-_SAFELY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MAX_ODDITIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which file, with which content, lay under a name at some moment.
-
-    Attributes:
-        device: of the file.
-        inode: of the file.
-        mtime_ns: time of its content, which its owner can set.
-        size: in bytes.
-        ctime_ns: time of its last change of any kind. The kernel alone sets it.
-        checksum: of the content, where that was read; a new mode or owner does not change it.
-    """
-
-    device: int
-    inode: int
-    mtime_ns: int
-    size: int
-    ctime_ns: int
-    checksum: int | None = field(default=None, compare=False)
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
-        """Take it from what ``stat`` said."""
-        return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
-
-    def is_left(self, now: Identity, data: bytes) -> bool:
-        """Whether the same file lies there ``now``, without having been written to. ``data`` is its content."""
-        if now == self:
-            return True
-        return replace(now, ctime_ns=self.ctime_ns) == self and crc32(data) == self.checksum
 
 
 def encode(
@@ -121,38 +82,6 @@ def decode(data: bytes) -> ErrorRecord | Malformed:
     return replace(found, excerpt=excerpt) if isinstance(found, Malformed) else found
 
 
-def identify(path: str | os.PathLike[str]) -> Identity | None:
-    """Note which file lies under ``path`` now, to recognise it later; None if there is none, or it cannot be seen."""
-    try:
-        return Identity.of(os.stat(path))
-    except (OSError, ValueError):
-        return None
-
-
-def identify_content(path: str | os.PathLike[str]) -> Identity | None:
-    """Note as ``identify`` does, with the checksum of the content, of which a change of mode or owner is no change."""
-    try:
-        with _opened(path) as fd:
-            before = Identity.of(os.fstat(fd))
-            return replace(before, checksum=crc32(_read_bytes(fd, READ_LIMIT + 1)))
-    except (OSError, ValueError):
-        return identify(path)
-
-
-def may_be_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether the end of a file is that of a document, or cannot be judged; False for one that is being written.
-
-    It spares the decoding of a file that grows.
-    """
-    try:
-        with _opened(path) as fd:
-            size = os.fstat(fd).st_size
-            tail = os.pread(fd, _TAIL, max(0, size - _TAIL)).strip(b"\0 \t\r\n")
-    except (OSError, ValueError):
-        return True
-    return tail.endswith(b"}") or (not tail and size > _TAIL)
-
-
 def read(path: str | Path, *, limit: int = READ_LIMIT, stale: Identity | None = None) -> ErrorRecord | Malformed | None:
     """Read and decode an error file; None if nothing lies there. Never raises, and never waits for another process.
 
@@ -167,7 +96,7 @@ def read(path: str | Path, *, limit: int = READ_LIMIT, stale: Identity | None = 
         if not stat.S_ISREG(status.st_mode):
             return Malformed(f"{_file_kind(status.st_mode)}, not a file")
         # It may have been replaced since: a FIFO must not block, a terminal must not become ours.
-        fd = os.open(path, _SAFELY)
+        fd = os.open(path, SAFELY)
     except (FileNotFoundError, NotADirectoryError):
         return Malformed("a link to a file that does not exist") if _is_link(path) else None
     except OSError as error:
@@ -189,7 +118,7 @@ def _read_open(fd: int, limit: int, stale: Identity | None) -> ErrorRecord | Mal
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             return Malformed(f"{_file_kind(before.st_mode)}, not a file")
-        data = _read_bytes(fd, limit + 1)
+        data = read_bytes(fd, limit + 1)
         if stale is not None and stale.is_left(Identity.of(before), data):
             return Malformed("left by an earlier attempt")
         if len(data) > limit:
@@ -203,34 +132,6 @@ def _read_open(fd: int, limit: int, stale: Identity | None) -> ErrorRecord | Mal
     if isinstance(found, Malformed):
         return replace(found, reason=f"{found.reason}; {remark}")
     return replace(found, remarks=(*found.remarks, remark))
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Open a regular file for reading.
-
-    Raises:
-        OSError, ValueError: if it cannot be opened, or something else lies there.
-    """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError(f"{os.fspath(path)!r} is no regular file")
-    fd = os.open(path, _SAFELY)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError(f"{os.fspath(path)!r} is no regular file any more")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _read_bytes(fd: int, count: int) -> bytes:
-    """Read up to ``count`` bytes from the start of a file, of whatever size it claims to be."""
-    chunks: list[bytes] = []
-    offset = 0
-    while offset < count and (chunk := os.pread(fd, min(1 << 20, count - offset), offset)):
-        chunks.append(chunk)
-        offset += len(chunk)
-    return b"".join(chunks)
 
 
 def _decode(data: bytes) -> ErrorRecord | Malformed:

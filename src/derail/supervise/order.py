@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from derail.model.exit import ExitStatus
 from derail.model.spec import Function
@@ -60,8 +59,7 @@ COARSE_NS = 20_000_000
 """Nanoseconds by which the kernel's time of a file may be behind: it is taken at a clock tick, of 10 ms at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A rank has ended.
 
     Attributes:
@@ -75,8 +73,7 @@ class Ended:
     order: Known = "known"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The error file of a rank is complete, and the rank itself has written it.
 
     Attributes:
@@ -94,8 +91,7 @@ class Recorded:
     may_be_older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Exit:
+class _Exit(NamedTuple):
     """An exit that was announced; its status may not be known yet."""
 
     handle: ProcessHandle
@@ -331,7 +327,7 @@ def _in_order(
             yield Recorded(found.rank, found.message, now, "as announced")
         elif found.announced:
             last = max(place for place, each in enumerate(records) if each.rank == found.rank)
-            records[last] = replace(records[last], message=found.message)
+            records[last] = records[last]._replace(message=found.message)
         elif found.ctime_ns is not None and found.ctime_ns + COARSE_NS < quiet_ns:
             early.append(recorded)
         else:
@@ -349,7 +345,7 @@ def _in_order(
             order = "unknown"
         elif index and exits and (records or loose):
             order = "within its kind"
-        yield entry if order == "known" else replace(entry, order=order)
+        yield entry if order == "known" else entry._replace(order=order)
 
 
 def _merged(exits: list[_Exit], records: list[Recorded]) -> Iterator[_Entry]:

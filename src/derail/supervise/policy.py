@@ -13,16 +13,16 @@ rank with the earliest evidence. A record alone stops nothing, since a rank can 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from derail.model.events import DeadlinePassed, ErrorRecorded, Exited, SignalSent, Started, StopRequested, ValueReceived
-from derail.model.outcome import Cause, RankOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from derail.model.events import Event, Known, Phase
     from derail.model.exit import ExitStatus
+    from derail.model.outcome import Cause, RankOutcome
     from derail.model.spec import Teardown
 
 SIGKILL = 9
@@ -36,8 +36,7 @@ asked; at most a quarter of the grace. Most are about to exit, with a code that 
 DeadlineName: TypeAlias = Literal["ask", "look", "kill", "abandon"]
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """Send ``signal`` to the process group of each of ``ranks`` that has not ended meanwhile.
 
     Attributes:
@@ -51,28 +50,24 @@ class Signal:
     spared: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SetDeadline:
+class SetDeadline(NamedTuple):
     """Tell the policy ``DeadlinePassed(name)`` at ``at``; a deadline of the same name is replaced."""
 
     name: DeadlineName
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """Find out where these ranks hang, before they are killed."""
 
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """All functions have returned: let their processes end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enter:
+class Enter(NamedTuple):
     """The job goes on to this phase."""
 
     phase: Phase
@@ -81,8 +76,7 @@ class Enter:
 Action: TypeAlias = Signal | SetDeadline | Look | Release | Enter
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """The place of a record or an exit among all of a job.
 
     Attributes:
@@ -141,17 +135,24 @@ class _Rank:
         """The earliest evidence that it failed by itself; None if there is none."""
         if self.recorded is not None and not self.survived:
             return self.recorded
-        return self.exit if self.cause is Cause.SELF and not self.succeeded else None
+        return self.exit if self.ended_by_itself and not self.succeeded else None
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether nothing that we did has ended it."""
+        if self.abandoned or self.status is None:
+            return False
+        foreign = self.status.signal is not None and self.status.signal not in self.signals
+        return (self.recorded is not None and not self.survived) or foreign or not self.signals
 
     @property
     def cause(self) -> Cause:
         """Why it is not running any more."""
+        from derail.model.outcome import Cause  # asked when the job is over
+
         if self.abandoned or self.status is None:
             return Cause.ABANDONED
-        if self.recorded is not None and not self.survived:
-            return Cause.SELF
-        foreign = self.status.signal is not None and self.status.signal not in self.signals
-        return Cause.SELF if foreign or not self.signals else Cause.STOPPED_BY_US
+        return Cause.SELF if self.ended_by_itself else Cause.STOPPED_BY_US
 
 
 class Policy:
@@ -220,6 +221,8 @@ class Policy:
 
     def outcomes(self, stacks: dict[int, str]) -> dict[int, RankOutcome]:
         """The fate of each rank that was started; ``stacks`` is what was learnt of those that hung."""
+        from derail.model.outcome import RankOutcome
+
         return {
             rank: RankOutcome(
                 rank=rank,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import threading
 from typing import TYPE_CHECKING
 
 from derail.platform.exits import is_readable
@@ -13,7 +15,6 @@ from derail.spawn.start import ask_rank, start_rank
 from derail.supervise.order import Order
 from derail.supervise.policy import SIGKILL
 from derail.supervise.records import Records
-from derail.supervise.remains import abandon, reap_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 AHEAD = 8
 """How many ranks may come up side by side, where their kind can be made ready before it is started."""
+
+
+_abandoned: list[ProcessHandle] = []
+_abandoned_lock = threading.Lock()
 
 
 class Ranks:
@@ -61,7 +66,7 @@ class Ranks:
             OSError: if there is no descriptor or process left.
         """
         self._order.open(stack, self._spec.ranks)
-        reap_abandoned()
+        _reap_abandoned()
         stack.callback(self._lifeline.stop)
         self._lifeline.start()
         if self._functions:
@@ -170,7 +175,7 @@ class Ranks:
                 handle.signal(SIGKILL, group=True)
         deadline = clock.now() + self._spec.teardown.kill_wait
         for handle in self.handles.values():
-            abandon(handle, deadline, clock)
+            _abandon(handle, deadline, clock)
 
 
 def _close(fds: list[int]) -> None:
@@ -179,3 +184,25 @@ def _close(fds: list[int]) -> None:
             os.close(fd)
         except OSError:
             pass
+
+
+def _abandon(handle: ProcessHandle, deadline: float, clock: Clock) -> None:
+    """Reap a rank, waiting until ``deadline`` if need be; one that stays is reaped when a later job begins."""
+    while handle.reap() is None:
+        left = deadline - clock.now()
+        waiting = select.poll()  # not select(): descriptors may be beyond 1024
+        waiting.register(handle.exit_fd, select.POLLIN)
+        if left <= 0 or not waiting.poll(left * 1000):
+            with _abandoned_lock:
+                _abandoned.append(handle)
+            return
+    handle.close()
+
+
+def _reap_abandoned() -> None:
+    """Reap those ranks of earlier jobs that had to be abandoned and have ended since."""
+    with _abandoned_lock:
+        for handle in list(_abandoned):
+            if handle.reap() is not None:
+                handle.close()
+                _abandoned.remove(handle)

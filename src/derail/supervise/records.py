@@ -11,16 +11,15 @@ before a rank is blamed or stopped, the files of all ranks are looked at.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from derail.errors.protocol import READ_LIMIT, ErrorRecord, identify, may_be_whole, read
+from derail.errors.identity import READ_LIMIT, identify, may_be_whole
 from derail.platform.inotify import LOST, Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from derail.errors.protocol import Identity
+    from derail.errors.identity import Identity
     from derail.model.spec import RankSpec
 
 STORM, STORM_PER_RANK = 1024, 256
@@ -40,8 +39,7 @@ _Target: TypeAlias = tuple[int, str]
 """A rank, and a path under which its error file appears."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A record of a rank.
 
     Attributes:
@@ -183,6 +181,8 @@ class Records:
         return Found(rank, message, announced=identity == put_off, ctime_ns=ctime_ns)
 
     def _read(self, rank: int, pid: int, identity: Identity | None, work: dict[int, int]) -> str | None:
+        from derail.errors.protocol import ErrorRecord, read  # most jobs have no error file to read
+
         path = self._paths[rank]
         self._last[rank] = identity
         self._incomplete.discard(rank)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,9 +45,6 @@ turn to write."""
 
 STACK_BYTES = 1 << 16
 """Of the Python stack that a hung rank writes, at most so much is kept."""
-
-_abandoned: list[ProcessHandle] = []
-_abandoned_lock = threading.Lock()
 
 
 def sweep(
@@ -177,25 +173,3 @@ def look_where_they_hang(specs: Mapping[int, RankSpec], pids: Mapping[int, int])
     while any(answers_still(pid, deaf=deaf) for pid, deaf in asked.items()) and SYSTEM_CLOCK.now() < end:
         pause.wait(0.002)
     return hangs
-
-
-def abandon(handle: ProcessHandle, deadline: float, clock: Clock) -> None:
-    """Reap a rank, waiting until ``deadline`` if need be; one that stays is reaped when a later job begins."""
-    while handle.reap() is None:
-        left = deadline - clock.now()
-        waiting = select.poll()  # not select(): descriptors may be beyond 1024
-        waiting.register(handle.exit_fd, select.POLLIN)
-        if left <= 0 or not waiting.poll(left * 1000):
-            with _abandoned_lock:
-                _abandoned.append(handle)
-            return
-    handle.close()
-
-
-def reap_abandoned() -> None:
-    """Reap those ranks of earlier jobs that had to be abandoned and have ended since."""
-    with _abandoned_lock:
-        for handle in list(_abandoned):
-            if handle.reap() is not None:
-                handle.close()
-                _abandoned.remove(handle)

@@ -29,23 +29,22 @@ from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
 from derail.platform.threads import block_signals, start_thread, unblocked_signals
 from derail.supervise.control import Control, Listeners
-from derail.supervise.harvest import Harvest, harvest
 from derail.supervise.loop import Loop
 from derail.supervise.order import Recorded
 from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
-from derail.supervise.remains import Hang, look_where_they_hang, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from derail.errors.protocol import Identity
+    from derail.errors.identity import Identity
     from derail.model.clock import Clock
     from derail.model.events import Event, Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec
     from derail.supervise.policy import Action
     from derail.supervise.readers import LogReader
+    from derail.supervise.remains import Hang
 
 
 PATIENCE = 1.0
@@ -206,6 +205,7 @@ class Supervisor:
                     self._start_ranks()
                 self.ranks.forget_the_rest()
                 self._started.set()
+                _load_the_end()
                 while self._policy.phase != "done":
                     self._loop.run_once(None)
                     self._take_exits()
@@ -298,6 +298,8 @@ class Supervisor:
                 case SetDeadline(name=name, at=at):
                     self._loop.call_at(at, lambda name=name: self._deadline(name))  # type: ignore[misc]
                 case Look(ranks=ranks):
+                    from derail.supervise.remains import look_where_they_hang
+
                     self._hangs |= look_where_they_hang(self._specs, {r: self.ranks.handles[r].pid for r in ranks})
                 case Release():
                     assert self.ranks.returns is not None
@@ -316,6 +318,9 @@ class Supervisor:
 
     def _finish(self) -> None:
         """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
+        from derail.supervise.harvest import Harvest, harvest
+        from derail.supervise.remains import sweep
+
         signalled = self._policy.stop_requested_at is not None
         leftovers = sweep(self.spec, self.ranks.handles, known=self._known, signalled=signalled, clock=self._clock)
         if not leftovers and all(handle.peek() is not None for handle in self.ranks.handles.values()):
@@ -345,3 +350,10 @@ class Supervisor:
         for reader in readers:
             reader.finish()
         return sum(reader.close() for reader in readers)
+
+
+def _load_the_end() -> None:
+    """Import what the end of a job needs, while its ranks are busy: neither the import of derail nor their start waits
+    for it."""
+    import derail.supervise.harvest
+    import derail.supervise.remains  # noqa: F401

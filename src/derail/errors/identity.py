@@ -1,0 +1,114 @@
+"""Which file lies under a name: to know an error file of an earlier attempt, and one that has changed, without
+understanding it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from binascii import crc32
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READ_LIMIT = 8 << 20
+"""Bytes of an error file that are read; a larger one is Malformed, with what its beginning says."""
+
+SAFELY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How a path is opened at which anything may lie."""
+
+_TAIL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file, with which content, lay under a name at some moment.
+
+    Attributes:
+        device: of the file.
+        inode: of the file.
+        mtime_ns: time of its content, which its owner can set.
+        size: in bytes.
+        ctime_ns: time of its last change of any kind. The kernel alone sets it.
+        checksum: of the content, where that was read; a new mode or owner does not change it.
+    """
+
+    device: int
+    inode: int
+    mtime_ns: int
+    size: int
+    ctime_ns: int
+    checksum: int | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Take it from what ``stat`` said."""
+        return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
+
+    def is_left(self, now: Identity, data: bytes) -> bool:
+        """Whether the same file lies there ``now``, without having been written to. ``data`` is its content."""
+        if now == self:
+            return True
+        return replace(now, ctime_ns=self.ctime_ns) == self and crc32(data) == self.checksum
+
+
+def identify(path: str | os.PathLike[str]) -> Identity | None:
+    """Note which file lies under ``path`` now, to recognise it later; None if there is none, or it cannot be seen."""
+    try:
+        return Identity.of(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def identify_content(path: str | os.PathLike[str]) -> Identity | None:
+    """Note as ``identify`` does, with the checksum of the content, of which a change of mode or owner is no change."""
+    try:
+        with _opened(path) as fd:
+            before = Identity.of(os.fstat(fd))
+            return replace(before, checksum=crc32(read_bytes(fd, READ_LIMIT + 1)))
+    except (OSError, ValueError):
+        return identify(path)
+
+
+def may_be_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether the end of a file is that of a document, or cannot be judged; False for one that is being written.
+
+    It spares the decoding of a file that grows.
+    """
+    try:
+        with _opened(path) as fd:
+            size = os.fstat(fd).st_size
+            tail = os.pread(fd, _TAIL, max(0, size - _TAIL)).strip(b"\0 \t\r\n")
+    except (OSError, ValueError):
+        return True
+    return tail.endswith(b"}") or (not tail and size > _TAIL)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError, ValueError: if it cannot be opened, or something else lies there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{os.fspath(path)!r} is no regular file")
+    fd = os.open(path, SAFELY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError(f"{os.fspath(path)!r} is no regular file any more")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_bytes(fd: int, count: int) -> bytes:
+    """Read up to ``count`` bytes from the start of a file, of whatever size it claims to be."""
+    chunks: list[bytes] = []
+    offset = 0
+    while offset < count and (chunk := os.pread(fd, min(1 << 20, count - offset), offset)):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
