@@ -42,3 +42,32 @@ for _ in range(20):
 print(len(seen), sum(seen))
 """
     assert start_python(program, str(tmp_path)).read_line() == "20 0"
+
+
+def test_forks_in_several_threads_wait_for_the_same_thread(start_python, tmp_path):
+    """Each of them goes on."""
+    program = """
+import os, sys, threading
+from derail.platform import inotify
+
+def fork():
+    together.wait()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+for _ in range(20):
+    notifier = inotify.Notifier.open()
+    notifier.watch_directory(sys.argv[1])
+    together = threading.Barrier(4)
+    threads = [threading.Thread(target=fork) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    notifier.close(wait=False)
+    together.wait()
+    for thread in threads:
+        thread.join()
+print("done")
+"""
+    assert start_python(program, str(tmp_path)).read_line() == "done"

@@ -134,9 +134,11 @@ def _close_in_a_thread(fd: int) -> bool:
 
 
 def _close(fd: int, busy: _thread.LockType) -> None:
-    os.close(fd)
-    _closing.discard(busy)
-    busy.release()
+    try:
+        os.close(fd)
+    finally:
+        _closing.discard(busy)
+        busy.release()
 
 
 def _is_open(fd: int) -> bool:
@@ -150,7 +152,8 @@ def _is_open(fd: int) -> bool:
 def _wait_before_fork() -> None:
     """Python warns of a fork while there are threads, and the child would have the descriptor."""
     for busy in list(_closing):
-        busy.acquire()
+        with busy:  # given back: others wait for the same thread
+            pass
 
 
 os.register_at_fork(before=_wait_before_fork)

@@ -245,7 +245,18 @@ def _is_executing(pid: int) -> bool:
 
 def _flags(pid: int, name: str = "stat") -> int:
     """Its flags in the kernel; 0 if there is no such process, or it is not told."""
-    fields = [] if is_proc_foreign() else _read(pid, name).rpartition(b")")[2].split()
+    if is_proc_foreign():
+        return 0
+    try:
+        fd = os.open(f"{_PROC}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split(maxsplit=7)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
     return int(fields[6]) if len(fields) > 6 else 0
 
 

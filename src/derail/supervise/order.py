@@ -240,6 +240,9 @@ class Order:
         changed = self._records.changed(None if everyone else self._records.unheard)
         looked = [self._look(self._records.look_closely, rank) for rank in changed]
         self._records.unheard.clear()
+        if known_order and not announced and not looked:
+            self._line += exits
+            return
         self._line += _in_order(
             exits,
             announced,
