@@ -179,6 +179,23 @@ def test_tear_down(rank, ends_late):
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_tear_down*", "E *Failed: Timeout *from pytest-timeout."])
 
 
+WAITS = """
+import os, pathlib
+from pytest_derail.kept_ranks import KeptRanks
+from pytest_derail.ranks import RanksTest
+
+def telling(watch):
+    def told(*args):
+        (pathlib.Path(os.environ["HERE"]) / "waits").touch()
+        return watch(*args)
+    return told
+
+for each in (KeptRanks, RanksTest):
+    each._watch = telling(each._watch)
+"""
+"""A conftest that tells when the ranks have been started: what breaks off their start kills them at once."""
+
+
 BREAKS_OFF = """
 import os, signal, threading
 import pytest
@@ -194,7 +211,7 @@ def waits_here():
 def test_it(rank, controller, tmp_path):
     print("printed by", rank, flush=True)
     (tmp_path / str(rank)).touch()
-    while rank == 0 and not (tmp_path / "1").exists():
+    while rank == 0 and not ((tmp_path / "1").exists() and os.path.exists(os.environ["HERE"] + "/waits")):
         pass
     if rank == 0:
         os.kill(controller, signal.{number})
@@ -205,10 +222,13 @@ def test_it(rank, controller, tmp_path):
 @pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])
 @pytest.mark.parametrize(("number", "name"), [("SIGINT", "KeyboardInterrupt"), ("SIGUSR1", "RuntimeError")])
 def test_whatever_breaks_off_the_controller_the_ranks_are_shown(
-    run_pytest: RunPytest, base: str, left, wait_until, mark: str, number: str, name: str
+    run_pytest: RunPytest, base: str, left, wait_until, monkeypatch, tmp_path: Path, mark: str, number: str, name: str
 ) -> None:
     """With stacks and output, in the report of the test, or where there is none at the end of the session."""
-    conftest = """
+    monkeypatch.setenv("HERE", str(tmp_path))
+    conftest = (
+        WAITS
+        + """
 import signal
 
 def handler(*_):
@@ -216,6 +236,7 @@ def handler(*_):
 
 signal.signal(signal.SIGUSR1, handler)
 """
+    )
     result = run_pytest(BREAKS_OFF.format(mark=mark, number=number), f"--basetemp={base}", conftest=conftest)
     head = ["*= KeyboardInterrupt: ranks of test_it.py::test_it =*"] if number == "SIGINT" else ["E *of the suite"]
     result.stdout.fnmatch_lines(
@@ -300,21 +321,6 @@ def test_fixture(derail):
     (pathlib.Path(os.environ["HERE"]) / "waits").touch()
     jobs[-1].wait()
 """
-
-WAITS = """
-import os, pathlib
-from pytest_derail.ranks import RanksTest
-
-watch = RanksTest._watch
-
-def told(self, job, bell):
-    (pathlib.Path(os.environ["HERE"]) / "waits").touch()
-    return watch(self, job, bell)
-
-RanksTest._watch = told
-"""
-"""A conftest that tells when the ranks have been started: Ctrl-C before that kills them at once."""
-
 
 INTERRUPTED = """
 from derail.agents.native import NativeJob

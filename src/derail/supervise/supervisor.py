@@ -55,6 +55,10 @@ RANKS_A_TURN = 16
 """Ranks that are started between two turns of the loop, if nobody asks for anything."""
 
 
+SETTLED = 0.05
+"""Seconds after the start of the last rank at which modules are imported that the end of the job needs."""
+
+
 class SupervisorError(RuntimeError):
     """derail's own supervision failed. The ranks have been ended; the cause is chained."""
 
@@ -204,8 +208,8 @@ class Supervisor:
                 with unblocked_signals() if self._only_programs else nullcontext():
                     self._start_ranks()
                 self.ranks.forget_the_rest()
+                self._loop.call_at(self._clock.now() + SETTLED, _load_the_end)
                 self._started.set()
-                _load_the_end()
                 while self._policy.phase != "done":
                     self._loop.run_once(None)
                     self._take_exits()
