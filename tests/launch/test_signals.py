@@ -207,6 +207,44 @@ except SignalException as error:
 """
 
 
+SECOND = """
+import os, signal
+from derail import DefaultLogsSpecs, SignalException, start_processes
+from derail.supervise.supervisor import Supervisor
+
+def ask():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+class Ask:
+    wants_lines = False
+    def attach(self, control): pass
+    def observe(self, event):
+        if type(event).__name__ == "Started":
+            ask()
+
+join, joined = Supervisor.join, []
+
+def join_and_ask(self):
+    join(self)
+    if self.done.is_set() and not joined:
+        joined.append(self)
+        ask()
+
+Supervisor.join = join_and_ask
+try:
+    start_processes("job", "sleep", {0: ("600",)}, {0: {}}, DefaultLogsSpecs(), observers=[Ask()])
+except SignalException as error:
+    print("raised", error.sigval.name, flush=True)
+ask()
+"""
+
+
+def test_a_second_signal_right_after_the_end_of_the_job_is_still_for_the_job(run_python):
+    """It ended no launcher that had not come to say why its job ended; a later one does what it would without us."""
+    done = run_python(SECOND, check=False)
+    assert (done.stdout, done.returncode) == ("raised SIGTERM\n", -signal.SIGTERM)
+
+
 def test_a_sigterm_while_ranks_are_being_started_leaves_nothing(jobs, tmp_path, pid_gone):
     """The launcher is asked to end between rank 2 and rank 49: those that run are ended, the others never start."""
     launcher = subprocess.Popen(

@@ -146,8 +146,13 @@ class _Registry:
         if fresh:
             sigval = signal.Signals(number)
             raise self.exception(f"process {os.getpid()} got {sigval.name}; the job is to end", sigval=sigval)
-        if not forwarding and not ending:
-            self._as_before(number, frame)
+        if forwarding or ending:
+            return
+        for job in self._ending.get(number, ()):
+            if job.is_closing:  # it was ending when the signal came, and its end is on the way to this thread
+                job.is_closing = False  # the next signal is none of its business
+                return
+        self._as_before(number, frame)
 
     def _as_before(self, number: int, frame: FrameType | None) -> None:
         """No job is there any more: do what would have happened without us."""
