@@ -207,7 +207,7 @@ def test_the_launchers_own_output_is_judged_where_it_relays(tmp_path, name, mode
     ],
 )
 def test_half_a_line_belongs_to_its_rank_though_another_one_ends_it(printed, of_rank_0):
-    """What stands in front of the number of a rank is its prefix, or of nobody knows whom."""
+    """Text in front of the number of a rank is a prefix of the launcher, or may be of any rank."""
     assert lines_of(0, printed) == of_rank_0
 
 

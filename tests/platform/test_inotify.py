@@ -71,3 +71,24 @@ for _ in range(20):
 print("done")
 """
     assert start_python(program, str(tmp_path)).read_line() == "done"
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(start_python):
+    """One may have begun to close between the waiting and the fork."""
+    program = """
+import _thread, os, signal
+held = _thread.allocate_lock()
+held.acquire()
+os.register_at_fork(before=lambda: inotify._closing.add(held))  # run after the one that waits
+from derail.platform import inotify
+pid = os.fork()
+if not pid:
+    signal.alarm(30)
+    inner = os.fork()
+    if not inner:
+        os._exit(0)
+    os.waitpid(inner, 0)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+    assert start_python(program).read_line() == "0"

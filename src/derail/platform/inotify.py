@@ -119,7 +119,7 @@ _closing: set[_thread.LockType] = set()
 
 def _close_in_a_thread(fd: int) -> bool:
     """Have a thread close a descriptor, and wait until its number is free; False if there is no thread left. It has the
-    signal mask of this one, and is none that ``threading`` knows: it runs no code of anybody's."""
+    signal mask of this one. ``threading`` does not list it, since it runs no code but ``_close``."""
     busy = _thread.allocate_lock()
     busy.acquire()
     _closing.add(busy)
@@ -156,4 +156,4 @@ def _wait_before_fork() -> None:
             pass
 
 
-os.register_at_fork(before=_wait_before_fork)
+os.register_at_fork(before=_wait_before_fork, after_in_child=_closing.clear)  # the child has none of these threads

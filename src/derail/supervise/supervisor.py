@@ -52,7 +52,7 @@ PATIENCE = 1.0
 
 
 RANKS_A_TURN = 16
-"""Ranks that are started between two turns of the loop, if nobody asks for anything."""
+"""Ranks that are started between two turns of the loop, while no action is posted."""
 
 
 SETTLED = 0.05
