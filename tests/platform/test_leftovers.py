@@ -17,7 +17,8 @@ import pytest
 from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
 from derail.platform import leftovers, marks, processes
-from derail.platform.leftovers import FoundProcess, Swept, carries_mark, end_processes, find_processes, split
+from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes, split
+from derail.platform.lifeline import KEEPER_ENV
 
 DEADLINE = 60.0
 
@@ -182,11 +183,11 @@ def test_without_an_id_or_sessions_nobody_is_found(start, table):
     assert find_processes("", ()) == []
 
 
-def test_this_process_is_never_found(run_python):
+def test_this_process_is_never_found(run_python, job_id):
     """A launcher that runs inside a marked job does not find itself."""
-    source = "from derail.platform.leftovers import find_processes; print(find_processes('outer', ()))"
+    source = f"from derail.platform.leftovers import find_processes; print(find_processes({job_id!r}, ()))"
 
-    assert run_python(source, env={JOB_ENV: "outer"}).stdout.strip() == "[]"
+    assert run_python(source, env={JOB_ENV: job_id}).stdout.strip() == "[]"
 
 
 def test_a_helper_that_forks_while_it_is_ended_is_ended_with_its_children(start_python, table, job_id, wait_until):
@@ -363,20 +364,15 @@ def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_p
     assert not processes.is_exiting(child.pid)
 
 
-def test_what_a_keeper_has_started_is_no_leftover():
-    """Its sub-shells have its command line, its sleep and grep have their own: all end with it, when all is done."""
-    keeper = "/bin/sh -c ... derail-lifeline"
-    commands = {
-        10: (1, keeper),
-        11: (10, keeper),
-        12: (11, "grep -lszE -f -"),
-        13: (10, "sleep 0.05"),
-        14: (9, "sleep 1"),
-    }
-    found = [
-        FoundProcess(pid=pid, started=1, command=command, state="S", sid=9, pgid=9, ppid=parent, by="mark")
-        for pid, (parent, command) in commands.items()
+@pytest.mark.usefixtures("table")
+def test_what_a_keeper_has_started_is_no_leftover(start_python, end_later, job_id):
+    """Its sub-shells, its sleep and grep have its environment, also when the one between has ended before the look."""
+    sleeper = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid, flush=True)"
+    keepers, others = [
+        end_later(int(start_python(sleeper, env={JOB_ENV: job_id, **more}).read_line()))
+        for more in ({KEEPER_ENV: "another-job"}, {})
     ]
-    helpers, others = split(found)
+    found = {each.pid: each for each in find_processes(job_id, ()) if each.command == "sleep 600"}
+    helpers, rest = split(list(found.values()))
 
-    assert ({each.pid for each in helpers}, [each.pid for each in others]) == ({10, 11, 12, 13}, [14])
+    assert ([each.pid for each in helpers], [each.pid for each in rest]) == ([keepers], [others])

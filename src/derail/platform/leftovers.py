@@ -17,6 +17,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.outcome import Leftover
 from derail.model.spec import JOB_ENV
 from derail.platform.groups import signal_process
+from derail.platform.lifeline import KEEPER_ENV
 from derail.platform.marks import marked_rank
 from derail.platform.processes import (
     command_line,
@@ -43,9 +44,6 @@ HELPER_WAIT = 10.0
 """Seconds that a helper which cleans up behind others may take, once those have ended. On a busy machine it may still
 be starting."""
 
-KEEPER = "derail-lifeline"
-"""A word of the command line of the process that ends a job whose launcher was killed (``platform/lifeline.py``)."""
-
 _HELPER = re.compile(
     r"\bfrom [\w.]*\b(resource_tracker|semaphore_tracker|forkserver) import main\b"
     r"|^(\S*/)?torch_shm_manager\b"
@@ -68,6 +66,8 @@ class FoundProcess:
         by: how it was found: it is in the session or the group of a rank, or it only has a mark.
         rank: the local rank that it descends from, where a mark says so.
         executed: whether it has executed its command line itself. A child of a fork server has that of its parent.
+        keeps: whether it is a keeper, which ends a job whose launcher was killed (``platform/lifeline.py``), or was
+            started by one: a sub-shell, grep or sleep, whose parent may have ended before it is looked at.
     """
 
     pid: int
@@ -80,13 +80,14 @@ class FoundProcess:
     by: Literal["session", "group", "mark"]
     rank: int | None = None
     executed: bool = True
+    keeps: bool = False
 
     @property
     def is_helper(self) -> bool:
         """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended: the
         resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory, derail's
-        lifeline. A child of a fork server is none, though it has the command line of one."""
-        return self.executed and is_helper(self.command)
+        keepers. A child of a fork server is none, though it has the command line of one."""
+        return self.keeps or (self.executed and is_helper(self.command))
 
     def to_leftover(self, *, ended: bool, rank: int | None = None) -> Leftover:
         """The value in which an outcome tells of it."""
@@ -158,6 +159,7 @@ def _look(
                     by=by,
                     rank=rank,
                     executed=was_executed(process.pid),
+                    keeps=_is_of_keeper(process.pid),
                 )
             )
     return found
@@ -194,19 +196,9 @@ def end_processes(
 
 
 def split(found: Collection[FoundProcess]) -> tuple[list[FoundProcess], list[FoundProcess]]:
-    """Tell helpers that clean up behind others, and end by themselves then, from those others. A keeper's sub-shells,
-    grep and sleep are part of it."""
+    """Tell helpers that clean up behind others, and end by themselves then, from those others."""
     commands = {process.pid: process.command for process in found}
-    parents = {process.pid: process.ppid for process in found}
-
-    def is_of_keeper(pid: int) -> bool:
-        while pid in parents:
-            if KEEPER in commands[pid]:
-                return True
-            pid = parents[pid]
-        return False
-
-    helpers = [p for p in found if is_of_keeper(p.pid) or (p.is_helper and commands.get(p.ppid) != p.command)]
+    helpers = [p for p in found if p.keeps or (p.is_helper and commands.get(p.ppid) != p.command)]
     pids = {process.pid for process in helpers}
     return helpers, [process for process in found if process.pid not in pids]
 
@@ -283,7 +275,17 @@ class Orphans:
         ours = {os.getpid(), *(process.pid for process in living if process.started == self._ours[process.pid])}
         orphans = [process for process in living if process.pid in ours and process.ppid not in ours]
         lines = {process.pid: command_line(process) for process in orphans}
-        return {pid: line for pid, line in lines.items() if not (is_helper(line) and was_executed(pid))}
+        return {
+            pid: line
+            for pid, line in lines.items()
+            if not _is_of_keeper(pid) and not (is_helper(line) and was_executed(pid))
+        }
+
+
+def _is_of_keeper(pid: int) -> bool:
+    """Whether a process is a keeper, or one that a keeper has started: they have its environment."""
+    name = f"{KEEPER_ENV}=".encode()
+    return any(entry.startswith(name) for entry in environment(pid).split(b"\0"))
 
 
 def carries_mark(environ: bytes, job_id: str) -> bool:
