@@ -8,6 +8,7 @@ process group, and a rank in a collective with a rank that is gone hangs there. 
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -192,12 +193,11 @@ class KeptRanks:
 
     def _report_earlier(self) -> None:
         """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
+        if self._last is None or not os.listdir(self._folder / LATE):
+            return  # ranks tell of it only where there was anything to tear down
         reports = self._take_late("done")
-        if self._last is not None:
-            verdict = judge_ranks(
-                Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout, whole=False
-            )
-            late_teardown.report(self._last, verdict)
+        verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout, whole=False)
+        late_teardown.report(self._last, verdict)
 
     def _tear_down(
         self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool

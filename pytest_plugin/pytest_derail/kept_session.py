@@ -15,7 +15,7 @@ from pytest_derail.plugin import IN_RANK
 from pytest_derail.process_group import leave_process_group
 from pytest_derail.rank_session import Protocol, Teller, become_rank, names_path, open_session
 from pytest_derail.registered import record
-from pytest_derail.session import collect, find
+from pytest_derail.session import add_hooks, collect, find
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -46,7 +46,7 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
     with open_session(order, rank) as session:
         items, problems = collect(session, modules)
         protocol = KeptProtocol(session.config, Sender(order.folder, rank, line), order)
-        session.config.pluginmanager.register(protocol)
+        add_hooks(session.config, protocol)
         while (turn := _receive(line)) is not None:
             protocol.take(session, items, problems, turn)
         protocol.finish(session)
@@ -58,6 +58,12 @@ def _receive(line: Connection[Any, Any]) -> Order | None:
     except (EOFError, OSError):
         return None
     return order
+
+
+def _uses_all(item: pytest.Item, session: pytest.Session) -> bool:
+    """Whether a test uses all that is set up: then nothing is torn down before it, and there is nothing to tell."""
+    up = list(session._setupstate.stack)  # noqa: SLF001 - which is what ``teardown_exact`` compares
+    return up == item.listchain()[: len(up)]
 
 
 class Sender(Teller):
@@ -128,7 +134,7 @@ class KeptProtocol(Protocol):
     def _tear_down_up_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
         """Tear down the fixtures that the next test does not use. Report failures in it as errors of the last test."""
         last = self._last
-        if last is None:
+        if last is None or (item is not None and _uses_all(item, session)):
             return
         teller = self.teller = LateSender(self._folder / LATE, self._rank, self._line)
 

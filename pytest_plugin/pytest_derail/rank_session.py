@@ -24,7 +24,7 @@ from pytest_derail.rank_report import MOST_PARTS, RecordFile, ReportTold, add_re
 from pytest_derail.rank_warnings import NotedWarnings
 from pytest_derail.registered import record
 from pytest_derail.same_draws import draw_alike
-from pytest_derail.session import begin, collect, command_line, find
+from pytest_derail.session import add_hooks, begin, collect, command_line, find
 from pytest_derail.streams import RankStreams
 from pytest_derail.write_through import convert_exit_of_torch, note_additions, note_log_records, note_suite_properties
 
@@ -94,7 +94,7 @@ def run_rank(order: Order) -> None:
     try:
         with open_session(order, rank) as session:
             item = find(*collect(session, [order.node]), order.nodeid)
-            session.config.pluginmanager.register(Protocol(session.config, teller, order))
+            add_hooks(session.config, Protocol(session.config, teller, order))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
     except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
         teller.tell_not_collected(error)
@@ -189,7 +189,7 @@ class Protocol:
         self._call: pytest.CallInfo[None] | None = None
         note_log_records(config, self.note)
         note_suite_properties(config, self.note)
-        config.pluginmanager.register(NotedWarnings(self.note))
+        add_hooks(config, NotedWarnings(self.note))
 
     def note(self, kind: Kind, *values: object) -> None:
         """Record something about the test that runs."""
@@ -356,7 +356,7 @@ def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
     config = session.config
     config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
     config.stash[IN_RANK] = order
-    config.pluginmanager.register(ForkedChildren())
+    add_hooks(config, ForkedChildren())
     breakpoints.explain()
     try:
         with log_to_file(config):

@@ -207,7 +207,7 @@ def verdict(row: Row, floor: float | None, derail: float | None, torch: float | 
         return ""
     text, reference, limit = {
         "floor x": (f"<= {row.bound:g} x floor", floor, row.bound),
-        "torch /": (f"<= torch / {row.bound:g}", torch, 1 / (row.bound or 1)),
+        "torch /": (f"<= torch / {row.bound:g}".removesuffix(" / 1"), torch, 1 / (row.bound or 1)),
         "torch x": (">= torch", torch, row.bound),
         "exactly": (f"= {row.bound:g}", row.bound, 1),
     }[row.aim]
@@ -216,7 +216,7 @@ def verdict(row: Row, floor: float | None, derail: float | None, torch: float | 
     is_met = derail == row.bound if row.aim == "exactly" else derail <= limit * reference
     if row.aim == "torch x":
         is_met = derail >= limit * reference
-    return f"{text}: {'met' if is_met else 'NOT MET'}"
+    return f"{text}: {'met' if is_met else f'NOT MET: {row.why}'.rstrip(': ')}"
 
 
 def table(results: Results) -> str:

@@ -33,7 +33,7 @@ class Floor:
                 self.pipes[read] = rank
                 self.epoll.register(read, select.EPOLLIN)
 
-    def wait(self, timeout: float = -1) -> bool:
+    def wait(self, timeout: float = -1, period: float = 1) -> bool:
         """True if all have ended; the first that fails is the end of the others."""
         end = None if timeout < 0 else time.monotonic() + timeout
         while self.ranks or self.pipes:

@@ -19,8 +19,8 @@ class Job(Protocol):
     seen: dict[int, int]
     """When the launcher first knew of the end of a rank, in nanoseconds of the monotonic clock."""
 
-    def wait(self, timeout: float = -1) -> bool:
-        """True if all ranks have ended."""
+    def wait(self, timeout: float = -1, period: float = 1) -> bool:
+        """True if all ranks have ended. ``period`` is for launchers that look from time to time."""
         ...
 
     def close(self) -> None:
@@ -55,8 +55,8 @@ class _Context:
         self.pids = pids
         self.seen = seen
 
-    def wait(self, timeout: float = -1) -> bool:
-        return self._context.wait(timeout) is not None
+    def wait(self, timeout: float = -1, period: float = 1) -> bool:
+        return self._context.wait(timeout, period) is not None
 
     def close(self) -> None:
         self._context.close()

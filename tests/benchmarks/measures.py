@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,6 +239,40 @@ def start(launch: Launcher, directory: Path, *, ranks: int) -> Numbers:
         return {"returned": _ms(begun, returned), "running": _ms(begun, time.monotonic_ns())}
 
 
+def scale(launch: Launcher, directory: Path, *, ranks: int, delay: float) -> Numbers:
+    """What the number of ranks costs: one job of which a rank is killed while somebody waits, and one that is closed.
+
+    torch looks every 10 ms here, not every second: so the time that it takes is not lost in the time that it sleeps.
+    """
+    program, args = "sleep", [("600",)] * ranks
+    before, begun = descriptors(), time.monotonic_ns()
+    with started(launch, program, args, directory / "killed") as job:
+        returned = time.monotonic_ns()
+        held = {"descriptors": descriptors() - before, "memory": _resident_kilobytes() / 1e3}
+        victim, killed = ranks // 2, 0
+
+        def kill() -> None:
+            nonlocal killed
+            killed = time.monotonic_ns()
+            os.kill(job.pids[victim], signal.SIGKILL)
+
+        timer = threading.Timer(delay, kill)
+        timer.start()
+        assert job.wait(period=0.01)
+        result = time.monotonic_ns()
+        timer.join()
+        seen = job.seen[victim]
+    closed = close(launch, directory / "closed", ranks=ranks)
+    times = {"start": _ms(begun, returned), "seen": _ms(killed, seen), "result": _ms(killed, result)}
+    return held | times | {"close": closed["took"]}
+
+
+def _resident_kilobytes() -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
 MEASURES: dict[str, Callable[..., Numbers]] = {
-    function.__name__: function for function in (all_exit, one_fails, wait_a_little, close, idle, held, tee, start)
+    function.__name__: function
+    for function in (all_exit, one_fails, wait_a_little, close, idle, held, tee, start, scale)
 }

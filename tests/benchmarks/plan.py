@@ -9,6 +9,12 @@ FLOOR_FACTOR = 3.0
 IDLE_FACTOR = 100.0
 IMPORT_FACTOR = 20.0
 
+START_WHY = "each rank gets a mark, a watch of its error file and a place with the keeper"
+END_WHY = (
+    "each rank is asked whether it was ending, its error file is looked for, and nobody is reaped before all have ended"
+)
+SWEEP_WHY = "the process table is read for leftovers, and the keeper ends"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -21,6 +27,7 @@ class Row:
         aim: "floor x": at most so many times the floor's; "torch /": at most torch's divided by so much; "torch x": at
             least so many times torch's; "exactly": that number; empty: none.
         bound: of the aim.
+        why: what the table says of a row that misses its aim.
     """
 
     key: str
@@ -28,6 +35,7 @@ class Row:
     unit: str
     aim: str = ""
     bound: float = 0.0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +54,30 @@ def plan(*, short: bool) -> list[Measurement]:
     """The whole table, or small sizes of everything."""
     few, many, most, one_go = ((2, 4), 8, 16, 4) if short else ((2, 8, 64), 64, 256, 32)
     lines = {2: 2_000, 4: 1_000} if short else {4: 60_000, 16: 15_000}
-    found = [
+    sizes = (8, 16) if short else (64, 256, 512, 1024)
+    found = [  # first what says how much memory a launcher holds
+        Measurement(
+            "scale",
+            {"ranks": ranks},
+            (
+                Row("start", f"{ranks} ranks: start", "ms", "torch /", 1, START_WHY),
+                Row("seen", f"{ranks} ranks, one killed: seen", "ms", "torch /", 1),
+                Row("result", f"{ranks} ranks, one killed: wait() returned", "ms", "torch /", 1, END_WHY),
+                Row("close", f"{ranks} ranks: close()", "ms", "torch /", 1, END_WHY),
+                Row("memory", f"{ranks} ranks: memory of the launcher", "MB", "torch /", 1),
+                Row("descriptors", f"{ranks} ranks: descriptors", ""),
+            ),
+            delays=True,
+        )
+        for ranks in sizes
+    ]
+    found += [
         Measurement(
             "all_exit",
             {"ranks": ranks},
             (
                 Row("seen", f"{ranks} ranks exit: last exit seen", "ms", "floor x", FLOOR_FACTOR),
-                Row("returned", f"{ranks} ranks exit: wait() returned", "ms", "floor x", FLOOR_FACTOR),
+                Row("returned", f"{ranks} ranks exit: wait() returned", "ms", "floor x", FLOOR_FACTOR, SWEEP_WHY),
             ),
             delays=True,
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.spawn.imports import is_installed
+from derail.spawn import imports
+from derail.spawn.imports import imports_of, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,3 +36,22 @@ def test_modules_of_the_user_and_of_the_system_are_installed_ones(
     monkeypatch.syspath_prepend(place)
     monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
     assert is_installed(name) is installed
+
+
+def test_imports_of_the_users_own_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suite names its package only, which is found by PYTHONPATH; what takes long is imported deep in there."""
+    package = tmp_path / "own_package"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .deep import thing\nimport colorsys\n")
+    (package / "deep" / "__init__.py").write_text("from ..other import thing\n")
+    (package / "other.py").write_text("import own_package.deep  # a circle\nimport wave\nthing = wave\n")
+    (tmp_path / "its_test.py").write_text("from own_package import thing\n")
+    names = ("own_package", "own_package.deep", "own_package.other", "its_test")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("its_test")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, sys.modules[name])
+
+    assert imports_of(module) == ("colorsys", "wave")
+    monkeypatch.setattr(imports, "LOOKED_THROUGH", 40)
+    assert imports_of(module) == ("colorsys",)

@@ -64,6 +64,8 @@ def identify(path: str | os.PathLike[str]) -> Identity | None:
 
 def identify_content(path: str | os.PathLike[str]) -> Identity | None:
     """Note as ``identify`` does, with the checksum of the content, of which a change of mode or owner is no change."""
+    if not os.path.lexists(path):
+        return None  # as for most ranks
     try:
         with _opened(path) as fd:
             before = Identity.of(os.fstat(fd))

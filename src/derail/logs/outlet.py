@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from derail.logs.pipes import PIPE_ATOMIC, capacity, has_room, unread
+from derail.logs.pipes import PIPE_ATOMIC, capacity, empties, has_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -79,7 +79,8 @@ class Outlet:
             # The host's other stream may be on the same pipe, under a lock of its own: a page is left for what it
             # prints in between, since a write that finds too little room is one that others can tear.
             whole = max(size, capacity(self.fd) - PIPE_ATOMIC)
-            size = size if unread(self.fd) else max(size, whole // 2)
+            if len(data) - at > size and empties(self.fd, patience=0.005):
+                size = whole
         if at == 0 and len(data) <= size:
             return data
         end = data.rfind(b"\n", at, at + size) + 1 or data.find(b"\n", at) + 1 or len(data)

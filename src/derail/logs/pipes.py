@@ -33,10 +33,19 @@ def has_room(fd: int, size: int, *, patience: float) -> bool:
         return False
     if events[0][1] & (select.POLLERR | select.POLLNVAL):
         raise BrokenPipeError("nobody reads it any more")
-    if size <= PIPE_ATOMIC or unread(fd) == 0:
-        return True
-    threading.Event().wait(min(patience, 0.002))
-    return unread(fd) == 0
+    return size <= PIPE_ATOMIC or empties(fd, patience=patience)
+
+
+def empties(fd: int, *, patience: float) -> bool:
+    """Wait up to ``patience`` seconds until all bytes in a pipe are read. No event tells of that: it is asked again and
+    again, soon at first."""
+    pause, waited, step = threading.Event(), 0.0, 0.00005
+    while unread(fd):
+        if waited >= patience:
+            return False
+        pause.wait(step)
+        waited, step = waited + step, min(2 * step, 0.002)
+    return True
 
 
 def unread(fd: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal as _signal
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ class ExitStatus:
 
     def __post_init__(self) -> None:
         """Refuse a status that says two things, or nothing."""
-        if sum(part is not None for part in (self.code, self.signal, self.lost)) != 1:
+        if (self.code is not None) + (self.signal is not None) + (self.lost is not None) != 1:
             raise ValueError(f"an exit has a code, a signal or a reason why it is lost, and only one of them: {self}")
 
     @classmethod
@@ -83,8 +84,6 @@ class ExitStatus:
         Raises:
             ValueError: if the result tells of a stop or a ptrace trap, which is no exit.
         """
-        import os
-
         code, status = result.si_code, result.si_status  # type: ignore[attr-defined]
         if code == os.CLD_EXITED:
             return cls(code=status)

@@ -147,20 +147,26 @@ def is_alive(pid: int, started: float) -> bool:
     return process is not None and process.alive and process.started == started
 
 
-def is_exiting(pid: int) -> bool:
+def is_exiting(pid: int, *, foreign: bool | None = None) -> bool:
     """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
     say.
 
     A process lives on after its first thread has called pthread_exit(3). If the process itself exits, the kernel has
     sent SIGKILL to each thread that has not begun to.
+
+    Args:
+        pid: the process.
+        foreign: what ``is_proc_foreign`` has said, for callers that look at many; by default it is asked.
     """
+    if is_proc_foreign() if foreign is None else foreign:
+        return False
     return bool(_flags(pid) & _PF_EXITING) and not any(_goes_on(pid, thread) for thread in _threads(pid))
 
 
 def was_executed(pid: int) -> bool:
     """Whether a process runs what it executed itself: a forked one shows the command line of the process that it was
     forked from. True where the kernel does not say."""
-    return not _flags(pid) & _PF_FORKNOEXEC
+    return is_proc_foreign() or not _flags(pid) & _PF_FORKNOEXEC
 
 
 def _goes_on(pid: int, thread: str) -> bool:
@@ -239,14 +245,12 @@ def is_stopped(pid: int) -> bool:
 
 
 def _is_executing(pid: int) -> bool:
-    flags = _flags(pid)
+    flags = 0 if is_proc_foreign() else _flags(pid)
     return bool(flags) and not flags & (_PF_EXITING | _PF_KTHREAD) and not _read(pid, "cmdline")
 
 
 def _flags(pid: int, name: str = "stat") -> int:
-    """Its flags in the kernel; 0 if there is no such process, or it is not told."""
-    if is_proc_foreign():
-        return 0
+    """Its flags in the kernel, if this /proc is ours; 0 if there is no such process, or it is not told."""
     try:
         fd = os.open(f"{_PROC}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal as _signal
 import subprocess
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,11 @@ class CommandHandle(Child):
             os.close(fd) if isinstance(fd, int) else fd.close()
 
     def _look(self) -> ExitStatus | None:
-        status = super()._look()
-        if status is not None:
-            self._proc.returncode = status.returncode
-        return status
+        if self._status is None:
+            status = super()._look()
+            if status is not None:
+                self._proc.returncode = status.returncode
+        return self._status
 
 
 class Program(subprocess.Popen[bytes]):
@@ -168,25 +169,26 @@ def start_program(
         OSError: if it cannot be started; nothing of it is left then.
         ValueError: the same, for words that no program can get.
     """
-    with ExitStack() as stack:
-        stack.enter_context(topology.bound_to(spec.cpus))
-        stack.enter_context(unblocked_signals())
-        proc = Program.__new__(Program)
-        stack.push(_Undo(proc).on_error)
-        proc.__init__(  # type: ignore[misc]
-            argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=dict(spec.env),
-            cwd=spec.cwd,
-            start_new_session=True,
-            pass_fds=tuple(pass_fds),
-        )
-        exit_fd = exits.open_exit_fd(proc.pid, use_pidfd=use_pidfd)
-        descriptors.own(exit_fd.fileno())
-        proc.handle = CommandHandle(spec.rank, proc, exit_fd)
-        return proc.handle
+    proc = Program.__new__(Program)
+    with nullcontext() if spec.cpus is None else topology.bound_to(spec.cpus), unblocked_signals():
+        try:
+            proc.__init__(  # type: ignore[misc]
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+            )
+            exit_fd = exits.open_exit_fd(proc.pid, use_pidfd=use_pidfd)
+            descriptors.own(exit_fd.fileno())
+            proc.handle = CommandHandle(spec.rank, proc, exit_fd)
+            return proc.handle
+        except BaseException:
+            _end_at_once(proc)
+            raise
 
 
 class SubprocessHandler:
@@ -243,26 +245,20 @@ def get_subprocess_handler(
     return SubprocessHandler(entrypoint, args, env, stdout, stderr, local_rank_id, numa_options)
 
 
-class _Undo:
-    """Ends a program whose start did not come to its end."""
-
-    def __init__(self, proc: Program) -> None:
-        self._proc = proc
-
-    def on_error(self, kind: type[BaseException] | None, *_: object) -> None:
-        pid = getattr(self._proc, "pid", None)
-        # After a failed exec, Popen has reaped it already.
-        if kind is None or pid is None or self._proc.returncode is not None:
-            return
-        try:
-            # Asked first: only a child of ours that nobody has reaped can answer.
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            groups.signal_process(pid, None, _signal.SIGKILL)
-            groups.signal_group(pid, _signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED)
-        except ChildProcessError:
-            pass
-        self._proc.returncode = -_signal.SIGKILL
+def _end_at_once(proc: Program) -> None:
+    """End a program whose start did not come to its end."""
+    pid = getattr(proc, "pid", None)
+    if pid is None or proc.returncode is not None:  # after a failed exec, Popen has reaped it already
+        return
+    try:
+        # Asked first: only a child of ours that nobody has reaped can answer.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        groups.signal_process(pid, None, _signal.SIGKILL)
+        groups.signal_group(pid, _signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED)
+    except ChildProcessError:
+        pass
+    proc.returncode = -_signal.SIGKILL
 
 
 def _stdin() -> int | None:

@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import sys
+from collections import deque
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,40 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+LOOKED_THROUGH = 1 << 20
+"""Bytes of the user's own modules that are searched for imports, the nearest ones first: half a second at most."""
+
+
 def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
-    """The installed modules that a module imports at its top level: a function's own module, or the given one.
+    """The installed modules that a module imports at its top level: a function's own module, or the given one. Those of
+    the user's own modules that it imports are among them: a package that is not installed, of a ``src`` layout or found
+    by PYTHONPATH, has the imports that take long.
 
     Only what is loaded here is named, so that nothing new is run; and no module of the user's own, which may look at
     RANK when it is imported.
     """
-    module = target if isinstance(target, type(sys)) else sys.modules.get(_module_name(target))
-    path = getattr(module, "__file__", None)
-    if module is None or path is None or not path.endswith(".py"):
-        return ()
-    try:
-        names = _imports_in(path, os.stat(path).st_mtime_ns)
-    except (OSError, SyntaxError, ValueError):
-        return ()
-    return tuple(name for name in names if name in sys.modules and is_installed(name))
+    first = target.__name__ if isinstance(target, type(sys)) else _module_name(target)
+    installed: dict[str, None] = {}
+    own, left = {first: None}, LOOKED_THROUGH
+    queue = deque([target if isinstance(target, type(sys)) else sys.modules.get(first)])
+    while queue and left > 0:
+        module = queue.popleft()
+        path = getattr(module, "__file__", None)
+        if module is None or path is None or not path.endswith(".py"):
+            continue
+        try:
+            about = os.stat(path)
+            names = _imports_in(path, about.st_mtime_ns, str(getattr(module, "__package__", None) or ""))
+        except (OSError, SyntaxError, ValueError):
+            continue
+        left -= about.st_size
+        for name in names:
+            if name in sys.modules and is_installed(name):
+                installed[name] = None
+            elif name in sys.modules and name not in own and name.partition(".")[0] != "derail":
+                own[name] = None
+                queue.append(sys.modules[name])
+    return tuple(installed)
 
 
 def is_installed(name: str) -> bool:
@@ -77,19 +97,28 @@ def _module_name(target: Any) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _imports_in(path: str, _mtime_ns: int) -> tuple[str, ...]:
+def _imports_in(path: str, _mtime_ns: int, package: str) -> tuple[str, ...]:
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
-    return tuple(dict.fromkeys(_names(tree.body)))
+    return tuple(dict.fromkeys(_names(tree.body, package)))
 
 
-def _names(statements: Iterable[ast.stmt]) -> Iterator[str]:
+def _names(statements: Iterable[ast.stmt], package: str) -> Iterator[str]:
+    """The modules that are named, and the packages that they are in, which are imported first."""
     for statement in statements:
         match statement:
             case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=str(module), level=0, names=names):
-                yield module
+                for alias in names:
+                    yield from _with_packages(alias.name)
+            case ast.ImportFrom(module=module, level=level, names=names):
+                above = package.split(".")[: -(level - 1) or None] if level else []
+                module = ".".join(filter(None, [*above, module]))
+                yield from _with_packages(module)
                 yield from (f"{module}.{alias.name}" for alias in names)
             case ast.If() | ast.Try() | ast.With():
-                yield from _names([*statement.body, *getattr(statement, "orelse", ())])
+                yield from _names([*statement.body, *getattr(statement, "orelse", ())], package)
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))

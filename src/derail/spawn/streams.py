@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ _abandoned: list[object] = []
 @contextmanager
 def opened(streams: Streams) -> Iterator[tuple[int, int]]:
     """Descriptors for stdout and stderr while the body runs: files to append to, or this process' own streams."""
-    with ExitStack() as stack:
-        yield _open(streams.stdout, 1, stack), _open(streams.stderr, 2, stack)
+    ours: list[int] = []
+    try:
+        yield _open(streams.stdout, 1, ours), _open(streams.stderr, 2, ours)
+    finally:
+        for fd in ours:
+            os.close(fd)
 
 
 def flush() -> None:
@@ -93,7 +97,7 @@ def _encoding() -> tuple[str, str]:
     return codecs.lookup(encoding or usual).name, errors or ("surrogateescape" if lenient else "strict")
 
 
-def _open(path: Path | None, inherited: int, stack: ExitStack) -> int:
+def _open(path: Path | None, inherited: int, ours: list[int]) -> int:
     if path is None:
         try:
             os.fstat(inherited)
@@ -105,6 +109,8 @@ def _open(path: Path | None, inherited: int, stack: ExitStack) -> int:
     else:
         # Without O_NONBLOCK, a FIFO that nobody reads would hold us here for ever.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        ours.append(fd)
         os.set_blocking(fd, True)
-    stack.callback(os.close, fd)
+        return fd
+    ours.append(fd)
     return fd

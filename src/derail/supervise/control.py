@@ -83,27 +83,25 @@ class Listeners:
 
     def attach(self) -> None:
         """Introduce the job to each of them, before the first rank is started."""
-        for observer in list(self._observers):
-            self._call(observer, lambda observer=observer: observer.attach(self._control))  # type: ignore[misc]
+        for observer in self._observers.copy():
+            if not guarded(observer.attach, self._control):
+                self._observers.remove(observer)
 
     def tell(self, event: Event) -> None:
         """Tell each of them of ``event``."""
-        for observer in list(self._observers):
-            self._call(observer, lambda observer=observer: observer.observe(event))  # type: ignore[misc]
-
-    def _call(self, observer: Observer, action: Callable[[], None]) -> None:
-        if not guarded(action):
-            self._observers.remove(observer)
+        for observer in self._observers.copy():
+            if not guarded(observer.observe, event):
+                self._observers.remove(observer)
 
 
 def _run(action: Callable[[], None]) -> None:
     guarded(action)
 
 
-def guarded(action: Callable[[], None]) -> bool:
+def guarded(action: Callable[..., None], *args: object) -> bool:
     """Run what an observer wants done; an exception is logged and must not reach the supervision of the ranks."""
     try:
-        action()
+        action(*args)
     except Exception:
         import logging
 

@@ -72,16 +72,24 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
             reasons[rank] = value.reason
         elif fate.succeeded:
             values[rank] = value.value
-    stale = {rank: _stale(found, specs[rank], fate, clock) for rank, fate in fates.items() if not fate.succeeded}
+    stale: dict[int, Identity | None] = {}
     for rank, fate in list(fates.items()):
-        if not fate.succeeded:
+        if not fate.succeeded and (fate.recorded or _has_error_file(specs[rank])):
+            stale[rank] = _stale(found, specs[rank], fate, clock)
             said = " ".join(_recorded(specs[rank], fate, stale[rank]).split())
             if said:
                 fates[rank] = replace(fate, recorded=neutral(printable(said, SHORT)))
     outcome = _outcome(found, fates, clock)
     rivals = {outcome.root_cause: outcome.root_cause_rivals}
     failures = {
-        rank: _failure(specs[rank], fates[rank], reasons.get(rank, ""), stale[rank], clock, rivals=rivals.get(rank, ()))
+        rank: _failure(
+            specs[rank],
+            fates[rank],
+            reasons.get(rank, ""),
+            stale.get(rank, found.stale.get(rank)),
+            clock,
+            rivals=rivals.get(rank, ()),
+        )
         for rank in outcome.failed
     }
     return RunProcsResult(
@@ -92,6 +100,11 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
         stopped={rank: fates[rank] for rank in outcome.stopped},
         outcome=outcome,
     )
+
+
+def _has_error_file(spec: RankSpec) -> bool:
+    """Whether anything lies there: most ranks that are stopped have none."""
+    return spec.error_file is not None and os.path.lexists(spec.error_file)
 
 
 def _value(spec: RankSpec, handle: ProcessHandle) -> Returned | NotReturned:

@@ -158,14 +158,19 @@ class Order:
         if self._epoll is None:
             self._loop.add_reader(handle.exit_fd, _wake)
         else:
-            self._epoll.register(handle.exit_fd, select.EPOLLIN)
+            self._epoll.register(handle.exit_fd, select.EPOLLIN | select.EPOLLONESHOT)
         if is_readable(handle.exit_fd):
             self._at_once.add(handle.exit_fd)  # it may have ended before it was watched
 
     def settle(self) -> None:
         """Take note of what has happened until now. Log files were created in watched directories, which is no evidence
         and must not stand in the queue in front of it."""
-        self._collect(look=False)
+        now_ns = int(self._clock.wall() * 1e9)
+        ready = self._ready()
+        if not (ready or self._broken_off or self._records.unheard):
+            self._quiet_ns = now_ns  # nothing has happened: the most common case, at the start of each rank
+            return
+        self._collect(look=False, ready=ready)
         if self._line:
             self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
@@ -208,8 +213,13 @@ class Order:
     def _retry(self) -> None:
         self._retrying = False
 
-    def _collect(self, *, look: bool) -> None:
-        """Append what has happened to the line."""
+    def _collect(self, *, look: bool, ready: list[int] | None = None) -> None:
+        """Append what has happened to the line.
+
+        Args:
+            look: as for ``take``.
+            ready: descriptors that were found ready a moment ago.
+        """
         exits: list[_Exit] = []
         announced: dict[int, list[Found]] = {}
         in_front: int | None = None
@@ -218,8 +228,9 @@ class Order:
         self._broken_off = True
         self._records.begin_turn()
         for _ in range(ROUNDS):
-            self._quiet_ns = int(self._clock.wall() * 1e9)
-            ready = self._ready()
+            if ready is None:
+                self._quiet_ns = int(self._clock.wall() * 1e9)
+                ready = self._ready()
             if not ready:
                 self._broken_off = False
                 break
@@ -234,6 +245,7 @@ class Order:
             for rank in self._records.announced():
                 found = self._look(self._records.look, rank)  # each time: it may have been incomplete before
                 announced.setdefault(rank, []).extend([found] if found is not None else [])
+            ready = None
         exits.sort(key=lambda each: each.handle.exit_fd not in self._at_once)
         self._at_once.clear()
         everyone = look or self._shows_failure(exits)
@@ -293,8 +305,6 @@ class Order:
         self._without_pidfd.pop(fd, None)
         if self._epoll is None:
             self._loop.remove_reader(fd)
-        else:
-            self._epoll.unregister(fd)
 
 
 def _in_order(

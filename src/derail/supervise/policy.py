@@ -223,6 +223,7 @@ class Policy:
         """The fate of each rank that was started; ``stacks`` is what was learnt of those that hung."""
         from derail.model.outcome import RankOutcome
 
+        evidence = {rank: state.evidence for rank, state in self._ranks.items()}
         return {
             rank: RankOutcome(
                 rank=rank,
@@ -237,7 +238,7 @@ class Policy:
                 stack=stacks.get(rank, ""),
                 recorded_at=state.recorded_at,
                 signalled_at=state.signalled_at,
-                evidence_order=None if state.evidence is None else state.evidence.place,
+                evidence_order=None if (moment := evidence[rank]) is None else moment.place,
                 recorded=state.message,
             )
             for rank, state in self._ranks.items()

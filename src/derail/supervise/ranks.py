@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import select
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from derail.platform.exits import is_readable
 from derail.platform.lifeline import Lifeline
 from derail.platform.marks import mark_rank
-from derail.platform.processes import is_exiting
+from derail.platform.processes import is_exiting, is_proc_foreign
 from derail.spawn.start import ask_rank, start_rank
 from derail.supervise.order import Order
 from derail.supervise.policy import SIGKILL
@@ -102,7 +103,8 @@ class Ranks:
         self._foresee(spec)
         asked = self._asked.pop(spec.rank, None)
         self._order.expect(spec)
-        with self._lifeline.adopts_forks():  # a forked rank is held by it from its first instruction
+        # A forked rank is held by it from its first instruction.
+        with self._lifeline.adopts_forks() if self._functions else nullcontext():
             handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
         self._order.add(handle)  # at once: the order of its exit is known from here on
         if self._places[spec.rank] == len(self._places) - 1:
@@ -152,14 +154,14 @@ class Ranks:
         Returns:
             The ranks that lived when their group was signalled.
         """
-        hit = []
+        hit, foreign = [], is_proc_foreign()
         for rank, handle in self.handles.items():
             if rank in spared:
                 continue
             # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
             # The kernel may have announced an end whose status is still on the way from the resident process.
             dead = is_readable(handle.exit_fd) or (handle.pidfd is None and handle.peek() is not None)
-            ended = dead or is_exiting(handle.pid)
+            ended = dead or is_exiting(handle.pid, foreign=foreign)
             if handle.signal(number, group=number != SIGKILL) and not ended:
                 hit.append(rank)
         return hit
