@@ -45,9 +45,11 @@ def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
         for name in names:
             if name in sys.modules and is_installed(name):
                 installed[name] = None
-            elif name in sys.modules and name not in own and name.partition(".")[0] != "derail":
-                own[name] = None
-                queue.append(sys.modules[name])
+                continue
+            for package in _with_packages(name):
+                if package in sys.modules and package not in own and package.partition(".")[0] != "derail":
+                    own[package] = None
+                    queue.append(sys.modules[package])
     return tuple(installed)
 
 
@@ -104,21 +106,21 @@ def _imports_in(path: str, _mtime_ns: int, package: str) -> tuple[str, ...]:
 
 
 def _names(statements: Iterable[ast.stmt], package: str) -> Iterator[str]:
-    """The modules that are named, and the packages that they are in, which are imported first."""
+    """The modules that are named, and the names that may be modules."""
     for statement in statements:
         match statement:
             case ast.Import(names=names):
-                for alias in names:
-                    yield from _with_packages(alias.name)
+                yield from (alias.name for alias in names)
             case ast.ImportFrom(module=module, level=level, names=names):
                 above = package.split(".")[: -(level - 1) or None] if level else []
                 module = ".".join(filter(None, [*above, module]))
-                yield from _with_packages(module)
+                yield module
                 yield from (f"{module}.{alias.name}" for alias in names)
             case ast.If() | ast.Try() | ast.With():
                 yield from _names([*statement.body, *getattr(statement, "orelse", ())], package)
 
 
 def _with_packages(name: str) -> Iterator[str]:
+    """A module, after the packages that it is in, which are imported before it."""
     parts = name.split(".")
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
