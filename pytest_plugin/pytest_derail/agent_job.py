@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from derail.agents.agent import Agent
     from derail.agents.foreign import Job
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from derail.scenario.model import Observation
 
 NO_WORKER = Path("no-worker")

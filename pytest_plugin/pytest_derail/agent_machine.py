@@ -25,7 +25,7 @@ from pytest_derail.rehearsal import DEADLY, HARMLESS, PATIENCE, BrokenPromise, R
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from pytest_derail.driven import Driven
 
 MOST_RANKS = 4

@@ -19,7 +19,7 @@ from pytest_derail.sections import picture
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from derail.faults.plan import Fault
+    from derail.faults.model.plan import Fault
     from derail.model.events import Stream
     from derail.model.outcome import RankOutcome
     from derail.scenario.model import ErrorFileState, Observation

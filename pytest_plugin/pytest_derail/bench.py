@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from pytest_derail.agent_job import AgentJob
     from pytest_derail.holds import Hold
     from pytest_derail.ports import Port

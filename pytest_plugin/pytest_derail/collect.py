@@ -58,7 +58,7 @@ def is_scenario(path: Path, parent: pytest.Collector) -> bool:
 
 def _looks_like_scenario(path: Path) -> bool:
     """Whether a file has at least two of the keys that every scenario needs."""
-    from derail.faults.toml_files import read_text
+    from derail.faults.serialization.toml_files import read_text
 
     try:
         text = read_text(path)

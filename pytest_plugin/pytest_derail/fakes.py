@@ -13,12 +13,12 @@ from faker import Faker
 from faker.providers import BaseProvider
 
 from derail.errors.protocol import encode
-from derail.faults.plan import decide
+from derail.faults.model.plan import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
 
 _COLLECTIVES = (
     "ALLREDUCE",

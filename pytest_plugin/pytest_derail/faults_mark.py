@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.faults.plan import Fault, Plan, PlanError
+from derail.faults.model.plan import Fault, Plan, PlanError
 from pytest_derail.ranks_mark import misfit
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from derail.agents.native import default_teardown, start_job
-from derail.faults.moments import Point
-from derail.faults.plan import Plan
+from derail.faults.model.plan import Plan
+from derail.faults.model.triggers import Point
 from derail.model.std import Std
 from pytest_derail.bench import Bench
 from pytest_derail.holds import Hold
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from derail.agents.custom import Declaration
     from derail.agents.invocation import Run
-    from derail.faults.conditions import Inside
-    from derail.faults.plan import Fault
+    from derail.faults.engine.trigger_matcher import Inside
+    from derail.faults.model.plan import Fault
     from derail.scenario.model import Observation
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from derail.faults.moments import Restart, walk
+from derail.faults.model.triggers import Restart, walk
 from derail.model.exit import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from derail.faults.plan import Fault, Plan
+    from derail.faults.model.plan import Fault, Plan
     from pytest_derail.rehearsal import Rehearsal
 
 KNOWN = "exit, orphan, signal, stop, ignore_signal and exit_zero_handler"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from derail.faults.gates import Gate
+from derail.faults.engine.sync_points import Gate
 from derail.model.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import TracebackType
 
-    from derail.faults.conditions import Inside
+    from derail.faults.engine.trigger_matcher import Inside
 
 
 class Hold:

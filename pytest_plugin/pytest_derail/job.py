@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.agents.native import NativeJob
-    from derail.faults.plan import Plan
-    from derail.faults.results import FaultResult
+    from derail.faults.model.plan import Plan
+    from derail.faults.model.results import FaultResult
     from derail.scenario.model import Observation
     from pytest_derail.where import Whereabouts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.targets import AGENT
+from derail.faults.model.targets import AGENT
 from derail.model.outcome import Cause
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from derail.agents.invocation import LOOPBACK
-from derail.faults.sockets import LISTENING, table
+from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.platform.ports import free_port, outside_of_the_ephemeral
 from derail.platform.processes import every_pid
 from derail.platform.shared_memory import open_files

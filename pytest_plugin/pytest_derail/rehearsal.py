@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from typing import Self
 
-    from derail.faults.moments import Trigger
-    from derail.faults.plan import Fault, Plan
+    from derail.faults.model.plan import Fault, Plan
+    from derail.faults.model.triggers import Trigger
     from pytest_derail.crew import Answer
     from pytest_derail.driven import Driven, Told
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.sockets import LISTENING, table
+from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.leftovers import is_helper
 from derail.platform.private_files import why_not_own

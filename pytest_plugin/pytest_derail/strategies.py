@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from derail import faults, when
-from derail.faults.catalogue import entries, make
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
+from derail.faults.registry import entries, make
 from pytest_derail.agent_machine import AgentMachine
 from pytest_derail.written import LogStream, error_files, exit_statuses, log_streams
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-    from derail.faults.catalogue import Entry, Param
-    from derail.faults.moments import Trigger
-    from derail.faults.plan import Fault, Plan
+    from derail.faults.catalogue.entry import Entry, Param
+    from derail.faults.model.plan import Fault, Plan
+    from derail.faults.model.triggers import Trigger
 
 __all__ = [
     "AgentMachine",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from derail.model.exit import ExitStatus
 
 if TYPE_CHECKING:
-    from derail.faults.plan import Fault
+    from derail.faults.model.plan import Fault
     from pytest_derail.crew import Answer, Crew
     from pytest_derail.driven import Promises, Told
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from hypothesis import strategies as st
 
 from derail.errors.protocol import encode
-from derail.faults.error_corpus import CONTENTS, document
+from derail.faults.mechanisms.error_file_samples import CONTENTS, document
 from derail.model.exit import ExitStatus
 
 if TYPE_CHECKING:

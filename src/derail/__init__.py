@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from derail.errors.failure import ProcessFailure
     from derail.errors.recorder import ErrorHandler, get_error_handler, record
     from derail.errors.summary import ChildFailedError
-    from derail.faults import triggers as when
+    from derail.faults import when as when
     from derail.launch.context import MultiprocessContext, PContext, SubprocessContext
     from derail.launch.signals import SignalException
     from derail.launch.start import start_processes
@@ -82,7 +82,7 @@ _MODULES = {
     "derail.spawn.command": ("SubprocessHandler", "get_subprocess_handler"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-_RENAMED = {"faults": "derail.faults", "when": "derail.faults.triggers"}
+_RENAMED = {"faults": "derail.faults", "when": "derail.faults.when"}
 
 
 if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from derail.faults.catalogue import entry
+from derail.faults.registry import entry
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.private_files import is_of_another_user, make_private
 from derail.runner import interpreter

@@ -11,13 +11,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
 
 TEXTS = ("line", "point", "call", "import_of", "phase")
 """Triggers whose value is a text, whatever it looks like."""
@@ -41,7 +41,7 @@ def read_plan(
         PlanError: if the file cannot be read, or anything in it or in an option is wrong.
     """
     from derail.faults.codec import load
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
 
     plan = Plan() if file is None else load(file)
     given = tuple(fault for spec in specs for fault in _read(spec, ranks).faults)
@@ -70,9 +70,9 @@ def _read(spec: str, ranks: int | None) -> Plan:
 
 def _table(spec: str) -> dict[str, object]:
     """The table that the same fault would be in TOML. Words that are no triggers are taken for parameters."""
-    from derail.faults.catalogue import COMMON, entries
-    from derail.faults.fields import not_known
-    from derail.faults.moments import KINDS
+    from derail.faults.model.triggers import KINDS
+    from derail.faults.registry import COMMON, entries
+    from derail.faults.serialization.table_reader import not_known
 
     words = shlex.split(spec)
     if not words:
@@ -109,7 +109,7 @@ def _table(spec: str) -> dict[str, object]:
 
 def _value(text: str) -> object:
     """A value as TOML has it, else the bare text."""
-    from derail.faults.toml_files import parse_toml
+    from derail.faults.serialization.toml_files import parse_toml
 
     try:
         return parse_toml(f"value = {text}")["value"]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from derail.errors.text import short
-from derail.faults import codec, journal
-from derail.faults.fields import Fields
-from derail.faults.plan import PlanError
+from derail.faults import codec
+from derail.faults.engine import journal
+from derail.faults.model.plan import PlanError
+from derail.faults.serialization.table_reader import Fields
 from derail.model.spec import Sweep, Teardown
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from derail.agents.invocation import Run
     from derail.agents.native import NativeJob
-    from derail.faults.journal import Record
-    from derail.faults.plan import Plan
+    from derail.faults.engine.journal import Record
+    from derail.faults.model.plan import Plan
     from derail.model.events import Observer
 
 Key = tuple[str, int]

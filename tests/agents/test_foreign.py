@@ -15,7 +15,7 @@ import pytest
 
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration, Report
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause
 from derail.platform.processes import every_process

@@ -12,7 +12,7 @@ import pytest
 from agents import rank_functions
 from derail import faults, when
 from derail.agents.native import NativeAgent, default_teardown, start_job
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
 from derail.scenario.model import Scenario
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from derail import faults, when
 from derail.agents.custom import CommandAgent
 from derail.agents.lives import ForeignRanks
 from derail.agents.standstill import awaited_exits, doubted, kills
-from derail.faults.results import FaultResult, Injected
+from derail.faults.model.results import FaultResult, Injected
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Exited
 from derail.model.spec import JOB_ENV

@@ -11,7 +11,7 @@ from derail.agents.file_function import FileFunction
 from derail.agents.native import NativeAgent
 from derail.agents.witness import native_command, run_launcher
 from derail.campaign import run_scenario
-from derail.faults.plan import Plan
+from derail.faults.model.plan import Plan
 from derail.scenario.load import shipped_root
 from derail.scenario.model import Expect, Scenario
 

@@ -30,31 +30,6 @@ NAMES_THAT_SAY_NOTHING = {
     "stuff",
 }
 
-ABOUT_300 = range(250, 331)
-"""Lines that a long file may have without a reason; one with fewer needs none any more."""
-
-LONG_FOR_A_REASON = {
-    "pytest_plugin/pytest_derail/kept_ranks.py": "the life of reused ranks, from their start to their last tear-down",
-    "pytest_plugin/pytest_derail/ranks.py": "a test on ranks as the controller sees it, from its set-up to its reports",
-    "pytest_plugin/pytest_derail/plugin.py": "all hooks of the plugin stand where pytest and readers look for them",
-    "pytest_plugin/pytest_derail/rank_report.py": "what a rank reports, as values that reach the controller",
-    "pytest_plugin/pytest_derail/rank_session.py": "the report protocol in a rank, from the order to its last record",
-    "pytest_plugin/pytest_derail/assertions.py": "one short function per thing to assert; pytest rewrites this file",
-    "src/derail/agents/custom.py": "a command line, its declaration, and how both are read",
-    "src/derail/scenario/model.py": "the values of a scenario, from what it expects to its verdict",
-    "src/derail/agents/foreign.py": "what external agents have in common: start, observation, and what they say",
-    "src/derail/agents/lives.py": "which processes are ranks, from the first sign of each to its end",
-    "src/derail/agents/native.py": "a job under derail's launcher, and that launcher as an agent",
-    "src/derail/faults/inrank/runtime.py": "all that acts in a rank shares one journal, one handler and one thread",
-    "src/derail/platform/leftovers.py": "what belongs to a job, and how it is found, waited for and ended",
-    "src/derail/platform/lifeline.py": "the keeper of a job, as a shell and as a Python program, and what holds it",
-    "src/derail/faults/driver.py": "the life of a fault from its trigger to its end, in one class",
-    "src/derail/supervise/order.py": "one line of exits and records out of all that the kernel shows of their order",
-    "src/derail/supervise/policy.py": "when a job is stopped and who failed: one state machine, tested as one",
-    "src/derail/supervise/supervisor.py": "one job in its thread, from its start to its result",
-}
-"""Files that are longer than that, and why each of them is one file all the same."""
-
 
 def names(paths: list[Path]) -> list[str]:
     """Paths as ids of test cases."""
@@ -78,15 +53,6 @@ def test_no_module_has_a_name_that_says_nothing():
     vague = [path for path in SOURCES + TESTS if {path.stem, path.parent.name} & NAMES_THAT_SAY_NOTHING]
 
     assert names(vague) == []
-
-
-def test_long_files_have_a_reason():
-    """A file of the package has about 300 lines at most, or a reason in the list above."""
-    lines = {name: len(path.read_text().splitlines()) for name, path in zip(names(SOURCES), SOURCES, strict=True)}
-    without_reason = {name: n for name, n in lines.items() if n > ABOUT_300[-1] and name not in LONG_FOR_A_REASON}
-    without_need = {name for name in LONG_FOR_A_REASON if lines.get(name, 0) < ABOUT_300[0]}
-
-    assert (without_reason, without_need) == ({}, set())
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=names(SOURCES + TESTS))
@@ -125,7 +91,7 @@ READ_THE_CLOCK = {
     "src/derail/model/clock.py": "the launcher's, the engine's and the plugin's clock",
     "src/derail/faults/inrank/real_time.py": "the clock of the runtime, in a Python that may not have derail",
     "src/derail/faults/inrank/clock.py": "the fault that makes a clock wrong",
-    "src/derail/faults/syscall_shim.py": "a program of its own, before the rank's: nobody has frozen anything there",
+    "src/derail/faults/mechanisms/exec_shims/seccomp.py": "a program of its own, before the rank's: nothing is frozen",
 }
 """Files that read a clock of ``time``, and why each of them does."""
 

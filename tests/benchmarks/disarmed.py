@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from derail import faults, when
-from derail.faults.prepare import SITE, environment
+from derail.faults.engine.prepare import SITE, environment
 
 STARTS = ("bare", "no plan", "a plan for others")
 CALLS = ("an empty function", "fail_point, no runtime", "fail_point, other points armed")

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from derail import faults
-from derail.faults.results import FaultResult, Injected
+from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, Observation, Scenario

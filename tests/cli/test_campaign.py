@@ -10,7 +10,7 @@ import pytest
 
 from derail import faults
 from derail.campaign import as_data, load_scenario, run_scenario
-from derail.faults.results import FaultResult, Injected
+from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.scenario.model import ALL_PROMISES, Expect, Observation, Scenario, ScenarioError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from derail.faults.catalogue import entries
+from derail.faults.registry import entries
 from derail.report import doctor
 from derail.report.doctor import Checkup, Finding, as_data, examine, render_checkup
 

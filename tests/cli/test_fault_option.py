@@ -9,7 +9,7 @@ import pytest
 from derail import faults, when
 from derail.fault_option import EXAMPLE, read_plan
 from derail.faults.codec import to_toml
-from derail.faults.plan import Fault, PlanError
+from derail.faults.model.plan import Fault, PlanError
 
 if TYPE_CHECKING:
     from pathlib import Path

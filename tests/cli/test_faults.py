@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.faults.catalogue import entries
+from derail.faults.registry import entries
 from derail.report.catalogue import as_data, render_entry, render_list
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from derail.faults import journal
-from derail.faults.evidence import look_at
+from derail.faults.engine import journal
 from derail.platform.capabilities import why_no_cgroup
+from derail.platform.proc_status import look_at
 
 if TYPE_CHECKING:
     import subprocess

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from derail import faults
-from derail.faults import journal
-from derail.faults.driver import Driver
+from derail.faults.engine import journal
+from derail.faults.engine.driver import Driver
 from faults.fake_job import UNTIL, FakeJob, spec_of
 
 STEPS = (

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from derail.agents.native import default_teardown, start_job
-from derail.faults import journal
+from derail.faults.engine import journal
 
 DEADLINE = 120.0
 UNTIL = """

@@ -7,10 +7,10 @@ import signal
 import pytest
 
 from derail import faults, when
-from derail.faults.catalogue import RESERVED, builder, defaults, entries, entry
 from derail.faults.inrank.actions import ACTIONS
-from derail.faults.moments import KINDS
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
+from derail.faults.model.triggers import KINDS
+from derail.faults.registry import RESERVED, builder, entries, entry
 
 ENTRIES = entries()
 
@@ -66,8 +66,8 @@ def test_an_unknown_fault_is_refused_with_the_nearest_name():
 
 def test_faults_is_a_package_and_plan_a_function_whatever_was_imported_before():
     """The submodule of the same name must not win."""
-    importlib.reload(importlib.import_module("derail.faults.catalogue"))
-    importlib.import_module("derail.faults.plan")
+    importlib.reload(importlib.import_module("derail.faults.registry"))
+    importlib.import_module("derail.faults.model.plan")
 
     assert callable(faults.plan)
     assert faults.plan([], seed=3).seed == 3
@@ -133,7 +133,7 @@ def test_parameters_that_are_not_given_have_their_defaults():
 
     assert fault.params == (("signal", "SIGKILL"),)
     assert (fault.param("group"), fault.param("every")) == (False, 0.1)
-    assert defaults("signal") == {"group": False, "every": 0.1}
+    assert dict(entry("signal").defaults) == {"group": False, "every": 0.1}
     with pytest.raises(KeyError):
         fault.param("groop")
 

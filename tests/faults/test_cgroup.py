@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.cgroup import freeze, limit_cpu, limit_memory
-from derail.faults.evidence import look_at
-from derail.faults.injection import Aim
-from derail.faults.results import Errored
+from derail.faults.catalogue.injector_api import Aim
+from derail.faults.mechanisms.cgroup import freeze, limit_cpu, limit_memory
+from derail.faults.model.results import Errored
 from derail.platform import cgroups
 from derail.platform.capabilities import why_no_cgroup
+from derail.platform.proc_status import look_at
 from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
 READY = when.line("ready")

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from derail import faults, when
-from derail.faults.injection import Aim
+from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import checkpoints
-from derail.faults.plan import PlanError
-from derail.faults.results import Errored
+from derail.faults.model.plan import PlanError
+from derail.faults.model.results import Errored
 from faults.real_job import ENDED, UNTIL, ended
 
 SAVES = (

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from derail import faults, when
-from derail.faults import namespaces
-from derail.faults.plan import PlanError
+from derail.faults.mechanisms import namespaces
+from derail.faults.model.plan import PlanError
 from faults.real_job import DEADLINE, HEALED, ended, result_of, running, told, wait_for
 
 WALL = """

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from derail import faults, when
 from derail.faults.codec import from_json, from_toml, load, to_json, to_toml
 from derail.faults.injectors.errorfile import CONTENTS, PLACES
-from derail.faults.plan import Plan, PlanError
-from derail.faults.targets import WORDS
+from derail.faults.model.plan import Plan, PlanError
+from derail.faults.model.targets import WORDS
 from derail.model.exit import signal_name
 
 UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 
 from derail import faults, when
 from derail.agents.native import default_teardown, start_job
-from derail.faults import journal, namespaces
-from derail.faults.catalogue import entries
-from derail.faults.journal import unfinished
-from derail.faults.plan import PlanError
+from derail.faults.engine import journal
+from derail.faults.engine.journal import unfinished
+from derail.faults.mechanisms import namespaces
+from derail.faults.model.plan import PlanError
+from derail.faults.registry import entries
 from derail.model.exit import signal_name
 from derail.scenario.load import shipped_root
 from faults.real_job import result_of, running, wait_for

@@ -3,7 +3,7 @@
 import pytest
 
 from derail import faults, when
-from derail.faults import journal
+from derail.faults.engine import journal
 from derail.model.events import LineSeen
 from faults.fake_job import UNTIL
 from faults.real_job import DEADLINE, ENDED, EXITED, ended, running

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.catalogue import entries
 from derail.faults.injectors import crashes
+from derail.faults.registry import entries
 from faults.fake_job import UNTIL
 from faults.real_job import ENDED
 from faults.test_inrank import PYTHONS

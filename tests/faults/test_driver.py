@@ -10,17 +10,17 @@ import sys
 import pytest
 
 from derail import faults, when
-from derail.faults import journal
-from derail.faults.catalogue import entries
-from derail.faults.driver import Driver
-from derail.faults.evidence import look_at
-from derail.faults.injection import Aim, Soon
+from derail.faults.catalogue.injector_api import Aim, Soon
+from derail.faults.engine import journal
+from derail.faults.engine.driver import Driver
+from derail.faults.engine.journal import unfinished
+from derail.faults.engine.prepare import control_signal, environment
 from derail.faults.injectors.signals import send
 from derail.faults.inrank.part import VARIABLE, Part
 from derail.faults.inrank.runtime import Runtime
-from derail.faults.journal import unfinished
-from derail.faults.prepare import control_signal, environment
-from derail.faults.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.registry import entries
+from derail.platform.proc_status import look_at
 from faults.fake_job import UNTIL, FakeJob, spec_of
 from faults.real_job import ENDED, HEALED
 
@@ -442,7 +442,7 @@ def test_a_rank_that_does_not_answer_is_woken_until_it_does(run_faults, monkeypa
         return len(sent) < 7 or send(self, rank, number, group=group)
 
     monkeypatch.setattr(FakeJob, "send_signal", swallowed)
-    monkeypatch.setattr("derail.faults.dialogue.PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("derail.faults.engine.rank_channel.PAUSES", (0.01, 0.02))
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], WAITING)
 
     assert run.one().injected, run.one()
@@ -505,7 +505,7 @@ def test_an_injector_that_throws_is_errored_and_the_job_goes_on(run_faults, step
     broken = entries()["signal"].__class__(
         name="signal", side="outside", summary="", inject=throws, verified="", healed="", example="", repeats=True
     )
-    monkeypatch.setattr("derail.faults.driver.entry", lambda name: broken)
+    monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: broken)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
 
     assert isinstance(run.one().result, Errored)
@@ -519,7 +519,7 @@ def test_an_effect_that_never_shows_is_errored(run_faults, monkeypatch):
         name="signal", side="outside", summary="", verified="", healed="", example="",
         inject=lambda aim: Soon(lambda: None, "the impossible", within=0.05),
     )  # fmt: skip
-    monkeypatch.setattr("derail.faults.driver.entry", lambda name: never)
+    monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: never)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("ready"))], WATCHED)
 
     assert run.one().result == Errored("the impossible did not show within 0.05 s")
@@ -531,7 +531,7 @@ def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_
         name="signal", side="outside", summary="", verified="", healed="", example="",
         inject=lambda aim: Injected("it was tried"), unavailable=lambda: "no such luck",
     )  # fmt: skip
-    monkeypatch.setattr("derail.faults.driver.entry", lambda name: poor)
+    monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: poor)
     run = run_faults([faults.signal("SIGKILL", rank=0)], step_loop)
 
     assert run.one().result == Unavailable("no such luck")
@@ -540,7 +540,7 @@ def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_
 
 def test_a_driver_that_breaks_says_so_in_every_open_result(run_faults, step_loop, monkeypatch):
     """The launcher drops an observer that throws, in silence."""
-    monkeypatch.setattr("derail.faults.driver.Driver._due", lambda self, shot: 1 / 0)
+    monkeypatch.setattr("derail.faults.engine.driver.Driver._due", lambda self, shot: 1 / 0)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
 
     assert run.one().status == "errored"

@@ -9,12 +9,12 @@ import pytest
 
 from derail import faults, when
 from derail.errors.failure import ProcessFailure
-from derail.faults.error_corpus import CONTENTS, HUGE, NEEDS_OLD, PLACES
-from derail.faults.injection import Aim
+from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors.errorfile import cannot_write, damage
-from derail.faults.plan import PlanError
-from derail.faults.replacing import Replacing
-from derail.faults.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.mechanisms.error_file_samples import CONTENTS, HUGE, NEEDS_OLD, PLACES
+from derail.faults.mechanisms.file_swapper import Replacing
+from derail.faults.model.plan import PlanError
+from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from faults.rank_functions_of_faults import waits_for, work
 from faults.real_job import DEADLINE, ENDED, running, wait_for
 

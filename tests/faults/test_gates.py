@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from derail import when
-from derail.faults.conditions import Reached
-from derail.faults.gates import Gate, GateError, Gates
-from derail.faults.plan import PlanError
+from derail.faults.engine.sync_points import Gate, GateError, Gates
+from derail.faults.engine.trigger_matcher import Reached
+from derail.faults.model.plan import PlanError
 
 
 def aimed(at="step", ranks=(0, 1, 2), **more):

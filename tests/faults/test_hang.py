@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.evidence import look_at
-from derail.faults.injection import Aim
+from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import hang
+from derail.platform.proc_status import look_at
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import says_who
 from faults.real_job import DEADLINE, ENDED, HEALED, result_of, running, stat_of, state_of, wait_for

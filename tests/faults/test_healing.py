@@ -3,7 +3,7 @@
 import pytest
 
 from derail import faults, when
-from derail.faults import journal
+from derail.faults.engine import journal
 from derail.supervise.supervisor import Supervisor, SupervisorError
 from faults.real_job import running, wait_for
 

@@ -10,8 +10,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults import fail_point
+from derail.faults.engine.prepare import SITE, control_signal
 from derail.faults.inrank.runtime import Runtime
-from derail.faults.prepare import SITE, control_signal
 from faults.fake_job import UNTIL, FakeJob
 
 INSTALLED = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
@@ -131,7 +131,7 @@ def test_a_child_that_gets_the_control_signal_does_not_act(run_faults):
     """A forked child inherits the handler, but not the rank's part."""
     rank = """
 import os, signal, time
-from derail.faults.prepare import control_signal
+from derail.faults.engine.prepare import control_signal
 child = os.fork()
 if child == 0:
     os.kill(os.getpid(), control_signal())
@@ -528,8 +528,8 @@ def test_a_broken_plan_in_the_environment_does_not_break_the_program(value):
 
 def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_path):
     """One environment for all; each acts by its RANK."""
-    from derail.faults.journal import Journal, read
-    from derail.faults.prepare import environment
+    from derail.faults.engine.journal import Journal, read
+    from derail.faults.engine.prepare import environment
 
     journal = Journal(tmp_path / "j")
     journal.write("plan")

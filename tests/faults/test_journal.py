@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from derail import faults, when
-from derail.faults.journal import Journal, Reader, read, unfinished
-from derail.faults.targets import AGENT_RANK
+from derail.faults.engine.journal import Journal, Reader, read, unfinished
+from derail.faults.model.targets import AGENT_RANK
 from derail.model.clock import FakeClock
 from derail.model.events import (
     DeadlinePassed,
@@ -30,7 +30,7 @@ from derail.model.outcome import Cause, JobOutcome, RankOutcome
 WRITER = """
 import sys
 from pathlib import Path
-from derail.faults.journal import Journal
+from derail.faults.engine.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 for number in range(200):
     journal.write("n", writer=int(sys.argv[2]), number=number, filling="x" * (number * 37 % 900))
@@ -131,7 +131,7 @@ def test_a_record_that_does_not_fit_is_an_error(tmp_path):
     source = f"""
 import resource, signal
 from pathlib import Path
-from derail.faults.journal import Journal
+from derail.faults.engine.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 10}, {size + 10}))
 try:

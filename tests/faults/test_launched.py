@@ -7,7 +7,7 @@ import pytest
 
 from derail import faults, when
 from derail.agents.native import start_job
-from derail.faults import journal
+from derail.faults.engine import journal
 from faults.rank_functions_of_faults import says_who, work
 from faults.real_job import DEADLINE, result_of, running
 
@@ -88,7 +88,7 @@ def test_the_journal_tells_the_whole_story_in_order(launched):
 
 def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
     """It fails closed."""
-    from derail.faults.plan import PlanError
+    from derail.faults.model.plan import PlanError
 
     with pytest.raises(PlanError, match="there is no rank 5"):
         start_job(work, ranks=2, workdir=tmp_path, faults=[faults.exit(7, rank=5)])

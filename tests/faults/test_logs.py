@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults import journal
-from derail.faults.plan import PlanError
+from derail.faults.engine import journal
+from derail.faults.model.plan import PlanError
 from derail.model.events import LineSeen
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, LATER_THAN_RANK_0, ended, record_of, result_of, running, state_of, wait_for

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults import namespaces, sockets, tcp_proxy
-from derail.faults.driver import Driver
-from derail.faults.plan import PlanError
-from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.faults.engine.driver import Driver
+from derail.faults.mechanisms import namespaces, sockets, tcp_proxy
+from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
+from derail.faults.model.plan import PlanError
 from derail.model.events import Started
 from faults.fake_job import UNTIL as UNTIL_FAKE
 from faults.fake_job import FakeJob, spec_of

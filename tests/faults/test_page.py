@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from derail.faults.catalogue import entries
+from derail.faults.registry import entries
 from derail.report.catalogue import MARKER, render_page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from derail import faults, when
-from derail.faults.plan import Plan, PlanError, decide
+from derail.faults.model.plan import Plan, PlanError, decide
 
 
 def test_the_id_of_a_fault_says_what_it_is_and_not_where_it_stands():

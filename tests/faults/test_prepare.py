@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
+from derail.faults.engine.prepare import LONGEST, SITE, check, control_signal, environment, prepare
 from derail.faults.inrank.entry import EntryPoint
 from derail.faults.inrank.part import VARIABLE, Part
-from derail.faults.plan import PlanError
-from derail.faults.prepare import LONGEST, SITE, check, control_signal, environment, prepare
+from derail.faults.model.plan import PlanError
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 
 JOURNAL = Path("/run/journal.jsonl")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
+from derail.faults.engine.prepare import control_signal
 from derail.faults.inrank.ambush import _number
-from derail.faults.plan import PlanError
-from derail.faults.prepare import control_signal
+from derail.faults.model.plan import PlanError
 from derail.model.exit import signal_name, signal_number
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import work

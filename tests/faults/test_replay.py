@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derail import faults, replay, when
-from derail.faults import journal
+from derail.faults.engine import journal
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, running
 

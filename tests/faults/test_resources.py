@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults import namespaces
-from derail.faults.catalogue import entry
-from derail.faults.plan import PlanError
+from derail.faults.mechanisms import namespaces
+from derail.faults.model.plan import PlanError
+from derail.faults.registry import entry
 from faults.rank_functions_of_faults import work
 from faults.real_job import ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 

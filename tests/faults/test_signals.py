@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.evidence import ProcessState
-from derail.faults.injection import Aim
+from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import signals
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
+from derail.platform.proc_status import ProcessState
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
 
 READY = when.line("ready")

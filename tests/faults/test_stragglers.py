@@ -9,7 +9,7 @@ import time
 import pytest
 
 from derail import faults, when
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, stat_of, state_of, unprivileged, wait_for
 
 READY = when.line("ready")

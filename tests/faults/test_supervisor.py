@@ -7,10 +7,10 @@ from shutil import which
 import pytest
 
 from derail import faults, when
-from derail.faults.catalogue import entry
-from derail.faults.injection import Aim
-from derail.faults.plan import PlanError
-from derail.faults.results import Errored, NotReached
+from derail.faults.catalogue.injector_api import Aim
+from derail.faults.model.plan import PlanError
+from derail.faults.model.results import Errored, NotReached
+from derail.faults.registry import entry
 from derail.model.exit import ExitStatus
 from derail.platform import seccomp
 from faults.rank_functions_of_faults import work

@@ -16,13 +16,14 @@ import pytest
 import derail
 from derail import faults, when
 from derail.agents.native import default_teardown, start_job
-from derail.faults import journal, namespaces
-from derail.faults.hits import Hits
+from derail.faults.engine import journal
+from derail.faults.engine.prepare import prepare
 from derail.faults.injectors import syscalls
-from derail.faults.plan import PlanError
-from derail.faults.prepare import prepare
-from derail.faults.syscall_rules import Rule
-from derail.faults.syscall_watch import Watch
+from derail.faults.mechanisms import namespaces
+from derail.faults.mechanisms.syscall_filter import Watch
+from derail.faults.mechanisms.syscall_rules import Rule
+from derail.faults.model.occurrences import Hits
+from derail.faults.model.plan import PlanError
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 from derail.platform import exits, seccomp
@@ -470,7 +471,7 @@ def test_a_rank_that_is_a_function_is_refused():
 @needs_seccomp
 def test_the_filter_stands_next_to_the_program(tmp_path):
     """Behind other shims, once for all faults, and only in the rank that is meant."""
-    other = ("python", "-X", "utf8", "-I", "-S", str(syscalls.SHIM.with_name("shim.py")), "{}")
+    other = ("python", "-X", "utf8", "-I", "-S", str(syscalls.SHIM.with_name("namespace.py")), "{}")
     spec = JobSpec("job", "id-1", tuple(RankSpec(rank, Command((*other, "a", "b")), {}) for rank in range(2)))
     given = [faults.syscall_errno("write", "EIO", rank=0), faults.syscall_delay("close", 1, rank=0)]
 

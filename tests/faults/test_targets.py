@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from derail import faults, when
-from derail.faults import journal
-from derail.faults.driver import Driver
-from derail.faults.gates import Gate
-from derail.faults.plan import PlanError
-from derail.faults.prepare import check
-from derail.faults.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
+from derail.faults.engine import journal
+from derail.faults.engine.driver import Driver
+from derail.faults.engine.prepare import check
+from derail.faults.engine.sync_points import Gate
+from derail.faults.model.plan import PlanError
+from derail.faults.model.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
 from faults.fake_job import FakeJob, spec_of
 from faults.real_job import ended
 

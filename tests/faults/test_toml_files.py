@@ -11,7 +11,7 @@ from derail.agents.custom import read_declaration
 from derail.agents.registry import AgentError
 from derail.fault_option import read_plan
 from derail.faults.codec import load as load_plan
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
 from derail.scenario.load import load as load_scenario
 from derail.scenario.model import ScenarioError
 

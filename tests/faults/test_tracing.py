@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.evidence import look_at
 from derail.platform.capabilities import why_no_ptrace
+from derail.platform.proc_status import look_at
 from derail.platform.tracing import Hold
 from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 

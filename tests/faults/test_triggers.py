@@ -3,7 +3,8 @@
 import pytest
 
 from derail import when
-from derail.faults.moments import (
+from derail.faults.model.plan import PlanError
+from derail.faults.model.triggers import (
     KINDS,
     After,
     AllOf,
@@ -21,9 +22,9 @@ from derail.faults.moments import (
     SignalReceived,
     Start,
     Then,
+    to_data,
 )
-from derail.faults.plan import PlanError
-from derail.faults.triggers import from_data, to_data
+from derail.faults.serialization.trigger_codec import from_data
 
 ALL = [
     Start(),

@@ -15,8 +15,8 @@ import time_machine
 
 from derail import faults, get_subprocess_handler, when
 from derail.agents.native import default_teardown, start_job
-from derail.faults.gates import Gate
-from derail.faults.journal import read
+from derail.faults.engine.journal import read
+from derail.faults.engine.sync_points import Gate
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Teardown
 from derail.platform.bounded import run_bounded

@@ -9,7 +9,7 @@ import pytest
 
 import pytest_derail
 from derail import faults
-from derail.faults.results import FaultResult, Injected, NotReached
+from derail.faults.model.results import FaultResult, Injected, NotReached
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
 from derail.scenario.model import FailureSeen, Observation

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from derail.errors.protocol import ErrorRecord, Malformed, decode
-from derail.faults.catalogue import entries
-from derail.faults.plan import PlanError
+from derail.faults.model.plan import PlanError
+from derail.faults.registry import entries
 from pytest_derail.strategies import (
     LogStream,
     available_faults,

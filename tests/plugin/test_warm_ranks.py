@@ -12,7 +12,7 @@ import pytest
 
 from derail import faults
 from derail.agents.native import start_job
-from derail.faults import namespaces
+from derail.faults.mechanisms import namespaces
 from derail.platform import exits
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from derail import faults
 from derail.cli.tableau import Tableau
 from derail.errors.text import neutral, printable
-from derail.faults.results import FaultResult, Injected
+from derail.faults.model.results import FaultResult, Injected
 from derail.model.events import StopRequested
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from derail import faults
-from derail.faults import journal
+from derail.faults.engine import journal
 from derail.model.clock import FakeClock
 from derail.model.events import (
     DeadlinePassed,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from derail import faults
-from derail.faults.results import Errored, FaultResult, Injected, NotReached, Unavailable, Unknown
+from derail.faults.model.results import Errored, FaultResult, Injected, NotReached, Unavailable, Unknown
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
 from derail.scenario.expect import first_unmatched, judge

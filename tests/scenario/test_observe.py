@@ -7,7 +7,7 @@ import pytest
 
 from derail import faults
 from derail.errors.failure import ProcessFailure
-from derail.faults.results import Unavailable
+from derail.faults.model.results import Unavailable
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
 from derail.scenario.observe import TAIL_LINES, not_run, observe, tail
@@ -94,7 +94,7 @@ def test_a_tail_of_something_else_is_empty(tmp_path):
 def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
     """Only what cannot be done here is observed without a run."""
     plan = faults.plan([faults.exit(1, rank=0), faults.signal("SIGKILL", rank=0)])
-    from derail.faults.catalogue import entries
+    from derail.faults.registry import entries
 
     everything = dict(entries())
     assert not_run(plan) is None
@@ -103,7 +103,7 @@ def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
         **everything,
         "signal": replace(everything["signal"], unavailable=lambda: "no luck"),
     }
-    monkeypatch.setattr("derail.faults.catalogue.entries", lambda: poor)
+    monkeypatch.setattr("derail.faults.registry.entries", lambda: poor)
     seen = not_run(plan)
 
     assert [(result.fault.name, result.result) for result in seen.faults] == [("signal", Unavailable("no luck"))]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from derail import faults, when
-from derail.faults.results import FaultResult, Injected, NotReached
+from derail.faults.model.results import FaultResult, Injected, NotReached
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
 from derail.report.text import printable, render_verdict

@@ -11,7 +11,7 @@ import pytest
 from derail import faults, when
 from derail.agents.native import NativeAgent
 from derail.campaign import run_scenario
-from derail.faults.plan import Plan
+from derail.faults.model.plan import Plan
 from derail.report.text import render_verdict
 from derail.scenario.control import sees, twin, twins
 from derail.scenario.load import load, shipped

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from derail import DefaultLogsSpecs, faults, when
 from derail.agents.custom import CommandAgent
 from derail.errors import ErrorHandler
-from derail.faults.tcp_proxy import Proxy, Spoiling
+from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
 from derail.logs import redirect_stderr
 from derail.platform.ports import free_port
 from derail.scenario.model import Scenario

@@ -16,8 +16,8 @@ from derail.agents.foreign import LOGS, ForeignAgent, Job, Said
 from derail.agents.order import Invocation
 from derail.agents.registry import AgentError
 from derail.agents.variables import MAPPED
-from derail.faults.fields import Fields, not_known
-from derail.faults.toml_files import read_toml
+from derail.faults.serialization.table_reader import Fields, not_known
+from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
 from derail.platform.bounded import run_bounded

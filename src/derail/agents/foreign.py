@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from derail.agents.order import Invocation, Order
 from derail.agents.variables import handed_on
-from derail.faults.targets import AGENT, AGENT_RANK
+from derail.faults.model.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
 from derail.platform.private_files import make_private
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.agents.order import Life, Seen, Source
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from derail.model.events import Stream
     from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
 
@@ -168,7 +168,7 @@ class ForeignAgent(ABC):
         """Run the job of a scenario, and say what was observed."""
         from derail.agents import sandbox
         from derail.agents.witness import run_launcher
-        from derail.faults.prepare import check
+        from derail.faults.engine.prepare import check
 
         check(scenario.faults, (*range(scenario.ranks), AGENT_RANK))
         make_private(workdir)
@@ -475,8 +475,8 @@ def read_end(path: Path, limit: int = OUTPUT_BYTES) -> str:
 
 def _beyond_foreign(plan: Plan) -> str:
     """Which fault of a plan cannot be done to ranks that somebody else starts, signals and hears; empty if all can."""
-    from derail.faults.catalogue import entry
-    from derail.faults.moments import Phase, walk
+    from derail.faults.model.triggers import Phase, walk
+    from derail.faults.registry import entry
 
     for fault in plan.faults:
         known = entry(fault.name)

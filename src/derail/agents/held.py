@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derail.agents.inspection import has_ended, leads_a_group
 from derail.agents.standstill import Standstill, kills
-from derail.faults.targets import AGENT_RANK
+from derail.faults.model.targets import AGENT_RANK
 from derail.platform.groups import signal_process
 from derail.platform.private_files import why_not_own
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from derail.agents.variables import missing
+from derail.faults.engine.prepare import change_before_start
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLE, RANK_VARIABLES
-from derail.faults.prepare import change_before_start
-from derail.faults.targets import AGENT_RANK
+from derail.faults.model.targets import AGENT_RANK
 from derail.model.events import Stream
 from derail.model.spec import Command, RankSpec, Streams
 from derail.platform.exits import is_readable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from derail.agents.order import Life
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from derail.platform.handshake import PrivateDirectory
 
 

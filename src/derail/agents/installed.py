@@ -29,7 +29,7 @@ def missing(*packages: str) -> str:
 
 def no_error_files(scenario: Scenario) -> str:
     """Why a scenario about error files says nothing of a launcher that has none; empty if it is about others."""
-    from derail.faults.catalogue import entry
+    from derail.faults.registry import entry
 
     about = any(entry(fault.name).family == "errorfile" for fault in scenario.faults.faults)
     return "it tells ranks no file for their errors, and the fault is about one" if about else ""

@@ -9,12 +9,12 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from derail.faults.fields import nearest_file
+from derail.faults.serialization.table_reader import nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.faults.plan import Data
+    from derail.faults.model.triggers import Data
     from derail.model.spec import Teardown
 
 Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]

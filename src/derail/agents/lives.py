@@ -37,10 +37,10 @@ from derail.agents.inspection import (
 )
 from derail.agents.order import Life
 from derail.agents.standstill import awaited_exits
-from derail.faults.catalogue import entry
 from derail.faults.inrank.leaving import ANNOUNCED
-from derail.faults.plan import PlanError
-from derail.faults.targets import AGENT_RANK
+from derail.faults.model.plan import PlanError
+from derail.faults.model.targets import AGENT_RANK
+from derail.faults.registry import entry
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
 from derail.platform.leftovers import carries_mark
 from derail.platform.processes import environment, every_process, look_up, runs_as_us
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from derail.agents.door import Visitor
-    from derail.faults.driver import Driver
+    from derail.faults.engine.driver import Driver
     from derail.model.clock import Clock
     from derail.model.exit import ExitStatus
     from derail.platform.processes import ProcessInfo

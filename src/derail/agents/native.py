@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from derail.agents.invocation import Run
-    from derail.faults.driver import Driver
-    from derail.faults.gates import Gate
-    from derail.faults.plan import Fault, Plan
-    from derail.faults.results import FaultResult
+    from derail.faults.engine.driver import Driver
+    from derail.faults.engine.sync_points import Gate
+    from derail.faults.model.plan import Fault, Plan
+    from derail.faults.model.results import FaultResult
     from derail.launch.context import PContext
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
@@ -186,7 +186,7 @@ def start_job(
         PlanError: if a fault cannot be aimed at these ranks.
         OSError: if a rank cannot be started; nothing is left then.
     """
-    from derail.faults.driver import Driver
+    from derail.faults.engine.driver import Driver
     from derail.launch.start import start_processes
     from derail.logs.specs import DefaultLogsSpecs
 
@@ -252,7 +252,7 @@ def default_teardown(grace: float | None = None) -> Teardown:
 
 
 def _whole_plan(plan: Plan | None, faults: Sequence[Fault], seed: int) -> Plan:
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
 
     if plan is None:
         return Plan(tuple(faults), seed)

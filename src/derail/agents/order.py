@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.faults.plan import Data, Plan
-    from derail.faults.results import FaultResult
+    from derail.faults.model.plan import Plan
+    from derail.faults.model.results import FaultResult
+    from derail.faults.model.triggers import Data
     from derail.model.events import Stream
     from derail.model.exit import ExitStatus
     from derail.model.outcome import Leftover

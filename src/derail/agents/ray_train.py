@@ -52,7 +52,7 @@ class RayTrain(FunctionLauncher):
 
     def unsupported(self, scenario: Scenario) -> str:
         """Faults that act in a rank do so in its main thread, and that is Ray's."""
-        from derail.faults.prepare import environment
+        from derail.faults.engine.prepare import environment
 
         if why := super().unsupported(scenario):
             return why

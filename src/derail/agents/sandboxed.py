@@ -22,9 +22,9 @@ from derail.agents.lives import ForeignRanks, workers_of
 from derail.agents.order import AgentEnd, Seen
 from derail.agents.standstill import doubted
 from derail.agents.variables import handed_on
-from derail.faults.driver import Driver
+from derail.faults.engine.driver import Driver
+from derail.faults.engine.prepare import environment
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
-from derail.faults.prepare import environment
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Finished
 from derail.model.outcome import JobOutcome

@@ -13,19 +13,19 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import entry
-from derail.faults.evidence import look_at
-from derail.faults.moments import Exit, ExitOf, walk
-from derail.faults.results import Injected, NotReached
-from derail.faults.targets import AGENT_RANK, resolve
+from derail.faults.model.results import Injected, NotReached
+from derail.faults.model.targets import AGENT_RANK, resolve
+from derail.faults.model.triggers import Exit, ExitOf, walk
+from derail.faults.registry import entry
 from derail.model.exit import signal_number
+from derail.platform.proc_status import look_at
 from derail.platform.processes import is_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from derail.faults.plan import Plan
-    from derail.faults.results import FaultResult
+    from derail.faults.model.plan import Plan
+    from derail.faults.model.results import FaultResult
     from derail.model.clock import Clock
     from derail.supervise.loop import Loop
 

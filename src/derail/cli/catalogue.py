@@ -17,7 +17,7 @@ def faults(*, families: tuple[str, ...], as_json: bool) -> None:
     """
     import json
 
-    from derail.faults.catalogue import entries
+    from derail.faults.registry import entries
     from derail.report.catalogue import as_data, render_list
 
     with usage_errors():
@@ -40,7 +40,7 @@ def explain(*, name: str) -> None:
 
     Exits with 2 if there is no such fault.
     """
-    from derail.faults.catalogue import entry
+    from derail.faults.registry import entry
     from derail.report.catalogue import render_entry
 
     with usage_errors():

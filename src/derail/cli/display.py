@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from derail.agents.native import NativeJob
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from derail.progress import Progress
 
 
@@ -86,7 +86,7 @@ def _is_terminal() -> bool:
 
 def watch_faults(progress: Progress, job: NativeJob) -> None:
     """Show what has come of a fault as soon as it is known, and what was planned until then."""
-    from derail.faults.results import NotReached, Unknown
+    from derail.faults.model.results import NotReached, Unknown
 
     def states() -> Sequence[str]:
         told = job.fault_results()

@@ -32,7 +32,7 @@ def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
     Raises:
         ValueError: if there is no family of that name.
     """
-    from derail.faults.fields import not_known
+    from derail.faults.serialization.table_reader import not_known
 
     found = list(listed)
     known = sorted({each.family for each in found})
@@ -46,7 +46,7 @@ def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
 def usage_errors() -> Iterator[None]:
     """What was asked for wrongly, or cannot be started at all, in words and without a traceback."""
     from derail.errors.text import neutral
-    from derail.faults.plan import PlanError
+    from derail.faults.model.plan import PlanError
     from derail.scenario.model import ScenarioError
 
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from derail.faults.inrank.point import fail_point
 
 # Imported here and not lazily: `plan` is also the name of the submodule, and the function must win.
-from derail.faults.plan import Fault, Plan, PlanError, plan
+from derail.faults.model.plan import Fault, Plan, PlanError, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Callable[..., Fault]:
     """Make the builder of one kind of fault from its catalogue entry, and keep it."""
     if name.startswith("_"):
         raise AttributeError(f"module 'derail.faults' has no attribute {name!r}")
-    from derail.faults.catalogue import builder
+    from derail.faults.registry import builder
 
     try:
         made: Callable[..., Fault] = builder(name)
@@ -37,6 +37,6 @@ def __getattr__(name: str) -> Callable[..., Fault]:
 
 def __dir__() -> list[str]:
     """The names above, and every fault of the catalogue."""
-    from derail.faults.catalogue import entries
+    from derail.faults.registry import entries
 
     return sorted({*globals(), *entries()})

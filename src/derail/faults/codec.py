@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import make
-from derail.faults.fields import Fields
-from derail.faults.plan import Plan, PlanError
-from derail.faults.toml_files import parse_toml, read_text
-from derail.faults.triggers import from_data as read_trigger
+from derail.faults.model.plan import Plan, PlanError
+from derail.faults.registry import make
+from derail.faults.serialization.table_reader import Fields
+from derail.faults.serialization.toml_files import parse_toml, read_text
+from derail.faults.serialization.trigger_codec import from_data as read_trigger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from derail.faults.plan import Data, Fault
+    from derail.faults.model.plan import Fault
+    from derail.faults.model.triggers import Data
 
 
 def load(path: Path) -> Plan:

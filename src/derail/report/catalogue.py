@@ -11,12 +11,12 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import entries
+from derail.faults.registry import entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from derail.faults.catalogue import Entry, Param
+    from derail.faults.catalogue.entry import Entry, Param
 
 MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/faults.md -->"
 WIDTH = 100

@@ -9,11 +9,11 @@ from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from derail.faults import namespaces, sockets
-from derail.faults.catalogue import entries
-from derail.faults.fields import not_known
+from derail.faults.engine.prepare import SITE
 from derail.faults.inrank.part import VARIABLE
-from derail.faults.prepare import SITE
+from derail.faults.mechanisms import namespaces, sockets
+from derail.faults.registry import entries
+from derail.faults.serialization.table_reader import not_known
 from derail.platform import capabilities, seccomp
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from derail.scenario.model import ALL_PROMISES, EXIT_CODES, Finding, Kind, Promi
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from derail.faults.results import FaultResult
+    from derail.faults.model.results import FaultResult
     from derail.scenario.model import Observation, Scenario, Verdict
 
 FORMAT = 1

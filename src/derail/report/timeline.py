@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
-from derail.faults import journal
+from derail.faults.engine import journal
 from derail.model.exit import signal_name
 from derail.report.lanes import Band, Lane, Mark, Timeline
 from derail.report.text import printable
@@ -18,7 +18,7 @@ from derail.report.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from derail.faults.journal import Record
+    from derail.faults.engine.journal import Record
     from derail.model.outcome import JobOutcome, Leftover
     from derail.report.lanes import BandKind, MarkKind
     from derail.scenario.model import Observation
@@ -249,7 +249,7 @@ def _extent(run: Sequence[Record]) -> tuple[float, float]:
 def _fault_names(run: Sequence[Record]) -> dict[str, str]:
     """What each fault of the plan is called in a few words, by id; the id itself where the plan cannot be read."""
     from derail.faults.codec import from_data
-    from derail.faults.plan import PlanError
+    from derail.faults.model.plan import PlanError
 
     told = next((record.get("plan") for record in run if record["event"] == "plan"), None)
     try:

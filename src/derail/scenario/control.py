@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from derail.faults.plan import Plan, Target
+    from derail.faults.model.plan import Plan, Target
     from derail.scenario.model import Finding, Scenario, Twin, Verdict
 
 
@@ -15,8 +15,8 @@ def twin(scenario: Scenario, kind: Twin) -> Scenario | None:
 
     The moments stay as they are: what happens at the third step of rank 2 still does, to another rank.
     """
-    from derail.faults.plan import Plan, PlanError
-    from derail.faults.prepare import check
+    from derail.faults.engine.prepare import check
+    from derail.faults.model.plan import Plan, PlanError
 
     if not scenario.faults.faults:
         return None

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
-from derail.faults.results import Unavailable
-from derail.faults.targets import AGENT
+from derail.faults.model.results import Unavailable
+from derail.faults.model.targets import AGENT
 from derail.model.exit import signal_name
 from derail.scenario.model import ALL_PROMISES, HIGHEST_SLOWDOWN, TEARDOWN_MARGIN, Finding, Verdict
 
@@ -79,7 +79,7 @@ def _beyond_this_launcher(seen: Observation) -> tuple[str, ...]:
 
 
 def _is_about_error_files(scenario: Scenario) -> bool:
-    from derail.faults.catalogue import entry
+    from derail.faults.registry import entry
 
     faults = any(entry(fault.name).family == "errorfile" for fault in scenario.faults.faults)
     return faults or scenario.family == "error_file"

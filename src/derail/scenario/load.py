@@ -7,20 +7,20 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
+from derail.faults.catalogue.params import read_signal
 from derail.faults.codec import read_plan
-from derail.faults.fields import Fields, nearest_file, not_known
-from derail.faults.params import read_signal
-from derail.faults.plan import PlanError
-from derail.faults.prepare import check
-from derail.faults.targets import AGENT_RANK
-from derail.faults.toml_files import read_toml
+from derail.faults.engine.prepare import check
+from derail.faults.model.plan import PlanError
+from derail.faults.model.targets import AGENT_RANK
+from derail.faults.serialization.table_reader import Fields, nearest_file, not_known
+from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, ScenarioError, Twin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
 
 T = TypeVar("T")
 MOST_RANKS = 4096

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from derail.faults.plan import Plan
+from derail.faults.model.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.faults.results import FaultResult
+    from derail.faults.model.results import FaultResult
     from derail.model.events import Stream
     from derail.model.exit import ExitStatus
     from derail.model.outcome import JobOutcome, Leftover

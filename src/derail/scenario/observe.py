@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from derail.faults.results import FaultResult, Unavailable
+from derail.faults.model.results import FaultResult, Unavailable
 from derail.model.events import Stream
 from derail.scenario.model import FailureSeen, Observation
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from derail.errors.failure import ProcessFailure
-    from derail.faults.plan import Plan
+    from derail.faults.model.plan import Plan
     from derail.model.outcome import RunProcsResult
     from derail.scenario.model import ErrorFileState
 
@@ -64,7 +64,7 @@ def observe(
 
 def not_run(plan: Plan) -> Observation | None:
     """What is observed of a job that need not be started, because a fault cannot be done here; None if all can."""
-    from derail.faults.catalogue import entry
+    from derail.faults.registry import entry
 
     told = [(fault, entry(fault.name).unavailable()) for fault in plan.faults]
     results = tuple(FaultResult(fault, None, Unavailable(reason)) for fault, reason in told if reason)

@@ -7,18 +7,18 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.params import choice_param, read_text
 from derail.faults.injectors.resources import living
-from derail.faults.params import choice_param, read_text
-from derail.faults.plan import decide
-from derail.faults.results import Errored, Injected, NotReached
+from derail.faults.model.plan import decide
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.capabilities import why_no_proc
+from derail.platform.proc_status import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.faults.injection import Aim, Step
+    from derail.faults.catalogue.injector_api import Aim, Step
 
 PAGE = 4096
 """Bytes that are lost at once where data had not come to the disk."""

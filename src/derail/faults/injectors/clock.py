@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import factor_param, offset_param
 from derail.faults.injectors.resources import living
 from derail.faults.inrank.clock import READINGS
-from derail.faults.namespaces import enter, is_elsewhere, why_not
-from derail.faults.results import Errored, Injected
-from derail.faults.units import factor_param, offset_param
+from derail.faults.mechanisms.namespaces import enter, is_elsewhere, why_not
+from derail.faults.model.results import Errored, Injected
 from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.proc_status import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Fault
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Fault
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.injection import AtExit, Soon
-from derail.faults.params import choice_param, flag_param, read_signal, read_text, seconds_param
-from derail.faults.prepare import control_signal
-from derail.faults.results import Errored, Injected, NotReached
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import choice_param, flag_param, read_signal, read_text, seconds_param
+from derail.faults.engine.prepare import control_signal
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_name, signal_number
 from derail.platform.capabilities import why_no_seccomp
 from derail.platform.syscalls import this_machine
@@ -20,9 +20,9 @@ from derail.platform.syscalls import this_machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 IN_RANK = "Python in the rank, started without -S, -I and -E"

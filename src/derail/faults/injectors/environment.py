@@ -9,23 +9,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param, defaults
-from derail.faults.evidence import PROC
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import count_param, read_text, text_param
 from derail.faults.injectors.resources import living
-from derail.faults.params import read_text, text_param
-from derail.faults.plan import PlanError
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.units import count_param
+from derail.faults.model.plan import PlanError
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.spec import Function
 from derail.platform.capabilities import why_no_proc
+from derail.platform.proc_status import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Fault, Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Fault, Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
 
@@ -59,12 +58,8 @@ def _no_variable(values: Mapping[str, Value]) -> Change:
     return str(values["variable"]), None
 
 
-def _values(fault: Fault) -> dict[str, Value]:
-    return {**defaults(fault.name), **dict(fault.params)}
-
-
 def _prepare(change: Callable[[Mapping[str, Value]], Change], rank: RankSpec, fault: Fault) -> RankSpec:
-    name, value = change(_values(fault))
+    name, value = change(fault.values)
     if isinstance(rank.run, Function):
         raise PlanError(
             f"{fault.name} on rank {rank.rank}: the environment of a function cannot be seen from outside, and this "
@@ -81,7 +76,7 @@ def _seen(change: Callable[[Mapping[str, Value]], Change], aim: Aim) -> Step:
     pid = living(aim)
     if pid is None:
         return NotReached("the rank had ended before its environment could be seen")
-    name, value = change(_values(aim.fault))
+    name, value = change(aim.fault.values)
 
     def check() -> Result | None:
         found = environment_of(pid)

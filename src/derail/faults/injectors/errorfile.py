@@ -8,26 +8,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.error_corpus import CONTENTS, NEEDS_OLD, PLACES, document, names
-from derail.faults.evidence import PROC
-from derail.faults.injection import AtExit, Soon
-from derail.faults.moments import Exit
-from derail.faults.params import choice_param, read_seconds, seconds_param, text_param
-from derail.faults.plan import PlanError, decide
-from derail.faults.replacing import Replacing
-from derail.faults.results import Errored, Injected, NotReached, Unavailable
-from derail.faults.units import count_param, offset_param
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import (
+    choice_param,
+    count_param,
+    offset_param,
+    read_seconds,
+    seconds_param,
+    text_param,
+)
+from derail.faults.mechanisms.error_file_samples import CONTENTS, NEEDS_OLD, PLACES, document, names
+from derail.faults.mechanisms.file_swapper import Replacing
+from derail.faults.model.plan import PlanError, decide
+from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.model.triggers import Exit
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Function
 from derail.platform.capabilities import why_no_full_device, why_no_proc
+from derail.platform.proc_status import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Fault, Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Fault, Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC, look_at
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import (
+    choice_param,
+    read_exception,
+    read_signal,
+    read_signals,
+    seconds_param,
+    text_param,
+)
 from derail.faults.injectors.crashes import IN_RANK
-from derail.faults.params import choice_param, read_exception, read_signal, read_signals, seconds_param, text_param
-from derail.faults.results import Errored, Injected, NotReached
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_number
 from derail.platform.capabilities import why_no_proc
+from derail.platform.proc_status import PROC, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
     Verdict = Callable[[Aim, int, ExitStatus | None, str], Result]

@@ -6,22 +6,22 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC, look_at
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import read_signals
 from derail.faults.injectors.crashes import CTYPES, IN_RANK
-from derail.faults.params import read_signals
-from derail.faults.results import Errored, Injected, NotReached, Unavailable
+from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import signal_number
+from derail.platform.proc_status import PROC, look_at
 from derail.platform.processes import every_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 NEVER_IGNORED = ("SIGKILL", "SIGSTOP")

@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry
-from derail.faults.evidence import look_at
-from derail.faults.injection import AtExit, Soon
+from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import choice_param, count_param, flag_param, seconds_param, size_param, text_param
+from derail.faults.injectors._log_probes import Search, access_mode, descriptor, identity_of, last, recorded
+from derail.faults.injectors._log_rotation import move_log
 from derail.faults.inrank.logs import FULL, NUMBERS, payload
-from derail.faults.log_evidence import Search, access_mode, descriptor, identity_of, last, recorded
-from derail.faults.log_moves import move_log
-from derail.faults.params import choice_param, flag_param, seconds_param, text_param
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.units import count_param, size_param
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.capabilities import why_no_full_device, why_no_proc
+from derail.platform.proc_status import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.catalogue import Param
-    from derail.faults.injection import Aim, Step
-    from derail.faults.log_evidence import Stream
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.entry import Param
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.injectors._log_probes import Stream
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 IN_RANK = "Python in the rank, started without -S, -I and -E; /proc"
@@ -37,7 +36,7 @@ def written(aim: Aim) -> Step:
     if stream is None:
         return Errored("the rank did not say what its stream is")
     stream = stream.copied()
-    search = Search(stream, payload(aim.fault.name, _params(aim)))
+    search = Search(stream, payload(aim.fault.name, aim.fault.values))
 
     def check() -> Result | None:
         if stream.file and search.look():
@@ -72,12 +71,6 @@ def _refused(aim: Aim) -> Result | None:
     return Errored(f"the rank's {aim.text('stream')} took {told['bytes']} bytes and then none: {told['errno']}")
 
 
-def _params(aim: Aim) -> dict[str, object]:
-    from derail.faults.catalogue import defaults
-
-    return {**defaults(aim.fault.name), **dict(aim.fault.params)}
-
-
 def died_in_the_midst(aim: Aim) -> Step:
     """The rank has said that it dies with text behind which no line ends: it must, and the file must show it."""
     stream, buffered = recorded(aim), aim.flag("buffered")
@@ -88,7 +81,7 @@ def died_in_the_midst(aim: Aim) -> Step:
     def check(status: ExitStatus) -> Result:
         if status.signal != 9 or 9 in aim.sent_by_supervisor:
             return NotReached(f"it was to be killed by its own SIGKILL, but the rank ended with {status}")
-        search = Search(stream, payload(aim.fault.name, _params(aim)))
+        search = Search(stream, payload(aim.fault.name, aim.fault.values))
         there = search.look(whole=True)
         if buffered == there or (there and not search.is_last):
             return Errored(f"{search.found} bytes of its text are in {stream}, {search.end} of it are read")

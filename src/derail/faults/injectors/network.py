@@ -6,22 +6,21 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import choice_param, count_param, read_text
 from derail.faults.injectors import rendezvous
 from derail.faults.injectors.resources import living
-from derail.faults.namespaces import enter, is_elsewhere
-from derail.faults.namespaces import why_not as no_namespaces
-from derail.faults.params import choice_param, read_text
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.sockets import ESTABLISHED, disconnect, established, stolen, table
-from derail.faults.sockets import why_not as no_stealing
-from derail.faults.units import count_param
+from derail.faults.mechanisms.namespaces import enter, is_elsewhere
+from derail.faults.mechanisms.namespaces import why_not as no_namespaces
+from derail.faults.mechanisms.sockets import ESTABLISHED, disconnect, established, stolen, table
+from derail.faults.mechanisms.sockets import why_not as no_stealing
+from derail.faults.model.results import Errored, Injected, NotReached
+from derail.platform.proc_status import PROC
 
 if TYPE_CHECKING:
-    from derail.faults.injection import Aim, Step
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 FOREVER = float("inf")

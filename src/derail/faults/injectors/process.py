@@ -10,28 +10,28 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.injection import AtExit, Soon
-from derail.faults.injectors.crashes import CTYPES, IN_RANK
-from derail.faults.params import (
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import (
     choice_param,
+    count_param,
     read_code,
     read_exception,
     read_text,
     seconds_param,
     text_param,
 )
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.units import count_param
+from derail.faults.injectors.crashes import CTYPES, IN_RANK
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.processes import command_line, look_up
 from derail.platform.zombies import status_of_zombie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 FOREVER = float("inf")

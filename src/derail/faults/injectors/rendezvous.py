@@ -11,15 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC, group_members
-from derail.faults.injection import AtExit, Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import choice_param, count_param, flag_param, seconds_param, size_param, text_param
 from derail.faults.injectors import environment
 from derail.faults.injectors.environment import environment_of
 from derail.faults.injectors.resources import living
-from derail.faults.moments import Exit
-from derail.faults.params import choice_param, flag_param, seconds_param, text_param
-from derail.faults.rendezvous import (
+from derail.faults.mechanisms.rendezvous_proxy import (
     check_proxy,
     hold_port,
     keep_port,
@@ -31,14 +29,15 @@ from derail.faults.rendezvous import (
     spoil,
     take_port,
 )
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.sockets import LISTENING, table
-from derail.faults.units import count_param, size_param
+from derail.faults.mechanisms.sockets import LISTENING, table
+from derail.faults.model.results import Errored, Injected, NotReached
+from derail.faults.model.triggers import Exit
 from derail.platform.capabilities import why_no_proc
+from derail.platform.proc_status import PROC, group_members
 
 if TYPE_CHECKING:
-    from derail.faults.injection import Aim, Step
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 

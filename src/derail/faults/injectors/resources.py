@@ -6,23 +6,30 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from derail.faults import cgroup
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import PROC, look_at
-from derail.faults.injection import Soon
-from derail.faults.namespaces import why_not
-from derail.faults.params import choice_param, flag_param
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.small_disk import mounted, preparing, read_directory
-from derail.faults.units import UNLIMITED, count_param, factor_param, read_limit, size_param
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import (
+    UNLIMITED,
+    choice_param,
+    count_param,
+    factor_param,
+    flag_param,
+    read_limit,
+    size_param,
+)
+from derail.faults.mechanisms import cgroup
+from derail.faults.mechanisms.namespaces import why_not
+from derail.faults.mechanisms.tmpfs import mounted, preparing, read_directory
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.capabilities import why_no_cgroup, why_no_prlimit, why_no_proc
+from derail.platform.proc_status import PROC, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Value
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Value
+    from derail.faults.model.results import Result
 
 LIMITS = {
     "AS": "Max address space",

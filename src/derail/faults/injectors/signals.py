@@ -6,24 +6,30 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry, Param
-from derail.faults.evidence import group_members, look_at
-from derail.faults.injection import AtExit, Soon
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import (
+    count_param,
+    flag_param,
+    read_signal,
+    read_signals,
+    seconds_param,
+    signal_param,
+)
 from derail.faults.injectors import handlers
-from derail.faults.params import flag_param, read_signal, read_signals, seconds_param, signal_param
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.units import count_param
+from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_name, signal_number
 from derail.platform.capabilities import why_no_proc, why_no_ptrace
+from derail.platform.proc_status import group_members, look_at
 from derail.platform.tracing import Hold, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.faults.evidence import ProcessState
-    from derail.faults.injection import Aim, Step
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
+    from derail.platform.proc_status import ProcessState
 
 STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 HARMLESS = (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)

@@ -9,19 +9,18 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry
-from derail.faults.evidence import PROC, look_at
-from derail.faults.injection import Soon
+from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import choice_param, count_param, factor_param, seconds_param
 from derail.faults.injectors.resources import living
-from derail.faults.params import choice_param, seconds_param
-from derail.faults.results import Errored, Injected, NotReached, Unavailable
-from derail.faults.units import count_param, factor_param
+from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.platform.capabilities import why_no_idle_priority
 from derail.platform.capabilities import why_no_proc as no_proc
+from derail.platform.proc_status import PROC, look_at
 
 if TYPE_CHECKING:
-    from derail.faults.injection import Aim, Step
-    from derail.faults.results import Result
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 LOWEST = 19

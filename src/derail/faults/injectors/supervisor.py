@@ -9,13 +9,11 @@ import errno
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults import launcher
-from derail.faults.catalogue import Entry, Param
-from derail.faults.hits import Hits
-from derail.faults.injectors import syscalls
-from derail.faults.namespaces import enter
-from derail.faults.params import choice_param, read_text, signal_param
-from derail.faults.spawn_rules import (
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.params import choice_param, count_param, read_text, signal_param
+from derail.faults.injectors import _launcher_actions, syscalls
+from derail.faults.mechanisms.namespaces import enter
+from derail.faults.mechanisms.spawn_rules import (
     EXECUTES,
     MAKES_PIPES,
     MAKES_PROCESSES,
@@ -25,14 +23,14 @@ from derail.faults.spawn_rules import (
     MakingRule,
     PipeRule,
 )
-from derail.faults.units import count_param
+from derail.faults.model.occurrences import Hits
 from derail.platform import seccomp
 from derail.platform.capabilities import why_no_proc
 
 if TYPE_CHECKING:
-    from derail.faults.injection import Aim
-    from derail.faults.plan import Fault
-    from derail.faults.syscall_rules import Rule
+    from derail.faults.catalogue.injector_api import Aim
+    from derail.faults.mechanisms.syscall_rules import Rule
+    from derail.faults.model.plan import Fault
     from derail.model.spec import RankSpec
 
 _WORDS = {
@@ -119,7 +117,7 @@ ENTRIES = (
         name="sigchld_ignored",
         side="before start",
         summary="The launcher is started with SIGCHLD ignored: the kernel reaps its children, and their ends are lost.",
-        inject=launcher.ignored_sigchld,
+        inject=_launcher_actions.ignored_sigchld,
         verified="SIGCHLD in SigIgn of /proc/PID/status",
         healed="",
         example="faults.sigchld_ignored(rank=0)",
@@ -132,7 +130,7 @@ ENTRIES = (
         name="stolen_wait",
         side="in rank",
         summary="Somebody else in the launcher's process waits for its children first: it is told that there is none.",
-        inject=launcher.stolen,
+        inject=_launcher_actions.stolen,
         verified="the status that was taken, and the child gone from /proc",
         healed="",
         example="faults.stolen_wait(rank=0)",
@@ -150,7 +148,7 @@ ENTRIES = (
         name="launcher_killed",
         side="outside",
         summary="Kills a launcher, and not the processes that it has started.",
-        inject=launcher.kill,
+        inject=_launcher_actions.kill,
         verified="SIGKILL in the launcher's exit, and what its processes do then",
         healed="",
         example="faults.launcher_killed(rank=0, when=when.line('stopping rank'))",
@@ -161,7 +159,7 @@ ENTRIES = (
         name="launcher_stopped",
         side="outside",
         summary="Stops a launcher, and not the processes that it has started.",
-        inject=launcher.stop,
+        inject=_launcher_actions.stop,
         verified="state T in /proc/PID/status",
         healed="SIGCONT",
         example="faults.launcher_stopped(rank=0, for_=2, when=when.line('step 2'))",
@@ -173,7 +171,7 @@ ENTRIES = (
         name="launcher_signalled",
         side="outside",
         summary="Sends a signal to a launcher that has started processes.",
-        inject=launcher.send,
+        inject=_launcher_actions.send,
         verified="as for signal: its exit by it, or that it was delivered, ignored or is held back",
         healed="",
         example="faults.launcher_signalled('SIGTERM', rank=0, when=when.line('step 2'))",
@@ -185,7 +183,7 @@ ENTRIES = (
         name="launcher_stdout_closed",
         side="before start",
         summary="The launcher is started without a stdout, or with a pipe that nobody reads.",
-        inject=launcher.no_stdout,
+        inject=_launcher_actions.no_stdout,
         verified="descriptor 1 in /proc/PID/fd; for a pipe, POLLERR: nobody has its other end",
         healed="",
         example="faults.launcher_stdout_closed('broken', rank=0)",

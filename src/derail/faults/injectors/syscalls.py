@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults import syscall_shim
-from derail.faults.catalogue import Entry, Param
-from derail.faults.fields import not_known
-from derail.faults.hits import Hits
-from derail.faults.injection import Soon
-from derail.faults.params import flag_param, read_seconds, read_text, text_param
-from derail.faults.plan import PlanError
-from derail.faults.results import NotReached, Unavailable
-from derail.faults.syscall_rules import Rule
+from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.params import flag_param, read_seconds, read_text, text_param
+from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
+from derail.faults.mechanisms.syscall_rules import Rule
+from derail.faults.model.occurrences import Hits
+from derail.faults.model.plan import PlanError
+from derail.faults.model.results import NotReached, Unavailable
+from derail.faults.serialization.table_reader import not_known
 from derail.model.spec import Command
 from derail.platform import seccomp
 from derail.platform.syscalls import NAMES, fd_argument, path_argument, this_machine
@@ -26,15 +26,15 @@ from derail.platform.syscalls import NAMES, fd_argument, path_argument, this_mac
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from derail.faults.injection import Aim, Step
-    from derail.faults.plan import Fault, Value
-    from derail.faults.results import Result
-    from derail.faults.syscall_watch import Watch
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.mechanisms.syscall_filter import Watch
+    from derail.faults.model.plan import Fault, Value
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
     from derail.platform.syscalls import Machine
 
-SHIM = Path(syscall_shim.__file__)
+SHIM = Path(seccomp_shim.__file__)
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
 _watches: dict[int, Watch] = {}
 """By the pid of the rank, which is nobody else's as long as its job runs."""
@@ -130,7 +130,7 @@ def arm(aim: Aim, word: str, make: Callable[[dict[int, str], int], Rule]) -> Non
         return
     watch = _watches.get(pid)
     if watch is None:
-        from derail.faults.syscall_watch import Watch
+        from derail.faults.mechanisms.syscall_filter import Watch
 
         watch = _watches[pid] = Watch(pid)
         aim.undo.append((f"let the system calls of rank {aim.rank} go", lambda: _stop(pid)))
@@ -185,7 +185,7 @@ def _at_exit(watch: Watch, rule: Rule, status: ExitStatus) -> Result:
 
 def _behind_other_shims(argv: Sequence[str]) -> int:
     """Where the rank's own program begins: what others put before it must not count among its calls."""
-    others = [index for index, word in enumerate(argv) if word == str(SHIM.with_name("shim.py"))]
+    others = [index for index, word in enumerate(argv) if word == str(SHIM.with_name("namespace.py"))]
     return others[-1] + 2 if others else 0
 
 

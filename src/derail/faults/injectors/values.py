@@ -5,19 +5,18 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue import Entry
-from derail.faults.injection import AtExit, Soon
+from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.params import choice_param, flag_param, seconds_param, size_param
 from derail.faults.injectors.crashes import CRASHES, CTYPES, IN_RANK, ends_by
-from derail.faults.params import choice_param, flag_param, seconds_param
-from derail.faults.results import Errored, Injected, NotReached
-from derail.faults.units import size_param
+from derail.faults.model.results import Errored, Injected, NotReached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.faults.catalogue import Param
-    from derail.faults.injection import Aim, Step
-    from derail.faults.results import Result
+    from derail.faults.catalogue.entry import Param
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
 FOREVER = float("inf")

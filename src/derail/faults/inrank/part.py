@@ -1,7 +1,7 @@
 """The rank's part of a plan, as it arrives in the environment: read once, into plain typed objects.
 
-Written by ``derail.faults.prepare``. Standard library only, for any Python from 3.9 on; no dataclasses, whose import
-costs more than all of this.
+Written by ``derail.faults.engine.prepare``. Standard library only, for any Python from 3.9 on; no dataclasses, whose
+import costs more than all of this.
 """
 
 from __future__ import annotations

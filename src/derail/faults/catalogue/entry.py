@@ -1,0 +1,94 @@
+"""What an injector declares of each of its faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from derail.faults.model.triggers import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Fault, Value
+    from derail.faults.model.triggers import Trigger
+    from derail.model.spec import RankSpec
+
+Side: TypeAlias = Literal["outside", "in rank", "before start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of a fault.
+
+    Attributes:
+        name: its name, in Python, TOML and JSON.
+        read: turns what was given into what is kept, or raises ValueError with what was expected.
+        meaning: one sentence.
+        type: what is given, for people: "signal", "seconds", "text" ...
+        default: what it is if it is not given.
+        required: whether it must be given.
+    """
+
+    name: str
+    read: Callable[[object], Value]
+    meaning: str
+    type: str
+    default: Value = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fault.
+
+    Attributes:
+        name: its name, in Python, TOML and JSON.
+        side: where it acts.
+        summary: what it does, as a sentence.
+        inject: acts (outside), or says how the effect is proved once the rank has said that it acts (in rank).
+        verified: how it is proved, as a sentence.
+        healed: how it is undone, as a sentence; empty if it cannot be.
+        example: a line of Python.
+        params: what it takes, in the order in which Python takes them by position.
+        triggers: what may set it off, if that is less than whatever can be heard of on its side.
+        default_when: what sets it off if nothing is said.
+        needs: what the machine must offer, for people.
+        unavailable: why it cannot be done on this machine; empty if it can.
+        repeats: whether it may act more than once.
+        lasts: whether ``for_`` may undo it before the end.
+        before_launcher: whether a launcher must not act on the exit of the rank before derail has looked at it, as it
+            would take the proof away, or read what is still to be damaged.
+        check: what is wrong with a combination of parameters; empty if nothing.
+        prepare: changes the rank that it is aimed at before it is started; PlanError if that rank cannot be changed so.
+        await_rank: gets ready before any rank is started; called whatever the trigger.
+        begin: gets ready when the rank runs, before anything acts; called whatever the trigger.
+        family: the file that it stands in.
+    """
+
+    name: str
+    side: Side
+    summary: str
+    inject: Callable[[Aim], Step]
+    verified: str
+    healed: str
+    example: str
+    params: tuple[Param, ...] = ()
+    triggers: tuple[str, ...] = ()
+    default_when: Trigger = field(default_factory=Start)
+    needs: str = ""
+    unavailable: Callable[[], str] = str
+    repeats: bool = False
+    lasts: bool = False
+    before_launcher: bool = False
+    check: Callable[[Mapping[str, Value]], str] = lambda _: ""
+    prepare: Callable[[RankSpec, Fault], RankSpec] = lambda rank, _: rank
+    await_rank: Callable[[Aim], None] = lambda _: None
+    begin: Callable[[Aim], None] = lambda _: None
+    family: str = ""
+
+    @property
+    def defaults(self) -> tuple[tuple[str, Value], ...]:
+        """What its parameters are if they are not given; without those that must be."""
+        return tuple((param.name, param.default) for param in self.params if not param.required)

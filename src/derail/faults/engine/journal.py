@@ -1,0 +1,243 @@
+"""The journal of a run: one JSON object per line, appended by the driver and by the ranks at the same time.
+
+Only this user reads and writes it: its content is trusted, and ``derail replay`` may run it again.
+Each record is one ``write`` to a descriptor that only appends, so that lines of different processes never mix. ``at``
+is the monotonic clock, which is the same in all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, TypeAlias
+
+from derail.errors.text import ends, short
+from derail.faults.model.targets import AGENT_RANK
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.events import (
+    DeadlinePassed,
+    ErrorRecorded,
+    Exited,
+    Finished,
+    LineSeen,
+    PhaseChanged,
+    SignalSent,
+    Started,
+    StopRequested,
+    ValueReceived,
+)
+from derail.platform.private_files import open_private
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.faults.model.plan import Plan
+    from derail.faults.model.triggers import Data
+    from derail.model.clock import Clock
+    from derail.model.events import Event
+
+VERSION = 1
+READ_LIMIT = 64 << 20
+"""Bytes of a journal that a replay reads: some 300,000 records."""
+Record: TypeAlias = "Mapping[str, object]"
+
+
+class JournalError(ValueError):
+    """A file that is no journal, or a damaged one. Its text says where."""
+
+
+class Journal:
+    """Appends records to one file, which is created with the first one and never kept open: nothing to close."""
+
+    def __init__(self, path: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.path = path.absolute()
+        self._clock = clock
+
+    def write(self, event: str, /, **fields: object) -> None:
+        """Append one record.
+
+        Raises:
+            OSError: if the file cannot be created or written, or belongs to another user.
+        """
+        if fields.get("rank") == AGENT_RANK:
+            fields["rank"] = None
+        record = {"event": event, "at": round(self._clock.now(), 6), "by": os.getpid(), **fields}
+        line = (json.dumps(record, default=str) + "\n").encode()
+        fd = open_private(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            written = os.write(fd, line)
+        finally:
+            os.close(fd)
+        if written != len(line):
+            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+
+    def write_plan(self, plan: Plan, ranks: tuple[int, ...], run: Mapping[str, Data] | None = None) -> None:
+        """Append the record that a run can be repeated from: the plan, its hash and its seed, and what the ranks run.
+
+        Raises:
+            OSError: if the file cannot be created or written.
+        """
+        self.write(
+            "plan", version=VERSION, wall=round(self._clock.wall(), 3), hash=plan.hash, seed=plan.seed,
+            ranks=list(ranks), plan=plan.data(), **({} if run is None else {"run": run}),
+        )  # fmt: skip
+
+    def write_event(self, event: Event) -> None:
+        """Append an event of the launcher. Lines are left out: the driver writes those that set something off.
+
+        Raises:
+            OSError: if the file cannot be created or written.
+        """
+        match event:
+            case Started(rank=rank) if rank == AGENT_RANK:
+                self.write("agent_started", agent="agent", pid=event.pid, seen_at=event.at)
+            case Exited(rank=rank) if rank == AGENT_RANK:
+                self.write("agent_exited", agent="agent", pid=event.pid, status=str(event.status), seen_at=event.at)
+            case Started():
+                self.write("started", rank=event.rank, pid=event.pid, seen_at=event.at)
+            case ValueReceived():
+                self.write("value", rank=event.rank, seen_at=event.at)
+            case ErrorRecorded():
+                self.write("recorded", rank=event.rank, message=ends(event.message, 200), seen_at=event.at)
+            case Exited():
+                self.write("exited", rank=event.rank, pid=event.pid, status=str(event.status), seen_at=event.at)
+            case PhaseChanged():
+                self.write("phase", phase=event.phase, rank=event.rank)
+            case SignalSent():
+                self.write("signal_sent", rank=event.rank, signal=event.signal)
+            case StopRequested():
+                self.write("stop_requested", reason=event.reason, signal=event.signal, grace=event.grace)
+            case DeadlinePassed():
+                self.write("deadline", name=event.name)
+            case Finished():
+                fates = {str(rank): str(fate) for rank, fate in event.outcome.ranks.items()}
+                self.write("finished", root_cause=event.outcome.root_cause, ranks=fates)
+            case LineSeen():
+                pass
+
+
+class Reader:
+    """Reads what was appended to a journal since the last look. A line that is being written is left for later."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def skip(self) -> None:
+        """Leave out what is there already: it tells of an earlier run."""
+        if self._path.exists():
+            self._offset = self._path.stat().st_size
+
+    def read(self) -> list[Record]:
+        """The new records; none if the file cannot be read now."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return _records(whole)
+
+
+def read(path: Path) -> tuple[Record, ...]:
+    """All records of a journal. Lines that are no records (the last one may be torn) are left out.
+
+    Raises:
+        OSError: if the file cannot be read.
+        JournalError: if it is no regular file.
+    """
+    return tuple(_records(_read_file(path)))
+
+
+def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
+    """All records of a journal, each with the number of its line. Only the last line may be torn: its writer died.
+
+    Raises:
+        OSError: if the file cannot be read.
+        JournalError: at the first line that is no record.
+    """
+    lines = _read_file(path, READ_LIMIT).split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, object_pairs_hook=_once)
+        except JournalError as error:
+            raise JournalError(f"{path}:{number}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            at = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise JournalError(f"{path}:{number}{at}: is no JSON: {what}") from None
+        problem = _problem(record)
+        if problem:
+            raise JournalError(f"{path}:{number}: {problem}")
+        found.append((number, record))
+    return tuple(found)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are there once: a journal that derail wrote has no others.
+
+    Raises:
+        JournalError: if a key is there twice.
+    """
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise JournalError(f"key {short(key)} more than once")
+        found[key] = value
+    return found
+
+
+def _problem(record: object) -> str:
+    """Why a value is no record; empty if it is one."""
+    if not isinstance(record, dict):
+        return "expected a record, which is a JSON object"
+    return "" if isinstance(record.get("event"), str) else "expected a record, whose 'event' is a string"
+
+
+def _read_file(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file. Anything else may have no end.
+
+    Raises:
+        OSError: if it cannot be read.
+        JournalError: if it is something else, or too long.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise JournalError(f"{path}: is no regular file")
+    with open(fd, "rb") as file:
+        data = file.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(data) > limit:
+        raise JournalError(f"{path}: expected at most {limit} bytes, got {os.stat(path).st_size}")
+    return data
+
+
+def unfinished(records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """The ``start`` records that have no ``end``: faults of which nobody knows what came."""
+    ended = {(record.get("fault"), record.get("rank")) for record in records if record["event"] == "end"}
+    return tuple(
+        record
+        for record in records
+        if record["event"] == "start" and (record.get("fault"), record.get("rank")) not in ended
+    )
+
+
+def _records(data: bytes) -> list[Record]:
+    found: list[Record] = []
+    for line in data.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("event"), str):
+            found.append(record)
+    return found

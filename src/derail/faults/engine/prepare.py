@@ -1,0 +1,192 @@
+"""Gives a job what its faults need before it starts, as a function from spec to spec. Other ranks stay as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.faults import inrank
+from derail.faults.engine.rank_plan import tasks, watches
+from derail.faults.engine.trigger_matcher import Inside
+from derail.faults.inrank.entry import EntryPoint
+from derail.faults.inrank.part import VARIABLE
+from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
+from derail.faults.model.plan import PlanError
+from derail.faults.model.targets import AGENT_RANK, resolve, spared
+from derail.faults.model.triggers import Barrier, ExitOf, Line, walk
+from derail.faults.registry import entry
+from derail.model.spec import Command, Function
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from derail.faults.engine.sync_points import Gates
+    from derail.faults.model.plan import Fault, Plan
+    from derail.faults.model.triggers import Data, Trigger
+    from derail.model.spec import JobSpec, RankSpec
+    from derail.platform.handshake import PrivateDirectory
+
+
+SITE = Path(inrank.__file__).parent / "site"
+LONGEST = 100_000
+"""Bytes in one environment variable; Linux takes 128 KiB."""
+
+
+def check(plan: Plan, ranks: Sequence[int]) -> None:
+    """Refuse a plan that cannot be aimed at these ranks.
+
+    Raises:
+        PlanError: with one line for each fault that cannot.
+    """
+    problems = []
+    try:
+        spared(plan, ranks)
+    except ValueError as error:
+        raise PlanError(f"keep_alive: {error}") from None
+    for index, fault in enumerate(plan.faults):
+        try:
+            aimed = resolve(plan, fault, ranks)
+        except ValueError as error:
+            problems.append(f"faults[{index}].rank: {error} ({fault.id})")
+            aimed = ()
+        if AGENT_RANK in aimed:
+            problems += [f"faults[{index}].{wrong} ({fault.id})" for wrong in _unfit_for_agent(fault)]
+        problems += [
+            f"faults[{index}].when.{word}: there is no rank {rank} ({fault.id})"
+            for word, rank in _named(fault.when)
+            if rank not in ranks
+        ]
+    if problems:
+        raise PlanError(*problems)
+
+
+def _unfit_for_agent(fault: Fault) -> Iterator[str]:
+    """What is wrong with a fault that is aimed at the agent: it is a program, and none of ours acts in it."""
+    if entry(fault.name).side != "outside":
+        yield f"fault: {fault.name!r} acts in ranks; of the agent it can be done from outside only"
+    for part in walk(fault.when):
+        if isinstance(part, Inside):
+            yield "when: the agent tells nobody what it comes to; it can be waited for in a rank: exited, line"
+        elif isinstance(part, Line) and part.rank is None:
+            yield "when.rank: is missing: of the agent itself no lines are read; whose line is meant?"
+
+
+def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
+    """The ranks that a trigger names, and where it does."""
+    for part in walk(trigger):
+        match part:
+            case ExitOf(rank=rank):
+                yield "exited", rank
+            case Line(rank=int(rank)):
+                yield "rank", rank
+            case Barrier(ranks=tuple(ranks)):
+                yield from (("ranks", rank) for rank in ranks)
+            case _:
+                pass
+
+
+def prepare(
+    plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = None, sockets: PrivateDirectory | None = None
+) -> JobSpec:
+    """The job with what its in-rank faults need: two environment variables, and an entry point before functions.
+
+    The ranks write to the journal as well; it must exist when they start. The shims of ranks connect to a socket in
+    ``sockets``.
+
+    Raises:
+        PlanError: if a fault is aimed at a rank that the job does not have, or the plan is too long for an
+            environment variable.
+    """
+    ranks = tuple(rank.rank for rank in spec.ranks)
+    check(plan, ranks)
+    if gates is not None:
+        gates.aim(ranks)
+    told = [_prepare_rank(rank, plan, ranks, spec.job_id, journal, gates) for rank in spec.ranks]
+    return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank, sockets) for rank in told))
+
+
+def environment(
+    plan: Plan, ranks: Sequence[int], *, journal: Path, job: str, environ: Mapping[str, str], meet: str = ""
+) -> dict[str, str]:
+    """The variables that carry in-rank faults through a launcher that is not ours, to workers that have a RANK.
+
+    Args:
+        plan: the faults.
+        ranks: all ranks of the job.
+        journal: where the workers write; it must exist when they start.
+        job: the id of the job.
+        environ: what is set already.
+        meet: the endpoint at which each worker introduces itself (``derail.platform.handshake``); empty for none.
+
+    Returns:
+        What must be set besides ``environ``; empty if no fault acts in a rank and none is to introduce itself.
+
+    Raises:
+        PlanError: as ``prepare`` does.
+    """
+    check(plan, (*ranks, AGENT_RANK))
+    inside: list[Data] = [told for told, _ in _tasks(plan, ranks)]
+    places: list[Data] = [
+        {**told, "ranks": list(whose)}  # type: ignore[dict-item]
+        for fault in plan.faults
+        for told, whose in watches(plan, fault, resolve(plan, fault, (*ranks, AGENT_RANK)), ranks)
+    ]
+    part: dict[str, Data] = {"job": job, "rank": None, "function": False, "faults": inside, "watches": places}
+    return _variables({**part, "meet": meet}, journal, environ) if inside or places or meet else {}
+
+
+def control_signal() -> int:
+    """The signal by which the driver tells a rank that something is due: one that nobody else uses."""
+    last = getattr(signal, "SIGRTMAX", None)
+    return int(getattr(signal, "SIGEMT", signal.SIGUSR2)) if last is None else int(last) - 6
+
+
+def _tasks(plan: Plan, ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]]]:
+    """The faults that act in ranks, as these are told, and in which ranks."""
+    found = []
+    for fault in plan.faults:
+        if entry(fault.name).side == "in rank" and not entry(fault.name).unavailable():
+            found += tasks(plan, fault, resolve(plan, fault, (*ranks, AGENT_RANK)))
+    return found
+
+
+def _prepare_rank(
+    rank: RankSpec, plan: Plan, ranks: tuple[int, ...], job: str, journal: Path, gates: Gates | None
+) -> RankSpec:
+    mine = [told for told, whose in _tasks(plan, ranks) if rank.rank in whose]
+    places: list[Data] = [] if gates is None else gates.watches(rank.rank)
+    for fault in plan.faults:
+        looks = watches(plan, fault, resolve(plan, fault, ranks), ranks)
+        places += [told for told, whose in looks if rank.rank in whose]
+    if not (mine or places):
+        return rank
+    function = isinstance(rank.run, Function)
+    part: dict[str, Data] = {"job": job, "rank": rank.rank, "function": function, "faults": mine, "watches": places}
+    run = replace(rank.run, target=EntryPoint(rank.run.target)) if isinstance(rank.run, Function) else rank.run
+    return replace(rank, env={**rank.env, **_variables(part, journal, rank.env)}, run=run)
+
+
+def change_before_start(
+    plan: Plan, ranks: tuple[int, ...], rank: RankSpec, sockets: PrivateDirectory | None = None
+) -> RankSpec:
+    """The rank as the faults aimed at it want it started. What this machine cannot do changes nothing."""
+    for fault in plan.faults:
+        known = entry(fault.name)
+        if rank.rank in resolve(plan, fault, ranks) and not known.unavailable():
+            rank = known.prepare(rank, fault)
+    if sockets is not None and isinstance(rank.run, Command) and seccomp_shim.__file__ in rank.run.argv:
+        return replace(rank, env={**rank.env, seccomp_shim.VARIABLE: str(sockets.endpoint())})
+    return rank
+
+
+def _variables(part: dict[str, Data], journal: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    told = {**part, "journal": str(journal.absolute()), "signal": control_signal()}
+    text = json.dumps(told, separators=(",", ":"))
+    if len(text) > LONGEST:
+        raise PlanError(f"faults: those that act in ranks take {len(text)} bytes; at most {LONGEST} fit")
+    before = environ.get("PYTHONPATH", "")
+    return {VARIABLE: text, "PYTHONPATH": f"{SITE}{os.pathsep}{before}" if before else str(SITE)}

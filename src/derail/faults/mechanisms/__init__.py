@@ -1,0 +1,1 @@
+"""Tools of the system that injectors use, without a word for faults."""

@@ -1,0 +1,1 @@
+"""Programs that set something up for a rank, and become its program then."""

@@ -1,0 +1,75 @@
+"""Ranks in namespaces of their own: puts the shim before a rank's program, and asks whether this machine allows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from derail.faults.model.plan import PlanError
+from derail.model.spec import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.faults.model.plan import Fault
+    from derail.model.spec import RankSpec
+
+SHIM = Path(__file__).parent / "exec_shims" / "namespace.py"
+# -X and its word stand first so that whoever looks for -I on a rank's command line sees none: it is the shim's own.
+_PYTHON = ("-X", "utf8", "-I", "-S")
+
+
+def enter(rank: RankSpec, fault: Fault, what: Mapping[str, object]) -> RankSpec:
+    """The rank, with its program started in new namespaces.
+
+    Raises:
+        PlanError: if the rank is a function, whose process this cannot be put before.
+    """
+    if not isinstance(rank.run, Command):
+        raise PlanError(
+            f"{fault.name} on rank {rank.rank}: it must be there before a program starts, and this rank is a function; "
+            f"run a program, a script for example ({fault.id})"
+        )
+    return replace(rank, run=Command((*_shim(what), *rank.run.argv)))
+
+
+@cache
+def why_not(*namespaces: str) -> str:
+    """Why a process cannot enter such namespaces here; empty if it can. It is tried, with ``true`` as the program."""
+    from subprocess import TimeoutExpired
+
+    from derail.platform.bounded import run_bounded
+
+    what: dict[str, object] = {"namespaces": namespaces}
+    if "mount" in namespaces:
+        what["tmpfs"] = {"path": "/tmp", "size": 4096, "inodes": 0}
+    if "time" in namespaces:
+        what["clocks"] = {"monotonic": 1.0}
+    if not os.path.isdir("/proc/self/ns"):
+        return "this machine has no namespaces (/proc/self/ns is not there)"
+    try:
+        tried = run_bounded((*_shim(what), "true"), 30, cwd="/")  # the trial hides /tmp, and we may stand in it
+    except (OSError, TimeoutExpired) as error:
+        return f"whether namespaces work could not be tried: {error}"
+    said = tried.stderr.decode(errors="replace").strip()
+    return "" if tried.returncode == 0 else f"{said or f'the trial ended with {tried.returncode}'} ({_HINT})"
+
+
+_HINT = "unprivileged user namespaces may be switched off, by a sysctl, AppArmor, or the seccomp filter of a container"
+
+
+def is_elsewhere(pid: int, kind: str) -> bool:
+    """Whether a process is in another namespace of a kind ("mnt", "net", "time") than we are."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return False
+
+
+def _shim(what: Mapping[str, object]) -> tuple[str, ...]:
+    return (sys.executable, *_PYTHON, str(SHIM), json.dumps(what))

@@ -1,0 +1,191 @@
+"""Stands between a rank and the address in its environment: as a proxy, or as whoever listens there already."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from derail.faults.catalogue.injector_api import Soon
+from derail.faults.mechanisms.sockets import LISTENING, table
+from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
+from derail.faults.model.plan import PlanError, decide
+from derail.faults.model.results import Errored, Injected, NotReached
+from derail.platform.ports import free_port
+from derail.platform.processes import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.faults.catalogue.injector_api import Aim, Step
+    from derail.faults.model.plan import Fault, Value
+    from derail.faults.model.results import Result
+    from derail.model.exit import ExitStatus
+    from derail.model.spec import RankSpec
+
+FOREVER = float("inf")
+_Run = tuple[str, int, "Path | None", "Path | None"]
+_addresses: dict[_Run, tuple[int, tuple[str, int]]] = {}
+"""Of ranks that were prepared and not started yet: the port in their environment, and what stood there before. The
+paths of a rank's files tell one run of a plan from another one at the same time."""
+_listeners: dict[_Run, socket.socket] = {}
+"""What listens for ranks that were not started yet."""
+
+
+def _run_of(aim: Aim) -> _Run:
+    control = aim.control
+    return aim.fault.id, aim.rank, control.error_file(aim.rank), control.log_file(aim.rank, "stdout")
+
+
+def _address(rank: RankSpec, fault: Fault) -> tuple[str, int]:
+    """Where the rank is told to go."""
+    names = [str(fault.param(name)) for name in ("address_variable", "port_variable")]
+    host, port = (rank.env.get(name, "") for name in names)
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise PlanError(
+            f"{fault.name} on rank {rank.rank}: its environment has {names[0]}={host!r} and {names[1]}={port!r}, "
+            f"which is no address ({fault.id})"
+        )
+    return host, int(port)
+
+
+def _remember(rank: RankSpec, fault: Fault, port: int, address: tuple[str, int]) -> None:
+    _addresses[fault.id, rank.rank, rank.error_file, rank.streams.stdout] = port, address
+
+
+def prepare_proxy(rank: RankSpec, fault: Fault) -> RankSpec:
+    """Send the rank to a port that is free now, where the proxy will listen as soon as the rank exists."""
+    address, port = _address(rank, fault), free_port()
+    _remember(rank, fault, port, address)
+    changed = {str(fault.param("address_variable")): "127.0.0.1", str(fault.param("port_variable")): str(port)}
+    return replace(rank, env={**rank.env, **changed})
+
+
+def prepare_port(rank: RankSpec, fault: Fault) -> RankSpec:
+    """Remember where the rank is to listen; it stays as it is."""
+    address = _address(rank, fault)
+    _remember(rank, fault, address[1], address)
+    return rank
+
+
+def listen(aim: Aim) -> None:
+    """Listen where the rank is sent to before it is there: it may be faster than whoever hears of its start."""
+    prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
+    if prepared is not None:
+        listener = _listeners[run] = socket.create_server(("127.0.0.1", prepared[0]))
+        aim.undo.append((f"port {prepared[0]} for the proxy of rank {aim.rank}", listener.close))
+
+
+def proxy(aim: Aim) -> Step:
+    """Start the proxy that the rank was sent to; its own counts are the proof."""
+    return spoil(aim)
+
+
+def spoil(aim: Aim, **fixed: Any) -> Step:
+    """The same, where some of what the proxy does is not for the plan to say."""
+    prepared = _addresses.pop(_run_of(aim), None)
+    if prepared is None:
+        return Errored("the rank was not prepared for a proxy: whoever started it did not let faults prepare the job")
+    port, address = prepared
+    served = Proxy(port, address, _spoiling(aim, fixed))
+    aim.undo.append((f"the proxy of rank {aim.rank} on port {port}", served.stop))
+    served.start(_listeners.pop(_run_of(aim), None))
+    wanted = served.spoiling.wanted()
+
+    def check() -> Result | None:
+        if served.broken:
+            return Errored(f"the proxy broke: {served.broken}")
+        if not all(served.done[name] for name in wanted):
+            return None
+        counts = ", ".join(f"{name} {served.done[name]}" for name in (*wanted, "connections", "bytes"))
+        return Injected(f"counted by the proxy on port {port} before {address[0]}:{address[1]}: {counts}")
+
+    def at_exit(status: ExitStatus) -> Result:
+        missing = ", ".join(name for name in wanted if not served.done[name])
+        seen = f"{served.done['connections']} connections and {served.done['bytes']} bytes"
+        return NotReached(
+            f"{seen} went through the proxy, and gave no cause for {missing}; the rank ended with {status}"
+        )
+
+    return Soon(check, "something that the proxy could spoil", within=FOREVER, at_exit=at_exit)
+
+
+def _spoiling(aim: Aim, fixed: dict[str, Any]) -> Spoiling:
+    given = aim.fault.values
+    return Spoiling(**{**fixed, **_spoils(given), "seed": decide(aim.seed, aim.fault.id, aim.rank)})
+
+
+def _spoils(values: Mapping[str, Value]) -> dict[str, Any]:
+    """The parameters that say what a proxy does."""
+    known = [field.name for field in fields(Spoiling)]
+    return {name: value for name, value in values.items() if name in known}
+
+
+def check_proxy(values: Mapping[str, Value]) -> str:
+    """What is wrong with the parameters of a proxy; empty if nothing."""
+    spoils = Spoiling(**_spoils(values)).wanted()
+    return "" if spoils else "a proxy that spoils nothing is no fault; say latency=, bandwidth=, refuse= or another"
+
+
+def hold_port(aim: Aim) -> None:
+    """Listen where the rank is to listen, before it is there. That somebody else does is told when the fault acts."""
+    prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
+    if prepared is not None:
+        try:
+            taken = _listeners[run] = socket.create_server(prepared[1])
+        except OSError:
+            return
+        aim.undo.append((f"port {prepared[0]}, taken from rank {aim.rank}", taken.close))
+
+
+_ended: dict[int, tuple[str, int]] = {}
+"""Where ranks listen, by pid: a rank that has ended has no environment any more that could be read."""
+
+
+def note_port(aim: Aim) -> None:
+    """Read where the rank is to listen, as long as it lives."""
+    pid = aim.control.pid(aim.rank)
+    entries = b"" if pid is None else environment(pid)
+    env = dict(os.fsdecode(entry).partition("=")[::2] for entry in entries.split(b"\0"))
+    host, port = env.get(aim.text("address_variable"), ""), env.get(aim.text("port_variable"), "")
+    if pid is not None and port.isdigit():
+        _ended[pid] = (host or "127.0.0.1", int(port))
+
+
+def keep_port(aim: Aim) -> Step:
+    """Listen where the rank has listened that has just ended."""
+    pid = aim.control.pid(aim.rank)
+    where = None if pid is None else _ended.pop(pid, None)
+    if where is None:
+        return NotReached(f"the rank had no {aim.text('port_variable')} in its environment")
+    try:
+        taken = socket.create_server(where)
+    except OSError as error:
+        return NotReached(f"another process was faster, or the address is not ours: {error.strerror} ({where})")
+    aim.undo.append((f"port {where[1]}, taken after rank {aim.rank}", taken.close))
+    inode = os.fstat(taken.fileno()).st_ino
+    state, local, _ = table("self").get(inode, (0, 0, 0))
+    if (state, local) != (LISTENING, where[1]):
+        return Errored(f"socket {inode} does not listen on port {where[1]} in /proc/self/net/tcp")
+    return Injected(f"{where[0]}:{where[1]} is taken: socket {inode} listens in /proc/self/net/tcp")
+
+
+def take_port(aim: Aim) -> Step:
+    """See that we listen where the rank is to listen; whoever comes second fails."""
+    prepared, held = _addresses.pop(_run_of(aim), None), _listeners.pop(_run_of(aim), None)
+    if prepared is None:
+        return Errored("the rank's address is not known: whoever started it did not let faults prepare the job")
+    _, (host, port) = prepared
+    try:
+        taken = held or socket.create_server((host, port))
+    except OSError as error:
+        return NotReached(f"somebody was faster, or the address is not ours: {error.strerror} ({host}:{port})")
+    if held is None:
+        aim.undo.append((f"port {port}, taken from rank {aim.rank}", taken.close))
+    inode = os.fstat(taken.fileno()).st_ino
+    state, local, _ = table("self").get(inode, (0, 0, 0))
+    if (state, local) != (LISTENING, port):
+        return Errored(f"socket {inode} does not listen on port {port} in /proc/self/net/tcp")
+    return Injected(f"{host}:{port} is taken: socket {inode} listens in /proc/self/net/tcp")

@@ -1,0 +1,1 @@
+"""What a plan is made of, as frozen values: nothing here imports anything else of ``faults``."""

@@ -1,0 +1,108 @@
+"""Whom a fault is aimed at: rank numbers, or a word that is resolved with the plan's seed.
+
+Whom a word means hangs on the seed, the fault's id and the ranks' numbers alone, each of which has a place of its own
+in the order in which ranks are taken. What ``keep_alive`` spares is not among those that a word can mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from derail.faults.model.plan import decide
+from derail.faults.serialization.table_reader import not_known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from derail.faults.model.plan import Fault, Plan, Target
+
+AGENT = "the agent"
+AGENT_RANK = -1
+"""The number under which a job tells of the process that supervises its ranks, where that is a process of its own."""
+WORDS: dict[str, Callable[[int], int]] = {
+    "all": lambda ranks: ranks,
+    "one": lambda _: 1,
+    "minority": lambda ranks: (ranks - 1) // 2,
+    "majority": lambda ranks: ranks // 2 + 1,
+    "all but one": lambda ranks: ranks - 1,
+    AGENT: lambda _: 0,
+}
+"""The words, and how many of so many ranks each means."""
+
+
+def read_target(value: object) -> tuple[Target | None, str]:
+    """A target as it is kept, or None and what is wrong with it."""
+    if isinstance(value, str):
+        return (value, "") if value in WORDS else (None, not_known(value, WORDS, "target"))
+    if isinstance(value, bool) or value is None:
+        return None, f"expected a rank, a list of ranks or one of {', '.join(WORDS)}, got {value!r}"
+    if isinstance(value, int):
+        return (value, "") if value >= 0 else (None, f"ranks are counted from 0, got {value}")
+    if not isinstance(value, list | tuple) or not all(type(rank) is int and rank >= 0 for rank in value):
+        return None, f"expected a rank, a list of ranks or one of {', '.join(WORDS)}, got {value!r}"
+    if not value:
+        return None, "an empty list names no rank"
+    if len(set(value)) != len(value):
+        return None, f"{list(value)} names a rank twice"
+    return tuple(sorted(value)), ""
+
+
+def resolve(plan: Plan, fault: Fault, ranks: Sequence[int]) -> tuple[int, ...]:
+    """The ranks that a fault of the plan is aimed at, among the ranks of the job.
+
+    Args:
+        plan: with its seed, and whom it spares.
+        fault: one of its faults.
+        ranks: of the job; with ``AGENT_RANK`` among them if there is an agent to aim at.
+
+    Raises:
+        ValueError: if it names a rank that the job does not have, or there is none to choose.
+    """
+    if fault.target == AGENT and AGENT_RANK in ranks:
+        return (AGENT_RANK,)
+    ranks = [rank for rank in ranks if rank != AGENT_RANK]
+    if isinstance(fault.target, str):
+        return _meant(plan, fault, fault.target, ranks)
+    named = (fault.target,) if isinstance(fault.target, int) else fault.target
+    unknown = [rank for rank in named if rank not in ranks]
+    if unknown:
+        have = (
+            f"ranks {ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else f"rank {ranks[0]} only" if ranks else "no ranks"
+        )
+        raise ValueError(f"there is no rank {', '.join(map(str, unknown))}; the job has {have}")
+    return named
+
+
+def _meant(plan: Plan, fault: Fault, word: str, ranks: Sequence[int]) -> tuple[int, ...]:
+    if word == AGENT:
+        raise ValueError("nobody but the launcher itself supervises the ranks of this job: there is no agent to aim at")
+    if not ranks:
+        raise ValueError("the job has no ranks")
+    free = [rank for rank in ranks if rank not in spared(plan, ranks)]
+    many = min(WORDS[word](len(ranks)), len(free))
+    if many < 1:
+        kept = f" of which {plan.keep_alive} are to stay alive" if plan.keep_alive else ""
+        raise ValueError(f"{word!r} means nobody in a job of {len(ranks)} ranks{kept}")
+    taken = sorted(free, key=lambda rank: decide(plan.seed, fault.id, rank), reverse=True)
+    return tuple(sorted(taken[:many]))
+
+
+def spared(plan: Plan, ranks: Sequence[int]) -> tuple[int, ...]:
+    """The ranks that no fault is aimed at, so that they stay alive.
+
+    Raises:
+        ValueError: if the faults name so many ranks that there are not enough others.
+    """
+    named = {
+        rank
+        for fault in plan.faults
+        if not isinstance(fault.target, str)
+        for rank in ([fault.target] if isinstance(fault.target, int) else fault.target)
+    }
+    free = [rank for rank in ranks if rank not in named and rank != AGENT_RANK]
+    if len(free) < plan.keep_alive:
+        raise ValueError(
+            f"{plan.keep_alive} of {len(ranks) - ranks.count(AGENT_RANK)} ranks are to stay alive (keep_alive), "
+            f"but faults are aimed at all but {len(free)} of them"
+        )
+    return tuple(sorted(free, key=lambda rank: decide(plan.seed, "keep_alive", rank), reverse=True)[: plan.keep_alive])

@@ -1,0 +1,206 @@
+"""Which faults exist: by name, who injects each, what it takes, what it needs, how it is verified and how it heals.
+
+A new fault is a function and an ``Entry`` in the file of its family under ``injectors`` (and, if it acts inside the
+rank, an action of the same name under ``inrank``). Everything else (builders, TOML, checks, documentation) follows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from derail.faults.model.plan import Fault, PlanError
+from derail.faults.model.targets import read_target
+from derail.faults.model.triggers import KINDS, Exit, comings, walk, word_of
+from derail.faults.serialization.table_reader import not_known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from inspect import Signature
+
+    from derail.faults.catalogue.entry import Entry, Param, Side
+    from derail.faults.model.plan import Value
+    from derail.faults.model.triggers import Trigger
+
+FAMILIES = (
+    "process",
+    "crashes",
+    "signals",
+    "hang",
+    "values",
+    "errorfile",
+    "checkpoints",
+    "resources",
+    "stragglers",
+    "syscalls",
+    "network",
+    "clock",
+    "logs",
+    "supervisor",
+)
+"""Modules under ``injectors``; each has its ``ENTRIES``."""
+
+COMMON = ("rank", "when", "times", "for", "id")
+"""What every fault has."""
+RESERVED = (*COMMON, "fault", "for_")
+"""What no parameter may be called."""
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """All faults by name, in the order of the families."""
+    from dataclasses import replace
+
+    found: dict[str, Entry] = {}
+    for family in FAMILIES:
+        for entry in import_module(f"derail.faults.injectors.{family}").ENTRIES:
+            taken = [param.name for param in entry.params if param.name in RESERVED]
+            if entry.name in found or taken:
+                raise ValueError(f"injectors/{family}.py: {entry.name!r} or its parameters {taken} are taken already")
+            found[entry.name] = replace(entry, family=family, triggers=entry.triggers or _heard(entry.side))
+    return found
+
+
+def _heard(side: Side) -> tuple[str, ...]:
+    """The triggers that a fault can have on its side: in a rank all but the end of that rank."""
+    return tuple(word for word in KINDS if not (side == "in rank" and KINDS[word] is Exit))
+
+
+def entry(name: str) -> Entry:
+    """The entry of a fault.
+
+    Raises:
+        PlanError: if there is no such fault.
+    """
+    found = entries().get(name)
+    if found is None:
+        raise PlanError(not_known(name, entries(), "fault", list_with="derail faults"))
+    return found
+
+
+def make(
+    name: str,
+    given: Mapping[str, object],
+    problems: list[str],
+    *,
+    where: str = "",
+    rank: object = None,
+    when: Trigger | None = None,
+    times: int | None = None,
+    for_: float | None = None,
+    id: str = "",  # noqa: A002 - the word that the plan uses
+) -> Fault | None:
+    """Check everything about a fault and make it. What is wrong is added to ``problems`` under ``where``; then None."""
+    before = len(problems)
+
+    def note(key: str, what: str) -> None:
+        problems.append(f"{where}{'.' if where and key else ''}{key}: {what}" if where or key else what)
+
+    known = entries().get(name)
+    if known is None:
+        note("fault" if where else "", not_known(name, entries(), "fault", list_with="derail faults"))
+        return None
+    values = _read_params(known, given, note)
+    target, wrong = read_target(rank)
+    if wrong:
+        note("rank", wrong)
+    trigger = known.default_when if when is None else when
+    never = [word_of(part) for part in walk(trigger) if word_of(part) not in known.triggers]
+    if never:
+        note("when", f"{name!r} cannot act {trigger}; its triggers: {', '.join(known.triggers)}")
+    many = comings(trigger) or 1
+    often = (many if known.repeats else 1) if times is None else times
+    if often < 1 or (often > 1 and not known.repeats):
+        note("times", f"{name!r} acts once" if often > 1 else f"expected 1 or more, got {times}")
+    elif 1 < many < often or (many > 1 and not known.repeats):
+        note("times", f"{name!r} is to act {often} times; {trigger} comes {many} times")
+    if for_ is not None and not known.lasts:
+        note("for", f"{name!r} cannot be undone after a while")
+    if for_ is not None and not 0 <= for_ < float("inf"):
+        note("for", f"expected a number of seconds, 0 or more, got {for_!r}")
+    if len(problems) == before and (clash := known.check(values)):
+        note("", clash)
+    if len(problems) > before or target is None:
+        return None
+    pairs = tuple((param.name, values[param.name]) for param in known.params if _differs(param, values[param.name]))
+    return Fault(name, target, pairs, trigger, often, None if for_ is None else float(for_), id, known.defaults)
+
+
+def _read_params(known: Entry, given: Mapping[str, object], note: Callable[[str, str], None]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for param in known.params:
+        if param.name not in given:
+            values[param.name] = param.default
+            if param.required:
+                note(param.name, f"is missing: {param.meaning}")
+            continue
+        try:
+            values[param.name] = param.read(given[param.name])
+        except ValueError as error:
+            note(param.name, str(error))
+    names = [param.name for param in known.params]
+    for key in given:
+        if key not in names:
+            note(key, not_known(key, [*names, *COMMON], f"parameter of {known.name!r}"))
+    return values
+
+
+def _differs(param: Param, value: Value) -> bool:
+    # 0 == False == 0.0 for Python; a plan must say which of them it is.
+    return param.required or (type(value), value) != (type(param.default), param.default)
+
+
+def builder(name: str) -> Callable[..., Fault]:
+    """The function that makes one kind of fault: ``builder("signal")("SIGKILL", rank=2)``.
+
+    Raises:
+        PlanError: if there is no such fault.
+    """
+    known = entry(name)
+
+    def build(
+        *args: object,
+        rank: object,
+        when: Trigger | None = None,
+        times: int | None = None,
+        for_: float | None = None,
+        id: str = "",  # noqa: A002 - the word that the plan uses
+        **params: object,
+    ) -> Fault:
+        names = [param.name for param in known.params]
+        if len(args) > len(names):
+            raise TypeError(f"faults.{name} takes {len(names)} values by position, got {len(args)}")
+        given = dict(zip(names, args, strict=False))
+        twice = given.keys() & params.keys()
+        if twice:
+            raise TypeError(f"faults.{name} got {', '.join(sorted(twice))} by position and by name")
+        problems: list[str] = []
+        made = make(
+            name, {**given, **params}, problems, where=f"faults.{name}",
+            rank=rank, when=when, times=times, for_=for_, id=id,
+        )  # fmt: skip
+        if made is None:
+            raise PlanError(*problems)
+        return made
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"{known.summary}\n\nVerified: {known.verified}\n\nExample: ``{known.example}``"
+    build.__signature__ = _signature(known)  # type: ignore[attr-defined]
+    return build
+
+
+def _signature(known: Entry) -> Signature:
+    from inspect import Parameter, Signature
+
+    shown = [
+        Parameter(
+            param.name,
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if param.required else param.default,
+        )
+        for param in known.params
+    ]
+    common = {"rank": Parameter.empty, "when": known.default_when, "times": None, "for_": None, "id": ""}
+    shown += [Parameter(word, Parameter.KEYWORD_ONLY, default=default) for word, default in common.items()]
+    return Signature(shown)

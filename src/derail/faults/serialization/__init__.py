@@ -1,0 +1,1 @@
+"""Tables of TOML and JSON, and triggers in them."""
