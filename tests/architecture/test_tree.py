@@ -90,7 +90,7 @@ def test_only_the_platform_package_asks_which_platform_this_is():
 READ_THE_CLOCK = {
     "src/derail/model/clock.py": "the launcher's, the engine's and the plugin's clock",
     "src/derail/faults/inrank/real_time.py": "the clock of the runtime, in a Python that may not have derail",
-    "src/derail/faults/inrank/clock.py": "the fault that makes a clock wrong",
+    "src/derail/faults/inrank/actions/clock.py": "the fault that makes a clock wrong",
     "src/derail/faults/mechanisms/exec_shims/seccomp.py": "a program of its own, before the rank's: nothing is frozen",
 }
 """Files that read a clock of ``time``, and why each of them does."""

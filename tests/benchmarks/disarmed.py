@@ -36,7 +36,7 @@ print(json.dumps({
 POINTS = """
 import json, sys, time
 from derail.faults import fail_point
-from derail.faults.inrank import point
+from derail.faults.inrank import fail_point as points
 def empty(name):
     pass
 def took(function, calls):
@@ -53,7 +53,7 @@ calls = int(sys.argv[1])
 loop = min(bare(calls) for _ in range(5))
 print(json.dumps([
     min(took(function, calls) for _ in range(5)) - loop for function in (empty, fail_point)
-] + [sorted(point._armed)]))
+] + [sorted(points._armed)]))
 """
 
 
@@ -100,9 +100,9 @@ def call_times(envs: dict[str, dict[str, str]], rounds: int, calls: int) -> tupl
                 [sys.executable, "-c", POINTS, str(calls)], env=envs[name], capture_output=True, text=True, check=True,
                 timeout=120,
             )  # fmt: skip
-            empty, point, points = json.loads(ran.stdout)
+            empty, fail_point, points = json.loads(ran.stdout)
             times[CALLS[0]].append(empty)
-            times[CALLS[1] if name == "bare" else CALLS[2]].append(point)
+            times[CALLS[1] if name == "bare" else CALLS[2]].append(fail_point)
             armed = points if name == "a plan" else armed
     return times, armed
 

@@ -20,7 +20,7 @@ def test_without_a_fault_for_it_a_rank_runs_as_if_derail_were_not_there(tmp_path
 
     assert found["no plan"] == found["bare"]
     assert found["a plan for others"].pop("modules") == [
-        "_derail_inrank", "_derail_inrank.bootstrap", "_derail_inrank.part",
+        "_derail_inrank", "_derail_inrank.bootstrap", "_derail_inrank.rank_plan",
     ]  # fmt: skip
     assert found["bare"].pop("modules") == []
     assert found["a plan for others"] == found["bare"]

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from derail.faults.inrank import copies
+from derail.faults.inrank import stream_copies
 from faults.test_crashes import VERSIONS
 
 PROGRAM = """
@@ -15,9 +15,9 @@ source, copy = map(pathlib.Path, sys.argv[1:])
 package = types.ModuleType("inrank")
 package.__path__ = [str(source.parent)]
 sys.modules["inrank"] = package
-copies = importlib.import_module("inrank.copies")
-copies.begin("stdout", str(copy / "stdout"))
-copies.begin("stderr", str(copy / "stderr"))
+stream_copies = importlib.import_module("inrank.stream_copies")
+stream_copies.begin("stdout", str(copy / "stdout"))
+stream_copies.begin("stderr", str(copy / "stderr"))
 print("h\\u00e9llo", sys.stdout.name, sys.stdout.encoding, sys.stdout.fileno(), sys.stdout.mode, flush=True)
 sys.stdout.buffer.write(b"raw \\xff\\n")
 print("no line end", end="")
@@ -29,7 +29,7 @@ raise RuntimeError("its last words")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffering):
     """Text, bytes, half a line at the end, and the traceback."""
-    words = [str(VERSIONS[version]), "-X", "utf8", *buffering, "-c", PROGRAM, copies.__file__, str(tmp_path)]
+    words = [str(VERSIONS[version]), "-X", "utf8", *buffering, "-c", PROGRAM, stream_copies.__file__, str(tmp_path)]
     ran = subprocess.run(words, capture_output=True, check=False, timeout=100)
 
     assert ran.stdout.startswith("h\u00e9llo <stdout> utf-8 ".encode())
@@ -40,7 +40,7 @@ def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffe
 
 def test_a_stream_of_the_programs_own_is_left_alone(tmp_path, capsys):
     """The object that replaces sys.stdout is no stream on descriptor 1."""
-    copies.begin("stdout", str(tmp_path / "stdout"))
+    stream_copies.begin("stdout", str(tmp_path / "stdout"))
     print("mine")
 
     assert (capsys.readouterr().out, (tmp_path / "stdout").exists()) == ("mine\n", False)

@@ -157,7 +157,7 @@ def test_a_crash_without_a_core_does_not_hide_how_the_rank_ends(hard):
     source = f"""
 import ctypes, resource
 if {hard!r} is not None: resource.setrlimit(resource.RLIMIT_CORE, ({hard!r},) * 2)
-from derail.faults.inrank.crashes import core_setting
+from derail.faults.inrank.actions.crashes import core_setting
 core_setting(core=False)()
 print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl({PR_GET_DUMPABLE}))
 """

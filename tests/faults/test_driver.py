@@ -16,7 +16,7 @@ from derail.faults.engine.driver import Driver
 from derail.faults.engine.journal import unfinished
 from derail.faults.engine.prepare import control_signal, environment
 from derail.faults.injectors.signals import send
-from derail.faults.inrank.part import VARIABLE, Part
+from derail.faults.inrank.rank_plan import VARIABLE, Part
 from derail.faults.inrank.runtime import Runtime
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.faults.registry import entries

@@ -9,8 +9,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults.engine.prepare import LONGEST, SITE, check, control_signal, environment, prepare
-from derail.faults.inrank.entry import EntryPoint
-from derail.faults.inrank.part import VARIABLE, Part
+from derail.faults.inrank.function_wrapper import EntryPoint
+from derail.faults.inrank.rank_plan import VARIABLE, Part
 from derail.faults.model.plan import PlanError
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 

@@ -9,7 +9,7 @@ import pytest
 
 from derail import faults, when
 from derail.faults.engine.prepare import control_signal
-from derail.faults.inrank.ambush import _number
+from derail.faults.inrank.actions.delayed_crashes import _number
 from derail.faults.model.plan import PlanError
 from derail.model.exit import signal_name, signal_number
 from faults.fake_job import UNTIL

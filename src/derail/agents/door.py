@@ -1,6 +1,6 @@
 """Where ranks of an external agent introduce themselves, and report which signals reach their programs.
 
-The other side is faults/inrank/meeting.py. Only processes of this user can connect, and they must know the secret of
+The other side is faults/inrank/handshake.py. Only processes of this user can connect, and they must know the secret of
 the job. Work for connections is bounded: a peer that says nothing is dropped, and so is the oldest of too many.
 """
 

@@ -1,10 +1,10 @@
 """The ranks of a supervisor that is not ours: found as they appear, held by pidfd, heard, and seen to end.
 
-A Python that is a rank introduces itself before its first line (faults/inrank/meeting.py), and does not go on until it
-is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process with its number
-that executes the worker; where none is known to, the uppermost with its number. When the number appears again after
-its end, that is the next attempt, but for helpers of the rank: they are known by their ancestors from the moment they
-appear, whichever process adopts them later.
+A Python that is a rank introduces itself before its first line (faults/inrank/handshake.py), and does not go on until
+it is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process with its
+number that executes the worker; where none is known to, the uppermost with its number. When the number appears again
+after its end, that is the next attempt, but for helpers of the rank: they are known by their ancestors from the moment
+they appear, whichever process adopts them later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from derail.agents.inspection import (
 )
 from derail.agents.order import Life
 from derail.agents.standstill import awaited_exits
-from derail.faults.inrank.leaving import ANNOUNCED
+from derail.faults.inrank.exit_announcement import ANNOUNCED
 from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK
 from derail.faults.registry import entry

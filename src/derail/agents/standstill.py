@@ -1,8 +1,8 @@
 """The launcher, stopped while a rank ends: derail looks at the rank, and at what it left, before the launcher does.
 
 A fault that acts at the exit of a rank, and one whose proof a launcher takes away at once, need that moment. It begins
-when the rank announces its end (faults/inrank/leaving.py), or right before a fault kills it, and is over when the exit
-was seen and every fault that waited for it has acted.
+when the rank announces its end (faults/inrank/exit_announcement.py), or right before a fault kills it, and is over when
+the exit was seen and every fault that waited for it has acted.
 """
 
 from __future__ import annotations

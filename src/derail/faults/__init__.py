@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.inrank.point import fail_point
+from derail.faults.inrank.fail_point import fail_point
 
 # Imported here and not lazily: `plan` is also the name of the submodule, and the function must win.
 from derail.faults.model.plan import Fault, Plan, PlanError, plan

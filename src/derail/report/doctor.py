@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from derail.faults.engine.prepare import SITE
-from derail.faults.inrank.part import VARIABLE
+from derail.faults.inrank.rank_plan import VARIABLE
 from derail.faults.mechanisms import namespaces, sockets
 from derail.faults.registry import entries
 from derail.faults.serialization.table_reader import not_known

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from derail.faults import inrank
 from derail.faults.engine.rank_plan import tasks, watches
 from derail.faults.engine.trigger_matcher import Inside
-from derail.faults.inrank.entry import EntryPoint
-from derail.faults.inrank.part import VARIABLE
+from derail.faults.inrank.function_wrapper import EntryPoint
+from derail.faults.inrank.rank_plan import VARIABLE
 from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
 from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK, resolve, spared

@@ -8,7 +8,7 @@ from derail.faults.catalogue.entry import Entry, Param
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import factor_param, offset_param
 from derail.faults.injectors.resources import living
-from derail.faults.inrank.clock import READINGS
+from derail.faults.inrank.actions.clock import READINGS
 from derail.faults.mechanisms.namespaces import enter, is_elsewhere, why_not
 from derail.faults.model.results import Errored, Injected
 from derail.model.clock import SYSTEM_CLOCK

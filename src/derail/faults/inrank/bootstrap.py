@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .part import VARIABLE, Part
+from .rank_plan import VARIABLE, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def enter() -> Runtime | None:
     job, _, pid = os.environ.get(OWNER, "").rpartition(":")
     taken = job == part.job and pid != str(os.getpid())
     if part.meet and part.rank is None and not taken:
-        from .meeting import meet
+        from .handshake import meet
 
         meet(part)  # if it runs the worker, derail needs to know that it has no number
         return None
@@ -51,7 +51,7 @@ def enter() -> Runtime | None:
         os.environ[OWNER] = f"{part.job}:{os.getpid()}"
         current = runtime
         runtime.arm()
-        for name in (f"{__package__}.point", "derail.faults.inrank.point"):
+        for name in (f"{__package__}.fail_point", "derail.faults.inrank.fail_point"):
             if name in sys.modules:
                 sys.modules[name].adopt(runtime.points)
     return current
@@ -59,7 +59,7 @@ def enter() -> Runtime | None:
 
 def _meet(part: Part) -> bool:
     """Introduce this process to derail, which runs beside a foreign supervisor; whether something is to act here."""
-    from .meeting import follow, meet
+    from .handshake import follow, meet
 
     answer = meet(part)
     if answer is None:

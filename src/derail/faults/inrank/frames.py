@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ENGINE = frozenset(os.path.join(HERE, name) for name in ("runtime.py", "lookout.py", "frames.py", "program.py"))
+ENGINE = frozenset(
+    os.path.join(HERE, *name)
+    for name in (("runtime.py",), ("frames.py",), ("hooks", "hit_counter.py"), ("hooks", "main_module_calls.py"))
+)
 """Files whose code counts what the program does, and lets faults happen."""
 
 

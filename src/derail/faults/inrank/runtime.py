@@ -14,18 +14,19 @@ import signal
 import sys
 from functools import partial
 
-from . import actions, program, real_time
+from . import actions, real_time
 from .frames import is_starting_up, is_within, place
-from .lookout import Lookout, Ours
-from .part import ImpossibleError
+from .hooks import main_module_calls
+from .hooks.hit_counter import Lookout, Ours
+from .rank_plan import ImpossibleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from .actions import Effect
-    from .part import Part, Task, Watch
+    from .api import Effect
+    from .rank_plan import Part, Task, Watch
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 """Seconds between two looks for the driver's answer."""
@@ -89,7 +90,7 @@ class Runtime:
                 self._look_out(task.watch, partial(self._act_here, task))
         for watch in reversed(self.part.watches):  # later steps first: what ends one step is not part of the next
             self._look_out(watch, partial(self._stay, watch))
-        if not self.part.function and (self._starting() or program.wanted()):
+        if not self.part.function and (self._starting() or main_module_calls.wanted()):
             sys.setprofile(self._before_main)
 
     def _look_out(self, watch: Watch, come: Callable[[int, FrameType | None], bool]) -> None:
@@ -99,15 +100,15 @@ class Runtime:
             if watch.kind == "point":
                 self._arm_point(watch.name, reached)
             elif watch.kind == "import_of":
-                from . import imports
+                from .hooks import imports
 
                 imports.look_out(watch.name, reached)
             elif watch.kind == "signal_received":
-                from . import received
+                from .hooks import signal_hooks
 
-                received.look_out(int(watch.name), reached)
+                signal_hooks.look_out(int(watch.name), reached)
             else:
-                from . import calls
+                from .hooks import calls
 
                 found, failed = partial(self._place_is, "found", watch), partial(self._place_is, "failed", watch)
                 main = not self.part.function
@@ -183,7 +184,7 @@ class Runtime:
         """Profile hook: acts when the frame of the program's main module is entered, and is gone then."""
         if event == "call" and frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
             sys.setprofile(None)
-            program.begin(frame)
+            main_module_calls.begin(frame)
             self._begin(frame)
 
     def _begin(self, frame: FrameType) -> None:

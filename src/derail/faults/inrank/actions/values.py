@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import signal
 
-from . import real_time
-from .ambush import crash
-from .part import ImpossibleError
+from .. import real_time
+from ..rank_plan import ImpossibleError
+from .delayed_crashes import crash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 
 def make_huge(runtime: Runtime, task: Task) -> Effect:

@@ -6,13 +6,12 @@ import errno
 import json
 import os
 
-from . import real_time
+from .. import real_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 _leaked: list[int] = []
 

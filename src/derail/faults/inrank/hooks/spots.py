@@ -1,4 +1,4 @@
-"""Looks out for calls and imports in code that was never changed.
+"""Functions whose calls somebody waits for, in code that was never changed.
 
 A Python function is watched by ``sys.monitoring`` (from 3.12 on; local events of its code object, taken back when
 nobody waits any more), and otherwise by a detour that its own code object is exchanged for, so that it does not matter
@@ -10,15 +10,13 @@ from __future__ import annotations
 import sys
 import types
 
-from . import imports
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType, FunctionType
     from typing import Any
 
-    from .lookout import Lookout
+    from .hit_counter import Lookout
 
 MONITORING: Any = getattr(sys, "monitoring", None)
 TOOLS = (4, 3)
@@ -65,37 +63,6 @@ class Spot:
             self.changed()
         else:
             self.remove()
-
-
-def look_out(
-    target: str, at: str, reached: Lookout, *, found: Callable[[], None], impossible: Callable[[str], None], main: bool
-) -> None:
-    """Tell of the calls of ``module:path`` from the moment on at which its module is there.
-
-    Args:
-        target: which function.
-        at: "enter" or "exit".
-        reached: called with the caller's frame, until it is over.
-        found: called once there is something to watch.
-        impossible: called with a reason if there never can be.
-        main: whether ``__main__`` is still to run.
-    """
-    module, _, path = target.partition(":")
-
-    def begin(there: object) -> None:
-        try:
-            watch(there, path).add(at, reached)
-        except LookupError as error:
-            impossible(str(error.args[0]))
-        else:
-            found()
-
-    if module == "__main__" and main:
-        from . import program
-
-        program.look_out(path, at, reached, found=found, impossible=impossible)
-    else:
-        imports.when_imported(module, begin)
 
 
 def watch(module: object, path: str) -> Spot:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from .lookout import Lookout
+    from .hit_counter import Lookout
 
 _before: dict[str, list[Lookout]] = {}
 _after: dict[str, list[Callable[[object], None]]] = {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import types
 
+from .spots import Spot, divert, monitor, resolve
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from .calls import Spot
-    from .lookout import Lookout
+    from .hit_counter import Lookout
 
 _wanted: list[tuple[str, str, Lookout, Callable[[], None], Callable[[str], None]]] = []
 _profiled: dict[CodeType, tuple[str, Spot]] = {}
@@ -31,8 +32,6 @@ def wanted() -> bool:
 
 def begin(main: FrameType) -> None:
     """The program is about to run its first line: its functions are in the code of it already."""
-    from . import calls
-
     spots: dict[CodeType, Spot] = {}
     for path, at, reached, found, impossible in _wanted:
         code = _code(main.f_code, path.split("."))
@@ -41,8 +40,8 @@ def begin(main: FrameType) -> None:
             continue
         spot = spots.get(code)
         if spot is None:
-            spot = spots[code] = calls.Spot()
-            if not calls.monitor(code, spot):
+            spot = spots[code] = Spot()
+            if not monitor(code, spot):
                 _profiled[code] = path, spot
         spot.add(at, reached)
         found()
@@ -72,15 +71,13 @@ def _profile(frame: FrameType, event: str, _: object) -> None:
 
 
 def _divert(frame: FrameType, path: str, spot: Spot) -> None:
-    from . import calls
-
     try:
-        _, _, thing = calls.resolve(sys.modules["__main__"], path)
+        _, _, thing = resolve(sys.modules["__main__"], path)
     except LookupError:
         return
     function = getattr(thing, "__func__", thing)
     if isinstance(function, types.FunctionType) and function.__code__ is frame.f_code:
-        calls.divert(function, spot)
+        divert(function, spot)
         del _profiled[frame.f_code]
         if not _profiled:
             sys.setprofile(None)

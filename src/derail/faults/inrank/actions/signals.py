@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
-from . import real_time
-from .part import ImpossibleError
+from .. import real_time
+from ..rank_plan import ImpossibleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
     Deed = Callable[[int, FrameType | None], None]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .lookout import Lookout
+    from .hit_counter import Lookout
 
 _real_signal, _real_getsignal = signal.signal, signal.getsignal
 _waiting: dict[int, list[Lookout]] = {}

@@ -9,16 +9,15 @@ import os
 import signal
 import sys
 
-from .part import ImpossibleError
+from ..rank_plan import ImpossibleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 NOWHERE = 8
 """An address at which there never is anything."""

@@ -9,17 +9,16 @@ import os
 import signal
 import sys
 
-from . import real_time
+from .. import real_time
+from ..rank_plan import ImpossibleError
 from .crashes import libc
-from .part import ImpossibleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 TICK = 0.005
 """Seconds between two signs of life of the thread that shows whether others may run."""

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
 
-    from .part import Part
+    from .rank_plan import Part
 
 PATIENCE = 10.0
 """Seconds until an answer is not waited for any more."""
@@ -55,9 +55,9 @@ def meet(part: Part) -> dict[str, object] | None:
         if isinstance(answer, dict) and answer.get("acts"):
             _tell_of_signals(connection.fileno())
             if answer.get("announce"):
-                from . import leaving
+                from . import exit_announcement
 
-                leaving.announce_to(connection.fileno(), str(answer.get("error_file") or ""))
+                exit_announcement.announce_to(connection.fileno(), str(answer.get("error_file") or ""))
     except (OSError, ValueError):
         return None
     finally:
@@ -127,9 +127,9 @@ def follow(answer: dict[str, object]) -> None:
     for name, value in variables.items() if isinstance(variables, dict) else ():
         os.environ.setdefault(str(name), str(value))
     for name, path in copied.items() if isinstance(copied, dict) else ():
-        from . import copies
+        from . import stream_copies
 
         try:
-            copies.begin(str(name), str(path))
+            stream_copies.begin(str(name), str(path))
         except OSError:
             pass  # no copy can be made: the rank's output belongs to its launcher

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from . import imports, real_time
+from .. import real_time
+from ..hooks import imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
     Bend = Callable[[float], float]
 

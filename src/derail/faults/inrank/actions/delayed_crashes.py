@@ -9,16 +9,15 @@ import os
 import signal
 import sys
 
+from ..rank_plan import ImpossibleError
 from .crashes import core_setting, touching
-from .part import ImpossibleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 
 def crash(how: str) -> Callable[[], None]:

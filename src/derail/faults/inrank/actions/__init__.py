@@ -6,22 +6,20 @@ exception is raised, a function is called and may leave, or never come back.
 
 from __future__ import annotations
 
-from . import ambush, clock, crashes, hang, logs, network, process, resources, signals, supervisor, values
+from . import child_waits, clock, crashes, delayed_crashes, hang, logs, network, process, resources, signals, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .part import Task
-    from .runtime import Runtime
-
-    Effect = BaseException | Callable[[], object]
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 
 ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
     **process.ACTIONS,
     **crashes.ACTIONS,
-    **ambush.ACTIONS,
+    **delayed_crashes.ACTIONS,
     **hang.ACTIONS,
     **values.ACTIONS,
     "fd_leak": resources.leak,
@@ -32,6 +30,6 @@ ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
     "clock_step_back": clock.step_back,
     **signals.ACTIONS,
     **logs.ACTIONS,
-    **supervisor.ACTIONS,
+    **child_waits.ACTIONS,
 }
 """By the name of the fault in the catalogue."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from . import real_time
+from .. import real_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 CALLS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
 

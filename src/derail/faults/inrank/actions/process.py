@@ -7,16 +7,15 @@ import importlib
 import os
 import sys
 
-from . import real_time
+from .. import real_time
 from .crashes import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 COMM = "derail-exec"
 """What a process is called from before its exec until the exec: then the kernel calls it as its new program."""

@@ -12,15 +12,14 @@ import signal
 import stat
 import sys
 
-from . import copies
+from .. import stream_copies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from .actions import Effect
-    from .part import Task
-    from .runtime import Runtime
+    from ..api import Effect, Runtime
+    from ..rank_plan import Task
 
 FULL = "/dev/full"
 NUMBERS = {"stdout": 1, "stderr": 2}
@@ -143,7 +142,7 @@ def _stream(runtime: Runtime, task: Task) -> int:
     """The descriptor that is meant, after a record of what it is now; OSError if it is closed."""
     fd = NUMBERS[task.text("stream")]
     about = os.fstat(fd)
-    copy = os.fstat(copies.copies[fd]) if fd in copies.copies else None
+    copy = os.fstat(stream_copies.copies[fd]) if fd in stream_copies.copies else None
     runtime.write(
         "stream", fault=task.id, fd=fd, dev=about.st_dev, ino=about.st_ino, size=about.st_size,
         file=stat.S_ISREG(about.st_mode), copy=None if copy is None else [copy.st_dev, copy.st_ino, copy.st_size],
@@ -176,7 +175,7 @@ def _write_all(fd: int, data: bytes) -> int:
     view = memoryview(data)
     while view:
         written = os.write(fd, view)
-        copies.add(fd, view[:written])
+        stream_copies.add(fd, view[:written])
         view = view[written:]
     return len(data)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from .part import Watch
+    from ..rank_plan import Watch
 
 _ours: set[int] = set()
 """The threads that are inside of our own code just now: what they call there is not the program's call."""
