@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.agents.custom import CommandAgent, Declaration, placeholders, read_declaration
-from derail.agents.foreign import JOURNAL, ForeignAgent
-from derail.agents.order import Invocation
+from derail.agents.external.agent import JOURNAL, ForeignAgent
+from derail.agents.external.messages import Invocation
 from derail.agents.registry import agent as registered
 from derail.scenario.model import Scenario
 from pytest_derail.accounts import Account, close_account, open_account
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from derail.agents.agent import Agent
-    from derail.agents.foreign import Job
+    from derail.agents.external.agent import Job
     from derail.faults.model.plan import Plan
     from derail.scenario.model import Observation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from derail.faults.model.plan import Plan
 from derail.faults.model.triggers import Point
 from derail.model.std import Std

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.faults.model.plan import Plan
     from derail.faults.model.results import FaultResult
     from derail.scenario.model import Observation

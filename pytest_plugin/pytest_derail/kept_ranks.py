@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from derail.model.clock import SYSTEM_CLOCK
 from derail.scenario.model import Observation
 from derail.scenario.observe import tail
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.model.events import Stream
     from pytest_derail.rank_report import When
     from pytest_derail.rank_session import Order

@@ -21,7 +21,7 @@ from pytest_derail.session import command_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.model.outcome import JobOutcome
     from derail.model.spec import Preload
 

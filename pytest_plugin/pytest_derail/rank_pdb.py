@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-    from pytest_derail.debugger import Terminal
-
 
 class RankPdb(pdb.Pdb):
-    """pdb whose user is somewhere else."""
+    """pdb whose user is somewhere else.
 
-    def __init__(self, rank: int, terminal: Terminal) -> None:
-        streams: Any = terminal
-        super().__init__(stdin=streams, stdout=streams, nosigint=True)
+    Args:
+        rank: whose it is.
+        terminal: what is read from and written to.
+    """
+
+    def __init__(self, rank: int, terminal: Any) -> None:
+        super().__init__(stdin=terminal, stdout=terminal, nosigint=True)
         self.prompt = f"(Pdb rank {rank}) "
         self._quits = False
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.skipping import xfailed_key
 
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from pytest_derail import handover, neighbours, preloading, rank_report, tally, where
 from pytest_derail.bell import Bell
 from pytest_derail.debugger import PDB_OF_PYTEST, Debugger
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from pytest_derail.rank_report import RankTold
     from pytest_derail.verdict import Verdict
     from pytest_derail.where import Whereabouts

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
 
 ANSWER_SECONDS = 5.0
 """How long a rank may take to write its stack, on a machine that has much else to do. One in the freezer never does."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from derail.agents.invocation import Run
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.faults.engine.journal import Record
     from derail.faults.model.plan import Plan
     from derail.model.events import Observer
@@ -240,7 +240,7 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
         ReplayError: if its ranks were functions, or were given variables that are not set here.
         OSError, PlanError, ValueError: as ``start_job`` does.
     """
-    from derail.agents.native import start_job
+    from derail.agents.native_job import start_job
 
     if recorded.program is None:
         raise ReplayError(

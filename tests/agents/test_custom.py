@@ -11,9 +11,9 @@ import pytest
 from derail import faults
 from derail.agents import registry
 from derail.agents.custom import PLACEHOLDERS, SEEN, CommandAgent, Declaration, Report, read_declaration
-from derail.agents.foreign import Job
+from derail.agents.external.agent import Job
+from derail.agents.external.messages import Seen
 from derail.agents.native import NativeAgent
-from derail.agents.order import Seen
 from derail.agents.registry import AgentError, agent, agents
 from derail.model.exit import ExitStatus
 from derail.scenario.model import Scenario

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from derail.agents import door
-from derail.agents.door import Door
+from derail.agents.external import handshake_server
+from derail.agents.external.handshake_server import Door
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.handshake import Endpoint, connect
 from derail.supervise.loop import Loop
@@ -105,7 +105,7 @@ def test_a_peer_that_does_not_prove_itself_is_never_asked_about(opened, said):
 
 def test_an_introduction_has_an_end(opened, monkeypatch):
     """A peer that sends on and on is dropped, and no more is kept of it than of a long command line."""
-    monkeypatch.setattr(door, "LONGEST", 100_000)
+    monkeypatch.setattr(handshake_server, "LONGEST", 100_000)
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as stranger:
         stranger.setblocking(False)
@@ -129,7 +129,7 @@ def test_an_introduction_has_an_end(opened, monkeypatch):
 
 def test_peers_that_say_nothing_delay_no_rank(opened, monkeypatch):
     """A thousand of them: the oldest are dropped, and a rank behind them is answered at once."""
-    monkeypatch.setattr(door, "MOST", 20)
+    monkeypatch.setattr(handshake_server, "MOST", 20)
     loop, answers, endpoint = opened
     silent = []
     try:
@@ -151,7 +151,7 @@ def test_peers_that_say_nothing_delay_no_rank(opened, monkeypatch):
 
 def test_a_peer_that_says_nothing_is_dropped_in_time(opened, monkeypatch):
     """One that has introduced itself is not."""
-    monkeypatch.setattr(door, "PATIENCE", 0.2)
+    monkeypatch.setattr(handshake_server, "PATIENCE", 0.2)
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as rank, connect(endpoint, seconds=10) as silent:
         rank.sendall(f'{endpoint.call} {{"rank": 0}}\n'.encode())

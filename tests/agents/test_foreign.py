@@ -327,7 +327,7 @@ def test_when_the_sandbox_is_killed_the_run_says_so_and_nothing_is_left(tmp_path
     (sandbox,) = [
         process.pid
         for process in every_process()
-        if process.ppid == os.getpid() and "derail.agents.sandboxed" in words(process.pid)
+        if process.ppid == os.getpid() and "derail.agents.external.sandbox_main" in words(process.pid)
     ]
     os.kill(sandbox, signal.SIGKILL)
     thread.join(100)

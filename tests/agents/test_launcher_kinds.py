@@ -15,8 +15,8 @@ from agents.test_planted import SHELL, write_wrapper
 from agents.test_planted import agent as steady
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration
-from derail.agents.foreign import lines_of
-from derail.agents.witness import run_launcher
+from derail.agents.external.agent import lines_of
+from derail.agents.launcher_under_test import run_launcher
 from derail.model.spec import JOB_ENV
 from derail.scenario.expect import judge
 from derail.scenario.load import find, load

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from derail import faults
-from derail.agents import lives
-from derail.agents.lives import ForeignRanks
+from derail.agents.external import rank_tracker
+from derail.agents.external.rank_tracker import ForeignRanks
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
 from derail.platform.exits import is_readable
@@ -54,13 +54,13 @@ def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
         supervisor.stdin.write(b"\n")
         supervisor.stdin.flush()
         helper = int(supervisor.stdout.readline())
-        listed = lives.descendants(os.getpid())
+        listed = rank_tracker.descendants(os.getpid())
         assert listed[helper].ppid == rank.pid
         os.kill(rank.pid, signal.SIGKILL)
         assert is_readable(ranks.pidfd(0), 60)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lives, "descendants", lambda _: listed)
+            patch.setattr(rank_tracker, "descendants", lambda _: listed)
             ranks._look()
         assert ranks.lives == [rank]
     finally:
@@ -79,7 +79,9 @@ def test_what_was_taken_for_a_rank_is_given_up_when_the_worker_starts_below_it(t
     shell = f"echo; read line; {sys.executable} -S {worker} & echo $!; wait"
     source = f"import os, subprocess\nsubprocess.call(['sh', '-c', {shell!r}], env={{**os.environ, 'RANK': '0'}})"
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
-    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, worker=lives.Worker(os.fspath(worker)))
+    ranks = ForeignRanks(
+        1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, worker=rank_tracker.Worker(os.fspath(worker))
+    )
     supervisor = subprocess.Popen(
         [sys.executable, "-c", source], env={**os.environ, JOB_ENV: JOB}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -91,7 +93,7 @@ def test_what_was_taken_for_a_rank_is_given_up_when_the_worker_starts_below_it(t
         ranks._look()
         assert ranks.lives == []  # it may become the worker, or start it
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lives, "SHY", 0.0)
+            patch.setattr(rank_tracker, "SHY", 0.0)
             ranks._look()
         (waiting,) = ranks.lives
         supervisor.stdin.write(b"\n")

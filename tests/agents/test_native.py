@@ -11,7 +11,8 @@ import pytest
 
 from agents import rank_functions
 from derail import faults, when
-from derail.agents.native import NativeAgent, default_teardown, start_job
+from derail.agents.native import NativeAgent
+from derail.agents.native_job import default_teardown, start_job
 from derail.faults.model.plan import PlanError
 from derail.scenario.model import Scenario
 

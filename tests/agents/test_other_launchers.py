@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.agents import ft_launcher, mpirun, ray_train
-from derail.agents.as_rank import code_of
-from derail.agents.foreign import Job
-from derail.agents.function_launcher import with_fates
-from derail.agents.installed import missing, version_of
-from derail.agents.order import AgentEnd, Life, Seen
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import Job
+from derail.agents.external.messages import AgentEnd, Life, Seen
+from derail.agents.launchers import ft_launcher, mpirun, ray_train
+from derail.agents.launchers.functions import with_fates
+from derail.agents.launchers.torchrunx import Torchrunx
+from derail.agents.programs.rank_wrapper import code_of
 from derail.agents.registry import agent, agents
-from derail.agents.torchrunx import Torchrunx
 from derail.model.exit import ExitStatus
 from derail.scenario.load import find, load
 from derail.scenario.model import Scenario

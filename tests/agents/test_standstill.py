@@ -13,8 +13,8 @@ import pytest
 
 from derail import faults, when
 from derail.agents.custom import CommandAgent
-from derail.agents.lives import ForeignRanks
-from derail.agents.standstill import awaited_exits, doubted, kills
+from derail.agents.external.rank_tracker import ForeignRanks
+from derail.agents.external.standstill import awaited_exits, doubted, kills
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Exited
@@ -226,7 +226,7 @@ def test_a_rank_that_ends_while_it_introduces_itself_is_no_restarted_rank(monkey
 
 def test_all_processes_of_a_launcher_are_stopped_and_go_on(tmp_path):
     """Its ranks and their helpers are not."""
-    from derail.agents.standstill import Standstill
+    from derail.agents.external.standstill import Standstill
 
     loop = Loop(SYSTEM_CLOCK)
     loop.open()
@@ -249,7 +249,7 @@ def test_all_processes_of_a_launcher_are_stopped_and_go_on(tmp_path):
 
 def test_a_rank_that_announces_its_end_and_lives_on_does_not_stop_its_launcher_for_good(monkeypatch):
     """After a few seconds the launcher continues."""
-    from derail.agents import standstill as module
+    from derail.agents.external import standstill as module
 
     monkeypatch.setattr(module, "LONGEST", 0.05)
     loop = Loop(SYSTEM_CLOCK)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.agents.torch_elastic import TorchElastic
-from derail.agents.torchrun import DerailTorchrun, Torchrun, read_report
+from derail.agents.launchers.torch_elastic import TorchElastic
+from derail.agents.launchers.torchrun import DerailTorchrun, Torchrun, read_report
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause
 from derail.scenario.model import Scenario

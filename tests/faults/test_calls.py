@@ -5,7 +5,7 @@ import re
 import pytest
 
 from derail import faults, when
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, ENDED

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from derail import faults, when
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from derail.faults.engine import journal
 from derail.faults.engine.journal import unfinished
 from derail.faults.mechanisms import namespaces

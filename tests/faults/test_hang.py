@@ -176,7 +176,7 @@ LAUNCHER = """
 import re, sys, time
 from pathlib import Path
 from derail import faults
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 from faults.real_job import result_of
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from derail import faults, when
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 from derail.faults.engine import journal
 from faults.rank_functions_of_faults import says_who, work
 from faults.real_job import DEADLINE, result_of, running

@@ -136,7 +136,7 @@ ENGINE = """
 import sys
 from pathlib import Path
 from derail import faults, when
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 fault = faults.throttle(100, 60.0, rank=0, when=when.line("ready"))
 job = start_job([sys.executable, "-c", sys.argv[2]], ranks=1, workdir=Path(sys.argv[1]), faults=[fault])
 print(job.pids()[0], flush=True)

@@ -15,7 +15,7 @@ import pytest
 
 import derail
 from derail import faults, when
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from derail.faults.engine import journal
 from derail.faults.engine.prepare import prepare
 from derail.faults.injectors import syscalls
@@ -418,7 +418,7 @@ UNPRIVILEGED = """
 import shutil, sys, tempfile
 from pathlib import Path
 from derail import faults
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 workdir = tempfile.mkdtemp(dir="/tmp")
 try:
     job = start_job(sys.argv[1:], ranks=1, workdir=Path(workdir), faults=[

@@ -14,7 +14,7 @@ import pytest
 import time_machine
 
 from derail import faults, get_subprocess_handler, when
-from derail.agents.native import default_teardown, start_job
+from derail.agents.native_job import default_teardown, start_job
 from derail.faults.engine.journal import read
 from derail.faults.engine.sync_points import Gate
 from derail.model.clock import SYSTEM_CLOCK

@@ -323,7 +323,7 @@ def test_fixture(derail):
 """
 
 INTERRUPTED = """
-from derail.agents.native import NativeJob
+from derail.agents.native_job import NativeJob
 
 close = NativeJob.close
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail import faults
-from derail.agents.native import start_job
+from derail.agents.native_job import start_job
 from derail.faults.mechanisms import namespaces
 from derail.platform import exits
 

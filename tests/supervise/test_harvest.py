@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from derail.errors.protocol import identify
-from derail.supervise.harvest import LONG_BEFORE, _stale
+from derail.supervise.result_builder import LONG_BEFORE, _stale
 
 STARTED = 1_700_000_000.0
 """The wall clock when the job began; it has run for ten seconds."""

@@ -7,7 +7,7 @@ import sys
 import time
 
 from derail import DefaultLogsSpecs, Std, start_processes
-from derail.supervise import readers
+from derail.supervise import log_readers
 
 
 class StandsStill:
@@ -26,7 +26,7 @@ def test_a_console_is_not_given_up_while_the_launcher_stands_still(tmp_path, mon
     """It takes all that it is given; that the launcher had no time to give it is not the console's fault."""
     console = io.StringIO()
     monkeypatch.setattr(sys, "stdout", console)
-    monkeypatch.setattr(readers, "SYSTEM_CLOCK", StandsStill())
+    monkeypatch.setattr(log_readers, "SYSTEM_CLOCK", StandsStill())
     script = "yes 'a line of some length' | head -n 200000"
     context = start_processes(
         "job", "/bin/sh", {0: ("-c", script)}, {0: {}}, DefaultLogsSpecs(str(tmp_path), tee=Std.OUT)

@@ -12,10 +12,10 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, get_args
 
-from derail.agents.foreign import LOGS, ForeignAgent, Job, Said
-from derail.agents.order import Invocation
+from derail.agents.external.agent import LOGS, ForeignAgent, Job, Said
+from derail.agents.external.messages import Invocation
+from derail.agents.external.variables import MAPPED
 from derail.agents.registry import AgentError
-from derail.agents.variables import MAPPED
 from derail.faults.serialization.table_reader import Fields, not_known
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
@@ -27,7 +27,7 @@ from derail.scenario.model import ALL_PROMISES, FailureSeen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise, Scenario
 
 PLACEHOLDERS = {
@@ -169,7 +169,7 @@ class CommandAgent(ForeignAgent):
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
         """What its report says, in its own output or in a file."""
-        from derail.agents.foreign import read_end
+        from derail.agents.external.agent import read_end
 
         del seen
         report = self.declaration.report

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 GROUP = "derail.agents"
 OWN = {
     "native": "derail.agents.native:NativeAgent",
-    "torchrun": "derail.agents.torchrun:Torchrun",
-    "derail-torchrun": "derail.agents.torchrun:DerailTorchrun",
-    "torch_elastic": "derail.agents.torch_elastic:TorchElastic",
-    "accelerate": "derail.agents.accelerate:Accelerate",
-    "ft_launcher": "derail.agents.ft_launcher:FtLauncher",
-    "torchrunx": "derail.agents.torchrunx:Torchrunx",
-    "ray_train": "derail.agents.ray_train:RayTrain",
-    "mpirun": "derail.agents.mpirun:Mpirun",
+    "torchrun": "derail.agents.launchers.torchrun:Torchrun",
+    "derail-torchrun": "derail.agents.launchers.torchrun:DerailTorchrun",
+    "torch_elastic": "derail.agents.launchers.torch_elastic:TorchElastic",
+    "accelerate": "derail.agents.launchers.accelerate:Accelerate",
+    "ft_launcher": "derail.agents.launchers.ft_launcher:FtLauncher",
+    "torchrunx": "derail.agents.launchers.torchrunx:Torchrunx",
+    "ray_train": "derail.agents.launchers.ray_train:RayTrain",
+    "mpirun": "derail.agents.launchers.mpirun:Mpirun",
 }
 """The agents that come with derail, and where each is made; nothing is imported before it is asked for."""
 

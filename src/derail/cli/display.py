@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.faults.model.plan import Plan
     from derail.progress import Progress
 

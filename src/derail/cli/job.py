@@ -16,7 +16,7 @@ from derail.model.exit import signal_name
 
 if TYPE_CHECKING:
     from derail.agents.invocation import Run
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.model.outcome import RunProcsResult
     from derail.model.std import Std
 
@@ -102,7 +102,7 @@ def launch(
     Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank.
     """
-    from derail.agents.native import default_teardown, start_job
+    from derail.agents.native_job import default_teardown, start_job
     from derail.fault_option import read_plan
     from derail.launch import orphans
     from derail.launch.signals import SignalException

@@ -220,7 +220,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
     def _build(self) -> Supervisor:
         from derail.errors.protocol import identify_content
         from derail.launch import orphans
-        from derail.supervise.readers import readers_for
+        from derail.supervise.log_readers import readers_for
 
         logs = self._reified()
         spec = job_spec(

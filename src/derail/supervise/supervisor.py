@@ -28,8 +28,8 @@ from derail.model.spec import Function
 from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
 from derail.platform.threads import block_signals, start_thread, unblocked_signals
-from derail.supervise.control import Control, Listeners
 from derail.supervise.loop import Loop
+from derail.supervise.observers import Control, Listeners
 from derail.supervise.order import Recorded
 from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from derail.model.events import Event, Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec
+    from derail.supervise.log_readers import LogReader
     from derail.supervise.policy import Action
-    from derail.supervise.readers import LogReader
     from derail.supervise.remains import Hang
 
 
@@ -81,8 +81,6 @@ class Supervisor:
         self.timed_out = False
         self._clock = clock
         self._loop = Loop(clock)
-        self._control = Control(self, self._loop, clock)
-        self._listeners = Listeners(observers, self._control)
         self._make_readers = readers
         self._readers: Sequence[LogReader] = ()
         self._stale = stale or {}
@@ -91,6 +89,8 @@ class Supervisor:
         self._only_programs = not functions  # a fork of this process must not run its signal handlers
         self._policy = Policy(functions, ranks=self._specs, teardown=spec.teardown)
         self.ranks = Ranks(spec, self._loop, clock, functions=bool(functions), stale=self._stale)
+        control = Control(self._specs, self.ranks, self._loop, clock, in_own_thread=lambda: self.in_own_thread)
+        self._listeners = Listeners(observers, control)
         self._pending: deque[Action] = deque()
         self._started_at = self._started_wall = 0.0
         self._known: frozenset[tuple[int, int]] = frozenset()
@@ -322,8 +322,8 @@ class Supervisor:
 
     def _finish(self) -> None:
         """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
-        from derail.supervise.harvest import Harvest, harvest
         from derail.supervise.remains import sweep
+        from derail.supervise.result_builder import Harvest, harvest
 
         signalled = self._policy.stop_requested_at is not None
         leftovers = sweep(self.spec, self.ranks.handles, known=self._known, signalled=signalled, clock=self._clock)
@@ -359,5 +359,3 @@ class Supervisor:
 def _load_the_end() -> None:
     """Import what the end of a job needs, while its ranks are busy: neither the import of derail nor their start waits
     for it."""
-    import derail.supervise.harvest
-    import derail.supervise.remains  # noqa: F401

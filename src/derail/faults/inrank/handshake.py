@@ -4,8 +4,8 @@ Nothing else shows for certain which process is which rank of which attempt befo
 comes, the program runs unchanged. Afterwards the number of each signal that the program has a Python handler for is
 sent through the same connection: only this shows that a rank which exits with code 0 was asked to.
 
-The other end is agents/door.py. It is believed only if the kernel names this process's own user as its user, and if it
-sends its half of the job's secret: what it answers is executed.
+The other end is agents/external/handshake_server.py. It is believed only if the kernel names this process's own user as
+its user, and if it sends its half of the job's secret: what it answers is executed.
 """
 
 from __future__ import annotations

@@ -10,15 +10,15 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.agents.as_rank import FATES
-from derail.agents.foreign import ForeignAgent, Job
-from derail.agents.installed import no_error_files
+from derail.agents.availability import no_error_files
+from derail.agents.external.agent import ForeignAgent, Job
+from derail.agents.programs.rank_wrapper import FATES
 from derail.model.exit import ExitStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from derail.agents.order import Life, Order, Seen
+    from derail.agents.external.messages import Life, Order, Seen
     from derail.scenario.model import Observation, Scenario
 
 FILE = "fates.jsonl"

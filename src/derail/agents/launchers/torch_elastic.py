@@ -6,15 +6,15 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import ForeignAgent, Job, Said
-from derail.agents.installed import missing, version_of
-from derail.agents.order import Invocation
-from derail.agents.torchrun import PROMISES, own_store
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.messages import Invocation
+from derail.agents.launchers.torchrun import PROMISES, own_store
 from derail.model.exit import ExitStatus
 from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise
 
 LOCAL = "torch.distributed.elastic.agent.server.local_elastic_agent:LocalElasticAgent"
@@ -64,7 +64,7 @@ class TorchElastic(ForeignAgent):
             "report": str(job.workdir / f"report-{node}.json"),
         }
         grace = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, round(job.scenario.grace)))}
-        program = (sys.executable, "-m", "derail.agents.elastic_program", json.dumps(order))
+        program = (sys.executable, "-m", "derail.agents.programs.elastic", json.dumps(order))
         return Invocation(program, {**grace, **own_store(job.scenario)})
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:

@@ -1,4 +1,7 @@
-"""The program that a user of torchrunx would write: ``python -m derail.agents.torchrunx_job RANKS PROGRAM ARGS...``."""
+"""The program that a user of torchrunx would write.
+
+``python -m derail.agents.programs.torchrunx RANKS PROGRAM ARGS...``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ def main() -> None:
     """Run a program on so many workers of this machine, each in its worker's process."""
     import torchrunx
 
-    from derail.agents.as_rank import run_program
+    from derail.agents.programs.rank_wrapper import run_program
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # else nothing of what ranks print is shown
     ranks, program, *args = sys.argv[1:]

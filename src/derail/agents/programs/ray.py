@@ -1,6 +1,7 @@
-"""What a user of Ray Train would write: ``python -m derail.agents.ray_job DIRECTORY RANKS RESTARTS PROGRAM ARGS...``.
+"""What a user of Ray Train would write.
 
-The whole of Ray is started for it, on this machine, with its files in the directory, and ends with it.
+``python -m derail.agents.programs.ray DIRECTORY RANKS RESTARTS PROGRAM ARGS...``. The whole of Ray is started for it,
+on this machine, with its files in the directory, and ends with it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 def train(config: dict[str, Any]) -> None:
     """What each worker runs."""
-    from derail.agents.as_rank import run_program
+    from derail.agents.programs.rank_wrapper import run_program
 
     run_program(config["program"], config["args"])
 

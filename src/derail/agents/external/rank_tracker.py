@@ -14,10 +14,10 @@ import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.agents.door import Door
-from derail.agents.follower import Follower
-from derail.agents.held import ENDING, Held, HeldRanks
-from derail.agents.inspection import (
+from derail.agents.external.handshake_server import Door
+from derail.agents.external.log_follower import Follower
+from derail.agents.external.messages import Life
+from derail.agents.external.proc_inspection import (
     Places,
     Worker,
     changed,
@@ -35,8 +35,8 @@ from derail.agents.inspection import (
     words_of,
     written_by,
 )
-from derail.agents.order import Life
-from derail.agents.standstill import awaited_exits
+from derail.agents.external.rank_handle import ENDING, Held, HeldRanks
+from derail.agents.external.standstill import awaited_exits
 from derail.faults.inrank.exit_announcement import ANNOUNCED
 from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK
@@ -49,7 +49,7 @@ from derail.platform.strangers import descendants, status_of_ended
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from derail.agents.door import Visitor
+    from derail.agents.external.handshake_server import Visitor
     from derail.faults.engine.driver import Driver
     from derail.model.clock import Clock
     from derail.model.exit import ExitStatus

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from derail.agents.order import Invocation, Order
-from derail.agents.variables import handed_on
+from derail.agents.external.messages import Invocation, Order
+from derail.agents.external.variables import handed_on
 from derail.faults.model.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from derail.agents.order import Life, Seen, Source
+    from derail.agents.external.messages import Life, Seen, Source
     from derail.faults.model.plan import Plan
     from derail.model.events import Stream
     from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
@@ -166,8 +166,8 @@ class ForeignAgent(ABC):
 
     def run(self, scenario: Scenario, workdir: Path) -> Observation:
         """Run the job of a scenario, and say what was observed."""
-        from derail.agents import sandbox
-        from derail.agents.witness import run_launcher
+        from derail.agents.external import sandbox
+        from derail.agents.launcher_under_test import run_launcher
         from derail.faults.engine.prepare import check
 
         check(scenario.faults, (*range(scenario.ranks), AGENT_RANK))
@@ -379,7 +379,7 @@ def _source(seen: Seen, key: tuple[int, Stream]) -> Source | None:
 
 
 def _hint(declared: Mapping[str, str]) -> str:
-    from derail.agents.variables import named
+    from derail.agents.external.variables import named
 
     return f"none of {named(declared)} is set; name the launcher's own in [variables] of the declaration"
 

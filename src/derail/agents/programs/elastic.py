@@ -1,7 +1,7 @@
 """The program that torch_elastic runs: makes an elastic agent of torch's, runs it, and says what it returned.
 
-``python -m derail.agents.elastic_program ORDER``, where ORDER is JSON. What the agent returned goes to the file that it
-names, as JSON: failed ranks, root cause first as torch chooses it, each with exit code, message and error file.
+``python -m derail.agents.programs.elastic ORDER``, where ORDER is JSON. What the agent returned goes to the file that
+it names, as JSON: failed ranks, root cause first as torch chooses it, each with exit code, message and error file.
 """
 
 from __future__ import annotations

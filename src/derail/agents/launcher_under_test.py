@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from derail.agents.native import NativeJob
+    from derail.agents.native_job import NativeJob
     from derail.model.events import Observer
     from derail.model.spec import JobSpec
     from derail.scenario.model import Observation, Scenario
@@ -35,7 +35,7 @@ def run_launcher(
     The variables of our rank are not the launcher's business, so its ranks inherit none of those that it does not set.
     What the ranks print reaches the triggers of faults also if the launcher shows nothing of it: see ``STEPS_ENV``.
     """
-    from derail.agents.native import default_teardown, start_job
+    from derail.agents.native_job import default_teardown, start_job
     from derail.scenario.model import Observation
     from derail.supervise.supervisor import SupervisorError
 

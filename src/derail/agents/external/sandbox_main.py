@@ -1,7 +1,8 @@
 """What runs in the sandbox: starts a foreign supervisor, watches it and its ranks, breaks them, counts what it leaves.
 
-``python -m derail.agents.sandboxed`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is the subreaper
-of all that it starts. When stdin ends before that, nobody wants to know any more: it ends everything, and itself.
+``python -m derail.agents.external.sandbox_main`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is
+the subreaper of all that it starts. When stdin ends before that, nobody wants to know any more: it ends everything, and
+itself.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.agents.inspection import Places, Worker, rank_of
+from derail.agents.external.messages import AgentEnd, Seen
+from derail.agents.external.proc_inspection import Places, Worker, rank_of
+from derail.agents.external.rank_tracker import ForeignRanks, workers_of
+from derail.agents.external.standstill import doubted
+from derail.agents.external.variables import handed_on
 from derail.agents.invocation import rank_environment
-from derail.agents.lives import ForeignRanks, workers_of
-from derail.agents.order import AgentEnd, Seen
-from derail.agents.standstill import doubted
-from derail.agents.variables import handed_on
 from derail.faults.engine.driver import Driver
 from derail.faults.engine.prepare import environment
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
@@ -39,7 +40,7 @@ from derail.supervise.loop import Loop
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.agents.order import Invocation, Order
+    from derail.agents.external.messages import Invocation, Order
     from derail.model.events import Stream
     from derail.model.outcome import Leftover
     from derail.platform.processes import ProcessInfo

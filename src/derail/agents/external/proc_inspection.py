@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from derail.agents.variables import missing
+from derail.agents.external.variables import missing
 from derail.faults.engine.prepare import change_before_start
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLE, RANK_VARIABLES
 from derail.faults.model.targets import AGENT_RANK
@@ -23,7 +23,7 @@ from derail.platform.processes import command_line, environment, look_up, runs_a
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from derail.agents.order import Life
+    from derail.agents.external.messages import Life
     from derail.faults.model.plan import Plan
     from derail.platform.handshake import PrivateDirectory
 

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from derail.agents.inspection import has_ended, leads_a_group
-from derail.agents.standstill import Standstill, kills
+from derail.agents.external.proc_inspection import has_ended, leads_a_group
+from derail.agents.external.standstill import Standstill, kills
 from derail.faults.model.targets import AGENT_RANK
 from derail.platform.groups import signal_process
 from derail.platform.private_files import why_not_own
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from derail.agents.door import Visitor
-    from derail.agents.follower import Follower
-    from derail.agents.order import Life
+    from derail.agents.external.handshake_server import Visitor
+    from derail.agents.external.log_follower import Follower
+    from derail.agents.external.messages import Life
     from derail.model.clock import Clock
     from derail.model.events import Stream
     from derail.supervise.loop import Loop

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import ForeignAgent, Job, Said
-from derail.agents.installed import missing, version_of
-from derail.agents.order import Invocation
-from derail.agents.torchrun import PROMISES, own_store, read_report
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.messages import Invocation
+from derail.agents.launchers.torchrun import PROMISES, own_store, read_report
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise
 
 

@@ -6,24 +6,41 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from derail.model.clock import Clock
     from derail.model.events import Event, Observer, Stream
     from derail.model.spec import RankSpec
     from derail.supervise.loop import Loop
-    from derail.supervise.supervisor import Supervisor
+    from derail.supervise.ranks import Ranks
 
 
 class Control:
-    """``JobControl`` over a supervisor. See model.events for what each of these promises."""
+    """``JobControl`` over the ranks of a job. See model.events for what each of these promises.
 
-    def __init__(self, supervisor: Supervisor, loop: Loop, clock: Clock) -> None:
-        self._supervisor = supervisor
+    Args:
+        specs: by rank.
+        ranks: their processes.
+        loop: of the job's thread.
+        clock: that of the job.
+        in_own_thread: whether the caller runs in that thread.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[int, RankSpec],
+        ranks: Ranks,
+        loop: Loop,
+        clock: Clock,
+        *,
+        in_own_thread: Callable[[], bool],
+    ) -> None:
+        self._specs = specs
+        self._ranks = ranks
         self._loop = loop
         self._clock = clock
-        self._specs: dict[int, RankSpec] = {spec.rank: spec for spec in supervisor.spec.ranks}
+        self._in_own_thread = in_own_thread
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -32,22 +49,22 @@ class Control:
 
     def pid(self, rank: int) -> int | None:
         """Process of ``rank``, or None before its start."""
-        handle = self._supervisor.ranks.handles.get(rank)
+        handle = self._ranks.handles.get(rank)
         return None if handle is None else handle.pid
 
     def pidfd(self, rank: int) -> int | None:
         """Descriptor of the process of ``rank``, owned by the job."""
-        handle = self._supervisor.ranks.handles.get(rank)
+        handle = self._ranks.handles.get(rank)
         return None if handle is None else handle.pidfd
 
     def is_alive(self, rank: int) -> bool:
         """Whether ``rank`` was started and has not ended, asked of the kernel now."""
-        handle = self._supervisor.ranks.handles.get(rank)
+        handle = self._ranks.handles.get(rank)
         return handle is not None and handle.peek() is None
 
     def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
         """Signal a rank or its group; False if it had ended."""
-        return self._supervisor.ranks.signal(rank, signal, group=group)
+        return self._ranks.signal(rank, signal, group=group)
 
     def error_file(self, rank: int) -> Path | None:
         """Where ``rank`` writes its error file."""
@@ -60,7 +77,7 @@ class Control:
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
         """Run ``action`` in the job's thread after ``delay`` seconds."""
-        assert self._supervisor.in_own_thread, "call_later belongs to the job's own thread; use post from elsewhere"
+        assert self._in_own_thread(), "call_later belongs to the job's own thread; use post from elsewhere"
         return self._loop.call_at(self._clock.now() + delay, lambda: _run(action)).cancel
 
     def post(self, action: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from derail.agents.order import Seen
+from derail.agents.external.messages import Seen
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform import exits
 from derail.platform.bounded import killed_after
@@ -26,7 +26,7 @@ from derail.platform.lifeline import Lifeline
 from derail.platform.private_files import open_private
 
 if TYPE_CHECKING:
-    from derail.agents.order import Order
+    from derail.agents.external.messages import Order
 
 MARGIN = 20.0
 """Seconds that the sandbox may take, besides the job, to start, to count, and to end what is left."""
@@ -54,7 +54,7 @@ def run(order: Order, log: Path) -> Seen:
         stack.callback(lifeline.stop)
         with open(open_private(log, os.O_WRONLY | os.O_APPEND), "ab") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "derail.agents.sandboxed"],
+                [sys.executable, "-m", "derail.agents.external.sandbox_main"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

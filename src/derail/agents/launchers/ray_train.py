@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import Job, Said
-from derail.agents.function_launcher import FunctionLauncher
-from derail.agents.installed import missing, version_of
-from derail.agents.order import Invocation
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import Job, Said
+from derail.agents.external.messages import Invocation
+from derail.agents.launchers.functions import FunctionLauncher
 from derail.platform.private_files import make_private
 from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Observation, Promise, Scenario
 
 _SNIPPET = re.compile(
@@ -77,7 +77,7 @@ class RayTrain(FunctionLauncher):
         """One program, which starts Ray for itself and tells nobody."""
         scenario = job.scenario
         directory = str((job.workdir / "ray").resolve())
-        argv = (sys.executable, "-u", "-m", "derail.agents.ray_job", directory, str(scenario.ranks))
+        argv = (sys.executable, "-u", "-m", "derail.agents.programs.ray", directory, str(scenario.ranks))
         env = {
             **self.fates(job),
             "RAY_AUTH_MODE": "disabled",

@@ -6,14 +6,14 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import ForeignAgent, Job, Said
-from derail.agents.installed import missing, version_of
-from derail.agents.order import Invocation
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.messages import Invocation
 from derail.model.exit import ExitStatus
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import ErrorFileState, Promise, Scenario
 
 _RULE = re.compile(r"^-{20,}$", re.MULTILINE)

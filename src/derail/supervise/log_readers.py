@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from derail.logs.lines import Lines
     from derail.logs.specs import LogsDest
     from derail.model.spec import JobSpec
-    from derail.supervise.control import Listeners
     from derail.supervise.loop import Loop, Timer
+    from derail.supervise.observers import Listeners
 
 
 class LogReader(Protocol):

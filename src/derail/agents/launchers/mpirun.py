@@ -7,15 +7,15 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import ForeignAgent, Job, Said
-from derail.agents.installed import no_error_files
-from derail.agents.order import Invocation
+from derail.agents.availability import no_error_files
+from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.messages import Invocation
 from derail.model.exit import ExitStatus
 from derail.platform.bounded import run_bounded
 from derail.scenario.model import ALL_PROMISES, FailureSeen
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise, Scenario
 
 _NAMES = {

@@ -6,15 +6,15 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from derail.agents.foreign import Job, Said
-from derail.agents.function_launcher import FunctionLauncher
-from derail.agents.installed import missing, version_of
-from derail.agents.order import Invocation
+from derail.agents.availability import missing, version_of
+from derail.agents.external.agent import Job, Said
+from derail.agents.external.messages import Invocation
+from derail.agents.launchers.functions import FunctionLauncher
 from derail.model.exit import ExitStatus
 from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
-    from derail.agents.order import Seen
+    from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise
 
 _SIGNAL = re.compile(r"WorkerFailedError: Signal (\d+) \(\w+\) received by PID (\d+)")
@@ -40,7 +40,7 @@ class Torchrunx(FunctionLauncher):
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
         """One launcher; its own log files go into the run's directory."""
-        argv = (sys.executable, "-u", "-m", "derail.agents.torchrunx_job", str(job.scenario.ranks))
+        argv = (sys.executable, "-u", "-m", "derail.agents.programs.torchrunx", str(job.scenario.ranks))
         env = {**self.fates(job), "TORCHRUNX_LOG_DIR": str(job.directory("torchrunx"))}
         return (Invocation((*argv, job.script, *job.scenario.args), env),)
 

@@ -1,0 +1,1 @@
+"""Launchers that are not derail: started in a sandbox, watched from outside, held against what they say."""

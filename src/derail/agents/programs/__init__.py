@@ -1,0 +1,1 @@
+"""Programs that run in place of a launcher or a rank, or between the two."""
