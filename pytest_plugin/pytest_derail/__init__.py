@@ -23,9 +23,9 @@ if TYPE_CHECKING:
         assert_succeeded,
         assert_timed_out,
     )
-    from pytest_derail.fixtures import Derail
-    from pytest_derail.job import Job
-    from pytest_derail.ranks import RanksFailed
+    from pytest_derail.jobs.fixture import Derail
+    from pytest_derail.jobs.job import Job
+    from pytest_derail.ranks.controller import RanksFailed
 
 __all__ = [
     "Derail",
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Derail": "fixtures", "Job": "job", "RanksFailed": "ranks"}.get(name, "assertions")
+    home = {"Derail": "jobs.fixture", "Job": "jobs.job", "RanksFailed": "ranks.controller"}.get(name, "assertions")
     value: object = getattr(import_module(f"pytest_derail.{home}"), name)
     globals()[name] = value
     return value

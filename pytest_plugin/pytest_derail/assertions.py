@@ -13,8 +13,8 @@ from derail.model.exit import signal_name, signal_number
 from derail.model.outcome import RunProcsResult
 from derail.scenario.expect import first_unmatched
 from derail.scenario.observe import observe
-from pytest_derail.accounts import account_of
-from pytest_derail.sections import picture
+from pytest_derail.jobs.expectations import account_of
+from pytest_derail.reporting.sections import picture
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

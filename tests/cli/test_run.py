@@ -70,10 +70,10 @@ def test_what_cannot_be_done_here_is_skipped(
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "from derail.faults import catalogue\nfrom dataclasses import replace\n"
-        "known = dict(catalogue.entries())\n"
+        "from derail.faults import registry\nfrom dataclasses import replace\n"
+        "known = dict(registry.entries())\n"
         "known['signal'] = replace(known['signal'], unavailable=lambda: 'no signals on this machine')\n"
-        "catalogue.entries = lambda: known\n"
+        "registry.entries = lambda: known\n"
     )
     done = derail_command("run", write_scenario("failed", "step 3"), env={"PYTHONPATH": str(site)})
     assert done.returncode == 4, done.stderr

@@ -19,7 +19,7 @@ from derail.model.events import Started
 from faults.fake_job import UNTIL as UNTIL_FAKE
 from faults.fake_job import FakeJob, spec_of
 from faults.real_job import DEADLINE, ENDED, UNTIL, ended, record_of, result_of, running, told, wait_for
-from pytest_derail.ports import claimed_port
+from pytest_derail.jobs.ports import claimed_port
 
 READY = when.line("ready")
 RESET = ("ECONNRESET", "EPIPE", "ENOTCONN")

@@ -15,16 +15,16 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from derail import faults, when
+from derail.conformance.adapter import LEAST, Promises, Told
+from derail.conformance.adapters import DerailLauncher, StartProcesses, torch_launcher
+from derail.conformance.driver import BrokenPromise, Rehearsal
+from derail.conformance.history import History
+from derail.conformance.oracle import Death, Job, violations
+from derail.conformance.scripted_ranks import Crew, CrewError
 from derail.faults.codec import from_toml
 from derail.model.exit import ExitStatus
-from pytest_derail.agent_machine import REHEARSALS
-from pytest_derail.crew import Crew, CrewError
-from pytest_derail.driven import LEAST, Promises, Told
-from pytest_derail.history import History
-from pytest_derail.launchers import DerailLauncher, StartProcesses, torch_launcher
-from pytest_derail.rehearsal import BrokenPromise, Rehearsal
 from pytest_derail.strategies import AgentMachine
-from pytest_derail.truth import Death, Job, violations
+from pytest_derail.strategies.machine import REHEARSALS
 
 KILL, TERM, ONE, OK = ExitStatus(signal=9), ExitStatus(signal=15), ExitStatus(code=1), ExitStatus(code=0)
 

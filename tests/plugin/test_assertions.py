@@ -31,8 +31,7 @@ from pytest_derail import (
     assert_succeeded,
     assert_timed_out,
 )
-from pytest_derail.accounts import Account, close_account, open_account
-from pytest_derail.judgement import judge, judge_left
+from pytest_derail.jobs.expectations import Account, close_account, judge, judge_left, open_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from derail import faults
 from derail.errors.protocol import ErrorRecord, decode
 from derail.logs.lines import LineAssembler, shown
 from pytest_derail import assert_error_file, assert_failed, assert_log_tail
-from pytest_derail.fakes import Fake, TrainingProvider, faker
+from pytest_derail.faker import Fake, TrainingProvider, faker
 
 MAKERS = [
     name for name in vars(TrainingProvider) if not name.startswith("_") and name not in ("step_line", "step_lines")

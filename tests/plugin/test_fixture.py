@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_derail.bench import Bench
+from pytest_derail.jobs.lifecycle import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,9 +266,9 @@ def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> Non
     """Descriptors, threads, handlers, children, zombies; unless the test said so."""
     result = run_tests(
         """
-from pytest_derail import remains
+from pytest_derail.jobs import leaks
 
-remains.SETTLE_SECONDS = 0.3  # nothing here is about to end
+leaks.SETTLE_SECONDS = 0.3  # nothing here is about to end
 kept = []
 
 def leave_descriptor():
@@ -357,9 +357,9 @@ def test_shared_memory_and_ports_that_are_left_are_named(
             f"""
 import socket
 from derail.platform import snapshot
-from pytest_derail import remains
+from pytest_derail.jobs import leaks
 
-remains.SETTLE_SECONDS = 2
+leaks.SETTLE_SECONDS = 2
 everything = snapshot._own_entries
 # Without the entries of whoever else works on this machine.
 snapshot._own_entries = lambda directory: [path for path in everything(directory) if {name!r} in path]
@@ -457,9 +457,9 @@ def test_a_child_of_a_fork_server_that_the_test_leaves_is_named(run_tests) -> No
     result = run_tests(
         """
 import multiprocessing, time
-from pytest_derail import remains
+from pytest_derail.jobs import leaks
 
-remains.SETTLE_SECONDS = 0.5
+leaks.SETTLE_SECONDS = 0.5
 kept = []
 
 def test_leaves(derail):
@@ -707,14 +707,15 @@ def test_red(derail):
 
 
 def test_a_suite_that_does_not_use_it_does_not_load_it(pytester: pytest.Pytester) -> None:
-    """Installed beside a suite it costs one small module."""
+    """Installed beside a suite it costs four small modules."""
     pytester.makepyfile(
         """
 import sys
 
 def test_one():
     loaded = {name for name in sys.modules if name.partition(".")[0] in ("derail", "pytest_derail", "click", "rich")}
-    assert loaded == {"pytest_derail", "pytest_derail.plugin"}
+    own = {f"pytest_derail.{name}" for name in ("markers", "options", "plugin", "protocol")}
+    assert loaded == {"pytest_derail", *own}
 """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=DEADLINE).assert_outcomes(passed=1)

@@ -88,7 +88,8 @@ def test_takes_its_time(rank, tmp_path):
 """,
         "-rsP",
         "--derail-grace=2",
-        conftest="from pytest_derail import kept_ranks as k, ranks\nk.SETTLE_SECONDS = ranks.SETTLE_SECONDS = 0.1\n",
+        conftest="from pytest_derail.ranks import controller\nfrom pytest_derail.ranks.pool import pool\n"
+        "pool.SETTLE_SECONDS = controller.SETTLE_SECONDS = 0.1\n",
     )
     result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_derail.importable import RankFunction, check_importable, import_from
+from pytest_derail.jobs.importable import RankFunction, check_importable, import_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_lines_are_passed_on_as_they_end(run_python: Callable[..., object]) -> N
     """A rank's stdout is a file, and a file is buffered in blocks otherwise."""
     done = run_python(
         "import os, sys\n"
-        "from pytest_derail.importable import RankFunction\n"
+        "from pytest_derail.jobs.importable import RankFunction\n"
         "def leave():\n    print('said')\n    os._exit(0)\n"
         "RankFunction(leave)()",
         env={"PYTHONUNBUFFERED": ""},

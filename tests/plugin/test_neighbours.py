@@ -181,8 +181,8 @@ def test_tear_down(rank, ends_late):
 
 WAITS = """
 import os, pathlib
-from pytest_derail.kept_ranks import KeptRanks
-from pytest_derail.ranks import RanksTest
+from pytest_derail.ranks.pool.pool import KeptRanks
+from pytest_derail.ranks.controller import RanksTest
 
 def telling(watch):
     def told(*args):

@@ -85,10 +85,10 @@ def test_frames_of_derail_are_not_shown(run_pytest: RunPytest) -> None:
 
 def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) -> None:
     """Code of derail raises an exception that is never raised on purpose."""
-    conftest = "from derail.agents import native\nnative.entry_point = None\n"
+    conftest = "from derail.agents import native_job\nnative_job.entry_point = None\n"
     result = run_pytest("def test_it(derail):\n    derail.run(['true'])", conftest=conftest)
     result.assert_outcomes(failed=1)
-    assert any(OWN.search(line) and "native.py" in line for line in result.outlines)
+    assert any(OWN.search(line) and "native_job.py" in line for line in result.outlines)
 
 
 def test_a_rank_in_which_derail_fails_prints_its_frames(run_pytest: RunPytest) -> None:

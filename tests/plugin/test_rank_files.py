@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from pytest_derail.remains import RankFiles
+from pytest_derail.jobs.leaks import RankFiles
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 

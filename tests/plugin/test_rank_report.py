@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pytest_derail.rank_report import RecordFile, ReportTold, add_report, plain, read
+from pytest_derail.ranks.phase_reports import RecordFile, ReportTold, add_report, plain, read
 
 
 def test_what_was_written_before_the_end_of_a_rank_is_read(tmp_path) -> None:

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 from derail.platform.ports import EPHEMERAL
 from plugin.inner_pytest import evidence_of
-from pytest_derail import ports
-from pytest_derail.where import shorten
+from pytest_derail.jobs import ports
+from pytest_derail.ranks.stacks import shorten
 
 if TYPE_CHECKING:
     import pytest
@@ -52,7 +52,7 @@ def test_one(rank, tmp_path, telling):
     threading.Event().wait()
 """,
         # Rank 0 fails because rank 2 has: it gets more time for that than a rank gets by default.
-        conftest="from pytest_derail import ranks\nranks.SETTLE_SECONDS = 5\n",
+        conftest="from pytest_derail.ranks import controller\ncontroller.SETTLE_SECONDS = 5\n",
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(

@@ -229,7 +229,7 @@ def test_marked(rank):
 """,
         "-rsx",
         # All ranks come to their own end here, however much later than the first one.
-        conftest="from pytest_derail import kept_ranks\nkept_ranks.SETTLE_SECONDS = 60\n",
+        conftest="from pytest_derail.ranks.pool import pool\npool.SETTLE_SECONDS = 60\n",
     )
     result.assert_outcomes(passed=2, skipped=1, xfailed=2)
     result.stdout.fnmatch_lines(["*rank 1: expected*"])
@@ -305,9 +305,9 @@ def test_it(rank):
     threading.Event().wait()
 """,
         conftest="""
-from pytest_derail import kept_ranks
-everything = kept_ranks.wait
-kept_ranks.wait = lambda ends, seconds: everything(ends[-1:], seconds)
+from pytest_derail.ranks.pool import pool
+everything = pool.wait
+pool.wait = lambda ends, seconds: everything(ends[-1:], seconds)
 """,
     )
     result.assert_outcomes(failed=1)

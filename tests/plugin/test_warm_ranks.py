@@ -140,12 +140,12 @@ def test_a_session_is_made_ready(pytester: pytest.Pytester, run_python) -> None:
     directory = str(pytester.path)
     done = run_python(
         f"""
-from pytest_derail import prepared
-made = prepared.Preparation.of(("-p", "no:cacheprovider"), {directory!r})
+from pytest_derail.ranks.prefork import pytest_session
+made = pytest_session.Preparation.of(("-p", "no:cacheprovider"), {directory!r})
 made()
-assert prepared.take(prepared.Preparation.of(("-q",), {directory!r})) is None
-session = prepared.take(made)
-print(type(session).__name__, session.config.rootpath, prepared.take(made))
+assert pytest_session.take(pytest_session.Preparation.of(("-q",), {directory!r})) is None
+session = pytest_session.take(made)
+print(type(session).__name__, session.config.rootpath, pytest_session.take(made))
 """
     )
     assert done.stdout.split() == ["Session", directory, "None"]

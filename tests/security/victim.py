@@ -18,9 +18,9 @@ from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
 from derail.logs import redirect_stderr
 from derail.platform.ports import free_port
 from derail.scenario.model import Scenario
-from pytest_derail.bell import Bell
-from pytest_derail.debugger import Debugger
-from pytest_derail.remains import RankFiles
+from pytest_derail.jobs.leaks import RankFiles
+from pytest_derail.ranks.debugger import Debugger
+from pytest_derail.ranks.notify import Bell
 
 directory = Path(sys.argv[1])
 LAUNCHER = """

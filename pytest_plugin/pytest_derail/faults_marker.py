@@ -1,0 +1,87 @@
+"""``@pytest.mark.faults``: the plan that a test runs under, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.faults.model.plan import Fault, Plan, PlanError
+from pytest_derail.markers import misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_derail.jobs.agent_job import AgentJob
+    from pytest_derail.jobs.job import Job
+
+PLAN = "plan.toml"
+
+
+def marked_plan(item: pytest.Item) -> Plan | None:
+    """The plan of a test: the one on the command line, which is there to run a failure again, else its marker's.
+
+    Raises:
+        UsageError: if it cannot be read, or anything in it is wrong.
+    """
+    from derail.faults import codec
+
+    given: str | None = item.config.getoption("derail_plan")
+    mark = item.get_closest_marker("faults")
+    if mark is None:
+        return None
+    try:
+        if given is not None:
+            return codec.load(item.config.invocation_params.dir / given)
+        faults, seed = _read(item, *mark.args, **mark.kwargs)
+    except PlanError as error:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {error}") from None
+    except TypeError as error:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {misfit(error, mark, ['seed'])}") from None
+    return Plan(faults, seed)
+
+
+def once_more(item: pytest.Item, job: Job | AgentJob) -> Iterator[str]:
+    """The commands that run a job again whose plan stands in the test itself."""
+    if job.plan.faults:
+        yield "to run it again: " + shlex.join(["python", "-m", "pytest", item.nodeid])
+        if job.is_program:
+            yield "or the job alone: " + shlex.join(["derail", "replay", str(job.journal)])
+
+
+def again(item: pytest.Item, plan: Plan, folder: Path) -> Iterator[str]:
+    """The command that runs a test under the same plan again; the plan is written to a file for that."""
+    if plan.faults:
+        from derail.faults import codec
+
+        path = folder / PLAN
+        path.write_text(codec.to_toml(plan), encoding="utf-8")
+        yield "to run it again: " + shlex.join(["python", "-m", "pytest", item.nodeid, f"--derail-plan={path}"])
+
+
+def _read(item: pytest.Item, *what: object, seed: int | None = None) -> tuple[tuple[Fault, ...], int]:
+    """The faults that a marker names: files, plans and single faults, one after the other."""
+    from derail.faults import codec
+
+    if not what:
+        raise TypeError("it names no plan; give the path of a file, or faults")
+    faults: list[Fault] = []
+    seeds = []
+    for part in what:
+        plan = codec.load(_find(item, part)) if isinstance(part, str | Path) else part
+        if isinstance(plan, Plan):
+            faults += plan.faults
+            seeds.append(plan.seed)
+        elif isinstance(plan, Fault):
+            faults.append(plan)
+        else:
+            raise TypeError(f"{plan!r} is neither the path of a plan, nor a plan, nor a fault")
+    return tuple(faults), seed if seed is not None else next(iter(seeds), 0)
+
+
+def _find(item: pytest.Item, name: str | Path) -> Path:
+    """A plan beside the test's module, else below the root directory."""
+    beside = item.path.parent / name
+    return beside if beside.is_file() else item.config.rootpath / name

@@ -1,0 +1,1 @@
+"""The ``derail`` fixture: in the process that runs pytest."""

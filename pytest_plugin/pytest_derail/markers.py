@@ -1,0 +1,39 @@
+"""The markers of the plugin, and what is said of one that is used wrongly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    import pytest
+
+MARKERS = {
+    "ranks(n, *, timeout=None, start_method=None, preload=None, in_ranks=(), reuse=None)": "run the body of the test "
+    "on n ranks as one job, or once for each number of a list. timeout: seconds for the whole job. start_method: how "
+    "its processes are made. preload: modules that warm ranks find imported. in_ranks: names of fixtures that each "
+    "rank sets up although their scope is wider than 'function'. reuse: 'module' or 'session' keeps the ranks, and "
+    "their process group, for the next tests in it.",
+    "faults(*plans, seed=None)": "break the ranks of the test: paths of plans (beside the test's module, or below the "
+    "root directory), plans, or faults. For tests with the ranks marker, and for jobs of the derail fixture that have "
+    "no faults of their own.",
+}
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """``; did you mean 'timeout'?``, if a word is nearly one that is known; else empty."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(str(word), list(known), n=1, cutoff=0.7)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def misfit(error: TypeError, mark: pytest.Mark, known: Collection[str]) -> str:
+    """Return what Python says of a call with wrong arguments, without the name of the function, and what was meant.
+
+    From Python 3.13 on the message may have a suggestion of its own, which knows nothing of ``known``.
+    """
+    text = (str(error).partition("() ")[2] or str(error)).partition(". Did you mean ")[0]
+    unknown = [name for name in mark.kwargs if name not in known and f"'{name}'" in text]
+    return text + "".join(near(name, known) for name in unknown)

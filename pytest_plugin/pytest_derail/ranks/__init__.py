@@ -1,0 +1,1 @@
+"""``@pytest.mark.ranks``: in the process that runs pytest, but for its rooms."""

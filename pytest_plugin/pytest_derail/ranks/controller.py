@@ -1,0 +1,436 @@
+"""``@pytest.mark.ranks(n)``: the body of a test runs on n ranks as one job. The controller's side.
+
+pytest goes through its usual protocol. Only what the test itself does in it is replaced: its set-up prepares what the
+ranks share, its body is the job. Each rank goes through the whole protocol as well, and what its hooks decide counts:
+the test failed if it failed in a rank, else xfailed, else skipped, else passed unexpectedly if a rank says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _pytest.skipping import xfailed_key
+
+from derail.agents.native_job import default_teardown, start_job
+from pytest_derail import integrations
+from pytest_derail.faults_marker import again, marked_plan
+from pytest_derail.jobs.leaks import Arrivals, RankFiles, note
+from pytest_derail.jobs.ports import claimed_port
+from pytest_derail.options import keep
+from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_path, report_path
+from pytest_derail.ranks import phase_reports, shared_fixtures, stacks
+from pytest_derail.ranks.debugger import PDB_OF_PYTEST, Debugger
+from pytest_derail.ranks.late_teardown import LateTeardownFailed
+from pytest_derail.ranks.marker import read_mark
+from pytest_derail.ranks.notify import Bell
+from pytest_derail.ranks.outer_timeout import OuterTimeout
+from pytest_derail.ranks.prefork import preload
+from pytest_derail.ranks.result import broken_off, judge_ranks
+from pytest_derail.ranks.time_limit import SETTLE_SECONDS, SPARE_SECONDS, START_SECONDS, BrokenOff, Watch
+from pytest_derail.ranks.tracker_names import unlink_orphaned
+from pytest_derail.ranks.worker.main import XPASS_STRICT, run_rank
+from pytest_derail.ranks.worker.same_draws import is_given, keep_examples, without_draws
+from pytest_derail.ranks.worker.warnings import report_warnings
+from pytest_derail.reporting import summary
+from pytest_derail.reporting.artifacts import evidence_folder
+from pytest_derail.reporting.ranks import (
+    captured,
+    count_subtest,
+    extra_report,
+    merge_named,
+    note_records,
+    outputs,
+    rank_sections,
+    sections_of,
+    shown,
+    with_sections,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.agents.native_job import NativeJob
+    from pytest_derail.ranks.phase_reports import RankTold
+    from pytest_derail.ranks.result import Verdict
+    from pytest_derail.ranks.stacks import Whereabouts
+
+NOT_EXPECTED = (
+    "the marker is about what a rank raises, not about one that died or hung; if that is expected: "
+    "xfail(raises=pytest_derail.RanksFailed)"
+)
+
+
+class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
+    """The test failed on its ranks, by a death, a hang, or what cannot be brought here; the report has all that is
+    known."""
+
+
+def install(item: pytest.Function, mark: pytest.Mark) -> RanksTest:
+    """Have a test run on ranks. What is wrong with its marker is told when it is set up."""
+    test = RanksTest(item, mark)
+    item.stash[RANKS] = test
+    test.install()
+    return test
+
+
+class RanksTest:
+    """Test on ranks that replaces the set-up and the body of its item.
+
+    Attributes:
+        item: the test.
+        in_body: whether its body runs: its tear-down is still to come.
+        outer: the timer of pytest-timeout.
+        verdict: what became of the body; None while that is not known.
+    """
+
+    def __init__(self, item: pytest.Function, mark: pytest.Mark) -> None:
+        self.item = item
+        self.in_body = False
+        self.verdict: Verdict | None = None
+        self.outer = OuterTimeout()
+        self._broken_off: BaseException | None = None
+        self._clock: Watch
+        self._given = mark
+        self._shared: dict[str, object] = {}
+        self._raised: BaseException | None = None
+        self._unraised: BaseException | None = None
+        self._folder: Path | None = None
+        self._spawned = self._replaced = ""
+        self._counted = True
+        self._debugger: Debugger | None = None
+        self._body: Any = None
+        self._of_marker: str | None = None
+
+    def install(self) -> None:
+        """Take the place of the item's own set-up, body and tear-down."""
+        item: Any = self.item
+        item.setup, item.runtest, item.teardown = self.set_up, self.run, self.tear_down
+        item.repr_failure = self.show_failure
+
+    def set_up(self) -> None:
+        """Set up the fixtures that the ranks share; this may be once more, for plugins that run tests again."""
+        integrations.append_to_log_file(self.item.config)
+        self.mark = read_mark(self.item, self._given)
+        self.verdict, self._folder, self._debugger = None, None, None
+        self._raised = self._unraised = None
+        self._spawned = self._replaced = ""
+        self._broken_off = None
+        self._shared = {}
+        for name in shared_fixtures.shared_fixtures(self.item, self.mark.in_ranks):
+            self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
+        if is_given(self.item):
+            self._body, self.item.obj = self.item.obj, without_draws(self.item)
+
+    def tear_down(self) -> None:
+        """Leave the item as it was: nothing of its own was set up here."""
+        if self._body is not None:
+            self.item.obj, self._body = self._body, None
+
+    def run(self) -> None:
+        """Run the body on the ranks.
+
+        A skip or an expected failure of ranks is not raised: ``before_report`` has it. Hooks of the body have seen it
+        in the ranks.
+
+        Raises:
+            Exception: what the root cause raised if it can be brought here, else ``RanksFailed``.
+        """
+        __tracebackhide__ = True
+        self._raised = self._unraised = None
+        packed = shared_fixtures.pack(self.item, self._shared)
+        paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
+        watch = self._clock = Watch(self.mark.timeout, self.outer)
+        self.outer.suspend(self.item, START_SECONDS + 2 * self.mark.grace + SPARE_SECONDS)
+        try:
+            self.verdict = self._run_ranks(packed, paths, watch)
+        except BrokenOff as broken:
+            self.verdict, self._broken_off = broken.verdict, broken.cause
+            if not isinstance(broken.cause, Exception | pytest.fail.Exception | pytest.skip.Exception):
+                self.item.config.stash.setdefault(BROKEN_OFF, []).append(self)
+            raise broken.cause from None
+        finally:
+            self.outer.resume(self.item, watch.used)
+        self._conclude(self.verdict)
+
+    def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+        __tracebackhide__ = True
+        if self.mark.reuse is not None and not self._debugs() and not self.item.get_closest_marker("faults"):
+            return self._run_on_kept(packed, paths, watch)
+        self._folder = evidence_folder(paths, self.item)
+        files = RankFiles(paths)
+        try:
+            return self._run_job(self._folder, packed, files)
+        finally:
+            files.remove()
+
+    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+        __tracebackhide__ = True
+        from pytest_derail.ranks.pool.pool import kept_ranks
+
+        def evidence() -> Path:
+            self._folder = evidence_folder(paths, self.item)
+            return self._folder
+
+        kept = kept_ranks(self.item, self.mark, paths)
+        order = replace(self._order(paths.getbasetemp(), packed), kept=True)
+        self.in_body = True
+        try:
+            return kept.run(self.item, order, watch, evidence)
+        finally:
+            self.in_body = False
+            self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
+
+    def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
+        __tracebackhide__ = True
+        watch, arrivals = self._clock, Arrivals()
+        with ExitStack() as stack:
+            bell = stack.enter_context(Bell(bell_path(folder)))
+            self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
+            port = stack.enter_context(claimed_port())
+            plan = marked_plan(self.item)
+            parts = preload.parts(self.item, self.mark.preload, packed, broken=plan is not None)
+            job = start_job(
+                run_rank,
+                ranks=self.mark.ranks,
+                args=(self._order(folder, packed),),
+                env={**files.environment(), **integrations.environment(self.item.config)},
+                workdir=folder,
+                plan=plan,
+                teardown=default_teardown(self.mark.grace),
+                start_method=self.mark.start_method,
+                preload=parts if self.mark.start_method == "warm" else None,
+                name=self.item.name,
+                observers=(bell,),
+                master_port=port,
+                tee=integrations.console(self.item.config),
+            )
+            stack.callback(job.close)
+            try:
+                found, late = self._watch(job, bell)
+                seen = job.wait()
+            except BaseException as error:
+                try:
+                    unfinished = [rank for rank, told in self._told(folder).items() if not told.done]
+                    found = stacks.look(job, unfinished)
+                    job.stop(f"the controller was broken off: {type(error).__name__}")
+                    job.close()
+                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+                    job.stop("interrupted while closing", grace=0)
+                    raise
+                told = self._told(folder)
+                verdict = judge_ranks(job.wait(), told, found, late={}, timeout=watch.timeout)
+                raise BrokenOff(error, broken_off(verdict, error)) from error
+        self._spawned = preload.heed(self.item, self.mark.preload, seen.outcome)
+        names = [names_path(folder, rank) for rank in range(self.mark.ranks)]
+        note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
+        told = self._told(folder)
+        verdict = judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
+        return replace(verdict, limit=watch.passed_limit)
+
+    def _watch(self, job: NativeJob, bell: Bell) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+        """Wait for the end of the job; end it if it takes too long, or if only those are left that wait for a rank in
+        which the test did not pass.
+
+        Returns:
+            Where ranks were that did not end, and, if the time was over, what they had told by then: being asked for
+            its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
+        """
+        __tracebackhide__ = True
+        watch = self._clock
+        while not bell.job_is_over:
+            bell.wait(watch.seconds)
+            if self._debugger is not None:
+                watch.stand_still(self._debugger.attend(bell, self._failure_of))
+            if len(bell.begun) == self.mark.ranks:
+                watch.begin()
+            if bell.first_bad is not None:
+                watch.settle(SETTLE_SECONDS)
+            if not bell.job_is_over and watch.is_over:
+                told = self._told(job.workdir)
+                unfinished = {rank: each for rank, each in told.items() if not each.done}
+                found = stacks.look(job, list(unfinished or told))
+                if watch.timed_out:
+                    job.stop(watch.reason, timed_out=True)
+                    return found, unfinished or {rank: told[rank] for rank in found}
+                job.stop(f"the test did not pass in rank {bell.first_bad}, and others waited for it")
+                return found, {}
+        return {}, {}
+
+    def _debugs(self) -> bool:
+        return bool(self.item.config.getoption("usepdb", default=False))
+
+    def _failure_of(self, rank: int) -> str:
+        """The last failure that a rank has recorded."""
+        told = [] if self._folder is None else phase_reports.read(report_path(self._folder, rank)).reports
+        return next((report.text for report in reversed(told) if report.result == "failed"), "")
+
+    def look_into(self) -> None:
+        """The report of a failure is there, and ``--pdb`` was asked for."""
+        if self._debugger is not None and self.verdict is not None:
+            self._debugger.conclude(self.verdict)
+
+    def _told(self, folder: Path) -> dict[int, RankTold]:
+        return {rank: phase_reports.read(report_path(folder, rank)) for rank in range(self.mark.ranks)}
+
+    def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
+        config, item = self.item.config, self.item
+        _, _, inside = item.nodeid.partition("::")
+        return Order(
+            nodeid=item.nodeid,
+            node=f"{item.path}::{inside}",
+            args=integrations.arguments(config),
+            options=integrations.options(config),
+            directory=os.fspath(config.invocation_params.dir),
+            folder=folder,
+            handed=packed,
+            in_ranks=self.mark.in_ranks,
+            worker=integrations.worker_input(config),
+            timeout=self.mark.timeout,
+            seed=os.urandom(8).hex(),
+            debugger="" if self._debugger is None else self._debugger.address,
+        )
+
+    def _conclude(self, verdict: Verdict) -> None:
+        """Log what the ranks have logged, and raise what the test came to."""
+        __tracebackhide__ = True
+        config = self.item.config
+        if self._body is not None:
+            self.tear_down()
+            keep_examples(self.item, {number: rank.record for number, rank in verdict.ranks.items()})
+        known = self.item.user_properties
+        named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
+        present = phase_reports.plain(known)
+        known += [each for each in named if each not in present]
+        report_warnings(self.item, {number: rank.record.warned for number, rank in verdict.ranks.items()})
+        self._log_extras(verdict)
+        marked = self.item.stash.get(xfailed_key, None)
+        self._of_marker = None if marked is None else marked.reason
+        if verdict.failed:
+            first = verdict.bad[0] if verdict.bad else None
+            exception = None if first is None or not self._may_be_expected() else first.exception
+            self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(config, verdict))
+            raise self._raised
+        if (reason := verdict.reason("xfailed", of_test=self._of_marker)) is not None:
+            self._unraised = pytest.xfail.Exception(reason)
+        elif (reason := verdict.reason("skipped")) is not None:
+            self._unraised = pytest.skip.Exception(reason, _use_item_location=True)
+
+    def _may_be_expected(self) -> bool:
+        """Whether an xfail marker may be about this failure: about what ranks raised, and what the faults of the test
+        did; not about a rank that died or hung by itself, unless the marker names that."""
+        if self.verdict is None:
+            return True
+        broken = {told.rank for told in self.verdict.seen.faults if told.injected}
+        if all(rank.fate == "failed" or rank.rank in broken for rank in self.verdict.bad):
+            return True
+        raises = [mark.kwargs.get("raises") for mark in self.item.iter_markers("xfail")]
+        return any(RanksFailed in (each if isinstance(each, tuple) else (each,)) for each in raises)
+
+    def _log_extras(self, verdict: Verdict) -> None:
+        """Log the reports of subtests, and of other plugins, as they do it: the terminal shows them at once."""
+        reports = [extra_report(self.item.config, number, told) for number, told in verdict.extras]
+        capture: Any = self.item.config.pluginmanager.get_plugin("capturemanager")
+        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+            for report in filter(None, reports):
+                self.item.ihook.pytest_runtest_logreport(report=report)
+                count_subtest(self.item, report)
+
+    def show_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        """What the report shows of a failure: of ours, what the ranks told."""
+        if self.verdict is not None and excinfo.value is self._raised:
+            plan = marked_plan(self.item)
+            command = () if plan is None or self._folder is None else again(self.item, plan, self._folder)
+            shown_all = sections_of(self.item, self.verdict, command)
+            if not self._may_be_expected() and self.item.get_closest_marker("xfail") is not None:
+                shown_all.addsection("xfail", NOT_EXPECTED)
+            return shown_all
+        found = type(self.item).repr_failure(self.item, excinfo)
+        if self.verdict is not None and excinfo.value is self._broken_off:
+            return with_sections(found, rank_sections(self.item, self.verdict, ()))
+        return found
+
+    def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
+        """Show the ranks of a test that has no report, as the session was broken off in it."""
+        if self.verdict is None:
+            return
+        name = type(self._broken_off).__name__
+        terminal.write_sep("=", f"{name}: ranks of {self.item.nodeid}")
+        for title, text in rank_sections(self.item, self.verdict, ()):
+            terminal.write_sep("-", title)
+            terminal.write_line(text)
+
+    def before_report(self, call: pytest.CallInfo[None]) -> None:
+        """Have the report be about what the ranks did, whatever hooks made of it here: the same hooks have run in the
+        ranks. They may fail a test that has not failed there.
+
+        pytest does not ask the xfail marker of the test where ranks have asked it, or where it is about nothing that
+        has happened."""
+        if call.when != "call" or self.verdict is None:
+            return
+        has_failed_here = call.excinfo is not None and not call.excinfo.errisinstance(
+            (pytest.skip.Exception, pytest.xfail.Exception)
+        )
+        if self._raised is not None or (self._unraised is not None and not has_failed_here):
+            call.excinfo = _raised_again(self._raised or self._unraised)
+        if self.verdict.is_of_reports or not self._may_be_expected():
+            self.item.stash[xfailed_key] = None
+
+    def note_report(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
+        """Put on a report what ranks have recorded; keep the evidence of a failure."""
+        if excinfo is not None and isinstance(excinfo.value, LateTeardownFailed):
+            report.longrepr = sections_of(self.item, excinfo.value.verdict, ())
+        if report.when == "call" and self._replaced:
+            report.sections.append(("kept ranks", f"the next test gets new ones: {self._replaced}"))
+        if report.failed and self._debugger is not None and self.verdict is not None:
+            # It would look into this process. It is there again when the test is over.
+            self.item.config.pluginmanager.unregister(name=PDB_OF_PYTEST)
+        if report.when == "call" and self.verdict is not None:
+            self._note_call(report, self.verdict)
+        if report.when == "teardown" and self.verdict is not None:
+            if not report.failed:  # JUnit XML takes them from here, and the terminal shows them only of a failure
+                report.sections += outputs(self.verdict)
+            if self._counted:
+                summary.note(report, [self.verdict.seen], ranks=self.mark.ranks)
+            summary.note_words(report, spawned=self._spawned, replaced=self._replaced)
+            self._counted = False  # there may be another report, of a late tear-down
+        if report.when == "teardown" and self._folder is not None and not self._keeps():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _note_call(self, report: pytest.TestReport, verdict: Verdict) -> None:
+        unexpected = verdict.first("xpassed")
+        if report.passed and unexpected is not None and unexpected.told is not None:
+            reason = verdict.reason("xpassed", of_test=self._of_marker) or ""
+            if unexpected.told.is_strict:
+                report.outcome, report.longrepr = "failed", f"{XPASS_STRICT}{reason}"
+            else:
+                report.wasxfail = reason
+        if not report.failed:
+            report.sections += [(_captured(name), text) for name, text in captured(verdict)]
+        note_records(report, self.item.config, verdict)
+
+    def _keeps(self) -> bool:
+        return (
+            keep(self.item.config)
+            or self._broken_off is not None
+            or (self.verdict is not None and self.verdict.failed)
+            or self.verdict is None
+        )
+
+
+def _raised_again(error: BaseException | None) -> pytest.ExceptionInfo[BaseException] | None:
+    def fail() -> None:
+        if error is not None:
+            raise error
+
+    return pytest.CallInfo.from_call(fail, "call").excinfo
+
+
+def _captured(name: str) -> str:
+    """The name of a section as pytest has it."""
+    return name if name.startswith("Captured") else f"Captured {name}"

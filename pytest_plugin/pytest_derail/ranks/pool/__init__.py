@@ -1,0 +1,1 @@
+"""``reuse=``: ranks that stay for the next tests."""

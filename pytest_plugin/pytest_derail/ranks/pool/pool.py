@@ -1,0 +1,407 @@
+"""``ranks(n, reuse="module")``: ranks that stay for the next tests. The controller's side.
+
+They are one job. The controller sends a test to each rank through a connection, and each rank reports back; nothing is
+started. Fixtures that the ranks kept are torn down at the end; a failure in that is an error of the last test that used
+them. After a test that failed, or that left in a rank what cannot be put back, all ranks are ended: they share a
+process group, and a rank in a collective with a rank that is gone hangs there. The next test gets new ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from derail.agents.native_job import default_teardown, start_job
+from derail.model.clock import SYSTEM_CLOCK
+from derail.scenario.model import Observation
+from derail.scenario.observe import tail
+from pytest_derail import integrations
+from pytest_derail.jobs.leaks import LASTING_FILES, RankFiles
+from pytest_derail.jobs.ports import claimed_port
+from pytest_derail.options import keep
+from pytest_derail.protocol import KEPT, bell_path, names_path, ranks_marker, report_path
+from pytest_derail.ranks import late_teardown, phase_reports, stacks
+from pytest_derail.ranks.notify import Bell
+from pytest_derail.ranks.phase_reports import RankTold
+from pytest_derail.ranks.pool.connection import Line, Told
+from pytest_derail.ranks.pool.worker import LATE, serve
+from pytest_derail.ranks.prefork import preload
+from pytest_derail.ranks.result import broken_off, judge_ranks
+from pytest_derail.ranks.time_limit import SETTLE_SECONDS, BrokenOff
+from pytest_derail.ranks.tracker_names import unlink_orphaned
+from pytest_derail.reporting.artifacts import evidence_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from derail.agents.native_job import NativeJob
+    from derail.model.events import Stream
+    from pytest_derail.protocol import Order
+    from pytest_derail.ranks.marker import RanksMark
+    from pytest_derail.ranks.phase_reports import When
+    from pytest_derail.ranks.result import Verdict
+    from pytest_derail.ranks.stacks import Whereabouts
+    from pytest_derail.ranks.time_limit import Watch
+
+    End: TypeAlias = Connection[Any, Any]
+    Key: TypeAlias = tuple[int, Stream]
+
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+
+
+def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFactory) -> KeptRanks:
+    """The ranks that this test shares with others of its module, or of the session; ended with that."""
+    scope: Any = item.session if mark.reuse == "session" else item.getparent(pytest.Module)
+    every = item.config.stash.setdefault(KEPT, {})
+    key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace)
+    found = every.get(key)
+    if found is None:
+        found = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
+
+        def end() -> None:
+            if found is every.get(key):
+                every.pop(key).finish()
+
+        scope.addfinalizer(end)
+    return found
+
+
+def finish_all(config: pytest.Config) -> None:
+    """End all ranks that are still kept, and report what fails in their last tear-down."""
+    every = config.stash.get(KEPT, {})
+    while every:
+        every.popitem()[1].finish()
+
+
+def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
+    """The files of the tests that may come."""
+    if mark.reuse == "module":
+        return [str(item.path)]
+    marks = ((each, ranks_marker(each)) for each in item.session.items)
+    return dict.fromkeys(str(each.path) for each, found in marks if found and found.kwargs.get("reuse") == "session")
+
+
+class KeptRanks:
+    """The ranks of some tests. ``run`` starts them when there are none; whoever has it must ``close`` it.
+
+    Attributes:
+        is_new: whether the last test was the first one that they have run.
+        replaced: why it was also their last one; empty if it was not.
+        spawned: why they had to be spawned; empty if they were forked.
+    """
+
+    def __init__(self, mark: RanksMark, paths: pytest.TempPathFactory, modules: Sequence[str]) -> None:
+        self.is_new = False
+        self.replaced = self.spawned = ""
+        self._mark = mark
+        self._paths = paths
+        self._modules = tuple(modules)
+        self._stack = ExitStack()
+        self._job: NativeJob | None = None
+        self._bell = Bell(paths.getbasetemp())
+        self._lines: list[Line] = []
+        self._files = RankFiles(paths)
+        self._remained: set[str] = set()
+        self._last: pytest.Function | None = None
+        self._folder = paths.getbasetemp()
+        self._tests = 0
+
+    @property
+    def _is_warm(self) -> bool:
+        return self._mark.start_method == "warm"
+
+    def run(self, item: pytest.Function, order: Order, watch: Watch, evidence: Callable[[], Path]) -> Verdict:
+        """Run a test. What was printed in it goes to files in ``evidence``, if there is anything."""
+        __tracebackhide__ = True
+        self.replaced, self.is_new = "", self._job is None
+        try:
+            job = self._start(item, order) if self._job is None else self._job
+            told = [Told() for _ in self._lines]
+            logs, before = self._logs(job)
+            records = self._make_folder(f"test-{self._tests}")
+            self._tests += 1
+            for line in self._lines:
+                line.send(replace(order, folder=records))
+            try:
+                found, late = self._watch(job, told, watch, records)
+            except BaseException as error:
+                try:
+                    found = stacks.look(job, [rank for rank, each in enumerate(told) if not each.done])
+                    job.stop(f"the controller was broken off: {type(error).__name__}")
+                    job.close()
+                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+                    job.stop("interrupted while closing", grace=0)
+                    raise
+                verdict = judge_ranks(job.wait(), self._read(records), found, late={}, timeout=watch.timeout)
+                verdict = with_slices(broken_off(verdict, error), logs, before, evidence, keeps=True)
+                raise BrokenOff(error, verdict) from error
+            self._report_earlier()
+            self._last = item
+            verdict = self._judge(job, told, found, late, order.timeout, records)
+            shutil.rmtree(records, ignore_errors=True)
+            verdict = replace(with_slices(verdict, logs, before, evidence), limit=watch.passed_limit)
+        except BaseException:
+            self._end()
+            raise
+        if self.replaced:
+            self._end()
+        return verdict
+
+    def finish(self) -> None:
+        """Have the ranks tear down what they have kept, and end them. What fails in that is an error of the last test
+        that they have run."""
+        job = self._job
+        try:
+            if job is not None:
+                told = [Told() for _ in self._lines]
+                self._tear_down(job, told, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
+        finally:
+            self._end()
+
+    def close(self) -> None:
+        """End the ranks. Idempotent."""
+        self._end()
+
+    def _make_folder(self, name: str) -> Path:
+        """Where ranks keep records."""
+        folder = self._folder / name
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _read(self, records: Path) -> dict[int, RankTold]:
+        """What the ranks have recorded in a folder."""
+        return {rank: phase_reports.read(report_path(records, rank)) for rank in range(self._mark.ranks)}
+
+    def _take_late(self, otherwise: When) -> dict[int, RankTold]:
+        """What the ranks have recorded of a late tear-down; the phase of those that have recorded none is given."""
+        folder = self._folder / LATE
+        found = {
+            rank: RankTold(otherwise) if told.phase == "collect" else told for rank, told in self._read(folder).items()
+        }
+        for rank in found:
+            report_path(folder, rank).unlink(missing_ok=True)
+        return found
+
+    def _report_earlier(self) -> None:
+        """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
+        if self._last is None or not os.listdir(self._folder / LATE):
+            return  # ranks tell of it only where there was anything to tear down
+        reports = self._take_late("done")
+        verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout, whole=False)
+        late_teardown.report(self._last, verdict)
+
+    def _tear_down(
+        self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool
+    ) -> Observation:
+        """Have the ranks tear down what they have kept, and end; report what fails in that.
+
+        Args:
+            job: the job of the ranks.
+            told: records to which the messages of the ranks are added.
+            seconds: time limit of the tear-down.
+            hang_counts: whether it is a failure if that takes longer.
+            left_counts: whether processes and files that are left are a failure of it, and not of a test.
+
+        Returns:
+            What was observed of their job.
+        """
+        logs, before = self._logs(job)
+        for line in self._lines:
+            line.send(None)
+        now, settled = SYSTEM_CLOCK.now(), float("inf")
+        found: Mapping[int, Whereabouts] = {}
+        deadline = now + seconds
+        while not self._bell.job_is_over:
+            self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
+            now = SYSTEM_CLOCK.now()
+            if any(each.late_bad for each in told):
+                settled = min(settled, now + SETTLE_SECONDS)
+            if not self._bell.job_is_over and now >= min(deadline, settled):
+                found = stacks.look(job, range(len(told)))
+                job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
+                break
+        seen = job.wait()
+        reports = self._take_late("teardown")
+        late = {rank: reports[rank] for rank in found} if hang_counts and now >= deadline else {}
+        judged = seen if left_counts else replace(seen, leftovers=())
+        files = [name for name in self._files.left() if left_counts and name not in self._remained]
+        verdict = judge_ranks(judged, reports, found, late=late, timeout=seconds, files=files, whole=False)
+        last = self._last
+        if last is not None and verdict.failed:
+            late_teardown.report(last, with_slices(verdict, logs, before, lambda: evidence_folder(self._paths, last)))
+        return seen
+
+    def _end(self) -> None:
+        self._job, self._lines, self._remained = None, [], set()
+        stack, self._stack = self._stack, ExitStack()
+        stack.close()
+
+    def _start(self, item: pytest.Function, order: Order) -> NativeJob:
+        with ExitStack() as stack:
+            folder = self._folder = self._paths.mktemp("kept")
+            self._make_folder(LATE)
+            if not keep(item.config):
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(unlink_orphaned, [names_path(folder, rank) for rank in range(self._mark.ranks)])
+            files = self._files = RankFiles(self._paths)
+            stack.callback(files.remove)
+            self._bell = stack.enter_context(Bell(bell_path(folder)))
+            port = stack.enter_context(claimed_port())
+            pairs = [Pipe() for _ in range(self._mark.ranks)]
+            for pair in pairs:
+                stack.enter_context(pair[0])
+            with ExitStack() as theirs:
+                for pair in pairs:
+                    theirs.enter_context(pair[1])
+                job = start_job(
+                    serve,
+                    ranks=self._mark.ranks,
+                    args=(replace(order, folder=folder, handed={}), self._modules, [pair[1] for pair in pairs]),
+                    env={**files.environment(), **integrations.environment(item.config)},
+                    workdir=folder,
+                    teardown=default_teardown(self._mark.grace),
+                    start_method=self._mark.start_method,
+                    preload=preload.parts(item, self._mark.preload, order.handed) if self._is_warm else None,
+                    name="kept ranks",
+                    observers=(self._bell,),
+                    master_port=port,
+                )
+            stack.callback(job.close)
+            self.spawned = preload.why_spawned(item, self._mark.preload, job) if self._is_warm else ""
+            self._lines = [Line(pair[0]) for pair in pairs]
+            self._stack, self._job = stack.pop_all(), job
+        return job
+
+    def _logs(self, job: NativeJob) -> tuple[Mapping[Key, Path], Mapping[Key, int]]:
+        """The logs of the ranks, and how long they are by now."""
+        logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
+        return logs, {key: _size(path) for key, path in logs.items()}
+
+    def _watch(
+        self, job: NativeJob, told: list[Told], watch: Watch, records: Path
+    ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+        """Wait until the test is over in all ranks; end them if it takes too long, or if those that are left wait for
+        one in which it did not pass. Returns what ``judge_ranks`` wants."""
+        __tracebackhide__ = True
+        while not self._bell.job_is_over and not all(each.done for each in told):
+            self._hear(told, watch.seconds)
+            if all(each.begun for each in told):
+                watch.begin()
+            bad = [rank for rank, each in enumerate(told) if each.bad]
+            if bad:
+                watch.settle(SETTLE_SECONDS)
+            unfinished = [rank for rank, each in enumerate(told) if not each.done]
+            if unfinished and not self._bell.job_is_over and watch.is_over:
+                late = {rank: record for rank, record in self._read(records).items() if rank in unfinished}
+                found = stacks.look(job, unfinished)
+                if watch.timed_out:
+                    job.stop(watch.reason, timed_out=True)
+                    return found, late
+                job.stop(f"the test did not pass in rank {bad[0]}, and others waited for it")
+                return found, {}
+        return {}, {}
+
+    def _hear(self, told: list[Told], seconds: float) -> None:
+        """Take what ranks tell, and that the job is over."""
+        __tracebackhide__ = True
+        ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
+        bell = self._bell.fileno()
+        for each in wait([*ends, bell], None if seconds == float("inf") else max(0.0, seconds)):
+            if each == bell:
+                self._bell.wait(0)
+                continue
+            rank = ends[cast("End", each)]
+            self._lines[rank].receive(told[rank])
+
+    def _judge(
+        self,
+        job: NativeJob,
+        told: list[Told],
+        found: Mapping[int, Whereabouts],
+        late: Mapping[int, RankTold],
+        timeout: float,
+        records: Path,
+    ) -> Verdict:
+        new = [name for name in self._files.left() if name not in self._remained]
+        new = [name for name in new if not name.startswith(LASTING_FILES)]  # looked for again when the ranks have ended
+        self._remained.update(new)
+        problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
+        for rank, each in enumerate(told):
+            problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
+        reports = self._read(records)
+        verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
+        self.replaced = self._why_not_again(told, reports, failed=bool(verdict.failed or problems or found))
+        if self.replaced:
+            over = all(each.done for each in told) and not found and not self._bell.job_is_over
+            failed = bool(verdict.failed or problems)
+            if over:
+                seconds = self._mark.grace if failed else timeout
+                seen = self._tear_down(job, told, seconds=seconds, hang_counts=not failed, left_counts=False)
+            else:
+                seen = job.wait(self._mark.grace)
+                reports = self._read(records)  # the end of the job may be heard before what a rank recorded last
+            verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout, over=over)
+        return replace(verdict, problems=(*verdict.problems, *problems))
+
+    def _why_not_again(self, told: Sequence[Told], reports: Mapping[int, RankTold], *, failed: bool) -> str:
+        if failed or self._bell.job_is_over:
+            return "the test did not pass"
+        if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
+            return "it did not come to the same in all of them"
+        left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
+        return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())
+
+
+def with_slices(
+    verdict: Verdict,
+    logs: Mapping[Key, Path],
+    before: Mapping[Key, int],
+    evidence: Callable[[], Path],
+    *,
+    keeps: bool = False,
+) -> Verdict:
+    """The verdict, with what was printed in this test only in its logs; they are kept if it failed, or if ``keeps``."""
+    printed = [key for key, path in logs.items() if _size(path) > before[key]]
+    keeps = keeps or verdict.failed
+    if not printed and not keeps:
+        return verdict
+    folder = evidence()
+    slices = {}
+    for key in printed:
+        rank, stream = key
+        path = slices[key] = folder / f"rank-{rank}.{stream}.log"
+        with logs[key].open("rb") as source, path.open("wb") as target:
+            source.seek(before[key])
+            shutil.copyfileobj(source, target)
+    journal = verdict.seen.journal
+    if journal is not None:
+        shutil.copy(journal, folder)
+    seen = replace(
+        verdict.seen,
+        logs=slices,
+        tails={key: tail(path) for key, path in slices.items()},
+        workdir=folder if keeps else None,
+        journal=None if journal is None else folder / journal.name,
+    )
+    places = {
+        rank: replace(place, stderr_end=max(0, place.stderr_end - before[rank, "stderr"]))
+        for rank, place in verdict.where.items()
+    }
+    return replace(verdict, seen=seen, where=places)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

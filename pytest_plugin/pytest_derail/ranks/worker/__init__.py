@@ -1,0 +1,1 @@
+"""A test on ranks, in the rank."""

@@ -1,0 +1,326 @@
+"""In a rank: a pytest session of its own for the one test, which runs it by pytest's own protocol and records every
+report that is logged."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from _pytest.runner import check_interactive_exception, runtestprotocol
+
+from derail.model.clock import SYSTEM_CLOCK
+from pytest_derail.integrations import log_to_file, start_coverage
+from pytest_derail.protocol import IN_RANK, bell_path, names_path, report_path
+from pytest_derail.ranks import notify, shared_fixtures
+from pytest_derail.ranks.phase_reports import MOST_PARTS, RecordFile, ReportTold, add_report, pairs, plain, text_of
+from pytest_derail.ranks.prefork import collection
+from pytest_derail.ranks.prefork.pytest_session import Preparation
+from pytest_derail.ranks.tracker_names import record
+from pytest_derail.ranks.worker import breakpoints
+from pytest_derail.ranks.worker.forked_children import ForkedChildren
+from pytest_derail.ranks.worker.held_os import Held
+from pytest_derail.ranks.worker.same_draws import draw_alike
+from pytest_derail.ranks.worker.session import add_hooks, begin, collect, command_line, find
+from pytest_derail.ranks.worker.streams import RankStreams
+from pytest_derail.ranks.worker.warnings import NotedWarnings
+from pytest_derail.ranks.worker.write_through import (
+    convert_exit_of_torch,
+    note_additions,
+    note_log_records,
+    note_suite_properties,
+)
+from pytest_derail.reporting import own_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from pytest_derail.protocol import Order
+    from pytest_derail.ranks.phase_reports import Kind, Result, When
+
+
+def run_rank(order: Order) -> None:
+    """Run the test of ``order`` in this process, which is a rank and nothing else."""
+    rank = become_rank()
+    record(names_path(order.folder, rank))
+    teller = Teller(order.folder, rank)
+    teller.enter("collect")
+    try:
+        with open_session(order, rank) as session:
+            item = find(*collect(session, [order.node]), order.nodeid)
+            add_hooks(session.config, Protocol(session.config, teller, order))
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+    except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
+        teller.tell_not_collected(error)
+    teller.finish()
+
+
+def become_rank() -> int:
+    """What each rank does first; its number."""
+    start_coverage()
+    gc.freeze()  # pytest collects garbage at its end: what was here before the test is none
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    return int(os.environ["RANK"])
+
+
+class Teller:
+    """Keeps the record of a rank, and rings the bell if the test does not pass.
+
+    Attributes:
+        rank: the number of the rank.
+        phase: the one that it is in.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._folder, self.rank = folder, rank
+        self._pid = Held.getpid()
+        self.phase: When = "collect"
+        self._file = RecordFile(report_path(folder, rank))
+
+    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+        """Ring the notify."""
+        notify.ring(bell_path(self._folder), self.rank, what)
+
+    def enter(self, phase: When) -> None:
+        """The next phase begins."""
+        self.phase = phase
+        self._file.add("phase", phase)
+        if phase == "setup":
+            self.ring("begun")
+
+    def tell(self, report: ReportTold) -> None:
+        """Record a report. A subtest that fails does not ring, since its test continues; nor does a skip, since other
+        ranks may take their time."""
+        if Held.getpid() != self._pid:
+            return  # a forked child reports nothing: of its subtests, its exit status says how they went
+        add_report(self._file, report)
+        if report.result in ("failed", "xfailed") and not report.is_extra:
+            self.ring("bad")
+
+    def tell_not_collected(self, error: BaseException) -> None:
+        """Record that this rank has not found the test: its module skips itself here, or could not be imported."""
+        result: Result = "skipped" if isinstance(error, pytest.skip.Exception) else "failed"
+        self.tell(ReportTold("collect", result, SYSTEM_CLOCK.now(), reason=str(error), text=str(error)))
+        if result == "skipped":
+            self.ring("begun")  # the time of the test runs when all ranks have begun
+
+    def note(self, kind: Kind, *values: object) -> None:
+        """Record what comes between reports."""
+        if kind == "log":
+            values = (self.phase, *values)
+        self._file.add(kind, *values)
+
+    def finish(self) -> None:
+        """The test is over.
+
+        Raises:
+            OSError: if not everything could be recorded.
+        """
+        self.enter("done")
+        self._file.finish()
+
+
+class Protocol:
+    """Runs the test in place of the controller's protocol: by pytest's own, whose hooks decide what comes of it.
+
+    Attributes:
+        teller: keeps the record.
+        order: the test.
+        keeps: whether what belongs to its class, its module and the session stays set up.
+    """
+
+    keeps = False
+
+    def __init__(self, config: pytest.Config, teller: Teller, order: Order) -> None:
+        self.teller = teller
+        self.order = order
+        self._config = config
+        self._streams = RankStreams()
+        self._item: pytest.Function | None = None
+        self._made: pytest.TestReport | None = None
+        self._call: pytest.CallInfo[None] | None = None
+        note_log_records(config, self.note)
+        note_suite_properties(config, self.note)
+        add_hooks(config, NotedWarnings(self.note))
+
+    def note(self, kind: Kind, *values: object) -> None:
+        """Record something about the test that runs."""
+        self.teller.note(kind, *values)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Function) -> bool:
+        """Set the test up, call it, tear it down, and record each report."""
+        self._item = item
+        note_additions(item, self.note)
+        self._streams = RankStreams()
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        stays: Any = item.parent if self.keeps else None
+        try:
+            runtestprotocol(item, nextitem=stays)
+        except BaseException as error:
+            self._tell_end_of_session(item, error)
+        self._streams.restore()
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Function) -> Generator[None, object, object]:
+        """Have the test find what was set up in the controller."""
+        self.teller.enter("setup")
+        self.prepare(item)
+        with self._streams.phase():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
+        """Have Hypothesis draw the same in all ranks."""
+        self.teller.enter("call")
+        with self._streams.phase(), draw_alike(item, self.order.seed, self.note):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Record that it begins."""
+        self.teller.enter("teardown")
+        with self._streams.phase():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Function, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Remember the report of a phase: others that are logged are those of subtests and of other plugins."""
+        convert_exit_of_torch(item, call)
+        report = yield
+        self._made, self._call = report, call
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Record the report, when all hooks have seen it: they may change it, that of the terminal's words as well."""
+        result = yield
+        self._config.hook.pytest_report_teststatus(report=report, config=self._config)
+        call = self._call
+        if self.order.debugger and report.failed and call is not None and check_interactive_exception(call, report):
+            self.teller.ring("debug")  # before the bell says that the test does not pass: the clock stands still then
+        self.teller.tell(self._told(report, is_extra=report is not self._made))
+        return result
+
+    @pytest.hookimpl
+    def pytest_exception_interact(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """``--pdb``: wait for the user."""
+        if self.order.debugger and report.failed and call.excinfo is not None:
+            from pytest_derail.ranks.debugger import look_into
+
+            look_into(self.order.debugger, self.teller.rank, call.excinfo.tb)
+
+    def _told(self, report: pytest.TestReport, *, is_extra: bool) -> ReportTold:
+        error = None if self._call is None or self._call.excinfo is None else self._call.excinfo.value
+        result, reason = _result(report, error)
+        try:
+            data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report) or {}
+            if "user_properties" in data:
+                data["user_properties"] = [
+                    (plain(name), plain(value, MOST_PARTS)) for name, value in pairs(data["user_properties"])
+                ]
+        except Exception:  # hooks are third-party code; what they decided before counts anyway
+            data = {}
+        return ReportTold(
+            when=report.when,
+            result=result,
+            at=SYSTEM_CLOCK.now(),
+            reason=reason,
+            text="" if result == "passed" else text_of(report, _longreprtext),
+            report=data,
+            exception=b"" if error is None or result != "failed" else _pickled(error),
+            is_extra=is_extra,
+            is_strict=result == "xpassed" and report.failed,
+        )
+
+    def _tell_end_of_session(self, item: pytest.Function, error: BaseException) -> None:
+        def raise_error() -> None:
+            raise error
+
+        when: Any = self.teller.phase
+        self.tell_call(item, pytest.CallInfo.from_call(raise_error, when))
+
+    def tell_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+        """Record what no hook of pytest is asked about."""
+        if call.excinfo is not None:
+            own_frames.hide(call.excinfo)
+        try:
+            self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
+            told = self._told(self._made, is_extra=False)
+        except BaseException as error:
+            raised = None if call.excinfo is None else call.excinfo.value
+            reason = f"{text_of(raised, repr)} could not be reported: {text_of(error, repr)}"
+            told = ReportTold(self.teller.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
+        self.teller.tell(told)
+
+    def prepare(self, item: pytest.Function) -> None:
+        """The first part of its set-up: have it find what was set up in the controller."""
+        shared_fixtures.place(item, self.order.handed)
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        """The controller has the only timer of pytest-timeout."""
+        return True
+
+
+XPASS_STRICT = "[XPASS(strict)] "
+"""How the reason begins of a test that was expected to fail, and must, and did not."""
+
+
+def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Result, str]:
+    """What the hooks have decided, and the reason."""
+    expected = getattr(report, "wasxfail", None)
+    if expected is not None and not report.failed:
+        return "xfailed" if report.skipped else "xpassed", str(expected)
+    if report.failed and error is None and (text := text_of(report, _longreprtext)).startswith(XPASS_STRICT):
+        return "xpassed", text.removeprefix(XPASS_STRICT)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return "skipped", str(report.longrepr[2]).removeprefix("Skipped: ")
+    return report.outcome, ""
+
+
+def _pickled(error: BaseException) -> bytes:
+    """The exception without its traceback, if it survives the way there and back."""
+    try:
+        data = Held.dumps(error)
+        Held.loads(data)
+    except BaseException:
+        return b""
+    return data
+
+
+def _longreprtext(report: object) -> str:
+    text: str = report.longreprtext  # type: ignore[attr-defined]
+    return text
+
+
+@contextmanager
+def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
+    """A pytest session that has begun, here or in the process that this one was forked from."""
+    os.chdir(order.directory)
+    preparation = Preparation.of(command_line(order.args, order.options), order.directory)
+    basetemp = str(order.folder / f"tmp-{rank}")
+    session = collection.take(preparation, basetemp) or begin(preparation, order.worker, basetemp)
+    config = session.config
+    config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
+    config.stash[IN_RANK] = order
+    add_hooks(config, ForkedChildren())
+    breakpoints.explain()
+    try:
+        with log_to_file(config):
+            yield session
+    finally:
+        try:
+            config.hook.pytest_sessionfinish(session=session, exitstatus=session.exitstatus)
+        finally:
+            config._ensure_unconfigure()  # noqa: SLF001 - what pytest's own main does

@@ -1,0 +1,177 @@
+"""What the plugin can be told and where: marker before command line before environment before ini file; and that
+``--help``, ``--markers``, ``--fixtures`` and ``--collect-only`` say all of it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_derail import options as settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+SHOW = """
+from pytest_derail.ranks.marker import read_mark
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        found = read_mark(item, item.get_closest_marker("ranks"))
+        print("\\nFOUND", found.timeout, found.grace, found.start_method, found.preload)
+"""
+INI = "derail_timeout = 1\nderail_grace = 1\nderail_start_method = forkserver\nderail_preload = a"
+ENV = {"DERAIL_TIMEOUT": "2", "DERAIL_GRACE": "2", "DERAIL_START_METHOD": "fork", "DERAIL_PRELOAD": "b, x"}
+OPTIONS = ("--derail-timeout=3", "--derail-grace=3", "--derail-start-method=warm", "--derail-preload=c")
+MARKER = "timeout=4, start_method='spawn', preload=['d', 'e']"
+
+
+def test_marker_command_line_environment_ini_file(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stronger word counts, whatever the weaker ones say; and there is a default."""
+    for name in ENV:
+        monkeypatch.delenv(name, raising=False)
+    given: dict[str, Any] = {"ini": "", "options": (), "marker": ""}
+
+    def found(**more: Any) -> str:
+        given.update(more)
+        source = f"import pytest\n@pytest.mark.ranks(2, {given['marker']})\ndef test_one(): pass"
+        result = run_pytest(source, "--collect-only", "-s", *given["options"], ini=given["ini"], conftest=SHOW)
+        return next(line for line in result.outlines if line.startswith("FOUND"))
+
+    told = [found(), found(ini=INI)]
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
+    told += [found(), found(options=OPTIONS), found(marker=MARKER)]
+    assert told == [
+        "FOUND 60.0 5.0 warm None",
+        "FOUND 1.0 1.0 forkserver ('a',)",
+        "FOUND 2.0 2.0 fork ('b', 'x')",
+        "FOUND 3.0 3.0 warm ('c',)",
+        "FOUND 4.0 3.0 spawn ('d', 'e')",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ini", "env", "option", "kept"),
+    [
+        ("false", "", False, False),
+        ("true", "", False, True),
+        ("true", "0", False, False),
+        ("false", "1", False, True),
+        ("false", "no", True, True),
+    ],
+)
+def test_evidence_is_kept_as_the_strongest_word_says(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ini: str, env: str, option: bool, kept: bool
+) -> None:
+    """Of tests that passed."""
+    monkeypatch.setenv("DERAIL_KEEP", env)
+    pytester.makeini(f"[pytest]\nderail_keep = {ini}")
+    assert settings.keep(pytester.parseconfig(*["--derail-keep"] * option)) is kept
+
+
+@pytest.mark.parametrize(
+    ("ask", "options", "env", "ini", "says"),
+    [
+        ("seconds", ["--derail-timeout=-1"], {}, "", "--derail-timeout is -1.0; it must be a number of seconds"),
+        ("seconds", [], {"DERAIL_TIMEOUT": "soon"}, "", "DERAIL_TIMEOUT is 'soon'; it must be a number"),
+        ("seconds", [], {}, "timeout = inf", "derail_timeout in the ini file is 'inf'; it must be a number"),
+        (
+            "start_method",
+            ["--derail-start-method=thread"],
+            {},
+            "",
+            "--derail-start-method is 'thread'; it must be one of",
+        ),
+        ("start_method", [], {"DERAIL_START_METHOD": "x"}, "", "DERAIL_START_METHOD is 'x'; it must be one of warm, "),
+        ("start_method", [], {}, "start_method = y", "derail_start_method in the ini file is 'y'; it must be one of"),
+    ],
+)
+def test_a_word_that_cannot_be_is_an_error_that_says_where_it_stands(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: str,
+    options: list[str],
+    env: dict[str, str],
+    ini: str,
+    says: str,
+) -> None:
+    """The ini file is far from the test that meets it."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    pytester.makeini(f"[pytest]\n{ini and 'derail_' + ini}")
+    config = pytester.parseconfig(*options)
+    asked: Callable[..., object] = getattr(settings, ask)
+    with pytest.raises(pytest.UsageError, match=re.escape(says)):
+        asked(config, *(["timeout"] if ask == "seconds" else []))
+
+
+def test_help_says_what_can_be_set_and_whose_word_counts(run_pytest: RunPytest) -> None:
+    """Each option under one prefix, and each ini key; no line is left without words."""
+    told = run_pytest("", "--help").stdout.str()
+    ours = told[told.index("multi-rank jobs, and faults in them (") :]
+    options = ours[: re.search(r"\n\n?\S", ours).start()]  # type: ignore[union-attr]
+    assert re.sub(r"\s+", " ", options).startswith(
+        "multi-rank jobs, and faults in them (whose word counts: the test and its marker; these options; DERAIL_... in "
+        "the environment; derail_... in the ini file):"
+    )
+    named = re.findall(r"^  (--[\w-]+)", options, re.MULTILINE)
+    assert [name for name in named if not name.startswith("--derail-")] in ([], ["--scenarios"])
+    assert {"--derail-timeout", "--derail-grace", "--derail-keep", "--derail-start-method", "--derail-plan"} <= set(
+        named
+    )
+    keys = re.findall(r"^  (derail_\w+) \(\w+\):\n? +(\S.*)$", told, re.MULTILINE)
+    assert {"derail_timeout", "derail_grace", "derail_keep", "derail_start_method"} <= {key for key, _ in keys}
+
+
+def test_markers_say_how_they_are_written(run_pytest: RunPytest) -> None:
+    """With all that they take."""
+    told = run_pytest("", "--markers").stdout.str()
+    for marker in ("ranks", "faults"):
+        found = re.search(rf"^@pytest\.mark\.{marker}\(([^)]*(?:\(\)[^)]*)?)\): (.*)$", told, re.MULTILINE)
+        assert found is not None
+        for word in re.findall(r"(\w+)=", found[1]):
+            assert word in found[2] or word == "seed"
+
+
+def test_fixtures_say_what_they_are_for(run_pytest: RunPytest) -> None:
+    """All of ours, in a sentence each, and none that is hidden."""
+    told = run_pytest("", "--fixtures").stdout.str()
+    ours = re.findall(r"^(\w+) -- \S*pytest_derail/plugin\.py:\d+\n    (\S.*)$", told, re.MULTILINE)
+    assert dict(ours).keys() == {"derail", "rank", "local_rank", "world_size", "process_group"}
+    assert dict(ours)["derail"].startswith("Starts multi-rank jobs, breaks them, and leaves nothing behind")
+    derail = told[told.index("derail -- ") :].partition("\n\n\n")[0]
+    for word in ("start, run:", "agent:", "plan:", "hold, release, barrier:", "workdir, free_port, allow_left"):
+        assert word in derail
+
+
+def test_what_is_collected_reads_as_what_is_run(run_pytest: RunPytest) -> None:
+    """One line for each number of ranks, and nothing is started."""
+    source = """
+import pytest
+
+@pytest.mark.ranks([1, 4])
+@pytest.mark.parametrize("dtype", ["half"])
+def test_many(rank, dtype):
+    raise SystemError("nobody runs it")
+
+@pytest.mark.ranks(2)
+def test_two(rank):
+    raise SystemError("nobody runs it")
+
+def test_job(derail):
+    raise SystemError("nobody runs it")
+"""
+    result = run_pytest(source, "--collect-only")
+    assert [line.strip() for line in result.outlines if "<Function" in line] == [
+        "<Function test_many[ranks=1-half]>",
+        "<Function test_many[ranks=4-half]>",
+        "<Function test_two>",
+        "<Function test_job>",
+    ]
+    assert result.ret == 0
