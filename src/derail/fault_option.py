@@ -72,7 +72,7 @@ def _table(spec: str) -> dict[str, object]:
     """The table that the same fault would be in TOML. Words that are no triggers are taken for parameters."""
     from derail.faults.model.triggers import KINDS
     from derail.faults.registry import COMMON, entries
-    from derail.faults.serialization.table_reader import not_known
+    from derail.model.suggestions import not_known
 
     words = shlex.split(spec)
     if not words:

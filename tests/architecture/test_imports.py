@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import derail
+from architecture.import_graph import cycles, import_graph, told
 
 ROOT = Path(__file__).resolve().parents[2]
 UNMEASURED = {name: "" for name in os.environ if name.startswith("COVERAGE_PROCESS")}
@@ -37,6 +38,32 @@ def test_imports_go_down_only():
     )
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_there_is_no_import_cycle():
+    """Of no kind: at import, inside of functions, or for type checkers only."""
+    graph = import_graph({"derail": ROOT / "src/derail", "pytest_derail": ROOT / "pytest_plugin/pytest_derail"})
+    found = cycles(graph)
+    print(f"{len(found)} cycles in {sum(map(len, graph.values()))} edges")
+
+    assert not found, "\n\n".join(told(graph, group) for group in found)
+
+
+def test_a_cycle_through_imports_in_functions_and_for_types_is_found(tmp_path):
+    """The three kinds of imports count alike, and what is imported from a package is its module."""
+    for name, source in {
+        "__init__": "",
+        "first": "def late():\n    from planted.rooms import second\n",
+        "rooms/__init__": "",
+        "rooms/second": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..third import T\n",
+        "third": "import planted.first\n",
+        "alone": "from planted import first\n",
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+
+    assert cycles(import_graph({"planted": tmp_path})) == [["planted.first", "planted.rooms.second", "planted.third"]]
 
 
 def test_every_part_of_the_package_has_a_layer():

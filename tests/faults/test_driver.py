@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from derail import faults, when
-from derail.faults.catalogue.injector_api import Aim, Soon
+from derail.faults.catalogue.injector_api import Aim, Soon, control_signal
 from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver
 from derail.faults.engine.journal import unfinished
-from derail.faults.engine.prepare import control_signal, environment
+from derail.faults.engine.prepare import environment
 from derail.faults.injectors.signals import send
 from derail.faults.inrank.rank_plan import VARIABLE, Part
 from derail.faults.inrank.runtime import Runtime

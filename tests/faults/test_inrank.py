@@ -10,7 +10,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults import fail_point
-from derail.faults.engine.prepare import SITE, control_signal
+from derail.faults.catalogue.injector_api import control_signal
+from derail.faults.engine.prepare import SITE
 from derail.faults.inrank.runtime import Runtime
 from faults.fake_job import UNTIL, FakeJob
 
@@ -131,7 +132,7 @@ def test_a_child_that_gets_the_control_signal_does_not_act(run_faults):
     """A forked child inherits the handler, but not the rank's part."""
     rank = """
 import os, signal, time
-from derail.faults.engine.prepare import control_signal
+from derail.faults.catalogue.injector_api import control_signal
 child = os.fork()
 if child == 0:
     os.kill(os.getpid(), control_signal())

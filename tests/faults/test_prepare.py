@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.engine.prepare import LONGEST, SITE, check, control_signal, environment, prepare
+from derail.faults.catalogue.injector_api import control_signal
+from derail.faults.engine.prepare import LONGEST, SITE, check, environment, prepare
 from derail.faults.inrank.function_wrapper import EntryPoint
 from derail.faults.inrank.rank_plan import VARIABLE, Part
 from derail.faults.model.plan import PlanError

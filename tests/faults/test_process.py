@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from derail import faults, when
-from derail.faults.engine.prepare import control_signal
+from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.inrank.actions.delayed_crashes import _number
 from derail.faults.model.plan import PlanError
 from derail.model.exit import signal_name, signal_number

@@ -16,10 +16,11 @@ from derail.agents.external.agent import LOGS, ForeignAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.external.variables import MAPPED
 from derail.agents.registry import AgentError
-from derail.faults.serialization.table_reader import Fields, not_known
+from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
+from derail.model.suggestions import not_known
 from derail.platform.bounded import run_bounded
 from derail.scenario.load import MOST_RANKS
 from derail.scenario.model import ALL_PROMISES, FailureSeen

@@ -56,7 +56,7 @@ def agent(name: str) -> Agent:
     Raises:
         AgentError: if there is none, or its package cannot be imported.
     """
-    from derail.faults.serialization.table_reader import not_known
+    from derail.model.suggestions import not_known
 
     known = agents()
     if name not in known:

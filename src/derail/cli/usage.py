@@ -32,7 +32,7 @@ def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
     Raises:
         ValueError: if there is no family of that name.
     """
-    from derail.faults.serialization.table_reader import not_known
+    from derail.model.suggestions import not_known
 
     found = list(listed)
     known = sorted({each.family for each in found})

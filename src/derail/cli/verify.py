@@ -143,7 +143,7 @@ def _scenarios(families: tuple[str, ...], chosen: tuple[str, ...]) -> list[Scena
     known = sorted({scenario.family for scenario in found.values()})
     for family in families:
         if family not in known and not problems:
-            from derail.faults.serialization.table_reader import not_known
+            from derail.model.suggestions import not_known
 
             problems.append(f"--family: {not_known(family, known, 'family')}")
     if problems:

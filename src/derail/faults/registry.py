@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from derail.faults.model.plan import Fault, PlanError
 from derail.faults.model.targets import read_target
 from derail.faults.model.triggers import KINDS, Exit, comings, walk, word_of
-from derail.faults.serialization.table_reader import not_known
+from derail.model.suggestions import not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

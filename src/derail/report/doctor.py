@@ -13,7 +13,7 @@ from derail.faults.engine.prepare import SITE
 from derail.faults.inrank.rank_plan import VARIABLE
 from derail.faults.mechanisms import namespaces, sockets
 from derail.faults.registry import entries
-from derail.faults.serialization.table_reader import not_known
+from derail.model.suggestions import not_known
 from derail.platform import capabilities, seccomp
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from derail.faults.codec import read_plan
 from derail.faults.engine.prepare import check
 from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK
-from derail.faults.serialization.table_reader import Fields, nearest_file, not_known
+from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
+from derail.model.suggestions import nearest_file, not_known
 from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, ScenarioError, Twin
 
 if TYPE_CHECKING:

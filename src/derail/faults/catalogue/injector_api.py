@@ -6,15 +6,15 @@ An injector returns at once. Either it knows already what came of it (a result),
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from derail.faults.model.results import Errored, Injected, NotReached, Result, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from derail.faults.engine.journal import Record
     from derail.faults.model.plan import Fault
     from derail.model.events import JobControl
     from derail.model.exit import ExitStatus
@@ -76,7 +76,7 @@ class Aim:
     rank: int
     seed: int
     control: JobControl
-    records: list[Record] = field(default_factory=list)
+    records: list[Mapping[str, object]] = field(default_factory=list)
     sent_by_supervisor: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     undo: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
@@ -105,3 +105,9 @@ class Aim:
     def where(self) -> str:
         """Where in its program the rank was when it acted, as it says itself."""
         return next((str(record.get("where", "")) for record in self.records if record["event"] == "start"), "")
+
+
+def control_signal() -> int:
+    """The signal by which the driver tells a rank that something is due: one that nobody else uses."""
+    last = getattr(signal, "SIGRTMAX", None)
+    return int(getattr(signal, "SIGEMT", signal.SIGUSR2)) if last is None else int(last) - 6

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.faults import inrank
+from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.engine.rank_plan import tasks, watches
 from derail.faults.engine.trigger_matcher import Inside
 from derail.faults.inrank.function_wrapper import EntryPoint
@@ -137,12 +137,6 @@ def environment(
     ]
     part: dict[str, Data] = {"job": job, "rank": None, "function": False, "faults": inside, "watches": places}
     return _variables({**part, "meet": meet}, journal, environ) if inside or places or meet else {}
-
-
-def control_signal() -> int:
-    """The signal by which the driver tells a rank that something is due: one that nobody else uses."""
-    last = getattr(signal, "SIGRTMAX", None)
-    return int(getattr(signal, "SIGEMT", signal.SIGUSR2)) if last is None else int(last) - 6
 
 
 def _tasks(plan: Plan, ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]]]:

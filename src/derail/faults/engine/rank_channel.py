@@ -10,8 +10,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.engine.journal import Reader
-from derail.faults.engine.prepare import control_signal
 from derail.faults.model.results import NotReached, Unavailable
 from derail.model.exit import signal_name
 from derail.model.spec import Command

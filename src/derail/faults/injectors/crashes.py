@@ -9,9 +9,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Entry, Param
-from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.injector_api import AtExit, Soon, control_signal
 from derail.faults.catalogue.params import choice_param, flag_param, read_signal, read_text, seconds_param
-from derail.faults.engine.prepare import control_signal
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_name, signal_number
 from derail.platform.capabilities import why_no_seccomp

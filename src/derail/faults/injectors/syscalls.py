@@ -18,8 +18,8 @@ from derail.faults.mechanisms.syscall_rules import Rule
 from derail.faults.model.occurrences import Hits
 from derail.faults.model.plan import PlanError
 from derail.faults.model.results import NotReached, Unavailable
-from derail.faults.serialization.table_reader import not_known
 from derail.model.spec import Command
+from derail.model.suggestions import not_known
 from derail.platform import seccomp
 from derail.platform.syscalls import NAMES, fd_argument, path_argument, this_machine
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from derail.faults.model.plan import decide
-from derail.faults.serialization.table_reader import not_known
+from derail.model.suggestions import not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,42 +5,12 @@ Whoever reads a file with it raises once, with all that was noted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+from derail.model.suggestions import not_known
 
 D = TypeVar("D")
 _ABSENT = object()
-MOST_TOLD = 24
-"""Known names that are told to somebody who has none of them nearly right."""
-
-
-def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = "") -> str:
-    """Say that ``word`` is no known ``what``, and which known one was probably meant; else which ones there are, or
-    the command ``list_with`` that names them where they are many."""
-    from difflib import get_close_matches
-
-    names = list(known)
-    near = get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
-    if near:
-        meant = next(name for name in names if name.lower() == near[0])
-        return f"unknown {what} {word!r}; did you mean {meant!r}?"
-    if list_with and len(names) > MOST_TOLD:
-        return f"unknown {what} {word!r}; '{list_with}' names all {len(names)}"
-    shown = sorted(names)[:MOST_TOLD]
-    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
-    return f"unknown {what} {word!r}; " + (f"known: {', '.join(shown)}{more}" if names else "there are none")
-
-
-def nearest_file(path: Path) -> str:
-    """Say which file may be meant by one that is not there, for the end of a message; nothing if none is like it."""
-    from difflib import get_close_matches
-
-    beside = [each.name for each in path.parent.glob("*") if each.is_file()]
-    found = get_close_matches(path.name, beside, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 class Fields:

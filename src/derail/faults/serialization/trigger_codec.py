@@ -8,8 +8,9 @@ from typing import Any
 
 from derail.faults.model.occurrences import Hits
 from derail.faults.model.triggers import KINDS, Trigger, wrong
-from derail.faults.serialization.table_reader import Fields, not_known
+from derail.faults.serialization.table_reader import Fields
 from derail.model.exit import signal_name, signal_number
+from derail.model.suggestions import not_known
 
 
 def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:
