@@ -75,7 +75,7 @@ def _leak_guard(_own_temporary_directory: None) -> Iterator[None]:
     """Children, descriptors, threads, signal handlers, environment and temporary files are as before the test."""
     before = leak_guard.hold()
     yield
-    warm = sys.modules.get("derail.spawn.warm")
+    warm = sys.modules.get("derail.spawn.zygote.warm")
     if warm is not None:
         warm.end_idle()  # kept for the next job; ended here, they must leave nothing
     leaked = leak_guard.leaks(before)

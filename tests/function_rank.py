@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from derail.model.spec import Function, RankSpec, Streams
 from derail.spawn.function import start_function
 from derail.spawn.handle import NotReturned, Returned
-from derail.spawn.values import Returns
+from derail.spawn.return_values import Returns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -78,8 +78,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         kept.close()
     for bench in config.stash.get(LIVE, []):
         bench.end_jobs()
-    if IN_RANK not in config.stash and "derail.spawn.warm" in sys.modules:
-        from derail.spawn.warm import end_idle
+    if IN_RANK not in config.stash and "derail.spawn.zygote.warm" in sys.modules:
+        from derail.spawn.zygote.warm import end_idle
 
         end_idle()
 

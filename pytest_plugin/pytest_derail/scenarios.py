@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from derail.agents.registry import AgentError, agent
+from derail.campaign.run_scenario import run_scenario
 from derail.report.text import render_verdict
 from derail.scenario.load import FOLDER, load, shipped_root
 from derail.scenario.model import ScenarioError
-from derail.trial import run_scenario
 from pytest_derail.options import agent_name, keep
 from pytest_derail.reporting.artifacts import evidence_folder
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.agents.agent import Agent
-    from derail.trial import Run
+    from derail.campaign.run_scenario import Run
 
 
 NEEDED = re.compile(r"^(title|ranks|worker|expect)(?=\s*[=.])|^\[(expect)\]", re.MULTILINE)

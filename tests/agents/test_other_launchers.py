@@ -15,10 +15,10 @@ from derail.agents.launchers.functions import with_fates
 from derail.agents.launchers.torchrunx import Torchrunx
 from derail.agents.programs.rank_wrapper import code_of
 from derail.agents.registry import agent, agents
+from derail.campaign.run_scenario import run_scenario
 from derail.model.exit import ExitStatus
 from derail.scenario.load import find, load
 from derail.scenario.model import Scenario
-from derail.trial import run_scenario
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 
 from agents.launchers import steady
 from derail.agents.custom import CommandAgent, Declaration, Report
+from derail.campaign.run_scenario import run_scenario
 from derail.scenario.load import find, load, shipped
 from derail.scenario.model import ALL_PROMISES
-from derail.trial import run_scenario
 
 pytestmark = [
     pytest.mark.slow,

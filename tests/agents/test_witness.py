@@ -10,7 +10,7 @@ from derail import faults, when
 from derail.agents.launcher_under_test import native_command, run_launcher
 from derail.agents.native import NativeAgent
 from derail.agents.programs.script_function import FileFunction
-from derail.campaign import run_scenario
+from derail.campaign.campaign import run_scenario
 from derail.faults.model.plan import Plan
 from derail.scenario.load import shipped_root
 from derail.scenario.model import Expect, Scenario

@@ -171,7 +171,7 @@ class StartProcesses:
         return taken
 
     def close(self) -> None:
-        from derail.spawn import warm
+        from derail.spawn.zygote import warm
 
         warm.end_idle()
 

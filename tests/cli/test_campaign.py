@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from derail import faults
-from derail.campaign import as_data, load_scenario, run_scenario
+from derail.campaign.campaign import as_data, load_scenario, run_scenario
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome

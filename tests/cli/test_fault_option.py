@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail import faults, when
-from derail.fault_option import EXAMPLE, read_plan
+from derail.cli.fault_option import EXAMPLE, read_plan
 from derail.faults.codec import to_toml
 from derail.faults.model.plan import Fault, PlanError
 

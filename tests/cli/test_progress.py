@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from derail.cli.progress import SHOWN_RANKS, Board, Progress
 from derail.model.clock import FakeClock
 from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested
 from derail.model.exit import ExitStatus
 from derail.model.outcome import JobOutcome
-from derail.progress import SHOWN_RANKS, Board, Progress
 
 if TYPE_CHECKING:
     from derail.model.events import Event
@@ -98,7 +98,7 @@ def test_news_of_faults_are_told_once() -> None:
 
 def test_lines_are_written_with_the_time_since_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the display's own thread, all of them before it ends."""
-    monkeypatch.setattr("derail.progress.FAREWELL_SECONDS", 100.0)
+    monkeypatch.setattr("derail.cli.progress.FAREWELL_SECONDS", 100.0)
     stream = io.StringIO()
     with Progress(Board(2), stream, live=False) as progress:
         for event in KILLED:

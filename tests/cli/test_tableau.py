@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from derail.campaign import Began, Judged
+from derail.campaign.campaign import Began, Judged
 from derail.cli.tableau import LAST, Tableau
 from derail.model.clock import FakeClock
 from report.cards import RIGHT, SKIPPED, UNKNOWN, WRONG

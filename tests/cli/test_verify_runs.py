@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.planted_agents import SEEN, Planted, scenario
-from derail import campaign, runner
-from derail.campaign import Began, Judged, is_timed, verify
+from derail.campaign import campaign, runner
+from derail.campaign.campaign import Began, Judged, is_timed, verify
 from derail.launch.signals import SignalException
 from derail.scenario.load import load, shipped
 from derail.scenario.model import Expect
@@ -205,7 +205,7 @@ def test_an_agent_of_the_main_program_can_be_verified(tmp_path, unmeasured) -> N
         f"import sys\nsys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path\n"
         "from cli.planted_agents import Planted, scenario\n"
-        "from derail.campaign import verify\n"
+        "from derail.campaign.campaign import verify\n"
         "class Mine(Planted):\n    name = 'mine'\n"
         "if __name__ == '__main__':\n"
         "    (row,) = verify(Mine(), [scenario('x/right', Path('w'))], workdir=Path(sys.argv[1])).rows\n"

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derail import faults, replay, when
+from derail import faults, when
+from derail.campaign import replay
 from derail.faults.engine import journal
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, running

@@ -9,7 +9,7 @@ import pytest
 
 from derail.agents.custom import read_declaration
 from derail.agents.registry import AgentError
-from derail.fault_option import read_plan
+from derail.cli.fault_option import read_plan
 from derail.faults.codec import load as load_plan
 from derail.faults.model.plan import PlanError
 from derail.scenario.load import load as load_scenario

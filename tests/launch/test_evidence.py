@@ -14,7 +14,7 @@ from derail import ChildFailedError, DefaultLogsSpecs, start_processes
 from derail.model.spec import Teardown
 from derail.platform.exits import NO_PIDFD_ENV, is_readable
 from derail.platform.inotify import NO_INOTIFY_ENV
-from derail.spawn.served import ServedProcess
+from derail.spawn.zygote.client import ServedProcess
 from derail.supervise import ranks
 
 # Records an error as ``record`` does, says so, and does what stdin's next line asks for.

@@ -11,7 +11,7 @@ import pytest
 
 import rank_functions
 from derail import ChildFailedError
-from derail.spawn import servers
+from derail.spawn.zygote import pool
 
 METHODS = ["spawn", "fork", "forkserver", "warm"]
 
@@ -164,7 +164,7 @@ def test_ranks_behind_one_that_cannot_be_started_never_run(jobs, tmp_path, wait_
     args = {rank: (tmp_path / str(rank),) for rank in range(4)}
     with pytest.raises(pickle.PicklingError, match="rank 1"):
         jobs.start(rank_functions.touch, 4, args={**args, 1: (lambda: None,)}, start_method="warm")
-    (server,) = servers.kept()
+    (server,) = pool.kept()
     wait_until(lambda: not Path(f"/proc/{server}/task/{server}/children").read_text(), what="the end of all ranks")
 
     assert not (tmp_path / "2").exists()

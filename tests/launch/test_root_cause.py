@@ -181,7 +181,7 @@ def test_an_error_file_of_another_process_that_is_older_than_the_job_is_not_evid
 
 def test_a_rank_that_answers_our_signal_at_once_was_stopped(jobs, monkeypatch):
     """However fast its exit is, it came after our signal, and is no failure of its own."""
-    from derail.spawn.child import Child
+    from derail.spawn.child_handle import Child
 
     send = Child.signal
 

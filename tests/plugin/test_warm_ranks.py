@@ -277,10 +277,10 @@ def test_one_module_that_cannot_be_preloaded_spoils_it_for_its_own_tests_only(
         # Where packages are installed: the module of this test is one of them.
         conftest="""
 import os
-from derail.spawn import imports
+from derail.spawn.zygote import import_scan
 
-installed = imports._installed()
-imports._installed = lambda: (*installed, os.path.join(os.path.dirname(__file__), "site") + os.sep)
+installed = import_scan._installed()
+import_scan._installed = lambda: (*installed, os.path.join(os.path.dirname(__file__), "site") + os.sep)
 """,
         ini="pythonpath = site",
     )

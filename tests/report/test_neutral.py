@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from derail import faults
+from derail.cli.progress import Board, Progress
 from derail.cli.tableau import Tableau
 from derail.errors.text import neutral, printable
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.events import StopRequested
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
-from derail.progress import Board, Progress
 from derail.report.comparison import changes, render_changes
 from derail.report.library import render_list
 from derail.report.scorecard_text import render_scorecard
@@ -92,7 +92,7 @@ def test_live_views_are_neutral(live):
         shown.observe(StopRequested(f"because {SPOILT}", 15, 1.0, at=0.0))
     tableau = io.StringIO()
     with Tableau(SPOILT, 1, tableau, live=live) as campaign:
-        from derail.campaign import Judged
+        from derail.campaign.campaign import Judged
 
         campaign.hear(Judged(spoilt(CARD).rows[1]))
         campaign.__exit__(None, None, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from derail.agents.native import NativeAgent
-from derail.campaign import run_scenario
+from derail.campaign.campaign import run_scenario
 from derail.report.text import render_verdict
 from derail.scenario.load import load, shipped, shipped_root
 from derail.scenario.model import Expect

@@ -10,7 +10,7 @@ import pytest
 
 from derail import faults, when
 from derail.agents.native import NativeAgent
-from derail.campaign import run_scenario
+from derail.campaign.campaign import run_scenario
 from derail.faults.model.plan import Plan
 from derail.report.text import render_verdict
 from derail.scenario.control import sees, twin, twins

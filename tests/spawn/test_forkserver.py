@@ -14,8 +14,9 @@ import pytest
 import function_rank
 import rank_functions as ranks
 from derail.model.exit import ExitStatus
-from derail.spawn import descriptors, frames, resident, served, servers
-from derail.spawn.start_error import StartError
+from derail.spawn import descriptors
+from derail.spawn.spawn_error import StartError
+from derail.spawn.zygote import client, pool, server, wire
 from function_rank import opened, rank_spec, run, started, wait_readable, wait_status
 
 
@@ -49,11 +50,11 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
             with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
                 server = parent(first.pid)
                 assert (parent(second.pid), parent(server)) == (server, os.getpid())
-                (resident_process,) = servers._residents.values()
+                (resident_process,) = pool._residents.values()
             assert os.path.exists(f"/proc/{server}")
         assert not os.path.exists(f"/proc/{server}")
         assert resident_process._process.returncode == 0  # it was asked, not killed
-    assert (servers._residents, descriptors.owned()) == ({}, frozenset())
+    assert (pool._residents, descriptors.owned()) == ({}, frozenset())
 
 
 def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
@@ -76,12 +77,12 @@ def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
     with launcher, control, theirs:
         report.setblocking(False)
         fd = report.fileno()
-        server = resident.Resident(control, os.getpid(), None, "")
-        server._ranks[fd] = resident._Rank(pid, report)
-        server._poll.register(report)
-        launcher.send(resident.REAP)
-        server._hear(fd)
-        assert (server._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
+        resident = server.Resident(control, os.getpid(), None, "")
+        resident._ranks[fd] = server._Rank(pid, report)
+        resident._poll.register(report)
+        launcher.send(server.REAP)
+        resident._hear(fd)
+        assert (resident._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
 
 
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
@@ -112,7 +113,7 @@ def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(t
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
         assert (handle.peek(), wait_readable(handle.exit_fd, 0)) == (None, False)
         assert handle.signal(signal.SIGTERM)
         status = wait_status(handle)
@@ -123,11 +124,11 @@ def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(t
 
 def test_a_status_that_neither_a_killed_server_nor_the_kernel_tells_is_lost(tmp_path, monkeypatch):
     """And it says who was to tell."""
-    monkeypatch.setattr(served, "status_of_ended", lambda *_: ExitStatus(lost="reaped"))
+    monkeypatch.setattr(client, "status_of_ended", lambda *_: ExitStatus(lost="reaped"))
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
         assert handle.signal(signal.SIGTERM)
         status = wait_status(handle)
 
@@ -142,7 +143,7 @@ def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
         server = parent(first.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(servers._residents[next(iter(servers._residents))].exit_fd)
+        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
         with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
             assert parent(second.pid) != server
 
@@ -162,8 +163,8 @@ def test_a_stopped_server_does_not_cost_the_status_where_proc_shows_it(tmp_path)
 
 def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch):
     """The same where /proc is hidden: not known at first, lost after a while; never a guess."""
-    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(served, "status_before_reaping", lambda *_: None)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(client, "status_before_reaping", lambda *_: None)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         stop(server)
@@ -184,8 +185,8 @@ def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch
 
 def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypatch, pid_gone):
     """Closing the last handle is bounded."""
-    monkeypatch.setattr(servers, "QUIT_SECONDS", 0.2)
-    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "QUIT_SECONDS", 0.2)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.0)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         stop(server)
@@ -318,7 +319,7 @@ def test_closing_the_last_handle_leaves_a_living_rank_alone(tmp_path):
 )
 def test_a_status_survives_the_way(status):
     """What the server tells is what it saw."""
-    assert resident.decode(resident.encode(status)) == status
+    assert server.decode(server.encode(status)) == status
 
 
 def test_frames_carry_any_number_of_descriptors():
@@ -330,18 +331,18 @@ def test_frames_carry_any_number_of_descriptors():
     got = []
     try:
         with ours, theirs:
-            frames.send_fork(ours, fds)
-            frames.send_quit(ours)
+            wire.send_fork(ours, fds)
+            wire.send_quit(ours)
             verbs = []
             while True:
-                frame = frames.receive(theirs)
+                frame = wire.receive(theirs)
                 verbs.append(frame.verb)
                 got += frame.fds
-                if frame.verb == frames.QUIT:
+                if frame.verb == wire.QUIT:
                     break
             ours.close()
-            assert frames.receive(theirs) is None
-        assert (verbs, len(got)) == ([frames.MORE, frames.MORE, frames.FORK, frames.QUIT], 450)
+            assert wire.receive(theirs) is None
+        assert (verbs, len(got)) == ([wire.MORE, wire.MORE, wire.FORK, wire.QUIT], 450)
     finally:
         for fd in (*fds, *got):
             os.close(fd)

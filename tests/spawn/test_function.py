@@ -21,7 +21,7 @@ import rank_functions as ranks
 from derail.model.exit import ExitStatus
 from derail.spawn import descriptors, fork
 from derail.spawn.handle import Returned
-from derail.spawn.start_error import StartError
+from derail.spawn.spawn_error import StartError
 from function_rank import METHODS, opened, rank_spec, run, started, wait_done_or_end, wait_readable, wait_status
 
 each_method = pytest.mark.parametrize("method", METHODS)

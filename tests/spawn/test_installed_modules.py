@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.spawn import imports
-from derail.spawn.imports import imports_of, is_installed
+from derail.spawn.zygote import import_scan
+from derail.spawn.zygote.import_scan import imports_of, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,5 +53,5 @@ def test_imports_of_the_users_own_package_are_found(tmp_path: Path, monkeypatch:
         monkeypatch.setitem(sys.modules, name, sys.modules[name])
 
     assert imports_of(module) == ("colorsys", "wave")
-    monkeypatch.setattr(imports, "LOOKED_THROUGH", 40)
+    monkeypatch.setattr(import_scan, "LOOKED_THROUGH", 40)
     assert imports_of(module) == ("colorsys",)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from derail.spawn import descriptors, values
+from derail.spawn import descriptors, return_values
 from derail.spawn.handle import NotReturned, Returned
-from derail.spawn.values import Returns, write_done, write_reason, write_value
+from derail.spawn.return_values import Returns, write_done, write_reason, write_value
 from function_rank import opened, wait_readable
 
 
@@ -89,7 +89,7 @@ def test_a_value_without_its_head_is_not_whole():
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
         write_value(fd, list(range(1000)))
-        os.pwrite(fd, bytes(values._HEAD.size), 0)
+        os.pwrite(fd, bytes(return_values._HEAD.size), 0)
 
         assert told(returns.take(0)) == "no value: "
 
@@ -109,7 +109,7 @@ def test_garbage_is_a_reason():
     """A file that is not what the rank should have written breaks nothing."""
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
-        os.pwrite(fd, values._HEAD.pack(values._MAGIC, 1, 7) + b"garbage", 0)
+        os.pwrite(fd, return_values._HEAD.pack(return_values._MAGIC, 1, 7) + b"garbage", 0)
 
         assert "could not be unpickled in the launcher: UnpicklingError" in told(returns.take(0))
 
@@ -138,7 +138,7 @@ def test_a_reason_replaces_half_a_value_and_has_a_limit():
     """Whatever length and characters it has."""
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
-        os.pwrite(fd, b"half a value" * 1000, values._HEAD.size)
+        os.pwrite(fd, b"half a value" * 1000, return_values._HEAD.size)
         write_reason(fd, "because \udcff" + "x" * 100_000)
 
         assert told(returns.take(0)).startswith("no value: because \\udcffxxx")
@@ -228,7 +228,7 @@ def test_a_hostile_error_is_described_all_the_same():
         def __str__(self):
             raise RuntimeError
 
-    assert values.describe(HostileError()) == "HostileError"
+    assert return_values.describe(HostileError()) == "HostileError"
 
 
 def test_not_returned_is_no_value():

@@ -18,15 +18,16 @@ import function_rank
 import rank_facts
 import rank_functions as ranks
 from derail.platform import supported
-from derail.spawn import descriptors, imports, servers, warm
+from derail.spawn import descriptors
 from derail.spawn.function import ask_function
+from derail.spawn.zygote import import_scan, pool, warm
 from function_rank import opened, rank_spec, run, started, wait_readable
 
 TESTS = str(Path(function_rank.__file__).parent)
 
 
 def warm_spec(directory, function, args=(), *, preload=(), **changes):
-    """A warm rank that has these modules preloaded."""
+    """A warm rank that has these modules preload."""
     spec = rank_spec(directory, "warm", function, args, **changes)
     return replace(spec, run=replace(spec.run, preload=tuple(preload)))
 
@@ -104,7 +105,7 @@ def test_a_warm_rank_finds_what_a_spawned_one_finds(preload, cpus, tmp_path, mon
     if with_torch:
         pytest.importorskip("numpy")
     run_warm(tmp_path, ranks.give, 1, preload=preload, rank=3, **change)
-    before = servers.kept()
+    before = pool.kept()
     undo = changed_host(monkeypatch, tmp_path)
     try:
         change["env"]["CHANGED"] = "since then"
@@ -114,7 +115,7 @@ def test_a_warm_rank_finds_what_a_spawned_one_finds(preload, cpus, tmp_path, mon
     finally:
         for put_back, value in undo:
             put_back(value)
-    assert servers.kept() == before  # the same process, from before the changes
+    assert pool.kept() == before  # the same process, from before the changes
 
     told = {name: "the same" if found[name] == fact else short(found[name]) for name, fact in spawned.items()}
     lines = [f"| {name} | {short(fact)} | {told[name]} |" for name, fact in spawned.items()]
@@ -188,19 +189,19 @@ def test_a_temporary_directory_and_a_log_handler_of_the_rank_end_with_it(tmp_pat
 def test_the_resident_process_is_kept_for_the_next_job(tmp_path):
     """Ranks of one job and of the next have one parent, a child of ours; end_idle ends it."""
     parents = [run_warm(tmp_path, ranks.give, n)[2] for n in range(3)]
-    (pid,) = servers.kept()
+    (pid,) = pool.kept()
 
     assert (parents, parent_of(pid)) == ([pid] * 3, os.getpid())
     warm.end_idle()
-    assert (servers.kept(), alive(pid)) == ({}, False)
+    assert (pool.kept(), alive(pid)) == ({}, False)
 
 
 def test_end_idle_leaves_a_process_that_is_in_use_to_its_last_rank(tmp_path):
     """It serves nobody new, and ends when nobody needs it."""
     with opened() as returns, started(warm_spec(tmp_path, ranks.wait_for_ever), returns) as handle:
-        (pid,) = servers.kept()
+        (pid,) = pool.kept()
         warm.end_idle()
-        assert (servers.kept(), alive(pid), handle.peek()) == ({}, True, None)
+        assert (pool.kept(), alive(pid), handle.peek()) == ({}, True, None)
     assert not alive(pid)
 
 
@@ -222,14 +223,14 @@ def test_a_rank_that_was_asked_for_waits_until_it_is_started(starts, tmp_path, w
     with opened(spec.rank) as returns:
         before = descriptors.owned()
         asked = ask_function(spec, returns)
-        (server,) = servers.kept()
+        (server,) = pool.kept()
         (pid,) = wait_until(lambda: at_the_gate(server))
         assert not target.exists()
         if not starts:
             asked.cancel()
             wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the end of the rank")
             assert not target.exists()
-            assert descriptors.owned() - before <= set(servers.kept()[server])
+            assert descriptors.owned() - before <= set(pool.kept()[server])
             return
         with started(spec, returns, asked=asked) as handle:
             assert handle.pid == pid
@@ -242,7 +243,7 @@ def test_a_rank_that_was_killed_before_it_was_started_has_that_end(tmp_path, wai
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
         asked = ask_function(spec, returns)
-        (server,) = servers.kept()
+        (server,) = pool.kept()
         (pid,) = wait_until(lambda: at_the_gate(server))
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid))
@@ -256,7 +257,7 @@ def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_unt
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
         asked = ask_function(spec, returns)
-        (server,) = servers.kept()
+        (server,) = pool.kept()
         os.kill(server, signal.SIGKILL)
         wait_until(lambda: not alive(server))
         with started(spec, returns, asked=asked) as handle:
@@ -269,14 +270,14 @@ def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_unt
 def test_a_killed_resident_process_is_replaced(tmp_path, monkeypatch):
     """Whether it dies between two jobs, or when it is asked for a rank."""
     _, _, first = run_warm(tmp_path, ranks.give, 1)
-    (server,) = servers._residents.values()
+    (server,) = pool._residents.values()
     os.kill(first, signal.SIGKILL)
     assert wait_readable(server.exit_fd)
     value, _, second = run_warm(tmp_path, ranks.give, 2)
     assert (value, second != first) == (2, True)
 
     os.kill(second, signal.SIGSTOP)
-    (server,) = servers._residents.values()
+    (server,) = pool._residents.values()
     ask = server.ask_for_rank
     monkeypatch.setattr(server, "ask_for_rank", lambda fds: (ask(fds), os.kill(second, signal.SIGKILL)))
     value, handle, third = run_warm(tmp_path, ranks.give, 3)
@@ -289,9 +290,9 @@ from pathlib import Path
 sys.path.insert(0, {TESTS!r})
 import function_rank, rank_functions
 def main(directory, how):
-    from derail.spawn import servers
+    from derail.spawn.zygote import pool
     function_rank.run(Path(directory), "warm", rank_functions.give, 1)
-    (pid,) = servers.kept()
+    (pid,) = pool.kept()
     print(pid, flush=True)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -338,7 +339,7 @@ def test_variables_that_libraries_read_early_are_those_of_the_rank(tmp_path):
     ]
 
     assert (parents[0] == parents[1], parents[1] == parents[2]) == (True, False)
-    assert list(servers.kept()) == [parents[2]]
+    assert list(pool.kept()) == [parents[2]]
     environment = Path(f"/proc/{parents[2]}/environ").read_bytes().split(b"\0")
     assert b"OMP_NUM_THREADS=2" in environment
 
@@ -352,7 +353,7 @@ def test_a_changed_source_file_is_imported_anew(tmp_path, module):
     changed = run_warm(tmp_path, rank_facts.attribute, "growing", "VALUE", preload=("growing",))
 
     assert [first[0], again[0], changed[0]] == [1, 1, (2, "changed")]
-    assert (first[2] == again[2], again[2] == changed[2], list(servers.kept())) == (True, False, [changed[2]])
+    assert (first[2] == again[2], again[2] == changed[2], list(pool.kept())) == (True, False, [changed[2]])
 
 
 def test_a_folder_of_modules_that_has_come_since_is_found(tmp_path, module, monkeypatch):
@@ -421,21 +422,21 @@ def test_a_preload_that_does_not_survive_a_fork_makes_ranks_spawn(source, reason
         (n, reason, os.getpid()) for n in range(2)
     ]
     assert caplog.messages == [f"start_method='warm' with preload heavy falls back to 'spawn': {reason}"]
-    assert servers.kept() == {}
+    assert pool.kept() == {}
 
 
 @pytest.mark.parametrize("name", ["nvidia0", "dri/renderD128"])
 def test_an_open_gpu_makes_ranks_spawn(name, tmp_path, module, monkeypatch):
     """The descriptor of a device tells of a context, whatever library has opened it."""
-    from derail.spawn import preloaded
+    from derail.spawn.zygote import preload
 
     device = tmp_path / "dev" / name
     device.parent.mkdir(parents=True)
     device.touch()
-    monkeypatch.setattr(preloaded, "_GPU_DEVICES", (str(tmp_path / "dev/nvidia"), str(tmp_path / "dev/dri/render")))
-    assert preloaded._open_gpu() == ""
+    monkeypatch.setattr(preload, "_GPU_DEVICES", (str(tmp_path / "dev/nvidia"), str(tmp_path / "dev/dri/render")))
+    assert preload._open_gpu() == ""
     with device.open():
-        assert preloaded._open_gpu() == f"{device} is open"
+        assert preload._open_gpu() == f"{device} is open"
 
 
 def test_an_initialized_cuda_makes_ranks_spawn(tmp_path, module):
@@ -493,7 +494,7 @@ def test_what_a_functions_module_imports_is_preloaded_unless_told_otherwise(tmp_
     import body
 
     try:
-        learned = imports.imports_of(body.work)
+        learned = import_scan.imports_of(body.work)
         names = ["colorsys", "json.decoder", "xml.sax", "tomllib", "mine"]
         assert learned == ("__future__", "colorsys", "json.decoder", "xml", "xml.sax", "tomllib")
         spec = rank_spec(tmp_path, "warm", body.work, (names,))

@@ -184,7 +184,7 @@ def residents() -> Collection[object]:
     """Processes (by pid) and descriptors (by number, as text) that are kept for later once they were used: no leaks.
     Those of multiprocessing, and the processes that warm ranks are forked from."""
     kept: set[object] = set()
-    servers = sys.modules.get("derail.spawn.servers")
+    servers = sys.modules.get("derail.spawn.zygote.pool")
     for pid, fds in servers.kept().items() if servers is not None else ():
         kept |= {pid, *map(str, fds)}
     for name, holder, pid, fd in (

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from derail.agents.native_job import NativeJob
+    from derail.cli.progress import Progress
     from derail.faults.model.plan import Plan
-    from derail.progress import Progress
 
 
 COLOURS = {
@@ -41,7 +41,7 @@ COLOURS = {
 
 def painted(text: str, *, stream: TextIO) -> str:
     """Return the text for a stream: with colours if the stream is a terminal and NO_COLOR is not set."""
-    from derail.progress import wants_colours
+    from derail.cli.progress import wants_colours
 
     if not wants_colours(stream):
         return text
@@ -70,7 +70,7 @@ def show(text: str, *, err: bool = False) -> None:
 
 def display(ranks: int, plan: Plan, *, live: bool) -> Progress:
     """A display on stderr: a table on a terminal that nobody else writes to, else lines."""
-    from derail.progress import Board, Progress
+    from derail.cli.progress import Board, Progress
 
     return Progress(
         Board(ranks, faults=[str(fault) for fault in plan.faults]),

@@ -10,8 +10,8 @@ import click
 
 from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import evidence_directory
+from derail.cli.fault_option import EXAMPLE
 from derail.cli.usage import usage_errors
-from derail.fault_option import EXAMPLE
 from derail.model.exit import signal_name
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def launch(
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank.
     """
     from derail.agents.native_job import default_teardown, start_job
-    from derail.fault_option import read_plan
+    from derail.cli.fault_option import read_plan
     from derail.launch import orphans
     from derail.launch.signals import SignalException
 

@@ -30,7 +30,7 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     Exits with 0 if it was the same, 1 if something differed, 2 if there is nothing that could be run again, 3 if a
     fault does not verifiably happen that did, 4 if one cannot be done on this machine.
     """
-    from derail import replay as replaying
+    from derail.campaign import replay as replaying
     from derail.errors.text import neutral
     from derail.launch.signals import SignalException
     from derail.scenario.observe import JOURNAL

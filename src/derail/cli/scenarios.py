@@ -32,8 +32,8 @@ def run(*, scenario: str, keep: Path | None, as_json: bool) -> NoReturn:
     import json
     from dataclasses import replace
 
-    from derail import campaign
     from derail.agents.native import NativeAgent
+    from derail.campaign import campaign
     from derail.launch.signals import SignalException
     from derail.report.text import render_verdict
 

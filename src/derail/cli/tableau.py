@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from derail.campaign import News
+    from derail.campaign.campaign import News
     from derail.model.clock import Clock
     from derail.report.scorecard import Row
 
@@ -46,7 +46,7 @@ class Tableau:
         if self._live:
             from rich.live import Live
 
-            from derail.progress import console
+            from derail.cli.progress import console
 
             self._exit.enter_context(
                 Live(
@@ -65,7 +65,7 @@ class Tableau:
 
     def hear(self, news: News) -> None:
         """Take notice of a beginning or a verdict."""
-        from derail.campaign import Began
+        from derail.campaign.campaign import Began
 
         if isinstance(news, Began):
             self._running[news.scenario] = self._clock.now()

@@ -65,7 +65,7 @@ def verify_agent(
     Exits with 0 if no scenario is FAIL or INCONCLUSIVE, 1 if one is FAIL, 2 if it was asked for wrongly, 3 if one is
     INCONCLUSIVE and none FAIL, 4 if nothing could be run, and 128 + n if signal n ended it.
     """
-    from derail import campaign
+    from derail.campaign import campaign
     from derail.cli.tableau import Tableau
     from derail.launch.signals import SignalException
     from derail.report.scorecard_text import render_scorecard

@@ -14,8 +14,8 @@ from derail.model.spec import Command, RankSpec, Streams
 from derail.platform import exits, groups, topology
 from derail.platform.threads import unblocked_signals
 from derail.spawn import descriptors
-from derail.spawn.child import Child
-from derail.spawn.start_error import StartError, start_error
+from derail.spawn.child_handle import Child
+from derail.spawn.spawn_error import StartError, start_error
 from derail.spawn.streams import opened
 
 if TYPE_CHECKING:

@@ -8,14 +8,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from derail.platform import exits, groups
-from derail.spawn import descriptors, forked, leaving, streams, worker
-from derail.spawn.child import Child
+from derail.spawn import descriptors, process_exit, streams, worker
+from derail.spawn.child_handle import Child
+from derail.spawn.zygote import child_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from derail.model.spec import Function, RankSpec
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
 START_SECONDS = 60.0
 """How long a forked rank may take to get its session and setting, which is a matter of milliseconds."""
@@ -40,20 +41,20 @@ def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[],
     launcher_pid = os.getpid()
     with ExitStack() as stack:
         stdout, stderr = stack.enter_context(streams.opened(spec.streams))
-        setting = forked.Setting.of(spec, stdout, stderr)
+        setting = child_setup.Setting.of(spec, stdout, stderr)
         report_read, report_write = os.pipe()
         stack.callback(os.close, report_read)
 
         def child() -> NoReturn:
-            forked.become_rank(setting, report_write, in_child)
+            child_setup.become_rank(setting, report_write, in_child)
             os.close(report_read)
             worker.mark_as_rank(spec.rank, launcher_pid, slot)
-            leaving.leave(lambda: worker.run_function(lambda: (function.target, function.args), slot))
+            process_exit.leave(lambda: worker.run_function(lambda: (function.target, function.args), slot))
 
         streams.flush()
         try:
             with descriptors.kept_by_forks(slot.fds):
-                pid = forked.fork(child)
+                pid = child_setup.fork(child)
         finally:
             os.close(report_write)
         process = Child(spec.rank, pid, _open_exit_fd(pid))
@@ -80,8 +81,8 @@ def _await_ready(process: Child, report_fd: int) -> None:
         poll.register(process.exit_fd, select.POLLIN)
         ready = dict(poll.poll(START_SECONDS * 1000))
         # It may have reported and ended since: the report is still there.
-        line = os.read(report_fd, forked.REPORT_LIMIT) if report_fd in ready else b""
-        forked.read_report(line)
+        line = os.read(report_fd, child_setup.REPORT_LIMIT) if report_fd in ready else b""
+        child_setup.read_report(line)
     except BaseException:
         process.signal(_SIGKILL)
         exits.is_readable(process.exit_fd, 5.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from derail.model.spec import Function
 from derail.spawn import command, payload, streams
-from derail.spawn.start_error import StartError, UnfitError, start_error
+from derail.spawn.spawn_error import StartError, UnfitError, start_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
     from derail.spawn.handle import FunctionHandle, NotReturned, ProcessHandle, Returned
-    from derail.spawn.served import AskedRank
-    from derail.spawn.values import Returns, Slot
+    from derail.spawn.return_values import Returns, Slot
+    from derail.spawn.zygote.client import AskedRank
 
 _SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
@@ -31,7 +31,7 @@ def ask_function(spec: RankSpec, returns: Returns) -> AskedRank | None:
         return None
     from pickle import PicklingError
 
-    from derail.spawn import warm
+    from derail.spawn.zygote import warm
 
     try:
         return warm.ask(spec, function, returns.slot(spec.rank))
@@ -156,13 +156,13 @@ def _fork(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[],
 
 
 def _forkserver(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
-    from derail.spawn import forkserver
+    from derail.spawn.zygote import forkserver
 
     return forkserver.start(spec, function, slot)
 
 
 def _warm(spec: RankSpec, function: Function, slot: Slot, asked: AskedRank | None) -> ProcessHandle:
-    from derail.spawn import warm
+    from derail.spawn.zygote import warm
 
     return warm.start(spec, function, slot, asked)
 

@@ -10,14 +10,14 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from derail.spawn.values import create_memory_file, describe
+from derail.spawn.return_values import create_memory_file, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO
 
     from derail.model.spec import Function, RankSpec
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
 _BOOTSTRAP = (
     "import sys,marshal;f=open({fd},'rb');sys.path[:]=marshal.load(f);from derail.spawn.{module} import main;main(f)"

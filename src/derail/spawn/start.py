@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from derail.model.spec import RankSpec
     from derail.spawn.handle import ProcessHandle
-    from derail.spawn.served import AskedRank
-    from derail.spawn.values import Returns
+    from derail.spawn.return_values import Returns
+    from derail.spawn.zygote.client import AskedRank
 
 
 def ask_rank(spec: RankSpec, *, returns: Returns | None = None) -> AskedRank | None:

@@ -8,14 +8,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from derail.spawn import payload, values
+from derail.spawn import payload, return_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import BinaryIO, TypeAlias
 
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
     Load: TypeAlias = Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
 
@@ -52,7 +52,7 @@ def run_payload(file: BinaryIO, fds: Sequence[int] | None) -> None:
     numbers = head.fds if fds is None else tuple(fds)
     for fd in numbers:
         os.set_inheritable(fd, False)
-    slot = values.Slot(head.rank, *numbers[:3])
+    slot = return_values.Slot(head.rank, *numbers[:3])
     tracker_fd = numbers[3] if head.has_tracker else None
     payload.take_over(numbers[payload.first_argument_fd(head) :], tracker_fd)
     mark_as_rank(head.rank, head.launcher_pid, slot)
@@ -106,18 +106,18 @@ class Delivery:
         self._check()
         fd, rank = self._slot.value_fd, self._slot.rank
         try:
-            values.write_value(fd, value)
+            return_values.write_value(fd, value)
         except Exception as error:  # pickling runs the code of others
             reason = f"rank {rank} returned a value of type {type(value).__qualname__}"
             if isinstance(error, OSError):
-                reason += f" that could not be written: {values.describe(error)}"
+                reason += f" that could not be written: {return_values.describe(error)}"
             else:
-                reason += f" that cannot be pickled: {values.describe(error)}"
-            values.write_reason(fd, reason)
+                reason += f" that cannot be pickled: {return_values.describe(error)}"
+            return_values.write_reason(fd, reason)
             raise TypeError(reason) from error
         self.delivered = True
         self._signals_fd = _watch_signals()
-        values.write_done(self._slot.done_fd, rank)
+        return_values.write_done(self._slot.done_fd, rank)
 
     def wait_for_the_others(self) -> None:
         """Stay until every rank of the job has returned (one may serve the others), the launcher has ended, or a

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from derail.model.clock import Clock
     from derail.model.spec import JobSpec, RankSpec
     from derail.spawn.handle import ProcessHandle
-    from derail.spawn.served import AskedRank
-    from derail.spawn.values import Returns
+    from derail.spawn.return_values import Returns
+    from derail.spawn.zygote.client import AskedRank
     from derail.supervise.loop import Loop
     from derail.supervise.order import Ended, Recorded
 
@@ -71,7 +71,7 @@ class Ranks:
         stack.callback(self._lifeline.stop)
         self._lifeline.start()
         if self._functions:
-            from derail.spawn.values import Returns
+            from derail.spawn.return_values import Returns
 
             self.returns = Returns(rank.rank for rank in self._spec.ranks)
             stack.callback(self.returns.close)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.groups import signal_group, signal_process
-from derail.spawn.values import create_memory_file
+from derail.spawn.return_values import create_memory_file
 from pytest_derail.ranks.prefork import pytest_session
 from pytest_derail.ranks.worker.session import COLLECTED, begin, collect
 

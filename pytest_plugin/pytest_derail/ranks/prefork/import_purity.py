@@ -21,8 +21,8 @@ import pytest
 
 from derail.agents.invocation import rank_environment
 from derail.errors.recorder import ERROR_FILE_ENV
-from derail.spawn.imports import is_installed
-from derail.spawn.preloaded import count_threads
+from derail.spawn.zygote.import_scan import is_installed
+from derail.spawn.zygote.preload import count_threads
 from pytest_derail.jobs.leaks import LASTING
 from pytest_derail.ranks.pool.process_state import RANDOM, Condition
 from pytest_derail.ranks.worker.session import begin, collect

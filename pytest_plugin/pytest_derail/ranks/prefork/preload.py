@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from derail.spawn import servers, warm
-from derail.spawn.imports import imports_of, is_installed
+from derail.spawn.zygote import pool, warm
+from derail.spawn.zygote.import_scan import imports_of, is_installed
 from pytest_derail import integrations
 from pytest_derail.ranks.prefork import pytest_session
 from pytest_derail.ranks.prefork.collection import Gathering
@@ -95,7 +95,7 @@ def heed(item: pytest.Function, wanted: tuple[str, ...] | None, outcome: JobOutc
 
 def why_spawned(item: pytest.Function, wanted: tuple[str, ...] | None, job: NativeJob) -> str:
     """The same of a job that runs."""
-    if any(psutil.Process(pid).ppid() in servers.kept() for pid in job.pids().values()):
+    if any(psutil.Process(pid).ppid() in pool.kept() for pid in job.pids().values()):
         return ""
     if wanted is None:
         item.session.stash[LEARNED].is_fit = False

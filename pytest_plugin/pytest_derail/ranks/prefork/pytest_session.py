@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from derail.spawn.imports import is_installed
+from derail.spawn.zygote.import_scan import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

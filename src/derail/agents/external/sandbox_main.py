@@ -34,7 +34,7 @@ from derail.platform.leftovers import FoundProcess, end_processes, find_processe
 from derail.platform.private_files import open_private
 from derail.platform.processes import command_line
 from derail.platform.strangers import become_subreaper, descendants, status_of_ended
-from derail.spawn.leaving import run_exit_functions
+from derail.spawn.process_exit import run_exit_functions
 from derail.supervise.loop import Loop
 
 if TYPE_CHECKING:

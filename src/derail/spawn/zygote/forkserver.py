@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from derail.spawn import payload, served, servers
+from derail.spawn import payload
+from derail.spawn.zygote import client, pool
 
 if TYPE_CHECKING:
     from derail.model.spec import Function, RankSpec
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
 
-def start(spec: RankSpec, function: Function, slot: Slot) -> served.ServedProcess:
-    """Have the rank forked by the fork server; see ``served.start`` for what it raises."""
-    service = servers.Service("the fork server", preloaded_modules(), facts=tuple(payload.command()))
-    return served.start(spec, function, slot, service)
+def start(spec: RankSpec, function: Function, slot: Slot) -> client.ServedProcess:
+    """Have the rank forked by the fork server; see ``client.start`` for what it raises."""
+    service = pool.Service("the fork server", preloaded_modules(), facts=tuple(payload.command()))
+    return client.start(spec, function, slot, service)
 
 
 def preloaded_modules() -> tuple[str, ...]:

@@ -14,13 +14,15 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import exits, groups
 from derail.platform.strangers import status_before_reaping, status_of_ended
-from derail.spawn import descriptors, forked, frames, inherited, payload, resident, servers, streams
-from derail.spawn.child import Child
-from derail.spawn.start_error import UnfitError
+from derail.spawn import descriptors, payload, streams
+from derail.spawn.child_handle import Child
+from derail.spawn.spawn_error import UnfitError
+from derail.spawn.zygote import child_setup, inheritance, pool, wire
+from derail.spawn.zygote.server import GO, REAP, STALE, UNFIT, decode
 
 if TYPE_CHECKING:
     from derail.model.spec import Function, RankSpec
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
 START_SECONDS = 300.0
 """How long the first rank may take to be there: the resident process imports what is preloaded before."""
@@ -44,7 +46,7 @@ class _StaleError(Exception):
 
 
 def start(
-    spec: RankSpec, function: Function, slot: Slot, service: servers.Service, asked: AskedRank | None = None
+    spec: RankSpec, function: Function, slot: Slot, service: pool.Service, asked: AskedRank | None = None
 ) -> ServedProcess:
     """Have the rank forked by a resident process, and return when it has its own session, streams and environment.
 
@@ -58,7 +60,7 @@ def start(
     Raises:
         pickle.PicklingError: if the function or an argument cannot be sent.
         UnfitError: if the resident process refuses to fork.
-        servers.ServerGoneError: if it ended meanwhile.
+        pool.ServerGoneError: if it ended meanwhile.
         OSError: if the rank, or the resident process, could not be started.
         ValueError: the same, where the operating system has no number for it.
 
@@ -74,19 +76,19 @@ def start(
     raise UnfitError(f"{changed} changes all the time")
 
 
-def ask(spec: RankSpec, function: Function, slot: Slot, service: servers.Service) -> AskedRank:
+def ask(spec: RankSpec, function: Function, slot: Slot, service: pool.Service) -> AskedRank:
     """Ask a resident process for the rank, and do not wait for it.
 
     Raises:
-        pickle.PicklingError, servers.ServerGoneError, OSError: as ``start``.
+        pickle.PicklingError, pool.ServerGoneError, OSError: as ``start``.
     """
     # Without a directory of its own, the payload takes the rank to the launcher's.
-    setting = pickle.dumps(astuple(inherited.setting(spec)))
+    setting = pickle.dumps(astuple(inheritance.setting(spec)))
     sent = payload.create_payload(spec, function, slot, front=setting)
     with ExitStack() as stack:
         stack.callback(sent.close)
         stdout, stderr = stack.enter_context(streams.opened(spec.streams))
-        server = servers.acquire(service)
+        server = pool.acquire(service)
         with ExitStack() as undo:
             undo.callback(server.release)
             report, theirs = socket.socketpair()
@@ -107,7 +109,7 @@ class AskedRank:
     ``start`` and ``cancel`` must be called, once."""
 
     def __init__(
-        self, rank: int, *, server: servers.ResidentProcess, report: socket.socket, gate: int, undo: ExitStack
+        self, rank: int, *, server: pool.ResidentProcess, report: socket.socket, gate: int, undo: ExitStack
     ) -> None:
         self._rank = rank
         self._server = server
@@ -120,7 +122,7 @@ class AskedRank:
         with self._undo as undo:
             process = self._receive(undo)
             with suppress(BrokenPipeError):  # somebody has ended it meanwhile: its handle tells how
-                os.write(self._gate, resident.GO)
+                os.write(self._gate, GO)
             undo.pop_all()
         descriptors.close_owned(self._gate)
         return process
@@ -144,7 +146,7 @@ class AskedRank:
     def _receive(self, undo: ExitStack) -> ServedProcess:
         line = _receive_line(self._report, self._server)
         _heed_refusal(line, self._server)
-        pid = forked.read_report(line)
+        pid = child_setup.read_report(line)
         # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
         undo.callback(groups.signal_process, pid, None, _SIGKILL)
         exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
@@ -156,7 +158,7 @@ class ServedProcess(Child):
     """A child of the resident process, which tells how it ended: ``peek`` may know that a moment after ``exit_fd``."""
 
     def __init__(
-        self, rank: int, pid: int, *, exit_fd: exits.ExitFd, report: socket.socket, server: servers.ResidentProcess
+        self, rank: int, pid: int, *, exit_fd: exits.ExitFd, report: socket.socket, server: pool.ResidentProcess
     ) -> None:
         super().__init__(rank, pid, exit_fd)
         self._report = report
@@ -180,9 +182,9 @@ class ServedProcess(Child):
 
     def _read_status(self) -> ExitStatus | None:
         if exits.is_readable(self._report.fileno(), _REPORT_SECONDS):
-            line = self._report.recv(forked.REPORT_LIMIT).decode()
+            line = self._report.recv(child_setup.REPORT_LIMIT).decode()
             if line.startswith("exited "):
-                return resident.decode(line.split(" ", 2)[2])
+                return decode(line.split(" ", 2)[2])
             return self._ask_kernel()
         pidfd = self._exit_fd.pidfd
         if pidfd is not None and (status := status_before_reaping(self._pid, pidfd)) is not None:
@@ -216,7 +218,7 @@ class ServedProcess(Child):
 
     def _reap(self) -> bool:
         try:
-            self._report.send(resident.REAP, frames.NO_SIGPIPE)
+            self._report.send(REAP, wire.NO_SIGPIPE)
         except OSError:
             exits.reap(self._pid, self._exit_fd)  # ours, if we adopt orphans
         else:
@@ -228,24 +230,24 @@ class ServedProcess(Child):
     def _unread_status(self) -> bool:
         """Read the status that came after it was known from /proc; False at the end of the stream."""
         try:
-            return bool(self._report.recv(forked.REPORT_LIMIT))
+            return bool(self._report.recv(child_setup.REPORT_LIMIT))
         except OSError:
             return False
 
 
-def _receive_line(report: socket.socket, server: servers.ResidentProcess) -> bytes:
+def _receive_line(report: socket.socket, server: pool.ResidentProcess) -> bytes:
     """What the rank reports of its start, and nothing of what comes after."""
     if not exits.is_readable(report.fileno(), START_SECONDS):
         raise OSError(errno.ETIMEDOUT, f"{server} did not answer within {START_SECONDS:g} s")
-    there = report.recv(forked.REPORT_LIMIT, socket.MSG_PEEK)
+    there = report.recv(child_setup.REPORT_LIMIT, socket.MSG_PEEK)
     if not there:
         raise server.gone()
     return report.recv(there.index(b"\n") + 1)
 
 
-def _heed_refusal(line: bytes, server: servers.ResidentProcess) -> None:
+def _heed_refusal(line: bytes, server: pool.ResidentProcess) -> None:
     """Raise why the resident process does not fork; it will not for the next rank, either."""
     verb, _, text = line.decode().rstrip("\n").partition(" ")
-    if verb in (resident.STALE, resident.UNFIT):
+    if verb in (STALE, UNFIT):
         server.dismiss()
-        raise _StaleError(text) if verb == resident.STALE else UnfitError(text)
+        raise _StaleError(text) if verb == STALE else UnfitError(text)

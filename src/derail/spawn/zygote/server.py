@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.platform import groups
-from derail.spawn import forked, frames, leaving, preloaded, worker
+from derail.spawn import process_exit, worker
+from derail.spawn.zygote import child_setup, preload, wire
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -66,8 +67,8 @@ def main(file: BinaryIO) -> NoReturn:
     streams: Any = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.reconfigure(line_buffering=True)  # no fork may hold a part of what is said here
-    found = preloaded.preload((*_OF_EVERY_RANK, *modules))
-    unfit = preloaded.why_not_to_fork() if kept else ""
+    found = preload.preload((*_OF_EVERY_RANK, *modules))
+    unfit = preload.why_not_to_fork() if kept else ""
     if kept:
         _let_go_of_the_console()
     gc.collect()
@@ -86,7 +87,7 @@ def _let_go_of_the_console() -> None:
 class Resident:
     """Serves one launcher."""
 
-    def __init__(self, control: socket.socket, launcher_pid: int, found: preloaded.Preloaded, unfit: str) -> None:
+    def __init__(self, control: socket.socket, launcher_pid: int, found: preload.Preloaded, unfit: str) -> None:
         self._control = control
         self._launcher_pid = launcher_pid
         self._preloaded = found
@@ -112,7 +113,7 @@ class Resident:
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._control.fileno():
-                    self._obey(frames.receive(self._control))
+                    self._obey(wire.receive(self._control))
                 elif fd == self._wake_read:
                     os.read(self._wake_read, 4096)
                     self._look_for_exits()
@@ -132,23 +133,23 @@ class Resident:
             if os.getppid() != self._launcher_pid:
                 self._end_all()
 
-    def _obey(self, frame: frames.Frame | None) -> None:
+    def _obey(self, frame: wire.Frame | None) -> None:
         if frame is None:
             self._end_all()
-        elif frame.verb == frames.QUIT:
+        elif frame.verb == wire.QUIT:
             self._leave()
         else:
             self._received += frame.fds
             self._missing += frame.missing
-            if frame.verb == frames.MORE:
+            if frame.verb == wire.MORE:
                 return
             fds, missing = self._received, self._missing
             self._received, self._missing = [], 0
             try:
-                if frame.verb == frames.FORK and fds:
+                if frame.verb == wire.FORK and fds:
                     self._fork(fds, missing)
             finally:
-                for fd in fds[1:] if frame.verb == frames.FORK else fds:
+                for fd in fds[1:] if frame.verb == wire.FORK else fds:
                     os.close(fd)
 
     def _fork(self, fds: list[int], missing: int) -> None:
@@ -158,7 +159,7 @@ class Resident:
         if not refusal:
             self._forget_where_modules_were_not()
             try:
-                pid = forked.fork(lambda: self._become(fds))
+                pid = child_setup.fork(lambda: self._become(fds))
             except OSError as error:
                 refusal = f"failed {error.errno or 0} {error}"
         if refusal:
@@ -196,13 +197,13 @@ class Resident:
         for rank in self._ranks.values():
             rank.report.detach()
         file = open(fds[1], "rb")
-        sent = forked.Setting(*pickle.load(file))
+        sent = child_setup.Setting(*pickle.load(file))
         setting = replace(sent, env=self._preloaded.environment_of(sent.env), stdout=fds[2], stderr=fds[3])
-        forked.become_rank(setting, fds[0], preloaded=self._preloaded)
+        child_setup.become_rank(setting, fds[0], preloaded=self._preloaded)
         if os.read(fds[4], 1) != GO:
-            os._exit(forked.NOT_STARTED)
+            os._exit(child_setup.NOT_STARTED)
         os.close(fds[4])
-        leaving.leave(lambda: worker.run_payload(file, fds[5:]))
+        process_exit.leave(lambda: worker.run_payload(file, fds[5:]))
 
     def _look_for_exits(self) -> None:
         for rank in tuple(self._ranks.values()):
@@ -255,7 +256,7 @@ class Resident:
             # What has ended is not left to a host that adopts orphans.
             os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG)
         try:
-            leaving.run_exit_functions()  # of what was preloaded: not the ranks' business
+            process_exit.run_exit_functions()  # of what was preloaded: not the ranks' business
         finally:
             os._exit(0)
 

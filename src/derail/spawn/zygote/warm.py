@@ -12,30 +12,31 @@ import threading
 from typing import TYPE_CHECKING
 
 from derail.platform import supported
-from derail.spawn import imports, inherited, payload, served, servers
-from derail.spawn.start_error import UnfitError
+from derail.spawn import payload
+from derail.spawn.spawn_error import UnfitError
+from derail.spawn.zygote import client, import_scan, inheritance, pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from derail.model.spec import Function, Preload, RankSpec
-    from derail.spawn.values import Slot
+    from derail.spawn.return_values import Slot
 
 _log = logging.getLogger("derail")
-_unfit: dict[servers.Service, str] = {}
+_unfit: dict[pool.Service, str] = {}
 _lock = threading.Lock()
 
 
-def ask(spec: RankSpec, function: Function, slot: Slot) -> served.AskedRank | None:
+def ask(spec: RankSpec, function: Function, slot: Slot) -> client.AskedRank | None:
     """Ask for the rank, which is started later; None if it will not be forked."""
     wanted = service(spec, function)
-    return None if _why_not(wanted) else served.ask(spec, function, slot, wanted)
+    return None if _why_not(wanted) else client.ask(spec, function, slot, wanted)
 
 
 def start(
-    spec: RankSpec, function: Function, slot: Slot, asked: served.AskedRank | None = None
-) -> served.ServedProcess:
-    """Have the rank forked by a resident process that has preloaded what ``function`` asks for, or imports.
+    spec: RankSpec, function: Function, slot: Slot, asked: client.AskedRank | None = None
+) -> client.ServedProcess:
+    """Have the rank forked by a resident process that has preloaded what ``function`` asks for, or import_scan.
 
     Args:
         spec: the rank.
@@ -45,7 +46,7 @@ def start(
 
     Raises:
         UnfitError: if no rank may be forked from such a process; the reason was logged once. Nothing of the rank is
-            left, here as in the other cases, which are those of ``served.start``.
+            left, here as in the other cases, which are those of ``client.start``.
     """
     wanted = service(spec, function)
     if asked is None and (reason := _why_not(wanted)):
@@ -53,10 +54,10 @@ def start(
         raise UnfitError(reason)
     try:
         try:
-            return served.start(spec, function, slot, wanted, asked)
-        except servers.ServerGoneError:  # somebody killed it, perhaps: the next one may live
-            return served.start(spec, function, slot, wanted)
-    except servers.ServerGoneError as error:
+            return client.start(spec, function, slot, wanted, asked)
+        except pool.ServerGoneError:  # somebody killed it, perhaps: the next one may live
+            return client.start(spec, function, slot, wanted)
+    except pool.ServerGoneError as error:
         _tell(wanted, f"the process that preloads {_listed(wanted.modules)} ended meanwhile")
         raise UnfitError(_unfit[wanted]) from error
     except UnfitError as error:
@@ -64,22 +65,22 @@ def start(
         raise
 
 
-def _why_not(wanted: servers.Service) -> str:
+def _why_not(wanted: pool.Service) -> str:
     """Why no rank will be forked from such a process, as far as that is known; empty if one may be."""
     return supported.why_not_to_fork() or _unfit.get(wanted, "")
 
 
-def service(spec: RankSpec, function: Function) -> servers.Service:
+def service(spec: RankSpec, function: Function) -> pool.Service:
     """The resident process that can fork this rank."""
-    wanted = imports.imports_of(function.target) if function.preload is None else function.preload
+    wanted = import_scan.imports_of(function.target) if function.preload is None else function.preload
     modules = tuple(dict.fromkeys(wanted))
-    facts = (imports.origins(names(modules)), tuple(payload.command()), inherited.standing())
-    return servers.Service(
+    facts = (import_scan.origins(names(modules)), tuple(payload.command()), inheritance.standing())
+    return pool.Service(
         "the warm process",
         modules,
         kept=True,
-        cpus=inherited.cpus(spec),
-        variables=inherited.early_variables(spec.env),
+        cpus=inheritance.cpus(spec),
+        variables=inheritance.early_variables(spec.env),
         facts=facts,
     )
 
@@ -95,10 +96,10 @@ def end_idle() -> None:
     unfit."""
     with _lock:
         _unfit.clear()
-    servers.end_kept()
+    pool.end_kept()
 
 
-def _tell(wanted: servers.Service, reason: str) -> None:
+def _tell(wanted: pool.Service, reason: str) -> None:
     with _lock:
         if wanted not in _unfit:
             _unfit[wanted] = reason

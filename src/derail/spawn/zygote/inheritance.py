@@ -11,7 +11,7 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.spawn import forked
+from derail.spawn.zygote import child_setup
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -31,11 +31,11 @@ _READ_LATER = frozenset({"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
-def setting(spec: RankSpec) -> forked.Setting:
+def setting(spec: RankSpec) -> child_setup.Setting:
     """What a rank of ``spec`` takes on that is forked by a resident process; its streams are sent as descriptors."""
     status = _read_status()
     return replace(
-        forked.Setting.of(spec, -1, -1),
+        child_setup.Setting.of(spec, -1, -1),
         cpus=cpus(spec),
         umask=int(status["Umask"], 8) if "Umask" in status else _swap_umask(),
         limits=_limits(),

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from derail.platform import exits, groups, topology
-from derail.spawn import descriptors, frames, inherited, payload
-from derail.spawn.values import create_memory_file
+from derail.spawn import descriptors, payload
+from derail.spawn.return_values import create_memory_file
+from derail.spawn.zygote import inheritance, wire
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -46,7 +47,7 @@ class Service:
         modules: what it imports, or calls, before it forks.
         kept: whether it stays when its last rank has gone, and refuses to fork where a fork is not like a new process.
         cpus: what it is bound to while it imports; None for the launcher's.
-        variables: those of ``inherited.early_variables`` that it has; None for the launcher's.
+        variables: those of ``inheritance.early_variables`` that it has; None for the launcher's.
         facts: whatever else tells it from others.
     """
 
@@ -54,7 +55,7 @@ class Service:
     modules: tuple[Preload, ...]
     kept: bool = False
     cpus: tuple[int, ...] | None = None
-    variables: inherited.Variables | None = None
+    variables: inheritance.Variables | None = None
     facts: Hashable = None
 
     @property
@@ -101,7 +102,7 @@ class ResidentProcess:
         """Ask for a rank; the answer comes on the socket whose other end is the first of ``fds``."""
         with self._sending:
             try:
-                frames.send_fork(self._control, fds)
+                wire.send_fork(self._control, fds)
             except (BrokenPipeError, ConnectionResetError):
                 raise self.gone() from None
 
@@ -134,7 +135,7 @@ class ResidentProcess:
 
     def end(self) -> None:
         """End the process and reap it; its ranks are not touched."""
-        frames.send_quit(self._control)
+        wire.send_quit(self._control)
         if not exits.wait_readable(self._exit_fd, QUIT_SECONDS):
             groups.signal_process(self.pid, self._exit_fd.pidfd, _SIGKILL)
             exits.wait_readable(self._exit_fd, QUIT_SECONDS)
@@ -201,11 +202,11 @@ def _start_resident(service: Service) -> ResidentProcess:
             os.lseek(file.fileno(), 0, os.SEEK_SET)
             with topology.bound_to(None if service.cpus is None else frozenset(service.cpus)):
                 process = subprocess.Popen(
-                    payload.interpreter(file.fileno(), "resident", service.title),
+                    payload.interpreter(file.fileno(), "zygote.server", service.title),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                     pass_fds=(file.fileno(), theirs.fileno()),
-                    env=None if service.variables is None else inherited.environment(service.variables),
+                    env=None if service.variables is None else inheritance.environment(service.variables),
                 )
         undo.callback(process.wait)
         undo.callback(process.kill)

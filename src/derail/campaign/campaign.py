@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+from derail.campaign.run_scenario import Run, as_data, gate, judged, load_scenario, run_scenario
+from derail.campaign.runner import interpreter
 from derail.faults.registry import entry
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.private_files import is_of_another_user, make_private
-from derail.runner import interpreter
 from derail.scenario.model import Verdict
 from derail.scenario.observe import JOURNAL, tail
 from derail.spawn.payload import path_front
-from derail.trial import Run, as_data, gate, judged, load_scenario, run_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from derail.agents.agent import Agent
+    from derail.campaign.runner import Ended, Runner
     from derail.report.lanes import Timeline
     from derail.report.scorecard import Machine, Row, Scorecard
-    from derail.runner import Ended, Runner
     from derail.scenario.model import Kind, Scenario
 
 __all__ = ["Began", "Judged", "News", "Run", "as_data", "gate", "load_scenario", "run_scenario", "verify"]
@@ -89,8 +89,8 @@ def verify(
     """
     from importlib.metadata import version
 
+    from derail.campaign.runner import Runner, Signals
     from derail.report.scorecard import PROMISES, Scorecard
-    from derail.runner import Runner, Signals
 
     chosen = list(scenarios)
     names = [scenario.name for scenario in chosen]
@@ -262,9 +262,9 @@ def main(order: BinaryIO) -> None:
     import pickle
     from multiprocessing import spawn
 
+    from derail.campaign.runner import Signals, hear_signals
     from derail.report.scorecard_json import encode_row
     from derail.report.timeline import observed
-    from derail.runner import Signals, hear_signals
 
     hear_signals()
     with order:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from derail.platform import marks
 from derail.spawn import streams
-from derail.spawn.values import describe
+from derail.spawn.return_values import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from derail.model.spec import RankSpec
-    from derail.spawn.preloaded import Preloaded
+    from derail.spawn.zygote.preload import Preloaded
 
 NOT_STARTED = 71
 """EX_OSERR: the exit code of a forked child that did not become a rank, or was not let run."""

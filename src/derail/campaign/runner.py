@@ -23,7 +23,7 @@ from derail.platform.groups import signal_process
 from derail.platform.leftovers import end_processes, find_processes
 from derail.platform.lifeline import Lifeline
 from derail.platform.private_files import open_private
-from derail.spawn.values import create_memory_file
+from derail.spawn.return_values import create_memory_file
 
 if TYPE_CHECKING:
     import subprocess
