@@ -125,25 +125,32 @@ def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytes
     """The test waits for the job when pytest-timeout interrupts it."""
     result = run_pytest(
         """
-import threading
+import os, pathlib, signal, threading
 
-def waits_here():
+def waits_here(controller, job_runs):
+    while os.environ["RANK"] == "1" and not job_runs.exists():
+        pass
+    if os.environ["RANK"] == "1":
+        os.kill(controller, signal.SIGALRM)  # as the timer does when the time is over
     threading.Event().wait()
 
-def function():
+def function(controller, job_runs):
     print("before", flush=True)
-    waits_here()
+    waits_here(controller, job_runs)
 
-def test_it(derail):
-    derail.run(function, ranks=2)
+def test_it(derail, tmp_path):
+    job_runs = tmp_path / "job runs"
+    job = derail.start(function, ranks=2, args=(os.getpid(), job_runs))
+    job_runs.touch()
+    job.wait()
 """,
-        "--timeout=4",
+        "--timeout=300",
         "--timeout-method=signal",
         plugins=("pytest_timeout",),
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E *Failed: Timeout (>4.0s) from pytest-timeout.", "*derail: job 0: rank 1: where it was*", "*in waits_here"]
+        ["E *Failed: Timeout (>300.0s) from pytest-timeout.", "*derail: job 0: rank 1: where it was*", "*in waits_here"]
     )
     result.stdout.fnmatch_lines(["*derail: job 0: rank 1, last lines of stdout*", "before"])
     wait_until(lambda: not left(), what="nothing is left")
@@ -204,18 +211,18 @@ import pytest
 def controller():
     return os.getpid()
 
-def waits_here():
+def waits_here(arrived):
+    arrived.touch()
     threading.Event().wait()
 
 @pytest.mark.{mark}
 def test_it(rank, controller, tmp_path):
     print("printed by", rank, flush=True)
-    (tmp_path / str(rank)).touch()
     while rank == 0 and not ((tmp_path / "1").exists() and os.path.exists(os.environ["HERE"] + "/waits")):
         pass
     if rank == 0:
         os.kill(controller, signal.{number})
-    waits_here()
+    waits_here(tmp_path / str(rank))
 """
 
 
