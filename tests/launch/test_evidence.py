@@ -235,14 +235,17 @@ SAY_PID = (
 def test_an_exit_and_a_record_of_one_turn_have_their_order_or_are_said_to_have_none(
     jobs, monkeypatch, missing, certain
 ):
-    """Rank 1 is dead before rank 0 records: blamed, for certain with pidfd and inotify, else with rank 0 as a rival."""
+    """Rank 1 is dead before rank 0 records: blamed, for certain with pidfd and inotify. Else either is, and the other
+    is its rival: how long before the turn the record was there depends on the machine."""
     for name in missing.split():
         monkeypatch.setenv(name, "1")
     first = FIRST + SAY_PID + "os.kill(os.getpid(), 9)"
     second = SECOND + "recorded('peer is gone'); os._exit(1)"
     result = jobs.py(second, first, observers=[Pause(jobs.directory)]).wait(60)
-    assert (result.root_cause, list(result.failures)) == (1, [1, 0])
-    assert result.outcome.root_cause_rivals == (() if certain else (0,))
+    if certain:
+        assert (result.root_cause, list(result.failures), result.outcome.root_cause_rivals) == (1, [1, 0], ())
+    else:
+        assert sorted((result.root_cause, *result.outcome.root_cause_rivals)) == sorted(result.failures) == [0, 1]
     assert ("uncertain" in str(ChildFailedError("job", result.failures))) is not certain
 
 
