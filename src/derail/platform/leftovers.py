@@ -162,7 +162,9 @@ def _look(
                     keeps=_is_of_keeper(process.pid),
                 )
             )
-    return found
+    return [
+        process for process in found if is_alive(process.pid, process.started)
+    ]  # what has ended meanwhile says less
 
 
 def end_processes(
