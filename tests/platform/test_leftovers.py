@@ -183,19 +183,6 @@ def test_without_an_id_or_sessions_nobody_is_found(start, table):
     assert find_processes("", ()) == []
 
 
-def test_a_process_that_ends_while_it_is_looked_at_is_not_found(start_python, monkeypatch, pid_gone, job_id):
-    """Its command line and its environment cannot be read any more, and it would be taken for anybody."""
-    child = start_python("input()", env={JOB_ENV: job_id})
-
-    def ended(process):
-        os.kill(process.pid, signal.SIGKILL)
-        assert pid_gone(process.pid)
-        return f"[{process.name}]"
-
-    monkeypatch.setattr(leftovers, "command_line", ended)
-    assert child.pid not in {each.pid for each in find_processes(job_id, ())}
-
-
 def test_this_process_is_never_found(run_python, job_id):
     """A launcher that runs inside a marked job does not find itself."""
     source = f"from derail.platform.leftovers import find_processes; print(find_processes({job_id!r}, ()))"

@@ -9,7 +9,7 @@ import select
 import signal
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Literal
 
@@ -162,9 +162,8 @@ def _look(
                     keeps=_is_of_keeper(process.pid),
                 )
             )
-    return [
-        process for process in found if is_alive(process.pid, process.started)
-    ]  # what has ended meanwhile says less
+    keepers = {process.sid for process in found if process.keeps}  # what is just ending shows no environment
+    return [replace(process, keeps=True) if process.sid in keepers else process for process in found]
 
 
 def end_processes(

@@ -76,7 +76,7 @@ def sweep(
         ending = [process for process in found if is_exiting(process.pid)]  # the kernel is taking it down
         if ending:
             wait_until_gone(ending, SWEEP_WAIT)
-        return [process for process in found if is_alive(process.pid, process.started)]
+        return [process for process in found if process not in ending or is_alive(process.pid, process.started)]
 
     def condemned(processes: Collection[FoundProcess]) -> list[FoundProcess]:
         return [process for process in processes if spec.teardown.sweep == "all" or process.pgid in ranks]
