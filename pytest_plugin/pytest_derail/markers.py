@@ -1,4 +1,4 @@
-"""The markers of the plugin, and what is said of one that is used wrongly."""
+"""Markers of the plugin, and messages about their wrong use."""
 
 from __future__ import annotations
 

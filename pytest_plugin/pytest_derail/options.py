@@ -1,4 +1,4 @@
-"""What the plugin can be told: command line before environment before ini file."""
+"""Options of the plugin: command line before environment before ini file."""
 
 from __future__ import annotations
 

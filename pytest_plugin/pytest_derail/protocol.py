@@ -1,6 +1,6 @@
-"""What the process that runs pytest and its ranks have in common: an order, where records are, and keys of stashes.
+"""Names that the pytest process and its ranks share: order of a rank, paths of records, stash keys.
 
-pytest loads this in every suite: it imports nothing of derail. Values that belong to a room are ``Any`` here.
+pytest imports this module in every suite, so it imports nothing of derail. Values of the rooms are ``Any`` here.
 """
 
 from __future__ import annotations

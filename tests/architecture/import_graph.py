@@ -1,4 +1,4 @@
-"""Which module imports which, read from the sources: at import, inside of functions, and for type checkers only."""
+"""Import graph of the sources: imports at module level, inside functions, and for type checkers."""
 
 from __future__ import annotations
 

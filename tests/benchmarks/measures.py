@@ -240,9 +240,9 @@ def start(launch: Launcher, directory: Path, *, ranks: int) -> Numbers:
 
 
 def scale(launch: Launcher, directory: Path, *, ranks: int, delay: float) -> Numbers:
-    """What the number of ranks costs: one job of which a rank is killed while somebody waits, and one that is closed.
+    """Measure a job of which a rank is killed during ``wait()``, and one that is closed.
 
-    torch looks every 10 ms here, not every second: so the time that it takes is not lost in the time that it sleeps.
+    torch polls every 10 ms here, not every second, so that its own work is not lost in its sleep.
     """
     program, args = "sleep", [("600",)] * ranks
     before, begun = descriptors(), time.monotonic_ns()

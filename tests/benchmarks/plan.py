@@ -11,7 +11,8 @@ IMPORT_FACTOR = 20.0
 
 START_WHY = "each rank gets a mark, a watch of its error file and a place with the keeper"
 END_WHY = (
-    "each rank is asked whether it was ending, its error file is looked for, and nobody is reaped before all have ended"
+    "each rank is asked whether it was ending, its error file is looked for, and no rank is reaped before all have "
+    "ended"
 )
 SWEEP_WHY = "the process table is read for leftovers, and the keeper ends"
 

@@ -347,6 +347,19 @@ def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
     assert pid_gone(child)
 
 
+def test_what_a_keeper_has_started_is_known_while_it_ends(start_python, end_later, monkeypatch, job_id):
+    """A process that is ending shows no environment any more; it is in the session of its keeper."""
+    source = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True); input()"
+    keeper = start_python(source, env={JOB_ENV: job_id, KEEPER_ENV: "another-job"})
+    ending = end_later(int(keeper.read_line()))
+    read = leftovers.environment
+    monkeypatch.setattr(leftovers, "environment", lambda pid: b"" if pid == ending else read(pid))
+    found = find_processes(job_id, (keeper.pid,))
+    helpers, others = split(found)
+
+    assert ({each.pid for each in helpers}, others) == ({keeper.pid, ending}, [])
+
+
 def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_python, wait_until):
     """pthread_exit(3) ends a thread; the kernel then shows the process as an exiting zombie, and it runs on."""
     child = start_python(

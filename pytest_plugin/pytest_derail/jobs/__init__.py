@@ -1,1 +1,1 @@
-"""The ``derail`` fixture: in the process that runs pytest."""
+"""Code of the ``derail`` fixture, in the process that runs pytest."""

@@ -1,1 +1,1 @@
-"""``@pytest.mark.ranks``: in the process that runs pytest, but for its rooms."""
+"""Code of ``@pytest.mark.ranks``, in the process that runs pytest; ``worker`` runs in ranks."""

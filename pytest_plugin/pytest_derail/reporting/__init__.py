@@ -1,1 +1,1 @@
-"""What became of jobs and ranks, as text, in JUnit XML, and as files."""
+"""Reports about jobs and ranks: text, JUnit XML, files."""

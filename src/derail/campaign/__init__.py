@@ -1,1 +1,1 @@
-"""Scenarios on agents: one run, many of them side by side, and a run once more."""
+"""Scenarios on agents: one run, many in parallel, and replay."""

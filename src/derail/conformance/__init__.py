@@ -1,1 +1,1 @@
-"""A supervisor driven through random jobs of scripted ranks, and held against what it has promised."""
+"""Random jobs of scripted ranks that check the promises of a launcher."""

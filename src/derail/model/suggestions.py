@@ -1,4 +1,4 @@
-"""What is said of a name that is not known, with the one that was probably meant."""
+"""Messages about unknown names, with the nearest known one."""
 
 from __future__ import annotations
 

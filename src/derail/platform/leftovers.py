@@ -162,7 +162,7 @@ def _look(
                     keeps=_is_of_keeper(process.pid),
                 )
             )
-    keepers = {process.sid for process in found if process.keeps}  # what is just ending shows no environment
+    keepers = {process.sid for process in found if process.keeps}  # a process that is ending shows no environment
     return [replace(process, keeps=True) if process.sid in keepers else process for process in found]
 
 
@@ -284,7 +284,7 @@ class Orphans:
 
 
 def _is_of_keeper(pid: int) -> bool:
-    """Whether a process is a keeper, or one that a keeper has started: they have its environment."""
+    """Return whether a process is a keeper or was started by one: they have its environment."""
     name = f"{KEEPER_ENV}=".encode()
     return any(entry.startswith(name) for entry in environment(pid).split(b"\0"))
 

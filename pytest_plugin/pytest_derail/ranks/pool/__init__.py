@@ -1,1 +1,1 @@
-"""``reuse=``: ranks that stay for the next tests."""
+"""Ranks that later tests reuse (``reuse=``)."""

@@ -1,1 +1,1 @@
-"""What is made ready in the process that warm ranks are forked from."""
+"""Preparation of the process that warm ranks are forked from."""

@@ -1,1 +1,1 @@
-"""A test on ranks, in the rank."""
+"""Code that runs a test inside a rank."""

@@ -1,1 +1,1 @@
-"""Launchers that are not derail: started in a sandbox, watched from outside, held against what they say."""
+"""Launchers under test that run in a sandbox and are observed from outside."""

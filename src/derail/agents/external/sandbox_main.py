@@ -1,8 +1,8 @@
 """What runs in the sandbox: starts a foreign supervisor, watches it and its ranks, breaks them, counts what it leaves.
 
 ``python -m derail.agents.external.sandbox_main`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is
-the subreaper of all that it starts. When stdin ends before that, nobody wants to know any more: it ends everything, and
-itself.
+the subreaper of all that it starts. When stdin ends before that, its reader is gone: it ends
+everything, and itself.
 """
 
 from __future__ import annotations

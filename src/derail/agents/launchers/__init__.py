@@ -1,1 +1,1 @@
-"""The launchers that derail knows: how each is started, and what it promises."""
+"""Adapters for the launchers that derail knows: their command lines and promises."""

@@ -1,1 +1,1 @@
-"""Programs that run in place of a launcher or a rank, or between the two."""
+"""Programs that are executed in place of a launcher or a rank, or between them."""

@@ -1,1 +1,1 @@
-"""What an injector declares of its faults, and what the engine and an injector say to each other."""
+"""Declarations of faults, and the interface between engine and injectors."""

@@ -1,4 +1,4 @@
-"""What an injector declares of each of its faults."""
+"""Declaration of a fault by its injector."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A plan at work on a job: the only part of ``faults`` with state."""
+"""Engine that carries out a plan on a job; the only part of ``faults`` with state."""

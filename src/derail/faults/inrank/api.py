@@ -1,4 +1,4 @@
-"""What an action may use of the runtime. For type checkers only: nothing imports it in a rank."""
+"""Interface of the runtime for actions. Type checkers import it; ranks never do."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tools of the system that injectors use, without a word for faults."""
+"""Tools of the operating system for injectors."""

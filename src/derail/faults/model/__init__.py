@@ -1,1 +1,1 @@
-"""What a plan is made of, as frozen values: nothing here imports anything else of ``faults``."""
+"""Frozen values of which a plan consists; nothing here imports another part of ``faults``."""

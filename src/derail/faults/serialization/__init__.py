@@ -1,1 +1,1 @@
-"""Tables of TOML and JSON, and triggers in them."""
+"""Readers of tables and triggers in TOML and JSON."""

@@ -1,5 +1,7 @@
-"""Triggers read from TOML and JSON: a word (``"start"``), or a table whose first word says which trigger it is
-(``{line = "step 3", hit = 2}``)."""
+"""Reader of triggers in TOML and JSON.
+
+A trigger is a word (``"start"``), or a table whose first key names the trigger (``{line = "step 3", hit = 2}``).
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Processes that ranks are forked from: what they import, how they are asked, and what a fork becomes."""
+"""Processes that ranks are forked from."""

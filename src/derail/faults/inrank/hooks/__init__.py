@@ -1,1 +1,1 @@
-"""What the program of a rank comes to: calls, imports, signals; and who waits for it."""
+"""Hooks for calls, imports and signals of the program in a rank."""

@@ -1,4 +1,4 @@
-"""Looks out for calls of functions, from the moment on at which their module is there."""
+"""Watchpoints on functions of modules, set when the module is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions whose calls somebody waits for, in code that was never changed.
+"""Watchpoints on functions, set without a change of their source.
 
 A Python function is watched by ``sys.monitoring`` (from 3.12 on; local events of its code object, taken back when
 nobody waits any more), and otherwise by a detour that its own code object is exchanged for, so that it does not matter

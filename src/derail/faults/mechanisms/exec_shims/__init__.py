@@ -1,1 +1,1 @@
-"""Programs that set something up for a rank, and become its program then."""
+"""Programs that prepare a process and then execute the rank's program in it."""
