@@ -50,13 +50,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: pytest imports this package in every suite."""
-    if name not in __all__:
-        raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
 
-    home = {"Derail": "jobs.fixture", "Job": "jobs.job", "RanksFailed": "ranks.controller"}.get(name, "assertions")
-    value: object = getattr(import_module(f"pytest_derail.{home}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for: pytest imports this package in every suite."""
+        if name not in __all__:
+            raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
+        from importlib import import_module
+
+        home = {"Derail": "jobs.fixture", "Job": "jobs.job", "RanksFailed": "ranks.controller"}.get(name, "assertions")
+        value: object = getattr(import_module(f"pytest_derail.{home}"), name)
+        globals()[name] = value
+        return value

@@ -15,11 +15,11 @@ import pytest
 from pytest_derail.markers import MARKERS
 from pytest_derail.options import add_options
 from pytest_derail.protocol import (
-    BENCH,
     BROKEN_OFF,
     CURRENT,
     IN_RANK,
     KEPT,
+    LIFECYCLE,
     LIVE,
     NO_SCENARIO,
     ON_RANKS,
@@ -76,8 +76,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     were kept for later tests."""
     for kept in tuple(config.stash.get(KEPT, {}).values()):
         kept.close()
-    for bench in config.stash.get(LIVE, []):
-        bench.end_jobs()
+    for lifecycle in config.stash.get(LIVE, []):
+        lifecycle.end_jobs()
     if IN_RANK not in config.stash and "derail.spawn.zygote.warm" in sys.modules:
         from derail.spawn.zygote.warm import end_idle
 
@@ -89,23 +89,26 @@ def derail(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Starts multi-rank jobs, breaks them, and leaves nothing behind: ``derail.run(step_loop, ranks=4)``.
     start, run: a function or a program on ranks. agent: a program under another supervisor. plan: faults and a seed.
     hold, release, barrier: ranks stay, or meet, at a point. workdir, free_port, allow_left: as they say.
+    faults, when: the modules of these names, which the name of the fixture hides in a test.
 
     A rank that fails and is not expected to fails the test; so do a fault that did not happen and a job that took too
     long. What ranks leave behind is an error of the test that left it.
     """
-    from pytest_derail.jobs.fixture import open_bench
+    from pytest_derail.jobs.fixture import Derail
+    from pytest_derail.jobs.lifecycle import Lifecycle
 
-    bench = open_bench(request.node, tmp_path_factory)
+    lifecycle = Lifecycle(request.node, tmp_path_factory)
+    lifecycle.begin()
     live = request.config.stash[LIVE]
-    request.node.stash[BENCH] = bench
-    live.append(bench)
+    request.node.stash[LIFECYCLE] = lifecycle
+    live.append(lifecycle)
     try:
-        yield bench
+        yield Derail(lifecycle)
     finally:
         try:
-            bench.close()
+            lifecycle.close()
         finally:
-            live.remove(bench)
+            live.remove(lifecycle)
 
 
 def _in_rank(request: pytest.FixtureRequest, name: str) -> int:
@@ -203,9 +206,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         try:
             return (yield)
         except (KeyboardInterrupt, pytest.exit.Exception) as error:
-            bench = item.stash.get(BENCH, None)
-            if bench is not None and bench in item.config.stash[LIVE]:
-                bench.break_off(error)
+            lifecycle = item.stash.get(LIFECYCLE, None)
+            if lifecycle is not None and lifecycle in item.config.stash[LIVE]:
+                lifecycle.break_off(error)
             raise
     from pytest_derail.ranks.controller import install
 
@@ -232,8 +235,8 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[N
         from pytest_derail.ranks.outer_timeout import report_before_exit
 
         def report(terminal: object) -> None:
-            if BENCH in item.stash:
-                item.stash[BENCH].show_running(terminal)
+            if LIFECYCLE in item.stash:
+                item.stash[LIFECYCLE].show_running(terminal)
 
         report_before_exit(item, report)
     return result
@@ -252,18 +255,18 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """When the test's own code is done, its jobs end, and what went wrong in them unseen fails the test."""
-    bench = item.stash.get(BENCH, None)
-    if bench is None:
+    lifecycle = item.stash.get(LIFECYCLE, None)
+    if lifecycle is None:
         return (yield)
-    bench.enter_body()
+    lifecycle.enter_body()
     try:
         result = yield
     except (KeyboardInterrupt, pytest.exit.Exception):
         raise
     except BaseException as error:
-        bench.leave_body(error)
+        lifecycle.leave_body(error)
         raise
-    bench.leave_body(None)
+    lifecycle.leave_body(None)
     return result
 
 
@@ -272,8 +275,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what became of the jobs beside the failure of the test, and no frames of derail's own."""
-    on_ranks, bench = item.stash.get(RANKS, None), item.stash.get(BENCH, None)
-    if call.excinfo is not None and (on_ranks or bench or IN_RANK in item.config.stash):
+    on_ranks, lifecycle = item.stash.get(RANKS, None), item.stash.get(LIFECYCLE, None)
+    if call.excinfo is not None and (on_ranks or lifecycle or IN_RANK in item.config.stash):
         from pytest_derail.reporting.own_frames import hide
 
         hide(call.excinfo)
@@ -282,8 +285,8 @@ def pytest_runtest_makereport(
     report = yield
     if on_ranks is not None:
         on_ranks.note_report(report, call.excinfo)
-    if bench is not None:
-        bench.note_report(report, excinfo=call.excinfo)
+    if lifecycle is not None:
+        lifecycle.note_report(report, excinfo=call.excinfo)
     return report
 
 

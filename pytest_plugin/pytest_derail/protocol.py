@@ -71,11 +71,11 @@ def bell_path(folder: Path) -> Path:
     return folder / "bell"
 
 
-BENCH: pytest.StashKey[Any] = pytest.StashKey()
-"""In the stash of a test: what its ``derail`` fixture holds."""
+LIFECYCLE: pytest.StashKey[Any] = pytest.StashKey()
+"""In the stash of a test: the lifecycle of its ``derail`` fixture."""
 
 LIVE: pytest.StashKey[list[Any]] = pytest.StashKey()
-"""In the stash of the configuration: fixtures that have not been torn down yet."""
+"""In the stash of the configuration: lifecycles of fixtures that have not been torn down yet."""
 
 RANKS: pytest.StashKey[Any] = pytest.StashKey()
 """In the stash of a test that runs on ranks: its side in the controller."""

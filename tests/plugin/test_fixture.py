@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_derail.jobs.lifecycle import Bench
+from pytest_derail import Derail
+from pytest_derail.jobs.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +71,34 @@ def test_the_killed_rank_is_blamed(run_tests) -> None:
             assert_injected(outcome)
             assert_stopped_within(outcome, 60)
         """.replace("\n        ", "\n")
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_it_has_what_is_documented_and_nothing_else() -> None:
+    """The table under "Starting jobs" names each public attribute; the lifecycle of the jobs is the plugin's."""
+    text = (Path(__file__).parents[2] / "docs/pytest.md").read_text(encoding="utf-8")
+    table = text.partition("| The `derail` fixture has |")[2].partition("\n\n")[0]
+    documented = re.findall(r"`(\w+)", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    fixture = Derail(Lifecycle(None, None))  # type: ignore[arg-type]
+    assert sorted(documented) == [name for name in dir(fixture) if not name.startswith("_")]
+
+
+def test_run_takes_what_start_takes() -> None:
+    """The same arguments with the same types and defaults: only what they return differs."""
+    assert inspect.signature(Derail.run).parameters == inspect.signature(Derail.start).parameters
+
+
+def test_faults_and_triggers_are_attributes_of_it(run_tests) -> None:
+    """A test needs them: its argument hides the package."""
+    result = run_tests(
+        """
+import derail
+
+def test_it(derail):
+    killed = derail.faults.signal("SIGKILL", rank=1, when=derail.when.line("step 3"))
+    assert_failed(derail.run(steps, faults=[killed]), 1, signal="SIGKILL")
+"""
     )
     result.assert_outcomes(passed=1)
 
@@ -734,9 +765,9 @@ def test_a_second_ctrl_c_while_jobs_are_asked_to_end_is_hard() -> None:
                 raise KeyboardInterrupt
 
     before, interrupted, behind = jobs = Asked(), Asked(), Asked()
-    bench: Any = Bench(None, None)  # type: ignore[arg-type]
-    bench._jobs, bench._of_body = list(jobs), {0, 1, 2}
+    lifecycle: Any = Lifecycle(None, None)  # type: ignore[arg-type]
+    lifecycle.jobs, lifecycle._of_body = list(jobs), {0, 1, 2}
     with pytest.raises(KeyboardInterrupt):
-        bench.leave_body(None)
+        lifecycle.leave_body(None)
 
     assert [before.graces, interrupted.graces, behind.graces] == [[None, 0], [None, 0], [0]]

@@ -1,9 +1,11 @@
-"""The ``derail`` fixture: starts jobs, ends them with the test, and says what went wrong in them unseen."""
+"""The ``derail`` fixture: what a test may call. Its lifecycle is the plugin's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from derail import faults as _faults
+from derail import when as _when
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults.model.plan import Plan
 from derail.faults.model.triggers import Point
@@ -11,8 +13,6 @@ from derail.model.std import Std
 from pytest_derail.integrations import console
 from pytest_derail.jobs.importable import RankFunction, check_importable
 from pytest_derail.jobs.job import Job
-from pytest_derail.jobs.lifecycle import Bench
-from pytest_derail.jobs.ports import Port
 from pytest_derail.jobs.sync_points import Hold
 from pytest_derail.options import seconds
 from pytest_derail.protocol import IN_RANK
@@ -22,20 +22,36 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    import pytest
-
     from derail.agents.custom import Declaration
     from derail.agents.invocation import Run
     from derail.faults.engine.trigger_matcher import Inside
     from derail.faults.model.plan import Fault
     from derail.scenario.model import Observation
+    from pytest_derail.jobs.lifecycle import Lifecycle
+    from pytest_derail.jobs.ports import Port
 
 
-class Derail(Bench):
-    """What the ``derail`` fixture gives to a test."""
+class Derail:
+    """What the ``derail`` fixture gives to a test.
+
+    Attributes:
+        faults: the package ``derail.faults``, whose name the fixture hides in a test function.
+        when: the module ``derail.when``.
+    """
+
+    faults = _faults
+    when = _when
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    @property
+    def workdir(self) -> Path:
+        """The folder of this test's evidence: one folder per job, with logs and journal. Kept if the test fails."""
+        return self._lifecycle.workdir
 
     def plan(self, *faults: Fault, seed: int = 0) -> Plan:
-        """Faults under one seed, for ``start(plan=...)``."""
+        """Put faults under one seed, for ``start(plan=...)``."""
         return Plan(faults, seed)
 
     def start(
@@ -75,7 +91,8 @@ class Derail(Bench):
             OSError: if a rank cannot be started; nothing is left then.
         """
         __tracebackhide__ = True
-        marked = None if plan is not None or faults else self._marked_plan()
+        lifecycle, config = self._lifecycle, self._lifecycle.item.config
+        marked = None if plan is not None or faults else lifecycle.marked_plan()
         if callable(run) and start_method != "fork":
             check_importable(run)
             run = RankFunction(run)
@@ -83,27 +100,54 @@ class Derail(Bench):
             run,
             ranks=ranks,
             args=args,
-            env={**self._environment(), **(env or {})},
+            env={**lifecycle.environment(), **(env or {})},
             faults=faults,
             plan=plan if marked is None else marked,
             seed=seed if marked is None else 0,
-            workdir=self.workdir / f"job-{len(self._jobs)}",
-            teardown=default_teardown(seconds(self._item.config, "grace") if grace is None else grace),
+            workdir=lifecycle.next_workdir(),
+            teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
             cwd=cwd,
             start_method=start_method,
-            master_port=self._claim(),
-            tee=Std.NONE if IN_RANK in self._item.config.stash else console(self._item.config),
-            gates=[hold.new_gate() for hold in self._holds],
+            master_port=lifecycle.claim_port(),
+            tee=Std.NONE if IN_RANK in config.stash else console(config),
+            gates=[hold.new_gate() for hold in lifecycle.holds],
         )
-        patience = seconds(self._item.config, "timeout") if timeout is None else timeout
+        patience = seconds(config, "timeout") if timeout is None else timeout
         job = Job(native, timeout=patience, is_program=not callable(run))
-        self._add(job)
+        lifecycle.add(job)
         return job
 
-    def run(self, run: Run, **how: Any) -> Observation:
-        """Start a job, wait until it is over, and return what was observed. Takes what ``start`` takes."""
+    def run(
+        self,
+        run: Run,
+        *,
+        ranks: int = 2,
+        args: Sequence[Any] = (),
+        env: Mapping[str, str] | None = None,
+        faults: Sequence[Fault] = (),
+        plan: Plan | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+        grace: float | None = None,
+        cwd: Path | None = None,
+        start_method: str = "spawn",
+    ) -> Observation:
+        """Start a job as ``start`` does, wait until it is over, and return what was observed."""
         __tracebackhide__ = True
-        return self.start(run, **how).wait()
+        job = self.start(
+            run,
+            ranks=ranks,
+            args=args,
+            env=env,
+            faults=faults,
+            plan=plan,
+            seed=seed,
+            timeout=timeout,
+            grace=grace,
+            cwd=cwd,
+            start_method=start_method,
+        )
+        return job.wait()
 
     def agent(
         self,
@@ -148,30 +192,29 @@ class Derail(Bench):
         __tracebackhide__ = True
         from pytest_derail.jobs.agent_job import find_agent, job_of, run_agent
 
-        marked = None if plan is not None or faults else self._marked_plan()
+        lifecycle, config = self._lifecycle, self._lifecycle.item.config
+        marked = None if plan is not None or faults else lifecycle.marked_plan()
         job = job_of(
             run,
             ranks=ranks,
             args=args,
-            env={**self._environment(), **(env or {})},
+            env={**lifecycle.environment(), **(env or {})},
             plan=marked or plan or Plan(tuple(faults), seed),
-            timeout=seconds(self._item.config, "timeout") if timeout is None else timeout,
-            grace=seconds(self._item.config, "grace") if grace is None else grace,
+            timeout=seconds(config, "timeout") if timeout is None else timeout,
+            grace=seconds(config, "grace") if grace is None else grace,
             nodes=nodes,
             restarts=restarts,
         )
-        over = run_agent(find_agent(agent, declaration), job, self.workdir / f"job-{len(self._jobs)}")
-        self._add(over)
+        over = run_agent(find_agent(agent, declaration), job, lifecycle.next_workdir())
+        lifecycle.add(over)
         return over.poll()
 
     def free_port(self) -> Port:
-        """A port that is nobody's, until the end of the test: a number that can give a socket which is bound to it."""
-        port = Port(self._claim())
-        self._ports.append(port)
-        return port
+        """Claim a port until the end of the test: a number that can give a socket which is bound to it."""
+        return self._lifecycle.free_port()
 
     def hold(self, at: str | Inside, *, ranks: int | Collection[int] | None = None, hit: int | str = 1) -> Hold:
-        """Have ranks stay at a point, of each job that is started from now on, until they are let go.
+        """Hold ranks at a point, in each job that is started from now on, until they are let go.
 
         Args:
             at: the name of a ``fail_point``; or a trigger that only a rank sees, as ``when.call("module:function")``.
@@ -182,30 +225,27 @@ class Derail(Bench):
 
     def release(self, *names: str) -> None:
         """Let ranks go on that stay at these points; at all, if none is named."""
-        for hold in self._holds:
+        for hold in self._lifecycle.holds:
             if not names or getattr(hold.at, "name", None) in names:
                 hold.release()
 
     def barrier(self, at: str | Inside, *, ranks: int | Collection[int] | None = None) -> Hold:
-        """Have ranks meet at a point, each time that they come there, in each job that is started from now on: none
-        goes on before all are there, but for those that have ended."""
+        """Let ranks meet at a point, each time that they come there, in each job that is started from now on.
+
+        None goes on before all are there, but for those that have ended.
+        """
         return self._hold(Point(at, "1..") if isinstance(at, str) else at, ranks, together=True)
 
     def _hold(self, at: Inside, ranks: int | Collection[int] | None, *, together: bool) -> Hold:
         chosen = (ranks,) if isinstance(ranks, int) else ranks
-        patience = seconds(self._item.config, "timeout")
-        hold = Hold(f"gate-{len(self._holds)}", at, ranks=chosen, together=together, timeout=patience)
-        self._holds.append(hold)
+        patience = seconds(self._lifecycle.item.config, "timeout")
+        hold = Hold(f"gate-{len(self._lifecycle.holds)}", at, ranks=chosen, together=together, timeout=patience)
+        self._lifecycle.holds.append(hold)
         return hold
 
     def allow_left(self, *kinds: Literal["process", "descriptor", "thread", "handler", "file", "shm", "port"]) -> None:
-        """What the test's own process (or, for files, its ranks) may leave behind. Jobs may leave processes if
-        ``assert_left`` named them."""
-        self._allowed.update(kinds)
+        """Allow the test's own process (or, for files, its ranks) to leave these kinds of things behind.
 
-
-def open_bench(item: pytest.Item, paths: pytest.TempPathFactory) -> Derail:
-    """What the fixture gives; nothing is started or created yet."""
-    bench = Derail(item, paths)
-    bench.begin()
-    return bench
+        Jobs may leave processes if ``assert_left`` named them.
+        """
+        self._lifecycle.allow(kinds)

@@ -1,4 +1,4 @@
-"""What the ``derail`` fixture keeps for a test: jobs, ports, files; ended, judged and checked when the test is over."""
+"""Lifecycle of the ``derail`` fixture: the jobs, ports and files of a test, and their end, judgement and clean-up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_derail.faults_marker import marked_plan
 from pytest_derail.jobs.expectations import could_clean_up, judge, judge_left
 from pytest_derail.jobs.job import Job
 from pytest_derail.jobs.leaks import RankFiles, Remains, note, processes_of
-from pytest_derail.jobs.ports import claimed_port, listened_on
+from pytest_derail.jobs.ports import Port, claimed_port, listened_on
 from pytest_derail.options import keep
 from pytest_derail.protocol import BROKEN_OFF, IN_RANK
 from pytest_derail.ranks.outer_timeout import is_of_timeout
@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 
     from derail.faults.model.plan import Plan
     from pytest_derail.jobs.agent_job import AgentJob
-    from pytest_derail.jobs.ports import Port
     from pytest_derail.jobs.sync_points import Hold
 
 
-class Bench:
-    """The plugin's side of the fixture: nothing here is for tests but ``workdir``."""
+class Lifecycle:
+    """Jobs, ports and files of one test, from the set-up of the fixture to its tear-down.
+
+    Attributes:
+        item: the test.
+        jobs: the jobs of the test, in the order in which they were started.
+        holds: the places at which ranks of its jobs stay or meet.
+    """
 
     def __init__(self, item: pytest.Item, paths: pytest.TempPathFactory) -> None:
-        self._item = item
+        self.item = item
         self._paths = paths
         self._workdir: Path | None = None
-        self._jobs: list[Job | AgentJob] = []
+        self.jobs: list[Job | AgentJob] = []
         self._judged: set[int] = set()
         self._in_body = False
         self._of_body: set[int] = set()
@@ -49,7 +54,7 @@ class Bench:
         self._remains = Remains()
         self._claims = ExitStack()
         self._ports: list[Port] = []
-        self._holds: list[Hold] = []
+        self.holds: list[Hold] = []
         self._shown: set[int] = set()
         self._last_words: list[tuple[str, str]] = []
 
@@ -57,7 +62,7 @@ class Bench:
     def workdir(self) -> Path:
         """The folder of this test's evidence: one folder per job, with logs and journal. Kept if the test fails."""
         if self._workdir is None:
-            self._workdir = evidence_folder(self._paths, self._item)
+            self._workdir = evidence_folder(self._paths, self.item)
         return self._workdir
 
     def begin(self) -> None:
@@ -78,7 +83,7 @@ class Bench:
         self._broken_off = error is not None
         self._failed |= error is not None and not isinstance(error, pytest.skip.Exception)
         if is_of_timeout(error):
-            for job in self._jobs:
+            for job in self.jobs:
                 if isinstance(job, Job) and not job.where and job.poll() is None:
                     job.look()
         with self._closing():
@@ -92,28 +97,28 @@ class Bench:
         """
         try:
             with self._closing():
-                self._judge(range(len(self._jobs)))
+                self._judge(range(len(self.jobs)))
                 left = [] if self._is_cut_short else self._left()
             if left:
                 self._failed = True
-                pytest.fail("\n  ".join([f"{self._item.nodeid} left behind:", *left]), pytrace=False)
+                pytest.fail("\n  ".join([f"{self.item.nodeid} left behind:", *left]), pytrace=False)
         finally:
             self.end_jobs()
             self._files.remove()
             self._close_ports()
-            for job in self._jobs:
+            for job in self.jobs:
                 job.forget()
-            if not self._failed and self._workdir is not None and not keep(self._item.config):
+            if not self._failed and self._workdir is not None and not keep(self.item.config):
                 shutil.rmtree(self._workdir, ignore_errors=True)
 
     def end_jobs(self) -> None:
         """End whatever still runs, and raise nothing but what interrupts it: then the end is hard."""
         with self._closing():
-            for job in self._jobs:
+            for job in self.jobs:
                 try:
                     job.close()
                 except Exception as error:  # the other jobs must be ended as well
-                    self._item.warn(pytest.PytestWarning(f"derail could not end {job.name}: {error!r}"))
+                    self.item.warn(pytest.PytestWarning(f"derail could not end {job.name}: {error!r}"))
 
     @contextmanager
     def _closing(self) -> Iterator[None]:
@@ -121,22 +126,22 @@ class Bench:
         try:
             yield
         except KeyboardInterrupt:
-            for job in self._jobs:
+            for job in self.jobs:
                 job.stop("interrupted while closing", grace=0)
             raise
 
     def note_report(self, report: pytest.TestReport, *, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Count the jobs, and add what became of them to the report of a phase that failed."""
         if report.when == "teardown":
-            summary.note(report, [seen for job in self._jobs if (seen := job.poll()) is not None])
+            summary.note(report, [seen for job in self.jobs if (seen := job.poll()) is not None])
         if excinfo is None or report.skipped or report.passed:
             return
         self._failed = True
         text = report.longreprtext
-        for index, job in enumerate(self._jobs):
+        for index, job in enumerate(self.jobs):
             if index not in self._shown:
-                marked = self._marked_plan() is not None
-                add_sections(report, job_sections(self._item, index, job, text=text, marked=marked))
+                marked = self.marked_plan() is not None
+                add_sections(report, job_sections(self.item, index, job, text=text, marked=marked))
                 self._shown |= {index} if job.poll() is not None else set()
 
     def break_off(self, error: BaseException) -> None:
@@ -144,7 +149,7 @@ class Bench:
         pytest tears the test down later, when this process is not what it was any more."""
         self._broken_off = self._failed = self._is_cut_short = True
         self._last_words = [(f"{type(error).__name__}: {title}", text) for title, text in self._running()]
-        self._item.config.stash.setdefault(BROKEN_OFF, []).append(self)
+        self.item.config.stash.setdefault(BROKEN_OFF, []).append(self)
 
     def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
         """Show the jobs that ran when the session was broken off."""
@@ -159,25 +164,25 @@ class Bench:
             terminal.line(text)
 
     def _running(self) -> Iterator[tuple[str, str]]:
-        for index, job in enumerate(self._jobs):
+        for index, job in enumerate(self.jobs):
             if job.poll() is None:
                 if isinstance(job, Job) and not job.where:
                     job.look()
-                yield from job_sections(self._item, index, job, text="", marked=False)
+                yield from job_sections(self.item, index, job, text="", marked=False)
 
-    def _marked_plan(self) -> Plan | None:
-        """The plan of the test's marker; in a rank it has been applied to the rank itself."""
-        return None if IN_RANK in self._item.config.stash else marked_plan(self._item)
+    def marked_plan(self) -> Plan | None:
+        """Return the plan of the test's marker; in a rank it has been applied to the rank itself."""
+        return None if IN_RANK in self.item.config.stash else marked_plan(self.item)
 
     def _left(self) -> list[str]:
         """What the test's jobs and its own process left."""
-        ended = [(job.close(), job.account) for job in self._jobs]
+        ended = [(job.close(), job.account) for job in self.jobs]
         left = [line for seen, account in ended for line in judge_left(seen, account)]
         clean = all(seen.outcome is None or could_clean_up(seen.outcome) for seen, _ in ended)
         if "file" not in self._allowed and clean:
             left += [f"file in the ranks' TMPDIR: {name}" for name in self._files.left()]
         self._files.remove()
-        pids = [pid for job in self._jobs for pid in job.pids().values()]
+        pids = [pid for job in self.jobs for pid in job.pids().values()]
         pids += [found.pid for seen, _ in ended for found in seen.leftovers if found.pid is not None]
         listening = self._close_ports(pids)
         if "port" not in self._allowed:
@@ -185,14 +190,14 @@ class Bench:
         allowed = self._allowed if clean else {*self._allowed, "shm"}  # a rank that was killed could not remove it
         remaining = self._remains.left(allowed=allowed, pids=pids)
         if "shm" not in self._allowed:
-            note(self._item, "teardown", unknown=self._remains.of_unknown_makers(remaining))
+            note(self.item, "teardown", unknown=self._remains.of_unknown_makers(remaining))
         return left + [str(leftover) for leftover in remaining]
 
     def _close_ports(self, pids: Collection[int] = ()) -> list[int]:
         """Give up the ports of the test; on which of them a process of the test still listens."""
         for port in self._ports:
             port.close()
-        listening = listened_on(self._ports, processes_of(self._item.nodeid, pids)) if self._ports else []
+        listening = listened_on(self._ports, processes_of(self.item.nodeid, pids)) if self._ports else []
         self._ports.clear()
         self._claims.close()
         return listening
@@ -202,27 +207,41 @@ class Bench:
         wrong = []
         open_ = [index for index in indexes if index not in self._judged]
         for index in open_:
-            self._jobs[index].stop("closed")  # all are asked before one is waited for
+            self.jobs[index].stop("closed")  # all are asked before one is waited for
         for index in open_:
             self._judged.add(index)
-            job = self._jobs[index]
+            job = self.jobs[index]
             wrong += [f"job {index} ({job.name}): {line}" for line in judge(job.close(), job.account)]
         if not self._in_body:
-            wrong += [line for hold in self._holds for line in hold.unreached()]
+            wrong += [line for hold in self.holds for line in hold.unreached()]
         if wrong and not self._failed and not self._broken_off:
             self._failed = True
             pytest.fail("\n".join(wrong), pytrace=False)
 
-    def _environment(self) -> dict[str, str]:
-        """What the processes of all jobs are told besides: where their files go, and whether they are measured."""
-        return {**self._files.environment(), **integrations.environment(self._item.config)}
+    def environment(self) -> dict[str, str]:
+        """Return the variables that all jobs get: where their files go, and whether coverage is measured."""
+        return {**self._files.environment(), **integrations.environment(self.item.config)}
 
-    def _claim(self) -> int:
-        """A port that no other job gets until the end of the test."""
+    def claim_port(self) -> int:
+        """Claim a port that no other job gets until the end of the test."""
         return self._claims.enter_context(claimed_port())
 
-    def _add(self, job: Job | AgentJob) -> None:
-        """Take a job in, which is judged with the test's own code or with the fixtures, as it was started."""
+    def free_port(self) -> Port:
+        """Claim a port that has a socket, which the end of the test closes."""
+        port = Port(self.claim_port())
+        self._ports.append(port)
+        return port
+
+    def allow(self, kinds: Collection[str]) -> None:
+        """Allow the test to leave these kinds of things behind."""
+        self._allowed.update(kinds)
+
+    def next_workdir(self) -> Path:
+        """Return the directory of the next job, which nothing has created yet."""
+        return self.workdir / f"job-{len(self.jobs)}"
+
+    def add(self, job: Job | AgentJob) -> None:
+        """Add a job: it is judged with the test's own code or with the fixtures, whichever started it."""
         if self._in_body:
-            self._of_body.add(len(self._jobs))
-        self._jobs.append(job)
+            self._of_body.add(len(self.jobs))
+        self.jobs.append(job)
