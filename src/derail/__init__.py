@@ -8,11 +8,10 @@ from derail.platform.supported import refuse_unsupported
 
 TYPE_CHECKING = False  # typing's own would cost as much time as starting Python does
 if TYPE_CHECKING:
-    from derail import faults
+    from derail import faults, when
     from derail.errors.failure import ProcessFailure
     from derail.errors.recorder import ErrorHandler, get_error_handler, record
     from derail.errors.summary import ChildFailedError
-    from derail.faults import when as when
     from derail.launch.context import MultiprocessContext, PContext, SubprocessContext
     from derail.launch.signals import SignalException
     from derail.launch.start import start_processes
@@ -82,18 +81,19 @@ _MODULES = {
     "derail.spawn.command": ("SubprocessHandler", "get_subprocess_handler"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-_RENAMED = {"faults": "derail.faults", "when": "derail.faults.when"}
+_SUBMODULES = ("faults", "when")
 
 
 if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
 
     def __getattr__(name: str) -> object:
         """Import a public name from where it lives, and keep it."""
-        if name not in _HOME and name not in _RENAMED:
+        if name not in _HOME and name not in _SUBMODULES:
             raise AttributeError(f"module 'derail' has no attribute {name!r}")
         from importlib import import_module
 
-        value = import_module(_RENAMED[name]) if name in _RENAMED else getattr(import_module(_HOME[name]), name)
+        module = import_module(_HOME.get(name, f"derail.{name}"))
+        value = module if name in _SUBMODULES else getattr(module, name)
         globals()[name] = value
         return value
 

@@ -167,7 +167,7 @@ print("ended:", len(done), flush=True)
 def test_a_launcher_sees_a_rank_and_its_victim_end_at_the_same_time(tmp_path):
     """However fast it looks, both have ended when it continues."""
     both = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
-    plan = [faults.signal("SIGKILL", rank=1, when=both), faults.signal("SIGKILL", rank=0, when=when.exited(1))]
+    plan = [faults.signal("SIGKILL", rank=1, when=both), faults.signal("SIGKILL", rank=0, when=when.exit_of(1))]
     seen = run(tmp_path, BOTH_DEAD, plan, ranks=2)
 
     assert [told.status for told in seen.faults] == ["injected", "injected"], seen.faults
@@ -275,13 +275,13 @@ def test_a_fault_whose_launcher_was_not_stopped_proves_nothing():
 
     assert doubted(told, {0}) is told
     assert doubted(told, {1}).status == "not_reached"
-    kill = faults.plan([faults.signal("SIGKILL", rank=0, when=when.exited(1))]).faults[0]
+    kill = faults.plan([faults.signal("SIGKILL", rank=0, when=when.exit_of(1))]).faults[0]
     assert doubted(FaultResult(kill, 0, Injected("dead")), {1}).status == "not_reached"
 
 
 def test_which_exits_a_launcher_must_not_see_first():
     """Those that a fault waits for, or whose proof the launcher may take away; none where it is a target itself."""
-    plan = [faults.error_file("empty", rank=1), faults.signal("SIGKILL", rank=0, when=when.exited(2))]
+    plan = [faults.error_file("empty", rank=1), faults.signal("SIGKILL", rank=0, when=when.exit_of(2))]
     assert awaited_exits(faults.plan(plan), range(4)) == {1, 2}
     assert awaited_exits(faults.plan([faults.orphan("group", rank=3)]), range(4)) == {3}
     assert awaited_exits(faults.plan([faults.exit(7, rank=3)]), range(4)) == set()

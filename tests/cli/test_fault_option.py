@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ("exit=7 rank=0 call=json:dumps hit=3", faults.exit(7, rank=0, when=when.call("json:dumps", hit=3))),
         ("exit=7 rank=0 call=a:b.c at=exit", faults.exit(7, rank=0, when=when.call("a:b.c", at="exit"))),
         ("hang rank=minority import_of=torch", faults.hang(rank="minority", when=when.import_of("torch"))),
-        ("signal=KILL rank=0 exited=1", faults.signal("KILL", rank=0, when=when.exited(1))),
+        ("signal=KILL rank=0 exit_of=1", faults.signal("KILL", rank=0, when=when.exit_of(1))),
         (
             "signal=KILL rank=0 phase='starting rank 1'",
             faults.signal("KILL", rank=0, when=when.phase("starting rank 1")),

@@ -98,7 +98,7 @@ def test_a_wrong_call_is_a_type_error(make, problem):
         (lambda: faults.signal("SIGKILL", rank=0, times=0), "faults.signal.times: expected 1 or more, got 0"),
         (lambda: faults.signal("SIGKILL", rank=0, for_=-1), "faults.signal.for: expected a number of seconds"),
         (
-            lambda: faults.hang(rank=0, when=when.then(when.start(), when.exit())),
+            lambda: faults.hang(rank=0, when=when.then(when.start(), when.own_exit())),
             "'hang' cannot act at its start, then",
         ),
         (

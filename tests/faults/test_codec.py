@@ -40,7 +40,7 @@ TRIGGERS = st.recursive(
     | st.builds(when.call, st.sampled_from(["a:b", "a.b:C.d"]), at=st.sampled_from(["enter", "exit"]))
     | st.builds(when.import_of, st.sampled_from(["a", "a.b"]))
     | st.builds(when.signal_received, SIGNALS)
-    | st.builds(when.exited, st.integers(0, 9))
+    | st.builds(when.exit_of, st.integers(0, 9))
     | st.builds(when.restart, st.integers(0, 9))
     | st.builds(when.phase, st.sampled_from(["running", "starting rank 3"])),
     lambda inner: st.one_of(
@@ -173,7 +173,7 @@ WRONG = {
         "faults[0].for: 'exit' cannot be undone",
     ),
     "the wrong trigger": (
-        '[[faults]]\nfault = "exit"\ncode = 1\nrank = 0\nwhen = "exit"',
+        '[[faults]]\nfault = "exit"\ncode = 1\nrank = 0\nwhen = "own_exit"',
         "faults[0].when: 'exit' cannot act at its exit",
     ),
     "a clash": (

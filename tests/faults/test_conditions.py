@@ -214,7 +214,7 @@ def test_the_start_of_another_rank_sets_a_fault_off(tmp_path):
 def test_the_exit_of_another_rank_sets_a_fault_off(tmp_path):
     """Before the supervisor acts on that exit."""
     program = "import os\nif os.environ['RANK'] == '1': sys.exit(3)\n" + WAITS
-    fault = faults.signal("SIGKILL", rank=0, when=when.exited(1))
+    fault = faults.signal("SIGKILL", rank=0, when=when.exit_of(1))
     seen, _ = ended(tmp_path, program, fault, ranks=2)
 
     assert results(seen) == {0: "injected"}
@@ -304,7 +304,7 @@ def test_probability_is_decided_by_seed_fault_and_rank(run_faults):
 
 
 @pytest.mark.parametrize(("p", "status"), [(0.0, "not_reached"), (1.0, "injected")])
-@pytest.mark.parametrize("of", [when.start(), when.line("ready"), when.point("go"), when.exited(1)], ids=str)
+@pytest.mark.parametrize("of", [when.start(), when.line("ready"), when.point("go"), when.exit_of(1)], ids=str)
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
 def test_probability_is_never_or_always_at_its_ends(tmp_path, make, of, p, status):
     """Whatever it is about, in a rank and from outside."""

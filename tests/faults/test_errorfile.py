@@ -205,7 +205,7 @@ def run(tmp_path, program, fault, ranks=1, **options):
     return seen, result, files
 
 
-@pytest.mark.parametrize("moment", [when.start(), when.exit()])
+@pytest.mark.parametrize("moment", [when.start(), when.own_exit()])
 def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
     """The rank has written none: what an earlier attempt left is what there is, an hour old."""
     fault = faults.error_file_stale(message="long ago", rank=0, when=moment)
@@ -219,7 +219,7 @@ def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
     assert str(seen.outcome.ranks[0].status) == "exit 3"
 
 
-@pytest.mark.parametrize("moment", [when.start(), when.exit()])
+@pytest.mark.parametrize("moment", [when.start(), when.own_exit()])
 def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
     """What the supervisor finds is the rank's own, though it came the moment after the old one."""
     covers = f"{WRITES}while not os.path.exists(os.environ['TORCHELASTIC_ERROR_FILE']): pass\n{FAILS}"

@@ -359,7 +359,7 @@ def test_while_it_is_a_fifo_it_is_one(tmp_path):
 @pytest.mark.parametrize("name", ["log_deleted", "log_replaced", "log_fifo", "log_truncated"])
 def test_a_log_that_goes_away_at_the_exit_holds_nobody(tmp_path, name):
     """After the last line and before the launcher has judged; stderr is what it shows of a failed rank."""
-    fault = getattr(faults, name)(stream="stderr", rank=0, when=when.exit())
+    fault = getattr(faults, name)(stream="stderr", rank=0, when=when.own_exit())
     hears = Hears()
     program = "os.write(2, b'last words\\n')\nos._exit(3)"
     with running(tmp_path, program, fault, observers=[hears]) as job:

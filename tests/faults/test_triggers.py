@@ -1,5 +1,7 @@
 """The words of ``when``: what they make, and what they refuse."""
 
+import builtins
+
 import pytest
 
 from derail import when
@@ -11,10 +13,10 @@ from derail.faults.model.triggers import (
     AnyOf,
     Barrier,
     Call,
-    Exit,
     ExitOf,
     ImportOf,
     Line,
+    OwnExit,
     Phase,
     Point,
     Probability,
@@ -40,7 +42,7 @@ ALL = [
     ImportOf("torch.distributed"),
     SignalReceived("SIGTERM"),
     SignalReceived("SIGRTMIN+3", 2),
-    Exit(),
+    OwnExit(),
     ExitOf(3),
     Restart(0),
     Restart(2),
@@ -51,7 +53,7 @@ ALL = [
     Probability(0.25),
     Probability(1.0, Point("x", "1.."), 2),
     AllOf((Line("x"), Point("y"), Start())),
-    AnyOf((After(1.0), AllOf((Exit(), Phase("killing"))))),
+    AnyOf((After(1.0), AllOf((OwnExit(), Phase("killing"))))),
     Then((Line("x"), After(0.5), Then((Point("a"), Point("b"))))),
 ]
 
@@ -73,19 +75,31 @@ def test_every_kind_of_trigger_is_tried_above():
 def test_the_words_make_the_triggers():
     """``derail.when`` is how Python says it."""
     made = [
-        when.start(), when.after(1), when.line("x", hit=2), when.point("p"), when.exit(), when.call("a:b", at="exit"),
-        when.import_of("a.b"), when.signal_received(15), when.exited(2), when.restart(1), when.phase("running"),
+        when.start(), when.after(1), when.line("x", hit=2), when.point("p"), when.own_exit(),
+        when.call("a:b", at="exit"), when.import_of("a.b"), when.signal_received(15), when.exit_of(2), when.restart(1),
+        when.phase("running"),
         when.barrier("p", ranks=[2, 0]), when.probability(0.5, when.point("p", hit="1.."), first=1),
-        when.all_of(when.start(), when.exit()), when.any_of(when.start(), when.exit()),
-        when.then(when.start(), when.exit()), when.line("x", hit="3..3"),
+        when.all_of(when.start(), when.own_exit()), when.any_of(when.start(), when.own_exit()),
+        when.then(when.start(), when.own_exit()), when.line("x", hit="3..3"),
     ]  # fmt: skip
 
     assert made == [
-        Start(), After(1.0), Line("x", hit=2), Point("p"), Exit(), Call("a:b", at="exit"), ImportOf("a.b"),
+        Start(), After(1.0), Line("x", hit=2), Point("p"), OwnExit(), Call("a:b", at="exit"), ImportOf("a.b"),
         SignalReceived("SIGTERM"), ExitOf(2), Restart(1), Phase("running"), Barrier(Point("p"), (0, 2)),
-        Probability(0.5, Point("p", "1.."), 1), AllOf((Start(), Exit())), AnyOf((Start(), Exit())),
-        Then((Start(), Exit())), Line("x", hit=3),
+        Probability(0.5, Point("p", "1.."), 1), AllOf((Start(), OwnExit())), AnyOf((Start(), OwnExit())),
+        Then((Start(), OwnExit())), Line("x", hit=3),
     ]  # fmt: skip
+
+
+def test_the_public_names_are_the_words_and_the_types():
+    """Each kind has a function named as in TOML and a type for annotations; none hides a builtin of Python."""
+    words = [name for name in when.__all__ if name[0].islower()]
+
+    assert sorted(words) == sorted(KINDS)
+    assert {getattr(when, name) for name in when.__all__} == {
+        *(getattr(when, word) for word in words), *KINDS.values(), when.Hit, when.Trigger
+    }  # fmt: skip
+    assert set(when.__all__) & set(vars(builtins)) == set()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +146,7 @@ def test_a_trigger_that_can_never_come_is_refused_where_it_is_made(make, problem
         ({"call": "json:dumps", "on": "exit"}, "when.on: unknown key 'on'; known: at, call, hit"),
         ({"signal_received": "TEM"}, "when.signal_received: "),
         ({"restart": -1}, "when.restart: expected a whole number, 0 or more, got -1"),
-        ({"exited": "one"}, "when.exited: expected a whole number, 0 or more, got 'one'"),
+        ({"exit_of": "one"}, "when.exit_of: expected a whole number, 0 or more, got 'one'"),
         ({"phase": "stoping"}, "when.phase: expected one of starting, running, stopping, killing, done"),
         ({"barrier": {"pint": "x"}}, "when.barrier: unknown trigger 'pint'; did you mean 'point'?"),
         ({"barrier": {"point": "x"}, "ranks": 1}, "when.ranks: expected a list of ranks, got 1"),

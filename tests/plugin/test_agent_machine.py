@@ -298,13 +298,13 @@ def test_what_torch_does_not_promise_is_found() -> None:
     "given",
     [
         pytest.param((), id="nothing"),
-        pytest.param((faults.exit(0, rank=0), faults.exit(0, rank=1, when=when.exited(0))), id="all succeed"),
+        pytest.param((faults.exit(0, rank=0), faults.exit(0, rank=1, when=when.exit_of(0))), id="all succeed"),
         pytest.param((faults.stop(rank=0), faults.signal("SIGKILL", rank=1)), id="a rank is stopped"),
         pytest.param((faults.ignore_signal(["SIGTERM"], rank=0), faults.exit(3, rank=1)), id="a rank is deaf"),
         pytest.param((faults.exit_zero_handler(rank=0), faults.signal("SIGSEGV", rank=1)), id="a rank leaves with 0"),
         pytest.param((faults.exit_zero_handler(rank=0), faults.signal("SIGTERM", rank=0)), id="of a stranger's TERM"),
         pytest.param(
-            (faults.orphan("group", rank=0), faults.exit(4, rank=1, when=when.exited(0))), id="a helper stays"
+            (faults.orphan("group", rank=0), faults.exit(4, rank=1, when=when.exit_of(0))), id="a helper stays"
         ),
         pytest.param((faults.exit(3, rank=0), faults.signal("SIGKILL", rank=1)), id="together"),
         pytest.param(
@@ -381,7 +381,7 @@ def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> Non
 @pytest.mark.parametrize(
     "given",
     [
-        (faults.exit(1, rank=0), faults.exit(2, rank=0, when=when.exited(0))),
+        (faults.exit(1, rank=0), faults.exit(2, rank=0, when=when.exit_of(0))),
         (faults.stop(rank=0), faults.exit(2, rank=0)),
         (faults.stop(rank=0), faults.signal("SIGTERM", rank=0)),
     ],
@@ -396,7 +396,7 @@ def test_what_a_rank_cannot_do_is_refused(given: tuple[Any, ...]) -> None:
 def test_a_launcher_that_may_act_at_any_time_is_not_asked_for_more_than_can_be_known() -> None:
     """When a rank has failed, another one may be ended at any moment: it can only be told to end too."""
     with pytest.raises(ValueError, match="may be ended now"):
-        rehearse(Unheld(), 2, faults.exit(1, rank=0), faults.stop(rank=1, when=when.exited(0)))
+        rehearse(Unheld(), 2, faults.exit(1, rank=0), faults.stop(rank=1, when=when.exit_of(0)))
 
 
 def test_a_history_is_made_as_small_as_it_can_be() -> None:

@@ -77,8 +77,8 @@ def triggers(words: Sequence[str], *, ranks: int, lines: Sequence[str] = LINES) 
         "call": st.builds(when.call, st.sampled_from(["time:sleep", "json:dumps"]), hit=st.integers(1, 3)),
         "import_of": st.sampled_from(["argparse", "json"]).map(when.import_of),
         "signal_received": st.sampled_from(["SIGTERM", "SIGUSR1"]).map(when.signal_received),
-        "exit": st.just(when.exit()),
-        "exited": rank.map(when.exited),
+        "own_exit": st.just(when.own_exit()),
+        "exit_of": rank.map(when.exit_of),
         "restart": st.just(when.restart(1)),
         "phase": st.sampled_from(["starting rank 1", "running", "stopping", "killing"]).map(when.phase),
     }

@@ -201,7 +201,7 @@ class Rehearsal:
         """When a fault that is made now would act in a plan."""
         number, deaths = len(self.jobs) - 1, self.job.deaths
         steps: list[Trigger] = [when.restart(number)] if number else []
-        steps += [when.exited(deaths[-1].rank)] if deaths else []
+        steps += [when.exit_of(deaths[-1].rank)] if deaths else []
         return when.then(*steps) if len(steps) > 1 else steps[0] if steps else when.start()
 
     def _die(self, ends: Mapping[int, ExitStatus], *, by: int | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from derail.faults.model.plan import Fault, PlanError
 from derail.faults.model.targets import read_target
-from derail.faults.model.triggers import KINDS, Exit, comings, walk, word_of
+from derail.faults.model.triggers import KINDS, OwnExit, comings, walk, word_of
 from derail.model.suggestions import not_known
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def entries() -> Mapping[str, Entry]:
 
 def _heard(side: Side) -> tuple[str, ...]:
     """The triggers that a fault can have on its side: in a rank all but the end of that rank."""
-    return tuple(word for word in KINDS if not (side == "in rank" and KINDS[word] is Exit))
+    return tuple(word for word in KINDS if not (side == "in rank" and KINDS[word] is OwnExit))
 
 
 def entry(name: str) -> Entry:

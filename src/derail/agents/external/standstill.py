@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from derail.faults.model.results import Injected, NotReached
 from derail.faults.model.targets import AGENT_RANK, resolve
-from derail.faults.model.triggers import Exit, ExitOf, walk
+from derail.faults.model.triggers import ExitOf, OwnExit, walk
 from derail.faults.registry import entry
 from derail.model.exit import signal_number
 from derail.platform.proc_status import look_at
@@ -46,7 +46,7 @@ def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
             return frozenset()
         parts, known = list(walk(fault.when)), entry(fault.name)
         together = known.side == "outside" and len(targets) > 1  # or the launcher ends the second victim by itself
-        if known.before_launcher or together or any(isinstance(part, Exit) for part in parts):
+        if known.before_launcher or together or any(isinstance(part, OwnExit) for part in parts):
             found.update(targets)
         found.update(part.rank for part in parts if isinstance(part, ExitOf))
     return frozenset(found)
@@ -55,7 +55,7 @@ def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
 def doubted(result: FaultResult, missed: Collection[int]) -> FaultResult:
     """Return what came of a fault: not reached, if the launcher saw the exit that mattered before derail did."""
     parts = list(walk(result.fault.when))
-    at_exit = entry(result.fault.name).before_launcher or any(isinstance(part, Exit) for part in parts)
+    at_exit = entry(result.fault.name).before_launcher or any(isinstance(part, OwnExit) for part in parts)
     waited_for = {part.rank for part in parts if isinstance(part, ExitOf)}
     late = sorted(rank for rank in missed if rank in waited_for or (at_exit and rank == result.rank))
     if not late or not isinstance(result.result, Injected):

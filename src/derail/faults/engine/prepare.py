@@ -70,7 +70,7 @@ def _unfit_for_agent(fault: Fault) -> Iterator[str]:
         yield f"fault: {fault.name!r} acts in ranks; of the agent it can be done from outside only"
     for part in walk(fault.when):
         if isinstance(part, Inside):
-            yield "when: the agent tells nobody what it comes to; it can be waited for in a rank: exited, line"
+            yield "when: the agent tells nobody what it comes to; it can be waited for in a rank: exit_of, line"
         elif isinstance(part, Line) and part.rank is None:
             yield "when.rank: is missing: of the agent itself no lines are read; whose line is meant?"
 
@@ -80,7 +80,7 @@ def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
     for part in walk(trigger):
         match part:
             case ExitOf(rank=rank):
-                yield "exited", rank
+                yield "exit_of", rank
             case Line(rank=int(rank)):
                 yield "rank", rank
             case Barrier(ranks=tuple(ranks)):

@@ -19,10 +19,10 @@ from derail.faults.model.triggers import (
     AnyOf,
     Barrier,
     Call,
-    Exit,
     ExitOf,
     ImportOf,
     Line,
+    OwnExit,
     Phase,
     Point,
     Probability,
@@ -216,7 +216,7 @@ class Condition:
                 return occasion.rank == rank
             case Restart(n=n), Started():
                 return occasion.rank == rank and self._setting.attempts.get(rank, 0) == n
-            case (Exit(), Exited()):
+            case (OwnExit(), Exited()):
                 return occasion.rank == rank
             case ExitOf(rank=other), Exited():
                 return occasion.rank == other

@@ -22,7 +22,7 @@ from derail.faults.mechanisms.error_file_samples import CONTENTS, NEEDS_OLD, PLA
 from derail.faults.mechanisms.file_swapper import Replacing
 from derail.faults.model.plan import PlanError, decide
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
-from derail.faults.model.triggers import Exit
+from derail.faults.model.triggers import OwnExit
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Function
 from derail.platform.capabilities import why_no_full_device, why_no_proc
@@ -252,8 +252,8 @@ ENTRIES = (
         healed="",
         example='faults.error_file("truncated", rank=1)',
         params=(choice_param("content", names(), "What the supervisor finds instead."),),
-        triggers=("exit",),
-        default_when=Exit(),
+        triggers=("own_exit",),
+        default_when=OwnExit(),
         needs=f"{OWN}; a user that is not root, for unreadable",
     ),
     Entry(
@@ -268,7 +268,7 @@ ENTRIES = (
             Param("age", read_seconds, "How long ago it was written, by its own account.", "seconds", default=3600.0),
             text_param("message", "What it says.", default="RuntimeError: of an earlier attempt"),
         ),
-        triggers=("start", "exit"),
+        triggers=("start", "own_exit"),
         needs=f"{OWN} and does not write it",
         check=_check_age,
     ),
@@ -281,8 +281,8 @@ ENTRIES = (
         healed="",
         example="faults.error_file_of_other_rank(0, rank=1)",
         params=(count_param("other", "Whose; that rank must have written one by then.", default=0),),
-        triggers=("exit",),
-        default_when=Exit(),
+        triggers=("own_exit",),
+        default_when=OwnExit(),
         needs=f"{OWN}, and another one that has written its own before",
     ),
     Entry(
@@ -294,8 +294,8 @@ ENTRIES = (
         healed="",
         example="faults.error_file_skewed(-3600, rank=1)",
         params=(offset_param("seconds", "How much later than they were (or, below 0, earlier)."),),
-        triggers=("exit",),
-        default_when=Exit(),
+        triggers=("own_exit",),
+        default_when=OwnExit(),
         needs=f"{OWN} and writes it",
         check=_check_skew,
     ),
@@ -308,8 +308,8 @@ ENTRIES = (
         healed="the file is what the rank wrote",
         example="faults.error_file_replaced(rank=1)",
         params=(seconds_param("every", "Seconds between two turns.", default=0.0002),),
-        triggers=("exit",),
-        default_when=Exit(),
+        triggers=("own_exit",),
+        default_when=OwnExit(),
         needs=f"{OWN} and writes it; hard links",
     ),
     Entry(

@@ -31,7 +31,7 @@ from derail.faults.mechanisms.rendezvous_proxy import (
 )
 from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.faults.model.results import Errored, Injected, NotReached
-from derail.faults.model.triggers import Exit
+from derail.faults.model.triggers import OwnExit
 from derail.platform.capabilities import why_no_proc
 from derail.platform.proc_status import PROC, group_members
 
@@ -224,8 +224,8 @@ ENTRIES = (
         healed="the port is given up",
         example="faults.port_kept(rank=0)",
         params=VARIABLES,
-        triggers=("exit",),
-        default_when=Exit(),
+        triggers=("own_exit",),
+        default_when=OwnExit(),
         needs="an address of this machine in the rank's environment; /proc",
         unavailable=why_no_proc,
         begin=note_port,

@@ -114,7 +114,7 @@ class SignalReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class OwnExit:
     """When the rank's process has ended, before the supervisor acts on it and before its files are read."""
 
     def __str__(self) -> str:
@@ -223,7 +223,7 @@ class Then:
 
 
 Trigger: TypeAlias = (
-    Start | After | Line | Point | Call | ImportOf | SignalReceived | Exit | ExitOf | Restart | Phase
+    Start | After | Line | Point | Call | ImportOf | SignalReceived | OwnExit | ExitOf | Restart | Phase
     | Barrier | Probability | AllOf | AnyOf | Then
 )  # fmt: skip
 
@@ -236,8 +236,8 @@ KINDS: dict[str, type[Trigger]] = {
     "call": Call,
     "import_of": ImportOf,
     "signal_received": SignalReceived,
-    "exit": Exit,
-    "exited": ExitOf,
+    "own_exit": OwnExit,
+    "exit_of": ExitOf,
     "restart": Restart,
     "phase": Phase,
     "barrier": Barrier,

@@ -1,4 +1,4 @@
-"""The words of ``derail.when``, which make triggers.
+"""Triggers: functions that make each kind, and their types for annotations.
 
 ``hit`` says which of the times counts, from 1 on: ``3``, ``"2..6"``, ``"2..8+2"`` (every second one) or ``"3.."`` (all
 from the third on). A fault that can act more than once acts at each of them, ``times`` times at most.
@@ -16,10 +16,11 @@ from derail.faults.model.triggers import (
     AnyOf,
     Barrier,
     Call,
-    Exit,
     ExitOf,
+    Hit,
     ImportOf,
     Line,
+    OwnExit,
     Phase,
     Point,
     Probability,
@@ -34,8 +35,45 @@ from derail.faults.model.triggers import (
 from derail.model.exit import signal_name, signal_number
 
 if TYPE_CHECKING:
-    from derail.faults.model.triggers import Hit, Side
+    from derail.faults.model.triggers import Side
     from derail.model.events import Stream
+
+__all__ = [
+    "After",
+    "AllOf",
+    "AnyOf",
+    "Barrier",
+    "Call",
+    "ExitOf",
+    "Hit",
+    "ImportOf",
+    "Line",
+    "OwnExit",
+    "Phase",
+    "Point",
+    "Probability",
+    "Restart",
+    "SignalReceived",
+    "Start",
+    "Then",
+    "Trigger",
+    "after",
+    "all_of",
+    "any_of",
+    "barrier",
+    "call",
+    "exit_of",
+    "import_of",
+    "line",
+    "own_exit",
+    "phase",
+    "point",
+    "probability",
+    "restart",
+    "signal_received",
+    "start",
+    "then",
+]
 
 T = TypeVar("T", bound=Trigger)
 
@@ -75,12 +113,12 @@ def signal_received(signal: str | int, *, hit: Hit = 1) -> SignalReceived:
     return _checked(SignalReceived(_signal(signal), _value(hit)))
 
 
-def exit() -> Exit:  # noqa: A001 - read as `when.exit()`
-    """When the rank has ended, before anybody reads what it left."""
-    return Exit()
+def own_exit() -> OwnExit:
+    """When the rank itself has ended, before anybody reads what it left."""
+    return OwnExit()
 
 
-def exited(rank: int) -> ExitOf:
+def exit_of(rank: int) -> ExitOf:
     """When another rank has ended."""
     return _checked(ExitOf(rank))
 
