@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from faults.test_inrank import PYTHONS
+from faults.inrank.test_runtime import PYTHONS
 
 if TYPE_CHECKING:
     from pathlib import Path

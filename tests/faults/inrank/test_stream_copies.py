@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from derail.faults.inrank import stream_copies
-from faults.test_crashes import VERSIONS
+from faults.injectors.test_crashes import VERSIONS
 
 PROGRAM = """
 import importlib, pathlib, sys, types

@@ -15,7 +15,7 @@ from derail.model.exit import signal_name, signal_number
 from faults.fake_job import UNTIL
 from faults.rank_functions_of_faults import work
 from faults.real_job import ended, running, stat_of, state_of, wait_for
-from faults.test_crashes import VERSIONS
+from faults.injectors.test_crashes import VERSIONS
 
 WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 READY = when.line("ready")
