@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.planted_agents import SEEN, Planted, scenario
+from campaign.planted_agents import SEEN, Planted, scenario
 from derail.campaign import campaign, runner
 from derail.campaign.campaign import Began, Judged, is_timed, verify
 from derail.launch.signals import SignalException
@@ -204,7 +204,7 @@ def test_an_agent_of_the_main_program_can_be_verified(tmp_path, unmeasured) -> N
     program.write_text(
         f"import sys\nsys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path\n"
-        "from cli.planted_agents import Planted, scenario\n"
+        "from campaign.planted_agents import Planted, scenario\n"
         "from derail.campaign.campaign import verify\n"
         "class Mine(Planted):\n    name = 'mine'\n"
         "if __name__ == '__main__':\n"
