@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.test_planted import SHELL, write_wrapper
-from agents.test_planted import agent as steady
+from agents.test_planted_bugs import SHELL, write_wrapper
+from agents.test_planted_bugs import agent as steady
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration
 from derail.agents.external.agent import lines_of
