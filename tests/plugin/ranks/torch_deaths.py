@@ -16,7 +16,7 @@ from typing import Any
 
 from torch.testing._internal.common_distributed import MultiProcessTestCase
 
-from plugin.deaths import ALL, RANKS, Death, body
+from plugin.ranks.deaths import ALL, RANKS, Death, body
 
 
 class Deaths(MultiProcessTestCase):

@@ -14,18 +14,18 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from plugin.deaths import ALL, RANKS
+from plugin.ranks.deaths import ALL, RANKS
 
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 PATH = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
 SOURCE = """
 import pytest
-from plugin.deaths import ALL, RANKS, body
+from plugin.ranks.deaths import ALL, RANKS, body
 
 # Only those that hang take their whole time; the others of such a test must be through with it by then.
 TIMES = {"hang_in_c": 4}
