@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agents.launchers import steady
 from derail.agents.custom import CommandAgent, Declaration, Report
 from derail.campaign.run_scenario import run_scenario
 from derail.scenario.load import find, load, shipped
 from derail.scenario.model import ALL_PROMISES
+from programs.launchers import steady
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="external agents are watched by pidfds"),
 ]
-LAUNCHER = Path(__file__).parent / "launchers" / "steady.py"
+LAUNCHER = Path(__file__).parents[1] / "programs" / "launchers" / "steady.py"
 DECLARATION = Declaration(
     name="steady",
     promises=ALL_PROMISES - {"error_file"},

@@ -24,7 +24,7 @@ from derail.scenario.model import Expect, Scenario
 
 BOTH = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
 """Both ranks are at work: neither is still on its way."""
-LAUNCHERS = Path(__file__).parent / "launchers"
+LAUNCHERS = Path(__file__).parents[2] / "programs" / "launchers"
 PYTHON = shlex.quote(sys.executable)
 TELLS = Declaration(
     name="honest",

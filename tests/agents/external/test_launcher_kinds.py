@@ -29,7 +29,7 @@ WRAPPERS = {
     "timeout": '#!/bin/sh\nexec timeout --foreground 600 "$@"\n',
 }
 PROXY = f"#!{sys.executable}\nimport subprocess, sys\nsys.exit(subprocess.call(sys.argv[1:]) % 256)\n"
-LAUNCHERS = Path(__file__).parent / "launchers"
+LAUNCHERS = Path(__file__).parents[2] / "programs" / "launchers"
 PYTHON = shlex.quote(sys.executable)
 STEPS = """
 import time

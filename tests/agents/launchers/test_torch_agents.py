@@ -17,7 +17,7 @@ from derail.scenario.model import Scenario
 torch_here = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 BOTH = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
 """Both ranks are at work: neither is still on its way."""
-WORKERS = Path(__file__).parent / "workers"
+PROGRAMS = Path(__file__).parents[2] / "programs"
 STEPS = """
 import os, sys, time
 for step in range(1, int(sys.argv[1]) + 1):
@@ -116,7 +116,7 @@ def test_the_elastic_agent_restarts(tmp_path):
 @pytest.mark.slow
 def test_a_training_on_two_nodes_that_lost_a_rank_ends_with_the_same_loss(tmp_path):
     """Four ranks, two agents, rank 3 killed at step 5 of epoch 1: all start again from the end of epoch 0."""
-    worker = WORKERS / "ddp_training.py"
+    worker = PROGRAMS / "ddp_training.py"
     kill = faults.signal("SIGKILL", rank=3, when=when.line("epoch 1 step 5"))
     losses = {}
     for kind, plan in (("calm", ()), ("killed", (kill,))):

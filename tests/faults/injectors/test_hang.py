@@ -14,10 +14,10 @@ from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import hang
 from derail.platform.proc_status import look_at
 from faults.fake_job import UNTIL
+from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import says_who
 from faults.real_job import DEADLINE, ENDED, HEALED, result_of, running, stat_of, state_of, wait_for
 from faults.real_job import UNTIL as UNTIL_IN_REAL_JOB
-from faults.injectors.test_crashes import VERSIONS
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
 TICKS = """

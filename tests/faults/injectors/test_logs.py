@@ -11,9 +11,9 @@ from derail import faults, when
 from derail.faults.engine import journal
 from derail.faults.model.plan import PlanError
 from derail.model.events import LineSeen
+from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, LATER_THAN_RANK_0, ended, record_of, result_of, running, state_of, wait_for
-from faults.inrank.test_runtime import PYTHONS
 
 AFTER = "os.write(1, b'after\\n')\nos.write(2, b'behind\\n')\n"
 CODES = "\x1b[1;31mhi\x1b[0m\x1b[2J\x1b[H\x1b[?1049h\x1b[?25l\x1b]0;hi\x07\x1b[8m"

@@ -13,9 +13,9 @@ from derail.faults.inrank.actions.delayed_crashes import _number
 from derail.faults.model.plan import PlanError
 from derail.model.exit import signal_name, signal_number
 from faults.fake_job import UNTIL
+from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import ended, running, stat_of, state_of, wait_for
-from faults.injectors.test_crashes import VERSIONS
 
 WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 READY = when.line("ready")

@@ -13,9 +13,9 @@ from derail.faults.model.results import Errored, NotReached
 from derail.faults.registry import entry
 from derail.model.exit import ExitStatus
 from derail.platform import seccomp
+from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, ENDED, UNTIL, record_of, result_of, running, state_of, wait_for
-from faults.inrank.test_runtime import PYTHONS
 
 SECCOMP = pytest.mark.skipif(bool(seccomp.why_not()), reason=seccomp.why_not())
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-LAUNCHER = Path(__file__).parents[2] / "agents" / "launchers" / "honest.py"
+LAUNCHER = Path(__file__).parents[2] / "programs" / "launchers" / "honest.py"
 PRELUDE = f"""
 import os, sys, pathlib
 import pytest

@@ -91,7 +91,7 @@ def test_torchs_own_class_is_green_over_some_deaths_and_blames_others_for_most(t
     if importlib.util.find_spec("expecttest") is None:
         pytest.skip("torch's classes for tests need expecttest: pip install expecttest")
     done = subprocess.run(
-        [sys.executable, "-m", "plugin.torch_deaths"],
+        [sys.executable, "-m", "plugin.ranks.torch_deaths"],
         env={**os.environ, "PYTHONPATH": PATH, "DISTRIBUTED_TESTS_DEFAULT_TIMEOUT": "4", "TMPDIR": str(tmp_path)},
         capture_output=True, text=True, timeout=220, check=True,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugin import users_of_helpers
+from plugin.ranks import users_of_helpers
 
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest

@@ -7,9 +7,9 @@ import pytest
 from derail import faults, when
 from derail.agents.native_job import start_job
 from faults.fake_job import UNTIL
+from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, ENDED
-from faults.inrank.test_runtime import PYTHONS
 
 WAVE = "__import__('wave')"
 
