@@ -50,7 +50,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--derail-start-method",
         metavar="METHOD",
-        help=f"how the processes of ranks are made: {', '.join(START_METHODS)}; default {START_METHODS[0]}",
+        help=f"how the processes of ranks that run functions are made: {', '.join(START_METHODS)}; default "
+        f"{START_METHODS[0]}",
     )
     group.addoption(
         "--derail-preload",
@@ -127,14 +128,19 @@ def keep(config: pytest.Config) -> bool:
     return bool(config.getini("derail_keep") if given is None else given)
 
 
-def start_method(config: pytest.Config, wanted: str | None = None) -> str:
-    """How the processes of ranks are made: what the marker wants, else command line, environment, ini file.
+def start_method(config: pytest.Config, wanted: str | None = None, *, source: str = "start_method") -> str:
+    """Return how the processes of ranks are made: what the test wants, else command line, environment, ini file.
+
+    Args:
+        config: of the session.
+        wanted: what the test wants; None if it does not say.
+        source: where the test says so.
 
     Raises:
         UsageError: if it is none of the known ways.
     """
     told = (
-        ("@pytest.mark.ranks(start_method=)", wanted),
+        (source, wanted),
         ("--derail-start-method", config.getoption("derail_start_method")),
         ("DERAIL_START_METHOD", os.environ.get("DERAIL_START_METHOD")),
         ("derail_start_method in the ini file", config.getini("derail_start_method")),
@@ -147,8 +153,8 @@ def start_method(config: pytest.Config, wanted: str | None = None) -> str:
 
 
 def preload(config: pytest.Config, wanted: Sequence[str] | None = None) -> tuple[str, ...] | None:
-    """The modules that warm ranks find imported: those of the marker, else of command line, environment, ini file; None
-    if nobody says."""
+    """Return the modules that warm ranks find imported: those of the marker, else of command line, environment, ini
+    file; None if none of them names any."""
     given, told = config.getoption("derail_preload"), os.environ.get("DERAIL_PRELOAD")
     listed = next((text for text in (given, told) if text is not None), None)
     if wanted is None and listed is not None:

@@ -25,6 +25,17 @@ def pytest_collection_modifyitems(items):
         found = read_mark(item, item.get_closest_marker("ranks"))
         print("\\nFOUND", found.timeout, found.grace, found.start_method, found.preload)
 """
+SHOW_JOBS = """
+from pytest_derail.jobs import fixture
+
+start_job = fixture.start_job
+
+def shown(*args, start_method, preload, **options):
+    print("STARTED", start_method, preload and list(preload))
+    return start_job(*args, start_method="spawn", **options)
+
+fixture.start_job = shown
+"""
 INI = "derail_timeout = 1\nderail_grace = 1\nderail_start_method = forkserver\nderail_preload = a"
 ENV = {"DERAIL_TIMEOUT": "2", "DERAIL_GRACE": "2", "DERAIL_START_METHOD": "fork", "DERAIL_PRELOAD": "b, x"}
 OPTIONS = ("--derail-timeout=3", "--derail-grace=3", "--derail-start-method=warm", "--derail-preload=c")
@@ -54,6 +65,28 @@ def test_marker_command_line_environment_ini_file(run_pytest: RunPytest, monkeyp
         "FOUND 3.0 3.0 warm ('c',)",
         "FOUND 4.0 3.0 spawn ('d', 'e')",
     ]
+
+
+def test_the_fixture_chooses_a_start_method_as_the_marker_does(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Argument before command line before environment before ini file; a function's rank is warm by default."""
+    for name in ENV:
+        monkeypatch.delenv(name, raising=False)
+    given: dict[str, Any] = {"ini": "", "options": (), "argument": ""}
+
+    def found(**more: Any) -> str:
+        given.update(more)
+        source = f"def run(): pass\ndef test_one(derail): derail.run(run, ranks=1, {given['argument']})"
+        result = run_pytest(source, "-s", *given["options"], ini=given["ini"], conftest=SHOW_JOBS)
+        return next(line for line in result.outlines if "STARTED" in line).partition("STARTED ")[2]
+
+    told = [found(), found(ini=INI)]
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
+    told += [found(), found(options=OPTIONS), found(argument="start_method='spawn'")]
+    own = "pytest_derail.jobs.importable"
+    assert told == [f"warm ['{own}']", "forkserver None", "fork None", f"warm ['{own}', 'c']", "spawn None"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from derail.faults.model.plan import Plan
 from derail.faults.model.triggers import Point
 from derail.model.std import Std
 from pytest_derail.integrations import console
-from pytest_derail.jobs.importable import RankFunction, check_importable
+from pytest_derail.jobs.importable import RankFunction, check_importable, warm_modules
 from pytest_derail.jobs.job import Job
 from pytest_derail.jobs.sync_points import Hold
 from pytest_derail.options import seconds
+from pytest_derail.options import start_method as choose_start_method
 from pytest_derail.protocol import IN_RANK
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from derail.agents.invocation import Run
     from derail.faults.engine.trigger_matcher import Inside
     from derail.faults.model.plan import Fault
+    from derail.model.spec import StartMethod
     from derail.scenario.model import Observation
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port
@@ -67,7 +69,7 @@ class Derail:
         timeout: float | None = None,
         grace: float | None = None,
         cwd: Path | None = None,
-        start_method: str = "spawn",
+        start_method: StartMethod | None = None,
     ) -> Job:
         """Start a job, and return when its ranks run.
 
@@ -83,9 +85,11 @@ class Derail:
             timeout: seconds that ``wait`` waits; by default what ``--derail-timeout`` says.
             grace: seconds from SIGTERM to SIGKILL; by default what ``--derail-grace`` says.
             cwd: working directory of the ranks.
-            start_method: how a function gets its process: "spawn", "fork" or "forkserver".
+            start_method: how a function gets its process: "warm", "spawn", "fork" or "forkserver"; by default what
+                ``--derail-start-method`` says.
 
         Raises:
+            UsageError: if there is no such start method.
             TypeError: if the function cannot be imported by a rank.
             PlanError: if a fault cannot be aimed at these ranks.
             OSError: if a rank cannot be started; nothing is left then.
@@ -93,7 +97,9 @@ class Derail:
         __tracebackhide__ = True
         lifecycle, config = self._lifecycle, self._lifecycle.item.config
         marked = None if plan is not None or faults else lifecycle.marked_plan()
-        if callable(run) and start_method != "fork":
+        method = choose_start_method(config, start_method, source="derail.start(start_method=)")
+        preloaded = warm_modules(config, run) if callable(run) and method == "warm" else None
+        if callable(run) and method != "fork":
             check_importable(run)
             run = RankFunction(run)
         native = start_job(
@@ -107,7 +113,8 @@ class Derail:
             workdir=lifecycle.next_workdir(),
             teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
             cwd=cwd,
-            start_method=start_method,
+            start_method=method,
+            preload=preloaded,
             master_port=lifecycle.claim_port(),
             tee=Std.NONE if IN_RANK in config.stash else console(config),
             gates=[hold.new_gate() for hold in lifecycle.holds],
@@ -130,7 +137,7 @@ class Derail:
         timeout: float | None = None,
         grace: float | None = None,
         cwd: Path | None = None,
-        start_method: str = "spawn",
+        start_method: StartMethod | None = None,
     ) -> Observation:
         """Start a job as ``start`` does, wait until it is over, and return what was observed."""
         __tracebackhide__ = True

@@ -12,11 +12,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from derail.spawn.zygote.import_scan import imports_of
+from pytest_derail.options import preload
 from pytest_derail.ranks.worker import breakpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
+
+    import pytest
 
 OF_JOBS = "write it as a test with @pytest.mark.ranks(n) and run that with --pdb, or run the program with derail launch"
 """How to get a debugger into a rank of a job."""
@@ -70,6 +74,13 @@ def check_importable(run: Callable[..., Any]) -> None:
             f"{name} cannot be a rank: {error}. A rank is a fresh interpreter that imports its function by name; "
             "define it at the top level of a module and hand values over with args=, or use start_method='fork'"
         ) from None
+
+
+def warm_modules(config: pytest.Config, run: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the modules that the warm ranks of a function find imported: those that the session names, else the
+    installed ones that the function's module imports; and this one, which finds the function."""
+    named = preload(config)
+    return (__name__, *(imports_of(run) if named is None else named))
 
 
 def _sources(run: object) -> Iterator[Source]:

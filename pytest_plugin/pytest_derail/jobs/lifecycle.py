@@ -133,7 +133,10 @@ class Lifecycle:
     def note_report(self, report: pytest.TestReport, *, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Count the jobs, and add what became of them to the report of a phase that failed."""
         if report.when == "teardown":
-            summary.note(report, [seen for job in self.jobs if (seen := job.poll()) is not None])
+            over = [seen for job in self.jobs if (seen := job.poll()) is not None]
+            summary.note(report, over)
+            fates = [fate for seen in over if seen.outcome is not None for fate in seen.outcome.ranks.values()]
+            summary.note_words(report, spawned=next((f.spawned_because for f in fates if f.spawned_because), ""))
         if excinfo is None or report.skipped or report.passed:
             return
         self._failed = True

@@ -69,7 +69,7 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
         ranks=ranks,
         timeout=seconds(config, "timeout") if timeout is None else float(timeout),
         grace=seconds(config, "grace"),
-        start_method=start_method(config, options["start_method"]),
+        start_method=start_method(config, options["start_method"], source="@pytest.mark.ranks(start_method=)"),
         preload=preload(config, _names(item, options["preload"])),
         reuse=reuse,
         in_ranks=(*options["in_ranks"], *config.getini("derail_fixtures_in_ranks")),

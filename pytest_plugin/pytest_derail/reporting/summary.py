@@ -29,7 +29,7 @@ def note(report: pytest.TestReport, jobs: Iterable[Observation], *, ranks: int =
         vars(report)["derail_counts"] = counts  # reports may have attributes of plugins, and take them along
 
 
-def note_words(report: pytest.TestReport, *, spawned: str, replaced: str) -> None:
+def note_words(report: pytest.TestReport, *, spawned: str, replaced: str = "") -> None:
     """Put on the last report of a test why its ranks had to be spawned, and why kept ranks were its last."""
     if spawned:
         vars(report)["derail_spawned"] = spawned

@@ -110,11 +110,11 @@ def test_functions_get_their_processes_in_every_way(run_tests) -> None:
 def who():
     return int(os.environ["RANK"])
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
 def test_returns(derail, method):
     assert derail.run(who, start_method=method).return_values == {0: 0, 1: 1}
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
 def test_raises(derail, method):
     outcome = derail.run(who, start_method=method, faults=[faults.exception("ValueError", rank=1)])
     assert_failed(outcome, 1, exception=ValueError)
@@ -123,7 +123,7 @@ def test_lambda(derail):
     assert derail.run(lambda: 3, ranks=1, start_method="fork").return_values == {0: 3}
 """
     )
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=9)
 
 
 def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
@@ -519,7 +519,7 @@ def serve(sock, port):
     sock.listen()
     return sock.getsockname() == ("127.0.0.1", port)
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
 def test_handed_on(derail, method):
     port = derail.free_port()
     assert port.socket is port.socket and port.socket.getsockname()[1] == port
@@ -535,7 +535,7 @@ def test_many(derail):
     assert int(outcome.tails[0, "stdout"][0]) not in ports
 """
     )
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
 
 
 def test_evidence_is_kept_if_the_test_failed(run_tests, pytester: pytest.Pytester) -> None:
