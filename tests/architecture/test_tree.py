@@ -1,4 +1,4 @@
-"""The shape of the source: names, sizes, docstrings, and what may stand where."""
+"""The shape of the source: names, and what may stand where."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES_THAT_SAY_NOTHING = {
 
 
 def names(paths: list[Path]) -> list[str]:
-    """Paths as ids of test cases."""
+    """Return paths relative to the root of the repository."""
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
@@ -53,21 +53,6 @@ def test_no_module_has_a_name_that_says_nothing():
     vague = [path for path in SOURCES + TESTS if {path.stem, path.parent.name} & NAMES_THAT_SAY_NOTHING]
 
     assert names(vague) == []
-
-
-@pytest.mark.parametrize("path", SOURCES + TESTS, ids=names(SOURCES + TESTS))
-def test_every_file_says_what_it_is_for(path):
-    """A module opens with its one responsibility."""
-    assert ast.get_docstring(ast.parse(path.read_text()))
-
-
-@pytest.mark.parametrize("path", TESTS, ids=names(TESTS))
-def test_every_test_states_a_fact(path):
-    """Each test has a docstring that states the behaviour."""
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
-    silent = [node.name for node in functions if node.name.startswith("test_") and not ast.get_docstring(node)]
-
-    assert silent == []
 
 
 def test_only_the_platform_package_asks_which_platform_this_is():
@@ -140,6 +125,16 @@ def test_nobody_reads_a_directory_bit_by_bit():
     ]
 
     assert callers == []
+
+
+def test_modules_and_tests_need_docstrings():
+    """Ruff's rules on missing docstrings hold in the package (D1) and, for modules, classes and tests, in the tests."""
+    lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    rules = {"D100", "D101", "D103"}
+
+    assert lint["select"] == ["ALL"]
+    assert rules.isdisjoint(lint["ignore"])
+    assert rules.isdisjoint(lint["per-file-ignores"]["tests/**"])
 
 
 def test_the_calls_that_belong_in_one_place_are_banned():
