@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="keep the logs and journals of tests that passed, too; those of failed tests are always kept",
     )
     group.addoption(
+        "--derail-output-dir",
+        metavar="DIR",
+        help="where logs and journals of tests lie, in a folder of each test; default: among pytest's temporary "
+        "directories",
+    )
+    group.addoption(
         "--derail-start-method",
         metavar="METHOD",
         help=f"how the processes of ranks that run functions are made: {', '.join(START_METHODS)}; default "
@@ -80,6 +87,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
     parser.addini("derail_grace", "the same as --derail-grace", default="")
     parser.addini("derail_keep", "the same as --derail-keep", type="bool", default=False)
+    parser.addini("derail_output_dir", "the same as --derail-output-dir", default="")
     parser.addini("derail_start_method", "the same as --derail-start-method", default="")
     parser.addini("derail_preload", "modules that warm ranks find imported", type="args", default=[])
     parser.addini(
@@ -117,6 +125,18 @@ def agent_name(config: pytest.Config) -> str:
     """The agent that scenarios are run on."""
     given = config.getoption("derail_agent"), os.environ.get("DERAIL_AGENT"), config.getini("derail_agent")
     return str(next((name for name in given if name), "native"))
+
+
+def output_dir(config: pytest.Config) -> Path | None:
+    """Return where the evidence of tests lies; None for pytest's temporary directories.
+
+    A path of the ini file is relative to the directory of that file.
+    """
+    given = config.getoption("derail_output_dir") or os.environ.get("DERAIL_OUTPUT_DIR")
+    if given:
+        return Path(given).absolute()
+    told = config.getini("derail_output_dir")
+    return config.rootpath / told if told else None
 
 
 def keep(config: pytest.Config) -> bool:

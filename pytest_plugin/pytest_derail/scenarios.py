@@ -74,7 +74,7 @@ def none_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
     places = ", ".join(map(str, config.args)) or "."
     return (
         f"derail: --scenarios: there is no scenario in {places}. A scenario is a TOML file with title, ranks, worker "
-        "and [expect]; derail list has those that come with derail"
+        "and [expect]; derail list scenarios has those that come with derail"
     )
 
 

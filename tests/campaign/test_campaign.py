@@ -91,7 +91,7 @@ def test_a_run_of_which_nothing_was_seen_is_plain_data_too(tmp_path: Path) -> No
 
 
 def test_a_scenario_is_loaded_by_name_or_path() -> None:
-    """The names are those of ``derail list``; what is neither is an error that says so."""
+    """The names are those of ``derail list scenarios``; what is neither is an error that says so."""
     assert load_scenario("crash/killed_at_step_3").ranks == 4
     with pytest.raises(ScenarioError, match="no/such"):
         load_scenario("no/such")

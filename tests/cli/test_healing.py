@@ -67,7 +67,7 @@ def broken(start_derail: StartDerail, tmp_path: Path, wait_until: Any, case: str
     script, logs = tmp_path / "script.py", tmp_path / "logs"
     script.write_text(PROGRAM)
     options = [word for fault in BREAKS[case] for word in ("--fault", fault.format(rank=0))]
-    launcher = start_derail("launch", "-n", 2, "--grace", 1, "--log-dir", logs, "-r", "3", *options, script)
+    launcher = start_derail("launch", "-n", 2, "--grace", 1, "--output-dir", logs, "-r", "3", *options, script)
     waits = case.startswith("waiting")
 
     def done() -> bool:

@@ -50,7 +50,7 @@ def test_it_exits_with_the_code_of_the_root_cause(derail_command: Derail, script
 
 def test_a_failure_is_summed_up_on_stderr(derail_command: Derail, script: Path, tmp_path: Path) -> None:
     """Root cause, exit code, last lines, and where the logs are."""
-    done = derail_command("launch", "-n", 2, "--log-dir", tmp_path / "logs", script, "exit", 7)
+    done = derail_command("launch", "-n", 2, "--output-dir", tmp_path / "logs", script, "exit", 7)
     for told in (
         "Root Cause",
         "rank      : 1 (local_rank: 1)",
@@ -79,7 +79,7 @@ def test_faults_come_from_a_plan_too(derail_command: Derail, script: Path, tmp_p
 
 def test_redirected_streams_are_only_in_files(derail_command: Derail, script: Path, tmp_path: Path) -> None:
     """--redirects takes streams from the console; the files have them either way."""
-    done = derail_command("launch", "-n", 2, "-r", "0:3,1:2", "--log-dir", tmp_path / "logs", script, "hello")
+    done = derail_command("launch", "-n", 2, "-r", "0:3,1:2", "--output-dir", tmp_path / "logs", script, "hello")
     assert (done.stdout, done.stderr) == ("[rank1]:hello from 1 of 2\n", "")
     files = {path.parent.name + path.name: path.read_text() for path in (tmp_path / "logs").rglob("*.log")}
     assert {name: text for name, text in files.items() if "filtered" not in name} == {
@@ -185,7 +185,7 @@ def _ignore_hangup() -> None:
         (["launch", "--fault", "sginal=KILL rank=0", "true"], "did you mean 'signal'?"),
         (["launch", "--fault", "signal=KILL rank=5", "true"], "rank 5"),
         (["launch", "--plan", "gone.toml", "true"], "gone.toml: cannot be read"),
-        (["launch", "--log-dir", "/dev/null/x", "true"], "/dev/null"),
+        (["launch", "--output-dir", "/dev/null/x", "true"], "/dev/null"),
         (["no-such-command"], "No such command"),
         (["run", "no/such_scenario"], "unknown scenario"),
     ],
@@ -200,7 +200,7 @@ def test_what_was_asked_for_wrongly_exits_with_2_and_says_what(
 
 def test_the_logs_are_in_the_directory_that_is_named(derail_command: Derail, script: Path, tmp_path: Path) -> None:
     """Beside the journal; there is no second ``logs`` in it."""
-    derail_command("launch", "--log-dir", tmp_path / "logs", script, "hello")
+    derail_command("launch", "--output-dir", tmp_path / "logs", script, "hello")
     (log,) = (tmp_path / "logs").glob("*/attempt_0/0/stdout.log")
 
     assert "hello" in log.read_text()
@@ -214,10 +214,10 @@ def test_each_run_has_a_directory_of_its_own(derail_command: Derail, script: Pat
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "journal.jsonl").write_text("of an older derail\n")
-    derail_command("launch", "--log-dir", logs, script, "hello")
+    derail_command("launch", "--output-dir", logs, script, "hello")
     (first,) = logs.glob("*/journal.jsonl")
     before = first.read_bytes()
-    derail_command("launch", "--log-dir", logs, script, "hello")
+    derail_command("launch", "--output-dir", logs, script, "hello")
     (second,) = set(logs.glob("*/journal.jsonl")) - {first}
 
     assert first.read_bytes() == before
@@ -251,7 +251,7 @@ def test_a_console_that_is_closed_does_not_end_the_job(start_derail: StartDerail
     """Whoever reads along may stop reading: the ranks go on, and their logs are whole."""
     proof = tmp_path / "proof"
     source = f"i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done > {proof}"
-    launcher = start_derail("launch", "--log-dir", tmp_path / "logs", "--", "sh", "-c", source)
+    launcher = start_derail("launch", "--output-dir", tmp_path / "logs", "--", "sh", "-c", source)
     assert launcher.stdout is not None
     launcher.stdout.readline()
     launcher.stdout.close()

@@ -234,7 +234,7 @@ def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: in
         2,
         "-r",
         redirects,
-        "--log-dir",
+        "--output-dir",
         tmp_path / "logs",
         "--",
         "sh",
@@ -257,7 +257,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 )
 def test_a_failure_is_told_in_colours_on_a_terminal(tmp_path: Path, env: dict[str, str], coloured: bool) -> None:
     """Unless it can show none, or the user wants none; the text is the same."""
-    words = ("launch", "-n", 2, "--log-dir", tmp_path / "logs", "--", "sh", "-c", "exit 7")
+    words = ("launch", "-n", 2, "--output-dir", tmp_path / "logs", "--", "sh", "-c", "exit 7")
     code, _, shown = on_terminal(*words, wanted="", then=tmp_path / "seen", **env)
 
     assert code == 7
@@ -270,7 +270,7 @@ def test_a_live_table_has_no_style_where_no_colour_is_wanted(tmp_path: Path, no_
     """It is still drawn."""
     seen = tmp_path / "seen"
     waits = f"while ! test -e {seen}; do sleep 0.05; done"
-    words = ("launch", "-n", 2, "-r", 3, "--log-dir", tmp_path / "logs", "--", "sh", "-c", waits)
+    words = ("launch", "-n", 2, "-r", 3, "--output-dir", tmp_path / "logs", "--", "sh", "-c", waits)
     code, _, shown = on_terminal(*words, wanted="ranks alive", then=seen, NO_COLOR=no_colour)
 
     assert code == 0

@@ -24,24 +24,24 @@ def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, 
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     first = derail_command(
-        "launch", "--ranks", 1, "--log-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script
+        "launch", "--ranks", 1, "--output-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script
     )
     assert (first.returncode, first.stdout) == (7, "[rank0]:1\n[rank0]:2\n")
 
-    done = derail_command("replay", tmp_path / "logs" / "journal.jsonl", "--keep", tmp_path / "again")
+    done = derail_command("replay", tmp_path / "logs" / "journal.jsonl", "--output-dir", tmp_path / "again")
     fault, *rest = done.stdout.splitlines()
 
     assert (done.returncode, rest) == (0, ["the same again"]), done.stdout + done.stderr
     assert fault.endswith(" on rank 0: injected")
     assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
 
-    derail_command("replay", tmp_path / "logs", "--keep", tmp_path / "again")
+    derail_command("replay", tmp_path / "logs", "--output-dir", tmp_path / "again")
     assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
     journal = tmp_path / "again" / "journal.jsonl"
     before = journal.read_bytes()
     assert before.count(b'"event": "plan"') == 1
 
-    into_itself = derail_command("replay", tmp_path / "again", "--keep", tmp_path / "again")
+    into_itself = derail_command("replay", tmp_path / "again", "--output-dir", tmp_path / "again")
     assert (into_itself.returncode, journal.read_bytes()) == (2, before)
     assert "holds the journal that is replayed" in into_itself.stderr
 
@@ -50,7 +50,7 @@ def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Pa
     """A fault that does not happen any more is INCONCLUSIVE."""
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
-    derail_command("launch", "--log-dir", tmp_path / "logs", "--fault", "signal=KILL call=json:dumps hit=3", script)
+    derail_command("launch", "--output-dir", tmp_path / "logs", "--fault", "signal=KILL call=json:dumps hit=3", script)
     script.write_text("print('nothing')\n")
     done = derail_command("replay", tmp_path / "logs")  # the directory will do
 
@@ -70,7 +70,7 @@ def test_a_damaged_journal_is_one_line_with_its_place(derail_command: Derail, tm
     """And exits with 2."""
     script, ran = tmp_path / "script.py", tmp_path / "ran"
     script.write_text(f"open({str(ran)!r}, 'a').write('x')")
-    derail_command("launch", "--log-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script)
+    derail_command("launch", "--output-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script)
     journal = tmp_path / "logs" / "journal.jsonl"
     first, second, *others = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join([first, second[:20] + "\n", *others]))

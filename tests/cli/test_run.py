@@ -1,20 +1,18 @@
-"""``derail run`` and ``derail list``: verdicts, their exit codes, and what they are printed as."""
+"""``derail run``: verdicts, their exit codes, and what they are printed as."""
 
 from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.scenario.load import load, shipped
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cli.conftest import Derail
+    from cli.conftest import Derail, StartDerail
 
 SCENARIO = """
 title = "a rank fails"
@@ -100,7 +98,7 @@ def test_the_main_job_prints_the_verdict_and_what_it_rests_on(derail_command: De
 
 def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
     """Verdict, ranks, faults and the plan to run it again, and nothing else on stdout."""
-    done = derail_command("run", "--json", "--keep", tmp_path / "kept", write_scenario("failed", "step 3"))
+    done = derail_command("run", "--json", "--output-dir", tmp_path / "kept", write_scenario("failed", "step 3"))
     told = json.loads(done.stdout)
     assert {key: told[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
         "verdict": "PASS",
@@ -120,37 +118,16 @@ def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tm
 def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     derail_command: Derail, write_scenario, tmp_path: Path
 ) -> None:
-    """Without --keep nothing is left, and no path is told that is not there any more."""
+    """Without --output-dir nothing is left, and no path is told that is not there any more."""
     own = tmp_path / "tmp"
     own.mkdir()
     done = derail_command("run", write_scenario("failed", ""), env={"TMPDIR": str(own)})
     assert list(own.iterdir()) == []
     assert "journal:" not in done.stdout
-    assert "--keep" in done.stderr
-    derail_command("run", "--keep", tmp_path / "kept", write_scenario("failed", "step 3"))
+    assert "--output-dir" in done.stderr
+    derail_command("run", "--output-dir", tmp_path / "kept", write_scenario("failed", "step 3"))
     assert (tmp_path / "kept" / "journal.jsonl").is_file()
     assert list((tmp_path / "kept").rglob("stdout.log"))
-
-
-def test_the_shipped_scenarios_are_listed_with_their_titles(derail_command: Derail) -> None:
-    """By family, and by the name that ``derail run`` takes; long titles go on in the next line."""
-    told = derail_command("list").stdout
-    lines = told.splitlines()
-    families = dict.fromkeys(name.partition("/")[0] for name in shipped())
-    assert [line.removesuffix(":") for line in lines if line.endswith(":")] == list(families)
-    assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == list(shipped())
-    assert [load(path).title for path in shipped().values() if load(path).title not in " ".join(told.split())] == []
-    assert max(map(len, lines)) <= 120
-
-
-def test_the_scenarios_of_a_family_are_listed(derail_command: Derail) -> None:
-    """Only its own."""
-    told = derail_command("list", "calm").stdout.splitlines()
-
-    assert [line.split()[0] for line in told if line.startswith("  calm/")] == [
-        name for name in shipped() if name.startswith("calm/")
-    ]
-    assert [line for line in told if line.endswith(":")] == ["calm:"]
 
 
 def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_command: Derail) -> None:
@@ -159,10 +136,71 @@ def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_comman
 
     assert done.returncode == 4
     assert re.search(
-        r"derail: (.+ can run it: derail verify-agent \S+ --scenario restart/gives_up"
+        r"derail: (.+ can run it: derail run restart/gives_up --agent \S+"
         r"|no agent that can be run here can run it; .*torchrun.* could)",
         done.stderr,
     )
+
+
+def honest_launcher() -> str:
+    """The command line of a launcher that is not derail's, with placeholders."""
+    launcher = Path(__file__).parents[1] / "programs" / "launchers" / "honest.py"
+    return f"{sys.executable} {launcher} {{ranks}} 0 {{grace}} {{script}}"
+
+
+def test_a_scenario_runs_on_an_agent_of_ones_own(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
+    """By its command line; a declaration names it, and the evidence is where it was asked for."""
+    declaration = tmp_path / "declaration.toml"
+    declaration.write_text('name = "honest"\npromises = ["outcome"]\n')
+    options = ("--agent-cmd", honest_launcher(), "--declaration", declaration, "--output-dir", tmp_path / "kept")
+    done = derail_command("run", "--json", *options, write_scenario("failed", "step 3"))
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["agent"], told["verdict"], told["faults"][0]["result"]) == ("honest", "PASS", "injected")
+    assert (tmp_path / "kept" / "journal.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--agent", "torchrn"), "unknown agent 'torchrn'; did you mean 'torchrun'?"),
+        (("--agent", "native", "--agent-cmd", "x {script}"), "give one of both"),
+        (("--agent-cmd", "x {skript}"), "did you mean 'script'?"),
+        (("--declaration", "gone.toml"), "gone.toml: cannot be read"),
+    ],
+)
+def test_an_agent_that_cannot_be_is_refused_before_anything_is_cleared(
+    derail_command: Derail, write_scenario, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    """The evidence of an earlier run stays."""
+    kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
+    derail_command("run", "--output-dir", kept, file)
+    before = (kept / "journal.jsonl").read_bytes()
+    done = derail_command("run", *words, "--output-dir", kept, file)
+
+    assert (done.returncode, says in done.stderr, (kept / "journal.jsonl").read_bytes()) == (2, True, before)
+
+
+def test_a_signal_ends_the_run_of_another_agent_and_leaves_no_rank(
+    start_derail: StartDerail, write_scenario, tmp_path: Path, pid_gone, wait_until
+) -> None:
+    """128 + n, as with derail's own launcher."""
+    kept, file = tmp_path / "kept", write_scenario("succeeded")
+    (tmp_path / "worker.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
+    launcher = start_derail("run", "--agent-cmd", honest_launcher(), "--output-dir", kept, file)
+    journal = kept / "journal.jsonl"
+
+    def started() -> list[int]:
+        text = journal.read_text() if journal.exists() else ""
+        return [int(pid) for pid in re.findall(r'"started".*"pid": (\d+)', text)]
+
+    wait_until(lambda: len(started()) == 2)
+    launcher.send_signal(signal.SIGTERM)
+    _, stderr = launcher.communicate(timeout=100)
+
+    assert (launcher.returncode, "ended by SIGTERM" in stderr) == (128 + signal.SIGTERM, True), stderr
+    assert all(pid_gone(pid) for pid in started())
 
 
 def test_no_line_of_the_commands_help_is_cut(derail_command: Derail) -> None:
@@ -185,15 +223,15 @@ def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
 ) -> None:
     """Its journal begins anew; a folder with other files is refused, and not touched."""
     kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
-    derail_command("run", "--keep", kept, file)
+    derail_command("run", "--output-dir", kept, file)
     (kept / "checkpoint.txt").write_text("step 20")
     first = (kept / "journal.jsonl").read_text().count('"event": "plan"')
-    again = derail_command("run", "--keep", kept, file)
+    again = derail_command("run", "--output-dir", kept, file)
     assert (again.returncode, (kept / "checkpoint.txt").exists()) == (0, False)
     assert (kept / "journal.jsonl").read_text().count('"event": "plan"') == first == 1
 
     (kept / ".derail").unlink()
     (kept / "thesis.tex").write_text("mine")
-    refused = derail_command("run", "--keep", kept, file)
+    refused = derail_command("run", "--output-dir", kept, file)
     assert (refused.returncode, (kept / "thesis.tex").read_text()) == (2, "mine")
     assert f"{kept}: holds the journal of an earlier run and other files; give an empty directory" in refused.stderr

@@ -102,7 +102,7 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     scenario = ["--scenario", library / "one" / "right.toml"]
     done = derail_command("verify-agent", "native", *scenario, env={"TMPDIR": str(own)})
     assert (done.returncode, list(own.iterdir())) == (0, [])
-    derail_command("verify-agent", "native", *scenario, "--keep", tmp_path / "kept")
+    derail_command("verify-agent", "native", *scenario, "--output-dir", tmp_path / "kept")
     assert (tmp_path / "kept" / "right" / "journal.jsonl").is_file()
 
 

@@ -39,7 +39,7 @@ def test_two_ranks_of_derail_launch_reduce_a_tensor(tmp_path: Path) -> None:
     script = tmp_path / "reduce.py"
     script.write_text(ALL_REDUCE)
     done = subprocess.run(
-        [DERAIL, "launch", "--ranks", "2", "--log-dir", str(tmp_path / "logs"), str(script)],
+        [DERAIL, "launch", "--ranks", "2", "--output-dir", str(tmp_path / "logs"), str(script)],
         capture_output=True,
         text=True,
         timeout=200,

@@ -166,7 +166,7 @@ def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_comman
     orphans = "for i in $(seq 15); do (true &); (setsid true &); done"
     done = run_command(
         "launch",
-        "--log-dir",
+        "--output-dir",
         str(tmp_path / "logs"),
         "--",
         "sh",

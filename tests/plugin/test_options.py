@@ -109,6 +109,25 @@ def test_evidence_is_kept_as_the_strongest_word_says(
 
 
 @pytest.mark.parametrize(
+    ("ini", "env", "option", "where"),
+    [
+        ("", "", "", None),
+        ("of_ini", "", "", "of_ini"),
+        ("of_ini", "of_env", "", "of_env"),
+        ("of_ini", "of_env", "of_option", "of_option"),
+    ],
+)
+def test_evidence_lies_where_the_strongest_word_says(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ini: str, env: str, option: str, where: str | None
+) -> None:
+    """Among pytest's temporary directories if there is no such word."""
+    monkeypatch.setenv("DERAIL_OUTPUT_DIR", env)
+    pytester.makeini(f"[pytest]\n{ini and 'derail_output_dir = ' + ini}")
+    config = pytester.parseconfig(*[f"--derail-output-dir={option}"] * bool(option))
+    assert settings.output_dir(config) == (None if where is None else pytester.path / where)
+
+
+@pytest.mark.parametrize(
     ("ask", "options", "env", "ini", "says"),
     [
         ("seconds", ["--derail-timeout=-1"], {}, "", "--derail-timeout is -1.0; it must be a number of seconds"),
@@ -155,9 +174,14 @@ def test_help_says_what_can_be_set_and_whose_word_counts(run_pytest: RunPytest) 
     )
     named = re.findall(r"^  (--[\w-]+)", options, re.MULTILINE)
     assert [name for name in named if not name.startswith("--derail-")] in ([], ["--scenarios"])
-    assert {"--derail-timeout", "--derail-grace", "--derail-keep", "--derail-start-method", "--derail-plan"} <= set(
-        named
-    )
+    assert {
+        "--derail-timeout",
+        "--derail-grace",
+        "--derail-keep",
+        "--derail-output-dir",
+        "--derail-start-method",
+        "--derail-plan",
+    } <= set(named)
     keys = re.findall(r"^  (derail_\w+) \(\w+\):\n? +(\S.*)$", told, re.MULTILINE)
     assert {"derail_timeout", "derail_grace", "derail_keep", "derail_start_method"} <= {key for key, _ in keys}
 

@@ -322,8 +322,8 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
     [
         ("stroy.toml", "there is no file stroy.toml (did you mean 'story.toml'?)"),
         ("killed_at_step3", "unknown scenario 'killed_at_step3'; did you mean 'crash/killed_at_step_3'?"),
-        ("crash", "crash is a family of scenarios: 'derail list crash' names them; give one"),
-        ("zzzz", f"unknown scenario 'zzzz'; 'derail list' names all {len(shipped())}"),
+        ("crash", "crash is a family of scenarios: 'derail list scenarios crash' names them; give one"),
+        ("zzzz", f"unknown scenario 'zzzz'; 'derail list scenarios' names all {len(shipped())}"),
     ],
 )
 def test_a_name_that_finds_nothing_is_told_with_what_may_be_meant(name, problem, write, monkeypatch):

@@ -56,7 +56,7 @@ if rank == 1:
         json.dump({"message": {"message": "mine", "extraInfo": {"timestamp": "1"}}}, file)
 """
 launcher, worker = directory / "launcher.py", directory / "worker.py"
-(directory / "work").mkdir(mode=0o755)  # as that of --keep, which is the user's own
+(directory / "work").mkdir(mode=0o755)  # as that of --output-dir, which is the user's own
 launcher.write_text(LAUNCHER)
 worker.write_text(WORKER)
 scenario = Scenario(

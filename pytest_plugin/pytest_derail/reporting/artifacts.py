@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
+
+from derail.platform.private_files import make_private
+from pytest_derail.options import output_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,6 +15,20 @@ if TYPE_CHECKING:
 
 
 def evidence_folder(paths: pytest.TempPathFactory, item: pytest.Item) -> Path:
-    """A new folder among pytest's temporary ones, with the name of the test."""
+    """Return a new folder with the name of the test: in ``--derail-output-dir``, else among pytest's temporary ones."""
     name = "".join(char if char.isalnum() or char in "-_" else "_" for char in item.name)
-    return paths.mktemp(f"derail-{name[:40]}", numbered=True)
+    chosen = output_dir(item.config)
+    return paths.mktemp(f"derail-{name[:40]}", numbered=True) if chosen is None else _numbered(chosen, name[:40])
+
+
+def _numbered(directory: Path, name: str) -> Path:
+    """Return a new private folder: several processes of pytest may make theirs in one directory at the same time."""
+    make_private(directory)
+    for number in count():
+        folder = directory / f"{name}-{number}"
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("there is always a next number")

@@ -1,12 +1,82 @@
-"""What is there to run: which packages are installed, in which versions, and which files a launcher has."""
+"""What there is to run: the agents, their versions, which packages are missing, and which files a launcher has."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from derail.report.text import printable
+
 if TYPE_CHECKING:
-    from derail.scenario.model import Scenario
+    from collections.abc import Iterable, Iterator
+
+    from derail.scenario.model import Promise, Scenario
+
+WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether an agent can be run on this machine.
+
+    Attributes:
+        name: the agent, as the command line takes it.
+        version: of the launcher that is installed here; empty if that is not known.
+        missing: why it cannot be run here; empty if it can.
+        promises: what it promises, in the order of ``Promise``.
+    """
+
+    name: str
+    version: str
+    missing: str
+    promises: tuple[Promise, ...]
+
+
+def available_agents() -> tuple[Availability, ...]:
+    """Return each agent that derail knows, with its version and what is missing to run it here."""
+    from typing import get_args
+
+    from derail.agents.registry import agents
+    from derail.scenario.model import Promise
+
+    found: list[Availability] = []
+    for name, make in agents().items():
+        try:
+            agent = make()
+            missing = agent.unavailable()
+            promises = tuple(promise for promise in get_args(Promise) if promise in agent.promises)
+            found.append(Availability(name, agent.version(), missing, promises))
+        except Exception as error:  # an installed package offers it, and may raise anything; the others are listed
+            found.append(Availability(name, "", f"{type(error).__name__}: {error}", ()))
+    return tuple(found)
+
+
+def render_agents(listed: Iterable[Availability]) -> str:
+    """Return a line for each agent: its name, its version, and what is missing to run it here."""
+    return "\n".join(_lines(tuple(listed))) + "\n"
+
+
+def _lines(listed: tuple[Availability, ...]) -> Iterator[str]:
+    wide = max((len(agent.name) for agent in listed), default=0)
+    for agent in listed:
+        told = printable(f"not here: {agent.missing}" if agent.missing else agent.version or "version unknown")
+        begin = f"{printable(agent.name):<{wide}}  "
+        yield from wrap(told, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+    able = sum(not agent.missing for agent in listed)
+    yield f"{able} of {len(listed)} agents can be run on this machine; derail run SCENARIO --agent NAME runs one"
+
+
+def as_data(agent: Availability) -> dict[str, object]:
+    """Return an agent as plain data, for JSON."""
+    return {
+        "name": agent.name,
+        "version": agent.version,
+        "available": not agent.missing,
+        "missing": agent.missing,
+        "promises": list(agent.promises),
+    }
 
 
 def version_of(*packages: str) -> str:

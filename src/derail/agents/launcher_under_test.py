@@ -86,5 +86,5 @@ def native_command(scenario: Scenario, workdir: Path) -> list[str]:
     """``derail launch``, for the ranks of a scenario about a launcher, with their logs under ``workdir``."""
     words = [sys.executable, "-u", "-c", "import sys; from derail.cli import main; sys.exit(main())", "launch"]
     words += ["-n", str(scenario.launches), "--grace", f"{scenario.grace:g}", "--tee", "3"]
-    words += ["--log-dir", str(workdir / "launcher"), "--"]
+    words += ["--output-dir", str(workdir / "launcher"), "--"]
     return [*words, os.fspath(scenario.worker), *scenario.args]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from derail.cli.catalogue import explain, faults
 from derail.cli.compare import compare
 from derail.cli.job import launch
+from derail.cli.listing import explain, list_
 from derail.cli.machine import doctor
 from derail.cli.replay import replay
-from derail.cli.scenarios import list_, run
+from derail.cli.run import run
 from derail.cli.torchrun import torchrun
 from derail.cli.verify import verify_agent
 
@@ -31,5 +31,5 @@ def main() -> None:
     """Run multi-rank jobs, break them on purpose, and know for certain what happened."""
 
 
-for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, faults, explain, doctor):
+for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, explain, doctor):
     main.add_command(_command)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from derail.platform.private_files import is_of_another_user, make_private
 from derail.scenario.observe import JOURNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def output_dir_option(purpose: str) -> Callable[[F], F]:
+    """Return the option ``--output-dir``, under which a command keeps its evidence."""
+    return click.option(
+        "--output-dir", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help=purpose,
+    )  # fmt: skip
 
 
 class Evidence:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.display import display, show, watch_faults
-from derail.cli.evidence import evidence_directory
+from derail.cli.evidence import evidence_directory, output_dir_option
 from derail.cli.fault_option import EXAMPLE
 from derail.cli.usage import usage_errors
 from derail.model.exit import signal_name
@@ -50,12 +50,10 @@ class _Streams(click.ParamType[object]):
     type=click.IntRange(min=1), default=1, show_default=True, help="How many ranks.",
 )  # fmt: skip
 @click.option("-m", "--module", is_flag=True, help="PROGRAM is the name of a Python module, as for python -m.")
-@click.option(
-    "--log-dir", "--log_dir", type=click.Path(file_okay=False, path_type=Path),
-    help="Where logs and journal go: each run has a directory of its own (DIR/RUN/attempt_0/RANK/, "
-    "DIR/RUN/journal.jsonl); DIR/journal.jsonl is a link to the newest. By default a temporary directory, which is "
-    "kept if the job fails.",
-)  # fmt: skip
+@output_dir_option(
+    "Where logs and journal go: each run has a directory of its own (DIR/RUN/attempt_0/RANK/, DIR/RUN/journal.jsonl); "
+    "DIR/journal.jsonl is a link to the newest. By default a temporary directory, which is kept if the job fails."
+)
 @click.option(
     "-t", "--tee", type=_Streams(), metavar="STREAMS",
     help="Streams that are shown as well as written to files: 0 none, 1 stdout, 2 stderr, 3 both, or by rank as "
@@ -80,7 +78,7 @@ def launch(
     *,
     ranks: int,
     module: bool,
-    log_dir: Path | None,
+    output_dir: Path | None,
     tee: Std | dict[int, Std] | None,
     redirects: Std | dict[int, Std] | None,
     grace: float | None,
@@ -109,7 +107,7 @@ def launch(
 
     orphans.owns_process = True
     run: Run = [sys.executable, "-u", "-m", program] if module else program
-    with usage_errors(), evidence_directory(log_dir) as evidence:
+    with usage_errors(), evidence_directory(output_dir) as evidence:
         chosen = read_plan(faults, file=plan, seed=seed, ranks=ranks)
         shown = _shown_streams(tee, redirects, ranks)
         with display(ranks, chosen, live=not any(shown.values())) as progress:
@@ -120,7 +118,7 @@ def launch(
                     ranks=ranks,
                     args=args,
                     workdir=evidence.path,
-                    logs=log_dir,
+                    logs=output_dir,
                     plan=chosen,
                     teardown=default_teardown(grace),
                     tee=shown,

@@ -10,17 +10,16 @@ from typing import NoReturn
 import click
 
 from derail.cli.display import display, watch_faults
-from derail.cli.evidence import MARKER, evidence_directory
+from derail.cli.evidence import MARKER, evidence_directory, output_dir_option
 from derail.cli.usage import usage_errors
 
 
 @click.command(short_help="Run a job again from its journal, with the same faults.")
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option(
-    "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Keep logs and journal of the new run in this directory. Those of an earlier replay there are removed.",
-)  # fmt: skip
-def replay(*, journal: Path, keep: Path | None) -> NoReturn:
+@output_dir_option(
+    "Keep logs and journal of the new run in this directory. Those of an earlier replay there are removed."
+)
+def replay(*, journal: Path, output_dir: Path | None) -> NoReturn:
     """Run the job of a JOURNAL, or of the directory that holds it, again with the same faults, and say what differed.
 
     The program, its arguments, directory and ranks are those of the journal; the environment is this one, with what
@@ -38,9 +37,12 @@ def replay(*, journal: Path, keep: Path | None) -> NoReturn:
     with usage_errors(), ExitStack() as stack:
         file = journal / JOURNAL if (journal / JOURNAL).is_file() else journal
         before = replaying.read(file)
-        if keep is not None and (keep / MARKER).is_file() and keep.resolve() in file.resolve().parents:
-            raise ValueError(f"--keep: {keep} holds the journal that is replayed, {journal}; give another directory")
-        evidence = stack.enter_context(evidence_directory(keep, of_one_run=True))
+        kept = output_dir is not None and (output_dir / MARKER).is_file()
+        if output_dir is not None and kept and output_dir.resolve() in file.resolve().parents:
+            raise ValueError(
+                f"--output-dir: {output_dir} holds the journal that is replayed, {journal}; give another directory"
+            )
+        evidence = stack.enter_context(evidence_directory(output_dir, of_one_run=True))
         with display(before.how["ranks"], before.plan, live=True) as progress:
             job = replaying.start(before, workdir=evidence.path, observers=[progress])
             try:

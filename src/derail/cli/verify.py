@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from derail.cli.evidence import evidence_directory
+from derail.cli.agent_option import chosen_agent, own_agent_options
+from derail.cli.evidence import evidence_directory, output_dir_option
 from derail.cli.usage import usage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from derail.agents.agent import Agent
     from derail.report.scorecard import Scorecard
     from derail.scenario.model import Scenario
 
@@ -24,11 +24,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command("verify-agent", short_help="Run scenarios on a launcher, and print its scorecard.")
 @click.argument("name", required=False)
-@click.option(
-    "--agent-cmd", "command", metavar="LINE",
-    help='An agent of your own, by its command line: "myagent -n {ranks} {script}".',
-)  # fmt: skip
-@click.option("--declaration", type=_FILE, help="What an agent of your own supports and promises, as TOML.")
+@own_agent_options
 @click.option("--family", "families", multiple=True, metavar="NAME", help="Only scenarios of this family. Repeatable.")
 @click.option(
     "--scenario", "chosen", multiple=True, metavar="SCENARIO",
@@ -38,29 +34,26 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
     help="How many scenarios run side by side; those that are held against the clock run alone.",
 )  # fmt: skip
-@click.option(
-    "--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Keep logs and journals of all runs in this directory.",
-)  # fmt: skip
+@output_dir_option("Keep logs and journals of all runs in this directory, a folder for each.")
 @click.option("--json", "json_file", type=_FILE, metavar="FILE", help="Write the scorecard as JSON.")
 @click.option("--junit", "junit_file", type=_FILE, metavar="FILE", help="Write it as JUnit XML.")
 @click.option("--html", "html_file", type=_FILE, metavar="FILE", help="Write it as one HTML page.")
 def verify_agent(
     *,
     name: str | None,
-    command: str | None,
+    agent_command: str | None,
     declaration: Path | None,
     families: tuple[str, ...],
     chosen: tuple[str, ...],
     jobs: int,
-    keep: Path | None,
+    output_dir: Path | None,
     json_file: Path | None,
     junit_file: Path | None,
     html_file: Path | None,
 ) -> NoReturn:
     """Run scenarios on the agent NAME, or on one of your own, and print its scorecard.
 
-    An agent is whoever supervises the ranks of a job: native, torchrun and others; without any, they are listed.
+    An agent is a launcher under test: native (derail's own), torchrun and others; 'derail list agents' names them.
 
     Exits with 0 if no scenario is FAIL or INCONCLUSIVE, 1 if one is FAIL, 2 if it was asked for wrongly, 3 if one is
     INCONCLUSIVE and none FAIL, 4 if nothing could be run, and 128 + n if signal n ended it.
@@ -70,8 +63,8 @@ def verify_agent(
     from derail.launch.signals import SignalException
     from derail.report.scorecard_text import render_scorecard
 
-    with usage_errors(), evidence_directory(keep) as evidence:
-        agent = _agent(name, command, declaration)
+    with usage_errors(), evidence_directory(output_dir) as evidence:
+        agent = chosen_agent(name, agent_command, declaration)
         scenarios = _scenarios(families, chosen)
         writers = _writers(json_file, junit_file, html_file)
         tableau = Tableau(agent.name, len(scenarios), sys.stderr, live=_is_terminal())
@@ -83,7 +76,7 @@ def verify_agent(
                     workdir=evidence.path,
                     jobs=jobs,
                     told=tableau.hear,
-                    keep=keep is not None,
+                    keep=output_dir is not None,
                     handle_signals=True,
                 )
         except SignalException as asked:
@@ -100,26 +93,6 @@ def verify_agent(
 
 def _is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _agent(name: str | None, command: str | None, declaration: Path | None) -> Agent:
-    """The agent that was asked for.
-
-    Raises:
-        ValueError: if there is none, or two.
-    """
-    from derail.agents import registry
-
-    if name is not None and (command is not None or declaration is not None):
-        raise ValueError("an agent has a NAME, or is described by --agent-cmd and --declaration; give one of both")
-    if name is not None:
-        return registry.agent(name)
-    if command is None and declaration is None:
-        known = ", ".join(sorted(registry.agents()))
-        raise ValueError(f"which agent? give its NAME ({known}), or --agent-cmd for one of your own")
-    from derail.agents.custom import CommandAgent, read_declaration
-
-    return CommandAgent(command or "", None if declaration is None else read_declaration(declaration))
 
 
 def _scenarios(families: tuple[str, ...], chosen: tuple[str, ...]) -> list[Scenario]:

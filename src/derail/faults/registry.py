@@ -75,7 +75,7 @@ def entry(name: str) -> Entry:
     """
     found = entries().get(name)
     if found is None:
-        raise PlanError(not_known(name, entries(), "fault", list_with="derail faults"))
+        raise PlanError(not_known(name, entries(), "fault", list_with="derail list faults"))
     return found
 
 
@@ -99,7 +99,7 @@ def make(
 
     known = entries().get(name)
     if known is None:
-        note("fault" if where else "", not_known(name, entries(), "fault", list_with="derail faults"))
+        note("fault" if where else "", not_known(name, entries(), "fault", list_with="derail list faults"))
         return None
     values = _read_params(known, given, note)
     target, wrong = read_target(rank)

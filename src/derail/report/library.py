@@ -38,6 +38,23 @@ def render_list(listed: Iterable[Scenario]) -> str:
     return neutral("\n".join(_listed(list(listed))) + "\n")
 
 
+def as_data(scenario: Scenario) -> dict[str, object]:
+    """Return what a list says of a scenario, as plain data."""
+    return {
+        "name": scenario.name,
+        "family": scenario.family,
+        "title": scenario.title,
+        "why": scenario.why,
+        "issue": scenario.issue,
+        "ranks": scenario.ranks,
+        "nodes": scenario.nodes,
+        "restarts": scenario.restarts,
+        "needs": list(scenario.needs),
+        "faults": [fault.name for fault in scenario.faults.faults],
+        "path": str(scenario.path),
+    }
+
+
 def _listed(listed: list[Scenario]) -> Iterator[str]:
     wide = max((len(each.name) for each in listed), default=0)
     for family, members in groupby(listed, key=lambda each: each.family):

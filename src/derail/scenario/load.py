@@ -61,7 +61,7 @@ def find(name: str) -> Path:
     if wanted in known:
         return known[wanted]
     if wanted in {each.partition("/")[0] for each in known}:
-        raise ScenarioError(f"{name} is a family of scenarios: 'derail list {wanted}' names them; give one")
+        raise ScenarioError(f"{name} is a family of scenarios: 'derail list scenarios {wanted}' names them; give one")
     if path.is_dir():
         raise ScenarioError(f"{name} is a folder; 'derail verify-agent native --scenario {name}' runs all in it")
     if beside := nearest_file(path.absolute()) if path.suffix else "":
@@ -72,7 +72,7 @@ def find(name: str) -> Path:
         stories = {each.rpartition("/")[2]: each for each in known}
         if near := get_close_matches(wanted, stories, n=1):
             raise ScenarioError(f"unknown scenario {wanted!r}; did you mean {stories[near[0]]!r}?")
-    problem = not_known(wanted, known, "scenario", list_with="derail list")
+    problem = not_known(wanted, known, "scenario", list_with="derail list scenarios")
     raise ScenarioError(f"there is no file {name}, and among derail's own: {problem}")
 
 

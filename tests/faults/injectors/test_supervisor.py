@@ -51,7 +51,17 @@ def derail_launch(tmp_path, program, *options, ranks=2):
     script = tmp_path / "rank.py"
     script.write_text("import os, sys, time\n" + program)
     start = "import sys; from derail.cli import main; sys.exit(main())"
-    words = ["launch", "-n", str(ranks), "--log-dir", str(tmp_path / "inner"), "--grace", "60", *options, str(script)]
+    words = [
+        "launch",
+        "-n",
+        str(ranks),
+        "--output-dir",
+        str(tmp_path / "inner"),
+        "--grace",
+        "60",
+        *options,
+        str(script),
+    ]
     return [sys.executable, "-c", start, *words]
 
 

@@ -561,6 +561,27 @@ def test_leaves(derail):
     }
 
 
+def test_evidence_lies_in_the_directory_that_is_named(run_tests, pytester: pytest.Pytester) -> None:
+    """A folder for each test, with a number where two would have one name; none of tests that passed."""
+    source = """
+import pytest
+
+@pytest.mark.parametrize("text", ["a/b", "a b"])
+def test_fails(derail, text):
+    assert_failed(derail.run("true"), 0)
+
+def test_passes(derail):
+    derail.run("true")
+"""
+    run_tests(source, "--derail-output-dir=kept", f"--basetemp={pytester.path / 'base'}")
+
+    assert sorted(path.parent.parent.name for path in (pytester.path / "kept").rglob("journal.jsonl")) == [
+        "test_fails_a_b_-0",
+        "test_fails_a_b_-1",
+    ]
+    assert list((pytester.path / "base").rglob("journal.jsonl")) == []
+
+
 def test_a_failing_assertion_shows_the_picture_once(run_tests) -> None:
     """Where the assertion has shown it, the report does not repeat it; where the test failed otherwise, it does."""
     result = run_tests(

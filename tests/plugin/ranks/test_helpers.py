@@ -78,6 +78,12 @@ ranks = 2
 outcome = "succeeded"
 """
     )
-    command = [str(Path(sys.executable).with_name("derail")), "run", str(scenario), "--keep", str(tmp_path / "kept")]
+    command = [
+        str(Path(sys.executable).with_name("derail")),
+        "run",
+        str(scenario),
+        "--output-dir",
+        str(tmp_path / "kept"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,115 @@
+"""``derail run``: one scenario on one agent, and its verdict."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from derail.cli.agent_option import chosen_agent, is_described, own_agent_options
+from derail.cli.display import display, show, watch_faults
+from derail.cli.evidence import evidence_directory, output_dir_option
+from derail.cli.usage import usage_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from derail.agents.agent import Agent
+    from derail.campaign.run_scenario import Run
+    from derail.scenario.model import Scenario
+
+NATIVE = "native"
+
+
+@click.command(short_help="Run one scenario on an agent, and judge it.")
+@click.argument("scenario")
+@click.option(
+    "--agent", metavar="NAME",
+    help="The launcher that runs the ranks; 'derail list agents' names them. Default native, derail's own.",
+)  # fmt: skip
+@own_agent_options
+@output_dir_option("Keep logs and journal in this directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict and all that it rests on as JSON.")
+def run(
+    *,
+    scenario: str,
+    agent: str | None,
+    agent_command: str | None,
+    declaration: Path | None,
+    output_dir: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Run a scenario, a TOML file or the name of one that comes with derail, and judge what it shows.
+
+    Exits with 0 for PASS, 1 for FAIL, 2 if the scenario cannot be read, 3 for INCONCLUSIVE (a fault did not verifiably
+    happen), 4 for SKIPPED (it cannot be done on this machine).
+    """
+    import json
+    from dataclasses import replace
+
+    from derail.campaign import campaign
+    from derail.launch.signals import SignalException
+    from derail.report.text import render_verdict
+
+    with usage_errors():
+        if agent is None and not is_described(agent_command, declaration):
+            agent = NATIVE
+        under_test = chosen_agent(agent, agent_command, declaration)
+        loaded = campaign.load_scenario(scenario)  # before anything of an earlier run is cleared
+    with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
+        try:
+            done = _run(loaded, under_test, evidence.path)
+        except SignalException as asked:
+            click.echo(f"derail: ended by {asked.sigval.name}", err=True)
+            sys.exit(128 + asked.sigval)
+        if output_dir is None:  # the journal is about to go
+            done = replace(done, observation=replace(done.observation, journal=None, workdir=None))
+        if as_json:
+            click.echo(json.dumps(campaign.as_data(done), indent=2))
+        else:
+            show(render_verdict(loaded, done.observation, done.verdict))
+            if output_dir is None and done.verdict.kind not in ("PASS", "SKIPPED"):
+                click.echo("logs and journal were not kept; give --output-dir DIR to have them", err=True)
+        if under_test.unsupported(loaded):
+            click.echo(f"derail: {_others(loaded, scenario)}", err=True)
+    sys.exit(done.verdict.exit_code)
+
+
+def _run(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
+    """Run the scenario; ranks of derail's own launcher are shown while they run.
+
+    Raises:
+        SignalException: if this process was asked to end meanwhile; nothing is left of the job.
+    """
+    from derail.agents.native import NativeAgent
+    from derail.campaign import campaign
+    from derail.campaign.runner import Signals
+
+    if not isinstance(agent, NativeAgent):
+        with Signals():
+            return campaign.run_scenario(scenario, agent, workdir=workdir)
+    with display(scenario.ranks, scenario.faults, live=True) as progress:
+        watched = NativeAgent(
+            observers=[progress], started=lambda job: watch_faults(progress, job), handle_signals=True
+        )
+        return campaign.run_scenario(scenario, watched, workdir=workdir)
+
+
+def _others(loaded: Scenario, name: str) -> str:
+    """Return which other agents can run a scenario that this one cannot, and how."""
+    from derail.agents import registry
+
+    able: list[str] = []
+    elsewhere: list[str] = []
+    for other, make in registry.agents().items():
+        try:
+            agent = make()
+            if not agent.unsupported(loaded):
+                (elsewhere if agent.unavailable() else able).append(other)
+        except Exception:  # an installed package offers it, and may raise anything
+            continue
+    if able:
+        return f"{', '.join(able)} can run it: derail run {name} --agent {able[0]}"
+    known = f"; {', '.join(elsewhere)} could, but cannot be run here" if elsewhere else ""
+    return f"no agent that can be run here can run it{known} (one of your own: derail run {name} --agent-cmd)"
