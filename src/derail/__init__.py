@@ -6,7 +6,7 @@ This module is only a door: each name is imported from the file that defines it 
 
 from derail.platform.supported import refuse_unsupported
 
-TYPE_CHECKING = False  # typing's own would cost as much time as starting Python does
+TYPE_CHECKING = not __name__  # False, which editors must not evaluate; typing's own costs as much as starting Python
 if TYPE_CHECKING:
     from derail import faults, when
     from derail.errors.failure import ProcessFailure

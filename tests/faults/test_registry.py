@@ -47,13 +47,16 @@ def test_a_builder_has_the_signature_of_its_entry(name):
     parameters = inspect.signature(getattr(faults, name)).parameters
 
     assert [*parameters][: len(ENTRIES[name].params)] == [param.name for param in ENTRIES[name].params]
-    assert {"rank", "when", "times", "for_", "id"} <= parameters.keys()
-    assert ENTRIES[name].summary in getattr(faults, name).__doc__
+    common = ["rank", "when", *["times"] * ENTRIES[name].repeats, *["for_"] * ENTRIES[name].lasts, "id"]
+    assert [*parameters][len(ENTRIES[name].params) :] == common
+    assert getattr(faults, name).__doc__.startswith(ENTRIES[name].summary)
 
 
 def test_every_fault_is_listed_among_the_names_of_faults():
-    """Completion finds them."""
-    assert set(ENTRIES) | {"plan", "Plan", "Fault", "PlanError"} <= set(dir(faults))
+    """``dir`` has them and more; ``import *`` has them and what plans are made of."""
+    assert set(ENTRIES) <= set(dir(faults))
+    assert {*faults.__all__} == {*ENTRIES, "Fault", "Plan", "PlanError", "Target", "fail_point", "plan"}
+    assert all(getattr(faults, name) for name in faults.__all__)
 
 
 def test_an_unknown_fault_is_refused_with_the_nearest_name():
@@ -76,7 +79,7 @@ def test_faults_is_a_package_and_plan_a_function_whatever_was_imported_before():
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: faults.signal("SIGKILL"), "rank"),
+        (lambda: faults.signal("SIGKILL"), r"faults.signal\(\) needs rank=...: a rank, a list of ranks"),
         (lambda: faults.signal("SIGKILL", True, 0.1, 5, rank=0), "takes 3 values by position, got 4"),
         (lambda: faults.signal("SIGKILL", signal="SIGTERM", rank=0), "got signal by position and by name"),
     ],
@@ -95,6 +98,16 @@ def test_a_wrong_call_is_a_type_error(make, problem):
         (lambda: faults.signal(True, rank=0), "faults.signal.signal: expected a signal like 'SIGTERM', got True"),
         (lambda: faults.signal("SIGKILL", rank="some"), "faults.signal.rank: unknown target 'some'"),
         (lambda: faults.signal("SIGKILL", rank=None), "faults.signal.rank: expected a rank"),
+        (lambda: faults.signal("SIGKILL", rnk=2), "parameter of 'signal' 'rnk'; did you mean 'rank'"),
+        (
+            lambda: faults.signal("SIGKILL", rank=0, when="start"),
+            "faults.signal.when: expected a trigger of derail.when",
+        ),
+        (lambda: faults.signal("SIGKILL", rank=0, when=when.start), "faults.signal.when: expected a trigger"),
+        (lambda: faults.signal("SIGKILL", rank=0, times="2"), "faults.signal.times: expected 1 or more, got '2'"),
+        (lambda: faults.signal("SIGKILL", rank=0, times=True), "faults.signal.times: expected 1 or more, got True"),
+        (lambda: faults.signal("SIGKILL", rank=0, for_="1"), "faults.signal.for: expected a number of seconds"),
+        (lambda: faults.signal("SIGKILL", rank=0, id=7), "faults.signal.id: expected a string, got 7"),
         (lambda: faults.signal("SIGKILL", rank=0, times=0), "faults.signal.times: expected 1 or more, got 0"),
         (lambda: faults.signal("SIGKILL", rank=0, for_=-1), "faults.signal.for: expected a number of seconds"),
         (

@@ -1,4 +1,4 @@
-"""docs/faults.md and the catalogue say the same."""
+"""docs/faults.md and the catalogue say the same; the stub is tested in tests/faults/test_stub.py."""
 
 import subprocess
 import sys

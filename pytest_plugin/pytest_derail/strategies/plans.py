@@ -154,8 +154,7 @@ def _trigger(entry: Entry, ranks: int, lines: Sequence[str]) -> SearchStrategy[T
 
 def _value_of(draw: DrawFn, param: Param) -> Any:
     """A value that the parameter takes; None to leave it as it is."""
-    words = param.type.removeprefix("one of ").split(", ") if param.type.startswith("one of ") else []
-    values = st.sampled_from(words) if words else _VALUES.get(param.type)
+    values = st.sampled_from(param.choices) if param.choices else _VALUES.get(param.type)
     if values is None or not draw(st.booleans()):
         return None
     chosen = draw(values)

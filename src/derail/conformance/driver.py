@@ -101,8 +101,10 @@ class Rehearsal:
             self._check(rank, awake=True)
         moment = self._moment()
         for rank, end in ends.items():
-            made = faults.exit if end.signal is None else faults.signal
-            self._note(made(end.code if end.signal is None else signal_name(end.signal), rank=rank, when=moment))
+            if end.signal is None:
+                self._note(faults.exit(end.code or 0, rank=rank, when=moment))
+            else:
+                self._note(faults.signal(signal_name(end.signal), rank=rank, when=moment))
         self._die(ends)
 
     def signal(self, rank: int, name: str) -> None:

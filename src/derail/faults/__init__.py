@@ -1,7 +1,8 @@
 """Breaking jobs on purpose, and proving that it happened.
 
 ``faults.plan([...], seed=7)`` puts faults together; every fault of the catalogue has a function of its own name here:
-``faults.signal("SIGKILL", rank=2, when=when.line("step 3"))``. They are made when they are first asked for.
+``faults.signal("SIGKILL", rank=2, when=when.line("step 3"))``. They are made when they are first asked for; editors and
+type checkers read them in the stub beside this file, which is written from the same catalogue.
 
 ``fail_point("name")`` is for the program of a rank: a place at which ``when.point("name")`` lets something happen.
 """
@@ -10,23 +11,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.inrank.fail_point import fail_point
-
-# Imported here and not lazily: `plan` is also the name of the submodule, and the function must win.
-from derail.faults.model.plan import Fault, Plan, PlanError, plan
+from derail.faults.inrank.fail_point import fail_point as fail_point
+from derail.faults.model.plan import Fault as Fault
+from derail.faults.model.plan import Plan as Plan
+from derail.faults.model.plan import PlanError as PlanError
+from derail.faults.model.plan import Target as Target
+from derail.faults.model.plan import plan as plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Fault", "Plan", "PlanError", "fail_point", "plan"]
 
-
-def __getattr__(name: str) -> Callable[..., Fault]:
+def __getattr__(name: str) -> Callable[..., Fault] | list[str]:
     """Make the builder of one kind of fault from its catalogue entry, and keep it."""
-    if name.startswith("_"):
+    if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module 'derail.faults' has no attribute {name!r}")
-    from derail.faults.registry import builder
+    from derail.faults.registry import builder, public_names
 
+    if name == "__all__":  # not a list in this file: the names of all faults take the import of all injectors
+        return public_names()
     try:
         made: Callable[..., Fault] = builder(name)
     except PlanError as error:
@@ -37,6 +40,6 @@ def __getattr__(name: str) -> Callable[..., Fault]:
 
 def __dir__() -> list[str]:
     """The names above, and every fault of the catalogue."""
-    from derail.faults.registry import entries
+    from derail.faults.registry import public_names
 
-    return sorted({*globals(), *entries()})
+    return sorted({*globals(), *public_names()})

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 from derail.faults.model.plan import Fault, PlanError
 from derail.faults.model.targets import read_target
-from derail.faults.model.triggers import KINDS, OwnExit, comings, walk, word_of
+from derail.faults.model.triggers import KINDS, OwnExit, Trigger, comings, walk, word_of
 from derail.model.suggestions import not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from inspect import Signature
 
     from derail.faults.catalogue.entry import Entry, Param, Side
     from derail.faults.model.plan import Value
-    from derail.faults.model.triggers import Trigger
 
 FAMILIES = (
     "process",
@@ -45,6 +43,15 @@ COMMON = ("rank", "when", "times", "for", "id")
 """What every fault has."""
 RESERVED = (*COMMON, "fault", "for_")
 """What no parameter may be called."""
+
+
+PUBLIC = ("Fault", "Plan", "PlanError", "Target", "fail_point", "plan")
+"""What ``derail.faults`` has beside a function for each fault."""
+
+
+def public_names() -> list[str]:
+    """Return all names of ``derail.faults``, sorted."""
+    return sorted((*PUBLIC, *entries()))
 
 
 @cache
@@ -105,6 +112,10 @@ def make(
     target, wrong = read_target(rank)
     if wrong:
         note("rank", wrong)
+    before_common = len(problems)
+    _check_common(when, times, for_, id, note)
+    if len(problems) > before_common:
+        return None
     trigger = known.default_when if when is None else when
     never = [word_of(part) for part in walk(trigger) if word_of(part) not in known.triggers]
     if never:
@@ -125,6 +136,18 @@ def make(
         return None
     pairs = tuple((param.name, values[param.name]) for param in known.params if _differs(param, values[param.name]))
     return Fault(name, target, pairs, trigger, often, None if for_ is None else float(for_), id, known.defaults)
+
+
+def _check_common(when: object, times: object, for_: object, name: object, note: Callable[[str, str], None]) -> None:
+    """Note what has a wrong type; what a value of the right type means is checked by ``make``."""
+    if when is not None and not isinstance(when, Trigger):
+        note("when", f"expected a trigger of derail.when, got {when!r}")
+    if times is not None and type(times) is not int:
+        note("times", f"expected 1 or more, got {times!r}")
+    if for_ is not None and (isinstance(for_, bool) or not isinstance(for_, int | float)):
+        note("for", f"expected a number of seconds, 0 or more, got {for_!r}")
+    if not isinstance(name, str):
+        note("id", f"expected a string, got {name!r}")
 
 
 def _read_params(known: Entry, given: Mapping[str, object], note: Callable[[str, str], None]) -> dict[str, Value]:
@@ -157,11 +180,13 @@ def builder(name: str) -> Callable[..., Fault]:
     Raises:
         PlanError: if there is no such fault.
     """
+    from derail.faults.catalogue.signature import docstring, signature
+
     known = entry(name)
 
     def build(
         *args: object,
-        rank: object,
+        rank: object = ...,
         when: Trigger | None = None,
         times: int | None = None,
         for_: float | None = None,
@@ -175,32 +200,19 @@ def builder(name: str) -> Callable[..., Fault]:
         twice = given.keys() & params.keys()
         if twice:
             raise TypeError(f"faults.{name} got {', '.join(sorted(twice))} by position and by name")
+        if rank is ... and params.keys() <= {*names}:
+            raise TypeError(f"faults.{name}() needs rank=...: a rank, a list of ranks, or a word like 'all'")
         problems: list[str] = []
         made = make(
             name, {**given, **params}, problems, where=f"faults.{name}",
-            rank=rank, when=when, times=times, for_=for_, id=id,
+            rank=None if rank is ... else rank, when=when, times=times, for_=for_, id=id,
         )  # fmt: skip
         if made is None:
             raise PlanError(*problems)
         return made
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"{known.summary}\n\nVerified: {known.verified}\n\nExample: ``{known.example}``"
-    build.__signature__ = _signature(known)  # type: ignore[attr-defined]
+    build.__module__ = "derail.faults"
+    build.__doc__ = docstring(known)
+    build.__signature__ = signature(known)  # type: ignore[attr-defined]
     return build
-
-
-def _signature(known: Entry) -> Signature:
-    from inspect import Parameter, Signature
-
-    shown = [
-        Parameter(
-            param.name,
-            Parameter.POSITIONAL_OR_KEYWORD,
-            default=Parameter.empty if param.required else param.default,
-        )
-        for param in known.params
-    ]
-    common = {"rank": Parameter.empty, "when": known.default_when, "times": None, "for_": None, "id": ""}
-    shown += [Parameter(word, Parameter.KEYWORD_ONLY, default=default) for word, default in common.items()]
-    return Signature(shown)

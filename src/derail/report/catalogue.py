@@ -1,6 +1,7 @@
-"""The catalogue of faults for people: on the command line, as data, and as the second half of docs/faults.md.
+"""The catalogue of faults for people and editors: on the command line, as data, in docs/faults.md and in a stub.
 
-``python -m derail.report.catalogue docs/faults.md`` writes that half anew and leaves what stands before it as it is.
+``python -m derail.report.catalogue docs/faults.md src/derail/faults/__init__.pyi`` writes the second half of both files
+anew and leaves what stands before it as it is.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from derail.faults.registry import entries
+from derail.faults.catalogue.signature import docstring, signature, source
+from derail.faults.registry import entries, public_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from inspect import Parameter
 
     from derail.faults.catalogue.entry import Entry, Param
 
 MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/faults.md -->"
+STUB_MARKER = "# The rest is written by: python -m derail.report.catalogue src/derail/faults/__init__.pyi"
 WIDTH = 100
+LINE = 120
+"""Columns of the stub, as ruff breaks lines."""
 
 
 def render_list(listed: Iterable[Entry]) -> str:
@@ -121,15 +127,16 @@ def as_data(entry: Entry) -> dict[str, object]:
 
 
 def render_page(page: str) -> str:
-    """The text of docs/faults.md with its second half as the catalogue has it now.
+    """Return the text of docs/faults.md, or of the stub, with its second half as the catalogue has it now.
 
     Raises:
         ValueError: if the page does not say where that half begins.
     """
-    written, found, _ = page.partition(MARKER)
-    if not found:
-        raise ValueError(f"the page has no line {MARKER!r}, behind which the catalogue would stand")
-    return written + "\n".join((MARKER, "", *_half())) + "\n"
+    for marker, half in ((MARKER, _half), (STUB_MARKER, _stub)):
+        written, found, _ = page.partition(marker)
+        if found:
+            return written + "\n".join((marker, "", *half())) + "\n"
+    raise ValueError(f"the page has no line {MARKER!r} or {STUB_MARKER!r}, behind which the catalogue would stand")
 
 
 def _half() -> Iterator[str]:
@@ -166,8 +173,37 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _stub() -> Iterator[str]:
+    yield from ("__all__ = [", *(f'    "{name}",' for name in public_names()), "]")
+    for entry in entries().values():
+        shown = signature(entry)
+        yield from ("", f"def {entry.name}(")
+        star = ["    *,"]
+        for parameter in shown.parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                yield from star
+                star = []
+            yield from _declared(parameter)
+        first, *others = docstring(entry).splitlines()
+        yield from (f") -> {shown.return_annotation}:", f'    """{first}')
+        yield from (f"    {line}" if line else "" for line in others)
+        yield '    """'
+
+
+def _declared(parameter: Parameter) -> Iterator[str]:
+    default = "" if parameter.default is parameter.empty else f" = {source(parameter.default)}"
+    line = f"    {parameter.name}: {parameter.annotation}{default},"
+    if len(line) <= LINE:
+        yield line
+        return
+    begin, words, end = line.rpartition("[")[0], line[line.rindex("[") + 1 : line.rindex("]")], line[line.rindex("]") :]
+    yield f"{begin}["
+    yield from (f"        {word}," for word in words.split(", "))
+    yield f"    {end}"
+
+
 def main(argv: list[str]) -> None:
-    """Write the second half of the pages that are named."""
+    """Write the second half of the files that are named."""
     for name in argv:
         page = Path(name)
         page.write_text(render_page(page.read_text(encoding="utf-8")), encoding="utf-8")

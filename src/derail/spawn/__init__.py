@@ -5,7 +5,7 @@ A door like that of derail itself, to what torch keeps in ``subprocess_handler``
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own would cost each rank more than the rest of this file
+TYPE_CHECKING = not __name__  # False, which editors must not evaluate; typing's own costs more than all else here
 if TYPE_CHECKING:
     from derail.spawn.command import SubprocessHandler, get_subprocess_handler
 

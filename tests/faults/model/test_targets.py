@@ -1,5 +1,7 @@
 """Whom words mean, who stays alive, and that each decision hangs on nothing but its own subject."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver
 from derail.faults.engine.prepare import check
 from derail.faults.engine.sync_points import Gate
-from derail.faults.model.plan import PlanError
+from derail.faults.model.plan import PlanError, TargetWord
 from derail.faults.model.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
 from faults.fake_job import FakeJob, spec_of
 from faults.real_job import ended
@@ -39,6 +41,11 @@ def test_a_word_means_so_many_ranks(word, counts):
         else:
             with pytest.raises(ValueError, match=f"'{word}' means nobody in a job of {ranks} ranks"):
                 meant(word, ranks)
+
+
+def test_a_type_checker_knows_the_words():
+    """The type of a target lists the words that are resolved."""
+    assert get_args(TargetWord) == tuple(WORDS)
 
 
 @settings(deadline=None, max_examples=60)

@@ -27,6 +27,7 @@ class Param:
         read: turns what was given into what is kept, or raises ValueError with what was expected.
         meaning: one sentence.
         type: what is given, for people: "signal", "seconds", "text" ...
+        choices: the words of which one is given; empty if it is no choice.
         default: what it is if it is not given.
         required: whether it must be given.
     """
@@ -37,6 +38,7 @@ class Param:
     type: str
     default: Value = None
     required: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

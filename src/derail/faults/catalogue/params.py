@@ -149,7 +149,8 @@ def choice_param(name: str, choices: Iterable[str], meaning: str, *, default: st
             raise ValueError(not_known(str(value), words, name))
         return str(value)
 
-    return Param(name, read, meaning, f"one of {', '.join(words)}", default=default, required=default is None)
+    shown = f"one of {', '.join(words)}"
+    return Param(name, read, meaning, shown, default=default, required=default is None, choices=words)
 
 
 def read_size(value: object) -> int:

@@ -7,7 +7,7 @@ Nothing here knows which faults exist: ``registry`` checks names and parameters,
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from derail.faults.model.triggers import comings, to_data
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from derail.faults.model.triggers import Data, Trigger
 
 Value: TypeAlias = bool | int | float | str | tuple[str, ...] | None
-Target: TypeAlias = int | tuple[int, ...] | str
+TargetWord: TypeAlias = Literal["all", "one", "minority", "majority", "all but one", "the agent"]
+Target: TypeAlias = int | tuple[int, ...] | TargetWord
 
 
 _WHOM = {

@@ -6,7 +6,7 @@ in the order in which ranks are taken. What ``keep_alive`` spares is not among t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from derail.faults.model.plan import decide
 from derail.model.suggestions import not_known
@@ -14,12 +14,12 @@ from derail.model.suggestions import not_known
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from derail.faults.model.plan import Fault, Plan, Target
+    from derail.faults.model.plan import Fault, Plan, Target, TargetWord
 
-AGENT = "the agent"
+AGENT: Final = "the agent"
 AGENT_RANK = -1
 """The number under which a job tells of the process that supervises its ranks, where that is a process of its own."""
-WORDS: dict[str, Callable[[int], int]] = {
+WORDS: dict[TargetWord, Callable[[int], int]] = {
     "all": lambda ranks: ranks,
     "one": lambda _: 1,
     "minority": lambda ranks: (ranks - 1) // 2,
@@ -73,7 +73,7 @@ def resolve(plan: Plan, fault: Fault, ranks: Sequence[int]) -> tuple[int, ...]:
     return named
 
 
-def _meant(plan: Plan, fault: Fault, word: str, ranks: Sequence[int]) -> tuple[int, ...]:
+def _meant(plan: Plan, fault: Fault, word: TargetWord, ranks: Sequence[int]) -> tuple[int, ...]:
     if word == AGENT:
         raise ValueError("nobody but the launcher itself supervises the ranks of this job: there is no agent to aim at")
     if not ranks:

@@ -1,0 +1,120 @@
+"""Signature and docstring of the function that makes one kind of fault, from the fault's declaration."""
+
+from __future__ import annotations
+
+import json
+from inspect import Parameter, Signature
+from textwrap import fill
+from typing import TYPE_CHECKING, get_args
+
+from derail.faults.model.plan import TargetWord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from derail.faults.catalogue.entry import Entry, Param
+
+_SIGNALS = "list[str] | list[int] | list[str | int] | tuple[str | int, ...]"
+TYPES = {
+    "amount": "int | str",
+    "bytes": "int | str",
+    "calls": "str | int",
+    "code": "int | str",
+    "count": "int",
+    "descriptor": "int | None",
+    "errno": "str",
+    "exception": "str",
+    "factor": "float",
+    "file": "str",
+    "flag": "bool",
+    "names": "list[str] | tuple[str, ...]",
+    "path": "str",
+    "seconds": "float",
+    "signal": "str | int",
+    "signals": _SIGNALS,
+    "system call": "str | int",
+    "text": "str",
+    "texts": "list[str] | tuple[str, ...]",
+}
+"""Python types by what a parameter takes. Readers accept no other sequence than list and tuple."""
+WIDTH = 112
+"""Columns of a docstring, which is indented by four in a file of 120 columns at most."""
+
+
+def signature(entry: Entry) -> Signature:
+    """Return the signature of a fault's builder; ``times`` and ``for_`` only if the fault can have them."""
+    shown = [
+        Parameter(
+            param.name,
+            Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if param.required else param.default,
+            annotation=_annotation(param),
+        )
+        for param in entry.params
+    ]
+    ranks = f"int | list[int] | tuple[int, ...] | {_literal(get_args(TargetWord))}"
+    common: list[tuple[str, object, str]] = [("rank", Parameter.empty, ranks), ("when", entry.default_when, "Trigger")]
+    common += [("times", None, "int | None")] * entry.repeats + [("for_", None, "float | None")] * entry.lasts
+    common += [("id", "", "str")]
+    shown += [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, default, annotation in common
+    ]
+    return Signature(shown, return_annotation="Fault")
+
+
+def _annotation(param: Param) -> str:
+    return _literal(param.choices) if param.choices else TYPES[param.type]
+
+
+def _literal(words: tuple[str, ...]) -> str:
+    return f"Literal[{', '.join(map(source, words))}]"
+
+
+def source(value: object) -> str:
+    """Return a default value as Python source in the form that ruff gives it."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(source, value))}{',' * (len(value) == 1)})"
+    return repr(value)
+
+
+def docstring(entry: Entry) -> str:
+    """Return what a fault does, takes and needs, as the docstring of its builder."""
+    return "\n".join(_lines(entry)).rstrip()
+
+
+def _lines(entry: Entry) -> Iterator[str]:
+    yield from (fill(entry.summary, WIDTH), "", "Args:")
+    yield from (_argument(param.name, _takes(param), param.meaning) for param in entry.params)
+    yield _argument("rank", "", "Which rank, which ranks, or a word that the seed of the plan resolves.")
+    yield _argument("when", "", f"What sets it off: {', '.join(entry.triggers)}. Unless given: {entry.default_when}.")
+    if entry.repeats:
+        yield _argument("times", "", "How often it acts; by default each time that a limited trigger comes, else once.")
+    if entry.lasts:
+        yield _argument("for_", "seconds", "How long it lasts; by default until the end of the job.")
+    yield _argument("id", "", "Its name in journal and results; by default made from what the fault says.")
+    yield ""
+    facts = {
+        "Acts": entry.side,
+        "Needs": entry.needs,
+        "Verified": entry.verified,
+        "Undone": entry.healed or "never",
+        "Example": f"``{entry.example}``",
+    }
+    for word, fact in facts.items():
+        if fact:
+            yield fill(
+                f"{word}: {fact}", WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+
+
+def _takes(param: Param) -> str:
+    default = "required" if param.required else f"default {source(param.default)}"
+    return default if param.choices else f"{param.type}, {default}"
+
+
+def _argument(name: str, takes: str, meaning: str) -> str:
+    begin = f"    {name} ({takes}): " if takes else f"    {name}: "
+    return fill(f"{begin}{meaning}", WIDTH, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False)
