@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from derail.faults.model.plan import Plan
 
+__all__ = ["Fake", "TrainingProvider", "faker"]
+
 _COLLECTIVES = (
     "ALLREDUCE",
     "ALLGATHER",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from derail.model.events import Observer
 
+__all__ = ["install", "torchrun"]
+
 _AGENT = "torch.distributed.elastic.agent.server.local_elastic_agent"
 
 

@@ -72,6 +72,38 @@ def test_what_torch_keeps_in_submodules_is_in_ours_too(module, names):
     assert {name: getattr(found, name) for name in names} == {name: getattr(derail, name) for name in names}
 
 
+PUBLIC = [
+    "derail",
+    "derail.agents.agent",
+    "derail.agents.custom",
+    "derail.agents.registry",
+    "derail.conformance",
+    "derail.errors",
+    "derail.faults",
+    "derail.logs",
+    "derail.spawn",
+    "derail.torch",
+    "derail.when",
+    "pytest_derail",
+    "pytest_derail.faker",
+    "pytest_derail.strategies",
+]
+"""All modules that are public; everything else may change."""
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_module_lists_its_names(name):
+    """``import *`` brings the names of ``__all__``, each of them documented, and no other."""
+    module = importlib.import_module(name)
+    scope: dict[str, object] = {}
+    exec(f"from {name} import *", scope)
+    scope.pop("__builtins__")
+
+    assert sorted(scope) == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert [word for word, value in scope.items() if inspect.isroutine(value) and not inspect.getdoc(value)] == []
+
+
 def test_an_unknown_name_is_an_attribute_error_that_names_it():
     """The door raises what a module raises."""
     with pytest.raises(AttributeError) as raised:

@@ -95,7 +95,7 @@ def test_two_hundred_plans_break_no_launcher(plan):
 
 @pytest.mark.timeout(1200)
 @settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
-@given(fault_plans(ranks=RANKS, least=2, most=3))
+@given(fault_plans(ranks=RANKS, min_size=2, max_size=3))
 def test_plans_are_drawn_from_the_whole_catalogue_and_survive_a_file(plan):
     """Each is allowed, and the same after TOML or JSON."""
     from derail.faults.codec import from_data
@@ -110,7 +110,7 @@ def test_each_fault_can_be_drawn(name):
     drawn = []
 
     @settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck), database=None)
-    @given(fault_plans(ranks=RANKS, names=[name], most=1))
+    @given(fault_plans(ranks=RANKS, names=[name], max_size=1))
     def draw(plan):
         drawn.append(plan.faults[0])
 

@@ -54,7 +54,7 @@ def test_any_writes_and_any_looks_give_the_file(tmp_path, notify, data) -> None:
     got: list[bytes] = []
     with Tail({0: path}, notify=notify) as tail:
         tail.add(lambda _, lines: got.append(lines.data))
-        for part in data.draw(log_streams(most=20)).writes:
+        for part in data.draw(log_streams(max_size=20)).writes:
             _append(path, part)
             if data.draw(st.booleans()):
                 tail.poll(data.draw(st.integers(1, 30)))

@@ -59,7 +59,7 @@ def test_the_wheel_is_typed_and_licensed(wheel):
     """Type checkers see the annotations, and the licence is in the wheel."""
     names = wheel.root.namelist()
 
-    assert "derail/py.typed" in names
+    assert {"derail/py.typed", "derail/faults/__init__.pyi", "pytest_derail/py.typed"} <= {*names}
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")]
 
 

@@ -131,16 +131,16 @@ def _bar(length: int) -> bytes:
 
 
 @st.composite
-def log_streams(draw: DrawFn, *, most: int = 40) -> LogStream:
+def log_streams(draw: DrawFn, *, max_size: int = 40) -> LogStream:
     """What a rank writes: lines and parts of lines, prefixes, bars that redraw themselves, characters of several bytes,
     NUL, invalid UTF-8, colours; sometimes without a line end at the end; in writes that are cut anywhere.
 
-    ``most`` is how many such parts there are at most.
+    ``max_size`` is how many such parts there are at most.
     """
     word = st.sampled_from(_WORDS) | st.binary(max_size=6) | st.integers(1, 10).map(_bar)
-    parts = draw(st.lists(word | st.just(b"\n") | st.just(b"step 1\n"), max_size=most))
+    parts = draw(st.lists(word | st.just(b"\n") | st.just(b"step 1\n"), max_size=max_size))
     data = b"".join(parts) + draw(st.sampled_from([b"\n", b""]))
-    cuts = draw(st.lists(st.integers(0, len(data)), max_size=most, unique=True))
+    cuts = draw(st.lists(st.integers(0, len(data)), max_size=max_size, unique=True))
     return LogStream(tuple(data[one:other] for one, other in itertools.pairwise(sorted({0, *cuts, len(data)}))))
 
 

@@ -124,8 +124,8 @@ def fault_plans(
     *,
     ranks: int,
     families: Sequence[str] | None = None,
-    least: int = 1,
-    most: int = 4,
+    min_size: int = 1,
+    max_size: int = 4,
     names: Sequence[str] | None = None,
     lines: Sequence[str] = LINES,
 ) -> SearchStrategy[Plan]:
@@ -134,8 +134,8 @@ def fault_plans(
     Args:
         ranks: of how many ranks the job is.
         families: of which families faults are drawn; by default of all but ``supervisor``.
-        least: how many faults at least.
-        most: how many at most.
+        min_size: how many faults at least.
+        max_size: how many at most.
         names: which faults are drawn, whatever their family.
         lines: regular expressions of lines at which something may happen.
 
@@ -144,7 +144,7 @@ def fault_plans(
     """
     if names is None and families is not None:
         names = available_faults(families=families)
-    drawn = st.lists(random_faults(ranks=ranks, names=names, lines=lines), min_size=least, max_size=most)
+    drawn = st.lists(random_faults(ranks=ranks, names=names, lines=lines), min_size=min_size, max_size=max_size)
     return st.builds(faults.plan, drawn, seed=st.integers(0, 999))
 
 

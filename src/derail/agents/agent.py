@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from derail.scenario.model import Observation, Promise, Scenario
 
 
+__all__ = ["Agent"]
+
+
 class Agent(Protocol):
     """Runs scenarios, and says what it left."""
 

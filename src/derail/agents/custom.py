@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from derail.agents.external.messages import Seen
     from derail.scenario.model import Promise, Scenario
 
+__all__ = ["CommandAgent", "Declaration", "Report", "read_declaration"]
+
 PLACEHOLDERS = {
     "ranks": "how many ranks there are, on all nodes together",
     "ranks_per_node": "how many ranks each node has",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from derail.agents.agent import Agent
 
+__all__ = ["AgentError", "agent", "agents"]
+
 GROUP = "derail.agents"
 OWN = {
     "native": "derail.agents.native:NativeAgent",

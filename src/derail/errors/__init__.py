@@ -17,12 +17,14 @@ __all__ = ["ChildFailedError", "ErrorHandler", "ProcessFailure", "get_error_hand
 _MODULES = {"ProcessFailure": "failure", "ChildFailedError": "summary"}
 
 
-def __getattr__(name: str) -> object:
-    """Import the file that defines ``name``, and keep the name for next time."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
 
-    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'recorder')}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import the file that defines ``name``, and keep the name for next time."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'recorder')}"), name)
+        globals()[name] = value
+        return value

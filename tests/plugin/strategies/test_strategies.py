@@ -135,7 +135,7 @@ def test_streams_have_all_that_is_hard_in_them(has):
 
 
 @settings(UNHURRIED)
-@given(st.integers(0, 3).flatmap(lambda most: log_streams(most=most)))
+@given(st.integers(0, 3).flatmap(lambda size: log_streams(max_size=size)))
 def test_a_stream_can_be_kept_short(stream):
     """No more parts than were asked for, of at most 200 bytes each."""
     assert isinstance(stream, LogStream)
