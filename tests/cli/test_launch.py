@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from report.trace_format import check_trace
+
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
@@ -59,6 +61,24 @@ def test_a_failure_is_summed_up_on_stderr(derail_command: Derail, script: Path, 
         f"logs and journal: {tmp_path / 'logs'}",
     ):
         assert told in done.stderr
+
+
+def test_a_trace_is_written_however_the_job_ends(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """Of a job that fails and of one that cannot be started; a file that cannot be written is refused beforehand."""
+    failed, never = tmp_path / "failed.json", tmp_path / "never.json"
+    derail_command("launch", "-n", 2, "--trace", failed, script, "exit", 7)
+    signalled = derail_command(
+        "launch", "-n", 64, "--trace", never, "--", "/bin/sh", "-c", "kill -TERM $PPID; sleep 99"
+    )
+    refused = derail_command("launch", "--trace", tmp_path, script, "exit", 7)
+
+    launcher, *ranks = check_trace(failed.read_bytes())
+    assert (launcher.process, launcher.name) == (f"derail: {script}", "launcher")
+    assert [track.name for track in ranks] == ["rank 0", "rank 1"]
+    assert [event["name"] for event in ranks[1].instants if event["cat"] == "exit"] == ["ended: exit 7"]
+    assert signalled.returncode == 128 + signal.SIGTERM
+    assert check_trace(never.read_bytes()) == []
+    assert (refused.returncode, "is a directory" in refused.stderr) == (2, True)
 
 
 def test_a_fault_kills_the_rank_and_the_code_tells_the_signal(derail_command: Derail, script: Path) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from report.trace_format import check_trace
+
 if TYPE_CHECKING:
     from cli.conftest import Derail, StartDerail
 
@@ -140,6 +142,28 @@ def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_comman
         r"|no agent that can be run here can run it; .*torchrun.* could)",
         done.stderr,
     )
+
+
+def test_a_trace_shows_the_fault_the_exits_and_a_track_for_each_rank(derail_command: Derail, tmp_path: Path) -> None:
+    """Beside the launcher's own, also where logs and journal are not kept."""
+    done = derail_command("run", "crash/killed_at_step_3", "--trace", tmp_path / "new" / "t.json")
+    launcher, *ranks = check_trace((tmp_path / "new" / "t.json").read_bytes())
+
+    assert done.returncode == 0, done.stdout
+    assert [track.name for track in (launcher, *ranks)] == ["launcher", "rank 0", "rank 1", "rank 2", "rank 3"]
+    assert {track.process for track in (launcher, *ranks)} == {"derail: crash/killed_at_step_3"}
+    assert [span["name"] for span in launcher.spans] == ["starting", "running", "stopping"]
+    faults = [(track.name, span["name"], span["args"]) for track in ranks for span in track.spans[1:]]
+    assert faults == [("rank 2", "signal SIGKILL on rank 2 at line 'step 3'", {"result": "injected"})]
+    exits = {track.name: [event["name"] for event in track.instants if event["cat"] == "exit"] for track in ranks}
+    assert exits == {
+        "rank 0": ["ended: SIGTERM (15)"],
+        "rank 1": ["ended: SIGTERM (15)"],
+        "rank 2": ["ended: SIGKILL (9)"],
+        "rank 3": ["ended: SIGTERM (15)"],
+    }
+    assert {event["cat"] for event in ranks[2].instants} >= {"start", "line", "fault", "exit"}
+    assert {event["cat"] for event in ranks[0].instants} == {"start", "signal", "exit"}
 
 
 def honest_launcher() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+
+from report.trace_format import check_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +24,36 @@ dist.all_reduce(value)
 print(f"the sum is {value.item():g}")
 dist.destroy_process_group()
 """
+
+
+PROFILED = """
+import sys
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+with profile(activities=[ProfilerActivity.CPU]) as profiled:
+    torch.ones(8) + torch.ones(8)
+profiled.export_chrome_trace(sys.argv[1])
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_trace_has_the_clock_of_torch_profiler(derail_command: Derail, tmp_path: Path) -> None:
+    """In one file, the profile of a rank lies within the span of its life; both have the same base."""
+    script, profile, trace = tmp_path / "profiled.py", tmp_path / "profile.json", tmp_path / "trace.json"
+    script.write_text(PROFILED)
+    done = derail_command("launch", "--trace", trace, script, profile)
+    assert done.returncode == 0, done.stderr
+    base = {path: json.loads(path.read_text())["baseTimeNanoseconds"] for path in (profile, trace)}
+    launcher, rank = check_trace(trace.read_bytes())
+    (alive,) = rank.spans
+    (added,) = [event for event in json.loads(profile.read_text())["traceEvents"] if event["name"] == "aten::add"]
+
+    assert launcher.name == "launcher"
+    assert base[trace] == base[profile]
+    assert alive["ts"] < added["ts"] < added["ts"] + added["dur"] < alive["ts"] + alive["dur"]
 
 
 @pytest.mark.torch

@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from report.trace_format import check_trace
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -70,6 +72,17 @@ def test_the_scorecard_is_printed_and_written_in_each_form(derail_command: Derai
         assert f"{verdict} {name}" in done.stderr
         assert name in done.stdout
     assert "4 scenarios: 1 PASS, 1 FAIL, 1 INCONCLUSIVE, 1 SKIPPED" in done.stdout.splitlines()[-1]
+
+
+def test_the_trace_has_a_process_for_each_run(derail_command: Derail, library: Path) -> None:
+    """In the order of the scorecard; one that was skipped has no track."""
+    derail_command("verify-agent", "native", "--scenario", library, "-j", 2, "--trace", library / "t.json")
+    tracks = check_trace((library / "t.json").read_bytes())
+
+    assert list(dict.fromkeys(track.process for track in tracks)) == [
+        "derail: one/right", "derail: one/wrong", "derail: two/never",
+    ]  # fmt: skip
+    assert [track.name for track in tracks] == ["launcher", "rank 0", "rank 1"] * 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
 from derail.report.lanes import Timeline
 from derail.report.timeline import observed, timeline
 from derail.report.timeline_text import render_timeline, spans
+from derail.report.trace import render_trace
 from derail.scenario.model import Observation
+from report.trace_format import check_trace
 
 KILL = faults.plan([faults.signal("SIGKILL", rank=1)])
 FAULT = KILL.faults[0].id
@@ -241,7 +243,21 @@ RECORDS = st.builds(
     st.sampled_from(EVENTS),
     st.dictionaries(
         st.sampled_from(
-            ["at", "by", "rank", "agent", "phase", "fault", "pid", "status", "signal", "plan", "ranks", "seen_at"]
+            [
+                "at",
+                "by",
+                "wall",
+                "rank",
+                "agent",
+                "phase",
+                "fault",
+                "pid",
+                "status",
+                "signal",
+                "plan",
+                "ranks",
+                "seen_at",
+            ]
         ),
         VALUES,
     ),
@@ -260,6 +276,7 @@ def test_whatever_stands_in_a_journal_becomes_a_timeline(records: list[dict[str,
     times += [mark.at for lane in told.lanes for mark in lane.marks]
     assert all(0 <= at <= told.seconds + 1e-5 for at in times)
     assert all(line.isprintable() for line in render_timeline(told).split("\n"))
+    check_trace(render_trace([("", told)]))
 
 
 def test_the_text_draws_each_lane_and_tells_what_happened(tmp_path: Path) -> None:

@@ -24,6 +24,25 @@ def output_dir_option(purpose: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+def trace_option(command: F) -> F:
+    """Add ``--trace``, with which a command writes what happened as a trace that Perfetto opens."""
+    return click.option(
+        "--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        help="Write what happened as a JSON trace for ui.perfetto.dev: a track for the launcher and one for each rank.",
+    )(command)  # fmt: skip
+
+
+def check_writable(path: Path | None) -> None:
+    """Make the file of a report if it is not there, before anything is run.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
 class Evidence:
     """A directory for logs and journal; a temporary one is removed unless something says to keep it."""
 

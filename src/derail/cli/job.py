@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.display import display, show, watch_faults
-from derail.cli.evidence import evidence_directory, output_dir_option
+from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.fault_option import EXAMPLE
 from derail.cli.usage import usage_errors
 from derail.model.exit import signal_name
@@ -64,6 +64,7 @@ class _Streams(click.ParamType[object]):
     "--grace", type=click.FloatRange(min=0), metavar="SECONDS",
     help="From SIGTERM to SIGKILL when the job is ended. Default 30, or TORCH_ELASTIC_SHUTDOWN_TIMEOUT.",
 )  # fmt: skip
+@trace_option
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help=f'Break something: "{EXAMPLE}". Repeatable.')
 @click.option("--plan", type=click.Path(path_type=Path), help="Faults from a TOML or JSON file.")
 @click.option("--seed", type=int, help="Seed of the decisions that the faults leave open.")
@@ -79,6 +80,7 @@ def launch(
     ranks: int,
     module: bool,
     output_dir: Path | None,
+    trace: Path | None,
     tee: Std | dict[int, Std] | None,
     redirects: Std | dict[int, Std] | None,
     grace: float | None,
@@ -108,6 +110,7 @@ def launch(
     orphans.owns_process = True
     run: Run = [sys.executable, "-u", "-m", program] if module else program
     with usage_errors(), evidence_directory(output_dir) as evidence:
+        check_writable(trace)
         chosen = read_plan(faults, file=plan, seed=seed, ranks=ranks)
         shown = _shown_streams(tee, redirects, ranks)
         with display(ranks, chosen, live=not any(shown.values())) as progress:
@@ -136,6 +139,8 @@ def launch(
                 signalled = int(asked.sigval)
                 if job is not None:
                     job.close(asked.sigval)
+        if trace is not None:
+            _write_trace(trace, job)
         code = _tell(job, signalled)
         evidence.keep = code not in (0, 128 + signalled)
         if evidence.keep:
@@ -155,6 +160,17 @@ def _shown_streams(
 
     hidden = to_map(Std.NONE if redirects is None else redirects, ranks)
     return {rank: Std.ALL & ~std for rank, std in hidden.items()} if tee is None else to_map(tee, ranks)
+
+
+def _write_trace(path: Path, job: NativeJob | None) -> None:
+    """Write what the journal of a job says happened; an empty trace if no rank was started."""
+    from derail.faults.engine import journal
+    from derail.report.timeline import timeline
+    from derail.report.trace import render_trace
+
+    outcome = None if job is None or job.result is None else job.result.outcome
+    runs = [] if job is None else [(job.name, timeline(journal.read(job.journal), outcome=outcome))]
+    path.write_bytes(render_trace(runs))
 
 
 def _tell(job: NativeJob | None, signalled: int) -> int:

@@ -9,7 +9,7 @@ import click
 
 from derail.cli.agent_option import chosen_agent, is_described, own_agent_options
 from derail.cli.display import display, show, watch_faults
-from derail.cli.evidence import evidence_directory, output_dir_option
+from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.usage import usage_errors
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ NATIVE = "native"
 )  # fmt: skip
 @own_agent_options
 @output_dir_option("Keep logs and journal in this directory.")
+@trace_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict and all that it rests on as JSON.")
 def run(
     *,
@@ -38,6 +39,7 @@ def run(
     agent_command: str | None,
     declaration: Path | None,
     output_dir: Path | None,
+    trace: Path | None,
     as_json: bool,
 ) -> NoReturn:
     """Run a scenario, a TOML file or the name of one that comes with derail, and judge what it shows.
@@ -51,11 +53,14 @@ def run(
     from derail.campaign import campaign
     from derail.launch.signals import SignalException
     from derail.report.text import render_verdict
+    from derail.report.timeline import observed
+    from derail.report.trace import render_trace
 
     with usage_errors():
         if agent is None and not is_described(agent_command, declaration):
             agent = NATIVE
         under_test = chosen_agent(agent, agent_command, declaration)
+        check_writable(trace)
         loaded = campaign.load_scenario(scenario)  # before anything of an earlier run is cleared
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
         try:
@@ -63,6 +68,8 @@ def run(
         except SignalException as asked:
             click.echo(f"derail: ended by {asked.sigval.name}", err=True)
             sys.exit(128 + asked.sigval)
+        if trace is not None:
+            trace.write_bytes(render_trace([(loaded.name, observed(done.observation))]))
         if output_dir is None:  # the journal is about to go
             done = replace(done, observation=replace(done.observation, journal=None, workdir=None))
         if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.agent_option import chosen_agent, own_agent_options
-from derail.cli.evidence import evidence_directory, output_dir_option
+from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.usage import usage_errors
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="How many scenarios run side by side; those that are held against the clock run alone.",
 )  # fmt: skip
 @output_dir_option("Keep logs and journals of all runs in this directory, a folder for each.")
+@trace_option
 @click.option("--json", "json_file", type=_FILE, metavar="FILE", help="Write the scorecard as JSON.")
 @click.option("--junit", "junit_file", type=_FILE, metavar="FILE", help="Write it as JUnit XML.")
 @click.option("--html", "html_file", type=_FILE, metavar="FILE", help="Write it as one HTML page.")
@@ -47,6 +48,7 @@ def verify_agent(
     chosen: tuple[str, ...],
     jobs: int,
     output_dir: Path | None,
+    trace: Path | None,
     json_file: Path | None,
     junit_file: Path | None,
     html_file: Path | None,
@@ -66,7 +68,7 @@ def verify_agent(
     with usage_errors(), evidence_directory(output_dir) as evidence:
         agent = chosen_agent(name, agent_command, declaration)
         scenarios = _scenarios(families, chosen)
-        writers = _writers(json_file, junit_file, html_file)
+        writers = _writers(json_file, junit_file, html_file, trace)
         tableau = Tableau(agent.name, len(scenarios), sys.stderr, live=_is_terminal())
         try:
             with tableau:
@@ -157,7 +159,7 @@ def _named(scenario: Scenario, name: str) -> Scenario:
 
 
 def _writers(
-    json_file: Path | None, junit_file: Path | None, html_file: Path | None
+    json_file: Path | None, junit_file: Path | None, html_file: Path | None, trace: Path | None
 ) -> list[tuple[Path, Callable[[Scorecard], bytes]]]:
     """What is to be written where. That it can be written is tried before anything runs.
 
@@ -167,14 +169,15 @@ def _writers(
     from derail.report.html import render_html
     from derail.report.junit import render_junit
     from derail.report.scorecard_json import encode
+    from derail.report.trace import render_trace
 
     wanted: list[tuple[Path | None, Callable[[Scorecard], bytes]]] = [
         (json_file, encode),
         (junit_file, render_junit),
         (html_file, lambda card: render_html(card).encode()),
+        (trace, lambda card: render_trace((row.scenario, row.timeline) for row in card.rows)),
     ]
     writers = [(path, render) for path, render in wanted if path is not None]
     for path, _ in writers:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        check_writable(path)
     return writers

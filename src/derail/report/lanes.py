@@ -74,7 +74,9 @@ class Timeline:
     Attributes:
         seconds: from the first thing that happened to the last.
         lanes: supervisors first, then ranks by number.
+        wall: seconds since 1970 at which the run began; 0 if that is not known.
     """
 
     seconds: float = 0.0
     lanes: tuple[Lane, ...] = ()
+    wall: float = 0.0

@@ -6,7 +6,7 @@ A journal is made into a timeline whatever stands in it: ranks write to it, and 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +27,8 @@ PHASES: tuple[BandKind, ...] = ("starting", "running", "stopping", "killing")
 Who: TypeAlias = "int | str | None"
 """A rank, a process of the supervisor's by name, or the supervisor as such."""
 AGENT = "agent"
+LATEST_S = 2.0**40
+"""Seconds since 1970 that a clock may show; a journal that says more is damaged."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ def timeline(
     reading = _Reading(begin, end, _fault_names(run))
     for record in sorted(run, key=reading.at):
         reading.take(record)
-    return reading.done(outcome, leftovers)
+    return replace(reading.done(outcome, leftovers), wall=_wall(run, begin))
 
 
 class _Reading:
@@ -244,6 +246,16 @@ def _extent(run: Sequence[Record]) -> tuple[float, float]:
     times = [_time(each) for each in run if each["event"] != "plan" and (not writers or each.get("by") in writers)]
     times = times or [_time(each) for each in run]
     return (min(times), max(times)) if times else (0.0, 0.0)
+
+
+def _wall(run: Sequence[Record], begin: float) -> float:
+    """Return the wall clock at a time of the monotonic one, by the plan's record, which has both; 0 without it."""
+    for record in run:
+        wall, at = record.get("wall"), record.get("at")
+        if record["event"] == "plan" and isinstance(wall, float) and isinstance(at, float):
+            known = wall + begin - at
+            return round(known, 6) if 0 < known < LATEST_S else 0.0
+    return 0.0
 
 
 def _fault_names(run: Sequence[Record]) -> dict[str, str]:

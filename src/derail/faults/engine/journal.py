@@ -80,7 +80,7 @@ class Journal:
             OSError: if the file cannot be created or written.
         """
         self.write(
-            "plan", version=VERSION, wall=round(self._clock.wall(), 3), hash=plan.hash, seed=plan.seed,
+            "plan", version=VERSION, wall=round(self._clock.wall(), 6), hash=plan.hash, seed=plan.seed,
             ranks=list(ranks), plan=plan.data(), **({} if run is None else {"run": run}),
         )  # fmt: skip
 
