@@ -1,4 +1,4 @@
-"""Makes docs/agents/scorecards.md: ``python tests/agents/scorecards.py [--all] [--runs DIR] [AGENT ...]``.
+"""Makes docs/explanation/agents/scorecards.md: ``python tests/agents/scorecards.py [--all] [--runs DIR] [AGENT ...]``.
 
 Runs ``derail verify-agent`` for each agent that can be run here, or for those that are named, and writes their
 scorecards on one page. With ``--runs`` the scorecards are kept there as JSON, and those of agents that are not named
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "agents" / "scorecards.md"
+PAGE = ROOT / "docs" / "explanation" / "agents" / "scorecards.md"
 AGENTS = (
     "native",
     "derail-torchrun",
@@ -66,7 +66,7 @@ HEAD = """\
 # Scorecards
 
 Made by `python tests/agents/scorecards.py` in an environment with derail, torch 2.13.0 and the packages named below. Do
-not edit. What is surprising in it is told in [Agents](README.md).
+not edit. What is surprising in it is told in [Agents](index.md).
 
 """
 

@@ -1,6 +1,6 @@
 """What other people's launchers do, seen without derail: its verdicts on them are held against these facts.
 
-docs/agents tells of them. A fact that is no longer so is a new version of a launcher, and a new scorecard.
+docs/explanation/agents tells of them. A fact that is no longer so is a new version of a launcher, and a new scorecard.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ SOURCES = sorted([*ROOT.glob("src/derail/**/*.py"), *ROOT.glob("pytest_plugin/py
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
 
 TOP_LEVEL = {
-    ".ci", ".gitignore", "LICENSE", "README.md", "docs", "pyproject.toml", "pytest_plugin", "scenarios", "src", "tests",
+    ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "README.md", "docs", "pyproject.toml",
+    "pytest_plugin", "scenarios", "src", "tests",
 }  # fmt: skip
 NAMES_THAT_SAY_NOTHING = {
     "utils",

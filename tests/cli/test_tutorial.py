@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from cli.conftest import Derail
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-ten-minutes.md"
 
 
 def blocks(language: str) -> list[str]:

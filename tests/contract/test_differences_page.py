@@ -1,4 +1,4 @@
-"""docs/differences.md names tests that exist, and has every deviation from torch that the contract cases know of."""
+"""docs/explanation/differences.md names tests that exist, and has every deviation that the contract cases know of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from contract.registry import load_cases
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "differences.md"
+PAGE = ROOT / "docs" / "explanation" / "differences.md"
 NODE_ID = re.compile(r"`(tests/[^`]+\.py::[^`]+)`")
 CORPUS = "_as_error_file_hurts_nobody"
 PRINTED = "_can_be_printed"

@@ -14,7 +14,7 @@ import yaml
 
 from derail.cli import main
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "ci.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "ci.md"
 TEXT = PAGE.read_text()
 BLOCKS = re.findall(r"^```(yaml|console)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
 PIPELINES = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml"]

@@ -1,4 +1,4 @@
-"""docs/faults.md and the catalogue say the same; the stub is tested in tests/faults/test_stub.py."""
+"""docs/reference/faults.md and the catalogue say the same; the stub is tested in tests/faults/test_stub.py."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ import pytest
 from derail.faults.registry import entries
 from derail.report.catalogue import MARKER, render_page
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "faults.md"
 
 
 def test_the_page_is_as_the_catalogue_writes_it():
-    """If this fails: python -m derail.report.catalogue docs/faults.md."""
+    """If this fails: python -m derail.report.catalogue docs/reference/faults.md."""
     assert PAGE.read_text() == render_page(PAGE.read_text())
 
 

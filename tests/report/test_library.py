@@ -1,4 +1,4 @@
-"""docs/scenarios.md and the library say the same."""
+"""docs/reference/scenarios.md and the library say the same."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ import pytest
 
 from derail.report.library import MARKER, library, render_list, render_page
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scenarios.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "scenarios.md"
 
 
 def test_the_page_is_as_the_scenarios_write_it():
-    """If this fails: python -m derail.report.library docs/scenarios.md."""
+    """If this fails: python -m derail.report.library docs/reference/scenarios.md."""
     assert PAGE.read_text() == render_page(PAGE.read_text(), library())
 
 

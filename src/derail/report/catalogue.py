@@ -1,7 +1,7 @@
-"""The catalogue of faults for people and editors: on the command line, as data, in docs/faults.md and in a stub.
+"""The catalogue of faults for people and editors: on the command line, as data, in a page and in a stub.
 
-``python -m derail.report.catalogue docs/faults.md src/derail/faults/__init__.pyi`` writes the second half of both files
-anew and leaves what stands before it as it is.
+``python -m derail.report.catalogue docs/reference/faults.md src/derail/faults/__init__.pyi`` writes the second half of
+both files anew and leaves what stands before it as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from derail.faults.catalogue.entry import Entry, Param
 
-MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/faults.md -->"
+MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/reference/faults.md -->"
 STUB_MARKER = "# The rest is written by: python -m derail.report.catalogue src/derail/faults/__init__.pyi"
 WIDTH = 100
 LINE = 120
@@ -127,7 +127,7 @@ def as_data(entry: Entry) -> dict[str, object]:
 
 
 def render_page(page: str) -> str:
-    """Return the text of docs/faults.md, or of the stub, with its second half as the catalogue has it now.
+    """Return the text of docs/reference/faults.md, or of the stub, with its second half as the catalogue has it now.
 
     Raises:
         ValueError: if the page does not say where that half begins.

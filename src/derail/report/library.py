@@ -1,6 +1,6 @@
-"""The scenarios that come with derail for people: on the command line, and as the last part of docs/scenarios.md.
+"""The scenarios that come with derail for people: on the command line, and in docs/reference/scenarios.md.
 
-``python -m derail.report.library docs/scenarios.md`` writes that part anew and leaves what stands before it as it is.
+``python -m derail.report.library docs/reference/scenarios.md`` rewrites the last part of that page only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from derail.scenario.model import Scenario
 
-MARKER = "<!-- The rest is written by: python -m derail.report.library docs/scenarios.md -->"
+MARKER = "<!-- The rest is written by: python -m derail.report.library docs/reference/scenarios.md -->"
 WIDTH = 120
 
 
@@ -67,7 +67,7 @@ def _listed(listed: list[Scenario]) -> Iterator[str]:
 
 
 def render_page(page: str, listed: Iterable[Scenario]) -> str:
-    """The text of docs/scenarios.md with the scenarios as they are now.
+    """The text of docs/reference/scenarios.md with the scenarios as they are now.
 
     Raises:
         ValueError: if the page does not say where that part begins.

@@ -77,7 +77,7 @@ def test_the_killed_rank_is_blamed(run_tests) -> None:
 
 def test_it_has_what_is_documented_and_nothing_else() -> None:
     """The table under "Starting jobs" names each public attribute; the lifecycle of the jobs is the plugin's."""
-    text = (Path(__file__).parents[3] / "docs/pytest.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/reference/pytest.md").read_text(encoding="utf-8")
     table = text.partition("| The `derail` fixture has |")[2].partition("\n\n")[0]
     documented = re.findall(r"`(\w+)", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
     fixture = Derail(Lifecycle(None, None))  # type: ignore[arg-type]
