@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from derail.faults.model.plan import Fault, Plan, PlanError
+from derail.faults.model.plan import Fault, Plan
+from derail.model.input_error import InputError
 from pytest_derail.markers import misfit
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def marked_plan(item: pytest.Item) -> Plan | None:
         if given is not None:
             return codec.load(item.config.invocation_params.dir / given)
         faults, seed = _read(item, *mark.args, **mark.kwargs)
-    except PlanError as error:
+    except InputError as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {error}") from None
     except TypeError as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.faults: {misfit(error, mark, ['seed'])}") from None

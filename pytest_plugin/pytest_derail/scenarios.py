@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from derail.agents.registry import AgentError, agent
+from derail.agents.registry import agent
 from derail.campaign.run_scenario import run_scenario
+from derail.model.input_error import InputError
 from derail.report.text import render_verdict
 from derail.scenario.load import FOLDER, load, shipped_root
-from derail.scenario.model import ScenarioError
 from pytest_derail.options import agent_name, keep
 from pytest_derail.reporting.artifacts import evidence_folder
 
@@ -44,7 +44,7 @@ def choose_scenarios(config: pytest.Config) -> None:
         config.args = [str(own if own.is_dir() else shipped_root())]
     try:
         agent(agent_name(config))
-    except AgentError as error:
+    except InputError as error:
         raise pytest.UsageError(f"--derail-agent: {error}") from None
 
 
@@ -85,7 +85,7 @@ class ScenarioFile(pytest.File):
         """One test, named after the agent."""
         try:
             scenario = load(self.path)
-        except ScenarioError as error:
+        except InputError as error:
             raise self.CollectError(str(error)) from None
         made = agent(agent_name(self.config))
         item: ScenarioItem = ScenarioItem.from_parent(self, name=made.name)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from derail.logs.specs import DefaultLogsSpecs, LogsDest, LogsSpecs
     from derail.logs.tail_log import TailLog, tail_logfile
     from derail.model.exit import ExitStatus
+    from derail.model.input_error import InputError
     from derail.model.outcome import Cause, JobOutcome, RankOutcome, RunProcsResult
     from derail.model.spec import Teardown
     from derail.model.std import Std, to_map
@@ -34,6 +35,7 @@ __all__ = [
     "DefaultLogsSpecs",
     "ErrorHandler",
     "ExitStatus",
+    "InputError",
     "JobOutcome",
     "LogsDest",
     "LogsSpecs",
@@ -74,6 +76,7 @@ _MODULES = {
     "derail.logs.specs": ("DefaultLogsSpecs", "LogsDest", "LogsSpecs"),
     "derail.logs.tail_log": ("TailLog", "tail_logfile"),
     "derail.model.exit": ("ExitStatus",),
+    "derail.model.input_error": ("InputError",),
     "derail.model.outcome": ("Cause", "JobOutcome", "RankOutcome", "RunProcsResult"),
     "derail.model.spec": ("Teardown",),
     "derail.model.std": ("Std", "to_map"),

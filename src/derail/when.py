@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from derail.faults.model.occurrences import Hits
-from derail.faults.model.plan import PlanError
 from derail.faults.model.triggers import (
     After,
     AllOf,
@@ -33,6 +32,7 @@ from derail.faults.model.triggers import (
     wrong,
 )
 from derail.model.exit import signal_name, signal_number
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from derail.faults.model.triggers import Side
@@ -160,10 +160,10 @@ def then(*steps: Trigger) -> Then:
 
 
 def _checked(trigger: T) -> T:
-    """The trigger; PlanError if it can never come."""
+    """The trigger; InputError if it can never come."""
     problems = [f"when.{word_of(trigger)}: {what}" for _, what in wrong(trigger)]
     if problems:
-        raise PlanError(*problems)
+        raise InputError(*problems)
     return trigger
 
 
@@ -178,4 +178,4 @@ def _signal(signal: str | int) -> str:
     try:
         return signal_name(signal_number(signal))
     except ValueError as error:
-        raise PlanError(f"when.signal_received: {error}") from None
+        raise InputError(f"when.signal_received: {error}") from None

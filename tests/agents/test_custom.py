@@ -14,8 +14,9 @@ from derail.agents.custom import PLACEHOLDERS, SEEN, CommandAgent, Declaration, 
 from derail.agents.external.agent import Job
 from derail.agents.external.messages import Seen
 from derail.agents.native import NativeAgent
-from derail.agents.registry import AgentError, agent, agents
+from derail.agents.registry import agent, agents
 from derail.model.exit import ExitStatus
+from derail.model.input_error import InputError
 from derail.scenario.model import Scenario
 
 DECLARED = """
@@ -96,7 +97,7 @@ def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
 )
 def test_a_command_line_that_cannot_work_is_refused(command, problem):
     """When the agent is made, and not when it is run."""
-    with pytest.raises(AgentError) as refused:
+    with pytest.raises(InputError) as refused:
         CommandAgent(command)
 
     assert problem in str(refused.value)
@@ -132,7 +133,7 @@ def test_a_declaration_says_all_that_its_file_says(declare):
 def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
     """With its place in the file, and the nearest word that is known."""
     assert old in DECLARED
-    with pytest.raises(AgentError) as refused:
+    with pytest.raises(InputError) as refused:
         declare(DECLARED.replace(old, new, 1))
 
     assert problem in str(refused.value)
@@ -141,7 +142,7 @@ def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
 
 def test_a_declaration_that_is_not_there_is_named(tmp_path):
     """As any file."""
-    with pytest.raises(AgentError, match=r"nowhere\.toml: cannot be read"):
+    with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
         read_declaration(tmp_path / "nowhere.toml")
 
 
@@ -229,7 +230,7 @@ def test_derails_own_agents_are_known_by_name():
     """And a name that is not known, with the nearest one."""
     assert {"native", "torchrun", "derail-torchrun", "torch_elastic"} <= agents().keys()
     assert isinstance(agent("native"), NativeAgent)
-    with pytest.raises(AgentError, match="unknown agent 'nativ'; did you mean 'native'"):
+    with pytest.raises(InputError, match="unknown agent 'nativ'; did you mean 'native'"):
         agent("nativ")
 
 
@@ -261,7 +262,7 @@ def test_an_installed_package_offers_agents(tmp_path, monkeypatch):
 
     assert agent("mine").name == "mine"
     assert agent("native").name == "native"
-    with pytest.raises(AgentError, match=r"agent broken: offered:broken: OSError: no luck"):
+    with pytest.raises(InputError, match=r"agent broken: offered:broken: OSError: no luck"):
         agent("broken")
 
 

@@ -13,7 +13,7 @@ from agents import rank_functions
 from derail import faults, when
 from derail.agents.native import NativeAgent
 from derail.agents.native_job import default_teardown, start_job
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from derail.scenario.model import Scenario
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
         ({"run": "true", "ranks": 0}, ValueError, "0 ranks"),
         ({"run": "gone.py", "ranks": 1}, FileNotFoundError, "no script .*gone.py"),
         ({"run": "no-such-program-anywhere", "ranks": 2}, OSError, "no-such-program-anywhere"),
-        ({"run": "true", "ranks": 1, "faults": [KILL]}, PlanError, "no rank 1"),
+        ({"run": "true", "ranks": 1, "faults": [KILL]}, InputError, "no rank 1"),
         ({"run": "true", "ranks": 2, "faults": [KILL], "plan": faults.plan()}, ValueError, "either plan= or faults="),
     ],
 )

@@ -12,8 +12,9 @@ from derail import faults
 from derail.campaign.campaign import as_data, load_scenario, run_scenario
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
+from derail.model.input_error import InputError
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
-from derail.scenario.model import ALL_PROMISES, Expect, Observation, Scenario, ScenarioError
+from derail.scenario.model import ALL_PROMISES, Expect, Observation, Scenario
 
 KILL = faults.plan([faults.signal("SIGKILL", rank=0)])
 SCENARIO = Scenario("killed", ranks=1, worker=Path("w"), faults=KILL, expect=Expect(outcome="failed"), name="x/killed")
@@ -93,5 +94,5 @@ def test_a_run_of_which_nothing_was_seen_is_plain_data_too(tmp_path: Path) -> No
 def test_a_scenario_is_loaded_by_name_or_path() -> None:
     """The names are those of ``derail list scenarios``; what is neither is an error that says so."""
     assert load_scenario("crash/killed_at_step_3").ranks == 4
-    with pytest.raises(ScenarioError, match="no/such"):
+    with pytest.raises(InputError, match="no/such"):
         load_scenario("no/such")

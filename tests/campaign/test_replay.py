@@ -66,7 +66,7 @@ def test_a_journal_holds_values_of_known_variables_only(tmp_path, monkeypatch):
 
     assert "password" not in path.read_text()
     assert replay.read(path).how["env"] == {"MINE": None, "RANK": "0"}
-    with pytest.raises(replay.ReplayError, match="were given MINE, and a journal holds no values"):
+    with pytest.raises(replay.InputError, match="were given MINE, and a journal holds no values"):
         replay.start(replay.read(path), workdir=tmp_path / "again")
 
 
@@ -210,7 +210,7 @@ def test_a_damaged_journal_is_one_error_that_names_its_line(tmp_path, damage, wh
     lines, number = damage(path.read_text().splitlines())
     path.write_text("\n".join(lines) + "\n")
 
-    with pytest.raises(replay.ReplayError) as error:
+    with pytest.raises(replay.InputError) as error:
         replay.read(path)
     text = str(error.value)
 
@@ -259,7 +259,7 @@ def test_whatever_is_changed_in_a_journal_it_is_read_or_refused_with_a_place(goo
 
     try:
         replay.read(path)
-    except replay.ReplayError as error:
+    except replay.InputError as error:
         text = str(error)
         assert (text.startswith(f"{path}:"), "\n" in text, len(text) <= 1000) == (True, False, True)
 
@@ -269,7 +269,7 @@ def test_a_journal_of_a_terabyte_is_refused_unread(tmp_path):
     with (tmp_path / "journal.jsonl").open("wb") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(replay.ReplayError, match=r"expected at most 67108864 bytes, got 1099511627776"):
+    with pytest.raises(replay.InputError, match=r"expected at most 67108864 bytes, got 1099511627776"):
         replay.read(tmp_path / "journal.jsonl")
 
 
@@ -278,7 +278,7 @@ def test_a_file_without_an_end_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "journal.jsonl")
 
     for path in (tmp_path / "journal.jsonl", tmp_path, "/dev/zero"):
-        with pytest.raises(replay.ReplayError, match="is no regular file"):
+        with pytest.raises(replay.InputError, match="is no regular file"):
             replay.read(Path(path))
 
 
@@ -301,7 +301,7 @@ def test_what_is_no_journal_is_refused(tmp_path, text, why):
     if text is not None:
         path.write_text(text)
 
-    with pytest.raises(replay.ReplayError) as error:
+    with pytest.raises(replay.InputError) as error:
         replay.read(path)
 
     assert str(path) in str(error.value)
@@ -312,7 +312,7 @@ def test_functions_cannot_be_called_from_a_journal(tmp_path):
     """The message names the function."""
     path = first_run(tmp_path, work, faults.signal("SIGKILL", rank=0, when=when.line("step 2")))
 
-    with pytest.raises(replay.ReplayError, match="rank_functions_of_faults:work, which cannot be called"):
+    with pytest.raises(replay.InputError, match="rank_functions_of_faults:work, which cannot be called"):
         replay.start(replay.read(path), workdir=tmp_path / "again")
 
 

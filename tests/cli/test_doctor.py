@@ -40,7 +40,7 @@ def test_each_mechanism_and_each_fault_is_told(derail_command: Derail) -> None:
         "python", "disk", "torch",
     }  # fmt: skip
     assert told["faults"] == [
-        {"name": name, "available": not entry.unavailable(), "told": entry.unavailable()}
+        {"name": name, "available": not entry.requires.unavailable(), "told": entry.requires.unavailable()}
         for name, entry in entries().items()
     ]
 

@@ -9,10 +9,12 @@ import pytest
 from derail import faults, when
 from derail.cli.fault_option import EXAMPLE, read_plan
 from derail.faults.codec import to_toml
-from derail.faults.model.plan import Fault, PlanError
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from derail.faults.model.plan import Fault
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_words_say_what_python_says(spec: str, fault: Fault) -> None:
 )
 def test_a_mistake_is_told_with_the_option_that_it_is_in(spec: str, says: str) -> None:
     """As strictly as in a plan's file."""
-    with pytest.raises(PlanError) as caught:
+    with pytest.raises(InputError) as caught:
         read_plan([spec])
     assert f"--fault {spec!r}: " in str(caught.value)
     assert says in str(caught.value)
@@ -87,7 +89,7 @@ def test_in_a_job_of_one_rank_no_option_need_name_it() -> None:
     assert read_plan(["exit=7 call=json:dumps hit=3"], ranks=1) == faults.plan(
         [faults.exit(7, rank=0, when=when.call("json:dumps", hit=3))]
     )
-    with pytest.raises(PlanError, match="rank: is missing"):
+    with pytest.raises(InputError, match="rank: is missing"):
         read_plan(["exit=7"], ranks=2)
 
 

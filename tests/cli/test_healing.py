@@ -9,7 +9,7 @@ import pytest
 
 from derail.faults.engine import journal
 from derail.platform.capabilities import why_no_cgroup
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 
 if TYPE_CHECKING:
     import subprocess
@@ -93,7 +93,7 @@ def test_an_engine_that_is_killed_leaves_nobody_behind(
     """No stopped, throttled, limited, starved or hanging process outlives its job, nor a child of one."""
     launcher, pids = broken(start_derail, tmp_path, wait_until, case)
     assert len(pids) == 4
-    assert all(look_at(pid) is not None for pid in pids)
+    assert all(read_process_state(pid) is not None for pid in pids)
 
     launcher.kill()
     launcher.wait(DEADLINE)

@@ -12,6 +12,7 @@ import pytest
 from derail.agents import registry
 from derail.agents.availability import Availability, available_agents, render_agents
 from derail.agents.availability import as_data as agent_data
+from derail.faults.catalogue.entry import Requires
 from derail.faults.registry import entries
 from derail.report.catalogue import as_data, render_entry, render_list
 from derail.scenario.load import load, shipped
@@ -19,7 +20,7 @@ from derail.scenario.load import load, shipped
 if TYPE_CHECKING:
     from cli.conftest import Derail
 
-ABSENT = replace(entries()["signal"], unavailable=lambda: "this machine has no signals")
+ABSENT = replace(entries()["signal"], requires=Requires("", lambda: "this machine has no signals"))
 
 
 def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
@@ -31,7 +32,7 @@ def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
 
     assert (done.returncode, done.stderr, names) == (0, "", list(entries()))
     assert families == list(dict.fromkeys(entry.family for entry in entries().values()))
-    available = sum(not entry.unavailable() for entry in entries().values())
+    available = sum(not entry.requires.unavailable() for entry in entries().values())
     assert lines[-1] == f"{available} of {len(names)} faults can be done on this machine"
 
 
@@ -114,7 +115,7 @@ def test_one_fault_is_explained(derail_command: Derail, name: str) -> None:
     done = derail_command("explain", name)
     told = " ".join(done.stdout.split())
 
-    said = [known.summary, known.needs, known.verified, known.healed, known.example]
+    said = [known.summary, known.requires.needs, known.verified, known.healed, known.example]
     said += [part for param in known.params for part in (param.name, param.type, param.meaning)]
     assert (done.returncode, [text for text in said if " ".join(text.split()) not in told]) == (0, [])
     *lines, example = done.stdout.splitlines()

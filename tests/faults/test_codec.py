@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from derail import faults, when
 from derail.faults.codec import from_json, from_toml, load, to_json, to_toml
 from derail.faults.injectors.errorfile import CONTENTS, PLACES
-from derail.faults.model.plan import Plan, PlanError
+from derail.faults.model.plan import Plan
 from derail.faults.model.targets import WORDS
 from derail.model.exit import signal_name
+from derail.model.input_error import InputError
 
 UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 COMBINED = (when.all_of, when.any_of, when.then)
@@ -213,7 +214,7 @@ def test_a_wrong_plan_is_refused_with_file_path_and_the_nearest_name(case, tmp_p
     path = tmp_path / "plan.toml"
     path.write_text(text)
 
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         load(path)
 
     assert str(error.value).startswith(f"{path}: ")
@@ -222,7 +223,7 @@ def test_a_wrong_plan_is_refused_with_file_path_and_the_nearest_name(case, tmp_p
 
 def test_all_that_is_wrong_is_said_at_once():
     """Nobody mends a file one error at a time."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         from_toml('sed = 1\n[[faults]]\nfault = "signl"\nrank = 1\n[[faults]]\nfault = "exit"\nrank = -1\nwhen = "x"')
 
     assert [problem.split(":")[0] for problem in error.value.problems] == [
@@ -236,7 +237,7 @@ def test_whatever_is_in_a_file_it_is_a_plan_or_refused(data):
     """Reading never fails in another way."""
     try:
         plan = from_json(json.dumps(data))
-    except PlanError:
+    except InputError:
         return
     assert isinstance(plan, Plan)
 
@@ -246,7 +247,7 @@ def test_a_file_that_is_no_plan_is_refused_by_name(tmp_path, name):
     """The message begins with the file."""
     (tmp_path / "plan.yaml").write_text("")
 
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         load(tmp_path / name)
 
     assert str(error.value).startswith(f"{tmp_path / name}: ")

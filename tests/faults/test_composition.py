@@ -14,9 +14,9 @@ from derail.agents.native_job import default_teardown, start_job
 from derail.faults.engine import journal
 from derail.faults.engine.journal import unfinished
 from derail.faults.mechanisms import namespaces
-from derail.faults.model.plan import PlanError
 from derail.faults.registry import entries
 from derail.model.exit import signal_name
+from derail.model.input_error import InputError
 from derail.scenario.load import shipped_root
 from faults.real_job import result_of, running, wait_for
 from pytest_derail.strategies import available_faults, fault_plans
@@ -39,7 +39,7 @@ def check(plan):
                 WORKER, ranks=RANKS, workdir=Path(workdir), args=["--steps", "6", "--pause", "0.03"], plan=plan,
                 teardown=default_teardown(GRACE), cwd=Path(workdir),
             )  # fmt: skip
-        except PlanError:  # it cannot be aimed at this job, which is said before anything is started
+        except InputError:  # it cannot be aimed at this job, which is said before anything is started
             return
         try:
             seen = job.wait(PATIENCE)

@@ -8,9 +8,9 @@ import pytest
 
 from derail import faults, when
 from derail.faults.inrank.actions import ACTIONS
-from derail.faults.model.plan import PlanError
 from derail.faults.model.triggers import KINDS
 from derail.faults.registry import RESERVED, builder, entries, entry
+from derail.model.input_error import InputError
 
 ENTRIES = entries()
 
@@ -29,11 +29,11 @@ def test_an_entry_is_complete(name):
     known = ENTRIES[name]
 
     assert all([known.summary, known.verified, known.example, known.family])
-    assert set(known.triggers) <= set(KINDS)
-    assert KINDS[known.triggers[0]] is type(known.default_when) or type(known.default_when).__name__ == "Start"
+    assert set(known.acts.triggers) <= set(KINDS)
+    assert KINDS[known.acts.triggers[0]] is type(known.acts.default) or type(known.acts.default).__name__ == "Start"
     assert not {param.name for param in known.params} & set(RESERVED)
     assert all(param.meaning.endswith(".") and param.type for param in known.params)
-    assert bool(known.healed) or not known.lasts
+    assert bool(known.healed) or not known.acts.lasts
 
 
 def test_what_acts_in_a_rank_has_an_action_there_and_nothing_else_has():
@@ -55,7 +55,7 @@ def test_a_builder_has_the_signature_of_its_entry(name):
 def test_every_fault_is_listed_among_the_names_of_faults():
     """``dir`` has them and more; ``import *`` has them and what plans are made of."""
     assert set(ENTRIES) <= set(dir(faults))
-    assert {*faults.__all__} == {*ENTRIES, "Fault", "Plan", "PlanError", "Target", "fail_point", "plan"}
+    assert {*faults.__all__} == {*ENTRIES, "Fault", "Plan", "InputError", "Target", "fail_point", "plan"}
     assert all(getattr(faults, name) for name in faults.__all__)
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_fault_is_refused_with_the_nearest_name():
     """A typing error is found where it is made."""
     with pytest.raises(AttributeError, match="unknown fault 'signl'; did you mean 'signal'"):
         faults.signl  # noqa: B018
-    with pytest.raises(PlanError, match="unknown fault 'hagn'; did you mean 'hang'"):
+    with pytest.raises(InputError, match="unknown fault 'hagn'; did you mean 'hang'"):
         builder("hagn")
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_call_is_a_type_error(make, problem):
 )
 def test_wrong_values_are_refused_where_they_are_given(make, problem):
     """The message names the builder and the parameter."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)
@@ -153,7 +153,7 @@ def test_parameters_that_are_not_given_have_their_defaults():
 
 def test_an_unknown_entry_is_refused():
     """By its name and the nearest one."""
-    with pytest.raises(PlanError, match="did you mean 'exception'"):
+    with pytest.raises(InputError, match="did you mean 'exception'"):
         entry("exeption")
 
 

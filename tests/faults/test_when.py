@@ -5,7 +5,6 @@ import builtins
 import pytest
 
 from derail import when
-from derail.faults.model.plan import PlanError
 from derail.faults.model.triggers import (
     KINDS,
     After,
@@ -27,6 +26,7 @@ from derail.faults.model.triggers import (
     to_data,
 )
 from derail.faults.serialization.trigger_codec import from_data
+from derail.model.input_error import InputError
 
 ALL = [
     Start(),
@@ -126,7 +126,7 @@ def test_the_public_names_are_the_words_and_the_types():
 )
 def test_a_trigger_that_can_never_come_is_refused_where_it_is_made(make, problem):
     """It would be found out only after the run."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

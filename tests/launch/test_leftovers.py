@@ -12,7 +12,7 @@ import pytest
 import rank_functions
 from derail.model.spec import Teardown
 from derail.platform import marks
-from derail.supervise import remains
+from derail.supervise import sweep
 
 METHODS = ["program", "spawn", "fork", "forkserver", "warm"]
 CALL = "import sys; sys.path[:] = {path!r}; import rank_functions; rank_functions.{name}(*{arguments!r})"
@@ -129,7 +129,7 @@ HELD = """(exec sh -c 'echo $$ > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; re
 
 def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
     """A tracker that hangs is killed and reported when its time is over."""
-    monkeypatch.setattr(remains, "HELPER_WAIT", 0.2)
+    monkeypatch.setattr(sweep, "HELPER_WAIT", 0.2)
     os.mkfifo(jobs.directory / "fifo")
     held = HELD.format(name='"from my.resource_tracker import main"')
     result = jobs.sh(held + WAIT_FOR_HELPER + "exit 0").wait(60)
@@ -165,7 +165,7 @@ def test_a_leftover_is_asked_before_it_is_killed(jobs):
 def test_a_job_without_leftovers_waits_for_nothing(jobs, monkeypatch):
     """Only what is found is waited for."""
     waits = []
-    monkeypatch.setattr(remains, "wait_until_gone", lambda *_, **__: waits.append(1))
+    monkeypatch.setattr(sweep, "wait_until_gone", lambda *_, **__: waits.append(1))
     assert jobs.sh("exit 0", "exit 3").wait(60).failures[1].exitcode == 3
     assert waits == []
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from derail.report.scorecard_json import ScorecardError, decode, decode_row, encode, encode_row
+from derail.model.input_error import InputError
+from derail.report.scorecard_json import decode, decode_row, encode, encode_row
 from derail.report.scorecard_text import render_scorecard
 from report.cards import CARD, EMPTY, RIGHT, SKIPPED, UNKNOWN, WRONG
 
@@ -60,7 +61,7 @@ def test_a_scorecard_is_the_same_after_json() -> None:
 )
 def test_what_is_no_scorecard_is_an_error_that_says_so(data: bytes, what: str) -> None:
     """With the name of the file."""
-    with pytest.raises(ScorecardError) as raised:
+    with pytest.raises(InputError) as raised:
         decode(data, source="a.json")
     assert str(raised.value).startswith(f"a.json: {what}")
 

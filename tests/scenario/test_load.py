@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from derail import faults, when
+from derail.model.input_error import InputError
 from derail.scenario.load import find, load, shipped, shipped_root
-from derail.scenario.model import Expect, LogTail, ScenarioError
+from derail.scenario.model import Expect, LogTail
 
 GOOD = """
 title = "Killed"
@@ -258,7 +259,7 @@ def test_a_wrong_scenario_is_refused_with_file_path_and_the_nearest_name(case, w
     text, problem = WRONG[case]
     path = write(text)
 
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(path)
 
     assert f"{path}: {problem}" in str(error.value)
@@ -268,7 +269,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
     """One run of the command, one list."""
     text = GOOD.replace("title", "titel").replace("signal =", "sginal =").replace("root_cause = 2", "root_cause = 7")
 
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(write(text))
 
     assert {problem.split(":")[0] for problem in error.value.problems} == {
@@ -282,7 +283,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
 @pytest.mark.parametrize("value", ['"3"', "-1", "3.0", "true"])
 def test_a_wrong_number_is_one_problem_and_not_the_cause_of_others(key, line, value, write):
     """What is checked against a number that is not known cannot be wrong as well."""
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(write(GOOD.replace(line, f"{key} = {value}", 1)))
 
     assert [problem.split(":")[0] for problem in error.value.problems] == [key]
@@ -291,7 +292,7 @@ def test_a_wrong_number_is_one_problem_and_not_the_cause_of_others(key, line, va
 @pytest.mark.parametrize("ranks", ["", "ranks = 100000"])
 def test_a_number_of_ranks_that_is_missing_or_impossible_is_one_problem(ranks, write):
     """The ranks that the file names are not wrong as well."""
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         load(write(GOOD.replace("ranks = 3", ranks, 1)))
 
     assert [problem.split(":")[0] for problem in error.value.problems] == ["ranks"]
@@ -302,7 +303,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
 
     for name in ("missing.toml", ".", "latin.toml"):
-        with pytest.raises(ScenarioError, match="cannot be read"):
+        with pytest.raises(InputError, match="cannot be read"):
             load(tmp_path / name)
 
 
@@ -313,7 +314,7 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
 
     assert find("story.toml").resolve() == path
     assert find("crash/killed_at_step_3") == find("crash/killed_at_step_3.toml") == shipped()["crash/killed_at_step_3"]
-    with pytest.raises(ScenarioError, match=r"there is no file crash/kiled.*did you mean 'crash/killed_at_step_3'"):
+    with pytest.raises(InputError, match=r"there is no file crash/kiled.*did you mean 'crash/killed_at_step_3'"):
         find("crash/kiled_at_step_3")
 
 
@@ -329,7 +330,7 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
 def test_a_name_that_finds_nothing_is_told_with_what_may_be_meant(name, problem, write, monkeypatch):
     """A file beside it, a story without its family, a family; or the command that names them all."""
     monkeypatch.chdir(write(LEAST).parent)
-    with pytest.raises(ScenarioError) as error:
+    with pytest.raises(InputError) as error:
         find(name)
 
     assert problem in str(error.value)

@@ -101,7 +101,7 @@ def find_agent(command: str | Sequence[str | os.PathLike[str]], declaration: Pat
     """The agent that a test means: by its name, or by its command line.
 
     Raises:
-        AgentError: if there is none of this name, or something is wrong with the command line or the declaration.
+        InputError: if there is none of this name, or something is wrong with the command line or the declaration.
         ValueError: if there is nothing to run.
     """
     if isinstance(command, str):

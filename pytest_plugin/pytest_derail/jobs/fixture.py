@@ -91,7 +91,7 @@ class Derail:
         Raises:
             UsageError: if there is no such start method.
             TypeError: if the function cannot be imported by a rank.
-            PlanError: if a fault cannot be aimed at these ranks.
+            InputError: if a fault cannot be aimed at these ranks.
             OSError: if a rank cannot be started; nothing is left then.
         """
         __tracebackhide__ = True
@@ -192,7 +192,7 @@ class Derail:
             declaration: where it reports what it says of the ranks, and what it promises: a TOML file, or as value.
 
         Raises:
-            AgentError: if there is no such agent.
+            InputError: if there is no such agent.
             ValueError: if it cannot run such a job.
             Skipped: if it is not installed.
         """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from derail import faults, when
-from derail.faults.model.plan import PlanError
 from derail.faults.registry import entries, make
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,16 +53,18 @@ def available_faults(
     Those of the family ``supervisor`` break the process that launches the job; they are there only if they are named.
 
     Raises:
-        PlanError: if there is no such family, or nothing of them can be done here.
+        InputError: if there is no such family, or nothing of them can be done here.
     """
     every = {entry.family for entry in entries().values()}
     chosen = every - set(without) if families is None else set(families)
     if not chosen <= every:
         strange, known = ", ".join(sorted(chosen - every)), ", ".join(sorted(every))
-        raise PlanError(f"families: there is no {strange}; there are {known}")
-    names = tuple(name for name, entry in entries().items() if entry.family in chosen and not entry.unavailable())
+        raise InputError(f"families: there is no {strange}; there are {known}")
+    names = tuple(
+        name for name, entry in entries().items() if entry.family in chosen and not entry.requires.unavailable()
+    )
     if not names:
-        raise PlanError(f"families: no fault of {', '.join(sorted(chosen))} can be done on this machine")
+        raise InputError(f"families: no fault of {', '.join(sorted(chosen))} can be done on this machine")
     return names
 
 
@@ -109,8 +111,8 @@ def random_faults(
     options: dict[str, Any] = {
         "rank": draw(st.integers(0, ranks - 1) | st.sampled_from(["all", "one"]) | st.just(list(range(0, ranks, 2)))),
         "when": draw(_trigger(entry, ranks, lines)),
-        "times": draw(st.integers(1, 3)) if entry.repeats else None,
-        "for_": draw(st.none() | st.floats(0, 0.3)) if entry.lasts else None,
+        "times": draw(st.integers(1, 3)) if entry.acts.repeats else None,
+        "for_": draw(st.none() | st.floats(0, 0.3)) if entry.acts.lasts else None,
     }
     for params in (given, dict(_example(entry).params)):
         for times in (options["times"], None):
@@ -140,7 +142,7 @@ def fault_plans(
         lines: regular expressions of lines at which something may happen.
 
     Raises:
-        PlanError: if there is no such family.
+        InputError: if there is no such family.
     """
     if names is None and families is not None:
         names = available_faults(families=families)
@@ -149,7 +151,7 @@ def fault_plans(
 
 
 def _trigger(entry: Entry, ranks: int, lines: Sequence[str]) -> SearchStrategy[Trigger]:
-    return triggers(entry.triggers, ranks=ranks, lines=lines)
+    return triggers(entry.acts.triggers, ranks=ranks, lines=lines)
 
 
 def _value_of(draw: DrawFn, param: Param) -> Any:

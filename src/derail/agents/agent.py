@@ -44,7 +44,7 @@ class Agent(Protocol):
         A supervisor that breaks is an observation too. When this returns or raises, nothing of the job is left.
 
         Raises:
-            PlanError: if a fault cannot be aimed at these ranks.
+            InputError: if a fault cannot be aimed at these ranks.
             SignalException: if this process was asked to end meanwhile.
         """
         ...

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, get_args
 from derail.agents.external.agent import LOGS, ForeignAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.external.variables import MAPPED
-from derail.agents.registry import AgentError
 from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
-from derail.model.suggestions import not_known
+from derail.model.input_error import InputError, not_known
 from derail.platform.bounded import run_bounded
 from derail.scenario.load import MOST_RANKS
 from derail.scenario.model import ALL_PROMISES, FailureSeen
@@ -104,7 +103,7 @@ class CommandAgent(ForeignAgent):
         declaration: what is said of it.
 
     Raises:
-        AgentError: if there is no command, or one of its placeholders is not known.
+        InputError: if there is no command, or one of its placeholders is not known.
     """
 
     def __init__(self, command: str = "", declaration: Declaration | None = None) -> None:
@@ -113,7 +112,7 @@ class CommandAgent(ForeignAgent):
         try:
             self._words = shlex.split(self.command)
         except ValueError as error:
-            raise AgentError(f"{self.command!r} is no command line: {error}") from None
+            raise InputError(f"{self.command!r} is no command line: {error}") from None
         used = placeholders(self.command)
         problems = [not_known(name, PLACEHOLDERS, "placeholder") for name in used if name not in PLACEHOLDERS]
         if not self._words:
@@ -121,7 +120,7 @@ class CommandAgent(ForeignAgent):
         elif not used & {"script", "command"}:
             problems.append(f"{self.command!r} runs no worker: it needs {{script}} or {{command}}")
         if problems:
-            raise AgentError(*problems)
+            raise InputError(*problems)
         self.name = self.declaration.name or os.path.basename(self._words[0])
         self.nodes = "node" in used
         self.restarts = "restarts" in used
@@ -228,13 +227,13 @@ def read_declaration(path: Path) -> Declaration:
     """Read what is said of a supervisor from a TOML file, strictly.
 
     Raises:
-        AgentError: if the file cannot be read, or anything in it is wrong.
+        InputError: if the file cannot be read, or anything in it is wrong.
     """
     source = str(path)
     try:
         data = read_toml(path)
     except ValueError as error:
-        raise AgentError(str(error), source=source) from None
+        raise InputError(str(error), source=source) from None
     problems: list[str] = []
     fields = Fields(data, "", problems)
     promised = fields.texts("promises") if fields.has("promises") else None
@@ -255,7 +254,7 @@ def read_declaration(path: Path) -> Declaration:
     variables.finish()
     fields.finish()
     if problems:
-        raise AgentError(*problems, source=source)
+        raise InputError(*problems, source=source)
     return declaration
 
 
@@ -280,19 +279,19 @@ def placeholders(template: str) -> set[str]:
     """The names between braces.
 
     Raises:
-        AgentError: if a brace is not closed.
+        InputError: if a brace is not closed.
     """
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise AgentError(f"{template!r}: {error}; write {{{{ and }}}} for braces") from None
+        raise InputError(f"{template!r}: {error}; write {{{{ and }}}} for braces") from None
 
 
 def _template(fields: Fields, key: str, *more: str) -> str:
     text = fields.text(key, "")
     try:
         wrong = [name for name in placeholders(text) if name not in (*PLACEHOLDERS, *more)]
-    except AgentError as error:
+    except InputError as error:
         fields.note(key, error.problems[0])
         return ""
     for name in wrong:

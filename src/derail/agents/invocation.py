@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from derail.model.suggestions import nearest_file
+from derail.model.input_error import nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -182,7 +182,7 @@ def start_job(
     Raises:
         ValueError: if there is nothing to run, or no rank to run it.
         FileNotFoundError: if the script is not there.
-        PlanError: if a fault cannot be aimed at these ranks.
+        InputError: if a fault cannot be aimed at these ranks.
         OSError: if a rank cannot be started; nothing is left then.
     """
     from derail.faults.engine.driver import Driver

@@ -9,13 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from derail.model.input_error import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from importlib.metadata import EntryPoint
 
     from derail.agents.agent import Agent
 
-__all__ = ["AgentError", "agent", "agents"]
+__all__ = ["agent", "agents"]
 
 GROUP = "derail.agents"
 OWN = {
@@ -32,18 +34,6 @@ OWN = {
 """The agents that come with derail, and where each is made; nothing is imported before it is asked for."""
 
 
-class AgentError(ValueError):
-    """There is no such agent, or what is said of it makes no sense.
-
-    Attributes:
-        problems: one line each: where, what, and what to do.
-    """
-
-    def __init__(self, *problems: str, source: str = "") -> None:
-        self.problems = problems
-        super().__init__("\n".join(f"{source}: {problem}" if source else problem for problem in problems))
-
-
 def agents() -> Mapping[str, Callable[[], Agent]]:
     """What makes each agent, by name. A package cannot take the name of one of derail's own."""
     from importlib.metadata import entry_points
@@ -56,13 +46,13 @@ def agent(name: str) -> Agent:
     """The agent of a name.
 
     Raises:
-        AgentError: if there is none, or its package cannot be imported.
+        InputError: if there is none, or its package cannot be imported.
     """
-    from derail.model.suggestions import not_known
+    from derail.model.input_error import not_known
 
     known = agents()
     if name not in known:
-        raise AgentError(not_known(name, known, "agent"))
+        raise InputError(not_known(name, known, "agent"))
     return known[name]()
 
 
@@ -76,6 +66,6 @@ def _loader(point: EntryPoint) -> Callable[[], Agent]:
         try:
             return cast("Agent", point.load()())
         except Exception as error:  # somebody else's code: whatever it throws, the name of the entry point must be told
-            raise AgentError(f"{point.value}: {type(error).__name__}: {error}", source=f"agent {point.name}") from error
+            raise InputError(f"{point.value}: {type(error).__name__}: {error}", source=f"agent {point.name}") from error
 
     return make

@@ -179,13 +179,14 @@ class _Campaign:
 
     def _end(self, ended: Ended) -> None:
         """Read the row of a run that has ended; make one if it left none."""
-        from derail.report.scorecard_json import ScorecardError, decode_row
+        from derail.model.input_error import InputError
+        from derail.report.scorecard_json import decode_row
 
         scenario, began = self._began[ended.name]
         folder = self._folder(scenario)
         try:
             row = decode_row((folder / ROW).read_bytes())
-        except (OSError, ScorecardError):
+        except (OSError, InputError):
             self._broke(scenario, _how_it_broke(ended, folder / OUTPUT), ended.leftovers)
         else:
             late = [] if ended.status.ok else [f"the process of the run ended with {ended.status} after it had judged"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from derail.errors.text import short
 from derail.faults import codec
 from derail.faults.engine import journal
-from derail.faults.model.plan import PlanError
 from derail.faults.serialization.table_reader import Fields
+from derail.model.input_error import InputError
 from derail.model.spec import Sweep, Teardown
 
 if TYPE_CHECKING:
@@ -29,13 +29,6 @@ _LAST_SECOND = 1e15
 """Seconds of CLOCK_MONOTONIC that no machine has been up."""
 SAME, DIFFERS, INCONCLUSIVE, SKIPPED = 0, 1, 3, 4
 """What a replay exits with, as a scenario does."""
-
-
-class ReplayError(ValueError):
-    """A journal from which nothing can be run again. It says why, and where in the file, in at most 1000 characters."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text if len(text) <= 1000 else f"{text[:996]} ...")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +76,35 @@ def read(path: Path) -> Recorded:
     """The last run that a journal tells of.
 
     Raises:
-        ReplayError: if it is no journal, or that run cannot be repeated from it.
+        InputError: if it is no journal, or that run cannot be repeated from it.
     """
     try:
         records = journal.read_strictly(path)
     except OSError as error:
-        raise ReplayError(f"{path}: cannot be read: {error}") from None
-    except journal.JournalError as error:
-        raise ReplayError(f"{error}; the file is damaged, or is no journal of a run") from None
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except InputError as error:
+        raise InputError(f"{error}; the file is damaged, or is no journal of a run") from None
     plans = [place for place, (_, record) in enumerate(records) if record["event"] == "plan"]
     if not plans:
-        raise ReplayError(f"{path}: is no journal of a run: no plan stands in it")
+        raise InputError(f"{path}: is no journal of a run: no plan stands in it")
     (line, head), told = records[plans[-1]], records[plans[-1] + 1 :]
     where = f"{path}:{line}"
     if head.get("version") != journal.VERSION:
-        raise ReplayError(f"{where}: version: expected {journal.VERSION}, got {head.get('version')!r}")
+        raise InputError(f"{where}: version: expected {journal.VERSION}, got {short(head.get('version'))}")
     try:
         plan = codec.from_data(head.get("plan"), source=where)
-    except PlanError as error:
-        raise ReplayError(str(error).splitlines()[0]) from None
+    except InputError as error:
+        raise InputError(str(error).splitlines()[0]) from None
     run = head.get("run")
     if not isinstance(run, dict):
-        raise ReplayError(f"{where}: run: does not say what its ranks ran")
+        raise InputError(f"{where}: run: does not say what its ranks ran")
     if head.get("hash") != plan.hash:
-        raise ReplayError(f"{where}: hash: expected {plan.hash!r}, got {head.get('hash')!r}: the plan was changed")
+        raise InputError(f"{where}: hash: expected {plan.hash!r}, got {short(head.get('hash'))}: the plan was changed")
     program, how = _what_ran(run, head.get("ranks"), where)
     for number, record in told:
         problem = _problem(record)
         if problem:
-            raise ReplayError(f"{path}:{number}: {problem}")
+            raise InputError(f"{path}:{number}: {problem}")
     return _recorded(plan, program, how, [record for _, record in told])
 
 
@@ -119,10 +112,12 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     """What the ranks ran, None for a function; and the other arguments of ``start_job``.
 
     Raises:
-        ReplayError: at the first thing that is missing, or has another type.
+        InputError: at the first thing that is missing, or has another type.
     """
     if "agent" in run:
-        raise ReplayError(f"{where}: run.agent: only a run of derail's own launcher is replayed, got {run['agent']!r}")
+        raise InputError(
+            f"{where}: run.agent: only runs of derail's own launcher are replayed, got {short(run['agent'])}"
+        )
     problems: list[str] = []
     fields = Fields(run, "run", problems)
     fields.need("ranks", "cwd")
@@ -149,7 +144,7 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     if any(word and not _can_be_given(word) for word in words) or any("=" in name or not name for name in variables):
         fields.note("", "expected words and variables that a process can be given: without NUL, names without '='")
     if problems:
-        raise ReplayError(f"{where}: {problems[0]}")
+        raise InputError(f"{where}: {problems[0]}")
     return (None if function else script or list(argv)), how
 
 
@@ -237,20 +232,20 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
     """Start the same job again; it is to be stopped after ``stopped_after`` seconds, if somebody had done so.
 
     Raises:
-        ReplayError: if its ranks were functions, or were given variables that are not set here.
-        OSError, PlanError, ValueError: as ``start_job`` does.
+        InputError: if its ranks were functions, or were given variables that are not set here.
+        OSError, InputError, ValueError: as ``start_job`` does.
     """
     from derail.agents.native_job import start_job
 
     if recorded.program is None:
-        raise ReplayError(
+        raise InputError(
             f"its ranks were the function {recorded.how['name']}, which cannot be called from the command line; "
             "run whatever called it, with the plan of the journal"
         )
     env: dict[str, str | None] = recorded.how["env"]
     missing = [name for name, value in env.items() if value is None and name not in os.environ]
     if missing:
-        raise ReplayError(
+        raise InputError(
             f"its ranks were given {', '.join(missing)}, and a journal holds no values of such variables; set them and "
             "replay it again"
         )

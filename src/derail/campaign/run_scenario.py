@@ -37,7 +37,7 @@ def load_scenario(name: str) -> Scenario:
     """The scenario of a file, or one that comes with derail, by name.
 
     Raises:
-        ScenarioError: if there is no such scenario, or anything in it is wrong.
+        InputError: if there is no such scenario, or anything in it is wrong.
     """
     return load(find(name))
 
@@ -48,7 +48,7 @@ def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
     What cannot be done on this machine, or was never promised by the agent, is SKIPPED and not started.
 
     Raises:
-        PlanError: if a fault cannot be aimed at the scenario's ranks.
+        InputError: if a fault cannot be aimed at the scenario's ranks.
         SignalException: if this process was asked to end meanwhile; nothing is left of the job.
     """
     if (skipped := gate(scenario, agent)) is not None:

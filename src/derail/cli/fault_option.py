@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def read_plan(
         ranks: how many ranks the job has; in a job of one, no option need name it.
 
     Raises:
-        PlanError: if the file cannot be read, or anything in it or in an option is wrong.
+        InputError: if the file cannot be read, or anything in it or in an option is wrong.
     """
     from derail.faults.codec import load
     from derail.faults.model.plan import Plan
@@ -52,7 +52,7 @@ def _read(spec: str, ranks: int | None) -> Plan:
     """One option, as a plan of one fault.
 
     Raises:
-        PlanError: if anything in it is wrong.
+        InputError: if anything in it is wrong.
     """
     from derail.faults.codec import from_data
 
@@ -60,19 +60,19 @@ def _read(spec: str, ranks: int | None) -> Plan:
     try:
         table = {**({"rank": 0} if ranks == 1 else {}), **_table(spec)}
     except ValueError as error:
-        raise PlanError(f"{error}; an example: {EXAMPLE}", source=source) from None
+        raise InputError(f"{error}; an example: {EXAMPLE}", source=source) from None
     try:
         return from_data({"faults": [table]})
-    except PlanError as error:
+    except InputError as error:
         problems = (problem.removeprefix("faults[0].").removeprefix("faults[0]: ") for problem in error.problems)
-        raise PlanError(*problems, source=source) from None
+        raise InputError(*problems, source=source) from None
 
 
 def _table(spec: str) -> dict[str, object]:
     """The table that the same fault would be in TOML. Words that are no triggers are taken for parameters."""
     from derail.faults.model.triggers import KINDS
     from derail.faults.registry import COMMON, entries
-    from derail.model.suggestions import not_known
+    from derail.model.input_error import not_known
 
     words = shlex.split(spec)
     if not words:

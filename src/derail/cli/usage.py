@@ -32,7 +32,7 @@ def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
     Raises:
         ValueError: if there is no family of that name.
     """
-    from derail.model.suggestions import not_known
+    from derail.model.input_error import not_known
 
     found = list(listed)
     known = sorted({each.family for each in found})
@@ -46,12 +46,11 @@ def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
 def usage_errors() -> Iterator[None]:
     """What was asked for wrongly, or cannot be started at all, in words and without a traceback."""
     from derail.errors.text import neutral
-    from derail.faults.model.plan import PlanError
-    from derail.scenario.model import ScenarioError
+    from derail.model.input_error import InputError
 
     try:
         yield
-    except (PlanError, ScenarioError, OSError, ValueError) as error:
+    except (InputError, OSError, ValueError) as error:
         lines = str(error).splitlines()
         for line in lines[:MOST_LINES]:
             text = neutral(line)

@@ -101,28 +101,28 @@ def _scenarios(families: tuple[str, ...], chosen: tuple[str, ...]) -> list[Scena
     """The scenarios that were asked for; all that come with derail if none was.
 
     Raises:
-        ScenarioError: with all that is wrong with any of them.
+        InputError: with all that is wrong with any of them.
     """
+    from derail.model.input_error import InputError
     from derail.scenario.load import load
-    from derail.scenario.model import ScenarioError
 
     problems: list[str] = []
     found: dict[str, Scenario] = {}
     for path, name in _files(chosen, problems):
         try:
             scenario = load(path)
-        except ScenarioError as error:
+        except InputError as error:
             problems.append(str(error))
         else:
             found[name or scenario.name] = _named(scenario, name)
     known = sorted({scenario.family for scenario in found.values()})
     for family in families:
         if family not in known and not problems:
-            from derail.model.suggestions import not_known
+            from derail.model.input_error import not_known
 
             problems.append(f"--family: {not_known(family, known, 'family')}")
     if problems:
-        raise ScenarioError(*problems)
+        raise InputError(*problems)
     return [scenario for scenario in found.values() if not families or scenario.family in families]
 
 
@@ -130,8 +130,8 @@ def _files(chosen: tuple[str, ...], problems: list[str]) -> Iterator[tuple[Path,
     """The files of scenarios, and what those are called that have no name by themselves."""
     from fnmatch import fnmatchcase
 
+    from derail.model.input_error import InputError
     from derail.scenario.load import find, shipped
-    from derail.scenario.model import ScenarioError
 
     for word in chosen or ("*",):
         if Path(word).is_dir():
@@ -144,7 +144,7 @@ def _files(chosen: tuple[str, ...], problems: list[str]) -> Iterator[tuple[Path,
         else:
             try:
                 files = [find(word)]
-            except ScenarioError as error:
+            except InputError as error:
                 problems.append(str(error))
                 continue
             yield files[0], ""

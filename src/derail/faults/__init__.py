@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from derail.faults.inrank.fail_point import fail_point as fail_point
 from derail.faults.model.plan import Fault as Fault
 from derail.faults.model.plan import Plan as Plan
-from derail.faults.model.plan import PlanError as PlanError
 from derail.faults.model.plan import Target as Target
 from derail.faults.model.plan import plan as plan
+from derail.model.input_error import InputError as InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Callable[..., Fault] | list[str]:
         return public_names()
     try:
         made: Callable[..., Fault] = builder(name)
-    except PlanError as error:
+    except InputError as error:
         raise AttributeError(f"module 'derail.faults': {error}") from None
     globals()[name] = made
     return made

@@ -3,15 +3,15 @@
 from typing import Literal
 
 from derail.faults.inrank.fail_point import fail_point
-from derail.faults.model.plan import Fault, Plan, PlanError, Target, plan
+from derail.faults.model.plan import Fault, Plan, Target, plan
 from derail.faults.model.triggers import OwnExit, Start, Trigger
 
 # The rest is written by: python -m derail.report.catalogue src/derail/faults/__init__.pyi
 
 __all__ = [
     "Fault",
+    "InputError",
     "Plan",
-    "PlanError",
     "Target",
     "abort",
     "alarm",

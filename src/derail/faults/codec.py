@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.model.plan import Plan, PlanError
+from derail.faults.model.plan import Plan
 from derail.faults.registry import make
 from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import parse_toml, read_text
 from derail.faults.serialization.trigger_codec import from_data as read_trigger
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +22,14 @@ def load(path: Path) -> Plan:
     """Read a plan from a ``.toml`` or ``.json`` file.
 
     Raises:
-        PlanError: if it is no file, has another suffix, or anything in it is wrong.
+        InputError: if it is no file, has another suffix, or anything in it is wrong.
     """
     try:
         text = read_text(path)
     except ValueError as error:
-        raise PlanError(str(error), source=str(path)) from None
+        raise InputError(str(error), source=str(path)) from None
     if path.suffix not in (".toml", ".json"):
-        raise PlanError(f"is neither .toml nor .json, but {path.suffix or 'without a suffix'}", source=str(path))
+        raise InputError(f"is neither .toml nor .json, but {path.suffix or 'without a suffix'}", source=str(path))
     return (from_toml if path.suffix == ".toml" else from_json)(text, source=str(path))
 
 
@@ -36,12 +37,12 @@ def from_toml(text: str, *, source: str = "") -> Plan:
     """Read a plan from TOML.
 
     Raises:
-        PlanError: if it is no TOML, or anything in it is wrong.
+        InputError: if it is no TOML, or anything in it is wrong.
     """
     try:
         data = parse_toml(text)
     except ValueError as error:
-        raise PlanError(str(error), source=source) from None
+        raise InputError(str(error), source=source) from None
     return from_data(data, source=source)
 
 
@@ -49,14 +50,14 @@ def from_json(text: str, *, source: str = "") -> Plan:
     """Read a plan from JSON.
 
     Raises:
-        PlanError: if it is no JSON, or anything in it is wrong.
+        InputError: if it is no JSON, or anything in it is wrong.
     """
     import json
 
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"is no JSON: {error}", source=source) from None
+        raise InputError(f"is no JSON: {error}", source=source) from None
     return from_data(data, source=source)
 
 
@@ -64,14 +65,14 @@ def from_data(data: object, *, source: str = "") -> Plan:
     """Read a plan from plain data.
 
     Raises:
-        PlanError: if anything in it is wrong.
+        InputError: if anything in it is wrong.
     """
     problems: list[str] = []
     fields = Fields(data, "", problems)
     plan = read_plan(fields)
     fields.finish()
     if problems:
-        raise PlanError(*problems, source=source)
+        raise InputError(*problems, source=source)
     return plan
 
 
@@ -85,7 +86,7 @@ def read_plan(fields: Fields) -> Plan:
     faults = [_read_fault(table) for table in fields.tables("faults")]
     try:
         return Plan(tuple(fault for fault in faults if fault is not None), seed, keep_alive)
-    except PlanError as error:
+    except InputError as error:
         fields.problems.extend(error.problems)
         return Plan((), seed)
 

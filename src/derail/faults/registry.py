@@ -10,10 +10,10 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from derail.faults.model.plan import Fault, PlanError
+from derail.faults.model.plan import Fault
 from derail.faults.model.targets import read_target
 from derail.faults.model.triggers import KINDS, OwnExit, Trigger, comings, walk, word_of
-from derail.model.suggestions import not_known
+from derail.model.input_error import InputError, not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ RESERVED = (*COMMON, "fault", "for_")
 """What no parameter may be called."""
 
 
-PUBLIC = ("Fault", "Plan", "PlanError", "Target", "fail_point", "plan")
+PUBLIC = ("Fault", "Plan", "InputError", "Target", "fail_point", "plan")
 """What ``derail.faults`` has beside a function for each fault."""
 
 
@@ -65,7 +65,9 @@ def entries() -> Mapping[str, Entry]:
             taken = [param.name for param in entry.params if param.name in RESERVED]
             if entry.name in found or taken:
                 raise ValueError(f"injectors/{family}.py: {entry.name!r} or its parameters {taken} are taken already")
-            found[entry.name] = replace(entry, family=family, triggers=entry.triggers or _heard(entry.side))
+            found[entry.name] = replace(
+                entry, family=family, acts=replace(entry.acts, triggers=entry.acts.triggers or _heard(entry.side))
+            )
     return found
 
 
@@ -78,11 +80,11 @@ def entry(name: str) -> Entry:
     """The entry of a fault.
 
     Raises:
-        PlanError: if there is no such fault.
+        InputError: if there is no such fault.
     """
     found = entries().get(name)
     if found is None:
-        raise PlanError(not_known(name, entries(), "fault", list_with="derail list faults"))
+        raise InputError(not_known(name, entries(), "fault", list_with="derail list faults"))
     return found
 
 
@@ -116,17 +118,17 @@ def make(
     _check_common(when, times, for_, id, note)
     if len(problems) > before_common:
         return None
-    trigger = known.default_when if when is None else when
-    never = [word_of(part) for part in walk(trigger) if word_of(part) not in known.triggers]
+    trigger = known.acts.default if when is None else when
+    never = [word_of(part) for part in walk(trigger) if word_of(part) not in known.acts.triggers]
     if never:
-        note("when", f"{name!r} cannot act {trigger}; its triggers: {', '.join(known.triggers)}")
+        note("when", f"{name!r} cannot act {trigger}; its triggers: {', '.join(known.acts.triggers)}")
     many = comings(trigger) or 1
-    often = (many if known.repeats else 1) if times is None else times
-    if often < 1 or (often > 1 and not known.repeats):
+    often = (many if known.acts.repeats else 1) if times is None else times
+    if often < 1 or (often > 1 and not known.acts.repeats):
         note("times", f"{name!r} acts once" if often > 1 else f"expected 1 or more, got {times}")
-    elif 1 < many < often or (many > 1 and not known.repeats):
+    elif 1 < many < often or (many > 1 and not known.acts.repeats):
         note("times", f"{name!r} is to act {often} times; {trigger} comes {many} times")
-    if for_ is not None and not known.lasts:
+    if for_ is not None and not known.acts.lasts:
         note("for", f"{name!r} cannot be undone after a while")
     if for_ is not None and not 0 <= for_ < float("inf"):
         note("for", f"expected a number of seconds, 0 or more, got {for_!r}")
@@ -178,7 +180,7 @@ def builder(name: str) -> Callable[..., Fault]:
     """The function that makes one kind of fault: ``builder("signal")("SIGKILL", rank=2)``.
 
     Raises:
-        PlanError: if there is no such fault.
+        InputError: if there is no such fault.
     """
     from derail.faults.catalogue.signature import docstring, signature
 
@@ -208,7 +210,7 @@ def builder(name: str) -> Callable[..., Fault]:
             rank=None if rank is ... else rank, when=when, times=times, for_=for_, id=id,
         )  # fmt: skip
         if made is None:
-            raise PlanError(*problems)
+            raise InputError(*problems)
         return made
 
     build.__name__ = build.__qualname__ = name

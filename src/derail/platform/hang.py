@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from derail.platform.proc_status import read_status, signal_mask
 from derail.platform.processes import every_process
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def describe(pid: int) -> str:
     """State, kernel wait channel, system call and, where it may be read, kernel stack of ``pid``; never raises."""
     facts = [
-        ("state", _status_field(pid, "State")),
+        ("state", read_status(pid).get("State", "")),
         ("waits in", _read(pid, "wchan")),
         ("system call", _read(pid, "syscall").partition(" ")[0]),
         ("kernel stack", _read(pid, "stack")),
@@ -59,8 +60,7 @@ def ask_for_python_stack(pid: int) -> bool:
     up first.
     """
     number = stack_signal()
-    caught = _status_field(pid, "SigCgt")
-    if number <= 0 or not caught or not int(caught, 16) >> (number - 1) & 1:
+    if number <= 0 or not (signal_mask(read_status(pid), "SigCgt") or 0) >> (number - 1) & 1:
         return False
     try:
         os.kill(pid, number)
@@ -72,7 +72,7 @@ def ask_for_python_stack(pid: int) -> bool:
 def deaf_threads(pid: int) -> frozenset[str]:
     """The threads of ``pid`` that block the signal: those that always do, and one that is in its handler just now, in
     which the kernel blocks it."""
-    return frozenset(thread for thread in _threads(pid) if _has_signal(pid, "SigBlk", thread))
+    return frozenset(thread for thread in _threads(pid) if _has_signal(pid, thread, "SigBlk"))
 
 
 def answers_still(pid: int, *, deaf: Collection[str] = ()) -> bool:
@@ -83,9 +83,9 @@ def answers_still(pid: int, *, deaf: Collection[str] = ()) -> bool:
         pid: the process.
         deaf: its threads that blocked the signal before it was asked.
     """
-    if _status_field(pid, "State")[:1] in ("", "T", "t", "Z", "X"):
+    if read_status(pid).get("State", "")[:1] in ("", "T", "t", "Z", "X"):
         return False
-    if any(_has_signal(pid, mask, thread) for thread in _threads(pid) for mask in ("SigPnd", "ShdPnd")):
+    if any(_has_signal(pid, thread, "SigPnd", "ShdPnd") for thread in _threads(pid)):
         return True
     return not deaf_threads(pid) <= frozenset(deaf)
 
@@ -97,16 +97,8 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
-def _has_signal(pid: int, mask: str, thread: str) -> bool:
-    return bool(int(_status_field(pid, mask, thread=thread) or "0", 16) >> (stack_signal() - 1) & 1)
-
-
-def _status_field(pid: int, name: str, *, thread: str = "") -> str:
-    for line in _read(pid, f"task/{thread}/status" if thread else "status").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    return ""
+def _has_signal(pid: int, thread: str, *masks: str) -> bool:
+    return bool((signal_mask(read_status(pid, thread=thread), *masks) or 0) >> (stack_signal() - 1) & 1)
 
 
 def _read(pid: int, name: str) -> str:

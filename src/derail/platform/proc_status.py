@@ -6,9 +6,36 @@ Everything is None (or empty) where there is no ``/proc`` or the process is gone
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-PROC = Path("/proc")
+
+def read_status(pid: int | str, *, thread: int | str = "") -> dict[str, str]:
+    """Return the fields of ``/proc/PID/status`` (proc_pid_status(5)) by name; empty if it cannot be read.
+
+    Args:
+        pid: the process, or "self".
+        thread: one of its threads, by number; by default the first.
+    """
+    path = f"/proc/{pid}/task/{thread}/status" if thread else f"/proc/{pid}/status"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def signal_mask(fields: dict[str, str], *names: str) -> int | None:
+    """Return the union of the signal masks ``names`` of a status, with bit ``n - 1`` for signal ``n``.
+
+    None if the status holds none of them.
+    """
+    found = [int(fields[name], 16) for name in names if fields.get(name)]
+    if not found:
+        return None
+    union = 0
+    for mask in found:
+        union |= mask
+    return union
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +62,30 @@ class ProcessState:
         return self.state in ("Z", "X")
 
 
-def look_at(pid: int) -> ProcessState | None:
-    """How a process is now; None if that cannot be seen."""
-    try:
-        text = (PROC / str(pid) / "status").read_text(errors="replace")
-    except OSError:
+def read_process_state(pid: int) -> ProcessState | None:
+    """Return how a process is now; None if that cannot be seen."""
+    fields = read_status(pid)
+    if not fields:
         return None
-    told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
-    def mask(name: str) -> frozenset[int]:
-        bits = int(told.get(name, "0").strip() or "0", 16)
+    def signals(*names: str) -> frozenset[int]:
+        bits = signal_mask(fields, *names) or 0
         return frozenset(number for number in range(1, 65) if bits >> (number - 1) & 1)
 
     return ProcessState(
-        state=told.get("State", "?").strip()[:1],
-        pending=mask("SigPnd") | mask("ShdPnd"),
-        blocked=mask("SigBlk"),
-        ignored=mask("SigIgn"),
-        caught=mask("SigCgt"),
+        state=fields.get("State", "?")[:1],
+        pending=signals("SigPnd", "ShdPnd"),
+        blocked=signals("SigBlk"),
+        ignored=signals("SigIgn"),
+        caught=signals("SigCgt"),
     )
 
 
 def command_line(pid: int) -> tuple[str, ...]:
-    """The argv of a process; empty if it cannot be seen or the process has ended."""
+    """Return the argv of a process; empty if it cannot be seen or the process has ended."""
     try:
-        data = (PROC / str(pid) / "cmdline").read_bytes()
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            data = file.read()
     except OSError:
         return ()
     return tuple(part.decode(errors="replace") for part in data.split(b"\0")[:-1])
-
-
-def group_members(group: int) -> tuple[int, ...]:
-    """The processes of a process group that have not ended."""
-    found = []
-    for entry in PROC.iterdir() if PROC.is_dir() else ():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text(errors="replace")
-        except OSError:
-            continue
-        state, _, its_group = stat.rpartition(")")[2].split()[:3]
-        if int(its_group) == group and state not in ("Z", "X"):
-            found.append(int(entry.name))
-    return tuple(sorted(found))

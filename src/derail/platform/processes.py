@@ -8,6 +8,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from derail.platform.proc_status import read_status, signal_mask
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -136,8 +138,7 @@ def look_up(pid: int) -> ProcessInfo | None:
 def runs_as_us(pid: int) -> bool:
     """Whether a process has this user as its real, effective, saved and file system user. Where the kernel does not
     say so, it has not: another user can lower a limit, choose a command line, or hide who it is from stat(2)."""
-    lines = _read(pid, "status").splitlines()
-    users = next((line.split()[1:] for line in lines if line.startswith(b"Uid:")), [])
+    users = read_status(pid).get("Uid", "").split()
     return bool(users) and {*map(int, users)} == {os.geteuid()}
 
 
@@ -173,9 +174,8 @@ def _goes_on(pid: int, thread: str) -> bool:
     """Whether a thread has neither begun to exit nor a SIGKILL to do so."""
     if _flags(pid, f"task/{thread}/stat") & _PF_EXITING:
         return False
-    lines = _read(pid, f"task/{thread}/status").splitlines()
-    pending = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
-    return bool(pending) and not any(signals & _SIGKILL_BIT for signals in pending)
+    pending = signal_mask(read_status(pid, thread=thread), "SigPnd", "ShdPnd")
+    return pending is not None and not pending & _SIGKILL_BIT
 
 
 def _threads(pid: int) -> list[str]:
@@ -186,15 +186,17 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
+def group_members(group: int) -> tuple[int, ...]:
+    """Return the processes of a process group that have not ended."""
+    return tuple(sorted(each.pid for each in every_process() if each.pgid == group and each.alive))
+
+
 def is_dying(pid: int) -> bool:
     """Whether a process is being taken down, or a signal waits for it that it does not hold back: it has not had its
     turn yet to die of it. False where that is not told."""
-    masks = dict.fromkeys((b"SigPnd", b"ShdPnd", b"SigBlk"), 0)
-    for line in _read(pid, "status").splitlines():
-        name, _, value = line.partition(b":")
-        if name in masks:
-            masks[name] = int(value, 16)
-    return is_exiting(pid) or bool((masks[b"SigPnd"] | masks[b"ShdPnd"]) & ~masks[b"SigBlk"])
+    fields = read_status(pid)
+    pending, blocked = signal_mask(fields, "SigPnd", "ShdPnd") or 0, signal_mask(fields, "SigBlk") or 0
+    return is_exiting(pid) or bool(pending & ~blocked)
 
 
 def command_line(process: ProcessInfo) -> str:

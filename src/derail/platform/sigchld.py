@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from derail.platform.proc_status import read_status, signal_mask
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,29 +44,17 @@ def default_sigchld() -> Iterator[None]:
 
 def is_ignored(number: int) -> bool:
     """Whether a signal is ignored: as the kernel says where it can be asked, else as Python believes."""
-    mask = _status_mask(b"SigIgn:")
+    mask = signal_mask(read_status("self"), "SigIgn")  # also right for what C code did without Python
     if mask is None:
         return signal.getsignal(number) is signal.SIG_IGN
     return bool(mask >> (number - 1) & 1)
 
 
 def _is_caught(number: int) -> bool:
-    mask = _status_mask(b"SigCgt:")
+    mask = signal_mask(read_status("self"), "SigCgt")
     if mask is None:
         return callable(signal.getsignal(number))
     return bool(mask >> (number - 1) & 1)
-
-
-def _status_mask(field: bytes) -> int | None:
-    """A mask of /proc/self/status (proc(5)): also right for what C code did behind Python's back."""
-    try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(field):
-                    return int(line.split()[1], 16)
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
 
 
 def _set_disposition(number: int, disposition: signal.Handlers) -> None:

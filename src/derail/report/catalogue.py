@@ -35,7 +35,7 @@ def render_list(listed: Iterable[Entry]) -> str:
 
 def _listed(listed: list[Entry]) -> Iterator[str]:
     wide = max(len(entry.name) for entry in listed)
-    reasons = {entry.name: entry.unavailable() for entry in listed}
+    reasons = {entry.name: entry.requires.unavailable() for entry in listed}
     for family, members in groupby(listed, key=lambda entry: entry.family):
         yield f"{family}:"
         for entry in members:
@@ -56,7 +56,7 @@ def render_entry(entry: Entry) -> str:
 
 
 def _told(entry: Entry) -> Iterator[str]:
-    reason = entry.unavailable()
+    reason = entry.requires.unavailable()
     yield from wrap(f"{entry.name}: {entry.summary}", WIDTH)
     yield ""
     yield from _facts({"Family": entry.family, "Acts": entry.side, "On this machine": reason or "can be done"})
@@ -66,11 +66,11 @@ def _told(entry: Entry) -> Iterator[str]:
         yield from _parameters(entry.params)
         yield ""
     facts = {
-        "Set off by": ", ".join(entry.triggers),
-        "If not said": str(entry.default_when),
-        "Repeats": "up to times=n" if entry.repeats else "",
-        "Lasts": "for_=seconds, or until the end of the job" if entry.lasts else "",
-        "Needs": entry.needs,
+        "Set off by": ", ".join(entry.acts.triggers),
+        "If not said": str(entry.acts.default),
+        "Repeats": "up to times=n" if entry.acts.repeats else "",
+        "Lasts": "for_=seconds, or until the end of the job" if entry.acts.lasts else "",
+        "Needs": entry.requires.needs,
         "Verified by": entry.verified,
         "Undone": entry.healed or "never",
     }
@@ -97,7 +97,7 @@ def _parameters(params: tuple[Param, ...]) -> Iterator[str]:
 
 def as_data(entry: Entry) -> dict[str, object]:
     """All that is known of one fault, and whether it can be done on this machine, as plain data."""
-    reason = entry.unavailable()
+    reason = entry.requires.unavailable()
     return {
         "name": entry.name,
         "family": entry.family,
@@ -115,11 +115,11 @@ def as_data(entry: Entry) -> dict[str, object]:
             }
             for param in entry.params
         ],
-        "triggers": list(entry.triggers),
-        "default_when": str(entry.default_when),
-        "repeats": entry.repeats,
-        "lasts": entry.lasts,
-        "needs": entry.needs,
+        "triggers": list(entry.acts.triggers),
+        "default_when": str(entry.acts.default),
+        "repeats": entry.acts.repeats,
+        "lasts": entry.acts.lasts,
+        "needs": entry.requires.needs,
         "verified": entry.verified,
         "healed": entry.healed,
         "example": entry.example,
@@ -156,12 +156,12 @@ def _section(entry: Entry) -> Iterator[str]:
             default = "must be given" if param.required else f"`{param.default!r}`"
             yield f"| `{param.name}` | {_cell(param.type)} | {_cell(default)} | {_cell(param.meaning)} |"
         yield ""
-    more = [word for word, can in (("`times`", entry.repeats), ("`for`", entry.lasts)) if can]
+    more = [word for word, can in (("`times`", entry.acts.repeats), ("`for`", entry.acts.lasts)) if can]
     facts = {
         "Acts": entry.side,
-        "Set off by": ", ".join(f"`{word}`" for word in entry.triggers),
+        "Set off by": ", ".join(f"`{word}`" for word in entry.acts.triggers),
         "Takes as well": " and ".join(more),
-        "Needs": entry.needs,
+        "Needs": entry.requires.needs,
         "Verified by": entry.verified,
         "Undone": entry.healed or "never",
         "Example": f"`{entry.example}`",

@@ -13,7 +13,7 @@ from derail.faults.engine.prepare import SITE
 from derail.faults.inrank.rank_plan import VARIABLE
 from derail.faults.mechanisms import namespaces, sockets
 from derail.faults.registry import entries
-from derail.model.suggestions import not_known
+from derail.model.input_error import not_known
 from derail.platform import capabilities, seccomp
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def examine() -> Checkup:
         tuple(
             Finding(entry.name, not reason, reason, entry.summary)
             for entry in entries().values()
-            for reason in (entry.unavailable(),)
+            for reason in (entry.requires.unavailable(),)
         ),
     )
 

@@ -26,7 +26,7 @@ def library() -> list[Scenario]:
     """All of them, by name.
 
     Raises:
-        ScenarioError: if anything is wrong with one.
+        InputError: if anything is wrong with one.
     """
     from derail.scenario.load import load, shipped
 

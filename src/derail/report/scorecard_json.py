@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from derail.model.input_error import InputError
 from derail.report.scorecard import FORMAT, Row, Scorecard
 
 T = TypeVar("T")
-
-
-class ScorecardError(ValueError):
-    """A file that is no scorecard, or one that this derail cannot read."""
 
 
 def encode(card: Scorecard) -> bytes:
@@ -47,7 +44,7 @@ def decode_row(data: bytes) -> Row:
     """A row from JSON.
 
     Raises:
-        ScorecardError: if it is none.
+        InputError: if it is none.
     """
     return _decode(data, Row)
 
@@ -56,13 +53,13 @@ def decode(data: bytes, *, source: str = "") -> Scorecard:
     """A scorecard from JSON.
 
     Raises:
-        ScorecardError: if it is none, or of another format.
+        InputError: if it is none, or of another format.
     """
     told: object = _decode(data, object, source=source)
     found = told.get("format") if isinstance(told, dict) else None
     if found != FORMAT:
         what = "is no scorecard" if found is None else f"is a scorecard of format {found}, not {FORMAT}"
-        raise ScorecardError(f"{source}: {what}; `derail verify-agent --json` writes one")
+        raise InputError(f"{source}: {what}; `derail verify-agent --json` writes one")
     return _decode(data, Scorecard, source=source)
 
 
@@ -72,4 +69,4 @@ def _decode(data: bytes, kind: type[T], *, source: str = "") -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise ScorecardError(f"{source or 'this'}: is no scorecard: {error}") from None
+        raise InputError(f"{source or 'this'}: is no scorecard: {error}") from None

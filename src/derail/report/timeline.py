@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from derail.faults.engine import journal
 from derail.model.exit import signal_name
+from derail.model.input_error import InputError
 from derail.report.lanes import Band, Lane, Mark, Timeline
 from derail.report.text import printable
 
@@ -56,7 +57,7 @@ def observed(seen: Observation) -> Timeline:
     """The timeline of what was observed; of its outcome alone if the journal cannot be read."""
     try:
         records = () if seen.journal is None else journal.read(seen.journal)
-    except (OSError, journal.JournalError):
+    except (OSError, InputError):
         records = ()
     return timeline(records, outcome=seen.outcome, leftovers=seen.leftovers)
 
@@ -261,12 +262,12 @@ def _wall(run: Sequence[Record], begin: float) -> float:
 def _fault_names(run: Sequence[Record]) -> dict[str, str]:
     """What each fault of the plan is called in a few words, by id; the id itself where the plan cannot be read."""
     from derail.faults.codec import from_data
-    from derail.faults.model.plan import PlanError
+    from derail.model.input_error import InputError
 
     told = next((record.get("plan") for record in run if record["event"] == "plan"), None)
     try:
         return {fault.id: str(fault) for fault in from_data(told).faults}
-    except PlanError:
+    except InputError:
         return {}
 
 

@@ -16,7 +16,8 @@ def twin(scenario: Scenario, kind: Twin) -> Scenario | None:
     The moments stay as they are: what happens at the third step of rank 2 still does, to another rank.
     """
     from derail.faults.engine.prepare import check
-    from derail.faults.model.plan import Plan, PlanError
+    from derail.faults.model.plan import Plan
+    from derail.model.input_error import InputError
 
     if not scenario.faults.faults:
         return None
@@ -28,7 +29,7 @@ def twin(scenario: Scenario, kind: Twin) -> Scenario | None:
     plan = replace(scenario.faults, faults=moved)
     try:
         check(plan, range(scenario.ranks))
-    except PlanError:
+    except InputError:
         return None
     return _renamed(scenario, kind, plan)
 

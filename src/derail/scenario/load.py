@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from derail.faults.catalogue.params import read_signal
 from derail.faults.codec import read_plan
 from derail.faults.engine.prepare import check
-from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK
 from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
-from derail.model.suggestions import nearest_file, not_known
-from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, ScenarioError, Twin
+from derail.model.input_error import InputError, nearest_file, not_known
+from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, Twin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,17 +32,17 @@ def load(path: Path) -> Scenario:
     """Read one scenario.
 
     Raises:
-        ScenarioError: if the file cannot be read, or anything in it is wrong.
+        InputError: if the file cannot be read, or anything in it is wrong.
     """
     source = str(path)
     try:
         data = read_toml(path)
     except ValueError as error:
-        raise ScenarioError(str(error), source=source) from None
+        raise InputError(str(error), source=source) from None
     problems: list[str] = []
     scenario = _read(Fields(data, "", problems), path.absolute())
     if problems:
-        raise ScenarioError(*problems, source=source)
+        raise InputError(*problems, source=source)
     return scenario
 
 
@@ -51,7 +50,7 @@ def find(name: str) -> Path:
     """The file of a scenario: a path that is there, or the name of one that comes with derail.
 
     Raises:
-        ScenarioError: if there is neither.
+        InputError: if there is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -61,19 +60,19 @@ def find(name: str) -> Path:
     if wanted in known:
         return known[wanted]
     if wanted in {each.partition("/")[0] for each in known}:
-        raise ScenarioError(f"{name} is a family of scenarios: 'derail list scenarios {wanted}' names them; give one")
+        raise InputError(f"{name} is a family of scenarios: 'derail list scenarios {wanted}' names them; give one")
     if path.is_dir():
-        raise ScenarioError(f"{name} is a folder; 'derail verify-agent native --scenario {name}' runs all in it")
+        raise InputError(f"{name} is a folder; 'derail verify-agent native --scenario {name}' runs all in it")
     if beside := nearest_file(path.absolute()) if path.suffix else "":
-        raise ScenarioError(f"there is no file {name}{beside}")
+        raise InputError(f"there is no file {name}{beside}")
     if "/" not in wanted and not path.suffix:  # a story is found without its family
         from difflib import get_close_matches
 
         stories = {each.rpartition("/")[2]: each for each in known}
         if near := get_close_matches(wanted, stories, n=1):
-            raise ScenarioError(f"unknown scenario {wanted!r}; did you mean {stories[near[0]]!r}?")
+            raise InputError(f"unknown scenario {wanted!r}; did you mean {stories[near[0]]!r}?")
     problem = not_known(wanted, known, "scenario", list_with="derail list scenarios")
-    raise ScenarioError(f"there is no file {name}, and among derail's own: {problem}")
+    raise InputError(f"there is no file {name}, and among derail's own: {problem}")
 
 
 def shipped() -> Mapping[str, Path]:
@@ -103,7 +102,7 @@ def _read(fields: Fields, path: Path) -> Scenario:
     plan = read_plan(fields)
     try:
         check(plan, (*range(ranks), AGENT_RANK))
-    except PlanError as error:
+    except InputError as error:
         fields.problems.extend(error.problems)
     scenario = Scenario(
         title=fields.text("title", ""),

@@ -53,19 +53,6 @@ HIGHEST_SLOWDOWN = 2.5
 EXIT_CODES: dict[Kind, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "SKIPPED": 4}
 
 
-class ScenarioError(ValueError):
-    """A scenario that cannot be run as it stands.
-
-    Attributes:
-        problems: one line each: where, what, and what to do.
-    """
-
-    def __init__(self, *problems: str, source: str = "") -> None:
-        self.problems = problems
-        self.source = source
-        super().__init__("\n".join(f"{source}: {problem}" if source else problem for problem in problems))
-
-
 @dataclass(frozen=True, slots=True)
 class LogTail:
     """What the last lines of a rank's stream must show.

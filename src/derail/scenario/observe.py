@@ -66,7 +66,7 @@ def not_run(plan: Plan) -> Observation | None:
     """What is observed of a job that need not be started, because a fault cannot be done here; None if all can."""
     from derail.faults.registry import entry
 
-    told = [(fault, entry(fault.name).unavailable()) for fault in plan.faults]
+    told = [(fault, entry(fault.name).requires.unavailable()) for fault in plan.faults]
     results = tuple(FaultResult(fault, None, Unavailable(reason)) for fault, reason in told if reason)
     return Observation(outcome=None, faults=results) if results else None
 

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from derail.model.events import Event, Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec
+    from derail.supervise.hang_report import Hang
     from derail.supervise.log_readers import LogReader
     from derail.supervise.policy import Action
-    from derail.supervise.remains import Hang
 
 
 PATIENCE = 1.0
@@ -302,9 +302,9 @@ class Supervisor:
                 case SetDeadline(name=name, at=at):
                     self._loop.call_at(at, lambda name=name: self._deadline(name))  # type: ignore[misc]
                 case Look(ranks=ranks):
-                    from derail.supervise.remains import look_where_they_hang
+                    from derail.supervise.hang_report import report_hangs
 
-                    self._hangs |= look_where_they_hang(self._specs, {r: self.ranks.handles[r].pid for r in ranks})
+                    self._hangs |= report_hangs(self._specs, {r: self.ranks.handles[r].pid for r in ranks})
                 case Release():
                     assert self.ranks.returns is not None
                     self.ranks.returns.release()
@@ -322,8 +322,8 @@ class Supervisor:
 
     def _finish(self) -> None:
         """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
-        from derail.supervise.remains import sweep
         from derail.supervise.result_builder import Harvest, harvest
+        from derail.supervise.sweep import sweep
 
         signalled = self._policy.stop_requested_at is not None
         leftovers = sweep(self.spec, self.ranks.handles, known=self._known, signalled=signalled, clock=self._clock)

@@ -15,8 +15,8 @@ import pytest
 
 from derail import faults, when
 from derail.agents.custom import CommandAgent, Declaration, Report
-from derail.faults.model.plan import PlanError
 from derail.model.exit import ExitStatus
+from derail.model.input_error import InputError
 from derail.model.outcome import Cause
 from derail.platform.processes import every_process
 from derail.scenario.expect import judge
@@ -368,7 +368,7 @@ def test_what_a_foreign_agent_cannot_do_is_said_before(tmp_path, change, reason)
 
 def test_an_agent_cannot_be_aimed_at_from_the_inside(tmp_path):
     """None of ours acts in it."""
-    with pytest.raises(PlanError, match="acts in ranks; of the agent it can be done from outside only"):
+    with pytest.raises(InputError, match="acts in ranks; of the agent it can be done from outside only"):
         HONEST.run(scenario(tmp_path, [faults.exit(7, rank="the agent")]), tmp_path / "run")
 
 

@@ -20,7 +20,7 @@ from derail.faults.inrank.rank_plan import VARIABLE, Part
 from derail.faults.inrank.runtime import Runtime
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.faults.registry import entries
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from faults.fake_job import UNTIL, FakeJob, spec_of
 from faults.real_job import ENDED, HEALED
 
@@ -162,7 +162,7 @@ def test_a_deadly_signal_to_a_stopped_rank_is_seen_pending(tmp_path, wait_until)
     job.processes[0] = process = subprocess.Popen(["/bin/sleep", "60"])
     try:
         process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: look_at(process.pid).state == "T")
+        wait_until(lambda: read_process_state(process.pid).state == "T")
         step = send(Aim(faults.signal("SIGTERM", rank=0), 0, 0, job))
         shown = step.check()
     finally:
@@ -502,9 +502,7 @@ def test_an_injector_that_throws_is_errored_and_the_job_goes_on(run_faults, step
     def throws(aim):
         raise KeyError(aim.rank)
 
-    broken = entries()["signal"].__class__(
-        name="signal", side="outside", summary="", inject=throws, verified="", healed="", example="", repeats=True
-    )
+    broken = replace(entries()["signal"], inject=throws)
     monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: broken)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
 
@@ -515,10 +513,7 @@ def test_an_injector_that_throws_is_errored_and_the_job_goes_on(run_faults, step
 
 def test_an_effect_that_never_shows_is_errored(run_faults, monkeypatch):
     """A fault that was not verified did not happen."""
-    never = entries()["signal"].__class__(
-        name="signal", side="outside", summary="", verified="", healed="", example="",
-        inject=lambda aim: Soon(lambda: None, "the impossible", within=0.05),
-    )  # fmt: skip
+    never = replace(entries()["signal"], inject=lambda aim: Soon(lambda: None, "the impossible", within=0.05))
     monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: never)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("ready"))], WATCHED)
 
@@ -527,10 +522,9 @@ def test_an_effect_that_never_shows_is_errored(run_faults, monkeypatch):
 
 def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_loop, monkeypatch):
     """The reason comes from the entry."""
-    poor = entries()["signal"].__class__(
-        name="signal", side="outside", summary="", verified="", healed="", example="",
-        inject=lambda aim: Injected("it was tried"), unavailable=lambda: "no such luck",
-    )  # fmt: skip
+    poor = replace(
+        entries()["signal"], inject=lambda aim: Injected("it was tried"), requires=Requires("", lambda: "no such luck")
+    )
     monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: poor)
     run = run_faults([faults.signal("SIGKILL", rank=0)], step_loop)
 

@@ -88,9 +88,9 @@ def test_the_journal_tells_the_whole_story_in_order(launched):
 
 def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
     """It fails closed."""
-    from derail.faults.model.plan import PlanError
+    from derail.model.input_error import InputError
 
-    with pytest.raises(PlanError, match="there is no rank 5"):
+    with pytest.raises(InputError, match="there is no rank 5"):
         start_job(work, ranks=2, workdir=tmp_path, faults=[faults.exit(7, rank=5)])
 
     assert not list(tmp_path.rglob("*.jsonl"))

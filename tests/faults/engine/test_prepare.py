@@ -12,7 +12,7 @@ from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.engine.prepare import LONGEST, SITE, check, environment, prepare
 from derail.faults.inrank.function_wrapper import EntryPoint
 from derail.faults.inrank.rank_plan import VARIABLE, Part
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 
 JOURNAL = Path("/run/journal.jsonl")
@@ -125,7 +125,7 @@ def test_an_entry_point_travels_and_calls_its_target():
 )
 def test_a_fault_for_a_rank_that_is_not_there_stops_the_run_before_it_starts(fault, problem):
     """It could only end as not reached."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         prepare(faults.plan([fault]), job(), journal=JOURNAL)
 
     assert problem in str(error.value)
@@ -133,7 +133,7 @@ def test_a_fault_for_a_rank_that_is_not_there_stops_the_run_before_it_starts(fau
 
 def test_words_need_ranks():
     """There is nobody to choose from in an empty job."""
-    with pytest.raises(PlanError, match="the job has no ranks"):
+    with pytest.raises(InputError, match="the job has no ranks"):
         check(faults.plan([faults.hang(rank="one")]), ())
 
 
@@ -141,7 +141,7 @@ def test_a_plan_that_no_environment_holds_is_refused():
     """Linux takes 128 KiB per variable."""
     plan = faults.plan([faults.exit("x" * LONGEST, rank=0)])
 
-    with pytest.raises(PlanError, match="at most 100000 fit"):
+    with pytest.raises(InputError, match="at most 100000 fit"):
         prepare(plan, job(), journal=JOURNAL)
 
 

@@ -9,7 +9,7 @@ import pytest
 from derail import when
 from derail.faults.engine.sync_points import Gate, GateError, Gates
 from derail.faults.engine.trigger_matcher import Reached
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 
 
 def aimed(at="step", ranks=(0, 1, 2), **more):
@@ -92,9 +92,9 @@ def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
 
 def test_only_what_a_rank_sees_can_hold_it():
     """And only ranks that there are."""
-    with pytest.raises(PlanError, match="a rank cannot stay after 3 s"):
+    with pytest.raises(InputError, match="a rank cannot stay after 3 s"):
         Gate("g", when.after(3))
-    with pytest.raises(PlanError, match="barrier at point 'step': there is no rank 3, 4"):
+    with pytest.raises(InputError, match="barrier at point 'step': there is no rank 3, 4"):
         Gate("g", "step", ranks=[3, 4, 0], together=True).aim([0, 1])
 
 

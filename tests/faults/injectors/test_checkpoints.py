@@ -7,8 +7,8 @@ import pytest
 from derail import faults, when
 from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import checkpoints
-from derail.faults.model.plan import PlanError
 from derail.faults.model.results import Errored
+from derail.model.input_error import InputError
 from faults.real_job import ENDED, UNTIL, ended
 
 SAVES = (
@@ -118,7 +118,7 @@ def test_a_link_is_not_followed(tmp_path):
 @pytest.mark.parametrize("path", ["", " ", "here/", 3])
 def test_what_is_no_path_of_a_file_is_refused(path):
     """Before anything starts."""
-    with pytest.raises(PlanError, match="expected"):
+    with pytest.raises(InputError, match="expected"):
         faults.checkpoint_damaged(path, rank=0)
 
 

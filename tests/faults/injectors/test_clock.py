@@ -7,7 +7,7 @@ import pytest
 
 from derail import faults, when
 from derail.faults.mechanisms import namespaces
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from faults.real_job import DEADLINE, HEALED, ended, result_of, running, told, wait_for
 
 WALL = """
@@ -161,7 +161,7 @@ def test_a_program_that_is_no_python_has_the_right_clock(tmp_path):
 )
 def test_a_clock_that_stays_right_is_refused(make):
     """Where it is written."""
-    with pytest.raises(PlanError, match="change"):
+    with pytest.raises(InputError, match="change"):
         make()
 
 

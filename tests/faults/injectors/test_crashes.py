@@ -42,7 +42,7 @@ NAMES = [f"{make.__name__}-{'-'.join(given.values())}".strip("-") for make, give
 
 def available(name):
     """Skip, with the reason, what this machine cannot do."""
-    reason = entries()[name].unavailable()
+    reason = entries()[name].requires.unavailable()
     if reason:
         pytest.skip(reason)
 

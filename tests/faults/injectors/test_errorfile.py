@@ -13,8 +13,8 @@ from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors.errorfile import cannot_write, damage
 from derail.faults.mechanisms.error_file_samples import CONTENTS, HUGE, NEEDS_OLD, PLACES
 from derail.faults.mechanisms.file_swapper import Replacing
-from derail.faults.model.plan import PlanError
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
+from derail.model.input_error import InputError
 from faults.rank_functions_of_faults import waits_for, work
 from faults.real_job import DEADLINE, ENDED, running, wait_for
 
@@ -352,7 +352,7 @@ def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_forked_function_whose_environment_nobody_sees_is_refused(tmp_path, method):
     """It is said before anything is started."""
-    with pytest.raises(PlanError, match="is not seen from outside"):
+    with pytest.raises(InputError, match="is not seen from outside"):
         run(tmp_path, work, faults.error_file_unwritable(rank=0), start_method=method)
 
 
@@ -379,7 +379,7 @@ def test_a_rank_that_was_told_otherwise_is_no_injection(tmp_path):
 )
 def test_wrong_values_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

@@ -12,7 +12,7 @@ import pytest
 from derail import faults, when
 from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import hang
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from faults.fake_job import UNTIL
 from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import says_who
@@ -127,7 +127,7 @@ def test_while_the_gil_is_held_nobody_in_the_rank_is_heard(tmp_path):
         assert result_of(job) == "injected", job.fault_results()
         pid, ticks = job.pids()[0], job.log(0, "stderr").stat().st_size
         os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: signal.SIGTERM not in look_at(pid).pending and state_of(pid) == "S")
+        wait_for(lambda: signal.SIGTERM not in read_process_state(pid).pending and state_of(pid) == "S")
         seen = job.wait(0.5)
         assert job.log(0, "stderr").stat().st_size == ticks
         assert job.log(0, "stdout").read_text() == "ready\n"

@@ -9,8 +9,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults.engine import journal
-from derail.faults.model.plan import PlanError
 from derail.model.events import LineSeen
+from derail.model.input_error import InputError
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, LATER_THAN_RANK_0, ended, record_of, result_of, running, state_of, wait_for
@@ -443,7 +443,7 @@ def test_a_fifo_becomes_a_file_again_after_a_while(tmp_path):
 )
 def test_wrong_values_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

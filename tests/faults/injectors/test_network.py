@@ -14,8 +14,8 @@ from derail import faults, when
 from derail.faults.engine.driver import Driver
 from derail.faults.mechanisms import namespaces, sockets, tcp_proxy
 from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
-from derail.faults.model.plan import PlanError
 from derail.model.events import Started
+from derail.model.input_error import InputError
 from faults.fake_job import UNTIL as UNTIL_FAKE
 from faults.fake_job import FakeJob, spec_of
 from faults.real_job import DEADLINE, ENDED, UNTIL, ended, record_of, result_of, running, told, wait_for
@@ -410,13 +410,13 @@ def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):
 @pytest.mark.parametrize("make", [lambda: faults.proxy(latency=1, rank=0), lambda: faults.port_taken(rank=0)])
 def test_a_rank_without_an_address_is_refused_before_anything_starts(tmp_path, make):
     """There is nothing to stand before."""
-    with pytest.raises(PlanError, match="MASTER_PORT='none', which is no address"):
+    with pytest.raises(InputError, match="MASTER_PORT='none', which is no address"):
         ended(tmp_path, "print('ran')", make(), env={"MASTER_PORT": "none"})
 
 
 def test_a_proxy_that_spoils_nothing_is_refused():
     """Where it is written."""
-    with pytest.raises(PlanError, match="spoils nothing"):
+    with pytest.raises(InputError, match="spoils nothing"):
         faults.proxy(rank=0)
 
 
@@ -547,13 +547,13 @@ def test_a_wrong_address_is_refused_by_the_kernel(tmp_path, listener):
 )
 def test_an_environment_that_would_not_change_is_refused(tmp_path, make, problem):
     """Before anything starts."""
-    with pytest.raises(PlanError, match=problem):
+    with pytest.raises(InputError, match=problem):
         ended(tmp_path, "print('ran')", make())
 
 
 def test_the_environment_of_a_function_is_refused(tmp_path):
     """The kernel does not show it."""
-    with pytest.raises(PlanError, match="run a program"):
+    with pytest.raises(InputError, match="run a program"):
         ended(tmp_path, print, faults.wrong_world_size(5, rank=0))
 
 

@@ -10,8 +10,8 @@ import pytest
 from derail import faults, when
 from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.inrank.actions.delayed_crashes import _number
-from derail.faults.model.plan import PlanError
 from derail.model.exit import signal_name, signal_number
+from derail.model.input_error import InputError
 from faults.fake_job import UNTIL
 from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import work
@@ -230,7 +230,7 @@ time.sleep(60)
 )
 def test_what_cannot_be_is_refused_where_it_is_given(make, problem):
     """Nothing is started with it."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

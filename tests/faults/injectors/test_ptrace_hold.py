@@ -8,7 +8,7 @@ import pytest
 
 from derail import faults, when
 from derail.platform.capabilities import why_no_ptrace
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from derail.platform.tracing import Hold
 from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
@@ -48,7 +48,7 @@ def test_a_held_rank_stands_and_hears_no_signal(tmp_path):
         assert states_of(pid) == {"t"}
         assert len(os.listdir(f"/proc/{pid}/task")) == 2
         assert str(tracer_of(pid)) in os.listdir("/proc/self/task")
-        assert signal.SIGUSR1 in look_at(pid).pending
+        assert signal.SIGUSR1 in read_process_state(pid).pending
         assert job.poll() is None  # a stop is no exit, though a tracer is told of it
         assert job.log(0, "stdout").read_text() == "ready\n"
 

@@ -7,8 +7,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults.mechanisms import namespaces
-from derail.faults.model.plan import PlanError
 from derail.faults.registry import entry
+from derail.model.input_error import InputError
 from faults.rank_functions_of_faults import work
 from faults.real_job import ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
@@ -188,7 +188,7 @@ def test_a_limit_for_a_rank_that_has_ended_is_not_reached(tmp_path):
 )
 def test_wrong_amounts_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)
@@ -366,7 +366,7 @@ def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_
 @NAMESPACES
 def test_a_function_cannot_be_given_another_disk(tmp_path):
     """It is said before anything is started."""
-    with pytest.raises(PlanError, match="this rank is a function"):
+    with pytest.raises(InputError, match="this rank is a function"):
         ended(tmp_path, work, faults.full_disk(str(tmp_path), rank=0), ranks=2)
 
 
@@ -377,7 +377,7 @@ def test_where_namespaces_are_forbidden_a_full_disk_is_unavailable_with_the_reas
     monkeypatch.setattr(namespaces, "SHIM", refused)
     namespaces.why_not.cache_clear()
     try:
-        assert "Operation not permitted" in entry("full_disk").unavailable()
+        assert "Operation not permitted" in entry("full_disk").requires.unavailable()
         seen, text = ended(tmp_path, "print('ran')", faults.full_disk(str(tmp_path), rank=0))
     finally:
         namespaces.why_not.cache_clear()

@@ -10,7 +10,7 @@ import pytest
 from derail import faults, when
 from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import signals
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from derail.platform.proc_status import ProcessState
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
 
@@ -211,7 +211,7 @@ def test_a_second_signal_is_not_sent_while_the_first_is_still_on_its_way(monkeyp
     usual = {"state": "R", "pending": set(), "blocked": set(), "ignored": set(), "caught": {15}}
     job, states = Asked(), [ProcessState(**{**usual, **look}), ProcessState(**usual)]
     (fault,) = faults.plan([faults.second_signal("SIGTERM", rank=0)]).faults
-    monkeypatch.setattr(signals, "look_at", lambda pid: states[0])
+    monkeypatch.setattr(signals, "read_process_state", lambda pid: states[0])
     step = signals.send_again(Aim(fault, 0, 0, job, sent_by_supervisor=[signal.SIGTERM]))
     step.check()
     job.later.pop()()
@@ -391,5 +391,5 @@ def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
 )
 def test_what_cannot_be_is_refused_where_it_is_written(make, problem):
     """Before anything starts."""
-    with pytest.raises(PlanError, match=problem):
+    with pytest.raises(InputError, match=problem):
         make()

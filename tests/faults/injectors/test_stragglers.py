@@ -9,7 +9,7 @@ import time
 import pytest
 
 from derail import faults, when
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, stat_of, state_of, unprivileged, wait_for
 
 READY = when.line("ready")
@@ -167,7 +167,7 @@ def test_a_stopped_rank_does_not_outlive_an_engine_that_was_killed(tmp_path):
 )
 def test_wrong_measures_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

@@ -8,10 +8,10 @@ import pytest
 
 from derail import faults, when
 from derail.faults.catalogue.injector_api import Aim
-from derail.faults.model.plan import PlanError
 from derail.faults.model.results import Errored, NotReached
 from derail.faults.registry import entry
 from derail.model.exit import ExitStatus
+from derail.model.input_error import InputError
 from derail.platform import seccomp
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
@@ -113,7 +113,7 @@ def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path)
 
 def test_sigchld_of_a_function_cannot_be_ignored_before_it_starts(tmp_path):
     """It is said before anything is started."""
-    with pytest.raises(PlanError, match="this rank is a function"):
+    with pytest.raises(InputError, match="this rank is a function"):
         observe(tmp_path, work, faults.sigchld_ignored(rank=0))
 
 
@@ -260,7 +260,7 @@ def test_derail_that_cannot_start_a_rank_ends_those_before_it_and_says_why(tmp_p
 @SECCOMP
 def test_a_function_is_no_launcher_whose_calls_can_be_filtered(tmp_path):
     """It is said before anything is started."""
-    with pytest.raises(PlanError, match="function"):
+    with pytest.raises(InputError, match="function"):
         observe(tmp_path, work, faults.spawn_eagain(rank=0))
 
 
@@ -439,7 +439,7 @@ def test_derail_whose_journal_has_no_room_supervises_on(tmp_path):
 )
 def test_wrong_values_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         make()
 
     assert problem in str(error.value)

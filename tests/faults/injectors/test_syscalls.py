@@ -23,8 +23,8 @@ from derail.faults.mechanisms import namespaces
 from derail.faults.mechanisms.syscall_filter import Watch
 from derail.faults.mechanisms.syscall_rules import Rule
 from derail.faults.model.occurrences import Hits
-from derail.faults.model.plan import PlanError
 from derail.model.clock import SYSTEM_CLOCK
+from derail.model.input_error import InputError
 from derail.model.spec import Command, Function, JobSpec, RankSpec
 from derail.platform import exits, seccomp
 from derail.platform.handshake import HandshakeListener, PrivateDirectory
@@ -464,7 +464,7 @@ def test_a_rank_that_is_a_function_is_refused():
     spec = JobSpec("job", "id-1", (RankSpec(0, Function(print, ()), {}),))
     plan = faults.plan([faults.syscall_errno("write", "EIO", rank=0)])
 
-    with pytest.raises(PlanError, match=r"this rank is a function .*; run a program, e.g. a script"):
+    with pytest.raises(InputError, match=r"this rank is a function .*; run a program, e.g. a script"):
         syscalls.prepare(spec.ranks[0], plan.faults[0])
 
 
@@ -520,7 +520,7 @@ def test_calls_are_read_as_they_are_written(text, shown, which):
 )
 def test_what_cannot_be_is_refused_before_anything_runs(given, options, problem):
     """With what was expected, and the nearest name."""
-    with pytest.raises(PlanError, match=problem):
+    with pytest.raises(InputError, match=problem):
         faults.syscall_errno(*given, rank=0, **options)
 
 
@@ -529,7 +529,7 @@ def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
     """By number one can ask for anything."""
     futex = {0: 202, 1: 98}[syscalls.this_machine().column]
 
-    with pytest.raises(PlanError, match=f"system call {futex} cannot be held up"):
+    with pytest.raises(InputError, match=f"system call {futex} cannot be held up"):
         start_job(DD, ranks=1, workdir=tmp_path, faults=[faults.syscall_errno(futex, "EIO", rank=0)])
 
 

@@ -13,7 +13,7 @@ from derail.faults.mechanisms.cgroup import freeze, limit_cpu, limit_memory
 from derail.faults.model.results import Errored
 from derail.platform import cgroups
 from derail.platform.capabilities import why_no_cgroup
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
 
 READY = when.line("ready")
@@ -108,7 +108,7 @@ def test_a_frozen_rank_hears_nothing_until_it_is_thawed(tmp_path):
         group = standing("freezer", pid)
         os.kill(pid, signal.SIGUSR1)
         os.kill(pid, signal.SIGCONT)
-        seen, heard = look_at(pid), job.log(0, "stdout").read_text()
+        seen, heard = read_process_state(pid), job.log(0, "stdout").read_text()
         assert signal.SIGUSR1 in seen.pending
         assert heard == "ready\n"
         (group / "cgroup.freeze").write_text("0")

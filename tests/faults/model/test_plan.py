@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from derail import faults, when
-from derail.faults.model.plan import Plan, PlanError, decide
+from derail.faults.model.plan import Plan, decide
+from derail.model.input_error import InputError
 
 
 def test_the_id_of_a_fault_says_what_it_is_and_not_where_it_stands():
@@ -28,14 +29,14 @@ def test_equal_faults_have_different_ids():
 
 def test_an_id_that_is_given_twice_is_refused():
     """Results and journal name faults by their ids."""
-    with pytest.raises(PlanError, match="'a' is given to two faults"):
+    with pytest.raises(InputError, match="'a' is given to two faults"):
         faults.plan([faults.exit(1, rank=0, id="a"), faults.exit(2, rank=0, id="a")])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True])
 def test_a_seed_that_no_file_can_hold_is_refused(seed):
     """A plan must be repeatable from its file."""
-    with pytest.raises(PlanError, match="seed: expected a whole number"):
+    with pytest.raises(InputError, match="seed: expected a whole number"):
         faults.plan([], seed=seed)
 
 
@@ -89,7 +90,7 @@ def test_a_fault_reads_as_a_sentence(fault, text):
 @pytest.mark.parametrize("many", [-1, 1.0, True, "1"])
 def test_so_many_ranks_cannot_be_kept_alive(many):
     """A floor is a number of ranks."""
-    with pytest.raises(PlanError, match="keep_alive: expected a number of ranks, 0 or more"):
+    with pytest.raises(InputError, match="keep_alive: expected a number of ranks, 0 or more"):
         faults.plan([], keep_alive=many)
 
 

@@ -11,8 +11,9 @@ from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver
 from derail.faults.engine.prepare import check
 from derail.faults.engine.sync_points import Gate
-from derail.faults.model.plan import PlanError, TargetWord
+from derail.faults.model.plan import TargetWord
 from derail.faults.model.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
+from derail.model.input_error import InputError
 from faults.fake_job import FakeJob, spec_of
 from faults.real_job import ended
 
@@ -95,7 +96,7 @@ def test_who_is_to_stay_alive_is_never_meant(seed, keep):
 )
 def test_a_plan_that_would_leave_too_few_alive_is_refused(target, keep, problem):
     """Before a rank is started."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         check(faults.plan([faults.hang(rank=target)], keep_alive=keep), range(3))
 
     assert problem in str(error.value)
@@ -128,7 +129,7 @@ def test_the_agent_is_meant_only_where_there_is_one():
 )
 def test_what_cannot_be_done_to_the_agent_is_refused(fault, problem):
     """It is a program of somebody else, and none of ours acts in it."""
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(InputError) as error:
         check(faults.plan([fault]), (*range(3), AGENT_RANK))
 
     assert problem in str(error.value)

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from derail.agents.custom import read_declaration
-from derail.agents.registry import AgentError
 from derail.cli.fault_option import read_plan
 from derail.faults.codec import load as load_plan
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from derail.scenario.load import load as load_scenario
-from derail.scenario.model import ScenarioError
 
 READERS = {
-    "scenario": (load_scenario, ScenarioError),
-    "plan": (load_plan, PlanError),
-    "agent": (read_declaration, AgentError),
+    "scenario": (load_scenario, InputError),
+    "plan": (load_plan, InputError),
+    "agent": (read_declaration, InputError),
 }
 CONTENTS = {
     "deep nesting": (b"a = " + b"[" * 100_000, "is no TOML"),
@@ -69,5 +67,5 @@ def test_a_fifo_without_a_writer_is_an_empty_file(tmp_path):
 @pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, "0x" + "f" * 6000])
 def test_a_hostile_option_is_a_problem_of_the_plan(value):
     """Nested deeply, or a number without bounds."""
-    with pytest.raises(PlanError, match="rank"):
+    with pytest.raises(InputError, match="rank"):
         read_plan((f"signal=SIGKILL rank={value}",), file=None, seed=None, ranks=2)

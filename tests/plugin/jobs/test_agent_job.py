@@ -153,7 +153,7 @@ def test_nothing(derail):
     result.assert_outcomes(failed=4, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "E *AgentError: unknown agent 'torchrum'; did you mean 'torchrun'?",
+            "E *InputError: unknown agent 'torchrum'; did you mean 'torchrun'?",
             "E *ValueError: *the command line has no {node}, and the scenario wants 2 nodes",
             "E *FileNotFoundError: there is no script *train.py",
             "E *ValueError: there is no agent to run: give a name, or a command line of at least one word",

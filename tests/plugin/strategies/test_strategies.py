@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from derail.errors.protocol import ErrorRecord, Malformed, decode
-from derail.faults.model.plan import PlanError
 from derail.faults.registry import entries
+from derail.model.input_error import InputError
 from pytest_derail.strategies import (
     LogStream,
     available_faults,
@@ -47,14 +47,14 @@ def test_plans_have_faults_of_the_families_that_were_asked_for(data, families):
 def test_each_family_but_the_supervisors_comes_unless_families_are_named():
     """By default every family that can be done here is there, except the one that breaks the launcher's own process."""
     drawn = {entries()[name].family for name in available_faults()}
-    possible = {entry.family for entry in entries().values() if not entry.unavailable()}
+    possible = {entry.family for entry in entries().values() if not entry.requires.unavailable()}
 
     assert drawn == possible - {"supervisor"}
 
 
 def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
     """A misspelt family is an error at once, and not a plan without it."""
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(InputError) as refused:
         fault_plans(ranks=2, families=["signals", "sygnals"])
 
     assert str(refused.value) == f"families: there is no sygnals; there are {', '.join(FAMILIES)}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
 from derail.platform.leftovers import Orphans
+from derail.platform.proc_status import read_status, signal_mask
 from derail.platform.processes import command_line, look_up
 from pytest_derail.jobs.leaks import is_lasting, residents
 
@@ -177,13 +178,8 @@ def _marks() -> Iterator[tuple[str, object]]:
 def _handled() -> int:
     """A bit for each signal that is caught or ignored; all where the kernel does not say so. Most are not, and to ask
     Python about each takes longer."""
-    try:
-        with open("/proc/self/status", "rb", buffering=0) as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return -1
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigIgn:", b"SigCgt:"))]
-    return functools.reduce(int.__or__, masks) if masks else -1
+    mask = signal_mask(read_status("self"), "SigIgn", "SigCgt")
+    return -1 if mask is None else mask
 
 
 @functools.cache

@@ -38,10 +38,10 @@ from derail.agents.external.proc_inspection import (
 from derail.agents.external.rank_handle import ENDING, Held, HeldRanks
 from derail.agents.external.standstill import awaited_exits
 from derail.faults.inrank.exit_announcement import ANNOUNCED
-from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK
 from derail.faults.registry import entry
 from derail.model.events import Exited, LineSeen, SignalSent, Started, Stream
+from derail.model.input_error import InputError
 from derail.platform.leftovers import carries_mark
 from derail.platform.processes import environment, every_process, look_up, runs_as_us
 from derail.platform.strangers import descendants, status_of_ended
@@ -420,7 +420,7 @@ class ForeignRanks(HeldRanks):
         known = environ | self._worker.missing(environ)
         try:
             held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets, known)
-        except PlanError:  # the rank cannot be changed so: it lacks an error file, for one; the fault will say it
+        except InputError:  # the rank cannot be changed so: it lacks an error file, for one; the fault will say it
             held.become = None
         self._driver.observe(Started(rank, pid, life.started_at))
         self._follow(held)

@@ -18,7 +18,7 @@ from derail.faults.model.targets import AGENT_RANK, resolve
 from derail.faults.model.triggers import ExitOf, OwnExit, walk
 from derail.faults.registry import entry
 from derail.model.exit import signal_number
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from derail.platform.processes import is_stopped
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def kills(pid: int, number: int) -> bool:
     """Whether a signal ends a process at once: it neither handles, ignores nor blocks it."""
     if number == signal.SIGKILL:
         return True
-    seen = look_at(pid)
+    seen = read_process_state(pid)
     if seen is None or number in HARMLESS:
         return False
     return number not in seen.caught and number not in seen.ignored and number not in seen.blocked

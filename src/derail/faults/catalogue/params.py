@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Param
 from derail.model.exit import signal_name, signal_number
-from derail.model.suggestions import not_known
+from derail.model.input_error import not_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -53,8 +53,8 @@ def signature(entry: Entry) -> Signature:
         for param in entry.params
     ]
     ranks = f"int | list[int] | tuple[int, ...] | {_literal(get_args(TargetWord))}"
-    common: list[tuple[str, object, str]] = [("rank", Parameter.empty, ranks), ("when", entry.default_when, "Trigger")]
-    common += [("times", None, "int | None")] * entry.repeats + [("for_", None, "float | None")] * entry.lasts
+    common: list[tuple[str, object, str]] = [("rank", Parameter.empty, ranks), ("when", entry.acts.default, "Trigger")]
+    common += [("times", None, "int | None")] * entry.acts.repeats + [("for_", None, "float | None")] * entry.acts.lasts
     common += [("id", "", "str")]
     shown += [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -89,16 +89,18 @@ def _lines(entry: Entry) -> Iterator[str]:
     yield from (fill(entry.summary, WIDTH), "", "Args:")
     yield from (_argument(param.name, _takes(param), param.meaning) for param in entry.params)
     yield _argument("rank", "", "Which rank, which ranks, or a word that the seed of the plan resolves.")
-    yield _argument("when", "", f"What sets it off: {', '.join(entry.triggers)}. Unless given: {entry.default_when}.")
-    if entry.repeats:
+    yield _argument(
+        "when", "", f"What sets it off: {', '.join(entry.acts.triggers)}. Unless given: {entry.acts.default}."
+    )
+    if entry.acts.repeats:
         yield _argument("times", "", "How often it acts; by default each time that a limited trigger comes, else once.")
-    if entry.lasts:
+    if entry.acts.lasts:
         yield _argument("for_", "seconds", "How long it lasts; by default until the end of the job.")
     yield _argument("id", "", "Its name in journal and results; by default made from what the fault says.")
     yield ""
     facts = {
         "Acts": entry.side,
-        "Needs": entry.needs,
+        "Needs": entry.requires.needs,
         "Verified": entry.verified,
         "Undone": entry.healed or "never",
         "Example": f"``{entry.example}``",

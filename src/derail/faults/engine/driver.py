@@ -85,7 +85,7 @@ class Driver:
         """The job with what its in-rank faults need. Creates the journal, so that ranks can write to it.
 
         Raises:
-            PlanError: if the plan cannot be carried out on this job.
+            InputError: if the plan cannot be carried out on this job.
             OSError: if the journal cannot be written.
         """
         prepared = preparing.prepare(
@@ -162,11 +162,11 @@ class Driver:
                 setting = Setting(fault.id, rank, self.plan.seed, control.ranks, self._attempts, self._wake)
                 shot = Shot(fault, rank, known, aim, condition(fault.when, setting))
                 self._shots.append(shot)
-                reason = known.unavailable()
+                reason = known.requires.unavailable()
                 if reason:
                     self._firing.end(shot, Unavailable(reason))
                 else:
-                    self._get_ready(shot, known.await_rank)
+                    self._get_ready(shot, known.setup.await_rank)
 
     def _wake(self, seconds: float, condition: object) -> None:
         self._firing.later(seconds, lambda: self._tell_all(Elapsed(condition)))
@@ -178,7 +178,7 @@ class Driver:
             self._sent.setdefault(event.rank, []).clear()
         self._started[event.rank] = event.at
         for shot in self._open(event.rank):
-            self._get_ready(shot, shot.entry.begin)
+            self._get_ready(shot, shot.entry.setup.begin)
         if self._gates or any(shot.waits_for_rank or shot.inside for shot in self._open()):
             self._dialogue.started(event.rank, event.pid)
             self._watch()

@@ -27,6 +27,7 @@ from derail.model.events import (
     StopRequested,
     ValueReceived,
 )
+from derail.model.input_error import InputError
 from derail.platform.private_files import open_private
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ VERSION = 1
 READ_LIMIT = 64 << 20
 """Bytes of a journal that a replay reads: some 300,000 records."""
 Record: TypeAlias = "Mapping[str, object]"
-
-
-class JournalError(ValueError):
-    """A file that is no journal, or a damaged one. Its text says where."""
 
 
 class Journal:
@@ -148,7 +145,7 @@ def read(path: Path) -> tuple[Record, ...]:
 
     Raises:
         OSError: if the file cannot be read.
-        JournalError: if it is no regular file.
+        InputError: if it is no regular file.
     """
     return tuple(_records(_read_file(path)))
 
@@ -158,7 +155,7 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
 
     Raises:
         OSError: if the file cannot be read.
-        JournalError: at the first line that is no record.
+        InputError: at the first line that is no record.
     """
     lines = _read_file(path, READ_LIMIT).split(b"\n")
     found = []
@@ -167,17 +164,17 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
             continue
         try:
             record = json.loads(line, object_pairs_hook=_once)
-        except JournalError as error:
-            raise JournalError(f"{path}:{number}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from None
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break
             at = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise JournalError(f"{path}:{number}{at}: is no JSON: {what}") from None
+            raise InputError(f"{path}:{number}{at}: is no JSON: {what}") from None
         problem = _problem(record)
         if problem:
-            raise JournalError(f"{path}:{number}: {problem}")
+            raise InputError(f"{path}:{number}: {problem}")
         found.append((number, record))
     return tuple(found)
 
@@ -186,12 +183,12 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object whose keys are there once: a journal that derail wrote has no others.
 
     Raises:
-        JournalError: if a key is there twice.
+        InputError: if a key is there twice.
     """
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise JournalError(f"key {short(key)} more than once")
+            raise InputError(f"key {short(key)} more than once")
         found[key] = value
     return found
 
@@ -208,16 +205,16 @@ def _read_file(path: Path, limit: int | None = None) -> bytes:
 
     Raises:
         OSError: if it cannot be read.
-        JournalError: if it is something else, or too long.
+        InputError: if it is something else, or too long.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise JournalError(f"{path}: is no regular file")
+        raise InputError(f"{path}: is no regular file")
     with open(fd, "rb") as file:
         data = file.read(-1 if limit is None else limit + 1)
     if limit is not None and len(data) > limit:
-        raise JournalError(f"{path}: expected at most {limit} bytes, got {os.stat(path).st_size}")
+        raise InputError(f"{path}: expected at most {limit} bytes, got {os.stat(path).st_size}")
     return data
 
 

@@ -15,10 +15,10 @@ from derail.faults.engine.trigger_matcher import Inside
 from derail.faults.inrank.function_wrapper import EntryPoint
 from derail.faults.inrank.rank_plan import VARIABLE
 from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
-from derail.faults.model.plan import PlanError
 from derail.faults.model.targets import AGENT_RANK, resolve, spared
 from derail.faults.model.triggers import Barrier, ExitOf, Line, walk
 from derail.faults.registry import entry
+from derail.model.input_error import InputError
 from derail.model.spec import Command, Function
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def check(plan: Plan, ranks: Sequence[int]) -> None:
     """Refuse a plan that cannot be aimed at these ranks.
 
     Raises:
-        PlanError: with one line for each fault that cannot.
+        InputError: with one line for each fault that cannot.
     """
     problems = []
     try:
         spared(plan, ranks)
     except ValueError as error:
-        raise PlanError(f"keep_alive: {error}") from None
+        raise InputError(f"keep_alive: {error}") from None
     for index, fault in enumerate(plan.faults):
         try:
             aimed = resolve(plan, fault, ranks)
@@ -61,7 +61,7 @@ def check(plan: Plan, ranks: Sequence[int]) -> None:
             if rank not in ranks
         ]
     if problems:
-        raise PlanError(*problems)
+        raise InputError(*problems)
 
 
 def _unfit_for_agent(fault: Fault) -> Iterator[str]:
@@ -98,7 +98,7 @@ def prepare(
     ``sockets``.
 
     Raises:
-        PlanError: if a fault is aimed at a rank that the job does not have, or the plan is too long for an
+        InputError: if a fault is aimed at a rank that the job does not have, or the plan is too long for an
             environment variable.
     """
     ranks = tuple(rank.rank for rank in spec.ranks)
@@ -126,7 +126,7 @@ def environment(
         What must be set besides ``environ``; empty if no fault acts in a rank and none is to introduce itself.
 
     Raises:
-        PlanError: as ``prepare`` does.
+        InputError: as ``prepare`` does.
     """
     check(plan, (*ranks, AGENT_RANK))
     inside: list[Data] = [told for told, _ in _tasks(plan, ranks)]
@@ -143,7 +143,7 @@ def _tasks(plan: Plan, ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]
     """The faults that act in ranks, as these are told, and in which ranks."""
     found = []
     for fault in plan.faults:
-        if entry(fault.name).side == "in rank" and not entry(fault.name).unavailable():
+        if entry(fault.name).side == "in rank" and not entry(fault.name).requires.unavailable():
             found += tasks(plan, fault, resolve(plan, fault, (*ranks, AGENT_RANK)))
     return found
 
@@ -170,8 +170,8 @@ def change_before_start(
     """The rank as the faults aimed at it want it started. What this machine cannot do changes nothing."""
     for fault in plan.faults:
         known = entry(fault.name)
-        if rank.rank in resolve(plan, fault, ranks) and not known.unavailable():
-            rank = known.prepare(rank, fault)
+        if rank.rank in resolve(plan, fault, ranks) and not known.requires.unavailable():
+            rank = known.setup.prepare(rank, fault)
     if sockets is not None and isinstance(rank.run, Command) and seccomp_shim.__file__ in rank.run.argv:
         return replace(rank, env={**rank.env, seccomp_shim.VARIABLE: str(sockets.endpoint())})
     return rank
@@ -181,6 +181,6 @@ def _variables(part: dict[str, Data], journal: Path, environ: Mapping[str, str])
     told = {**part, "journal": str(journal.absolute()), "signal": control_signal()}
     text = json.dumps(told, separators=(",", ":"))
     if len(text) > LONGEST:
-        raise PlanError(f"faults: those that act in ranks take {len(text)} bytes; at most {LONGEST} fit")
+        raise InputError(f"faults: those that act in ranks take {len(text)} bytes; at most {LONGEST} fit")
     before = environ.get("PYTHONPATH", "")
     return {VARIABLE: text, "PYTHONPATH": f"{SITE}{os.pathsep}{before}" if before else str(SITE)}

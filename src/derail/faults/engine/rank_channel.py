@@ -15,7 +15,7 @@ from derail.faults.engine.journal import Reader
 from derail.faults.model.results import NotReached, Unavailable
 from derail.model.exit import signal_name
 from derail.model.spec import Command
-from derail.platform.proc_status import command_line, look_at
+from derail.platform.proc_status import command_line, read_process_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class Dialogue:
             OSError: if it could not be journalled; then nothing was sent.
         """
         pid, number = self._listeners[rank], control_signal()
-        seen = look_at(pid)
+        seen = read_process_state(pid)
         if seen is not None and seen.ended:
             return NotReached(f"the Python that acts for rank {rank} (pid {pid}) had ended")
         if seen is not None and number not in seen.caught:
@@ -112,7 +112,7 @@ class Dialogue:
 
     def _wake(self, rank: int, control: JobControl) -> None:
         pid, number = self._listeners[rank], control_signal()
-        seen = look_at(pid)
+        seen = read_process_state(pid)
         if seen is not None and (number not in seen.caught or number in seen.pending):
             return  # it would end the rank, or waits to be delivered as it is
         if pid == control.pid(rank):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from derail.faults.engine.rank_plan import watch_at
 from derail.faults.engine.trigger_matcher import Inside
 from derail.faults.model.occurrences import Hits
-from derail.faults.model.plan import PlanError
 from derail.faults.model.triggers import Point
 from derail.model.clock import SYSTEM_CLOCK
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -40,7 +40,7 @@ class Gate:
         together: whether they go on by themselves as soon as all are there.
 
     Raises:
-        PlanError: if a rank cannot stay at such a thing.
+        InputError: if a rank cannot stay at such a thing.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Gate:
         self.name = name
         self.at = Point(at) if isinstance(at, str) else at
         if not isinstance(self.at, Inside):
-            raise PlanError(f"a rank cannot stay {self.at}: give the name of a point, or when.call, when.import_of ...")
+            raise InputError(f"a rank cannot stay {self.at}: name a point, or give when.call, when.import_of ...")
         self.together = together
         self._wanted = None if ranks is None else frozenset(ranks)
         self._ranks: frozenset[int] = self._wanted or frozenset()
@@ -86,11 +86,11 @@ class Gate:
         """Say which ranks the job has.
 
         Raises:
-            PlanError: if one of ours is not among them.
+            InputError: if one of ours is not among them.
         """
         strangers = sorted((self._wanted or frozenset()) - frozenset(ranks))
         if strangers:
-            raise PlanError(f"{self}: there is no rank {', '.join(map(str, strangers))}")
+            raise InputError(f"{self}: there is no rank {', '.join(map(str, strangers))}")
         self._ranks = frozenset(ranks) if self._wanted is None else self._wanted
 
     def watch(self, rank: int) -> Data | None:
@@ -190,7 +190,7 @@ class Gates:
         """Say which ranks the job has.
 
         Raises:
-            PlanError: if a gate is for others.
+            InputError: if a gate is for others.
         """
         for gate in self._gates.values():
             gate.aim(ranks)

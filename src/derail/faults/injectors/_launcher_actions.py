@@ -16,7 +16,8 @@ from derail.faults.mechanisms.namespaces import SHIM
 from derail.faults.model.plan import Fault
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform import processes
-from derail.platform.proc_status import PROC, command_line, look_at
+from derail.platform.capabilities import PROC
+from derail.platform.proc_status import command_line, read_process_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def _send(aim: Aim, name: str) -> Step:
     def about(result: Result) -> Result:
         if not isinstance(result, Injected):
             return result
-        alive = [child for child in started if (seen := look_at(child)) is not None and not seen.ended]
+        alive = [child for child in started if (seen := read_process_state(child)) is not None and not seen.ended]
         told = f"it had started {_listed(started)}, of which {_listed(alive) or 'none'} lived then"
         return Injected(f"{result.evidence}; {told}")
 
@@ -89,7 +90,7 @@ def ignored_sigchld(aim: Aim) -> Step:
     pid = aim.control.pid(aim.rank)
 
     def check() -> Result | None:
-        seen = None if pid is None else look_at(pid)
+        seen = None if pid is None else read_process_state(pid)
         if seen is None or seen.ended or signal.SIGCHLD not in seen.ignored:
             return None
         return Injected(f"SIGCHLD is ignored in /proc/{pid}/status (SigIgn); the kernel reaps for pid {pid}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from derail.faults.inrank.actions.logs import NUMBERS
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

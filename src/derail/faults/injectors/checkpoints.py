@@ -7,13 +7,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires
 from derail.faults.catalogue.params import choice_param, read_text
 from derail.faults.injectors.resources import living
 from derail.faults.model.plan import decide
 from derail.faults.model.results import Errored, Injected, NotReached
-from derail.platform.capabilities import why_no_proc
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC, why_no_proc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,8 +139,7 @@ ENTRIES = (
                 default="truncated",
             ),
         ),
-        needs="/proc, for a path that is not absolute",
-        unavailable=why_no_proc,
-        repeats=True,
+        requires=Requires("/proc, for a path that is not absolute", unavailable=why_no_proc),
+        acts=Acts(repeats=True),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import factor_param, offset_param
 from derail.faults.injectors.resources import living
@@ -12,7 +12,7 @@ from derail.faults.inrank.actions.clock import READINGS
 from derail.faults.mechanisms.namespaces import enter, is_elsewhere, why_not
 from derail.faults.model.results import Errored, Injected
 from derail.model.clock import SYSTEM_CLOCK
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +114,8 @@ def _bent(name: str, summary: str, inject: Callable[[Aim], Step], example: str, 
         healed="after `for_` seconds the clock is right again",
         example=example,
         params=() if param is None else (param,),
-        needs="Python in the rank, started without -S, -I and -E; a program that asks time or datetime",
-        lasts=True,
+        requires=Requires("Python in the rank, started without -S, -I and -E; a program that asks time or datetime"),
+        acts=Acts(lasts=True),
         check=lambda values: "0 seconds, or a factor of 1, changes nothing" if _is_right(values) else "",
     )
 
@@ -157,10 +157,12 @@ ENTRIES = (
         healed="it ends with the rank",
         example="faults.monotonic_offset(86400, rank=1)",
         params=(offset_param("seconds", "How much more than it is (or, below 0, less; at most since boot)."),),
-        triggers=("start",),
-        needs="a rank that is a program; a time namespace, as an ordinary user inside a user namespace",
-        unavailable=lambda: why_not("time"),
+        acts=Acts(triggers=("start",)),
+        requires=Requires(
+            "a rank that is a program; a time namespace, as an ordinary user inside a user namespace",
+            unavailable=lambda: why_not("time"),
+        ),
         check=lambda values: "0 seconds change nothing" if values["seconds"] == 0 else "",
-        prepare=_prepare_monotonic,
+        setup=Setup(prepare=_prepare_monotonic),
     ),
 )

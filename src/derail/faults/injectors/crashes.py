@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Entry, Param, Requires
 from derail.faults.catalogue.injector_api import AtExit, Soon, control_signal
 from derail.faults.catalogue.params import choice_param, flag_param, read_signal, read_text, seconds_param
 from derail.faults.model.results import Errored, Injected, NotReached
@@ -110,8 +110,7 @@ def _crash(
         healed="",
         example=example or f'faults.{name}(rank=1, when=when.line("step 2"))',
         params=(*params, CORE) if core else params,
-        needs=needs,
-        unavailable=unavailable,
+        requires=Requires(needs, unavailable=unavailable),
     )
 
 
@@ -137,7 +136,7 @@ def _later(name: str, summary: str, moment: Callable[[Aim], str], example: str, 
         healed="",
         example=example,
         params=(*params, choice_param("how", ("exception", *CRASHES), "What happens then.", default=first)),
-        needs=CTYPES,
+        requires=Requires(CTYPES),
         check=_check_handler if name == "crash_in_handler" else lambda _: "",
     )
 

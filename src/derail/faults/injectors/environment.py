@@ -9,15 +9,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import count_param, read_text, text_param
 from derail.faults.injectors.resources import living
-from derail.faults.model.plan import PlanError
 from derail.faults.model.results import Errored, Injected, NotReached
+from derail.model.input_error import InputError
 from derail.model.spec import Function
-from derail.platform.capabilities import why_no_proc
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC, why_no_proc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,12 +60,12 @@ def _no_variable(values: Mapping[str, Value]) -> Change:
 def _prepare(change: Callable[[Mapping[str, Value]], Change], rank: RankSpec, fault: Fault) -> RankSpec:
     name, value = change(fault.values)
     if isinstance(rank.run, Function):
-        raise PlanError(
+        raise InputError(
             f"{fault.name} on rank {rank.rank}: the environment of a function cannot be seen from outside, and this "
             f"rank is one; run a program ({fault.id})"
         )
     if rank.env.get(name) == value:
-        raise PlanError(f"{fault.name} on rank {rank.rank}: {name} is {value!r} already ({fault.id})")
+        raise InputError(f"{fault.name} on rank {rank.rank}: {name} is {value!r} already ({fault.id})")
     env = {key: old for key, old in rank.env.items() if key != name}
     return replace(rank, env=env if value is None else {**env, name: value})
 
@@ -103,10 +102,9 @@ def _environ(
         healed="",
         example=example,
         params=params,
-        triggers=("start",),
-        needs="a rank that is a program; /proc",
-        unavailable=why_no_proc,
-        prepare=partial(_prepare, change),
+        acts=Acts(triggers=("start",)),
+        requires=Requires("a rank that is a program; /proc", unavailable=why_no_proc),
+        setup=Setup(prepare=partial(_prepare, change)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import (
     choice_param,
@@ -20,13 +20,13 @@ from derail.faults.catalogue.params import (
 )
 from derail.faults.mechanisms.error_file_samples import CONTENTS, NEEDS_OLD, PLACES, document, names
 from derail.faults.mechanisms.file_swapper import Replacing
-from derail.faults.model.plan import PlanError, decide
+from derail.faults.model.plan import decide
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.faults.model.triggers import OwnExit
 from derail.model.clock import SYSTEM_CLOCK
+from derail.model.input_error import InputError
 from derail.model.spec import Function
-from derail.platform.capabilities import why_no_full_device, why_no_proc
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC, why_no_full_device, why_no_proc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,12 +189,12 @@ def prepare_unwritable(rank: RankSpec, fault: Fault) -> RankSpec:
     """The rank, told to write its error file where that cannot be done.
 
     Raises:
-        PlanError: if the rank has no error file, or its environment is not seen from outside.
+        InputError: if the rank has no error file, or its environment is not seen from outside.
     """
     if rank.error_file is None:
-        raise PlanError(f"{fault.name} on rank {rank.rank}: this rank has no error file ({fault.id})")
+        raise InputError(f"{fault.name} on rank {rank.rank}: this rank has no error file ({fault.id})")
     if isinstance(rank.run, Function) and rank.run.start_method != "spawn":
-        raise PlanError(
+        raise InputError(
             f"{fault.name} on rank {rank.rank}: the environment of a rank that was forked ({rank.run.start_method}) is "
             f'not seen from outside; start it by "spawn" ({fault.id})'
         )
@@ -252,9 +252,8 @@ ENTRIES = (
         healed="",
         example='faults.error_file("truncated", rank=1)',
         params=(choice_param("content", names(), "What the supervisor finds instead."),),
-        triggers=("own_exit",),
-        default_when=OwnExit(),
-        needs=f"{OWN}; a user that is not root, for unreadable",
+        acts=Acts(triggers=("own_exit",), default=OwnExit()),
+        requires=Requires(f"{OWN}; a user that is not root, for unreadable"),
     ),
     Entry(
         name="error_file_stale",
@@ -268,8 +267,8 @@ ENTRIES = (
             Param("age", read_seconds, "How long ago it was written, by its own account.", "seconds", default=3600.0),
             text_param("message", "What it says.", default="RuntimeError: of an earlier attempt"),
         ),
-        triggers=("start", "own_exit"),
-        needs=f"{OWN} and does not write it",
+        acts=Acts(triggers=("start", "own_exit")),
+        requires=Requires(f"{OWN} and does not write it"),
         check=_check_age,
     ),
     Entry(
@@ -281,9 +280,8 @@ ENTRIES = (
         healed="",
         example="faults.error_file_of_other_rank(0, rank=1)",
         params=(count_param("other", "Whose; that rank must have written one by then.", default=0),),
-        triggers=("own_exit",),
-        default_when=OwnExit(),
-        needs=f"{OWN}, and another one that has written its own before",
+        acts=Acts(triggers=("own_exit",), default=OwnExit()),
+        requires=Requires(f"{OWN}, and another one that has written its own before"),
     ),
     Entry(
         name="error_file_skewed",
@@ -294,9 +292,8 @@ ENTRIES = (
         healed="",
         example="faults.error_file_skewed(-3600, rank=1)",
         params=(offset_param("seconds", "How much later than they were (or, below 0, earlier)."),),
-        triggers=("own_exit",),
-        default_when=OwnExit(),
-        needs=f"{OWN} and writes it",
+        acts=Acts(triggers=("own_exit",), default=OwnExit()),
+        requires=Requires(f"{OWN} and writes it"),
         check=_check_skew,
     ),
     Entry(
@@ -308,9 +305,8 @@ ENTRIES = (
         healed="the file is what the rank wrote",
         example="faults.error_file_replaced(rank=1)",
         params=(seconds_param("every", "Seconds between two turns.", default=0.0002),),
-        triggers=("own_exit",),
-        default_when=OwnExit(),
-        needs=f"{OWN} and writes it; hard links",
+        acts=Acts(triggers=("own_exit",), default=OwnExit()),
+        requires=Requires(f"{OWN} and writes it; hard links"),
     ),
     Entry(
         name="error_file_unwritable",
@@ -328,9 +324,11 @@ ENTRIES = (
                 default="missing_directory",
             ),
         ),
-        triggers=("start",),
-        needs=f"{OWN}, and is a program or a spawned function",
-        unavailable=lambda: why_no_proc() or why_no_full_device(),
-        prepare=prepare_unwritable,
+        acts=Acts(triggers=("start",)),
+        requires=Requires(
+            f"{OWN}, and is a program or a spawned function",
+            unavailable=lambda: why_no_proc() or why_no_full_device(),
+        ),
+        setup=Setup(prepare=prepare_unwritable),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Entry, Param, Requires
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import (
     choice_param,
@@ -21,8 +21,8 @@ from derail.faults.catalogue.params import (
 from derail.faults.injectors.crashes import IN_RANK
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_number
-from derail.platform.capabilities import why_no_proc
-from derail.platform.proc_status import PROC, look_at
+from derail.platform.capabilities import PROC, why_no_proc
+from derail.platform.proc_status import read_process_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,10 +43,10 @@ def blocks(aim: Aim) -> Step:
     pid, wanted = _acting(aim), _wanted(aim)
 
     def check() -> Result | None:
-        now = look_at(pid)
+        now = read_process_state(pid)
         if now is None or not wanted <= now.blocked:
             return None
-        threads = {int(name): look_at(int(name)) for name in os.listdir(PROC / str(pid) / "task")}
+        threads = {int(name): read_process_state(int(name)) for name in os.listdir(PROC / str(pid) / "task")}
         awake = [
             tid for tid, seen in threads.items() if seen is not None and not seen.ended and not wanted <= seen.blocked
         ]
@@ -64,7 +64,7 @@ def ignores(aim: Aim) -> Step:
     pid, wanted = _acting(aim), _wanted(aim)
 
     def check() -> Result | None:
-        now = look_at(pid)
+        now = read_process_state(pid)
         if now is None or not wanted <= now.ignored:
             return None
         return Injected(f"{_names(aim)} in SigIgn of /proc/{pid}/status; set in {aim.where}")
@@ -85,7 +85,7 @@ def _handled(verdict: Verdict) -> Callable[[Aim], Step]:
         seen: list[str] = []
 
         def check() -> Result | None:
-            now = look_at(pid)
+            now = read_process_state(pid)
             if now is not None and number in now.caught and not seen:
                 seen.append(f" (SigCgt in /proc/{pid}/status)")
             return None
@@ -141,7 +141,7 @@ def _forked(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result
     pid = next((int(str(record["pid"])) for record in aim.records if record["event"] == "helper"), None)
     if pid is None:
         return Errored(f"{handled}, but no child of it was seen; {_end(status)}")
-    now = look_at(pid)
+    now = read_process_state(pid)
     if now is None or now.ended:
         return NotReached(f"{handled}: it forked pid {pid}, which had ended before that was looked at; {_end(status)}")
     return Injected(f"{handled}: it forked pid {pid}, which lives (state {now.state}); {_end(status)}")
@@ -181,8 +181,7 @@ def _entry(
         healed="",
         example=example,
         params=params,
-        needs=f"{IN_RANK}; /proc",
-        unavailable=why_no_proc,
+        requires=Requires(f"{IN_RANK}; /proc", unavailable=why_no_proc),
         check=_check,
     )
 

@@ -6,14 +6,15 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import read_signals
 from derail.faults.injectors.crashes import CTYPES, IN_RANK
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import signal_number
-from derail.platform.proc_status import PROC, look_at
+from derail.platform.capabilities import PROC
+from derail.platform.proc_status import read_process_state, read_status
 from derail.platform.processes import every_process
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def hangs(aim: Aim) -> Step:
     wanted = {signal_number(name) for name in aim.texts("ignore")}
 
     def look() -> str:
-        now = look_at(pid)
+        now = read_process_state(pid)
         if now is None or now.state not in ("S", "D") or not wanted <= now.ignored:
             return ""
         deaf = f", {', '.join(aim.texts('ignore'))} ignored (SigIgn)" if wanted else ""
@@ -63,7 +64,7 @@ def spins(aim: Aim) -> Step:
     before = _processor_time(pid)
 
     def look() -> str:
-        now, used = look_at(pid), _processor_time(pid)
+        now, used = read_process_state(pid), _processor_time(pid)
         if now is None or now.state != "R" or used is None or before is None or used - before < WORK:
             return ""
         passed = SYSTEM_CLOCK.now() - began
@@ -102,7 +103,7 @@ def hangs_later(moment: str, aim: Aim) -> Step:
     pid = _who(aim)
 
     def look() -> str:
-        now = look_at(pid) if _said(aim, "hangs") else None
+        now = read_process_state(pid) if _said(aim, "hangs") else None
         return f"state {now.state} in /proc/{pid}/status" if now is not None and now.state in ("S", "D") else ""
 
     return _seen(aim, look, moment, within=FOREVER, moment=moment)
@@ -137,7 +138,7 @@ def _seen(aim: Aim, look: Callable[[], str], awaited: str, *, within: float = LO
         within: seconds until it must show.
         moment: what must have come before; then it is no fault of the rank if it never does.
     """
-    if look_at(_who(aim)) is None and aim.control.is_alive(aim.rank):
+    if read_process_state(_who(aim)) is None and aim.control.is_alive(aim.rank):
         return Unavailable("whether a process hangs cannot be seen here: there is no /proc")
     where = f"at {moment}" if moment else f"in {aim.where}"
 
@@ -155,7 +156,7 @@ def _seen(aim: Aim, look: Callable[[], str], awaited: str, *, within: float = LO
 
 def _waiting(pid: int, state: str, symbol: str) -> str:
     """That the main thread is in this state and at this place in the kernel; empty if it is not."""
-    now = look_at(pid)
+    now = read_process_state(pid)
     place = _read(pid, "wchan")
     told = place not in ("", "0")  # some kernels do not tell, some tell some users only
     if now is None or now.state != state or (told and symbol not in place):
@@ -172,8 +173,8 @@ def _processor_time(pid: int) -> float | None:
 def _turns(pid: int, thread: object) -> int | None:
     """How often a thread has given its processor back: all the time, if it wants the GIL and cannot have it. None if
     that is not told."""
-    told = _read(pid, f"task/{thread}/status").partition("\nvoluntary_ctxt_switches:")[2].split()
-    return int(told[0]) if told else None
+    switches = read_status(pid, thread=str(thread)).get("voluntary_ctxt_switches")
+    return int(switches) if switches else None
 
 
 def _position(pid: int, fd: object) -> int | None:
@@ -234,8 +235,8 @@ def _hang(
         healed=healed,
         example=example or f'faults.{name}(rank=1, when=when.line("step 2"))',
         params=params,
-        needs=f"{needs}; /proc",
-        lasts=True,
+        requires=Requires(f"{needs}; /proc"),
+        acts=Acts(lasts=True),
         check=_check,
     )
 

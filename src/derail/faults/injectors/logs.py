@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.entry import Acts, Entry, Requires
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import choice_param, count_param, flag_param, seconds_param, size_param, text_param
 from derail.faults.injectors._log_probes import Search, access_mode, descriptor, identity_of, last, recorded
@@ -13,7 +13,7 @@ from derail.faults.injectors._log_rotation import move_log
 from derail.faults.inrank.actions.logs import FULL, NUMBERS, payload
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.capabilities import why_no_full_device, why_no_proc
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,7 +147,7 @@ def held_open(aim: Aim) -> Step:
     def check(status: ExitStatus) -> Result:
         told = last(aim, "holder")
         pid = 0 if told is None else int(str(told["pid"]))
-        seen = look_at(pid) if pid else None
+        seen = read_process_state(pid) if pid else None
         if seen is None or seen.ended:
             return NotReached(f"the process that was to outlive the rank had ended before it; it ended with {status}")
         if identity_of(pid, stream.fd) != stream.identity:
@@ -179,8 +179,10 @@ def _in_rank(
         healed="",
         example=example or f"faults.{name}(rank=0, when=when.line('step 2'))",
         params=(*params, STREAM),
-        needs=needs,
-        unavailable=(lambda: why_no_proc() or why_no_full_device()) if name == "log_disk_full" else why_no_proc,
+        requires=Requires(
+            needs,
+            unavailable=(lambda: why_no_proc() or why_no_full_device()) if name == "log_disk_full" else why_no_proc,
+        ),
         before_launcher=name == "pipe_holder",
         check=_check_text,
     )
@@ -202,9 +204,8 @@ def _beside(name: str, summary: str, *params: Param, verified: str, healed: str 
         healed=healed,
         example=f"faults.{name}(rank=0, when=when.line('step 2'))",
         params=(*params, STREAM),
-        needs="a rank whose stream goes to a log file; /proc",
-        unavailable=why_no_proc,
-        lasts=bool(healed),
+        requires=Requires("a rank whose stream goes to a log file; /proc", unavailable=why_no_proc),
+        acts=Acts(lasts=bool(healed)),
     )
 
 

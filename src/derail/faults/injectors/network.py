@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import choice_param, count_param, read_text
 from derail.faults.injectors import rendezvous
@@ -16,7 +16,7 @@ from derail.faults.mechanisms.namespaces import why_not as no_namespaces
 from derail.faults.mechanisms.sockets import ESTABLISHED, disconnect, established, stolen, table
 from derail.faults.mechanisms.sockets import why_not as no_stealing
 from derail.faults.model.results import Errored, Injected, NotReached
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
@@ -126,8 +126,7 @@ ENTRIES = (
         healed="",
         example='faults.sever(peer_port=29500, rank=1, when=when.line("step 2"))',
         params=PORTS,
-        needs=STEALING,
-        unavailable=no_stealing,
+        requires=Requires(STEALING, unavailable=no_stealing),
     ),
     Entry(
         name="reset",
@@ -138,8 +137,7 @@ ENTRIES = (
         healed="",
         example='faults.reset(rank=1, when=when.line("step 2"))',
         params=PORTS,
-        needs=STEALING,
-        unavailable=no_stealing,
+        requires=Requires(STEALING, unavailable=no_stealing),
     ),
     Entry(
         name="dns_failure",
@@ -153,8 +151,8 @@ ENTRIES = (
             Param("names", _read_names, 'Which names; ["*"] for all, addresses in digits not.', "names", required=True),
             choice_param("error", ("EAI_AGAIN", "EAI_NONAME", "EAI_FAIL"), "What is said.", default="EAI_AGAIN"),
         ),
-        needs="Python in the rank, started without -S, -I and -E",
-        lasts=True,
+        requires=Requires("Python in the rank, started without -S, -I and -E"),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="loopback_down",
@@ -164,10 +162,12 @@ ENTRIES = (
         verified="only lo in /proc/PID/net/dev, no address in /proc/PID/net/fib_trie, another namespace than ours",
         healed="it ends with the rank",
         example="faults.loopback_down(rank=1)",
-        triggers=("start",),
-        needs="a rank that is a program; a network namespace, as an ordinary user inside a user namespace",
-        unavailable=lambda: no_namespaces("net"),
-        prepare=lambda rank, fault: enter(rank, fault, {"namespaces": ["net"]}),
+        acts=Acts(triggers=("start",)),
+        requires=Requires(
+            "a rank that is a program; a network namespace, as an ordinary user inside a user namespace",
+            unavailable=lambda: no_namespaces("net"),
+        ),
+        setup=Setup(prepare=lambda rank, fault: enter(rank, fault, {"namespaces": ["net"]})),
     ),
     *rendezvous.ENTRIES,
 )

@@ -10,7 +10,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Entry, Param, Requires
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import (
     choice_param,
@@ -175,7 +175,7 @@ def _raised(name: str, summary: str, inject: Callable[[Aim], Step], verified: st
             Param("type", read_exception, "A builtin exception, or package.module:Class.", "exception", required=True),
             text_param("message", "What it is made with.", default="injected by derail"),
         ),
-        needs=needs,
+        requires=Requires(needs),
         check=_check_exception,
     )
 
@@ -193,7 +193,7 @@ ENTRIES = (
             Param("code", read_code, "What sys.exit gets: a number (256 is 0) or a message.", "code", required=True),
             choice_param("how", ("exit", "_exit"), "sys.exit, which can be caught, or os._exit.", default="exit"),
         ),
-        needs=IN_RANK,
+        requires=Requires(IN_RANK),
         check=_check_exit,
     ),
     _raised(
@@ -223,7 +223,7 @@ ENTRIES = (
         params=(
             Param("argv", _read_argv, "The program, looked up in PATH, and its arguments.", "texts", required=True),
         ),
-        needs=f"{IN_RANK}; /proc",
+        requires=Requires(f"{IN_RANK}; /proc"),
     ),
     Entry(
         name="orphan",
@@ -243,7 +243,7 @@ ENTRIES = (
             count_param("code", "The code with which the rank leaves.", default=1, most=255),
             seconds_param("lives", "Seconds after which the helper ends.", default=60.0),
         ),
-        needs=f"{IN_RANK}; /proc",
+        requires=Requires(f"{IN_RANK}; /proc"),
         before_launcher=True,
     ),
 )

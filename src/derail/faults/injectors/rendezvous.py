@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import choice_param, count_param, flag_param, seconds_param, size_param, text_param
 from derail.faults.injectors import environment
@@ -32,8 +32,8 @@ from derail.faults.mechanisms.rendezvous_proxy import (
 from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.faults.model.triggers import OwnExit
-from derail.platform.capabilities import why_no_proc
-from derail.platform.proc_status import PROC, group_members
+from derail.platform.capabilities import PROC, why_no_proc
+from derail.platform.processes import group_members
 
 if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
@@ -113,11 +113,10 @@ def _net(name: str, summary: str, example: str, *params: Param, **fixed: Any) ->
         healed="the proxy ends, and its connections with it",
         example=example,
         params=(*params, *VARIABLES),
-        triggers=("start",),
-        needs=PROXIED,
+        acts=Acts(triggers=("start",)),
+        requires=Requires(PROXIED),
         check=(lambda _: "") if fixed else check_proxy,
-        prepare=prepare_proxy,
-        await_rank=listen,
+        setup=Setup(prepare=prepare_proxy, await_rank=listen),
     )
 
 
@@ -144,11 +143,10 @@ ENTRIES = (
             count_param("refuse", "How many connections are first reset at once.", default=0),
             *VARIABLES,
         ),
-        triggers=("start",),
-        needs=PROXIED,
+        acts=Acts(triggers=("start",)),
+        requires=Requires(PROXIED),
         check=check_proxy,
-        prepare=prepare_proxy,
-        await_rank=listen,
+        setup=Setup(prepare=prepare_proxy, await_rank=listen),
     ),
     _net(
         "net_latency",
@@ -208,12 +206,9 @@ ENTRIES = (
         healed="the port is given up",
         example="faults.port_taken(rank=0)",
         params=VARIABLES,
-        triggers=("start",),
-        needs="an address of this machine in the rank's environment; /proc",
-        unavailable=why_no_proc,
-        lasts=True,
-        prepare=prepare_port,
-        await_rank=hold_port,
+        acts=Acts(triggers=("start",), lasts=True),
+        requires=Requires("an address of this machine in the rank's environment; /proc", unavailable=why_no_proc),
+        setup=Setup(prepare=prepare_port, await_rank=hold_port),
     ),
     Entry(
         name="port_kept",
@@ -224,11 +219,9 @@ ENTRIES = (
         healed="the port is given up",
         example="faults.port_kept(rank=0)",
         params=VARIABLES,
-        triggers=("own_exit",),
-        default_when=OwnExit(),
-        needs="an address of this machine in the rank's environment; /proc",
-        unavailable=why_no_proc,
-        begin=note_port,
+        acts=Acts(triggers=("own_exit",), default=OwnExit()),
+        requires=Requires("an address of this machine in the rank's environment; /proc", unavailable=why_no_proc),
+        setup=Setup(begin=note_port),
     ),
     Entry(
         name="store_dies",
@@ -242,8 +235,7 @@ ENTRIES = (
             count_param("port", "Which port; 0 for what the variable says.", default=0, most=65535),
             text_param("port_variable", "The variable of the rank that says which.", default="MASTER_PORT"),
         ),
-        needs="/proc",
-        unavailable=why_no_proc,
+        requires=Requires("/proc", unavailable=why_no_proc),
     ),
     *environment.ENTRIES,
 )

@@ -6,7 +6,7 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import (
     UNLIMITED,
@@ -21,8 +21,8 @@ from derail.faults.mechanisms import cgroup
 from derail.faults.mechanisms.namespaces import why_not
 from derail.faults.mechanisms.tmpfs import mounted, preparing, read_directory
 from derail.faults.model.results import Errored, Injected, NotReached
-from derail.platform.capabilities import why_no_cgroup, why_no_prlimit, why_no_proc
-from derail.platform.proc_status import PROC, look_at
+from derail.platform.capabilities import PROC, why_no_cgroup, why_no_prlimit, why_no_proc
+from derail.platform.proc_status import read_process_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ no_proc = why_no_proc
 def living(aim: Aim) -> int | None:
     """The process of a rank that has not ended."""
     pid = aim.control.pid(aim.rank)
-    now = None if pid is None else look_at(pid)
+    now = None if pid is None else read_process_state(pid)
     return None if now is None or now.ended else pid
 
 
@@ -207,9 +207,11 @@ ENTRIES = (
             ),
             flag_param("hard", "Whether the hard limit is lowered too, so that the rank cannot raise it again."),
         ),
-        needs="/proc; for NPROC to have an effect, a rank that is not root",
-        unavailable=lambda: no_proc() or why_no_prlimit(),
-        lasts=True,
+        requires=Requires(
+            "/proc; for NPROC to have an effect, a rank that is not root",
+            unavailable=lambda: no_proc() or why_no_prlimit(),
+        ),
+        acts=Acts(lasts=True),
         check=_check_limit,
     ),
     Entry(
@@ -229,9 +231,8 @@ ENTRIES = (
                 most=1000,
             ),
         ),
-        needs="/proc",
-        unavailable=no_proc,
-        lasts=True,
+        requires=Requires("/proc", unavailable=no_proc),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="fd_leak",
@@ -242,8 +243,7 @@ ENTRIES = (
         healed="",
         example="faults.fd_leak(rank=0, when=when.point('after_step'))",
         params=(count_param("count", "How many it then has open; 0 for all that RLIMIT_NOFILE allows.", default=0),),
-        needs="Python in the rank, started without -S, -I and -E; /proc",
-        unavailable=no_proc,
+        requires=Requires("Python in the rank, started without -S, -I and -E; /proc", unavailable=no_proc),
     ),
     Entry(
         name="full_disk",
@@ -258,11 +258,12 @@ ENTRIES = (
             size_param("size", 'How much fits: bytes, or "64K"; at least one page.', default=4096),
             INODES,
         ),
-        triggers=("start",),
-        needs=NAMESPACED,
+        acts=Acts(triggers=("start",)),
+        requires=Requires(NAMESPACED, unavailable=lambda: why_not("mount")),
         check=_check_size,
-        unavailable=lambda: why_not("mount"),
-        prepare=preparing(lambda fault: (str(fault.param("directory")), fault.param("size"), fault.param("inodes"))),
+        setup=Setup(
+            prepare=preparing(lambda fault: (str(fault.param("directory")), fault.param("size"), fault.param("inodes")))
+        ),
     ),
     Entry(
         name="full_inodes",
@@ -273,10 +274,9 @@ ENTRIES = (
         healed="it ends with the rank",
         example='faults.full_inodes("/tmp", rank=0)',
         params=(DIRECTORY, count_param("files", "How many files fit.", default=1, least=1)),
-        triggers=("start",),
-        needs=NAMESPACED,
-        unavailable=lambda: why_not("mount"),
-        prepare=preparing(lambda fault: (str(fault.param("directory")), ROOMY, fault.param("files"))),
+        acts=Acts(triggers=("start",)),
+        requires=Requires(NAMESPACED, unavailable=lambda: why_not("mount")),
+        setup=Setup(prepare=preparing(lambda fault: (str(fault.param("directory")), ROOMY, fault.param("files")))),
     ),
     Entry(
         name="full_shm",
@@ -287,11 +287,12 @@ ENTRIES = (
         healed="it ends with the rank",
         example='faults.full_shm(size="1M", rank="all")',
         params=(size_param("size", 'How much fits: bytes, or "1M"; at least one page.', default=4096), INODES),
-        triggers=("start",),
-        needs=NAMESPACED,
+        acts=Acts(triggers=("start",)),
+        requires=Requires(
+            NAMESPACED, unavailable=lambda: why_not("mount") if os.path.isdir(SHM) else f"there is no {SHM} here"
+        ),
         check=_check_size,
-        unavailable=lambda: why_not("mount") if os.path.isdir(SHM) else f"there is no {SHM} here",
-        prepare=preparing(lambda fault: (SHM, fault.param("size"), fault.param("inodes"))),
+        setup=Setup(prepare=preparing(lambda fault: (SHM, fault.param("size"), fault.param("inodes")))),
     ),
     Entry(
         name="memory_limit",
@@ -302,9 +303,11 @@ ENTRIES = (
         healed="the limit is taken away, the rank goes back, and the cgroup is removed",
         example='faults.memory_limit("256M", rank=1, when=when.line("step 2"))',
         params=(size_param("size", 'How much it may have, its children included: bytes, or "256M".'),),
-        needs="a cgroup with the memory controller, of version 1 or 2, delegated to this user",
-        unavailable=lambda: no_proc() or why_no_cgroup("memory"),
-        lasts=True,
+        requires=Requires(
+            "a cgroup with the memory controller, of version 1 or 2, delegated to this user",
+            unavailable=lambda: no_proc() or why_no_cgroup("memory"),
+        ),
+        acts=Acts(lasts=True),
         check=lambda values: "a rank without any memory cannot run; say 1M or more" if values["size"] == 0 else "",
     ),
     Entry(
@@ -318,9 +321,11 @@ ENTRIES = (
         params=(
             factor_param("cpus", "How many processors it may use, its children included.", default=0.5, least=0.01),
         ),
-        needs="a cgroup with the cpu controller, of version 1 or 2, delegated to this user",
-        unavailable=lambda: no_proc() or why_no_cgroup("cpu"),
-        lasts=True,
+        requires=Requires(
+            "a cgroup with the cpu controller, of version 1 or 2, delegated to this user",
+            unavailable=lambda: no_proc() or why_no_cgroup("cpu"),
+        ),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="freeze",
@@ -330,8 +335,10 @@ ENTRIES = (
         verified="the rank's cgroup in /proc/PID/cgroup, and frozen 1 in its cgroup.events",
         healed="it is thawed, goes back, the cgroup is removed; if derail is killed, the job's keeper ends the rank",
         example='faults.freeze(rank=1, when=when.line("step 2"), for_=5)',
-        needs="a cgroup of version 2, delegated to this user",
-        unavailable=lambda: no_proc() or why_no_cgroup("freezer"),
-        lasts=True,
+        requires=Requires(
+            "a cgroup of version 2, delegated to this user",
+            unavailable=lambda: no_proc() or why_no_cgroup("freezer"),
+        ),
+        acts=Acts(lasts=True),
     ),
 )

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import (
     count_param,
@@ -20,7 +20,8 @@ from derail.faults.injectors import handlers
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_name, signal_number
 from derail.platform.capabilities import why_no_proc, why_no_ptrace
-from derail.platform.proc_status import group_members, look_at
+from derail.platform.proc_status import read_process_state
+from derail.platform.processes import group_members
 from derail.platform.tracing import Hold, states
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def trace(aim: Aim) -> Step:
 def cont(aim: Aim) -> Step:
     """Continue a rank that is stopped."""
     pid = aim.control.pid(aim.rank)
-    before = None if pid is None else look_at(pid)
+    before = None if pid is None else read_process_state(pid)
     if before is not None and before.state != "T":
         return NotReached(f"rank {aim.rank} (pid {pid}) was not stopped: state {before.state} in /proc/{pid}/status")
     return _send(aim, signal.SIGCONT)
@@ -82,7 +83,7 @@ def _send(aim: Aim, number: int) -> Step:
     if earlier:
         return NotReached(f"the supervisor had sent {signal_name(earlier[0])} to the rank before")
     pid = aim.control.pid(aim.rank)
-    before = None if pid is None else look_at(pid)
+    before = None if pid is None else read_process_state(pid)
     if pid is None or (before is not None and before.ended):
         return NotReached("the rank had ended before the signal could be sent")
     group = aim.flag("group")
@@ -121,7 +122,7 @@ def _shows(pid: int, number: int, whom: str) -> Callable[[], Result | None]:
     """A signal that is handled or blocked: it waits, visibly, or is not waiting any more because it was delivered."""
 
     def check() -> Result | None:
-        now = look_at(pid)
+        now = read_process_state(pid)
         if now is None or now.ended:
             return None
         if number in now.pending:
@@ -137,12 +138,12 @@ def _any(whom: str) -> Callable[[ExitStatus], Result]:
 
 
 def _stopped(pid: int, whom: str) -> Result | None:
-    now = look_at(pid)
+    now = read_process_state(pid)
     return Injected(f"{whom}; state T in /proc/{pid}/status") if now is not None and now.state == "T" else None
 
 
 def _running(pid: int, whom: str) -> Result | None:
-    now = look_at(pid)
+    now = read_process_state(pid)
     if now is None or now.state == "T":
         return None
     return Injected(f"{whom}; state {now.state} in /proc/{pid}/status")
@@ -179,7 +180,7 @@ def storm(aim: Aim) -> Step:
         return f"{len(sent)} of {count} signals sent to pid {pid} ({', '.join(aim.texts('signals'))} in turn)"
 
     def check() -> Result | None:
-        now = look_at(pid)
+        now = read_process_state(pid)
         if len(sent) < count or now is None or now.ended:
             return None
         ways = (("caught", "SigCgt"), ("ignored", "SigIgn"), ("blocked", "SigBlk"))
@@ -211,7 +212,7 @@ def send_again(aim: Aim) -> Step:
 
     def act() -> None:
         first = ", ".join(signal_name(sent) for sent in aim.sent_by_supervisor)
-        before = None if pid is None else look_at(pid)
+        before = None if pid is None else read_process_state(pid)
         if pid is None or before is None or before.ended:
             return
         if number in aim.sent_by_supervisor and not {number} & (before.caught | before.ignored | before.blocked):
@@ -259,9 +260,8 @@ ENTRIES = (
             GROUP,
             seconds_param("every", "Seconds between two signals, if there are several.", default=0.1),
         ),
-        needs="nothing; /proc for signals that do not end the rank",
-        repeats=True,
-        lasts=True,
+        requires=Requires("nothing; /proc for signals that do not end the rank"),
+        acts=Acts(repeats=True, lasts=True),
     ),
     Entry(
         name="stop",
@@ -272,9 +272,8 @@ ENTRIES = (
         healed="the rank is continued",
         example='faults.stop(rank=1, when=when.line("step 2"), for_=5)',
         params=(GROUP,),
-        needs="/proc",
-        unavailable=why_no_proc,
-        lasts=True,
+        requires=Requires("/proc", unavailable=why_no_proc),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="trace_stop",
@@ -284,9 +283,8 @@ ENTRIES = (
         verified="state t of all threads in /proc/PID/task",
         healed="it is let go; if derail is killed, by the kernel",
         example='faults.trace_stop(rank=1, for_=0.5, when=when.line("step 2"))',
-        needs="/proc, ptrace",
-        unavailable=lambda: why_no_proc() or why_no_ptrace(),
-        lasts=True,
+        requires=Requires("/proc, ptrace", unavailable=lambda: why_no_proc() or why_no_ptrace()),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="cont",
@@ -297,8 +295,7 @@ ENTRIES = (
         healed="",
         example="faults.cont(rank=1, when=when.after(2))",
         params=(GROUP,),
-        needs="/proc",
-        unavailable=why_no_proc,
+        requires=Requires("/proc", unavailable=why_no_proc),
     ),
     Entry(
         name="signal_storm",
@@ -315,7 +312,7 @@ ENTRIES = (
             count_param("enough", "How many will do, if the rank has ended by then; 0 for all.", default=0),
             seconds_param("every", "Seconds between two of them; 0 for all at once.", default=0.01),
         ),
-        needs="/proc, for a rank that lives on",
+        requires=Requires("/proc, for a rank that lives on"),
     ),
     Entry(
         name="second_signal",
@@ -329,8 +326,7 @@ ENTRIES = (
             Param("signal", read_signal, "Which signal.", "signal", default="SIGTERM"),
             seconds_param("delay", "Seconds after the first one.", default=0.05),
         ),
-        needs="a job that is ended; /proc",
-        unavailable=why_no_proc,
+        requires=Requires("a job that is ended; /proc", unavailable=why_no_proc),
     ),
     *handlers.ENTRIES,
 )

@@ -9,14 +9,14 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.entry import Acts, Entry, Requires
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import choice_param, count_param, factor_param, seconds_param
 from derail.faults.injectors.resources import living
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
-from derail.platform.capabilities import why_no_idle_priority
+from derail.platform.capabilities import PROC, why_no_idle_priority
 from derail.platform.capabilities import why_no_proc as no_proc
-from derail.platform.proc_status import PROC, look_at
+from derail.platform.proc_status import read_process_state
 
 if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
@@ -200,7 +200,7 @@ class _Turns:
         return NotReached(f"the rank ended with {status} before it had been stopped and continued")
 
     def _look(self, state: str) -> bool:
-        now = look_at(self._pid)
+        now = read_process_state(self._pid)
         return now is not None and now.state == state
 
 
@@ -222,9 +222,8 @@ ENTRIES = (
                 default="idle",
             ),
         ),
-        needs="Linux with /proc",
-        unavailable=lambda: no_proc() or why_no_idle_priority(),
-        lasts=True,
+        requires=Requires("Linux with /proc", unavailable=lambda: no_proc() or why_no_idle_priority()),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="throttle",
@@ -238,9 +237,8 @@ ENTRIES = (
             factor_param("factor", "How much slower: 4 runs a quarter of the time.", default=2.0, least=1.01),
             seconds_param("period", "Seconds from one stop to the next.", default=0.1),
         ),
-        needs="/proc",
-        unavailable=no_proc,
-        lasts=True,
+        requires=Requires("/proc", unavailable=no_proc),
+        acts=Acts(lasts=True),
         check=lambda values: "" if float(str(values["period"])) >= 0.01 else "a period has 0.01 seconds or more",
     ),
 )

@@ -9,7 +9,7 @@ import errno
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
 from derail.faults.catalogue.params import choice_param, count_param, read_text, signal_param
 from derail.faults.injectors import _launcher_actions, syscalls
 from derail.faults.mechanisms.namespaces import enter
@@ -105,10 +105,8 @@ def _spawn(name: str, summary: str) -> Entry:
         healed="",
         example=f"faults.{name}(2, rank=0)",
         params=(CHILD,),
-        needs=FILTERED,
-        unavailable=_no_seccomp,
-        prepare=prepare_calls,
-        begin=begin_calls,
+        requires=Requires(FILTERED, unavailable=_no_seccomp),
+        setup=Setup(prepare=prepare_calls, begin=begin_calls),
     )
 
 
@@ -121,10 +119,11 @@ ENTRIES = (
         verified="SIGCHLD in SigIgn of /proc/PID/status",
         healed="",
         example="faults.sigchld_ignored(rank=0)",
-        triggers=("start",),
-        needs=PROGRAM,
-        unavailable=why_no_proc,
-        prepare=lambda rank, fault: enter(rank, fault, {"namespaces": [], "ignored": [int(signal.SIGCHLD)]}),
+        acts=Acts(triggers=("start",)),
+        requires=Requires(PROGRAM, unavailable=why_no_proc),
+        setup=Setup(
+            prepare=lambda rank, fault: enter(rank, fault, {"namespaces": [], "ignored": [int(signal.SIGCHLD)]})
+        ),
     ),
     Entry(
         name="stolen_wait",
@@ -135,8 +134,7 @@ ENTRIES = (
         healed="",
         example="faults.stolen_wait(rank=0)",
         params=(count_param("count", "Of how many children.", default=1, least=1),),
-        needs="a launcher that is Python, and waits by os.wait and its like",
-        unavailable=why_no_proc,
+        requires=Requires("a launcher that is Python, and waits by os.wait and its like", unavailable=why_no_proc),
     ),
     _spawn("spawn_eagain", "The launcher cannot make its n-th process: fork and its like fail with EAGAIN."),
     _spawn("spawn_emfile", "The launcher gets no pipe for its n-th process: EMFILE, once."),
@@ -152,8 +150,7 @@ ENTRIES = (
         verified="SIGKILL in the launcher's exit, and what its processes do then",
         healed="",
         example="faults.launcher_killed(rank=0, when=when.line('stopping rank'))",
-        needs=PROGRAM,
-        unavailable=why_no_proc,
+        requires=Requires(PROGRAM, unavailable=why_no_proc),
     ),
     Entry(
         name="launcher_stopped",
@@ -163,9 +160,8 @@ ENTRIES = (
         verified="state T in /proc/PID/status",
         healed="SIGCONT",
         example="faults.launcher_stopped(rank=0, for_=2, when=when.line('step 2'))",
-        needs=PROGRAM,
-        unavailable=why_no_proc,
-        lasts=True,
+        requires=Requires(PROGRAM, unavailable=why_no_proc),
+        acts=Acts(lasts=True),
     ),
     Entry(
         name="launcher_signalled",
@@ -176,8 +172,7 @@ ENTRIES = (
         healed="",
         example="faults.launcher_signalled('SIGTERM', rank=0, when=when.line('step 2'))",
         params=(signal_param("signal", "Which signal."),),
-        needs=PROGRAM,
-        unavailable=why_no_proc,
+        requires=Requires(PROGRAM, unavailable=why_no_proc),
     ),
     Entry(
         name="launcher_stdout_closed",
@@ -188,10 +183,9 @@ ENTRIES = (
         healed="",
         example="faults.launcher_stdout_closed('broken', rank=0)",
         params=(choice_param("how", ("closed", "broken"), "No descriptor 1, or a broken pipe.", default="closed"),),
-        triggers=("start",),
-        needs=PROGRAM,
-        unavailable=why_no_proc,
-        prepare=lambda rank, fault: enter(rank, fault, {"namespaces": [], "stdout": fault.param("how")}),
+        acts=Acts(triggers=("start",)),
+        requires=Requires(PROGRAM, unavailable=why_no_proc),
+        setup=Setup(prepare=lambda rank, fault: enter(rank, fault, {"namespaces": [], "stdout": fault.param("how")})),
     ),
     Entry(
         name="launcher_log_disk_full",
@@ -202,9 +196,7 @@ ENTRIES = (
         healed="at the end of the job",
         example="faults.launcher_log_disk_full('journal', rank=0, when=when.line('step 2'))",
         params=(Param("path", _read_path, "Files whose path has this in it.", "text", required=True),),
-        needs=FILTERED,
-        unavailable=_no_seccomp,
-        prepare=prepare_calls,
-        begin=begin_calls,
+        requires=Requires(FILTERED, unavailable=_no_seccomp),
+        setup=Setup(prepare=prepare_calls, begin=begin_calls),
     ),
 )

@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry, Param
+from derail.faults.catalogue.entry import Entry, Param, Requires, Setup
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import flag_param, read_seconds, read_text, text_param
 from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
 from derail.faults.mechanisms.syscall_rules import Rule
 from derail.faults.model.occurrences import Hits
-from derail.faults.model.plan import PlanError
 from derail.faults.model.results import NotReached, Unavailable
+from derail.model.input_error import InputError, not_known
 from derail.model.spec import Command
-from derail.model.suggestions import not_known
 from derail.platform import seccomp
 from derail.platform.syscalls import NAMES, fd_argument, path_argument, this_machine
 
@@ -55,11 +54,11 @@ def under_filter(rank: RankSpec, fault: Fault, word: str, *, delays: bool = Fals
         delays: whether they may be held for long.
 
     Raises:
-        PlanError: if the rank is a function, whose process this cannot be put before; or the call is one without which
+        InputError: if the rank is a function, whose process this cannot be put before; or the call is one without which
             nothing could go on.
     """
     if not isinstance(rank.run, Command):
-        raise PlanError(
+        raise InputError(
             f"{fault.name} on rank {rank.rank}: the filter must be there before the program starts, and this rank is a "
             f"function ({fault.id}); run a program, e.g. a script"
         )
@@ -77,7 +76,7 @@ def under_filter(rank: RankSpec, fault: Fault, word: str, *, delays: bool = Fals
     try:
         program = seccomp.filter_program(map(int, numbers), machine)
     except ValueError as error:
-        raise PlanError(f"{fault.name} on rank {rank.rank}: {error} ({fault.id})") from None
+        raise InputError(f"{fault.name} on rank {rank.rank}: {error} ({fault.id})") from None
     delays = bool(told["delays"]) or delays
     what = {
         "numbers": sorted(numbers),
@@ -279,11 +278,9 @@ ENTRIES = (
         healed=_HEALED,
         example='faults.syscall_errno("write", "ENOSPC", calls=4, rank=0)',
         params=(_CALL, Param("errno", _read_errno, "What it fails with, by name.", "errno", required=True), *_WHICH),
-        needs=_NEEDS,
-        unavailable=_unavailable,
+        requires=Requires(_NEEDS, unavailable=_unavailable),
         check=_check,
-        prepare=prepare,
-        begin=begin,
+        setup=Setup(prepare=prepare, begin=begin),
     ),
     Entry(
         name="syscall_delay",
@@ -299,10 +296,8 @@ ENTRIES = (
             Param("seconds", read_seconds, "How long it is held.", "seconds", required=True),
             *_WHICH,
         ),
-        needs=_NEEDS,
-        unavailable=_unavailable,
+        requires=Requires(_NEEDS, unavailable=_unavailable),
         check=_check,
-        prepare=prepare,
-        begin=begin,
+        setup=Setup(prepare=prepare, begin=begin),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.entry import Entry
+from derail.faults.catalogue.entry import Entry, Requires
 from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import choice_param, flag_param, seconds_param, size_param
 from derail.faults.injectors.crashes import CRASHES, CTYPES, IN_RANK, ends_by
@@ -137,7 +137,7 @@ def _value(
         healed="",
         example=example,
         params=params,
-        needs=f"a rank that is a function; {needs}",
+        requires=Requires(f"a rank that is a function; {needs}"),
     )
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.faults.model.plan import PlanError
+from derail.model.input_error import InputError
 from derail.model.spec import Command
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def enter(rank: RankSpec, fault: Fault, what: Mapping[str, object]) -> RankSpec:
     """The rank, with its program started in new namespaces.
 
     Raises:
-        PlanError: if the rank is a function, whose process this cannot be put before.
+        InputError: if the rank is a function, whose process this cannot be put before.
     """
     if not isinstance(rank.run, Command):
-        raise PlanError(
+        raise InputError(
             f"{fault.name} on rank {rank.rank}: it must be there before a program starts, and this rank is a function; "
             f"run a program, a script for example ({fault.id})"
         )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from derail.faults.catalogue.injector_api import Soon
 from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
-from derail.faults.model.plan import PlanError, decide
+from derail.faults.model.plan import decide
 from derail.faults.model.results import Errored, Injected, NotReached
+from derail.model.input_error import InputError
 from derail.platform.ports import free_port
 from derail.platform.processes import environment
 
@@ -44,7 +45,7 @@ def _address(rank: RankSpec, fault: Fault) -> tuple[str, int]:
     names = [str(fault.param(name)) for name in ("address_variable", "port_variable")]
     host, port = (rank.env.get(name, "") for name in names)
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise PlanError(
+        raise InputError(
             f"{fault.name} on rank {rank.rank}: its environment has {names[0]}={host!r} and {names[1]}={port!r}, "
             f"which is no address ({fault.id})"
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

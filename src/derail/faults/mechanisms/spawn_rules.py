@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from derail.faults.mechanisms.syscall_rules import Rule
+from derail.faults.mechanisms.syscall_rules import Rule, status_number
 from derail.platform.processes import every_process
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class _Making(FirstShows):
         return name in MAKES_PROCESSES.split(",") and not makes_thread(call, name)
 
     def _counts(self, call: Call) -> bool:
-        if not (self.active and call.number in self.names and _told(call.tid, "Tgid") == self.pid):
+        if not (self.active and call.number in self.names and status_number(call.tid, "Tgid") == self.pid):
             return False
         if (program := _program(self.pid)) != self.program:
             self.program = program
@@ -126,8 +125,8 @@ class ExecRule(FirstShows):
     seen_children: list[int] = field(default_factory=list)
 
     def _concerns(self, call: Call) -> bool:
-        process = _told(call.tid, "Tgid")
-        if _told(call.tid, "PPid") != self.pid:
+        process = status_number(call.tid, "Tgid")
+        if status_number(call.tid, "PPid") != self.pid:
             return False
         if process not in self.seen_children:
             self.seen_children.append(process)
@@ -162,13 +161,3 @@ def _program(pid: int) -> tuple[str, str] | None:
 def _living_children(pid: int) -> int:
     """How many children of a process live. (``/proc/PID/task/TID/children`` is not on every kernel.)"""
     return sum(process.ppid == pid and process.alive for process in every_process())
-
-
-def _told(tid: int, title: str) -> int:
-    """A number from the status of a thread; 0 if it is gone."""
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            found = re.search(rf"^{title}:\s*(\d+)".encode(), file.read(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0

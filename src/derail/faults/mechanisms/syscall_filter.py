@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from derail.faults.model.results import Errored, Unavailable
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.handshake import HandshakeListener, peer, proves
-from derail.platform.proc_status import look_at
+from derail.platform.proc_status import read_process_state
 from derail.platform.seccomp import Listener
 from derail.platform.threads import start_thread
 
@@ -264,7 +264,7 @@ class Watch:
             if now >= held.until:
                 if self._answer(listener, held):
                     del self._held[tid]
-                elif (caller := look_at(tid)) is None or caller.ended:
+                elif (caller := read_process_state(tid)) is None or caller.ended:
                     self._cut(self._held.pop(tid), now)
                 else:
                     held.until = COMES_AGAIN

@@ -6,11 +6,11 @@ All methods are called with the lock of the watch held that the rule belongs to.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from derail.faults.model.results import Injected, NotReached
+from derail.platform.proc_status import read_status
 from derail.platform.syscalls import fd_argument, path_argument
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Rule:
         return Injected(f"{'; '.join(told)}{meant} (pid {self.pid}, {self.seen} calls seen)")
 
     def _concerns(self, call: Call) -> bool:
-        if not self.children and _process_of(call.tid) != self.pid:
+        if not self.children and status_number(call.tid, "Tgid") != self.pid:
             return False
         name = self.names[call.number]
         where = fd_argument(name)
@@ -118,14 +118,9 @@ class Rule:
             return ""
 
 
-def _process_of(tid: int) -> int:
-    """The process that a thread belongs to; 0 if it is gone."""
-    try:
-        with open(f"/proc/{tid}/status", "rb") as file:
-            told = re.search(rb"^Tgid:\s*(\d+)", file.read(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(told[1]) if told else 0
+def status_number(tid: int, field: str) -> int:
+    """Return a number from the status of a thread, as the process that it belongs to ("Tgid"); 0 if it is gone."""
+    return int(read_status(tid).get(field) or 0)
 
 
 def _read_string(tid: int, address: int) -> str:

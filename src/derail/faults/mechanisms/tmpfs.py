@@ -9,7 +9,7 @@ from derail.faults.catalogue.injector_api import Soon
 from derail.faults.catalogue.params import read_text
 from derail.faults.mechanisms.namespaces import enter, is_elsewhere
 from derail.faults.model.results import Errored, Injected
-from derail.platform.proc_status import PROC
+from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:
     from collections.abc import Callable

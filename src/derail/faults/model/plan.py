@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from derail.faults.model.triggers import comings, to_data
+from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,20 +28,6 @@ _WHOM = {
     "all but one": "all but one of the ranks",
     "the agent": "the agent",
 }
-
-
-class PlanError(ValueError):
-    """A plan that cannot be carried out as it stands. It is raised before any rank is started.
-
-    Attributes:
-        problems: one line each: where, what, and what to do.
-    """
-
-    def __init__(self, *problems: str, source: str = "") -> None:
-        self.problems = problems
-        self.source = source
-        lines = [f"{source}: {problem}" if source else problem for problem in problems]
-        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +109,9 @@ class Plan:
     def __post_init__(self) -> None:
         """Refuse a seed that no file can hold, and give every fault an id of its own."""
         if type(self.keep_alive) is not int or self.keep_alive < 0:
-            raise PlanError(f"keep_alive: expected a number of ranks, 0 or more, got {self.keep_alive!r}")
+            raise InputError(f"keep_alive: expected a number of ranks, 0 or more, got {self.keep_alive!r}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise PlanError(f"seed: expected a whole number from 0 to 2**63 - 1, got {self.seed!r}")
+            raise InputError(f"seed: expected a whole number from 0 to 2**63 - 1, got {self.seed!r}")
         object.__setattr__(self, "faults", _with_ids(self.faults))
 
     def data(self) -> dict[str, Data]:
@@ -144,7 +131,7 @@ def plan(faults: Iterable[Fault] = (), *, seed: int = 0, keep_alive: int = 0) ->
     """Put faults together under one seed; ``keep_alive`` ranks are left alone by all of them.
 
     Raises:
-        PlanError: if two faults were given the same id, or the seed is no whole number from 0 to 2**63 - 1.
+        InputError: if two faults were given the same id, or the seed is no whole number from 0 to 2**63 - 1.
     """
     return Plan(tuple(faults), seed, keep_alive)
 
@@ -167,7 +154,7 @@ def _with_ids(faults: Sequence[Fault]) -> tuple[Fault, ...]:
     given = [fault.id for fault in faults if fault.id]
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
-        raise PlanError(*(f"faults: the id {name!r} is given to two faults; each needs its own" for name in twice))
+        raise InputError(*(f"faults: the id {name!r} is given to two faults; each needs its own" for name in twice))
     taken = set(given)
     named = []
     for fault in faults:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from derail.faults.model.plan import decide
-from derail.model.suggestions import not_known
+from derail.model.input_error import not_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from derail.model.suggestions import not_known
+from derail.model.input_error import not_known
 
 D = TypeVar("D")
 _ABSENT = object()

@@ -12,7 +12,7 @@ from derail.faults.model.occurrences import Hits
 from derail.faults.model.triggers import KINDS, Trigger, wrong
 from derail.faults.serialization.table_reader import Fields
 from derail.model.exit import signal_name, signal_number
-from derail.model.suggestions import not_known
+from derail.model.input_error import not_known
 
 
 def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:

@@ -11,6 +11,7 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from derail.platform.proc_status import read_status
 from derail.spawn.zygote import child_setup
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 def setting(spec: RankSpec) -> child_setup.Setting:
     """What a rank of ``spec`` takes on that is forked by a resident process; its streams are sent as descriptors."""
-    status = _read_status()
+    status = read_status("self")
     return replace(
         child_setup.Setting.of(spec, -1, -1),
         cpus=cpus(spec),
@@ -92,11 +93,6 @@ def _swap_umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _read_status() -> dict[str, str]:
-    pairs = (line.partition(":") for line in _read("/proc/self/status").splitlines())
-    return {name: value.strip() for name, _, value in pairs}
 
 
 def _read(path: str) -> str:

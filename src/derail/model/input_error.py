@@ -1,4 +1,4 @@
-"""Messages about unknown names, with the nearest known one."""
+"""The error for input that cannot be used, and messages about unknown names, with the nearest known one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-MOST_TOLD = 24
-"""Known names that are told to somebody who has none of them nearly right."""
+MOST_NAMES = 24
+"""Known names that a message lists where none is like the given one."""
+
+
+class InputError(ValueError):
+    """A plan, scenario, declaration, journal, scorecard, agent or trigger that cannot be used as it stands.
+
+    It is raised before anything is started.
+
+    Attributes:
+        problems: one line each: where, what, and what to do.
+        source: the file or argument that they are about; stands before each line of the text. May be empty.
+    """
+
+    def __init__(self, *problems: str, source: str = "") -> None:
+        self.problems = problems
+        self.source = source
+        super().__init__("\n".join(f"{source}: {problem}" if source else problem for problem in problems))
 
 
 def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = "") -> str:
@@ -22,10 +38,10 @@ def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = ""
     if near:
         meant = next(name for name in names if name.lower() == near[0])
         return f"unknown {what} {word!r}; did you mean {meant!r}?"
-    if list_with and len(names) > MOST_TOLD:
+    if list_with and len(names) > MOST_NAMES:
         return f"unknown {what} {word!r}; '{list_with}' names all {len(names)}"
-    shown = sorted(names)[:MOST_TOLD]
-    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+    shown = sorted(names)[:MOST_NAMES]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"unknown {what} {word!r}; " + (f"known: {', '.join(shown)}{more}" if names else "there are none")
 
 
