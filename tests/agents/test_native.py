@@ -11,8 +11,10 @@ import pytest
 
 from agents import rank_functions
 from derail import faults, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native import NativeAgent
 from derail.agents.native_job import default_teardown, start_job
+from derail.faults import Plan
 from derail.model.input_error import InputError
 from derail.scenario.model import Scenario
 
@@ -24,7 +26,7 @@ KILL = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
 
 def test_functions_get_their_arguments_and_their_rank(tmp_path: Path) -> None:
     """Arguments are the same for each rank; rank, world size and further variables are in the environment."""
-    job = start_job(rank_functions.who_am_i, ranks=2, args=(7, "x"), env={"COLOUR": "red"}, workdir=tmp_path)
+    job = start_job(LocalJob(rank_functions.who_am_i, ranks=2, args=(7, "x"), env={"COLOUR": "red"}), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert dict(seen.return_values) == {0: (0, 2, (7, "x"), "red"), 1: (1, 2, (7, "x"), "red")}
@@ -34,7 +36,7 @@ def test_a_script_gets_its_arguments_and_its_output_is_kept(tmp_path: Path) -> N
     """Both streams of each rank go to files, and their last lines are in what was observed."""
     script = tmp_path / "say.py"
     script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:]); print('err', file=sys.stderr)")
-    job = start_job(script, ranks=2, args=("a", "b"), workdir=tmp_path / "evidence")
+    job = start_job(LocalJob(script, ranks=2, args=("a", "b")), workdir=tmp_path / "evidence")
     seen = job.wait(60)
     job.close()
     assert dict(seen.tails) == {
@@ -51,7 +53,7 @@ def test_lines_of_a_script_arrive_as_they_are_printed(tmp_path: Path, monkeypatc
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     script = tmp_path / "steps.py"
     script.write_text("import time\nprint('step 3')\ntime.sleep(600)")
-    job = start_job(script, ranks=2, faults=[KILL], workdir=tmp_path / "evidence")
+    job = start_job(LocalJob(script, ranks=2, plan=Plan((KILL,))), workdir=tmp_path / "evidence")
     seen = job.wait(60)
     job.close()
     assert [result.status for result in seen.faults] == ["injected"]
@@ -60,7 +62,7 @@ def test_lines_of_a_script_arrive_as_they_are_printed(tmp_path: Path, monkeypatc
 
 def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
     """The killed rank is the root cause, the others are stopped, and the journal is in the evidence."""
-    job = start_job(rank_functions.steps, ranks=3, faults=[KILL], seed=5, workdir=tmp_path)
+    job = start_job(LocalJob(rank_functions.steps, ranks=3, plan=Plan((KILL,), 5)), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert seen.outcome is not None
@@ -72,7 +74,7 @@ def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
 
 def test_a_job_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
     """The deadline is the caller's; what was observed tells of it, and no rank is called a failure for it."""
-    job = start_job(rank_functions.steps, ranks=2, workdir=tmp_path, teardown=default_teardown(5))
+    job = start_job(LocalJob(rank_functions.steps, ranks=2, teardown=default_teardown(5)), workdir=tmp_path)
     seen = job.wait(0.2)
     job.close()
     assert seen.outcome is not None
@@ -82,7 +84,7 @@ def test_a_job_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
 
 def test_waiting_again_gives_the_same_object(tmp_path: Path) -> None:
     """An observation is made once."""
-    job = start_job("true", ranks=1, workdir=tmp_path)
+    job = start_job(LocalJob("true", ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert job.wait(0) is seen
@@ -91,7 +93,7 @@ def test_waiting_again_gives_the_same_object(tmp_path: Path) -> None:
 
 def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
     """There is nothing to see of a running job, and it goes on running."""
-    job = start_job(rank_functions.steps, ranks=1, workdir=tmp_path)
+    job = start_job(LocalJob(rank_functions.steps, ranks=1), workdir=tmp_path)
     try:
         assert job.poll() is None
         assert job.poll() is None
@@ -105,7 +107,7 @@ def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
 
 def test_a_helper_in_its_own_session_is_ended_and_named(tmp_path: Path) -> None:
     """The toolkit's jobs leave nobody, wherever he has gone to."""
-    job = start_job(rank_functions.leave_a_helper, ranks=1, workdir=tmp_path)
+    job = start_job(LocalJob(rank_functions.leave_a_helper, ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert [(left.pid, left.ended) for left in seen.leftovers] == [(seen.return_values[0], True)]
@@ -113,7 +115,7 @@ def test_a_helper_in_its_own_session_is_ended_and_named(tmp_path: Path) -> None:
 
 def test_close_ends_deaf_ranks_within_their_grace(tmp_path: Path, wait_until) -> None:
     """A rank that ignores SIGTERM is killed when the grace of the job's own teardown is over."""
-    job = start_job(rank_functions.deaf, ranks=2, workdir=tmp_path, teardown=default_teardown(0.2))
+    job = start_job(LocalJob(rank_functions.deaf, ranks=2, teardown=default_teardown(0.2)), workdir=tmp_path)
     wait_until(lambda: all(job.log(rank, "stdout").read_text() == "deaf\n" for rank in (0, 1)))
     job.close()
     seen = job.wait()
@@ -125,7 +127,7 @@ def test_the_master_port_is_free_and_another_one_for_each_job(tmp_path: Path) ->
     """Rank 0 can serve on MASTER_PORT, and two jobs side by side do not meet there."""
     serve = "import os, socket; s = socket.create_server((os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])))"
     ask = f"{serve}; print(s.getsockname()[1], flush=True); import time; time.sleep(600)"
-    jobs = [start_job([sys.executable, "-c", ask], ranks=1, workdir=tmp_path / str(i)) for i in range(2)]
+    jobs = [start_job(LocalJob([sys.executable, "-c", ask], ranks=1), workdir=tmp_path / str(i)) for i in range(2)]
     try:
         ports = set()
         for job in jobs:
@@ -150,7 +152,7 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("COLOUR", "blue")
     show = "import os; print(*map(os.environ.get, ['RANK', 'TORCHELASTIC_USE_AGENT_STORE', 'COLOUR']))"
-    job = start_job([sys.executable, "-c", show], ranks=1, workdir=tmp_path)
+    job = start_job(LocalJob([sys.executable, "-c", show], ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert seen.tails[0, "stdout"] == ("0 False blue",)
@@ -163,8 +165,7 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
         ({"run": "true", "ranks": 0}, ValueError, "0 ranks"),
         ({"run": "gone.py", "ranks": 1}, FileNotFoundError, "no script .*gone.py"),
         ({"run": "no-such-program-anywhere", "ranks": 2}, OSError, "no-such-program-anywhere"),
-        ({"run": "true", "ranks": 1, "faults": [KILL]}, InputError, "no rank 1"),
-        ({"run": "true", "ranks": 2, "faults": [KILL], "plan": faults.plan()}, ValueError, "either plan= or faults="),
+        ({"run": "true", "ranks": 1, "plan": faults.plan([KILL])}, InputError, "no rank 1"),
     ],
 )
 def test_what_cannot_be_started_says_why_and_leaves_nothing(
@@ -172,7 +173,7 @@ def test_what_cannot_be_started_says_why_and_leaves_nothing(
 ) -> None:
     """The error names what is wrong before anything runs, or after all that ran has been ended."""
     with pytest.raises(error, match=says):
-        start_job(workdir=tmp_path, **how)
+        start_job(LocalJob(**how), workdir=tmp_path)
 
 
 def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:

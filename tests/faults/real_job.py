@@ -6,7 +6,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
+from derail.faults import Plan
 from derail.faults.engine import journal
 
 DEADLINE = 120.0
@@ -27,14 +29,16 @@ print("ready", flush=True)
 
 
 @contextmanager
-def running(tmp_path, program, *given, ranks=1, grace=1.0, **options):
+def running(tmp_path, program, *given, ranks=1, grace=1.0, observers=(), **options):
     """A job that runs; ended on the way out. ``program``: Python source, an argv or a function."""
     run = program
     if isinstance(program, str):
         run = tmp_path / "program.py"
         run.write_text("import os, sys, time\n" + program)
     job = start_job(
-        run, ranks=ranks, workdir=tmp_path / "work", faults=given, teardown=default_teardown(grace), **options
+        LocalJob(run, ranks=ranks, teardown=default_teardown(grace), plan=Plan(tuple(given)), **options),
+        workdir=tmp_path / "work",
+        observers=observers,
     )
     try:
         yield job

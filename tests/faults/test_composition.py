@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from derail import faults, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults.engine import journal
 from derail.faults.engine.journal import unfinished
@@ -36,9 +37,16 @@ def check(plan):
     with tempfile.TemporaryDirectory() as workdir:
         try:
             job = start_job(
-                WORKER, ranks=RANKS, workdir=Path(workdir), args=["--steps", "6", "--pause", "0.03"], plan=plan,
-                teardown=default_teardown(GRACE), cwd=Path(workdir),
-            )  # fmt: skip
+                LocalJob(
+                    WORKER,
+                    ranks=RANKS,
+                    args=["--steps", "6", "--pause", "0.03"],
+                    plan=plan,
+                    teardown=default_teardown(GRACE),
+                    cwd=Path(workdir),
+                ),
+                Path(workdir),
+            )
         except InputError:  # it cannot be aimed at this job, which is said before anything is started
             return
         try:

@@ -14,7 +14,9 @@ import pytest
 import time_machine
 
 from derail import faults, get_subprocess_handler, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
+from derail.faults import Plan
 from derail.faults.engine.journal import read
 from derail.faults.engine.sync_points import Gate
 from derail.model.clock import SYSTEM_CLOCK
@@ -146,7 +148,9 @@ def test_faults_are_due_after_their_time_and_over_after_theirs(tmp_path, frozen,
     before = os.dup(0)
     os.dup2(read_end, 0)
     try:
-        job = start_job(program, ranks=1, workdir=tmp_path / "work", faults=plan, teardown=default_teardown(5))
+        job = start_job(
+            LocalJob(program, ranks=1, teardown=default_teardown(5), plan=Plan(tuple(plan))), workdir=tmp_path / "work"
+        )
     finally:
         os.dup2(before, 0)
         for fd in (before, read_end):
@@ -172,7 +176,7 @@ def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
         "import time\nfrom derail.model.clock import SYSTEM_CLOCK\n"
         "print(abs(time.time() - SYSTEM_CLOCK.wall()) < 5, time.gmtime(SYSTEM_CLOCK.wall()).tm_year > 2100)\n"
     )
-    job = start_job(program, ranks=1, workdir=tmp_path / "work", faults=[fault])
+    job = start_job(LocalJob(program, ranks=1, plan=Plan((fault,))), workdir=tmp_path / "work")
     try:
         job.wait(60)
     finally:
@@ -186,7 +190,9 @@ def test_nobody_waits_longer_at_a_gate_than_asked(tmp_path, frozen):
     """A rank that never comes there is an error."""
     gate = Gate("never", "never")
     job = start_job(
-        [sys.executable, "-c", "import time; time.sleep(600)"], ranks=1, workdir=tmp_path / "work", gates=[gate]
+        LocalJob([sys.executable, "-c", "import time; time.sleep(600)"], ranks=1),
+        workdir=tmp_path / "work",
+        gates=[gate],
     )
     try:
         with pytest.raises(TimeoutError):
@@ -197,7 +203,7 @@ def test_nobody_waits_longer_at_a_gate_than_asked(tmp_path, frozen):
 
 def test_a_scenario_that_takes_too_long_is_ended(tmp_path, frozen):
     """``timeout`` of a job counts real seconds."""
-    job = start_job(Path("/bin/sleep").as_posix(), args=["600"], ranks=1, workdir=tmp_path / "work")
+    job = start_job(LocalJob(Path("/bin/sleep").as_posix(), args=["600"], ranks=1), workdir=tmp_path / "work")
     try:
         assert job.wait(0.3).outcome.timed_out
     finally:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from derail import faults as _faults
 from derail import when as _when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults.model.plan import Plan
 from derail.faults.model.triggers import Point
@@ -96,27 +97,26 @@ class Derail:
         """
         __tracebackhide__ = True
         lifecycle, config = self._lifecycle, self._lifecycle.item.config
-        marked = None if plan is not None or faults else lifecycle.marked_plan()
         method = choose_start_method(config, start_method, source="derail.start(start_method=)")
         preloaded = warm_modules(config, run) if callable(run) and method == "warm" else None
         if callable(run) and method != "fork":
             check_importable(run)
             run = RankFunction(run)
         native = start_job(
-            run,
-            ranks=ranks,
-            args=args,
-            env={**lifecycle.environment(), **(env or {})},
-            faults=faults,
-            plan=plan if marked is None else marked,
-            seed=seed if marked is None else 0,
-            workdir=lifecycle.next_workdir(),
-            teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
-            cwd=cwd,
-            start_method=method,
-            preload=preloaded,
-            master_port=lifecycle.claim_port(),
-            tee=Std.NONE if IN_RANK in config.stash else console(config),
+            LocalJob(
+                run,
+                ranks=ranks,
+                args=args,
+                env={**lifecycle.environment(), **(env or {})},
+                plan=self._whole_plan(plan, faults, seed),
+                teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
+                cwd=cwd,
+                start_method=method,
+                preload=preloaded,
+                master_port=lifecycle.claim_port(),
+                tee=Std.NONE if IN_RANK in config.stash else console(config),
+            ),
+            lifecycle.next_workdir(),
             gates=[hold.new_gate() for hold in lifecycle.holds],
         )
         patience = seconds(config, "timeout") if timeout is None else timeout
@@ -200,13 +200,12 @@ class Derail:
         from pytest_derail.jobs.agent_job import find_agent, job_of, run_agent
 
         lifecycle, config = self._lifecycle, self._lifecycle.item.config
-        marked = None if plan is not None or faults else lifecycle.marked_plan()
         job = job_of(
             run,
             ranks=ranks,
             args=args,
             env={**lifecycle.environment(), **(env or {})},
-            plan=marked or plan or Plan(tuple(faults), seed),
+            plan=self._whole_plan(plan, faults, seed),
             timeout=seconds(config, "timeout") if timeout is None else timeout,
             grace=seconds(config, "grace") if grace is None else grace,
             nodes=nodes,
@@ -242,6 +241,14 @@ class Derail:
         None goes on before all are there, but for those that have ended.
         """
         return self._hold(Point(at, "1..") if isinstance(at, str) else at, ranks, together=True)
+
+    def _whole_plan(self, plan: Plan | None, faults: Sequence[Fault], seed: int) -> Plan:
+        """Return the plan that was given, in one way or the other; without one that of the test's marks."""
+        if plan is not None and (faults or seed):
+            raise ValueError("a plan has its own faults and seed; give either plan= or faults= and seed=")
+        if plan is None and not faults:
+            plan = self._lifecycle.marked_plan()
+        return Plan(tuple(faults), seed) if plan is None else plan
 
     def _hold(self, at: Inside, ranks: int | Collection[int] | None, *, together: bool) -> Hold:
         chosen = (ranks,) if isinstance(ranks, int) else ranks

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.skipping import xfailed_key
 
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from pytest_derail import integrations
 from pytest_derail.faults_marker import again, marked_plan
@@ -196,19 +197,21 @@ class RanksTest:
             plan = marked_plan(self.item)
             parts = preload.parts(self.item, self.mark.preload, packed, broken=plan is not None)
             job = start_job(
-                run_rank,
-                ranks=self.mark.ranks,
-                args=(self._order(folder, packed),),
-                env={**files.environment(), **integrations.environment(self.item.config)},
+                LocalJob(
+                    run_rank,
+                    ranks=self.mark.ranks,
+                    args=(self._order(folder, packed),),
+                    env={**files.environment(), **integrations.environment(self.item.config)},
+                    plan=plan,
+                    teardown=default_teardown(self.mark.grace),
+                    start_method=self.mark.start_method,
+                    preload=parts if self.mark.start_method == "warm" else None,
+                    name=self.item.name,
+                    master_port=port,
+                    tee=integrations.console(self.item.config),
+                ),
                 workdir=folder,
-                plan=plan,
-                teardown=default_teardown(self.mark.grace),
-                start_method=self.mark.start_method,
-                preload=parts if self.mark.start_method == "warm" else None,
-                name=self.item.name,
                 observers=(bell,),
-                master_port=port,
-                tee=integrations.console(self.item.config),
             )
             stack.callback(job.close)
             try:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from derail.model.input_error import nearest_file
+from derail.model.std import Std
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from derail.faults.model.plan import Plan
     from derail.faults.model.triggers import Data
-    from derail.model.spec import Teardown
+    from derail.model.spec import Preload, Teardown
 
 Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
 """What a rank runs: a Python function; the path of a program; or an argv."""
@@ -26,6 +29,43 @@ SHOWN = (
     "TORCHELASTIC_ERROR_FILE", "TORCHINDUCTOR_CACHE_DIR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
 )  # fmt: skip
 """Variables besides those of a rank that derail, its pytest plugin and torch set, whose values stand in journals."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalJob:
+    """What ``start_job`` starts: the same program or function on each rank, all on this machine.
+
+    Attributes:
+        run: a function; a program's path (``.py`` is run by this Python); or an argv.
+        ranks: the number of ranks, 1 or more.
+        args: arguments of the function, or behind the program's argv; the same for each rank.
+        env: more variables for the ranks, which win.
+        plan: the faults and their seed; by default none.
+        teardown: how the job is ended; by default as ``default_teardown()`` says.
+        cwd: working directory of the ranks.
+        start_method: how a function gets its process: "spawn", "fork", "forkserver" or "warm".
+        preload: for "warm": modules that are imported once; by default the installed ones that the function's module
+            imports.
+        tee: streams that are shown on the console as well.
+        name: what runs, in a word; by default taken from ``run``.
+        master_addr: MASTER_ADDR of the ranks.
+        master_port: MASTER_PORT of the ranks; by default a free port.
+    """
+
+    run: Run
+    _: KW_ONLY
+    ranks: int
+    args: Sequence[Any] = ()
+    env: Mapping[str, str] | None = None
+    plan: Plan | None = None
+    teardown: Teardown | None = None
+    cwd: Path | None = None
+    start_method: str = "spawn"
+    preload: Collection[Preload] | None = None
+    tee: Std | dict[int, Std] = Std.NONE
+    name: str = ""
+    master_addr: str = LOOPBACK
+    master_port: int | None = None
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
@@ -91,30 +131,27 @@ def rank_environment(
     }
 
 
-def as_data(
-    run: Run,
-    *,
-    ranks: int,
-    args: Sequence[Any],
-    env: Mapping[str, str] | None,
-    cwd: Path | None,
-    name: str,
-    teardown: Teardown,
-) -> dict[str, Data]:
-    """What ``derail replay`` needs to start the same job again."""
-    told: dict[str, Data] = {"ranks": ranks, "cwd": str(cwd or Path.cwd()), "name": name, "env": recorded(env or {})}
-    told["teardown"] = {
-        "signal": int(teardown.signal),
-        "grace": teardown.grace,
-        "kill_wait": teardown.kill_wait,
-        "sweep": teardown.sweep,
+def as_data(job: LocalJob, teardown: Teardown) -> dict[str, Data]:
+    """Return what ``derail replay`` needs to start the same job again."""
+    run, name = job.run, job.name or name_of(job.run)
+    data: dict[str, Data] = {
+        "ranks": job.ranks,
+        "cwd": str(job.cwd or Path.cwd()),
+        "name": name,
+        "env": recorded(job.env or {}),
+        "teardown": {
+            "signal": int(teardown.signal),
+            "grace": teardown.grace,
+            "kill_wait": teardown.kill_wait,
+            "sweep": teardown.sweep,
+        },
     }
     if callable(run):
-        return {**told, "function": f"{run.__module__}:{getattr(run, '__qualname__', name)}"}
-    told["args"] = [str(arg) for arg in args]
+        return {**data, "function": f"{run.__module__}:{getattr(run, '__qualname__', name)}"}
+    data["args"] = [str(arg) for arg in job.args]
     if isinstance(run, str | Path):
-        return {**told, "script": os.fspath(run)}
-    return {**told, "argv": [os.fspath(word) for word in run]}
+        return {**data, "script": os.fspath(run)}
+    return {**data, "argv": [os.fspath(word) for word in run]}
 
 
 def recorded(env: Mapping[str, str]) -> dict[str, Data]:

@@ -35,19 +35,22 @@ def run_launcher(
     The variables of our rank are not the launcher's business, so its ranks inherit none of those that it does not set.
     What the ranks print reaches the triggers of faults also if the launcher shows nothing of it: see ``STEPS_ENV``.
     """
+    from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
     from derail.scenario.model import Observation
     from derail.supervise.supervisor import SupervisorError
 
     try:
         job = start_job(
-            ["env", *_without_rank(), *map(str, argv)],
-            ranks=1,
-            env=scenario.env,
-            plan=scenario.faults,
+            LocalJob(
+                ["env", *_without_rank(), *map(str, argv)],
+                ranks=1,
+                env=scenario.env,
+                plan=scenario.faults,
+                teardown=default_teardown(scenario.grace + _MARGIN),
+                name=scenario.name,
+            ),
             workdir=workdir,
-            teardown=default_teardown(scenario.grace + _MARGIN),
-            name=scenario.name,
             observers=observers,
             handle_signals=handle_signals,
             prepare=_with_steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 
 if TYPE_CHECKING:
@@ -83,14 +84,16 @@ class NativeAgent:
             )
         try:
             job = start_job(
-                FileFunction(scenario.worker, scenario.function) if scenario.function else scenario.worker,
-                ranks=scenario.ranks,
-                args=scenario.args,
-                env=scenario.env,
-                plan=scenario.faults,
+                LocalJob(
+                    FileFunction(scenario.worker, scenario.function) if scenario.function else scenario.worker,
+                    ranks=scenario.ranks,
+                    args=scenario.args,
+                    env=scenario.env,
+                    plan=scenario.faults,
+                    teardown=default_teardown(scenario.grace),
+                    name=scenario.name,
+                ),
                 workdir=workdir,
-                teardown=default_teardown(scenario.grace),
-                name=scenario.name,
                 observers=self._observers,
                 handle_signals=self._handle_signals,
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from derail.agents.invocation import (
-    LOOPBACK,
+    LocalJob,
     as_data,
     entry_point,
     missing_program,
@@ -21,17 +21,15 @@ from derail.platform.private_files import make_private
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from derail.agents.invocation import Run
     from derail.faults.engine.driver import Driver
     from derail.faults.engine.sync_points import Gate
-    from derail.faults.model.plan import Fault, Plan
     from derail.faults.model.results import FaultResult
     from derail.launch.context import PContext
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
-    from derail.model.spec import JobSpec, Preload, Teardown
+    from derail.model.spec import JobSpec, Teardown
     from derail.scenario.model import Observation
 
 JOURNAL = "journal.jsonl"
@@ -124,25 +122,11 @@ class NativeJob:
 
 
 def start_job(
-    run: Run,
-    *,
-    ranks: int,
+    job: LocalJob,
     workdir: Path,
+    *,
     logs: Path | None = None,
-    args: Sequence[Any] = (),
-    env: Mapping[str, str] | None = None,
-    plan: Plan | None = None,
-    faults: Sequence[Fault] = (),
-    seed: int = 0,
-    teardown: Teardown | None = None,
-    cwd: Path | None = None,
-    start_method: str = "spawn",
-    preload: Collection[Preload] | None = None,
-    tee: Std | dict[int, Std] = Std.NONE,
-    name: str = "",
     observers: Sequence[Observer] = (),
-    master_addr: str = LOOPBACK,
-    master_port: int | None = None,
     forward_signals: Sequence[str] = (),
     handle_signals: bool = False,
     gates: Collection[Gate] = (),
@@ -150,34 +134,19 @@ def start_job(
 ) -> NativeJob:
     """Start a job on this machine, with its faults armed.
 
-    Both streams of each rank go to files, whether they are shown or not: triggers read them, and the
-    last lines of a rank are evidence. A rank's environment is this process's own, what torchrun would set, and ``env``.
+    Both streams of each rank go to files, whether they are shown or not: triggers read them, and the last lines of a
+    rank are evidence. A rank's environment is this process's own, what torchrun would set, and ``job.env``.
 
     Args:
-        run: a function; a program's path (``.py`` is run by this Python); or an argv.
-        ranks: how many.
+        job: what runs.
         workdir: where the evidence goes; created if it is not there.
         logs: where runs that are all kept put their files: a directory of its own for each, with its journal, which
             a link in ``logs`` names. By default the streams' files are in ``workdir``, beside the journal.
-        args: for the function, or behind the program's argv; the same for each rank.
-        env: more variables, which win.
-        plan: faults and a seed; or
-        faults: faults, with ``seed``.
-        seed: of the decisions that ``faults`` leave open.
-        teardown: how the job is ended; by default as ``Teardown.from_env`` says, and everybody who is left is ended.
-        cwd: working directory of the ranks.
-        start_method: how a function gets its process: "spawn", "fork", "forkserver" or "warm".
-        preload: for "warm": modules that are imported once; by default the installed ones that the function's module
-            imports.
-        tee: streams that are shown on the console as well.
-        name: what runs, in a word; by default taken from ``run``.
-        observers: who else hears what happens.
-        master_addr: what MASTER_ADDR says.
-        master_port: what MASTER_PORT says; by default a port that nobody has bound.
+        observers: they get each event of the job.
         forward_signals: signals to this process that every rank gets too.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
-        gates: places at which ranks stay until they are let go.
-        prepare: what changes the job before faults are put into it.
+        gates: places at which ranks stay until they are released.
+        prepare: changes the job before faults are put into it.
 
     Raises:
         ValueError: if there is nothing to run, or no rank to run it.
@@ -186,49 +155,46 @@ def start_job(
         OSError: if a rank cannot be started; nothing is left then.
     """
     from derail.faults.engine.driver import Driver
+    from derail.faults.model.plan import Plan
     from derail.launch.start import start_processes
     from derail.logs.specs import DefaultLogsSpecs
 
-    if ranks < 1:
-        raise ValueError(f"a job of {ranks} ranks has nothing to run; give 1 rank or more")
-    if missing := missing_program(run, cwd):
+    if job.ranks < 1:
+        raise ValueError(f"a job of {job.ranks} ranks has nothing to run; give 1 rank or more")
+    if missing := missing_program(job.run, job.cwd):
         raise FileNotFoundError(missing)
-    entry, first = entry_point(run)
-    name = name or name_of(run)
+    entry, first = entry_point(job.run)
     make_private(workdir)
-    teardown = default_teardown() if teardown is None else teardown
-    told = as_data(run, ranks=ranks, args=args, env=env, cwd=cwd, name=name, teardown=teardown)
-    port = free_port() if master_port is None else master_port
+    teardown = default_teardown() if job.teardown is None else job.teardown
+    port = free_port() if job.master_port is None else job.master_port
     run_id = f"derail-{os.urandom(4).hex()}"
-    whole = _whole_plan(plan, faults, seed)
-    specs = DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=tee)
+    specs = DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=job.tee)
     journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
-    driver = Driver(whole, journal=journal, run=told, gates=gates)
+    driver = Driver(job.plan or Plan(()), journal=journal, run=as_data(job, teardown), gates=gates)
+
+    def environment(rank: int) -> dict[str, str]:
+        own = rank_environment(rank, ranks=job.ranks, run_id=run_id, master_addr=job.master_addr, master_port=port)
+        return {**own, **(job.env or {})}
+
     context = start_processes(
         "rank",
         entry,
-        args=dict.fromkeys(range(ranks), (*first, *args)),
-        envs={
-            rank: {
-                **rank_environment(rank, ranks=ranks, run_id=run_id, master_addr=master_addr, master_port=port),
-                **(env or {}),
-            }
-            for rank in range(ranks)
-        },
+        args=dict.fromkeys(range(job.ranks), (*first, *job.args)),
+        envs={rank: environment(rank) for rank in range(job.ranks)},
         logs_specs=specs,
-        start_method=start_method,
-        preload=preload,
+        start_method=job.start_method,
+        preload=job.preload,
         teardown=teardown,
         observers=(driver, *observers),
         prepare=driver.prepare if prepare is None else lambda spec: driver.prepare(prepare(spec)),
-        cwd=None if cwd is None else str(cwd),
+        cwd=None if job.cwd is None else str(job.cwd),
         forward_signals=forward_signals,
         handle_signals=handle_signals,
     )
     if logs is not None:
         with suppress(OSError):  # a file system without links: the journal is in the directory of the run
             _link_to_newest(logs / JOURNAL, journal)
-    return NativeJob(name, context, driver, workdir, journal)
+    return NativeJob(job.name or name_of(job.run), context, driver, workdir, journal)
 
 
 def _link_to_newest(link: Path, journal: Path) -> None:
@@ -248,13 +214,3 @@ def default_teardown(grace: float | None = None) -> Teardown:
 
     teardown = replace(Teardown.from_env(), sweep="all")
     return teardown if grace is None else replace(teardown, grace=grace)
-
-
-def _whole_plan(plan: Plan | None, faults: Sequence[Fault], seed: int) -> Plan:
-    from derail.faults.model.plan import Plan
-
-    if plan is None:
-        return Plan(tuple(faults), seed)
-    if faults or seed:
-        raise ValueError("a plan has its own faults and seed; give either plan= or faults= and seed=")
-    return plan

@@ -235,6 +235,7 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
         InputError: if its ranks were functions, or were given variables that are not set here.
         OSError, InputError, ValueError: as ``start_job`` does.
     """
+    from derail.agents.invocation import LocalJob
     from derail.agents.native_job import start_job
 
     if recorded.program is None:
@@ -252,7 +253,7 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
     given = {name: os.environ[name] if value is None else value for name, value in env.items()}
     how = {**recorded.how, "name": recorded.how["name"] or "", "env": given}
     return start_job(
-        recorded.program, **how, plan=recorded.plan, workdir=workdir, observers=observers, handle_signals=True
+        LocalJob(recorded.program, plan=recorded.plan, **how), workdir, observers=observers, handle_signals=True
     )
 
 

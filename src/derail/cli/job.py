@@ -102,6 +102,7 @@ def launch(
     Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank.
     """
+    from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
     from derail.cli.fault_option import read_plan
     from derail.launch import orphans
@@ -117,18 +118,20 @@ def launch(
             job: NativeJob | None = None
             try:
                 job = start_job(
-                    run,
-                    ranks=ranks,
-                    args=args,
+                    LocalJob(
+                        run,
+                        ranks=ranks,
+                        args=args,
+                        plan=chosen,
+                        teardown=default_teardown(grace),
+                        tee=shown,
+                        name=program,
+                        master_addr=master_addr,
+                        master_port=master_port or None,
+                    ),
                     workdir=evidence.path,
                     logs=output_dir,
-                    plan=chosen,
-                    teardown=default_teardown(grace),
-                    tee=shown,
-                    name=program,
                     observers=[progress],
-                    master_addr=master_addr,
-                    master_port=master_port or None,
                     forward_signals=("SIGUSR1", "SIGUSR2"),
                     handle_signals=True,
                 )

@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from derail import faults, when
+from derail.faults.catalogue.entry import Requires
 from derail.faults.catalogue.injector_api import Aim, Soon, control_signal
 from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver

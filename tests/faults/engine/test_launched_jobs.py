@@ -6,7 +6,9 @@ import signal
 import pytest
 
 from derail import faults, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import start_job
+from derail.faults import Plan
 from derail.faults.engine import journal
 from faults.rank_functions_of_faults import says_who, work
 from faults.real_job import DEADLINE, result_of, running
@@ -22,7 +24,7 @@ def launched(tmp_path):
     jobs = []
 
     def launch(run, *given, ranks=2, **options):
-        job = start_job(run, ranks=ranks, workdir=tmp_path / "work", faults=given, **options)
+        job = start_job(LocalJob(run, ranks=ranks, plan=Plan(tuple(given)), **options), workdir=tmp_path / "work")
         jobs.append(job)
         return job.wait(DEADLINE)
 
@@ -91,7 +93,7 @@ def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
     from derail.model.input_error import InputError
 
     with pytest.raises(InputError, match="there is no rank 5"):
-        start_job(work, ranks=2, workdir=tmp_path, faults=[faults.exit(7, rank=5)])
+        start_job(LocalJob(work, ranks=2, plan=Plan((faults.exit(7, rank=5),))), workdir=tmp_path)
 
     assert not list(tmp_path.rglob("*.jsonl"))
 
@@ -99,7 +101,9 @@ def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
 def test_a_rank_that_cannot_be_started_leaves_faults_that_did_not_happen(tmp_path):
     """The job never ran; nobody claims that its faults did."""
     with pytest.raises(OSError, match="no/such/program"):
-        start_job(["/no/such/program"], ranks=2, workdir=tmp_path, faults=[faults.signal("SIGKILL", rank=0)])
+        start_job(
+            LocalJob(["/no/such/program"], ranks=2, plan=Plan((faults.signal("SIGKILL", rank=0),))), workdir=tmp_path
+        )
 
     kept = [record["event"] for record in journal.read(tmp_path / "journal.jsonl")]
     assert kept[0] == "plan"

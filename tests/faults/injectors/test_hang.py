@@ -177,11 +177,13 @@ import re, sys, time
 from pathlib import Path
 from derail import faults
 from derail.agents.native_job import start_job
+from derail.agents.invocation import LocalJob
 from faults.real_job import result_of
 
 if __name__ == "__main__":
     run = [sys.executable, "-c", "import time; time.sleep(60)"]
-    job = start_job(run, ranks=1, workdir=Path(sys.argv[1]), faults=[getattr(faults, sys.argv[2])(rank=0)])
+    plan = faults.plan([getattr(faults, sys.argv[2])(rank=0)])
+    job = start_job(LocalJob(run, ranks=1, plan=plan), Path(sys.argv[1]))
     assert result_of(job) == "injected", job.fault_results()
     child = re.findall(r"child .pid (\\d+)", job.fault_results()[0].detail)
     print(job.pids()[0], *child, flush=True)

@@ -137,8 +137,9 @@ import sys
 from pathlib import Path
 from derail import faults, when
 from derail.agents.native_job import start_job
+from derail.agents.invocation import LocalJob
 fault = faults.throttle(100, 60.0, rank=0, when=when.line("ready"))
-job = start_job([sys.executable, "-c", sys.argv[2]], ranks=1, workdir=Path(sys.argv[1]), faults=[fault])
+job = start_job(LocalJob([sys.executable, "-c", sys.argv[2]], ranks=1, plan=faults.plan([fault])), Path(sys.argv[1]))
 print(job.pids()[0], flush=True)
 job.wait()
 """

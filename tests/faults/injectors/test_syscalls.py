@@ -15,7 +15,9 @@ import pytest
 
 import derail
 from derail import faults, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
+from derail.faults import Plan
 from derail.faults.engine import journal
 from derail.faults.engine.prepare import prepare
 from derail.faults.injectors import syscalls
@@ -52,7 +54,10 @@ def launched(tmp_path):
     jobs = []
 
     def launch(run, *given, ranks=1, **options):
-        job = start_job(run, ranks=ranks, workdir=tmp_path / f"work{len(jobs)}", faults=given, **options)
+        job = start_job(
+            LocalJob(run, ranks=ranks, plan=Plan(tuple(given)), **options),
+            workdir=tmp_path / f"work{len(jobs)}",
+        )
         jobs.append(job)
         seen = job.wait(DEADLINE)
         return seen, *(
@@ -419,12 +424,14 @@ import shutil, sys, tempfile
 from pathlib import Path
 from derail import faults
 from derail.agents.native_job import start_job
+from derail.agents.invocation import LocalJob
 workdir = tempfile.mkdtemp(dir="/tmp")
 try:
-    job = start_job(sys.argv[1:], ranks=1, workdir=Path(workdir), faults=[
+    plan = faults.plan([
         faults.syscall_errno("write", "ENOSPC", calls=4, rank=0),
         faults.syscall_errno("open,openat", "EIO", calls=1000, path="null", rank=0),
     ])
+    job = start_job(LocalJob(sys.argv[1:], ranks=1, plan=plan), Path(workdir))
     seen = job.wait(120)
     job.close()
     capless = "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
@@ -530,7 +537,7 @@ def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
     futex = {0: 202, 1: 98}[syscalls.this_machine().column]
 
     with pytest.raises(InputError, match=f"system call {futex} cannot be held up"):
-        start_job(DD, ranks=1, workdir=tmp_path, faults=[faults.syscall_errno(futex, "EIO", rank=0)])
+        start_job(LocalJob(DD, ranks=1, plan=Plan((faults.syscall_errno(futex, "EIO", rank=0),))), workdir=tmp_path)
 
 
 @needs_seccomp

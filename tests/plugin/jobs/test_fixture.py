@@ -758,6 +758,22 @@ def test_red(derail):
     lines(result, "*derail: job 0 (sh, 2 ranks)*", "root cause: rank 1")
 
 
+def test_a_plan_and_faults_together_are_refused(run_tests) -> None:
+    """A plan holds faults and a seed: what is given twice is an error, for a job of ours and for an agent's."""
+    result = run_tests(
+        """
+def test_start(derail):
+    with pytest.raises(ValueError, match="either plan= or faults="):
+        derail.start(steps, faults=[faults.exit(3, rank=0)], plan=faults.plan([]))
+
+def test_agent(derail):
+    with pytest.raises(ValueError, match="either plan= or faults="):
+        derail.agent([sys.executable], plan=faults.plan([]), seed=3)
+"""
+    )
+    result.assert_outcomes(passed=2)
+
+
 def test_a_suite_that_does_not_use_it_does_not_load_it(pytester: pytest.Pytester) -> None:
     """Installed beside a suite it costs four small modules."""
     pytester.makepyfile(

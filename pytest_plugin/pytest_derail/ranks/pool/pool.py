@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.model.clock import SYSTEM_CLOCK
 from derail.scenario.model import Observation
@@ -264,17 +265,19 @@ class KeptRanks:
                 for pair in pairs:
                     theirs.enter_context(pair[1])
                 job = start_job(
-                    serve,
-                    ranks=self._mark.ranks,
-                    args=(replace(order, folder=folder, handed={}), self._modules, [pair[1] for pair in pairs]),
-                    env={**files.environment(), **integrations.environment(item.config)},
+                    LocalJob(
+                        serve,
+                        ranks=self._mark.ranks,
+                        args=(replace(order, folder=folder, handed={}), self._modules, [pair[1] for pair in pairs]),
+                        env={**files.environment(), **integrations.environment(item.config)},
+                        teardown=default_teardown(self._mark.grace),
+                        start_method=self._mark.start_method,
+                        preload=preload.parts(item, self._mark.preload, order.handed) if self._is_warm else None,
+                        name="kept ranks",
+                        master_port=port,
+                    ),
                     workdir=folder,
-                    teardown=default_teardown(self._mark.grace),
-                    start_method=self._mark.start_method,
-                    preload=preload.parts(item, self._mark.preload, order.handed) if self._is_warm else None,
-                    name="kept ranks",
                     observers=(self._bell,),
-                    master_port=port,
                 )
             stack.callback(job.close)
             self.spawned = preload.why_spawned(item, self._mark.preload, job) if self._is_warm else ""

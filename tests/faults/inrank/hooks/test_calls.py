@@ -5,7 +5,9 @@ import re
 import pytest
 
 from derail import faults, when
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import start_job
+from derail.faults import Plan
 from faults.fake_job import UNTIL
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
@@ -263,7 +265,7 @@ thread.join()
 def test_calls_of_a_function_rank_count(tmp_path):
     """A spawned function has no first line of a program."""
     fault = faults.signal("SIGKILL", rank=0, when=when.call("time:sleep", hit=3))
-    job = start_job(work, ranks=1, workdir=tmp_path / "w", faults=[fault])
+    job = start_job(LocalJob(work, ranks=1, plan=Plan((fault,))), workdir=tmp_path / "w")
     try:
         seen = job.wait(DEADLINE)
         lines = job.log(0, "stdout").read_text().split("\n")

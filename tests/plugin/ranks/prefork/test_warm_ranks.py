@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail import faults
+from derail.agents.invocation import LocalJob
 from derail.agents.native_job import start_job
+from derail.faults import Plan
 from derail.faults.mechanisms import namespaces
 from derail.platform import exits
 
@@ -394,11 +396,13 @@ def test_it(number):
     disk.mkdir()
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin", "-rA"]
     job = start_job(
-        [*command, f"--basetemp={disk}/b", str(pytester.path / "test_it.py")],
-        ranks=1,
+        LocalJob(
+            [*command, f"--basetemp={disk}/b", str(pytester.path / "test_it.py")],
+            ranks=1,
+            env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            plan=Plan((faults.full_disk(str(disk), size="300K", rank=0),)),
+        ),
         workdir=tmp_path / "work",
-        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        faults=[faults.full_disk(str(disk), size="300K", rank=0)],
     )
     try:
         seen = job.wait(120)
