@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from derail.platform.handshake import PrivateDirectory
 
 
+FOREVER = float("inf")
+"""For ``Soon.within``: until the rank or the job ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class AtExit:
     """The exit of the rank will show it.

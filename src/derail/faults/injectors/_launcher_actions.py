@@ -8,7 +8,7 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.injector_api import FOREVER, AtExit, Soon
 from derail.faults.injectors import signals
 from derail.faults.injectors._log_probes import descriptor, identity_of
 from derail.faults.injectors.resources import living
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
     from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
-
-FOREVER = float("inf")
 
 
 def kill(aim: Aim) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Acts, Entry, Param, Requires, Setup
-from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.injector_api import FOREVER, Soon
 from derail.faults.catalogue.params import factor_param, offset_param
 from derail.faults.injectors.resources import living
 from derail.faults.inrank.actions.clock import READINGS
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
 
-FOREVER = float("inf")
 NOISE = 0.002
 """Seconds that two readings of right clocks may differ, besides the time that the readings took."""
 

@@ -9,7 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Entry, Param, Requires
-from derail.faults.catalogue.injector_api import AtExit, Soon, control_signal
+from derail.faults.catalogue.injector_api import FOREVER, AtExit, Soon, control_signal
 from derail.faults.catalogue.params import choice_param, flag_param, read_signal, read_text, seconds_param
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.model.exit import signal_name, signal_number
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 IN_RANK = "Python in the rank, started without -S, -I and -E"
 CTYPES = f"{IN_RANK}; ctypes"
-FOREVER = float("inf")
 CRASHES = {"segfault": signal.SIGSEGV, "abort": signal.SIGABRT}
 """The crashes that are told by a word, and how they end the rank."""
 CORE = flag_param("core", "Whether the kernel may write a core file, as the rank's hard limit allows.")

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Acts, Entry, Param, Requires
-from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.injector_api import FOREVER, Soon
 from derail.faults.catalogue.params import read_signals
 from derail.faults.injectors.crashes import CTYPES, IN_RANK
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
 
 NEVER_IGNORED = ("SIGKILL", "SIGSTOP")
-FOREVER = float("inf")
 SILENCE = 0.3
 """Seconds without a sign of life after which other threads count as silent; they give one each 5 ms."""
 TURNS = 3

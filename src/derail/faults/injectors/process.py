@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Entry, Param, Requires
-from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.injector_api import FOREVER, AtExit, Soon
 from derail.faults.catalogue.params import (
     choice_param,
     count_param,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
 
-FOREVER = float("inf")
 NAME_LENGTH = 15
 """Bytes that the kernel keeps of a program's name."""
 

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.entry import Entry, Requires
-from derail.faults.catalogue.injector_api import AtExit, Soon
+from derail.faults.catalogue.injector_api import FOREVER, AtExit, Soon
 from derail.faults.catalogue.params import choice_param, flag_param, seconds_param, size_param
 from derail.faults.injectors.crashes import CRASHES, CTYPES, IN_RANK, ends_by
 from derail.faults.model.results import Errored, Injected, NotReached
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
     from derail.faults.model.results import Result
     from derail.model.exit import ExitStatus
-
-FOREVER = float("inf")
 
 
 def huge(aim: Aim) -> Step:
