@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.agents.custom import CommandAgent, Declaration, placeholders, read_declaration
-from derail.agents.external.agent import JOURNAL, ForeignAgent
+from derail.agents.external.agent import ForeignAgent
 from derail.agents.external.messages import Invocation
 from derail.agents.registry import agent as registered
+from derail.faults.engine.journal import JOURNAL
 from derail.scenario.model import Scenario
 from pytest_derail.jobs.expectations import Account, close_account, open_account
 

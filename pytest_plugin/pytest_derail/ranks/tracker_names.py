@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from derail.platform.processes import look_up
 from derail.platform.shared_memory import unused
+from derail.platform.snapshot import SHARED_MEMORY
 from pytest_derail.ranks.worker.held_os import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-_SHARED_MEMORY = "/dev/shm"
 
 
 class Registered:
@@ -110,7 +109,7 @@ def _is_orphaned(path: str, device: int, inode: int, tracker: int) -> bool:
     except OSError:
         return False
     same = (found.st_dev, found.st_ino) == (device, inode) and found.st_uid == os.geteuid()
-    inside = os.path.dirname(path) == _SHARED_MEMORY and stat.S_ISREG(found.st_mode)
+    inside = os.path.dirname(path) == SHARED_MEMORY and stat.S_ISREG(found.st_mode)
     return same and inside and (process is None or not process.alive)
 
 
@@ -139,7 +138,7 @@ def _listen(heard: Callable[[str, str], None], *, before: bool) -> None:
     send = tracker._send  # noqa: SLF001 - see above
 
     def listen(command: str, name: str, kind: str) -> None:
-        path = os.path.join(_SHARED_MEMORY, ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
+        path = os.path.join(SHARED_MEMORY, ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
         if before:
             heard(command, path)
         send(command, name, kind)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from derail.report.text import printable
+from derail.report.text import SHOWN_RANKS, TAIL_LINES, printable
 from pytest_derail.faults_marker import again, once_more
 from pytest_derail.jobs.job import Job
-from pytest_derail.reporting.sections import SHOWN_RANKS, TAIL_LINES, sections
+from pytest_derail.reporting.sections import sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from _pytest._code.code import ExceptionRepr, ReprExceptionInfo, ReprFileLocation, ReprTracebackNative
 from _pytest.junitxml import xml_key
 
-from derail.report.text import printable
+from derail.report.text import SHOWN_RANKS, TAIL_LINES, printable
 from derail.scenario.observe import tail
 from pytest_derail.ranks.stacks import shorten
 from pytest_derail.reporting.sections import faults_told, what_happened
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.phase_reports import ReportTold
     from pytest_derail.ranks.result import RankVerdict, Verdict
 
-LAST_LINES = 10
 SHOWN_LINES = 100
-SHOWN_RANKS = 16
 WIDEST = 160
 CRASH = "(most recent call first):"
 """What tells the stack that Python writes when it crashes from the usual one."""
@@ -237,7 +235,7 @@ def _death(rank: RankVerdict, verdict: Verdict) -> Iterator[str]:
     if failure is not None and failure.error_file == "good":
         yield from (printable(line) for line in failure.message.splitlines())
     for stream in ("stdout", "stderr"):
-        lines = _lines(verdict, rank.rank, stream)[-LAST_LINES:]
+        lines = _lines(verdict, rank.rank, stream)[-TAIL_LINES:]
         if lines:
             yield f"last lines of its {stream}:"
             yield from (f"  {printable(line)}" for line in lines)
@@ -272,7 +270,7 @@ def _streams(verdict: Verdict, rank: int) -> Iterator[tuple[str, str]]:
     """Yield the last lines that a rank printed, unless the report of its death has them already."""
     for stream in ("stdout", "stderr"):
         lines = _lines(verdict, rank, stream)
-        if lines and (verdict.ranks[rank].fate != "died" or len(lines) > LAST_LINES):
+        if lines and (verdict.ranks[rank].fate != "died" or len(lines) > TAIL_LINES):
             yield stream, "\n".join(map(printable, lines))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from derail.model.events import Stream
-from derail.report.text import MARKS, printable
+from derail.report.text import MARKS, SHOWN_RANKS, TAIL_LINES, printable
 from derail.scenario.observe import tail
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from derail.report.lanes import Timeline
     from derail.scenario.model import Observation
 
-TAIL_LINES = 10
 JOURNAL_RECORDS = 12
-SHOWN_RANKS = 16
-"""Ranks whose last lines are shown: those that failed come first, and of a large job only they matter."""
 
 
 def picture(seen: Observation) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, get_args
 
-from derail.agents.external.agent import LOGS, ForeignAgent, Job, Said
+from derail.agents.external.agent import ForeignAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.external.variables import MAPPED
+from derail.agents.invocation import LOGS
 from derail.faults.serialization.table_reader import Fields
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
 """What a rank runs: a Python function; the path of a program; or an argv."""
 
+LOGS = "logs"
+"""The directory of the ranks' logs in the directory of a run."""
+
 LOOPBACK = "127.0.0.1"
 SHOWN = (
     "COVERAGE_PROCESS_CONFIG", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TMPDIR",

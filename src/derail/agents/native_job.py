@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.agents.invocation import (
+    LOGS,
     LocalJob,
     as_data,
     entry_point,
@@ -15,6 +16,7 @@ from derail.agents.invocation import (
     name_of,
     rank_environment,
 )
+from derail.faults.engine.journal import JOURNAL
 from derail.model.std import Std
 from derail.platform.ports import free_port
 from derail.platform.private_files import make_private
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec, Teardown
     from derail.scenario.model import Observation
-
-JOURNAL = "journal.jsonl"
-LOGS = "logs"
 
 
 class NativeJob:

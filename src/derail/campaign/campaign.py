@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from derail.campaign.run_scenario import Run, as_data, gate, judged, load_scenario, run_scenario
 from derail.campaign.runner import interpreter
+from derail.faults.engine.journal import JOURNAL
 from derail.faults.registry import entry
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.private_files import is_of_another_user, make_private
 from derail.scenario.model import Verdict
-from derail.scenario.observe import JOURNAL, tail
+from derail.scenario.observe import tail
 from derail.spawn.payload import path_front
 
 if TYPE_CHECKING:

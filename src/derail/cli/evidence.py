@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from derail.faults.engine.journal import JOURNAL
 from derail.platform.private_files import is_of_another_user, make_private
-from derail.scenario.observe import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

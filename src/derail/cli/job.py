@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from derail.model.outcome import RunProcsResult
     from derail.model.std import Std
 
-LAST_LINES = 10
-
 
 class _Streams(click.ParamType[object]):
     """Streams as torchrun takes them: ``3``, ``0:3,1:0``, ``0-7:1``."""
@@ -200,12 +198,12 @@ def _tell(job: NativeJob | None, signalled: int) -> int:
 
 def _tell_last_lines(result: RunProcsResult) -> None:
     """Show the end of what the root cause wrote to stdout; that of its stderr stands in the failure's own text."""
-    from derail.report.text import printable
+    from derail.report.text import TAIL_LINES, printable
     from derail.scenario.observe import tail
 
     rank = result.root_cause
     path = "" if rank is None else result.stdouts.get(rank, "")
-    lines = tail(Path(path), lines=LAST_LINES) if path else ()
+    lines = tail(Path(path), lines=TAIL_LINES) if path else ()
     if lines:
         show(f"last lines of stdout of rank {rank}:", err=True)
         for line in lines:

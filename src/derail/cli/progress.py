@@ -16,6 +16,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested, ValueReceived
 from derail.model.exit import signal_name
 from derail.platform.threads import start_thread
+from derail.report.text import SHOWN_RANKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from derail.model.clock import Clock
     from derail.model.events import Event, JobControl
     from derail.model.exit import ExitStatus
-
-SHOWN_RANKS = 16
-"""Ranks that get a row of their own; of more, only those that are not simply running do."""
 
 REFRESH_SECONDS = 0.1
 FAREWELL_SECONDS = 2.0

@@ -31,8 +31,8 @@ def replay(*, journal: Path, output_dir: Path | None) -> NoReturn:
     """
     from derail.campaign import replay as replaying
     from derail.errors.text import neutral
+    from derail.faults.engine.journal import JOURNAL
     from derail.launch.signals import SignalException
-    from derail.scenario.observe import JOURNAL
 
     with usage_errors(), ExitStack() as stack:
         file = journal / JOURNAL if (journal / JOURNAL).is_file() else journal

@@ -10,7 +10,7 @@ from derail.errors.text import clean, short
 
 Json: TypeAlias = dict[str, object]
 
-_MAX_SECONDS = 4_102_444_800  # the year 2100: what lies behind is milliseconds, or nonsense
+MAX_SECONDS = 4_102_444_800  # the year 2100: what lies behind is milliseconds, or nonsense
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
@@ -110,16 +110,16 @@ def _seconds(value: object, remarks: list[str]) -> float | None:
     except ValueError:
         remarks.append(f"timestamp {short(value)} is not a number")
         return None
-    if 1 <= seconds < _MAX_SECONDS:
+    if 1 <= seconds < MAX_SECONDS:
         return seconds
-    milliseconds = _MAX_SECONDS <= seconds < _MAX_SECONDS * 1000
+    milliseconds = MAX_SECONDS <= seconds < MAX_SECONDS * 1000
     why = "looks like milliseconds, not seconds" if milliseconds else "is no time of this century"
     remarks.append(f"timestamp {short(value)} {why}")
     return None
 
 
 def _nanoseconds(value: object) -> float | None:
-    plausible = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_SECONDS * 10**9
+    plausible = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_SECONDS * 10**9
     return value / 10**9 if plausible and isinstance(value, int) else None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from derail.errors.protocol import ErrorRecord, Json, Malformed, read
-from derail.errors.text import clean, ends, indented
+from derail.errors.text import NOT_AVAILABLE, clean, ends, indented
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import signal_name
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from derail.errors.protocol import Identity
     from derail.model.exit import ExitStatus
 
-NOT_AVAILABLE = "<N/A>"
 """What torch writes where there is nothing to say."""
 
 _NO_MESSAGE = "<NONE>"

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 from derail.errors.protocol import ErrorRecord, Json, encode, identify, read
-from derail.errors.text import ends, neutral, short
+from derail.errors.text import NOT_AVAILABLE, ends, neutral, short
 from derail.errors.wording import MESSAGE_LIMIT, message_of, traceback_of
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
@@ -34,8 +34,6 @@ ERROR_FILE_ENV = "TORCHELASTIC_ERROR_FILE"
 
 STACK_SIGNAL: int | None = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else None
 """Makes a rank of a job print the Python stacks of all its threads on stderr; None where there is no such signal."""
-
-_NOT_AVAILABLE = "<N/A>"
 
 
 class ErrorHandler:
@@ -186,7 +184,7 @@ def _record_failure(handler: ErrorHandler, error: Exception) -> None:
         handler.record_exception(error)
         return
     path = getattr(failure, "error_file_path", "") or failure.error_file
-    if path and path != _NOT_AVAILABLE:
+    if path and path != NOT_AVAILABLE:
         handler.dump_error_file(path, failure.exitcode)
     else:
         _say(f"rank {rank} failed and left no error file; decorate the function that it runs with @record")

@@ -6,8 +6,8 @@ import copyreg
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from derail.errors.failure import NOT_AVAILABLE
-from derail.errors.text import indented, printable
+from derail.errors.document import MAX_SECONDS
+from derail.errors.text import NOT_AVAILABLE, indented, printable
 
 if TYPE_CHECKING:
     from derail.errors.failure import ProcessFailure
@@ -20,7 +20,6 @@ _LINE_LIMIT = 4 << 10
 _SHOWN_IN_FULL = 16
 _WIDTH = 60
 _NEVER = float("inf")
-_MAX_SECONDS = 4_102_444_800  # the year 2100
 
 
 class ChildFailedError(Exception):
@@ -89,7 +88,7 @@ def _first(failures: dict[GlobalRank, ProcessFailure]) -> GlobalRank:
 def _moment(failure: ProcessFailure) -> float:
     """When it failed; never, as far as blame goes, if what it has is no time (torch takes any from the file)."""
     for candidate in (getattr(failure, "seen_at", None), getattr(failure, "timestamp", None)):
-        if isinstance(candidate, (int, float)) and 1 <= candidate < _MAX_SECONDS:
+        if isinstance(candidate, (int, float)) and 1 <= candidate < MAX_SECONDS:
             return float(candidate)
     return _NEVER
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+NOT_AVAILABLE = "<N/A>"
+"""What torch writes where nothing is known."""
+
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _LINE_ENDS = re.compile(r"\r+\n|[\r\v\f\x85\u2028\u2029]")
 MOST_PAIRS = 10_000

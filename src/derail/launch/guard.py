@@ -8,13 +8,12 @@ import weakref
 from typing import TYPE_CHECKING
 
 from derail.launch.signals import REGISTRY
+from derail.model.exit import SIGKILL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from derail.supervise.supervisor import Supervisor
-
-SIGKILL = 9
 
 
 class Guard:

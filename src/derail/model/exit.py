@@ -6,6 +6,8 @@ import os
 import signal as _signal
 from dataclasses import dataclass
 
+SIGKILL, SIGCONT = int(_signal.SIGKILL), int(_signal.SIGCONT)
+
 UNKNOWN_RETURNCODE = 255
 """What ``returncode`` says of an exit whose status was lost: a number that no caller takes for success."""
 

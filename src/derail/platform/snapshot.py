@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from derail.platform.processes import ProcessInfo
 
-_SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def take_snapshot(*, directories: Collection[Path | str] = ()) -> Snapshot:
 
 def shm_entries() -> frozenset[str]:
     """Return the entries of /dev/shm that belong to this user."""
-    return frozenset(_own_entries(_SHARED_MEMORY))
+    return frozenset(_own_entries(SHARED_MEMORY))
 
 
 def compare(before: Snapshot, after: Snapshot) -> tuple[Leftover, ...]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from derail.scenario.model import Observation, Scenario, Verdict
 
 TAIL_LINES = 10
+SHOWN_RANKS = 16
+"""Ranks that are shown one by one; of a larger job the first of those that matter most."""
 MARKS = {"injected": "+", "not_reached": "-", "unavailable": "-", "errored": "!", "unknown": "?"}
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from derail.faults.engine.journal import JOURNAL
 from derail.faults.model.results import FaultResult, Unavailable
 from derail.model.events import Stream
 from derail.scenario.model import FailureSeen, Observation
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 100
 TAIL_BYTES = 64 << 10
-JOURNAL = "journal.jsonl"
 _RESUMED = re.compile(r"\bresumed at step (\d+)\b")
 
 

@@ -7,6 +7,7 @@ import select
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
+from derail.model.exit import SIGKILL
 from derail.platform import exits, groups
 from derail.spawn import descriptors, process_exit, streams, worker
 from derail.spawn.child_handle import Child
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 """How long a forked rank may take to get its session and setting, which is a matter of milliseconds."""
-
-_SIGKILL = 9
 
 
 def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[], None] | None) -> Child:
@@ -67,7 +66,7 @@ def _open_exit_fd(pid: int) -> exits.ExitFd:
     try:
         exit_fd = exits.open_exit_fd(pid)
     except BaseException:
-        groups.signal_process(pid, None, _SIGKILL)
+        groups.signal_process(pid, None, SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED)
         raise
     descriptors.own(exit_fd.fileno())
@@ -84,7 +83,7 @@ def _await_ready(process: Child, report_fd: int) -> None:
         line = os.read(report_fd, child_setup.REPORT_LIMIT) if report_fd in ready else b""
         child_setup.read_report(line)
     except BaseException:
-        process.signal(_SIGKILL)
+        process.signal(SIGKILL)
         exits.is_readable(process.exit_fd, 5.0)
         process.reap()
         process.close()

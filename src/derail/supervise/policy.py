@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from derail.model.events import DeadlinePassed, ErrorRecorded, Exited, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.exit import SIGKILL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from derail.model.outcome import Cause, RankOutcome
     from derail.model.spec import Teardown
 
-SIGKILL = 9
 LOOK_BEFORE_KILL = 0.25
 """Seconds before SIGKILL at which ranks that are still there are looked at; at most a quarter of the grace."""
 

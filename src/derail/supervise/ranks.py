@@ -8,13 +8,13 @@ import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from derail.model.exit import SIGKILL
 from derail.platform.exits import is_readable
 from derail.platform.lifeline import Lifeline
 from derail.platform.marks import mark_rank
 from derail.platform.processes import is_exiting, is_proc_foreign
 from derail.spawn.start import ask_rank, start_rank
 from derail.supervise.order import Order
-from derail.supervise.policy import SIGKILL
 from derail.supervise.records import Records
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from derail.model.events import (
     StopRequested,
     ValueReceived,
 )
+from derail.model.exit import SIGKILL
 from derail.model.spec import Function
 from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
@@ -31,7 +32,7 @@ from derail.platform.threads import block_signals, start_thread, unblocked_signa
 from derail.supervise.loop import Loop
 from derail.supervise.observers import Control, Listeners
 from derail.supervise.order import Recorded
-from derail.supervise.policy import SIGKILL, Enter, Look, Policy, Release, SetDeadline, Signal
+from derail.supervise.policy import Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from derail.model.exit import SIGCONT, SIGKILL
 from derail.platform.leftovers import (
     DYING,
     HELPER_WAIT,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from derail.platform.leftovers import FoundProcess, Swept
     from derail.spawn.handle import ProcessHandle
 
-SIGKILL, SIGCONT = 9, 18
 SWEEP_WAIT = 10.0
 """Seconds that helpers have to go after their SIGKILL, before they are reported as still there."""
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from derail.agents.external.messages import Invocation, Order
 from derail.agents.external.variables import handed_on
+from derail.agents.invocation import LOGS
+from derail.faults.engine.journal import JOURNAL
 from derail.faults.model.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
 from derail.platform.ports import free_port
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from derail.model.events import Stream
     from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
 
-JOURNAL = "journal.jsonl"
-LOGS = "logs"
 SANDBOX_LOG = "sandbox.log"
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """By which a supervisor asks a rank to end."""

@@ -10,6 +10,7 @@ from derail.agents.availability import missing, version_of
 from derail.agents.external.agent import ForeignAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.launchers.torchrun import PROMISES, own_store
+from derail.errors.text import NOT_AVAILABLE
 from derail.model.exit import ExitStatus
 from derail.scenario.model import FailureSeen
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from derail.scenario.model import Promise
 
 LOCAL = "torch.distributed.elastic.agent.server.local_elastic_agent:LocalElasticAgent"
-_NO_FILE = "<N/A>"
 
 
 class TorchElastic(ForeignAgent):
@@ -85,6 +85,6 @@ def _failure(told: dict[str, object]) -> FailureSeen:
     return FailureSeen(
         int(str(told["rank"])),
         str(told["message"]),
-        "missing" if told["error_file"] == _NO_FILE else "good",
+        "missing" if told["error_file"] == NOT_AVAILABLE else "good",
         status=ExitStatus.from_returncode(int(str(told["code"]))),
     )

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from derail.model.clock import Clock
     from derail.model.events import Event
 
+JOURNAL = "journal.jsonl"
+"""The name of the journal in the directory of a run."""
+
 VERSION = 1
 READ_LIMIT = 64 << 20
 """Bytes of a journal that a replay reads: some 300,000 records."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from derail.faults.inrank.actions.logs import NUMBERS
+from derail.faults.inrank.stream_copies import NUMBERS
 from derail.platform.capabilities import PROC
 
 if TYPE_CHECKING:

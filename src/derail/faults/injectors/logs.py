@@ -10,7 +10,8 @@ from derail.faults.catalogue.injector_api import AtExit, Soon
 from derail.faults.catalogue.params import choice_param, count_param, flag_param, seconds_param, size_param, text_param
 from derail.faults.injectors._log_probes import Search, access_mode, descriptor, identity_of, last, recorded
 from derail.faults.injectors._log_rotation import move_log
-from derail.faults.inrank.actions.logs import FULL, NUMBERS, payload
+from derail.faults.inrank.actions.logs import FULL, payload
+from derail.faults.inrank.stream_copies import NUMBERS
 from derail.faults.model.results import Errored, Injected, NotReached
 from derail.platform.capabilities import why_no_full_device, why_no_proc
 from derail.platform.proc_status import read_process_state

@@ -11,6 +11,8 @@ import os
 import select
 import sys
 
+from .stream_copies import HIGH
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +21,6 @@ ANNOUNCED = b"\xff"
 """What announces the end, among the numbers of signals."""
 PATIENCE_MS = 5000
 """Milliseconds to wait for the answer."""
-HIGH = 512
-"""From which number on a descriptor is kept."""
 
 
 def announce_to(fd: int, error_file: str) -> None:

@@ -15,6 +15,8 @@ import os
 import sys
 from _operator import _compare_digest  # what secrets.compare_digest is, without the import of hashlib
 
+from .stream_copies import HIGH
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
@@ -26,8 +28,6 @@ PATIENCE = 10.0
 LONGEST = 4 << 20
 """Bytes of an answer: it may hold a command line and an environment."""
 LONGEST_ADDRESS = 107
-HIGH = 512
-"""From which number on a descriptor is kept."""
 
 
 def meet(part: Part) -> dict[str, object] | None:

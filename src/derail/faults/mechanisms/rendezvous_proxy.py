@@ -7,7 +7,7 @@ import socket
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from derail.faults.catalogue.injector_api import Soon
+from derail.faults.catalogue.injector_api import FOREVER, Soon
 from derail.faults.mechanisms.sockets import LISTENING, table
 from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
 from derail.faults.model.plan import decide
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
     from derail.model.spec import RankSpec
 
-FOREVER = float("inf")
 _Run = tuple[str, int, "Path | None", "Path | None"]
 _addresses: dict[_Run, tuple[int, tuple[str, int]]] = {}
 """Of ranks that were prepared and not started yet: the port in their environment, and what stood there before. The

@@ -11,7 +11,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from derail.model.clock import SYSTEM_CLOCK
-from derail.model.exit import ExitStatus
+from derail.model.exit import SIGKILL, ExitStatus
 from derail.platform import exits, groups
 from derail.platform.strangers import status_before_reaping, status_of_ended
 from derail.spawn import descriptors, payload, streams
@@ -37,7 +37,6 @@ _REAP_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
 """How long a rank that was asked for in vain may take to be there, and to end."""
 
-_SIGKILL = 9
 _TRIES = 3
 
 
@@ -139,7 +138,7 @@ class AskedRank:
                 return
             undo.pop_all()
         if not exits.is_readable(process.exit_fd, CANCEL_SECONDS):
-            process.signal(_SIGKILL)
+            process.signal(SIGKILL)
         process.reap()
         process.close()
 
@@ -148,7 +147,7 @@ class AskedRank:
         _heed_refusal(line, self._server)
         pid = child_setup.read_report(line)
         # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
-        undo.callback(groups.signal_process, pid, None, _SIGKILL)
+        undo.callback(groups.signal_process, pid, None, SIGKILL)
         exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
         descriptors.own(exit_fd.fileno())
         return ServedProcess(self._rank, pid, exit_fd=exit_fd, report=self._report, server=self._server)

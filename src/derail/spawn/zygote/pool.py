@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from derail.model.exit import SIGKILL
 from derail.platform import exits, groups, topology
 from derail.spawn import descriptors, payload
 from derail.spawn.return_values import create_memory_file
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 QUIT_SECONDS = 10.0
 """How long a resident process may take to end before it is killed: on a busy machine it may have to wait for its turn,
 and what it has preloaded has exit functions."""
-
-_SIGKILL = 9
 
 
 class ServerGoneError(OSError):
@@ -137,7 +136,7 @@ class ResidentProcess:
         """End the process and reap it; its ranks are not touched."""
         wire.send_quit(self._control)
         if not exits.wait_readable(self._exit_fd, QUIT_SECONDS):
-            groups.signal_process(self.pid, self._exit_fd.pidfd, _SIGKILL)
+            groups.signal_process(self.pid, self._exit_fd.pidfd, SIGKILL)
             exits.wait_readable(self._exit_fd, QUIT_SECONDS)
         self._process.poll()
         descriptors.disown(self._control.fileno())

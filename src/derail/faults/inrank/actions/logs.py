@@ -13,6 +13,7 @@ import stat
 import sys
 
 from .. import stream_copies
+from ..stream_copies import NUMBERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..rank_plan import Task
 
 FULL = "/dev/full"
-NUMBERS = {"stdout": 1, "stderr": 2}
 _CHUNK = 1 << 16
 
 
