@@ -24,16 +24,17 @@ from pytest_derail.jobs.leaks import Arrivals, RankFiles, note
 from pytest_derail.jobs.ports import claimed_port
 from pytest_derail.options import keep
 from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_path, report_path
-from pytest_derail.ranks import phase_reports, shared_fixtures, stacks
+from pytest_derail.ranks import phase_reports, shared_fixtures
 from pytest_derail.ranks.debugger import PDB_OF_PYTEST, Debugger
 from pytest_derail.ranks.late_teardown import LateTeardownFailed
 from pytest_derail.ranks.marker import read_mark
 from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.outer_timeout import OuterTimeout
 from pytest_derail.ranks.prefork import preload
-from pytest_derail.ranks.result import broken_off, judge_ranks
-from pytest_derail.ranks.time_limit import SETTLE_SECONDS, SPARE_SECONDS, START_SECONDS, BrokenOff, Watch
+from pytest_derail.ranks.result import judge_ranks
+from pytest_derail.ranks.time_limit import SPARE_SECONDS, START_SECONDS, BrokenOff, TimeLimit
 from pytest_derail.ranks.tracker_names import unlink_orphaned
+from pytest_derail.ranks.watch import break_off, watch
 from pytest_derail.ranks.worker.main import XPASS_STRICT, run_rank
 from pytest_derail.ranks.worker.same_draws import is_given, keep_examples, without_draws
 from pytest_derail.ranks.worker.warnings import report_warnings
@@ -56,10 +57,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.agents.native_job import NativeJob
     from pytest_derail.ranks.phase_reports import RankTold
     from pytest_derail.ranks.result import Verdict
-    from pytest_derail.ranks.stacks import Whereabouts
 
 NOT_EXPECTED = (
     "the marker is about what a rank raises, not about one that died or hung; if that is expected: "
@@ -96,7 +95,7 @@ class RanksTest:
         self.verdict: Verdict | None = None
         self.outer = OuterTimeout()
         self._broken_off: BaseException | None = None
-        self._clock: Watch
+        self.limit: TimeLimit
         self._given = mark
         self._shared: dict[str, object] = {}
         self._raised: BaseException | None = None
@@ -146,23 +145,23 @@ class RanksTest:
         self._raised = self._unraised = None
         packed = shared_fixtures.pack(self.item, self._shared)
         paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
-        watch = self._clock = Watch(self.mark.timeout, self.outer)
+        limit = self.limit = TimeLimit(self.mark.timeout, self.outer)
         self.outer.suspend(self.item, START_SECONDS + 2 * self.mark.grace + SPARE_SECONDS)
         try:
-            self.verdict = self._run_ranks(packed, paths, watch)
+            self.verdict = self._run_ranks(packed, paths, limit)
         except BrokenOff as broken:
             self.verdict, self._broken_off = broken.verdict, broken.cause
             if not isinstance(broken.cause, Exception | pytest.fail.Exception | pytest.skip.Exception):
                 self.item.config.stash.setdefault(BROKEN_OFF, []).append(self)
             raise broken.cause from None
         finally:
-            self.outer.resume(self.item, watch.used)
+            self.outer.resume(self.item, limit.used)
         self._conclude(self.verdict)
 
-    def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+    def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
         if self.mark.reuse is not None and not self._debugs() and not self.item.get_closest_marker("faults"):
-            return self._run_on_kept(packed, paths, watch)
+            return self._run_on_kept(packed, paths, limit)
         self._folder = evidence_folder(paths, self.item)
         files = RankFiles(paths)
         try:
@@ -170,7 +169,7 @@ class RanksTest:
         finally:
             files.remove()
 
-    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, watch: Watch) -> Verdict:
+    def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
         from pytest_derail.ranks.pool.pool import kept_ranks
 
@@ -182,14 +181,14 @@ class RanksTest:
         order = replace(self._order(paths.getbasetemp(), packed), kept=True)
         self.in_body = True
         try:
-            return kept.run(self.item, order, watch, evidence)
+            return kept.run(self.item, order, limit, evidence)
         finally:
             self.in_body = False
             self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
 
     def _run_job(self, folder: Path, packed: dict[str, bytes], files: RankFiles) -> Verdict:
         __tracebackhide__ = True
-        watch, arrivals = self._clock, Arrivals()
+        limit, arrivals = self.limit, Arrivals()
         with ExitStack() as stack:
             bell = stack.enter_context(Bell(bell_path(folder)))
             self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
@@ -214,62 +213,28 @@ class RanksTest:
                 observers=(bell,),
             )
             stack.callback(job.close)
+            ranks = _OwnRanks(self, folder, bell)
             try:
-                found, late = self._watch(job, bell)
+                found, late = watch(job, ranks, limit)
                 seen = job.wait()
             except BaseException as error:
-                try:
-                    unfinished = [rank for rank, told in self._told(folder).items() if not told.done]
-                    found = stacks.look(job, unfinished)
-                    job.stop(f"the controller was broken off: {type(error).__name__}")
-                    job.close()
-                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
-                    job.stop("interrupted while closing", grace=0)
-                    raise
-                told = self._told(folder)
-                verdict = judge_ranks(job.wait(), told, found, late={}, timeout=watch.timeout)
-                raise BrokenOff(error, broken_off(verdict, error)) from error
+                raise BrokenOff(error, break_off(job, ranks, limit, error)) from error
         self._spawned = preload.heed(self.item, self.mark.preload, seen.outcome)
         names = [names_path(folder, rank) for rank in range(self.mark.ranks)]
         note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
-        told = self._told(folder)
-        verdict = judge_ranks(seen, told, found, late=late, timeout=self.mark.timeout, files=files.left())
-        return replace(verdict, limit=watch.passed_limit)
-
-    def _watch(self, job: NativeJob, bell: Bell) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
-        """Wait for the end of the job; end it if it takes too long, or if only those are left that wait for a rank in
-        which the test did not pass.
-
-        Returns:
-            Where ranks were that did not end, and, if the time was over, what they had told by then: being asked for
-            its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
-        """
-        __tracebackhide__ = True
-        watch = self._clock
-        while not bell.job_is_over:
-            bell.wait(watch.seconds)
-            if self._debugger is not None:
-                watch.stand_still(self._debugger.attend(bell, self._failure_of))
-            if len(bell.begun) == self.mark.ranks:
-                watch.begin()
-            if bell.first_bad is not None:
-                watch.settle(SETTLE_SECONDS)
-            if not bell.job_is_over and watch.is_over:
-                told = self._told(job.workdir)
-                unfinished = {rank: each for rank, each in told.items() if not each.done}
-                found = stacks.look(job, list(unfinished or told))
-                if watch.timed_out:
-                    job.stop(watch.reason, timed_out=True)
-                    return found, unfinished or {rank: told[rank] for rank in found}
-                job.stop(f"the test did not pass in rank {bell.first_bad}, and others waited for it")
-                return found, {}
-        return {}, {}
+        verdict = judge_ranks(seen, ranks.records(), found, late=late, timeout=self.mark.timeout, files=files.left())
+        return replace(verdict, limit=limit.passed_limit)
 
     def _debugs(self) -> bool:
         return bool(self.item.config.getoption("usepdb", default=False))
 
+    def attend(self, bell: Bell) -> None:
+        """Let a debugger look into a rank that asks for one, if there is a debugger."""
+        if self._debugger is not None:
+            self.limit.stand_still(self._debugger.attend(bell, self._failure_of))
+
     def _failure_of(self, rank: int) -> str:
-        """The last failure that a rank has recorded."""
+        """Return the last failure that a rank has recorded."""
         told = [] if self._folder is None else phase_reports.read(report_path(self._folder, rank)).reports
         return next((report.text for report in reversed(told) if report.result == "failed"), "")
 
@@ -277,9 +242,6 @@ class RanksTest:
         """The report of a failure is there, and ``--pdb`` was asked for."""
         if self._debugger is not None and self.verdict is not None:
             self._debugger.conclude(self.verdict)
-
-    def _told(self, folder: Path) -> dict[int, RankTold]:
-        return {rank: phase_reports.read(report_path(folder, rank)) for rank in range(self.mark.ranks)}
 
     def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
         config, item = self.item.config, self.item
@@ -437,3 +399,35 @@ def _raised_again(error: BaseException | None) -> pytest.ExceptionInfo[BaseExcep
 def _captured(name: str) -> str:
     """The name of a section as pytest has it."""
     return name if name.startswith("Captured") else f"Captured {name}"
+
+
+class _OwnRanks:
+    """The progress of a test whose ranks are a job of their own: they ring, and keep records."""
+
+    def __init__(self, test: RanksTest, folder: Path, bell: Bell) -> None:
+        self._test = test
+        self._folder = folder
+        self._bell = bell
+
+    @property
+    def is_over(self) -> bool:
+        return self._bell.job_is_over
+
+    @property
+    def has_begun(self) -> bool:
+        return len(self._bell.begun) == self._test.mark.ranks
+
+    @property
+    def first_bad(self) -> int | None:
+        return self._bell.first_bad
+
+    def wait(self, seconds: float) -> None:
+        __tracebackhide__ = True
+        self._bell.wait(seconds)
+        self._test.attend(self._bell)
+
+    def records(self) -> dict[int, RankTold]:
+        return phase_reports.read_all(self._folder, self._test.mark.ranks)
+
+    def unfinished(self, records: Mapping[int, RankTold]) -> list[int]:
+        return [rank for rank, record in records.items() if not record.done]

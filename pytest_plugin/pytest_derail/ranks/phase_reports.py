@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from derail.errors.text import neutral
+from pytest_derail.protocol import report_path
 from pytest_derail.ranks.worker.held_os import Held
 
 if TYPE_CHECKING:
@@ -270,6 +271,11 @@ def read(path: Path) -> RankTold:
         except (TypeError, ValueError, IndexError):
             break  # a rank has damaged the file
     return told
+
+
+def read_all(folder: Path, ranks: int) -> dict[int, RankTold]:
+    """In the controller: what each of the ranks of a test has recorded in a folder so far."""
+    return {rank: read(report_path(folder, rank)) for rank in range(ranks)}
 
 
 def plain(value: object, most: float = float("inf")) -> Any:

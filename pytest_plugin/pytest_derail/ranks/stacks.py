@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from derail.model.clock import SYSTEM_CLOCK
-from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, describe
+from derail.supervise.hang_report import report_hangs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from derail.agents.native_job import NativeJob
 
 ANSWER_SECONDS = 5.0
 """How long a rank may take to write its stack, on a machine that has much else to do. One in the freezer never does."""
 
-LOOK_SECONDS = 0.01
-LIMIT = 64 << 10
 INNER_FRAMES = re.compile(r'^  File ".*[/\\](_pytest|pluggy|pytest_derail|derail)[/\\]')
 
 
@@ -46,26 +41,14 @@ class Whereabouts:
 def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
     """Find out where these ranks of a job are. Those that have ended meanwhile are left out."""
     pids = job.pids()
-    logs = {rank: job.log(rank, "stderr") for rank in ranks}
-    before = {rank: _size(path) for rank, path in logs.items()}
-    system = {rank: describe(pids[rank]) for rank in ranks}
-    deaf = {rank: deaf_threads(pids[rank]) for rank in ranks}
-    asked = [rank for rank in ranks if ask_for_python_stack(pids[rank])]
-    _await_answers({pids[rank]: deaf[rank] for rank in asked})
-    stacks = {rank: _read(logs[rank], before[rank]) for rank in asked}
+    hangs = report_hangs(
+        {rank: pids[rank] for rank in ranks}, {rank: job.log(rank, "stderr") for rank in ranks}, patience=ANSWER_SECONDS
+    )
     return {
-        rank: Whereabouts(system[rank], shorten(stacks.get(rank, "")), before[rank])
-        for rank in ranks
-        if "state: " in system[rank] and "state: Z" not in system[rank]
+        rank: Whereabouts(hang.described, shorten(hang.stack()), hang.offset)
+        for rank, hang in hangs.items()
+        if "state: " in hang.described and "state: Z" not in hang.described
     }
-
-
-def _await_answers(asked: Mapping[int, Collection[str]]) -> None:
-    """Wait until these processes have come to the end of their stacks. A pause is no end: one may lose its processor in
-    the middle."""
-    deadline = SYSTEM_CLOCK.now() + ANSWER_SECONDS
-    while any(answers_still(pid, deaf=deaf) for pid, deaf in asked.items()) and SYSTEM_CLOCK.now() < deadline:
-        threading.Event().wait(LOOK_SECONDS)
 
 
 def shorten(stack: str) -> str:
@@ -80,19 +63,3 @@ def shorten(stack: str) -> str:
         elif hidden == 1:
             lines.append("  ...")
     return "\n".join(lines)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _read(path: Path, offset: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(LIMIT).decode(errors="replace")
-    except OSError:
-        return ""

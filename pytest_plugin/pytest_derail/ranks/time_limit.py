@@ -1,4 +1,4 @@
-"""How long the controller waits for the ranks of a test, and what it has to show if it is broken off meanwhile."""
+"""How long the controller waits for the ranks of a test, and what it has to show if it is interrupted meanwhile."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class BrokenOff(BaseException):
         self.verdict = verdict
 
 
-class Watch:
-    """The clock of one test: that of its timeout, and that of pytest-timeout.
+class TimeLimit:
+    """The time limit of one test: its own, and that of pytest-timeout.
 
     Attributes:
         timeout: seconds that the test may take from the moment when all ranks have begun.

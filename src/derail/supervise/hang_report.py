@@ -12,54 +12,67 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from derail.model.spec import RankSpec
-
-ANSWER_WAIT = 2.0
-"""Seconds that SIGKILL waits at most for stacks which are being written: on a busy machine a rank has to wait for its
-turn to write."""
-
+LOOK_SECONDS = 0.005
 STACK_BYTES = 1 << 16
-"""Of the Python stack that a hung rank writes, at most so much is kept."""
+"""Of the Python stack that a hung rank writes, at most so many bytes are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Where a rank hung: what the kernel said, and where in its stderr the stack begins that it was asked for."""
+    """Where a rank hung.
+
+    Attributes:
+        described: what the kernel said: state, wait channel, system call.
+        stderr: the file of its stderr, if it was asked for its Python stack: the stack goes there.
+        offset: bytes of that file before the stack.
+    """
 
     described: str
     stderr: Path | None = None
     offset: int = 0
 
-    def complete(self) -> str:
-        """With the Python stack, as far as the rank has written it by now; never raises."""
+    def stack(self) -> str:
+        """Return the Python stack, as far as the rank has written it by now; empty if there is none. Never raises."""
         if self.stderr is None:
-            return self.described
+            return ""
         try:
             with self.stderr.open("rb") as file:
                 file.seek(self.offset)
-                stack = file.read(STACK_BYTES).decode(errors="replace").strip()
+                return file.read(STACK_BYTES).decode(errors="replace")
         except OSError:
-            stack = ""
+            return ""
+
+    def complete(self) -> str:
+        """Return what the kernel said, with the Python stack under it; never raises."""
+        stack = self.stack().strip()
         return f"{self.described}\n{stack}" if stack else self.described
 
 
-def report_hangs(specs: Mapping[int, RankSpec], pids: Mapping[int, int]) -> dict[int, Hang]:
-    """Say what the kernel knows of ranks that do not end, and ask those in Python for their stacks. Returns when these
-    are written, which takes moments, and is waited for in bounded time."""
+def report_hangs(pids: Mapping[int, int], stderrs: Mapping[int, Path | None], *, patience: float) -> dict[int, Hang]:
+    """Look where ranks hang, and ask those that run Python for their stacks.
+
+    Args:
+        pids: the processes, by rank.
+        stderrs: the files of their stderr; None for a rank without one.
+        patience: seconds at most to wait until the stacks are written. A rank has to get its turn on a busy machine,
+            and one that is frozen never writes.
+    """
     from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, describe
 
-    hangs, asked = {}, {}
-    for rank, pid in pids.items():
-        told, stderr, deaf = describe(pid), specs[rank].streams.stderr, deaf_threads(pid)
-        try:
-            offset = -1 if stderr is None or not stderr.is_file() else stderr.stat().st_size
-        except OSError:
-            offset = -1
-        answers = ask_for_python_stack(pid)
-        if answers:
-            asked[pid] = deaf
-        hangs[rank] = Hang(told, stderr, offset) if answers and offset >= 0 else Hang(told)
-    pause, end = threading.Event(), SYSTEM_CLOCK.now() + ANSWER_WAIT
-    while any(answers_still(pid, deaf=deaf) for pid, deaf in asked.items()) and SYSTEM_CLOCK.now() < end:
-        pause.wait(0.002)
-    return hangs
+    sizes = {rank: _size(stderrs[rank]) for rank in pids}
+    described = {rank: describe(pid) for rank, pid in pids.items()}  # all before one is asked, which may wake others
+    deaf = {rank: deaf_threads(pid) for rank, pid in pids.items()}
+    answering = [rank for rank, pid in pids.items() if ask_for_python_stack(pid)]
+    pause, end = threading.Event(), SYSTEM_CLOCK.now() + patience
+    while any(answers_still(pids[rank], deaf=deaf[rank]) for rank in answering) and SYSTEM_CLOCK.now() < end:
+        pause.wait(LOOK_SECONDS)
+    written = {rank: stderrs[rank] for rank in answering if sizes[rank] is not None}
+    return {rank: Hang(described[rank], written.get(rank), sizes[rank] or 0) for rank in pids}
+
+
+def _size(path: Path | None) -> int | None:
+    """The size of a regular file in bytes; None of anything else."""
+    try:
+        return path.stat().st_size if path is not None and path.is_file() else None
+    except OSError:
+        return None

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from derail.supervise.policy import Action
 
 
+STACK_SECONDS = 2.0
+"""Seconds that SIGKILL waits at most for the stacks of ranks that do not end."""
+
 PATIENCE = 1.0
 """Seconds after which a waiting main thread looks up: a signal may have come to a thread of somebody else's."""
 
@@ -305,7 +308,11 @@ class Supervisor:
                 case Look(ranks=ranks):
                     from derail.supervise.hang_report import report_hangs
 
-                    self._hangs |= report_hangs(self._specs, {r: self.ranks.handles[r].pid for r in ranks})
+                    self._hangs |= report_hangs(
+                        {rank: self.ranks.handles[rank].pid for rank in ranks},
+                        {rank: self._specs[rank].streams.stderr for rank in ranks},
+                        patience=STACK_SECONDS,
+                    )
                 case Release():
                     assert self.ranks.returns is not None
                     self.ranks.returns.release()

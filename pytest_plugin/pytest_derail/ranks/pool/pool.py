@@ -34,9 +34,10 @@ from pytest_derail.ranks.phase_reports import RankTold
 from pytest_derail.ranks.pool.connection import Line, Told
 from pytest_derail.ranks.pool.worker import LATE, serve
 from pytest_derail.ranks.prefork import preload
-from pytest_derail.ranks.result import broken_off, judge_ranks
+from pytest_derail.ranks.result import judge_ranks
 from pytest_derail.ranks.time_limit import SETTLE_SECONDS, BrokenOff
 from pytest_derail.ranks.tracker_names import unlink_orphaned
+from pytest_derail.ranks.watch import break_off, watch
 from pytest_derail.reporting.artifacts import evidence_folder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.phase_reports import When
     from pytest_derail.ranks.result import Verdict
     from pytest_derail.ranks.stacks import Whereabouts
-    from pytest_derail.ranks.time_limit import Watch
+    from pytest_derail.ranks.time_limit import TimeLimit
 
     End: TypeAlias = Connection[Any, Any]
     Key: TypeAlias = tuple[int, Stream]
@@ -121,7 +122,7 @@ class KeptRanks:
     def _is_warm(self) -> bool:
         return self._mark.start_method == "warm"
 
-    def run(self, item: pytest.Function, order: Order, watch: Watch, evidence: Callable[[], Path]) -> Verdict:
+    def run(self, item: pytest.Function, order: Order, limit: TimeLimit, evidence: Callable[[], Path]) -> Verdict:
         """Run a test. What was printed in it goes to files in ``evidence``, if there is anything."""
         __tracebackhide__ = True
         self.replaced, self.is_new = "", self._job is None
@@ -133,24 +134,17 @@ class KeptRanks:
             self._tests += 1
             for line in self._lines:
                 line.send(replace(order, folder=records))
+            ranks = _KeptProgress(self, told, records)
             try:
-                found, late = self._watch(job, told, watch, records)
+                found, late = watch(job, ranks, limit)
             except BaseException as error:
-                try:
-                    found = stacks.look(job, [rank for rank, each in enumerate(told) if not each.done])
-                    job.stop(f"the controller was broken off: {type(error).__name__}")
-                    job.close()
-                except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
-                    job.stop("interrupted while closing", grace=0)
-                    raise
-                verdict = judge_ranks(job.wait(), self._read(records), found, late={}, timeout=watch.timeout)
-                verdict = with_slices(broken_off(verdict, error), logs, before, evidence, keeps=True)
-                raise BrokenOff(error, verdict) from error
+                verdict = break_off(job, ranks, limit, error)
+                raise BrokenOff(error, with_slices(verdict, logs, before, evidence, keeps=True)) from error
             self._report_earlier()
             self._last = item
             verdict = self._judge(job, told, found, late, order.timeout, records)
             shutil.rmtree(records, ignore_errors=True)
-            verdict = replace(with_slices(verdict, logs, before, evidence), limit=watch.passed_limit)
+            verdict = replace(with_slices(verdict, logs, before, evidence), limit=limit.passed_limit)
         except BaseException:
             self._end()
             raise
@@ -179,9 +173,14 @@ class KeptRanks:
         folder.mkdir(mode=0o700)
         return folder
 
+    @property
+    def job_is_over(self) -> bool:
+        """Whether the job of the ranks has ended."""
+        return self._bell.job_is_over
+
     def _read(self, records: Path) -> dict[int, RankTold]:
-        """What the ranks have recorded in a folder."""
-        return {rank: phase_reports.read(report_path(records, rank)) for rank in range(self._mark.ranks)}
+        """Return what the ranks have recorded in a folder."""
+        return phase_reports.read_all(records, self._mark.ranks)
 
     def _take_late(self, otherwise: When) -> dict[int, RankTold]:
         """What the ranks have recorded of a late tear-down; the phase of those that have recorded none is given."""
@@ -222,12 +221,12 @@ class KeptRanks:
         now, settled = SYSTEM_CLOCK.now(), float("inf")
         found: Mapping[int, Whereabouts] = {}
         deadline = now + seconds
-        while not self._bell.job_is_over:
-            self._hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
+        while not self.job_is_over:
+            self.hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
             now = SYSTEM_CLOCK.now()
             if any(each.late_bad for each in told):
                 settled = min(settled, now + SETTLE_SECONDS)
-            if not self._bell.job_is_over and now >= min(deadline, settled):
+            if not self.job_is_over and now >= min(deadline, settled):
                 found = stacks.look(job, range(len(told)))
                 job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
                 break
@@ -290,32 +289,8 @@ class KeptRanks:
         logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
         return logs, {key: _size(path) for key, path in logs.items()}
 
-    def _watch(
-        self, job: NativeJob, told: list[Told], watch: Watch, records: Path
-    ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
-        """Wait until the test is over in all ranks; end them if it takes too long, or if those that are left wait for
-        one in which it did not pass. Returns what ``judge_ranks`` wants."""
-        __tracebackhide__ = True
-        while not self._bell.job_is_over and not all(each.done for each in told):
-            self._hear(told, watch.seconds)
-            if all(each.begun for each in told):
-                watch.begin()
-            bad = [rank for rank, each in enumerate(told) if each.bad]
-            if bad:
-                watch.settle(SETTLE_SECONDS)
-            unfinished = [rank for rank, each in enumerate(told) if not each.done]
-            if unfinished and not self._bell.job_is_over and watch.is_over:
-                late = {rank: record for rank, record in self._read(records).items() if rank in unfinished}
-                found = stacks.look(job, unfinished)
-                if watch.timed_out:
-                    job.stop(watch.reason, timed_out=True)
-                    return found, late
-                job.stop(f"the test did not pass in rank {bad[0]}, and others waited for it")
-                return found, {}
-        return {}, {}
-
-    def _hear(self, told: list[Told], seconds: float) -> None:
-        """Take what ranks tell, and that the job is over."""
+    def hear(self, told: list[Told], seconds: float) -> None:
+        """Take the messages of ranks, and that the job is over; wait for the first at most this number of seconds."""
         __tracebackhide__ = True
         ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
         bell = self._bell.fileno()
@@ -345,7 +320,7 @@ class KeptRanks:
         verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
         self.replaced = self._why_not_again(told, reports, failed=bool(verdict.failed or problems or found))
         if self.replaced:
-            over = all(each.done for each in told) and not found and not self._bell.job_is_over
+            over = all(each.done for each in told) and not found and not self.job_is_over
             failed = bool(verdict.failed or problems)
             if over:
                 seconds = self._mark.grace if failed else timeout
@@ -357,12 +332,43 @@ class KeptRanks:
         return replace(verdict, problems=(*verdict.problems, *problems))
 
     def _why_not_again(self, told: Sequence[Told], reports: Mapping[int, RankTold], *, failed: bool) -> str:
-        if failed or self._bell.job_is_over:
+        if failed or self.job_is_over:
             return "the test did not pass"
         if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
             return "it did not come to the same in all of them"
         left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
         return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())
+
+
+class _KeptProgress:
+    """The progress of a test on kept ranks: each sends messages, and keeps records."""
+
+    def __init__(self, kept: KeptRanks, told: list[Told], folder: Path) -> None:
+        self._kept = kept
+        self._told = told
+        self._folder = folder
+
+    @property
+    def is_over(self) -> bool:
+        return self._kept.job_is_over or all(each.done for each in self._told)
+
+    @property
+    def has_begun(self) -> bool:
+        return all(each.begun for each in self._told)
+
+    @property
+    def first_bad(self) -> int | None:
+        return next((rank for rank, each in enumerate(self._told) if each.bad), None)
+
+    def wait(self, seconds: float) -> None:
+        __tracebackhide__ = True
+        self._kept.hear(self._told, seconds)
+
+    def records(self) -> dict[int, RankTold]:
+        return phase_reports.read_all(self._folder, len(self._told))
+
+    def unfinished(self, _: Mapping[int, RankTold]) -> list[int]:
+        return [rank for rank, each in enumerate(self._told) if not each.done]
 
 
 def with_slices(

@@ -1,0 +1,85 @@
+"""Wait for the end of a test on its ranks, of a job of their own or kept, and end them if it does not come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_derail.ranks import stacks
+from pytest_derail.ranks.result import broken_off, judge_ranks
+from pytest_derail.ranks.time_limit import SETTLE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from derail.agents.native_job import NativeJob
+    from pytest_derail.ranks.phase_reports import RankTold
+    from pytest_derail.ranks.result import Verdict
+    from pytest_derail.ranks.stacks import Whereabouts
+    from pytest_derail.ranks.time_limit import TimeLimit
+
+
+class Progress(Protocol):
+    """What the controller knows of a test on its ranks while it runs."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the test is over in all ranks, or their job is."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the test has begun in all ranks."""
+
+    @property
+    def first_bad(self) -> int | None:
+        """The first rank in which the test did not pass."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait for news of the ranks, for at most this number of seconds."""
+
+    def records(self) -> dict[int, RankTold]:
+        """Return what each rank has recorded by now."""
+
+    def unfinished(self, records: Mapping[int, RankTold]) -> list[int]:
+        """Return the ranks in which the test is not over."""
+
+
+def watch(
+    job: NativeJob, ranks: Progress, limit: TimeLimit
+) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+    """Wait for the end of a test. Stop its job if it takes too long, or if only those ranks are left that wait for one
+    in which the test did not pass.
+
+    Returns:
+        Where ranks were that did not end, and, if the time was over, what they had recorded by then: being asked for
+        its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
+    """
+    __tracebackhide__ = True
+    while not ranks.is_over:
+        ranks.wait(limit.seconds)
+        if ranks.has_begun:
+            limit.begin()
+        if ranks.first_bad is not None:
+            limit.settle(SETTLE_SECONDS)
+        if not ranks.is_over and limit.is_over:
+            records = ranks.records()
+            unfinished = ranks.unfinished(records)
+            found = stacks.look(job, unfinished or list(records))
+            if limit.timed_out:
+                job.stop(limit.reason, timed_out=True)
+                return found, {rank: records[rank] for rank in unfinished or found}
+            job.stop(f"the test did not pass in rank {ranks.first_bad}, and others waited for it")
+            return found, {}
+    return {}, {}
+
+
+def break_off(job: NativeJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:
+    """End the job of a test whose controller was interrupted, and return what is known of its ranks."""
+    try:
+        found = stacks.look(job, ranks.unfinished(ranks.records()))
+        job.stop(f"the controller was broken off: {type(error).__name__}")
+        job.close()
+    except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+        job.stop("interrupted while closing", grace=0)
+        raise
+    verdict = judge_ranks(job.wait(), ranks.records(), found, late={}, timeout=limit.timeout)
+    return broken_off(verdict, error)
