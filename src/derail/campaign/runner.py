@@ -1,7 +1,13 @@
 """Work in processes of its own: side by side, each bounded, and nothing of it stays, however it ends.
 
-A process gets a mark in its environment, which all that it starts inherits. Whoever carries the mark when the process
-has ended is ended too, and told; if this process is killed, a keeper does it.
+A process gets a mark in its environment, which all that it starts inherits. Each process that carries the mark when the
+process has ended is ended too, and reported; if this process is killed, a keeper does it.
+
+These are no one-rank jobs of derail's own launcher, for three reasons. The order of a process lies in a memory file
+without a name, and the launcher, as torch's, gives ranks no stdin of their own. A process that is to end is asked
+alone, so that it can end the launcher under test in the way that the scenario is about, while the launcher signals a
+rank's whole group. And the runner waits for the first end among several, with one keeper for all; a context waits for
+one job.
 """
 
 from __future__ import annotations

@@ -22,12 +22,25 @@ from derail.supervise.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import TypedDict, Unpack
 
     from derail.logs.specs import LogsDest, LogsSpecs
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec, Preload
     from derail.platform.topology import NumaOptions
+
+    class Additions(TypedDict, total=False):
+        """What a context takes beyond torch's parameters; ``PContext`` describes each."""
+
+        teardown: Teardown | None
+        observers: Sequence[Observer]
+        prepare: Callable[[JobSpec], JobSpec] | None
+        cwd: str | None
+        forward_signals: Sequence[str]
+        handle_signals: bool
+        preload: Collection[Preload] | None
+
 
 DEFAULT_TIMEOUT = 30
 """Seconds of grace of ``close``, as in torch."""
@@ -262,7 +275,7 @@ class MultiprocessContext(PContext):
         numa_options: NumaOptions | None = None,
         duplicate_stdout_filters: list[str] | None = None,
         duplicate_stderr_filters: list[str] | None = None,
-        **beyond: Any,
+        **additions: Unpack[Additions],
     ) -> None:
         super().__init__(
             name,
@@ -274,7 +287,7 @@ class MultiprocessContext(PContext):
             duplicate_stdout_filters,
             duplicate_stderr_filters,
             numa_options=numa_options,
-            **beyond,
+            **additions,
         )
         self.start_method = validate_start_method(start_method)
 
@@ -293,7 +306,7 @@ class SubprocessContext(PContext):
         numa_options: NumaOptions | None = None,
         duplicate_stdout_filters: list[str] | None = None,
         duplicate_stderr_filters: list[str] | None = None,
-        **beyond: Any,
+        **additions: Unpack[Additions],
     ) -> None:
         super().__init__(
             name,
@@ -305,7 +318,7 @@ class SubprocessContext(PContext):
             duplicate_stdout_filters,
             duplicate_stderr_filters,
             numa_options=numa_options,
-            **beyond,
+            **additions,
         )
 
     @property

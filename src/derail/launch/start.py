@@ -9,6 +9,7 @@ from derail.launch.context import MultiprocessContext, PContext, SubprocessConte
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from derail.launch.context import Additions
     from derail.logs.specs import LogsSpecs
     from derail.model.events import Observer
     from derail.model.spec import JobSpec, Preload, Teardown
@@ -67,10 +68,8 @@ def start_processes(
         OSError: if a rank cannot be started. Those before it have been ended; nothing is left.
         SignalException: if the launcher was asked to end meanwhile; nothing is left.
     """
-    beyond: dict[str, Any] = {
-        "numa_options": numa_options,
-        "duplicate_stdout_filters": duplicate_stdout_filters,
-        "duplicate_stderr_filters": duplicate_stderr_filters,
+    of_torch = (logs_specs, log_line_prefixes, numa_options, duplicate_stdout_filters, duplicate_stderr_filters)
+    additions: Additions = {
         "teardown": teardown,
         "observers": observers,
         "prepare": prepare,
@@ -81,10 +80,8 @@ def start_processes(
     }
     context: PContext
     if callable(entrypoint):
-        context = MultiprocessContext(
-            name, entrypoint, args, envs, start_method, logs_specs, log_line_prefixes, **beyond
-        )
+        context = MultiprocessContext(name, entrypoint, args, envs, start_method, *of_torch, **additions)
     else:
-        context = SubprocessContext(name, entrypoint, args, envs, logs_specs, log_line_prefixes, **beyond)
+        context = SubprocessContext(name, entrypoint, args, envs, *of_torch, **additions)
     context.start()
     return context
