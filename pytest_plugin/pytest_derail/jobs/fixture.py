@@ -156,7 +156,7 @@ class Derail:
         )
         return job.wait()
 
-    def agent(
+    def agent(  # noqa: PLR0913 - each is one fact about the job
         self,
         agent: str | Sequence[str | os.PathLike[str]],
         run: str | Path | None = None,

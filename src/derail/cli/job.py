@@ -73,7 +73,7 @@ class _Streams(click.ParamType[object]):
 )  # fmt: skip
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def launch(
+def launch(  # noqa: PLR0913 - an option each
     *,
     ranks: int,
     module: bool,

@@ -64,7 +64,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
 
     start_method: str = "spawn"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - torch's signature
         self,
         name: str,
         entrypoint: Callable[..., Any] | str,
@@ -263,7 +263,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
 class MultiprocessContext(PContext):
     """A job whose ranks run a Python function."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         name: str,
         entrypoint: Callable[..., Any],
@@ -295,7 +295,7 @@ class MultiprocessContext(PContext):
 class SubprocessContext(PContext):
     """A job whose ranks run a program."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         name: str,
         entrypoint: str,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from derail.platform.topology import NumaOptions
 
 
-def start_processes(
+def start_processes(  # noqa: PLR0913, PLR0917 - torch's signature
     name: str,
     entrypoint: Callable[..., Any] | str,
     args: dict[int, tuple[Any, ...]],

@@ -36,7 +36,7 @@ LOOKS = 20
 """How often in a row nobody must have been found, once somebody was, where other processes come and go meanwhile."""
 
 
-def sweep(
+def sweep(  # noqa: PLR0915 - one order of steps
     spec: JobSpec,
     handles: Mapping[int, ProcessHandle],
     *,

@@ -204,7 +204,7 @@ class Condition:
         self.hit = part.hit
         return True
 
-    def _hear_event(self, occasion: Occasion) -> bool:
+    def _hear_event(self, occasion: Occasion) -> bool:  # noqa: PLR0911 - a case for each trigger
         rank = self._setting.rank
         match self.trigger, occasion:
             case After(seconds=seconds), Started() if occasion.rank == rank and not self._later:

@@ -300,7 +300,7 @@ def _plain(value: Any) -> Data:
     return to_data(value) if isinstance(value, Trigger) else value
 
 
-def wrong(trigger: Trigger) -> Iterator[tuple[str, str]]:
+def wrong(trigger: Trigger) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912 - a case for each trigger
     """What is wrong with a trigger whose types are right, by field; not what is wrong inside of those it is made of."""
     match trigger:
         case After(seconds=seconds) if not 0 <= seconds < float("inf"):
