@@ -62,7 +62,7 @@ def _looks_like_scenario(path: Path) -> bool:
 
     try:
         text = read_text(path)
-    except ValueError:
+    except InputError:
         return False
     return len(set(NEEDED.findall(text))) >= 2
 

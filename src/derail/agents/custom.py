@@ -230,13 +230,8 @@ def read_declaration(path: Path) -> Declaration:
     Raises:
         InputError: if the file cannot be read, or anything in it is wrong.
     """
-    source = str(path)
-    try:
-        data = read_toml(path)
-    except ValueError as error:
-        raise InputError(str(error), source=source) from None
     problems: list[str] = []
-    fields = Fields(data, "", problems)
+    fields = Fields(read_toml(path), "", problems)
     promised = fields.texts("promises") if fields.has("promises") else None
     for word in promised or ():
         if word not in ALL_PROMISES:
@@ -255,7 +250,7 @@ def read_declaration(path: Path) -> Declaration:
     variables.finish()
     fields.finish()
     if problems:
-        raise InputError(*problems, source=source)
+        raise InputError(*problems, source=str(path))
     return declaration
 
 

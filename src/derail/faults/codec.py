@@ -24,10 +24,7 @@ def load(path: Path) -> Plan:
     Raises:
         InputError: if it is no file, has another suffix, or anything in it is wrong.
     """
-    try:
-        text = read_text(path)
-    except ValueError as error:
-        raise InputError(str(error), source=str(path)) from None
+    text = read_text(path)
     if path.suffix not in (".toml", ".json"):
         raise InputError(f"is neither .toml nor .json, but {path.suffix or 'without a suffix'}", source=str(path))
     return (from_toml if path.suffix == ".toml" else from_json)(text, source=str(path))
@@ -39,11 +36,7 @@ def from_toml(text: str, *, source: str = "") -> Plan:
     Raises:
         InputError: if it is no TOML, or anything in it is wrong.
     """
-    try:
-        data = parse_toml(text)
-    except ValueError as error:
-        raise InputError(str(error), source=source) from None
-    return from_data(data, source=source)
+    return from_data(parse_toml(text, source=source), source=source)
 
 
 def from_json(text: str, *, source: str = "") -> Plan:

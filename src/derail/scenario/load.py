@@ -34,15 +34,10 @@ def load(path: Path) -> Scenario:
     Raises:
         InputError: if the file cannot be read, or anything in it is wrong.
     """
-    source = str(path)
-    try:
-        data = read_toml(path)
-    except ValueError as error:
-        raise InputError(str(error), source=source) from None
     problems: list[str] = []
-    scenario = _read(Fields(data, "", problems), path.absolute())
+    scenario = _read(Fields(read_toml(path), "", problems), path.absolute())
     if problems:
-        raise InputError(*problems, source=source)
+        raise InputError(*problems, source=str(path))
     return scenario
 
 

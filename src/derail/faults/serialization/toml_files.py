@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from derail.errors.text import ends
+from derail.model.input_error import InputError
 from derail.platform.input_files import read_input
 
 if TYPE_CHECKING:
@@ -16,37 +17,38 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ValueError: if it cannot be read, or is no TOML; its text says which, and where.
+        InputError: if it cannot be read, or is no TOML.
     """
-    return parse_toml(read_text(path))
+    return parse_toml(read_text(path), source=str(path))
 
 
 def read_text(path: Path) -> str:
     """Read a text file.
 
     Raises:
-        ValueError: if it cannot be read, or is no UTF-8.
+        InputError: if it cannot be read, or is no UTF-8.
     """
     try:
         return read_input(path).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
+        raise InputError(f"cannot be read: {error}", source=str(path)) from None
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML.
+def parse_toml(text: str, *, source: str = "") -> dict[str, Any]:
+    """Parse TOML that came from ``source``.
 
     Raises:
-        ValueError: if it is none, is nested too deeply, or has an integer that cannot be printed.
+        InputError: if it is none, is nested too deeply, or has an integer that cannot be printed.
     """
     import tomllib
 
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no TOML: {ends(str(error), 500)}") from None
+        raise InputError(f"is no TOML: {ends(str(error), 500)}", source=source) from None
     if large := next(_large_integers(data), None):
-        raise ValueError(f"is no TOML: an integer has 64 bits at most, got one of {large.bit_length()} bits")
+        problem = f"is no TOML: an integer has 64 bits at most, got one of {large.bit_length()} bits"
+        raise InputError(problem, source=source)
     return data
 
 
