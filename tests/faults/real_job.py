@@ -36,7 +36,7 @@ def running(tmp_path, program, *given, ranks=1, grace=1.0, observers=(), **optio
         run = tmp_path / "program.py"
         run.write_text("import os, sys, time\n" + program)
     job = start_job(
-        LocalJob(run, ranks=ranks, teardown=default_teardown(grace), plan=Plan(tuple(given)), **options),
+        LocalJob(run, ranks=ranks, teardown=default_teardown(grace), **{"plan": Plan(tuple(given)), **options}),
         workdir=tmp_path / "work",
         observers=observers,
     )
