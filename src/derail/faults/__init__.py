@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from derail.faults.inrank.fail_point import fail_point as fail_point
-from derail.faults.model.plan import Fault as Fault
+from derail.faults.model.plan import Fault as Fault  # noqa: TC001 - a public name
 from derail.faults.model.plan import Plan as Plan
 from derail.faults.model.plan import Target as Target
 from derail.faults.model.plan import plan as plan

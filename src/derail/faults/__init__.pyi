@@ -5,6 +5,7 @@ from typing import Literal
 from derail.faults.inrank.fail_point import fail_point
 from derail.faults.model.plan import Fault, Plan, Target, plan
 from derail.faults.model.triggers import OwnExit, Start, Trigger
+from derail.model.input_error import InputError
 
 # The rest is written by: python -m derail.report.catalogue src/derail/faults/__init__.pyi
 
