@@ -47,7 +47,7 @@ def test_a_builder_has_the_signature_of_its_entry(name):
     parameters = inspect.signature(getattr(faults, name)).parameters
 
     assert [*parameters][: len(ENTRIES[name].params)] == [param.name for param in ENTRIES[name].params]
-    common = ["rank", "when", *["times"] * ENTRIES[name].repeats, *["for_"] * ENTRIES[name].lasts, "id"]
+    common = ["rank", "when", *["times"] * ENTRIES[name].acts.repeats, *["for_"] * ENTRIES[name].acts.lasts, "id"]
     assert [*parameters][len(ENTRIES[name].params) :] == common
     assert getattr(faults, name).__doc__.startswith(ENTRIES[name].summary)
 
