@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -75,3 +78,19 @@ def test_the_workflow_runs_ci_on_each_python_and_system() -> None:
         "python": ["3.11", "3.12", "3.13", "3.14"],
     }
     assert [step["run"] for step in job["steps"] if "run" in step][-1] == ".ci/run"
+
+
+def test_the_picture_of_a_run_is_drawn_from_a_journal(tmp_path: Path) -> None:
+    """Light and dark, well-formed, with the same lanes and ends as the pictures in docs/images."""
+    subprocess.run([sys.executable, ROOT / "docs" / "picture.py", tmp_path], check=True, timeout=120)
+
+    for name in ("run-light.svg", "run-dark.svg"):
+        drawn, shown = (texts(directory / name) for directory in (tmp_path, ROOT / "docs" / "images"))
+        assert drawn == shown
+        assert {"rank 0", "SIGKILL, by itself: root cause", "fault: hang, ignores SIGTERM"} <= drawn
+
+
+def texts(picture: Path) -> set[str]:
+    """Return what is written in a picture, without the times."""
+    found = (element.text or "" for element in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text"))
+    return {text for text in found if not re.fullmatch(r"[\d.]+ s", text)}
