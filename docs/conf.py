@@ -13,12 +13,14 @@ from importlib import import_module
 from inspect import cleandoc
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 
 from derail.cli import main as command_line
 from derail.faults.registry import entries
+from derail.report.catalogue import as_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +53,8 @@ python_maximum_signature_line_length = 100
 
 GENERATED = re.compile(r"^<!-- generated: (.+) -->$", re.MULTILINE)
 """The line of a page that is replaced: the function of this file that generates the text, and its arguments."""
+HOMES = ("derail.errors", "derail.logs", "derail.spawn", "derail")
+"""Modules that share names with others: a name is documented as part of the first of these that has it."""
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 """The path in a relative link."""
 
@@ -75,11 +79,11 @@ def link(docname: str, path: str) -> str:
     return f"{REPOSITORY}/{kind}/main/{file.relative_to(DOCS.parent)}"
 
 
-def api(module: str, *names: str) -> Iterator[str]:
-    """Yield the documentation of some names of a module, or of its ``__all__``; what other pages have is linked."""
+def api(module: str) -> Iterator[str]:
+    """Yield the documentation of each name in a module's ``__all__``; what other pages have is linked."""
     elsewhere = {}
     yield from ("```{eval-rst}", f".. py:module:: {module}", "")
-    for name in names or import_module(module).__all__:
+    for name in import_module(module).__all__:
         other = documented_elsewhere(module, name)
         if module == "derail.faults" and name in entries():
             continue  # with its family, further down on the page
@@ -95,11 +99,9 @@ def api(module: str, *names: str) -> Iterator[str]:
 
 def documented_elsewhere(module: str, name: str) -> str:
     """Return a link to the page of another public module that has the same object; empty if there is none."""
-    if module != "derail":
-        return ""
-    if name in ("faults", "when"):
-        return f"the module [`derail.{name}`](derail.{name}.md)"
-    homes = [f"derail.{other}" for other in ("errors", "logs", "spawn")]
+    if isinstance(getattr(import_module(module), name), ModuleType):
+        return f"the module [`{module}.{name}`]({module}.{name}.md)"
+    homes = HOMES[: HOMES.index(module)] if module in HOMES else HOMES
     return next((f"{{py:obj}}`{home}.{name}`" for home in homes if name in import_module(home).__all__), "")
 
 
@@ -146,16 +148,16 @@ def cell(text: str) -> str:
 def describe_fault(_app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
     """Lay out the docstring of a fault's function, from its entry, as fields of reStructuredText."""
     module, _, function = name.rpartition(".")
-    entry = entries().get(function) if module == "derail.faults" else None
-    if entry is None:
+    if module != "derail.faults" or function not in entries():
         return
-    facts = {"Verified": entry.verified, "Undone": entry.healed or "never", "Needs": entry.needs, "Acts": entry.side}
+    fault = as_data(entries()[function])
+    facts = {"Verified": "verified", "Undone": "healed", "Needs": "needs", "Acts": "side"}
     lines[:] = [
-        plain(entry.summary),
+        plain(fault["summary"]),
         "",
-        *(f":param {param.name}: {plain(f'{param.type}. {param.meaning}')}" for param in entry.params),
-        *(f":{word}: {plain(fact)}" for word, fact in facts.items() if fact),
-        f":Example: ``faults.{entry.example.removeprefix('faults.')}``",
+        *(f":param {param['name']}: {plain(param['type'])}. {plain(param['meaning'])}" for param in fault["params"]),
+        *(f":{word}: {plain(fault[key])}" for word, key in facts.items() if fault[key]),
+        f":Example: ``faults.{fault['example'].removeprefix('faults.')}``",
     ]
 
 
