@@ -200,7 +200,7 @@ def _ignore_hangup() -> None:
         (["launch", "--nodes", "2", "x.py"], "No such option"),
         (["launch", "gone.py"], "no script"),
         (["launch", "no-such-program-anywhere"], "no-such-program-anywhere"),
-        (["launch", "--tee", "5", "true"], "does not say which streams"),
+        (["launch", "--tee", "5", "true"], "does not select streams"),
         (["launch", "--tee", "3:1", "true"], "local rank(s) [3]"),
         (["launch", "--fault", "sginal=KILL rank=0", "true"], "did you mean 'signal'?"),
         (["launch", "--fault", "signal=KILL rank=5", "true"], "rank 5"),

@@ -119,7 +119,7 @@ class TestExitStatus:
     )
     def test_a_status_that_says_nothing_or_two_things_is_refused(self, parts):
         """An exit has exactly one of code, signal and reason."""
-        with pytest.raises(ValueError, match="only one of them"):
+        with pytest.raises(ValueError, match="expected exactly one of code, signal and lost"):
             ExitStatus(**parts)
 
     @given(exit_statuses(lost=False))
@@ -172,5 +172,5 @@ class TestExitStatus:
     @pytest.mark.parametrize("code", [os.CLD_STOPPED, os.CLD_TRAPPED, os.CLD_CONTINUED])
     def test_a_stop_is_no_exit(self, code):
         """A stopped or traced process has not ended, and is not read as if it had."""
-        with pytest.raises(ValueError, match="tells of a stop or a trap, not of an exit"):
+        with pytest.raises(ValueError, match="expected an exit, got a stop or a trap"):
             ExitStatus.from_waitid(SimpleNamespace(si_code=code, si_status=19))

@@ -60,7 +60,7 @@ def test_a_list_names_ranks_of_any_number_and_ranges(text, expected):
 )
 def test_another_form_is_refused_with_the_forms_that_are_known(text):
     """Text of another form is refused, repeated, and followed by what would be understood."""
-    with pytest.raises(ValueError, match="does not say which streams") as raised:
+    with pytest.raises(ValueError, match="does not select streams") as raised:
         Std.from_str(text)
 
     assert repr(text) in str(raised.value)

@@ -1,1 +1,1 @@
-"""torch's public face on the launcher."""
+"""torch's public interface to the launcher."""

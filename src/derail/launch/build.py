@@ -1,4 +1,4 @@
-"""From the arguments of ``start_processes`` to a job: checks them, copies them, and touches nothing."""
+"""Checks and copies the arguments of ``start_processes`` into a job specification, without side effects."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ START_METHODS = ("spawn", "fork", "forkserver", "warm")
 
 
 def validate_full_rank(mapping: Collection[int], nprocs: int, what: str) -> None:
-    """Check that a map by local rank names each of 0 to ``nprocs - 1``, and nobody else.
+    """Check that a map by local rank has exactly the ranks 0 to ``nprocs - 1``.
 
     Raises:
         RuntimeError: if it does not.
     """
     missing, unknown = sorted(set(range(nprocs)) - set(mapping)), sorted(set(mapping) - set(range(nprocs)))
     if missing or unknown:
-        told = [f"has no entry for local rank(s) {missing}"] * bool(missing)
-        told += [f"names local rank(s) {unknown}"] * bool(unknown)
-        raise RuntimeError(f"{what}, local rank mapping mismatch: it {' and '.join(told)}; {nprocs} rank(s) start at 0")
+        problems = [f"has no entry for local rank(s) {missing}"] * bool(missing)
+        problems += [f"names local rank(s) {unknown}"] * bool(unknown)
+        raise RuntimeError(
+            f"{what}, local rank mapping mismatch: it {' and '.join(problems)}; {nprocs} rank(s) start at 0"
+        )
 
 
 def validate_start_method(start_method: str) -> StartMethod:
@@ -43,11 +45,11 @@ def validate_start_method(start_method: str) -> StartMethod:
 
 
 def validate_preload(preload: Collection[Preload] | None, start_method: str) -> tuple[Preload, ...] | None:
-    """Check what is to be preloaded.
+    """Check which modules and callables are to be preloaded.
 
     Raises:
-        TypeError: if they are no collection of names.
-        ValueError: if there are any for a start method that has no use for them.
+        TypeError: if they are no collection of names and callables.
+        ValueError: if there are any for a start method that does not use them.
     """
     if preload is None:
         return None
@@ -59,7 +61,7 @@ def validate_preload(preload: Collection[Preload] | None, start_method: str) -> 
 
 
 def copy_envs(envs: Mapping[int, Mapping[str, str]]) -> dict[int, dict[str, str]]:
-    """The ranks' environments in dicts of our own.
+    """Copy the ranks' environments into new dicts.
 
     Raises:
         TypeError: if a name or a value is not a string.
@@ -86,7 +88,7 @@ def job_spec(
     teardown: Teardown,
     cwd: str | None,
 ) -> JobSpec:
-    """Put a job together. ``envs`` come on top of this process's own environment.
+    """Build the specification of a job; ``envs`` override this process's own environment.
 
     Raises:
         RuntimeError: if a map does not name every rank, or the machine lacks the topology that ``numa_options`` need.
@@ -118,7 +120,7 @@ def job_spec(
 
 
 def _path(text: str | None) -> Path | None:
-    from pathlib import Path  # 4 ms that only a job needs
+    from pathlib import Path  # an import of 4 ms that only jobs need
 
     return Path(text) if text else None
 

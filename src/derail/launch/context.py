@@ -1,4 +1,4 @@
-"""``PContext``: a job as torch's callers know it, on derail's supervisor."""
+"""``PContext``: torch's interface to a job, on derail's supervisor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from derail.platform.topology import NumaOptions
 
     class Additions(TypedDict, total=False):
-        """What a context takes beyond torch's parameters; ``PContext`` describes each."""
+        """Parameters of a context beyond torch's; ``PContext`` describes each."""
 
         teardown: Teardown | None
         observers: Sequence[Observer]
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
 
 
 DEFAULT_TIMEOUT = 30
-"""Seconds of grace of ``close``, as in torch."""
+"""Default grace period of ``close`` in seconds, as in torch."""
 
 
-class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all that its kinds add
+class PContext(abc.ABC):  # noqa: B024 - torch's type; subclasses add only the kind of rank
     """A set of ranks: started together, watched together, ended together.
 
     The constructor only stores; ``start`` creates the log directories and the processes. Beyond torch's parameters:
 
     Args:
         teardown: how the job is ended when a rank fails; by default ``Teardown.from_env()``.
-        observers: who hears what happens, see ``derail.model.events``.
-        prepare: a last look at the job, which may replace it before anything is started.
+        observers: receivers of the job's events, see ``derail.model.events``.
+        prepare: function that gets the job specification and returns the one to start.
         cwd: working directory of the ranks.
         forward_signals: names of signals to the launcher that are passed on to every rank and end nothing.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
@@ -107,15 +107,15 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
         self._supervisor: Supervisor | None = None
         self._guard: Guard | None = None
 
-    # ---- torch's face
+    # ---- torch's interface
 
     def start(self) -> None:
         """Start all ranks; they run when this returns.
 
         Raises:
             ValueError: if the job was started before.
-            OSError: if a rank could not be started. Those before it have been ended; nothing is left.
-            SignalException: if the launcher was asked to end meanwhile. Nothing is left then, either.
+            OSError: if a rank could not be started. The ranks before it have been ended; nothing is left.
+            SignalException: if a signal asked the launcher to end during the start. Nothing is left then, either.
         """
         if self._supervisor is not None:
             raise ValueError(f"job {self.name!r} was started before; a context runs once, make a new one")
@@ -136,14 +136,14 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
     def wait(self, timeout: float = -1, period: float = 1) -> RunProcsResult | None:
         """Wait until the job is over, for at most ``timeout`` seconds; a negative one means without limit.
 
-        The end of a rank wakes this at once: ``period`` is accepted for torch's sake and means nothing. ``timeout=0``
-        only looks, and as often as you like. The result is the same object for ever after.
+        The exit of a rank ends the wait at once: ``period`` is accepted as in torch and ignored. ``timeout=0`` only
+        checks, and may be called any number of times. Every call after the end returns the same object.
 
         Returns:
-            The result, or None if ranks still run when the time is up.
+            The result, or None if ranks still run when the timeout expires.
 
         Raises:
-            SignalException: in the main thread, when the launcher is asked to end.
+            SignalException: in the main thread, when a signal asks the launcher to end.
             SupervisorError: if derail itself failed; the ranks have been ended.
         """
         del period
@@ -160,10 +160,10 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
         return supervisor.finished_result()
 
     def close(self, death_sig: signal.Signals | None = None, timeout: int = DEFAULT_TIMEOUT) -> None:
-        """End all ranks and wait for it: ``death_sig`` (SIGTERM), ``timeout`` seconds for all together, SIGKILL.
+        """End all ranks and wait: ``death_sig`` (SIGTERM), a grace of ``timeout`` seconds for all together, SIGKILL.
 
-        May be called any number of times, from any thread. A signal to the launcher meanwhile makes the end come at
-        once; an exception in the waiting thread does too, and is raised when the ranks have ended.
+        May be called any number of times, from any thread. A signal to the launcher during the wait kills the ranks at
+        once. So does an exception in the waiting thread, which is raised after the ranks have ended.
         """
         supervisor, guard = self._supervisor, self._guard
         if supervisor is None or guard is None:
@@ -185,7 +185,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
             raise interruption
 
     def pids(self) -> dict[int, int]:
-        """Process of each local rank that has been started."""
+        """Return the process of each local rank that has been started."""
         return {} if self._supervisor is None else self._supervisor.ranks.pids()
 
     @property
@@ -208,11 +208,11 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
     def stop(
         self, reason: str, *, signal: int | None = None, grace: float | None = None, timed_out: bool = False
     ) -> None:
-        """Ask for the end of the job, and do not wait for it. Asking again can only make it come sooner.
+        """Request the end of the job without waiting for it. A further request can only bring it forward.
 
         Args:
             reason: for the outcome, in words.
-            signal: what ranks are asked with; by default the teardown's.
+            signal: the signal that asks ranks to end; by default the teardown's.
             grace: seconds until SIGKILL; by default the teardown's.
             timed_out: whether to note in the outcome that a deadline of the caller had passed.
         """
@@ -221,7 +221,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; which kind of rank is all
             self._supervisor.request_stop(reason, signal=signal, grace=grace)
 
     def __repr__(self) -> str:
-        """Name, size and state."""
+        """Return name, size and state."""
         state = "not started" if self._supervisor is None else "over" if self._supervisor.done.is_set() else "running"
         return f"<{type(self).__name__} {self.name!r}: {self.nprocs} rank(s), {state}>"
 
@@ -323,5 +323,5 @@ class SubprocessContext(PContext):
 
     @property
     def subprocess_handlers(self) -> Mapping[int, Any]:
-        """What holds each started rank, by local rank; each has ``proc`` (a ``subprocess.Popen``) and ``pid``."""
+        """Handle of each started rank, by local rank; each has ``proc`` (a ``subprocess.Popen``) and ``pid``."""
         return {} if self._supervisor is None else dict(self._supervisor.ranks.handles)

@@ -1,7 +1,7 @@
-"""The first process of a container has children that it never started: it reaps them while a job runs.
+"""Reaping of orphans while a job runs, for a launcher that is the first process of a container.
 
-A process whose parent ends becomes a child of PID 1. It stays a zombie until PID 1 waits for it: a long job may use up
-all process numbers. Ranks are never reaped here: their status belongs to their job.
+A process whose parent ends becomes a child of PID 1, which never started it. It stays a zombie until PID 1 waits for
+it: a long job may exhaust all pids. Ranks are never reaped here: their status belongs to their job.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from derail.platform.processes import ProcessInfo
 
 INTERVAL_S = 1.0
-"""Seconds between two looks. A child is reaped if two looks found it dead: code that waits for it has run."""
+"""Seconds between two looks. A child is reaped if two looks found it dead: code that waits for it has had its turn."""
 
 owns_process = False
-"""Whether this process is a command of derail's: it has no children that other code waits for later."""
+"""Whether this process is a derail command: it has no children that other code waits for later."""
 
 
 def observers() -> tuple[OrphanReaper, ...]:
-    """Return the observer that a job needs here: none, unless this process is the first of its PID namespace."""
+    """Return the observer that a job needs here: one if this process is the first of its PID namespace, else none."""
     return (OrphanReaper(),) if os.getpid() == 1 else ()
 
 
@@ -41,12 +41,12 @@ class OrphanReaper:
         self._dead: set[tuple[int, float]] = set()
 
     def attach(self, control: JobControl) -> None:
-        """Begin to look, in the thread of the job."""
+        """Start the periodic look, in the thread of the job."""
         self._control = control
         self._cancel = control.call_later(INTERVAL_S, self._look)
 
     def observe(self, event: Event) -> None:
-        """Reap what is there at the end of the job."""
+        """Reap the remaining orphans at the end of the job."""
         if isinstance(event, Finished):
             self._cancel()
             self._reap()
@@ -62,14 +62,14 @@ class OrphanReaper:
             try:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
             except ChildProcessError:
-                pass  # its owner has waited for it meanwhile
+                pass  # its owner has waited for it since the look
         self._dead = dead
 
     def _is_orphan(self, process: ProcessInfo) -> bool:
-        """Whether it is a dead child of ours that this process has not started itself, as far as that can be known.
+        """Return whether it is a dead child that this process has not started, as far as that can be determined.
 
-        In a process that is not derail's own, any child may be waited for later. One in a session that it does not
-        lead, and that is not ours, was started in there by another process.
+        In a process other than a derail command, other code may wait for any child later. There, only a child counts
+        that leads no session and is outside our session: another process of its session started it.
         """
         if process.ppid != os.getpid() or process.alive or self._control is None:
             return False

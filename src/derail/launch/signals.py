@@ -1,8 +1,8 @@
-"""Signals to the launcher: handlers set while jobs run, and put back when the last one is over.
+"""Signal handlers of the launcher: set while jobs run, restored when the last job is over.
 
 The handlers belong to the process, so there is one registry for all of its jobs. The first signal of a job raises
-``SignalException`` in the main thread, as torch's launcher does; a further one makes the end of the job
-come at once instead of breaking off the clean-up. A signal that was ignored (``nohup``) stays ignored.
+``SignalException`` in the main thread, as torch's launcher does. A further one kills the ranks at once instead of
+interrupting the clean-up. A signal that was ignored (``nohup``) stays ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
 
 
 class SignalException(Exception):  # noqa: N818 - torch's name
-    """The launcher got a signal that asks it to end; ``sigval`` is which.
+    """A signal that asks the launcher to end; ``sigval`` is its number.
 
     Raised in the main thread, out of ``start`` or ``wait`` or wherever that thread is. The caller then closes the job,
     usually with ``close(e.sigval)``.
@@ -33,22 +33,22 @@ class SignalException(Exception):  # noqa: N818 - torch's name
 
 
 class Guarded(Protocol):
-    """What the handlers need to know of a job."""
+    """Interface of a job to the signal handlers."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the job is done: a signal is none of its business any more."""
+        """Whether the job is done: signals no longer concern it."""
         ...
 
     is_closing: bool
-    """Whether it was asked to end before: by an earlier signal, or by ``close``."""
+    """Whether an earlier signal or ``close`` has already asked it to end."""
 
     def was_asked(self) -> None:
-        """The first signal is about to be raised: the next one escalates, even before ``close`` is called."""
+        """Note that the first signal is about to be raised: the next one escalates, even before ``close`` is called."""
         ...
 
     def escalate(self, number: int) -> None:
-        """End it at once."""
+        """End the job at once."""
         ...
 
     def forward(self, number: int) -> None:
@@ -57,7 +57,7 @@ class Guarded(Protocol):
 
 
 def signals_to_handle() -> tuple[signal.Signals, ...]:
-    """What TORCHELASTIC_SIGNALS_TO_HANDLE names; names that this platform does not have are logged and left out."""
+    """Return the signals of TORCHELASTIC_SIGNALS_TO_HANDLE; log and leave out names that this platform lacks."""
     named = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE", DEFAULT_SIGNALS)
     chosen = []
     for name in filter(None, (part.strip() for part in named.split(","))):
@@ -73,10 +73,10 @@ def signals_to_handle() -> tuple[signal.Signals, ...]:
 
 
 class _Registry:
-    """The jobs that want signals, and the handlers that were there before them.
+    """The jobs that handle signals, and the handlers that were set before theirs.
 
     Attributes:
-        exception: what is raised: ``SignalException``, or one that others, who call the launcher, catch as well.
+        exception: class to raise: ``SignalException``, or a subclass that an embedding caller catches as well.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _Registry:
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def add(self, job: Guarded, *, ending: Iterable[int], forwarding: Iterable[int]) -> None:
-        """Set handlers for a job. Only the main thread may set handlers; from another one nothing happens."""
+        """Set handlers for a job. Only the main thread may set handlers; in another thread this does nothing."""
         if threading.current_thread() is not threading.main_thread():
             return
         with self._lock:
@@ -98,7 +98,7 @@ class _Registry:
                         table.setdefault(number, []).append(job)
 
     def remove(self, job: Guarded) -> None:
-        """Forget a job; puts handlers back that nobody needs any more, if this is the main thread."""
+        """Forget a job; restore handlers that no job needs any more, if this is the main thread."""
         with self._lock:
             for table in (self._ending, self._forwarding):
                 for jobs in table.values():
@@ -110,7 +110,7 @@ class _Registry:
         if number in self._before and signal.getsignal(number) == self._handle:
             return True
         before = signal.getsignal(number)
-        # None: set by C code, which could not be put back. SIG_IGN: somebody wants this signal to do nothing.
+        # None: set by C code, which could not be restored. SIG_IGN: other code has this signal ignored on purpose.
         if before is None or before == signal.SIG_IGN:
             return False
         try:
@@ -122,12 +122,12 @@ class _Registry:
 
     def _tidy(self) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # the next job that begins or ends in the main thread does it; until then `_handle` stands aside
+            return  # the next job that begins or ends in the main thread does it; until then `_handle` delegates
         for number in list(self._before):
             if not self._jobs(self._ending, number) and not self._jobs(self._forwarding, number):
-                if signal.getsignal(number) == self._handle:  # else somebody has set another one since: theirs stays
+                if signal.getsignal(number) == self._handle:  # else other code has set a newer one, which stays
                     signal.signal(number, self._before[number])
-                del self._before[number]  # last: a signal that comes before finds what it would have done without us
+                del self._before[number]  # last: an earlier signal still finds the handler from before our jobs
 
     @staticmethod
     def _jobs(table: dict[int, list[Guarded]], number: int) -> list[Guarded]:
@@ -149,13 +149,13 @@ class _Registry:
         if forwarding or ending:
             return
         for job in self._ending.get(number, ()):
-            if job.is_closing:  # it was ending when the signal came, and its end is on the way to this thread
-                job.is_closing = False  # the next signal is none of its business
+            if job.is_closing:  # it was ending when the signal came; its end has not reached this thread yet
+                job.is_closing = False  # the next signal does not concern it
                 return
         self._as_before(number, frame)
 
     def _as_before(self, number: int, frame: FrameType | None) -> None:
-        """No job is there any more: do what would have happened without us."""
+        """Do what would have happened without derail: no job handles the signal any more."""
         before = self._before.get(number)
         if callable(before):
             before(number, frame)

@@ -1,1 +1,1 @@
-"""Frozen values: what a job is, what happened in it, how it ended. No I/O, no import from elsewhere in derail."""
+"""Frozen values: the job, its events and its result. No I/O, no import from the rest of derail."""

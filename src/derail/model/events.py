@@ -1,7 +1,7 @@
-"""What happens in a job, as values; and who may listen.
+"""The events of a job, as values, and the protocol of their observers.
 
 Every event carries ``at``: seconds of the monotonic clock. Observers are called in the job's own thread, in the order
-of the events, *before* the supervisor acts on one: an observer that hears ``Exited`` may still change its files.
+of the events, *before* the supervisor acts on one: an observer of ``Exited`` may still change the rank's files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced"]
-"""Whether the order of a record or an exit is known: it is behind all that was reported before; it is so against others
-of its kind only (records against records, exits against exits); or it has no known order. The latter two concern what
-was reported since the last one of known order, including that one. A record that was announced, and is read only after
-others were reported, has the place of its announcement."""
+"""Degree to which the order of a record or an exit is known.
+
+- "known": it is later than everything that was reported before.
+- "within its kind": that holds only against others of its kind (records against records, exits against exits).
+- "unknown": its order is not known.
+- "as announced": an announced record, read only after others were reported, takes the place of its announcement.
+
+The second and third concern everything reported since the last item of known order, including that item.
+"""
 
 Phase: TypeAlias = Literal["starting", "running", "stopping", "killing", "done"]
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Rank ``rank`` runs as process ``pid``, leader of its own session and process group."""
+    """The start of rank ``rank`` as process ``pid``, leader of its own session and process group."""
 
     rank: int
     pid: int
@@ -37,7 +42,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class LineSeen:
-    """Rank ``rank`` wrote one whole line (without its line end; bad bytes replaced) to a redirected stream."""
+    """A whole line of rank ``rank`` on a redirected stream, without its line end, bad bytes replaced."""
 
     rank: int
     stream: Stream
@@ -47,7 +52,7 @@ class LineSeen:
 
 @dataclass(frozen=True, slots=True)
 class ValueReceived:
-    """The function of rank ``rank`` returned; its value is kept, its process may still run."""
+    """The return of the function of rank ``rank``; its value is kept, its process may still run."""
 
     rank: int
     at: float
@@ -55,14 +60,14 @@ class ValueReceived:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecorded:
-    """The error file of ``rank`` is complete, and the rank itself has written it. It may still survive that error.
+    """A complete error file of ``rank``, written by the rank itself. The rank may still survive that error.
 
     Attributes:
         rank: local rank.
-        message: what it recorded, in short.
-        at: when the launcher saw it.
+        message: short form of the recorded error.
+        at: when the launcher read it.
         order: whether its place among the records and exits of the job is known.
-        may_be_older: whether it may be older than records that were reported before it, since nothing announced it.
+        may_be_older: whether it may be older than records reported before it, because nothing announced it.
     """
 
     rank: int
@@ -74,13 +79,13 @@ class ErrorRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process of ``rank`` has ended. It was seen, not reaped: its pid cannot be another process's yet.
+    """The exit of the process of ``rank``: detected, but not reaped, so its pid cannot be reused yet.
 
     Attributes:
         rank: local rank.
         pid: its process.
-        status: how it ended.
-        at: when the launcher saw it.
+        status: its exit status.
+        at: when the launcher detected it.
         order: whether its place among the records and exits of the job is known.
     """
 
@@ -93,12 +98,12 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody asked for the end of the job: ``close()``, a signal to the launcher, a timeout.
+    """A request to stop the job: ``close()``, a signal to the launcher, or a timeout.
 
     Attributes:
-        reason: in a few words, for people.
-        signal: what to send first.
-        grace: seconds between that signal and SIGKILL; 0 goes to SIGKILL at once.
+        reason: a few words for people.
+        signal: the first signal to send.
+        grace: seconds between that signal and SIGKILL; 0 sends SIGKILL at once.
     """
 
     reason: str
@@ -109,7 +114,7 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """A deadline that the policy had set has come."""
+    """The expiry of a deadline that the policy had set."""
 
     name: str
     at: float
@@ -117,7 +122,7 @@ class DeadlinePassed:
 
 @dataclass(frozen=True, slots=True)
 class SignalSent:
-    """The supervisor sent ``signal`` to the process group of ``rank``."""
+    """A signal that the supervisor sent to the process group of ``rank``."""
 
     rank: int
     signal: int
@@ -126,7 +131,7 @@ class SignalSent:
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged:
-    """The job went on to ``phase``; ``rank`` is set while that one is being started."""
+    """The change of the job to ``phase``; ``rank`` is set while that rank is being started."""
 
     phase: Phase
     at: float
@@ -135,7 +140,7 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job is over, and this is what came of it."""
+    """The end of the job, with its outcome."""
 
     outcome: JobOutcome
     at: float
@@ -156,8 +161,11 @@ Event: TypeAlias = (
 
 
 class JobControl(Protocol):
-    """What an observer may do to the job that it observes. Safe to call only from the job's own thread (in ``observe``,
-    ``attach`` or a ``call_later`` action), except for ``post``."""
+    """Operations of an observer on the job that it observes.
+
+    Safe to call only from the job's own thread (in ``observe``, ``attach`` or a ``call_later`` action), except for
+    ``post``.
+    """
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -165,32 +173,34 @@ class JobControl(Protocol):
         ...
 
     def pid(self, rank: int) -> int | None:
-        """Process of ``rank``; None before its start. Stays valid until the job is done: nobody is reaped before."""
+        """Return the process of ``rank``, or None before its start. Valid until the job is done: no earlier reaping."""
         ...
 
     def pidfd(self, rank: int) -> int | None:
-        """Descriptor of the process of ``rank``, owned by the job; None where the platform has none."""
+        """Return a pidfd of ``rank``, owned by the job, or None where the platform has none."""
         ...
 
     def is_alive(self, rank: int) -> bool:
-        """Whether the process of ``rank`` was started and has not ended, asked of the kernel now."""
+        """Return whether the process of ``rank`` was started and has not ended, according to the kernel now."""
         ...
 
     def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
-        """Send a signal to a rank, or to its process group. False if it had ended. Not counted as ours: a rank that
-        dies of it failed by itself."""
+        """Send a signal to a rank, or to its process group; return False if it had ended.
+
+        Such a signal does not count as the launcher's: a rank that dies of it failed by itself.
+        """
         ...
 
     def error_file(self, rank: int) -> Path | None:
-        """Where ``rank`` writes its error file; None if it has none."""
+        """Return the path of the error file of ``rank``, or None if it has none."""
         ...
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """Where a stream of ``rank`` is redirected to; None if it goes to the console."""
+        """Return the file to which a stream of ``rank`` is redirected, or None if it goes to the console."""
         ...
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Run ``action`` in the job's thread after ``delay`` seconds; returns what cancels it."""
+        """Run ``action`` in the job's thread after ``delay`` seconds; return a function that cancels it."""
         ...
 
     def post(self, action: Callable[[], None]) -> None:
@@ -199,19 +209,19 @@ class JobControl(Protocol):
 
 
 class Observer(Protocol):
-    """Hears all that happens in a job.
+    """Receiver of all events of a job.
 
     An observer must not block: it runs in the thread that supervises the ranks. An exception in it is logged, that
-    observer is not called again, and the job goes on.
+    observer is not called again, and the job continues.
     """
 
     wants_lines: bool
-    """Whether ``LineSeen`` is wanted; reading the logs costs something."""
+    """Whether to call it with ``LineSeen``; reading the logs has a cost."""
 
     def attach(self, control: JobControl) -> None:
-        """Called once, in the job's thread, before the first rank is started."""
+        """Prepare to observe; called once, in the job's thread, before the first rank is started."""
         ...
 
     def observe(self, event: Event) -> None:
-        """Called for each event, in order, before the supervisor acts on it."""
+        """Handle one event; called in order, before the supervisor acts on the event."""
         ...

@@ -1,4 +1,4 @@
-"""How a process ended: a code, a signal, or not known; and how that is written for people."""
+"""Exit statuses: a code, a signal, or unknown; and their text for people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 SIGKILL, SIGCONT = int(_signal.SIGKILL), int(_signal.SIGCONT)
 
 UNKNOWN_RETURNCODE = 255
-"""What ``returncode`` says of an exit whose status was lost: a number that no caller takes for success."""
+"""``returncode`` of an exit whose status was lost: a number that no caller takes for success."""
 
 
 def signal_name(number: int) -> str:
-    """Name a signal: ``SIGKILL``, ``SIGRTMIN+3``, or ``signal 99`` where the platform has no name for it.
+    """Return the name of a signal: ``SIGKILL``, ``SIGRTMIN+3``, or ``signal 99`` where the platform has no name for it.
 
-    ``signal.Signals`` knows only the two ends of the real-time range and raises for those between.
+    ``signal.Signals`` has names only for the two ends of the real-time range and raises for the numbers between.
     """
     try:
         return _signal.Signals(number).name
@@ -28,7 +28,7 @@ def signal_name(number: int) -> str:
 
 
 def signal_number(name: str | int) -> int:
-    """Number of a signal given as ``"SIGKILL"``, ``"KILL"``, ``"SIGRTMIN+3"``, ``"9"`` or ``9``.
+    """Return the number of a signal given as ``"SIGKILL"``, ``"KILL"``, ``"SIGRTMIN+3"``, ``"9"`` or ``9``.
 
     Raises:
         ValueError: if it names no signal of this platform.
@@ -55,12 +55,12 @@ def signal_number(name: str | int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a process ended. Exactly one of ``code``, ``signal`` and ``lost`` says so.
+    """The exit status of a process: exactly one of ``code``, ``signal`` and ``lost`` is set.
 
     Attributes:
-        code: what it passed to ``_exit``, 0 to 255.
+        code: the process's argument to ``_exit``, 0 to 255.
         signal: number of the signal that ended it.
-        lost: why the status is not known (somebody else reaped the process, SIGCHLD was ignored ...).
+        lost: why the status is unknown (another thread or library reaped the process, SIGCHLD was ignored ...).
         core_dumped: whether the kernel wrote a core file.
     """
 
@@ -70,32 +70,32 @@ class ExitStatus:
     core_dumped: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a status that says two things, or nothing."""
+        """Refuse a status with none or more than one of the three."""
         if (self.code is not None) + (self.signal is not None) + (self.lost is not None) != 1:
-            raise ValueError(f"an exit has a code, a signal or a reason why it is lost, and only one of them: {self}")
+            raise ValueError(f"exit status: expected exactly one of code, signal and lost, got: {self}")
 
     @classmethod
     def from_returncode(cls, returncode: int) -> ExitStatus:
-        """Read ``subprocess``' convention: ``-n`` is signal n."""
+        """Convert a return code of ``subprocess``, where ``-n`` is signal n."""
         return cls(signal=-returncode) if returncode < 0 else cls(code=returncode)
 
     @classmethod
     def from_waitid(cls, result: object) -> ExitStatus:
-        """Read what ``os.waitid`` returned for a process that has ended.
+        """Convert the result of ``os.waitid`` for a process that has ended.
 
         Raises:
-            ValueError: if the result tells of a stop or a ptrace trap, which is no exit.
+            ValueError: if the result is that of a stop or a ptrace trap, which is no exit.
         """
         code, status = result.si_code, result.si_status  # type: ignore[attr-defined]
         if code == os.CLD_EXITED:
             return cls(code=status)
         if code in (os.CLD_KILLED, os.CLD_DUMPED):
             return cls(signal=status, core_dumped=code == os.CLD_DUMPED)
-        raise ValueError(f"si_code {code} tells of a stop or a trap, not of an exit")
+        raise ValueError(f"si_code {code}: expected an exit, got a stop or a trap")
 
     @property
     def ok(self) -> bool:
-        """Whether it exited with code 0. A lost status is never ok."""
+        """Whether the process exited with code 0. A lost status is never ok."""
         return self.code == 0
 
     @property

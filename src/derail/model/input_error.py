@@ -1,4 +1,4 @@
-"""The error for input that cannot be used, and messages about unknown names, with the nearest known one."""
+"""The error for unusable input, and messages about unknown names that suggest the nearest known one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_NAMES = 24
-"""Known names that a message lists where none is like the given one."""
+"""Number of known names that a message lists where none resembles the given one."""
 
 
 class InputError(ValueError):
-    """A plan, scenario, declaration, journal, scorecard, agent or trigger that cannot be used as it stands.
+    """An error in a plan, scenario, declaration, journal, scorecard, agent or trigger, which makes it unusable.
 
     It is raised before anything is started.
 
     Attributes:
-        problems: one line each: where, what, and what to do.
-        source: the file or argument that they are about; stands before each line of the text. May be empty.
+        problems: one line each: place, problem, remedy.
+        source: the file or argument with the problems; precedes each line of the text. May be empty.
     """
 
     def __init__(self, *problems: str, source: str = "") -> None:
@@ -29,8 +29,10 @@ class InputError(ValueError):
 
 
 def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = "") -> str:
-    """Say that ``word`` is no known ``what``, and which known one was probably meant; else which ones there are, or
-    the command ``list_with`` that names them where they are many."""
+    """Return the message that ``word`` is no known ``what``, with the nearest known name.
+
+    Without a near one, it lists the known names, or the command ``list_with`` that prints them where there are many.
+    """
     from difflib import get_close_matches
 
     names = list(known)
@@ -46,9 +48,9 @@ def not_known(word: str, known: Iterable[str], what: str, *, list_with: str = ""
 
 
 def nearest_file(path: Path) -> str:
-    """Say which file may be meant by one that is not there, for the end of a message; nothing if none is like it."""
+    """Return a suggestion of a file with a similar name, to end a message with; empty if there is none."""
     from difflib import get_close_matches
 
     beside = [each.name for each in path.parent.glob("*") if each.is_file()]
-    found = get_close_matches(path.name, beside, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    matches = get_close_matches(path.name, beside, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,4 +1,4 @@
-"""What came of a job: per rank, and as a whole."""
+"""The outcome of a job, per rank and as a whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 LONGEST = 120
-"""Characters that are told of the command line of something that was left behind."""
+"""Characters shown of the command line of a leftover."""
 
 
 class Cause(Enum):
-    """Why a rank is not running any more."""
+    """Reason why a rank no longer runs."""
 
     SELF = "by itself"
     STOPPED_BY_US = "stopped by us"
@@ -27,26 +27,26 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RankOutcome:
-    """The fate of one rank.
+    """The outcome of one rank.
 
     Attributes:
         rank: local rank.
         pid: its process.
-        status: how it ended; None if it was abandoned alive.
+        status: its exit status; None if it was abandoned alive.
         cause: by itself, stopped by us, or abandoned.
         returned: whether its function returned (always False for programs).
         exit_order: 0 for the first rank of the job that ended, and so on; None if abandoned.
-        exited_at: monotonic seconds at which the exit was seen; None if abandoned.
+        exited_at: monotonic seconds at which the exit was detected; None if abandoned.
         signals_sent: signals that the supervisor sent to it, in order.
         succeeded: it ended by itself with code 0 and, if it is a function, returned.
-        stack: what could be learnt of where it hung, if it had to be killed or abandoned.
-        spawned_because: why it was spawned although another start method was asked for; empty if it was not.
-        recorded_at: monotonic seconds at which its own error file was seen complete, before it was signalled; else
+        stack: stack at which it hung, as far as it could be read, if it had to be killed or abandoned.
+        spawned_because: why it was spawned although another start method was requested; empty if it was not.
+        recorded_at: monotonic seconds at which its own error file was found complete, before it was signalled; else
             None.
-        recorded: what its error file says, in short; of ranks that we stopped, too.
+        recorded: short form of the error in its error file; also for ranks that we stopped.
         signalled_at: monotonic seconds at which the first signal was sent to it; None if none was.
         stopped_by: the actor that stopped it, if it was stopped: derail's launcher ("us"), or an external agent.
-        evidence_order: the place of the earliest evidence that it failed by itself, among all records and exits of the
+        evidence_order: place of the earliest evidence that it failed by itself, among all records and exits of the
             job; None without such evidence.
     """
 
@@ -78,7 +78,7 @@ class RankOutcome:
         return not self.succeeded and self.cause is not Cause.STOPPED_BY_US
 
     def __str__(self) -> str:
-        """``rank 2: SIGKILL (9), by itself``."""
+        """Return text such as ``rank 2: SIGKILL (9), by itself``."""
         end = "still there" if self.status is None else str(self.status)
         if self.failed and self.status is not None and self.status.ok:
             end += " without a result"
@@ -88,7 +88,7 @@ class RankOutcome:
         return f"rank {self.rank}: {end}, {cause}{self._after_the_stop()}"
 
     def _after_the_stop(self) -> str:
-        """Of a rank that we stopped: what it recorded; else, if our signal did not end it, how soon it ended."""
+        """Return, for a rank that we stopped, its recorded error; else the time to its exit if it ended by itself."""
         if self.cause is not Cause.STOPPED_BY_US:
             return ""
         if self.recorded:
@@ -98,21 +98,21 @@ class RankOutcome:
         return f"; it ended {max(0.0, self.exited_at - self.signalled_at) * 1000:.0f} ms after the stop was sent"
 
 
-def _place(fate: RankOutcome) -> float:
-    """Where a rank stands among those that failed: by its evidence, else by its exit, else last."""
-    known = fate.exit_order if fate.evidence_order is None else fate.evidence_order
-    return float("inf") if known is None else known
+def _place(outcome: RankOutcome) -> float:
+    """Return the place of a rank among those that failed: by its evidence, else by its exit, else last."""
+    place = outcome.exit_order if outcome.evidence_order is None else outcome.evidence_order
+    return float("inf") if place is None else place
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that was found alive after its rank had ended.
+    """Something that outlived its rank.
 
     Attributes:
         kind: "process", "descriptor", "thread", "shm", "port", "file" or "handler".
         what: its name, command line or path.
-        pid: if it is a process.
-        rank: whose it was, if that is known.
+        pid: its pid, if it is a process.
+        rank: the rank that it belongs to, if that is known.
         ended: whether it was ended or removed.
     """
 
@@ -123,29 +123,29 @@ class Leftover:
     ended: bool = False
 
     def __str__(self) -> str:
-        """One line for people; of a long command line its beginning."""
+        """Return one line for people; a long command line is cut."""
         what = self.what if len(self.what) <= LONGEST else f"{self.what[:LONGEST]}..."
-        whose = "" if self.rank is None else f" of rank {self.rank}"
+        of_rank = "" if self.rank is None else f" of rank {self.rank}"
         pid = "" if self.pid is None else f" {self.pid}"
-        return f"{self.kind}{pid}{whose}: {what}{' (ended)' if self.ended else ''}"
+        return f"{self.kind}{pid}{of_rank}: {what}{' (ended)' if self.ended else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """All that is known of a finished job.
+    """All information about a finished job.
 
     Attributes:
-        ranks: the fate of each local rank.
+        ranks: the outcome of each local rank.
         root_cause: the rank with the earliest evidence that it failed by itself (a record that it did not survive, or
             its exit); else the first that was abandoned; None if none failed.
         started_at: monotonic seconds at which the first rank was started.
         ended_at: monotonic seconds at which the last rank had ended or was abandoned.
-        stop_requested_at: when the end was decided (first failure, or ``close()``); None if all ranks simply finished.
+        stop_requested_at: when the stop was decided (first failure, or ``close()``); None if all ranks simply finished.
         stop_reason: why, in words; empty if all ranks simply finished.
-        timed_out: whether it was ended because a deadline of the caller had passed.
+        timed_out: whether it was stopped because a deadline of the caller had passed.
         leftovers: processes of the job that outlived their ranks.
-        console_missed: bytes of output that a blocked or full console did not take; the log files have them.
-        root_cause_rivals: ranks that may have failed before the root cause: the kernel does not tell the order.
+        console_missed: bytes of output that a blocked or full console did not accept; the log files have them.
+        root_cause_rivals: ranks that may have failed before the root cause: the kernel does not report the order.
     """
 
     ranks: Mapping[int, RankOutcome]
@@ -167,22 +167,22 @@ class JobOutcome:
     @property
     def failed(self) -> tuple[int, ...]:
         """Ranks that failed by themselves or had to be abandoned: root cause first, then in the order of evidence."""
-        order = {rank: _place(fate) for rank, fate in self.ranks.items() if fate.failed}
+        order = {rank: _place(outcome) for rank, outcome in self.ranks.items() if outcome.failed}
         return tuple(sorted(order, key=lambda rank: (rank != self.root_cause, order[rank], rank)))
 
     @property
     def stopped(self) -> tuple[int, ...]:
-        """Ranks that we ended because of others, or because we were asked to."""
-        return tuple(rank for rank, fate in self.ranks.items() if fate.cause is Cause.STOPPED_BY_US)
+        """Ranks that we stopped because of others, or by request."""
+        return tuple(rank for rank, outcome in self.ranks.items() if outcome.cause is Cause.STOPPED_BY_US)
 
     @property
     def teardown_seconds(self) -> float | None:
-        """Seconds from the decision to stop to the end of the last rank; None if nothing had to be stopped."""
+        """Seconds from the decision to stop to the exit of the last rank; None if nothing had to be stopped."""
         return None if self.stop_requested_at is None else self.ended_at - self.stop_requested_at
 
     @property
     def exit_code(self) -> int:
-        """What a launcher exits with: 0, else the root cause's code or 128 + its signal; never 0 after a failure.
+        """Exit code for a launcher: 0, else the root cause's code or 128 + its signal; never 0 after a failure.
 
         1 if the root cause had recorded an error and was then ended by our own signal.
         """
@@ -197,7 +197,7 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunProcsResult:
-    """The result of a job, in the shape that torch's launcher gives it, and what torch does not tell.
+    """The result of a job, in the shape of torch's launcher, and what torch's result lacks.
 
     Attributes:
         return_values: by local rank; None for programs. Filled for the ranks that succeeded.
@@ -205,7 +205,7 @@ class RunProcsResult:
         stdouts: path of the redirected stdout by local rank; empty where it went to the console.
         stderrs: the same for stderr.
         stopped: ranks that were ended because of others or because ``close()`` was called; never in ``failures``.
-        outcome: the whole picture.
+        outcome: the full outcome.
     """
 
     return_values: dict[int, Any] = field(default_factory=dict)

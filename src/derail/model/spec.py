@@ -1,4 +1,4 @@
-"""What to run, as values: a job, its ranks, their streams, and how it is torn down."""
+"""The specification of a job as values: its ranks, their streams, and its teardown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Sweep: TypeAlias = Literal["group", "all"]
 Preload: TypeAlias = "str | Callable[[], None]"
-"""What is done once for all warm ranks: the name of a module to import, or something to call. That is pickled, and two
-that are equal are the same."""
+"""One step done once for all warm ranks: the name of a module to import, or a callable. A callable is pickled, and two
+equal ones count as the same."""
 
 StartMethod: TypeAlias = Literal["spawn", "fork", "forkserver", "warm"]
 
@@ -24,21 +24,21 @@ its own id after a colon."""
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program: ``argv[0]`` is looked up on the PATH of the rank's environment."""
+    """A program: ``argv[0]`` is searched on the PATH of the rank's environment."""
 
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A Python function with this rank's arguments, and how its process is made.
+    """A Python function with this rank's arguments and start method.
 
     Attributes:
         target: the function.
         args: its arguments.
         start_method: how its process is made.
-        preload: for "warm", what has been imported (names) or called before the rank is there; None for what its module
-            imports.
+        preload: for "warm", modules to import (names) and callables to call before the rank is forked; None for the
+            imports of its module.
     """
 
     target: Callable[..., Any]
@@ -49,7 +49,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where a rank's stdout and stderr go: a file (appended to), or None for the launcher's own stream."""
+    """Destinations of a rank's stdout and stderr: a file (appended to), or None for the launcher's own stream."""
 
     stdout: Path | None = None
     stderr: Path | None = None
@@ -62,7 +62,7 @@ class RankSpec:
     Attributes:
         rank: local rank.
         run: the program or function.
-        env: the *whole* environment of the process, there at exec.
+        env: the *whole* environment of the process, set at exec.
         streams: where its output goes.
         error_file: where it writes its error file; None if it has none.
         cwd: its working directory; None for the launcher's.
@@ -83,11 +83,11 @@ class Teardown:
     """How a job is ended, on every path: one deadline for all ranks.
 
     Attributes:
-        signal: what ranks are asked with.
+        signal: the signal that asks ranks to end.
         grace: seconds from that signal to SIGKILL.
-        kill_wait: seconds from SIGKILL until a rank that is still there is abandoned and named.
+        kill_wait: seconds from SIGKILL until a rank that still exists is abandoned and named.
         sweep: "group" ends what is left in the process groups of the ranks and reports what escaped them;
-            "all" ends those too.
+            "all" also ends those.
     """
 
     signal: int = 15
@@ -97,7 +97,7 @@ class Teardown:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Teardown:
-        """The defaults, with torch's ``TORCH_ELASTIC_SHUTDOWN_TIMEOUT`` (seconds) as grace where it is set.
+        """Return the defaults, with torch's ``TORCH_ELASTIC_SHUTDOWN_TIMEOUT`` (seconds) as grace where it is set.
 
         Raises:
             ValueError: if the variable is not a number of seconds that is 0 or more.
@@ -119,8 +119,8 @@ class JobSpec:
     """A whole job.
 
     Attributes:
-        name: short name, in front of tee'd lines.
-        job_id: unique; the mark in the environment of all its processes.
+        name: short name, which precedes tee'd lines.
+        job_id: unique id; the mark in the environment of all its processes.
         ranks: one per local rank, 0 to n - 1.
         teardown: how it is ended.
     """

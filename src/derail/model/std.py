@@ -1,4 +1,4 @@
-"""Which standard streams: ``Std``, its text form, and one value per local rank."""
+"""Sets of standard streams: ``Std``, its text form, and one value per local rank."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Std(IntFlag):
 
     @classmethod
     def from_str(cls, vm: str) -> Std | dict[int, Std]:
-        """Read ``"3"``, ``"0:3,1:0"`` or, with ranges, ``"0-7:3,12:1"``.
+        """Parse ``"3"``, ``"0:3,1:0"`` or, with ranges, ``"0-7:3,12:1"``.
 
         Returns:
             One ``Std`` for every rank, or a map from local rank to ``Std``.
@@ -33,7 +33,7 @@ class Std(IntFlag):
         for entry in vm.split(","):
             match = _ENTRY.fullmatch(entry)
             if match is None:
-                raise ValueError(f"{vm!r} does not say which streams: {entry!r} is not {_FORMS}")
+                raise ValueError(f"{vm!r} does not select streams: {entry!r} is not {_FORMS}")
             first = int(match["first"])
             last = first if match["last"] is None else int(match["last"])
             if last < first:
@@ -48,7 +48,7 @@ class Std(IntFlag):
 
 
 def to_map(val_or_map: Std | dict[int, Std], local_world_size: int) -> dict[int, Std]:
-    """Give each local rank its ``Std``; ranks that a map leaves out get ``Std.NONE``.
+    """Return the ``Std`` of each local rank; ranks that a map leaves out get ``Std.NONE``.
 
     Raises:
         ValueError: if a map names a local rank that the job does not have.
