@@ -17,19 +17,21 @@ from derail.agents.external.messages import Invocation
 from derail.agents.external.variables import MAPPED
 from derail.agents.invocation import LOGS
 from derail.faults.serialization.table_reader import Fields
+from derail.faults.serialization.table_schema import TableSchema
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.exit import ExitStatus, signal_number
 from derail.model.input_error import InputError, not_known
 from derail.platform.bounded import run_bounded
 from derail.scenario.load import MOST_RANKS
-from derail.scenario.model import ALL_PROMISES, FailureSeen
+from derail.scenario.model import FailureSeen, Promise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from derail.agents.external.messages import Seen
-    from derail.scenario.model import Promise, Scenario
+    from derail.faults.serialization.table_schema import Schema
+    from derail.scenario.model import Scenario
 
 __all__ = ["CommandAgent", "Declaration", "Report", "read_declaration"]
 
@@ -231,11 +233,21 @@ def read_declaration(path: Path) -> Declaration:
         InputError: if the file cannot be read, or anything in it is wrong.
     """
     problems: list[str] = []
-    fields = Fields(read_toml(path), "", problems)
-    promised = fields.texts("promises") if fields.has("promises") else None
-    for word in promised or ():
-        if word not in ALL_PROMISES:
-            fields.note("promises", not_known(word, ALL_PROMISES, "promise"))
+    declaration = _read(Fields(read_toml(path), "", problems))
+    if problems:
+        raise InputError(*problems, source=str(path))
+    return declaration
+
+
+def schema() -> Schema:
+    """Return the JSON Schema of declarations."""
+    table = TableSchema()
+    _read(table)
+    return table.schema()
+
+
+def _read(fields: Fields) -> Declaration:
+    promised = fields.words("promises", get_args(Promise), what="promise") if fields.has("promises") else None
     report, variables = fields.table_at("report"), fields.table_at("variables")
     declaration = Declaration(
         name=fields.text("name", ""),
@@ -249,8 +261,6 @@ def read_declaration(path: Path) -> Declaration:
     report.finish()
     variables.finish()
     fields.finish()
-    if problems:
-        raise InputError(*problems, source=str(path))
     return declaration
 
 

@@ -10,6 +10,7 @@ from derail.cli.listing import explain, list_
 from derail.cli.machine import doctor
 from derail.cli.replay import replay
 from derail.cli.run import run
+from derail.cli.schema import schema
 from derail.cli.torchrun import torchrun
 from derail.cli.verify import verify_agent
 
@@ -31,5 +32,5 @@ def main() -> None:
     """Run multi-rank jobs, break them on purpose, and know for certain what happened."""
 
 
-for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, explain, doctor):
+for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, explain, schema, doctor):
     main.add_command(_command)

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from derail.faults.catalogue.signature import param_schema
 from derail.faults.model.plan import Plan
+from derail.faults.model.targets import WORDS
 from derail.faults.registry import make
 from derail.faults.serialization.table_reader import Fields
+from derail.faults.serialization.table_schema import TableSchema
 from derail.faults.serialization.toml_files import parse_toml, read_text
+from derail.faults.serialization.trigger_codec import REFERENCE
 from derail.faults.serialization.trigger_codec import from_data as read_trigger
+from derail.faults.serialization.trigger_codec import schema as trigger_schema
 from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from derail.faults.catalogue.entry import Entry
     from derail.faults.model.plan import Fault
     from derail.faults.model.triggers import Data
+    from derail.faults.serialization.table_schema import Schema
+
+FAULT = {"$ref": "#/definitions/fault"}
+TARGET = {"$ref": "#/definitions/target"}
+_TARGET: Schema = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+        {"enum": list(WORDS)},
+    ]
+}
 
 
 def load(path: Path) -> Plan:
@@ -76,7 +93,7 @@ def read_plan(fields: Fields) -> Plan:
         fields.note("seed", "is 2**63 or more")
         seed = 0
     keep_alive = fields.whole("keep_alive", 0)
-    faults = [_read_fault(table) for table in fields.tables("faults")]
+    faults = [_read_fault(table) for table in fields.tables("faults", shape=FAULT)]
     try:
         return Plan(tuple(fault for fault in faults if fault is not None), seed, keep_alive)
     except InputError as error:
@@ -89,17 +106,54 @@ def _read_fault(table: Fields) -> Fault | None:
     table.need("fault", "rank")
     name = table.text("fault", "")
     common = {"fault", "rank", "when", "times", "for", "id"}
-    when = read_trigger(table.raw("when"), table.path("when"), table.problems) if table.has("when") else None
+    rank = table.custom("rank", lambda value: value, 0, shape=TARGET)
+    when = table.custom(
+        "when", lambda value: read_trigger(value, table.path("when"), table.problems), None, shape=REFERENCE
+    )
     times, long, name_of_it = table.whole("times", None, least=1), table.seconds("for", None), table.text("id", "")
     given = {key: value for key, value in table.table.items() if key not in common}
     if len(table.problems) > before and not name:
         return None
-    rank = table.raw("rank") if table.has("rank") else 0
     made = make(
         name, given, table.problems, where=table.where,
         rank=rank, when=when, times=times, for_=long, id=name_of_it,
     )  # fmt: skip
     return made if len(table.problems) == before else None
+
+
+def schema() -> Schema:
+    """Return the JSON Schema of plans, without the definitions that it refers to."""
+    table = TableSchema()
+    read_plan(table)
+    table.finish()
+    return table.schema()
+
+
+def definitions() -> Schema:
+    """Return the JSON Schemas of triggers, targets and faults, by the names under which schemas refer to them."""
+    from derail.faults.registry import entries
+
+    table = TableSchema()
+    _read_fault(table)
+    common = table.schema()
+    return {
+        "trigger": trigger_schema(),
+        "target": _TARGET,
+        "fault": {"anyOf": [_schema_of(entry, common) for entry in entries().values()]},
+    }
+
+
+def _schema_of(entry: Entry, common: Schema) -> Schema:
+    """Return the JSON Schema of one fault; of all faults ``common`` has the keys."""
+    shared = {key: shape for key, shape in common["properties"].items() if key != "for" or entry.lasts}
+    named = {"fault": {"enum": [entry.name], "description": entry.summary}}
+    return {
+        "type": "object",
+        "description": entry.summary,
+        "properties": {**shared, **named, **{param.name: param_schema(param) for param in entry.params}},
+        "required": [*common["required"], *(param.name for param in entry.params if param.required)],
+        "additionalProperties": False,
+    }
 
 
 def to_json(plan: Plan) -> str:

@@ -12,6 +12,7 @@ from derail.faults.codec import read_plan
 from derail.faults.engine.prepare import check
 from derail.faults.model.targets import AGENT_RANK
 from derail.faults.serialization.table_reader import Fields
+from derail.faults.serialization.table_schema import TableSchema
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.input_error import InputError, nearest_file, not_known
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from derail.faults.model.plan import Plan
+    from derail.faults.serialization.table_schema import Schema
 
 T = TypeVar("T")
 MOST_RANKS = 4096
@@ -39,6 +41,13 @@ def load(path: Path) -> Scenario:
     if problems:
         raise InputError(*problems, source=str(path))
     return scenario
+
+
+def schema() -> Schema:
+    """Return the JSON Schema of scenarios, without the definitions of triggers and faults that it refers to."""
+    table = TableSchema()
+    _read(table, Path("scenario.toml"))
+    return table.schema()
 
 
 def find(name: str) -> Path:
@@ -150,21 +159,17 @@ def _worker(fields: Fields, path: Path) -> tuple[Path, str]:
 
 def _strings(fields: Fields) -> dict[str, str]:
     found = {}
-    for key in fields.table:
-        value = fields.text(key, "")
-        if "\0" in key + value or "=" in key or not key:
+    for key in fields.keys(r"[^=\x00]+", example="NAME", otherwise="cannot be an environment variable"):
+        found[key] = fields.text(key, "")
+        if "\0" in found[key]:
             fields.note(key, "cannot be an environment variable")
-        found[key] = value
     return found
 
 
 def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[Twin, ...]:
     """The twins that must not pass: those that are told, else those that can be made."""
     if fields.has("control"):
-        told = dict.fromkeys(fields.texts("control"))
-        for word in told:
-            if word not in get_args(Twin):
-                fields.note("control", not_known(word, get_args(Twin), "twin"))
+        told = fields.words("control", get_args(Twin), what="twin")
         return tuple(word for word in get_args(Twin) if word in told)
     if not plan.faults:
         return ()
@@ -214,65 +219,62 @@ def _log_tail(fields: Fields, ranks: int) -> LogTail:
 
 
 def _patterns(fields: Fields, key: str) -> tuple[str, ...]:
-    raw = fields.raw(key)
-    return (raw,) if isinstance(raw, str) else fields.texts(key)
+    strings = {"type": "array", "items": {"type": "string"}}
+    return fields.custom(key, _read_patterns, (), shape={"anyOf": [{"type": "string"}, strings]})
+
+
+def _read_patterns(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"expected a list of strings, got {value!r}")
+    return tuple(value)
 
 
 def _exits(fields: Fields, ranks: int) -> dict[int, int | str]:
-    found: dict[int, int | str] = {}
-    for rank, value, key in _by_rank(fields, ranks):
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
-            found[rank] = value
-            continue
-        try:
-            found[rank] = read_signal(value if isinstance(value, str) else "")
-        except ValueError:
-            fields.note(key, f"expected an exit code from 0 to 255 or the name of a signal, got {value!r}")
-    return found
+    code = {"type": "integer", "minimum": 0, "maximum": 255}
+    shape = {"anyOf": [code, {"type": "string"}]}
+    found = {rank: fields.custom(key, _read_exit, None, shape=shape) for rank, key in _by_rank(fields, ranks)}
+    return {rank: status for rank, status in found.items() if status is not None}
+
+
+def _read_exit(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
+        return value
+    try:
+        return read_signal(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(f"expected an exit code from 0 to 255 or the name of a signal, got {value!r}") from None
 
 
 def _error_files(fields: Fields, ranks: int) -> dict[int, ErrorFileState]:
-    found: dict[int, ErrorFileState] = {}
-    for rank, value, key in _by_rank(fields, ranks):
-        if value in get_args(ErrorFileState):
-            found[rank] = value  # type: ignore[assignment]
-        else:
-            fields.note(key, not_known(str(value), get_args(ErrorFileState), "state of an error file"))
-    return found
+    states = get_args(ErrorFileState)
+    found = {rank: fields.word(key, states, what="state of an error file") for rank, key in _by_rank(fields, ranks)}
+    return {rank: state for rank, state in found.items() if state is not None}  # type: ignore[misc]
 
 
-def _by_rank(fields: Fields, ranks: int) -> list[tuple[int, object, str]]:
+def _by_rank(fields: Fields, ranks: int) -> list[tuple[int, str]]:
+    """Return the ranks that are the keys of a table, each with its key."""
     found = []
-    for key in fields.table:
-        value = fields.raw(key)
-        if not key.isdecimal():
-            fields.note(key, "the keys of this table are rank numbers")
-        elif int(key) >= ranks:
+    for key in fields.keys("[0-9]{1,9}", example="0", otherwise="the keys of this table are rank numbers"):
+        if int(key) >= ranks:
             fields.note(key, _no_rank(int(key), ranks))
-        else:
-            found.append((int(key), value, key))
+        found.append((int(key), key))
     return found
 
 
 def _ranks(fields: Fields, key: str, ranks: int) -> tuple[int, ...] | None:
-    value = fields.raw(key)
-    if not fields.has(key):
+    named = fields.ranks(key)
+    if named is None:
         return None
-    if not isinstance(value, list) or not all(type(rank) is int and rank >= 0 for rank in value):
-        fields.note(key, f"expected a list of ranks, got {value!r}")
-        return ()
-    beyond = [rank for rank in value if rank >= ranks]
+    beyond = [rank for rank in named if rank >= ranks]
     if beyond:
         fields.note(key, _no_rank(beyond[0], ranks))
-    return tuple(sorted(set(value)))
+    return tuple(sorted(set(named)))
 
 
 def _word(fields: Fields, key: str, words: tuple[str, ...]) -> str | None:
-    value = fields.text(key, None)
-    if value is not None and value not in words:
-        fields.note(key, not_known(value, words, key))
-        return None
-    return value
+    return fields.word(key, words)
 
 
 def _regex(fields: Fields, key: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from inspect import Parameter, Signature
 from textwrap import fill
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from derail.faults.model.plan import TargetWord
 
@@ -37,6 +38,8 @@ TYPES = {
     "texts": "list[str] | tuple[str, ...]",
 }
 """Python types by what a parameter takes. Readers accept no other sequence than list and tuple."""
+JSON_TYPES = {"bool": "boolean", "float": "number", "int": "integer", "str": "string"}
+"""JSON Schema's names of Python types."""
 WIDTH = 112
 """Columns of a docstring, which is indented by four in a file of 120 columns at most."""
 
@@ -65,6 +68,32 @@ def signature(entry: Entry) -> Signature:
 
 def _annotation(param: Param) -> str:
     return _literal(param.choices) if param.choices else TYPES[param.type]
+
+
+def param_schema(param: Param) -> dict[str, Any]:
+    """Return the JSON Schema of a parameter's value, of its type in Python; it may take more than the parameter."""
+    shape = {"enum": list(param.choices)} if param.choices else _of_type(ast.parse(TYPES[param.type], mode="eval").body)
+    default = list(param.default) if isinstance(param.default, tuple) else param.default
+    known = {} if param.required or default is None else {"default": default}
+    return {**shape, "description": param.meaning, **known}
+
+
+def _of_type(type_: ast.expr) -> dict[str, Any]:
+    match type_:
+        case ast.BinOp(left=left, right=right):
+            options: list[dict[str, Any]] = []
+            for option in (_of_type(left), _of_type(right)):
+                options += [each for each in option.get("anyOf", [option]) if each not in options]
+            return {"anyOf": options} if len(options) > 1 else options[0]
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            return {"type": "array", "items": _of_type(item)}
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=[item, _])):
+            return {"type": "array", "items": _of_type(item)}
+        case ast.Constant(value=None):
+            return {"type": "null"}
+        case ast.Name(id=name):
+            return {"type": JSON_TYPES[name]}
+    raise ValueError(f"{ast.unparse(type_)}: no JSON Schema is known for it; extend signature._of_type")
 
 
 def _literal(words: tuple[str, ...]) -> str:

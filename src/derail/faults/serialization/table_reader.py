@@ -5,11 +5,16 @@ Whoever reads a file with it raises once, with all that was noted.
 
 from __future__ import annotations
 
-from typing import TypeVar
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from derail.model.input_error import not_known
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 D = TypeVar("D")
+T = TypeVar("T")
 _ABSENT = object()
 
 
@@ -63,6 +68,65 @@ class Fields:
             return default if value is _ABSENT else bool(value)
         return self._wrong(key, "true or false", value, default)
 
+    def word(self, key: str, words: Sequence[str], *, what: str = "") -> str | None:
+        """Return one of some words, called ``what`` in messages; None if it is absent or none of them."""
+        value = self.text(key, None)
+        if value is not None and value not in words:
+            self.note(key, not_known(value, words, what or key))
+            return None
+        return value
+
+    def words(self, key: str, words: Sequence[str], *, what: str) -> tuple[str, ...]:
+        """Return a list of words, each of which is called ``what``; empty if it is absent."""
+        found = self.texts(key)
+        for word in found:
+            if word not in words:
+                self.note(key, not_known(word, words, what))
+        return found
+
+    def ranks(self, key: str) -> tuple[int, ...] | None:
+        """Return a list of ranks; None if it is absent or no such list."""
+        value = self._take(key)
+        if value is _ABSENT:
+            return None
+        if isinstance(value, list) and all(type(rank) is int and rank >= 0 for rank in value):
+            return tuple(value)
+        return self._wrong(key, "a list of ranks", value, None)
+
+    def keys(self, pattern: str, *, example: str, otherwise: str) -> tuple[str, ...]:
+        """Return the keys of a table whose keys the user chooses, as far as they match a pattern.
+
+        Args:
+            pattern: a regular expression of the whole key.
+            example: a key that matches; it stands for all of them in a schema.
+            otherwise: what to say of a key that does not.
+        """
+        del example
+        for key in self.table:
+            if not re.fullmatch(pattern, key):
+                self._take(key)
+                self.note(key, otherwise)
+        return tuple(key for key in self.table if re.fullmatch(pattern, key))
+
+    def custom(self, key: str, read: Callable[[object], T], default: D, *, shape: Mapping[str, Any]) -> T | D:
+        """Return what ``read`` makes of a value, or the default if it is absent.
+
+        Args:
+            key: whose value.
+            read: raises ValueError with what is wrong.
+            default: in the place of one that is absent or wrong.
+            shape: a JSON Schema that no value which ``read`` takes violates.
+        """
+        del shape
+        value = self._take(key)
+        if value is _ABSENT:
+            return default
+        try:
+            return read(value)
+        except ValueError as error:
+            self.note(key, str(error))
+            return default
+
     def whole(self, key: str, default: D, *, least: int = 0) -> int | D:
         """A whole number, ``least`` or more."""
         value = self._take(key)
@@ -93,8 +157,14 @@ class Fields:
         value = self._take(key)
         return Fields({} if value is _ABSENT else value, self.path(key), self.problems)
 
-    def tables(self, key: str) -> list[Fields]:
-        """A list of tables, or one table where a list of one is meant."""
+    def tables(self, key: str, *, shape: Mapping[str, Any] | None = None) -> list[Fields]:
+        """Return a list of tables, or one table where a list of one is meant.
+
+        Args:
+            key: whose value.
+            shape: the JSON Schema of one table, if that is not what is asked of it.
+        """
+        del shape
         value = self._take(key)
         if value is _ABSENT:
             return []

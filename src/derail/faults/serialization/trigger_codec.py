@@ -6,13 +6,21 @@ A trigger is a word (``"start"``), or a table whose first key names the trigger 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from derail.faults.model.occurrences import Hits
 from derail.faults.model.triggers import KINDS, Trigger, wrong
 from derail.faults.serialization.table_reader import Fields
+from derail.faults.serialization.table_schema import TableSchema
 from derail.model.exit import signal_name, signal_number
 from derail.model.input_error import not_known
+
+if TYPE_CHECKING:
+    from derail.faults.serialization.table_schema import Schema
+
+REFERENCE = {"$ref": "#/definitions/trigger"}
+EITHER = {"type": ["integer", "string"]}
+WORDS = "A trigger that takes no value."
 
 
 def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:
@@ -36,16 +44,35 @@ def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:
     return None if len(problems) > before else trigger
 
 
+def schema() -> Schema:
+    """Return the JSON Schema of a trigger, which refers to itself as ``#/definitions/trigger``."""
+    words = [kind for kind in KINDS if _first(kind) is None]
+    return {"anyOf": [{"enum": words, "description": WORDS}, *(_schema_of(kind) for kind in KINDS)]}
+
+
+def _schema_of(kind: str) -> Schema:
+    table = TableSchema()
+    table.need(kind)
+    _given(table, kind)
+    table.finish()
+    return {**table.schema(), "description": " ".join((KINDS[kind].__doc__ or "").partition("\n\n")[0].split())}
+
+
 def _given(table: Fields, kind: str) -> dict[str, Any]:
     """What the table says of the fields of a trigger, types checked, values not yet."""
     first = _first(kind)
     given: dict[str, Any] = {}
-    if first is None and table.raw(kind) is not True:
-        table.note(kind, f"takes no value; write when = {kind!r}")
+    if first is None:
+        table.custom(kind, lambda value: _no_value(kind, value), None, shape={"enum": [True]})
     for field in fields(KINDS[kind]):
         key = kind if field.name == first else field.name
         given[field.name] = _read(table, key, field.name, None if field.default is MISSING else field.default)
     return given
+
+
+def _no_value(kind: str, value: object) -> None:
+    if value is not True:
+        raise ValueError(f"takes no value; write when = {kind!r}")
 
 
 def _read(table: Fields, key: str, name: str, default: Any) -> Any:
@@ -56,62 +83,46 @@ def _read(table: Fields, key: str, name: str, default: Any) -> Any:
         case "seconds":
             return table.seconds(key, 0.0)
         case "p":
-            return _number(table, key)
+            return table.custom(key, _read_number, 0.0, shape={"type": "number"})
         case "rank" | "n" | "first":
             return table.whole(key, default)
         case "hit":
-            return _noted(table, key, default, lambda value: Hits.read(value).value)
+            return table.custom(key, lambda value: Hits.read(_number_or_text(value)).value, default, shape=EITHER)
         case "signal":
-            return _noted(table, key, default, lambda value: signal_name(signal_number(value)))
+            read = lambda value: signal_name(signal_number(_number_or_text(value)))  # noqa: E731
+            return table.custom(key, read, default, shape=EITHER)
         case "of":
-            return from_data(table.raw(key), table.path(key), table.problems) if table.has(key) else default
+            return table.custom(
+                key, lambda value: from_data(value, table.path(key), table.problems), default, shape=REFERENCE
+            )
         case "triggers" | "steps":
-            return _list(table, key)
+            return table.custom(
+                key, lambda value: _read_list(value, table, key), (), shape={"type": "array", "items": REFERENCE}
+            )
         case "ranks":
-            return _ranks(table, key)
+            ranks = table.ranks(key)
+            return None if ranks is None else tuple(sorted(ranks))
         case _:
             return table.text(key, default)
 
 
-def _noted(table: Fields, key: str, default: Any, read: Any) -> Any:
-    value = table.raw(key)
-    if not table.has(key):
-        return default
+def _number_or_text(value: object) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        table.note(key, f"expected a number or a text, got {value!r}")
-        return default
-    try:
-        return read(value)
-    except ValueError as error:
-        table.note(key, str(error))
-        return default
+        raise ValueError(f"expected a number or a text, got {value!r}")  # noqa: TRY004 - noted, not raised
+    return value
 
 
-def _number(table: Fields, key: str) -> float:
-    value = table.raw(key)
+def _read_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        table.note(key, f"expected a number from 0 to 1, got {value!r}")
-        return 0.0
+        raise ValueError(f"expected a number from 0 to 1, got {value!r}")  # noqa: TRY004 - noted, not raised
     return float(value)
 
 
-def _list(table: Fields, key: str) -> tuple[Trigger, ...]:
-    value = table.raw(key)
+def _read_list(value: object, table: Fields, key: str) -> tuple[Trigger, ...]:
     if not isinstance(value, list):
-        table.note(key, f"expected a list of triggers, got {value!r}")
-        return ()
+        raise ValueError(f"expected a list of triggers, got {value!r}")  # noqa: TRY004 - noted, not raised
     read = [from_data(item, f"{table.path(key)}[{index}]", table.problems) for index, item in enumerate(value)]
     return tuple(trigger for trigger in read if trigger is not None)
-
-
-def _ranks(table: Fields, key: str) -> tuple[int, ...] | None:
-    value = table.raw(key)
-    if not table.has(key):
-        return None
-    if not isinstance(value, list) or not all(type(rank) is int and rank >= 0 for rank in value):
-        table.note(key, f"expected a list of ranks, got {value!r}")
-        return None
-    return tuple(sorted(value))
 
 
 def _first(kind: str) -> str | None:
