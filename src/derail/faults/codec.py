@@ -145,7 +145,7 @@ def definitions() -> Schema:
 
 def _schema_of(entry: Entry, common: Schema) -> Schema:
     """Return the JSON Schema of one fault; of all faults ``common`` has the keys."""
-    shared = {key: shape for key, shape in common["properties"].items() if key != "for" or entry.lasts}
+    shared = {key: shape for key, shape in common["properties"].items() if key != "for" or entry.acts.lasts}
     named = {"fault": {"enum": [entry.name], "description": entry.summary}}
     return {
         "type": "object",
