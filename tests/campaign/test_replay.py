@@ -160,19 +160,19 @@ def put(text, line=1):
 
 
 DAMAGES = {
-    "half a line": (cut(1), "is no JSON"),
-    "half a plan": (cut(0), "is no JSON"),
+    "half a line": (cut(1), "not valid JSON"),
+    "half a plan": (cut(0), "not valid JSON"),
     "no record": (put("[1, 2]"), "expected a record"),
     "a value of a megabyte": (damaged("finished", root_cause="x" * 1_000_000), "finished.root_cause"),
-    "no event": (put('{"at": 1}'), "'event' is a string"),
-    "deep": (put("[" * 200_000), "is no JSON"),
-    "a huge number": (put('{"event": "end", "rank": ' + "9" * 10_000 + "}"), "is no JSON"),
-    "NUL": (put("\0" * 512), "is no JSON"),
+    "no event": (put('{"at": 1}'), "a string in 'event'"),
+    "deep": (put("[" * 200_000), "not valid JSON"),
+    "a huge number": (put('{"event": "end", "rank": ' + "9" * 10_000 + "}"), "not valid JSON"),
+    "NUL": (put("\0" * 512), "not valid JSON"),
     "another plan": (damaged("plan", plan__seed=7), "the plan was changed"),
     "an unknown fault": (damaged("plan", plan__faults=[{"fault": "hagn", "rank": 0}]), "did you mean 'hang'?"),
     "no plan": (damaged("plan", plan=None), "expected a table"),
     "a journal of another version": (damaged("plan", version=99), "version: expected 1, got 99"),
-    "a key twice": (put('{"event": "started", "at": 1.0, "at": 2.0}'), "key 'at' more than once"),
+    "a key twice": (put('{"event": "started", "at": 1.0, "at": 2.0}'), "duplicate key 'at'"),
     "a rank twice": (damaged("plan", ranks=[0, 0]), "run.ranks"),
     "truth values as ranks": (damaged("plan", ranks=[False, True]), "run.ranks"),
     "a directory with NUL": (damaged("plan", run__cwd="/tm\0p"), "NUL"),
@@ -278,7 +278,7 @@ def test_a_file_without_an_end_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "journal.jsonl")
 
     for path in (tmp_path / "journal.jsonl", tmp_path, "/dev/zero"):
-        with pytest.raises(replay.InputError, match="is no regular file"):
+        with pytest.raises(replay.InputError, match="not a regular file"):
             replay.read(Path(path))
 
 

@@ -49,4 +49,4 @@ def test_a_function_that_is_not_there_is_said(derail_command: Derail, tmp_path: 
     done = derail_command("launch", "--fault", "exit=7 call=json:lods", script)
 
     assert done.returncode == 0
-    assert "errored: the rank could not do it: json has no 'lods'; did you mean 'loads'?" in done.stderr
+    assert "errored: the rank failed to inject it: json has no 'lods'; did you mean 'loads'?" in done.stderr

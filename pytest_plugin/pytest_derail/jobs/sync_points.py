@@ -92,4 +92,4 @@ class Hold:
         for gate in self._gates:
             missing = gate.missing
             if gate.over and missing and not gate.came:
-                yield f"{gate}: no rank came there: " + ", ".join(f"rank {rank} {how}" for rank, how in missing.items())
+                yield f"{gate}: no rank arrived: " + ", ".join(f"rank {rank} {how}" for rank, how in missing.items())

@@ -215,7 +215,7 @@ def test_signals_after_the_first_deadly_one_are_not_reached(run_faults):
     """Two of three did not happen, so the fault did not."""
     run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"), times=3, every=5)], WAITING)
 
-    assert run.one().result == NotReached("it acted 1 of 3 times; then the rank ended with SIGTERM (15)")
+    assert run.one().result == NotReached("acted 1 of 3 times; then the rank ended with SIGTERM (15)")
 
 
 def test_a_harmless_signal_is_injected_and_nothing_happens(run_faults):
@@ -361,8 +361,8 @@ def test_an_exception_of_the_programs_own_is_found_by_its_path(run_faults):
     )
 
     assert [result.status for result in run.results] == ["errored", "errored"]
-    assert "the rank could not do it: TypeError" in run.results[0].detail
-    assert "the rank could not do it: AttributeError" in run.results[1].detail
+    assert "the rank failed to inject it: TypeError" in run.results[0].detail
+    assert "the rank failed to inject it: AttributeError" in run.results[1].detail
     assert statuses(run) == {0: "exit 0", 1: "exit 0"}
 
 
@@ -519,7 +519,7 @@ def test_an_effect_that_never_shows_is_errored(run_faults, monkeypatch):
     monkeypatch.setattr("derail.faults.engine.driver.entry", lambda name: never)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("ready"))], WATCHED)
 
-    assert run.one().result == Errored("the impossible did not show within 0.05 s")
+    assert run.one().result == Errored("the impossible was not observed within 0.05 s")
 
 
 def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_loop, monkeypatch):
@@ -540,7 +540,7 @@ def test_a_driver_that_breaks_says_so_in_every_open_result(run_faults, step_loop
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
 
     assert run.one().status == "errored"
-    assert "the driver broke: ZeroDivisionError" in run.one().detail
+    assert "internal error of the fault driver: ZeroDivisionError" in run.one().detail
 
 
 def test_what_cannot_be_journalled_is_not_done(tmp_path, step_loop, monkeypatch):
@@ -551,7 +551,7 @@ def test_what_cannot_be_journalled_is_not_done(tmp_path, step_loop, monkeypatch)
     outcome = FakeJob(spec, driver).run()
 
     assert outcome.succeeded
-    assert "could not be journalled" in driver.results()[0].detail
+    assert "cannot write the journal" in driver.results()[0].detail
 
 
 def test_a_driver_that_was_never_attached_knows_nothing(tmp_path):

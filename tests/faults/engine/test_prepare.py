@@ -141,7 +141,7 @@ def test_a_plan_that_no_environment_holds_is_refused():
     """Linux takes 128 KiB per variable."""
     plan = faults.plan([faults.exit("x" * LONGEST, rank=0)])
 
-    with pytest.raises(InputError, match="at most 100000 fit"):
+    with pytest.raises(InputError, match="at most 100000 bytes"):
         prepare(plan, job(), journal=JOURNAL)
 
 

@@ -69,7 +69,7 @@ def test_hits_that_do_not_all_come_are_not_reached(run_faults):
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.point("step", hit="3..11+4"))], COUNTS)
 
     assert (run.one().status, run.one().detail) == (
-        "not_reached", "it acted 2 of 3 times; then the rank ended with exit 0",
+        "not_reached", "acted 2 of 3 times; then the rank ended with exit 0",
     )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_an_outside_fault_needs_a_rank_that_can_tell(run_faults):
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.point("step"))], ("/bin/sleep", "0.1"))
 
     assert run.one().status == "unavailable"
-    assert "it runs /bin/sleep, which is no Python" in run.one().detail
+    assert "it runs /bin/sleep, which is not Python" in run.one().detail
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_barrier_that_somebody_does_not_come_to_is_not_reached(tmp_path):
     seen, _ = ended(tmp_path, program, fault, ranks=2)
 
     assert results(seen) == {0: "not_reached"}
-    assert "rank 1 ended with exit 0 before it came there" in seen.faults[0].detail
+    assert "rank 1 ended with exit 0 before it arrived" in seen.faults[0].detail
     assert seen.outcome.succeeded
     assert seen.seconds < 55  # a rank waits 60 s for others
 
@@ -229,7 +229,7 @@ def test_a_restart_is_known_by_its_number(tmp_path, make, n, status):
 
     assert results(seen) == {0: status}, seen.faults
     if n:
-        assert "it was restart 0, not 2" in seen.faults[0].detail
+        assert "expected restart 2, got restart 0" in seen.faults[0].detail
 
 
 def test_the_second_restart_is_the_one_that_fails(run_faults):

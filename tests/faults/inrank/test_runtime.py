@@ -58,8 +58,8 @@ def test_it_works_in_every_python_that_a_rank_may_have(run_faults, version, faul
         ((sys.executable, "-S", "-c", "pass"), "was started with -S"),
         ((sys.executable, "-I", "-c", "pass"), "was started with -I"),
         ((sys.executable, "-uE", "-c", "pass"), "was started with -uE"),
-        (("/bin/sleep", "0.1"), "it runs /bin/sleep, which is no Python"),
-        (("/bin/true",), "it runs /bin/true, which is no Python"),
+        (("/bin/sleep", "0.1"), "it runs /bin/sleep, which is not Python"),
+        (("/bin/true",), "it runs /bin/true, which is not Python"),
         (("/usr/bin/env", "-u", "PYTHONPATH", sys.executable, "-c", "pass"), ""),
     ],
 )
@@ -420,7 +420,7 @@ until('{ENDED}')
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
 
     assert run.one().status == "not_reached"
-    assert "rank 0 has no handler of SIGRTMAX-6 any more" in run.one().detail
+    assert "rank 0 no longer handles the control signal SIGRTMAX-6" in run.one().detail
     assert str(run.job.status[0]) == "exit 0"
 
 
@@ -435,7 +435,7 @@ until('{TOLD}')
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
 
     assert run.one().status == "not_reached"
-    assert "the rank was told, but its main thread ran no Python any more" in run.one().detail
+    assert "fault delivered, but the main thread ran no Python" in run.one().detail
     assert len(run.events("tell")) == 1
 
 

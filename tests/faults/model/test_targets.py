@@ -119,12 +119,12 @@ def test_the_agent_is_meant_only_where_there_is_one():
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        (faults.exit(7, rank="the agent"), "faults[0].fault: 'exit' acts in ranks; of the agent it can be done from"),
+        (faults.exit(7, rank="the agent"), "faults[0].fault: 'exit' acts inside ranks. Only faults that act from"),
         (
             faults.stop(rank="the agent", when=when.point("x")),
-            "faults[0].when: the agent tells nobody what it comes to",
+            "faults[0].when: the agent has no in-rank runtime",
         ),
-        (faults.stop(rank="the agent", when=when.line("x")), "faults[0].when.rank: is missing"),
+        (faults.stop(rank="the agent", when=when.line("x")), "faults[0].when.rank: missing"),
     ],
 )
 def test_what_cannot_be_done_to_the_agent_is_refused(fault, problem):

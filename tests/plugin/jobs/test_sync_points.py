@@ -125,11 +125,11 @@ def test_no_job(derail):
     result.assert_outcomes(failed=6)
     result.stdout.fnmatch_lines(
         [
-            "hold at point 'stop': no rank came there: rank 0 returned before it came there, rank 1 *",
-            "E *GateError: hold at point 'step' (hit 4): rank 1 returned before it came there",
-            "E *TimeoutError: hold at point 'never': rank 0 did not come there within 0.1 s",
+            "hold at point 'stop': no rank arrived: rank 0 returned before it arrived, rank 1 *",
+            "E *GateError: hold at point 'step' (hit 4): rank 1 returned before it arrived",
+            "E *TimeoutError: hold at point 'never': rank 0 did not arrive within 0.1 s",
             "E *InputError: hold at point 'step': there is no rank 2",
-            "E *InputError: a rank cannot stay after 3 s: give the name of a point, or when.call, when.import_of ...",
+            "E *InputError: expected a point or an in-rank trigger (when.call, when.import_of ...), got: after 3 s",
             "E *RuntimeError: no job was started after this hold: start it first, then wait*",
         ]
     )

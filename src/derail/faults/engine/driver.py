@@ -1,7 +1,8 @@
-"""Carries out a plan while a job runs: an observer that evaluates triggers, injects, verifies, journals and heals.
+"""Job observer that carries out a plan: it evaluates triggers, injects, verifies, writes the journal and heals.
 
-Each fault on each rank goes: waiting -> due -> journal ``start`` -> act -> verify on the target -> journal ``end``.
-What has a ``start`` and no ``end`` is unknown. Nothing is silent: an injector that throws ends as ``errored``.
+Each fault on each rank passes these states: waiting -> due -> journal ``start`` -> inject -> verify on the target ->
+journal ``end``. A ``start`` without an ``end`` means an unknown result. No failure is silent: an injector that raises
+ends as ``errored``.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """The observer of one run of one job. Use it once.
+    """Observer that carries out a plan on one run of one job.
 
-    ``run`` says what the ranks run, for whoever wants to run it again from the journal. A job with an ``agent`` tells
-    of it as of a rank, whose number is ``AGENT_RANK``. Ranks that may be started again, ``restarts`` times, tell of it
-    with ``Started``: what was not done to a rank before its end may be done to it later, and what was done is done.
-    ``temporary`` is where its private directory is made.
+    Use it once. ``run`` describes the ranks' programs, so that the journal is enough to repeat the run. With ``agent``,
+    the agent's events carry the rank number ``AGENT_RANK``. Each rank may be restarted up to ``restarts`` times, and
+    each restart emits ``Started``: a fault that was not injected before the exit may be injected afterwards, and an
+    injected fault stays injected. ``temporary`` is the parent of the job's private directory.
 
     Attributes:
-        sockets: the private directory for the sockets of the job.
+        sockets: the private directory for the job's sockets.
         wants_lines: whether a trigger of the plan waits for a line.
     """
 
@@ -82,7 +83,7 @@ class Driver:
         self._broken = ""
 
     def prepare(self, spec: JobSpec) -> JobSpec:
-        """The job with what its in-rank faults need. Creates the journal, so that ranks can write to it.
+        """Return the job with all that its in-rank faults need, and create the journal so that ranks can write to it.
 
         Raises:
             InputError: if the plan cannot be carried out on this job.
@@ -97,23 +98,23 @@ class Driver:
         return prepared
 
     def results(self) -> tuple[FaultResult, ...]:
-        """What came of each fault on each rank, in the order of the plan. Final once the job has finished."""
+        """Return the result of each fault on each rank, in plan order; final once the job has finished."""
         if not self._shots:
             why = self._broken or "the job was never started"
             return tuple(FaultResult(fault, None, NotReached(why)) for fault in self.plan.faults)
         return tuple(shot.report() for shot in self._shots)
 
     def attach(self, control: JobControl) -> None:
-        """Aim every fault. What cannot be done on this machine ends here, as unavailable."""
+        """Resolve the targets of every fault, and end each fault that this machine cannot inject as unavailable."""
         self._control, self._fire = control, Firing(control, self.journal, self._break)
         try:
             self._write_plan(control.ranks)
             self._aim(control)
-        except Exception as error:  # an observer that throws is dropped in silence; its faults must not be
+        except Exception as error:  # a job drops an observer that raises, silently; faults must not vanish with it
             self._break(error)
 
     def observe(self, event: Event) -> None:
-        """Take in one event of the job, and do what is due."""
+        """Process one event of the job, and act on each fault that is now due."""
         try:
             self._firing.note(event)
             match event:
@@ -130,13 +131,14 @@ class Driver:
                     self._on_finished()
                 case _:
                     self._tell_all(event)
-        except Exception as error:  # an observer that throws is dropped in silence; its faults must not be
+        except Exception as error:  # a job drops an observer that raises, silently; faults must not vanish with it
             self._break(error)
 
     def heal(self) -> None:
-        """Undo whatever can be undone and was not yet, newest first.
+        """Undo each change that can be undone and is still in place, newest first.
 
-        To be called from the thread of the job, or when that has ended: if the supervision failed, nobody else did it.
+        Call it from the job's thread, or after that thread has ended. If supervision failed, this is the only call that
+        heals.
         """
         for shot in reversed(self._shots):
             self._firing.heal(shot)
@@ -144,7 +146,7 @@ class Driver:
 
     @property
     def _firing(self) -> Firing:
-        assert self._fire is not None, "a driver hears of a job before anything happens in it"
+        assert self._fire is not None, "attach() comes before the first event"
         return self._fire
 
     def _write_plan(self, ranks: tuple[int, ...]) -> None:
@@ -185,7 +187,7 @@ class Driver:
         self._tell_all(event)
 
     def _tell_all(self, occasion: Occasion) -> None:
-        """Whose trigger comes with what happens now, is due."""
+        """Mark each fault as due if this occasion fires its trigger."""
         for shot in self._open():
             if shot.condition.hear(occasion):
                 if isinstance(occasion, LineSeen):
@@ -196,7 +198,7 @@ class Driver:
     def _get_ready(self, shot: Shot, how: Callable[[Aim], None]) -> None:
         try:
             how(shot.aim)
-        except Exception as error:  # whatever it throws, this fault will not verifiably happen; the others may
+        except Exception as error:  # this fault can no longer be verified; the others can
             self._firing.end(shot, thrown(error))
 
     def _on_exited(self, event: Exited) -> None:
@@ -207,7 +209,7 @@ class Driver:
         again = event.rank != AGENT_RANK and self._attempts.get(event.rank, 0) < self._restarts
         for shot in [] if again else self._open():
             if shot.rank != event.rank and not shot.due and shot.condition.hopeless(event.rank):
-                ended = f"rank {event.rank} ended with {event.status} before it came there"
+                ended = f"rank {event.rank} ended with {event.status} before it arrived"
                 self._firing.end(shot, NotReached(f"{shot.condition.missed()}; {ended}"))
         for shot in self._open(event.rank):
             if shot.result is None and (shot.acted or shot.told or not again):
@@ -215,7 +217,7 @@ class Driver:
                 silent = self._dialogue.why_silent(event.rank, event.status)
                 try:
                     result = shot.result_at_exit(event.status, lived, silent)
-                except Exception as error:  # the look at the target failed: that is no proof
+                except Exception as error:  # the check of the target failed: that is no evidence
                     result = thrown(error)
                 self._firing.end(shot, result)
 
@@ -230,7 +232,7 @@ class Driver:
         if shot.own or shot.result is not None or (shot.due and not shot.each_time):
             return
         if self._control is None or self._control.pid(shot.rank) is None:
-            self._firing.end(shot, NotReached(f"it was due ({shot.fault.when}), but its rank had not been started yet"))
+            self._firing.end(shot, NotReached(f"due ({shot.fault.when}), but its rank had not been started yet"))
             return
         again, shot.due = shot.due, True
         if shot.inside:
@@ -243,14 +245,14 @@ class Driver:
             self._firing.act(shot, shot.condition.hit)
 
     def _tell(self, shot: Shot) -> None:
-        """Tell the rank that a fault is due; if its runtime does not listen yet, when it does."""
+        """Notify the rank's runtime of a due fault, now or once the runtime listens."""
         if self._control is None or shot.told or shot.result is not None or not self._dialogue.listens(shot.rank):
             return
         shot.told = True
         try:
             prevented = self._dialogue.tell(shot.rank, shot.fault.id, self._control, hit=shot.condition.hit)
         except OSError as error:
-            prevented = Errored(f"not done, because it could not be journalled: {error}")
+            prevented = Errored(f"not injected: cannot write the journal: {error}")
         if prevented is not None:
             self._firing.end(shot, prevented)
             return
@@ -262,7 +264,7 @@ class Driver:
         self._dialogue.wake_again(shot.rank, self._control, later=self._firing.later, answered=answered)
 
     def _watch(self, pause: float = FIRST_LOOK) -> None:
-        """Look into the journal for what ranks write, as long as one of them has something to say."""
+        """Poll the journal while a rank may still write a record that the driver needs."""
         if self._watching:
             return
 
@@ -295,7 +297,7 @@ class Driver:
                 self._firing.write("go_on", rank=reached.rank, to=pid, **told, over=over)
 
     def _hear_place(self, record: Record) -> None:
-        """A rank has come to something that is watched, and stays there; or has found what it is to watch."""
+        """Process a rank's report that it waits at a watched place, or has resolved the place to watch."""
         rank, fault, watch, n, pid = (record.get(key) for key in ("rank", "fault", "watch", "n", "by"))
         if not (isinstance(rank, int) and isinstance(watch, int)):
             return
@@ -308,10 +310,10 @@ class Driver:
         self._tell_all(reached)
 
     def _hear(self, shot: Shot, record: Record) -> None:
-        """Take in what a rank wrote about a fault of its own."""
+        """Process a rank's record about one of its own faults."""
         shot.aim.records.append(record)
         if record["event"] == "failed":
-            self._firing.end(shot, Errored(f"the rank could not do it: {record.get('what')}"))
+            self._firing.end(shot, Errored(f"the rank failed to inject it: {record.get('what')}"))
         elif record["event"] == "impossible":
             self._firing.end(shot, Unavailable(f"in rank {shot.rank}: {record.get('why')}"))
         elif record["event"] == "start" and shot.result is None and not shot.acted:
@@ -325,10 +327,10 @@ class Driver:
     def _break(self, error: Exception) -> None:
         self._broken = thrown(error).what
         for shot in self._open():
-            self._firing.end(shot, Errored(f"the driver broke: {self._broken}"))
+            self._firing.end(shot, Errored(f"internal error of the fault driver: {self._broken}"))
 
 
 def _attempt(env: Mapping[str, str]) -> int:
-    """Which restart a rank is."""
+    """Return the restart number in a rank's environment: 0 for its first start."""
     told = env.get("TORCHELASTIC_RESTART_COUNT", "")
     return int(told) if told.isdigit() else 0

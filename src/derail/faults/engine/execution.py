@@ -1,4 +1,4 @@
-"""One fault aimed at one rank: where it stands between waiting and its result. No I/O; the driver moves it on."""
+"""State of one fault on one rank, from waiting to its result. No I/O: the driver advances it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Shot:
-    """The state of one fault on one rank.
+    """State of one fault on one rank.
 
     Attributes:
-        fault: what to do.
-        rank: whom to do it to.
-        entry: its entry in the catalogue.
-        aim: what the injector gets.
-        condition: looks out for its trigger.
-        due: whether its trigger has come.
-        waiting: which more times it has come while what was done before had not shown yet.
-        told: whether the rank was told that it is due (in rank only).
-        acted: how often it has acted.
-        acted_at: when it acted first.
-        awaits: what will prove it.
-        result: what came of it, once that is known.
-        healed: whether it was undone, or has nothing to undo.
+        fault: the fault.
+        rank: the target rank.
+        entry: the fault's entry in the catalogue.
+        aim: the argument of the injector.
+        condition: the state of the trigger.
+        due: whether the trigger has fired.
+        waiting: further occurrences of the trigger while the previous injection is unverified.
+        told: whether the driver has notified the rank's runtime (in-rank faults only).
+        acted: the number of injections so far.
+        acted_at: monotonic time of the first injection, in seconds.
+        awaits: the check that will verify the last injection.
+        result: the result, once final.
+        healed: whether the fault was undone, or has nothing to undo.
     """
 
     fault: Fault
@@ -56,36 +56,36 @@ class Shot:
 
     @property
     def inside(self) -> bool:
-        """Whether it acts in the rank."""
+        """Whether the injector runs inside the rank."""
         return self.entry.side == "in rank"
 
     @property
     def own(self) -> bool:
-        """Whether the rank itself sees what sets it off, and acts by itself."""
+        """Whether the rank itself detects the trigger and injects without the driver."""
         return own(self.entry.side, self.fault.when)
 
     @property
     def each_time(self) -> bool:
-        """Whether it acts once each time that its trigger comes, and not all times at once."""
+        """Whether it injects once per occurrence of its trigger, rather than all ``times`` at the first."""
         return comings(self.fault.when) != 1
 
     @property
     def waits_for_rank(self) -> bool:
-        """Whether the next move is the rank's: to come to something, to act, or to say how that went."""
+        """Whether the next step is the rank's: reach a place, inject, or report the effect."""
         if self.condition.looks_inside and not self.own:
-            return True  # whatever is known by now: it stays where it is until it has an answer
+            return True  # even with a final result: the rank waits at its place until the driver answers
         if self.result is not None:
             return False
         moves = self.inside and (self.due or self.own)
         return moves and (not self.acted or isinstance(self.awaits, Soon))
 
     def of(self, record: Record) -> bool:
-        """Whether a rank wrote a record about it: its own rank, or, of a place that cannot be watched, any."""
+        """Return whether a record is about this fault on this rank; a record about a watch may come from any rank."""
         mine = self.fault.id == record.get("fault")
         return mine and ("watch" in record or (self.inside and self.rank == record.get("rank")))
 
     def stays_for(self, reached: Reached) -> bool:
-        """Whether a rank must stay where it is until this has acted there, or others have come there too."""
+        """Return whether a rank must wait at its place for this injection or for its peers."""
         if self.result is not None or self.fault.id != reached.fault:
             return False
         if self.condition.holds(reached):
@@ -94,14 +94,14 @@ class Shot:
         return self.due and (acting or (not self.inside and isinstance(self.awaits, AtExit)))
 
     def result_at_exit(self, status: ExitStatus, lived: float, silent: Result | None) -> Result:
-        """What the end of the rank makes of it. Called with everything read that the rank wrote.
+        """Return the result after the rank exited; call it once all records of the rank are read.
 
         Args:
-            status: how the rank ended.
-            lived: seconds from its start to its end.
-            silent: what it means that the runtime in the rank never spoke up; None if it did.
+            status: the exit status of the rank.
+            lived: seconds from the rank's start to its exit.
+            silent: the result if the runtime in the rank never announced itself; None if it did.
         """
-        wanted = f"it acted {self.acted} of {self.fault.times} times; then" if self.acted < self.fault.times else ""
+        wanted = f"acted {self.acted} of {self.fault.times} times; then" if self.acted < self.fault.times else ""
         if self.awaits is not None and not wanted:
             return self._proved_at_exit(self.awaits, status)
         if self.awaits is not None or self.acted:
@@ -109,27 +109,25 @@ class Shot:
         if (self.inside or self.condition.looks_inside) and silent is not None:
             return silent
         if self.told:
-            return NotReached(
-                f"the rank was told, but its main thread ran no Python any more until it ended with {status}"
-            )
+            return NotReached(f"fault delivered, but the main thread ran no Python before the rank ended with {status}")
         return NotReached(f"{self._missed()}; its target ended with {status} after {lived:.2f} s")
 
     def result_at_end(self) -> Result:
-        """What is known of it when the job is over and the rank did not end."""
+        """Return the result when the job is over and the rank did not exit."""
         if isinstance(self.awaits, Soon) and self.awaits.at_end is not None:
             return self.awaits.at_end()
         if self.awaits is not None:
-            return Errored(f"{self.awaits.awaited} did not come: the rank never ended")
+            return Errored(f"{self.awaits.awaited} was not observed: the rank never ended")
         if self.acted:
-            return Unknown("it was started, and the job was over before anything was seen of it")
-        return NotReached(f"{self._missed()}; the job was over before")
+            return Unknown("started, but the job ended before there was evidence")
+        return NotReached(f"{self._missed()}; the job had ended")
 
     def report(self) -> FaultResult:
-        """Where it stands, as a value."""
+        """Return the current state as a result."""
         result = self.result
         if result is None and self.acted:
-            result = Unknown("it was started, and nobody has seen yet what came of it")
-        return FaultResult(self.fault, self.rank, result or NotReached("the job is not over yet"), self.acted_at)
+            result = Unknown("started, without evidence so far")
+        return FaultResult(self.fault, self.rank, result or NotReached("the job is still running"), self.acted_at)
 
     @staticmethod
     def _proved_at_exit(awaits: AtExit | Soon, status: ExitStatus) -> Result:
@@ -140,9 +138,9 @@ class Shot:
             return shown
         if awaits.at_exit is not None:
             return awaits.at_exit(status)
-        return Errored(f"{awaits.awaited} did not show before the rank ended with {status}")
+        return Errored(f"{awaits.awaited} was not observed before the rank ended with {status}")
 
     def _missed(self) -> str:
         if self.due:
-            return f"it was due ({self.fault.when}), but could not act any more"
+            return f"due ({self.fault.when}), but no longer possible"
         return self.condition.missed()

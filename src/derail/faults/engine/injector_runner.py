@@ -1,4 +1,4 @@
-"""Fires one fault at one rank: journals the start, injects, waits for the proof, journals the end, undoes it."""
+"""Runner of one injection: journal the start, inject, wait for the evidence, journal the end, undo."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from derail.model.events import Event, JobControl
 
 FIRST_LOOK, LONGEST_LOOK = 0.002, 0.05
-"""Seconds between two looks at something that will show itself."""
+"""Seconds between two checks for the evidence of an injection: at first, and at most."""
 
 
 class Firing:
-    """Moves shots from due to their results, in the thread of one job.
+    """Runner that takes due faults to their results, in the thread of one job.
 
     Attributes:
-        broken: why the last record could not be written; empty while all could.
+        broken: the error of the last failed journal write; empty if there was none.
     """
 
     def __init__(self, control: JobControl, journal: Journal, on_error: Callable[[Exception], None]) -> None:
@@ -36,22 +36,22 @@ class Firing:
         self.broken = ""
 
     def act(self, shot: Shot, hit: int | None = None) -> None:
-        """Inject from outside, once; ``start`` is in the journal before. What cannot be journalled does not happen."""
+        """Inject once from outside, after the ``start`` record; without that record nothing is injected."""
         if shot.result is not None:
             return
         what: dict[str, object] = {"n": shot.acted + 1, **({} if hit is None else {"hit": hit})}
         if not self.write("again" if shot.acted else "start", fault=shot.fault.id, rank=shot.rank, **what):
-            self.end(shot, Errored(f"not done, because it could not be journalled: {self.broken}"))
+            self.end(shot, Errored(f"not injected: cannot write the journal: {self.broken}"))
             return
         shot.acted += 1
         shot.acted_at = shot.acted_at or SYSTEM_CLOCK.now()
         self.take(shot, lambda: shot.entry.inject(shot.aim))
 
     def take(self, shot: Shot, inject: Callable[[], Step]) -> None:
-        """Go on with what an injector says."""
+        """Run an injector and continue with the step that it returns."""
         try:
             step = inject()
-        except Exception as error:  # whatever an injector throws, the fault did not verifiably happen
+        except Exception as error:  # an injector that raises leaves the fault unverified
             step = thrown(error)
         shot.awaits = step if isinstance(step, AtExit | Soon) else None
         if isinstance(step, Soon):
@@ -66,18 +66,18 @@ class Firing:
             return
         try:
             shown = step.check()
-        except Exception as error:  # the look at the target failed: that is no proof
+        except Exception as error:  # the check of the target failed: that is no evidence
             shown = thrown(error)
         if shown is not None:
             self._settle(shot, shown)
         elif waited >= step.within:
-            self.end(shot, Errored(f"{step.awaited} did not show within {step.within:g} s"))
+            self.end(shot, Errored(f"{step.awaited} was not observed within {step.within:g} s"))
         else:
             longer = min(2 * pause, LONGEST_LOOK)
             self.later(pause, lambda: self._look(shot, step, waited=waited + pause, pause=longer))
 
     def _settle(self, shot: Shot, result: Result) -> None:
-        """One act has its result: end, or act again if it is to."""
+        """End after one verified injection, or inject again if the fault repeats."""
         shot.awaits = None
         if not (isinstance(result, Injected) and self._again(shot)):
             self.end(shot, result)
@@ -86,7 +86,7 @@ class Firing:
         if shot.inside or shot.acted >= shot.fault.times:
             return False
         if shot.each_time and not shot.waiting:
-            return True  # when it is due again
+            return True  # it injects when it is next due
         if shot.each_time:
             hit = shot.waiting.pop(0)
             self.later(0.0, lambda: self.act(shot, hit))
@@ -95,7 +95,7 @@ class Firing:
         return True
 
     def end(self, shot: Shot, result: Result) -> None:
-        """Keep what came of it, unless that is known already, and journal it."""
+        """Set and journal the result, unless there is one already."""
         if shot.result is not None:
             return
         if isinstance(result, Injected) and shot.fault.times > 1:
@@ -107,7 +107,7 @@ class Firing:
             self.later(shot.fault.for_, lambda: self.heal(shot))
 
     def heal(self, shot: Shot) -> None:
-        """Undo it, newest first, each step once."""
+        """Undo the changes of a fault, newest first, each once."""
         while shot.aim.undo:
             what, undo = shot.aim.undo.pop()
             try:
@@ -118,18 +118,18 @@ class Firing:
                 self.write("healed", fault=shot.fault.id, rank=shot.rank, what=what)
 
     def later(self, delay: float, action: Callable[[], None]) -> None:
-        """Run something in the job's thread later; what it throws breaks the driver, not the job."""
+        """Run an action later in the job's thread; an exception in it breaks the driver, not the job."""
 
         def guarded() -> None:
             try:
                 action()
-            except Exception as error:  # an action that throws must not be dropped in silence
+            except Exception as error:  # the job would drop it silently
                 self._on_error(error)
 
         self._control.call_later(delay, guarded)
 
     def write(self, event: str, **fields: object) -> bool:
-        """Append to the journal; whether that worked."""
+        """Append a record to the journal, and return whether that succeeded."""
         try:
             self._journal.write(event, **fields)
         except OSError as error:
@@ -138,7 +138,7 @@ class Firing:
         return True
 
     def note(self, event: Event) -> None:
-        """Append an event of the launcher to the journal; a full disk must not stop the faults."""
+        """Append a launcher event to the journal, ignoring write errors: a full disk must not stop the faults."""
         try:
             self._journal.write_event(event)
         except OSError as error:
@@ -146,7 +146,7 @@ class Firing:
 
 
 def thrown(error: Exception) -> Errored:
-    """What an exception makes of a fault, with the place in our code that threw it."""
+    """Return the result for an exception in derail's code, with the file and line that raised it."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"

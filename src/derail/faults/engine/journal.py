@@ -1,8 +1,8 @@
-"""The journal of a run: one JSON object per line, appended by the driver and by the ranks at the same time.
+"""Journal of a run: one JSON object per line, appended concurrently by the driver and the ranks.
 
-Only this user reads and writes it: its content is trusted, and ``derail replay`` may run it again.
-Each record is one ``write`` to a descriptor that only appends, so that lines of different processes never mix. ``at``
-is the monotonic clock, which is the same in all processes of a machine.
+Only this user reads and writes it: its content is trusted, and ``derail replay`` may run it again. Each record is one
+``write`` to an append-only descriptor (``O_APPEND``), so that lines of different processes never mix. ``at`` is the
+monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from derail.model.events import Event
 
 JOURNAL = "journal.jsonl"
-"""The name of the journal in the directory of a run."""
+"""File name of the journal in the directory of a run."""
 
 VERSION = 1
 READ_LIMIT = 64 << 20
-"""Bytes of a journal that a replay reads: some 300,000 records."""
+"""Maximum size in bytes of a journal to replay: some 300,000 records."""
 Record: TypeAlias = "Mapping[str, object]"
 
 
 class Journal:
-    """Appends records to one file, which is created with the first one and never kept open: nothing to close."""
+    """Writer of records to one file, which the first record creates; it is never kept open, so nothing to close."""
 
     def __init__(self, path: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path.absolute()
@@ -71,10 +71,10 @@ class Journal:
         finally:
             os.close(fd)
         if written != len(line):
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+            raise OSError(f"{self.path}: {written} of {len(line)} bytes written. Is the disk full?")
 
     def write_plan(self, plan: Plan, ranks: tuple[int, ...], run: Mapping[str, Data] | None = None) -> None:
-        """Append the record that a run can be repeated from: the plan, its hash and its seed, and what the ranks run.
+        """Append the record that makes the run repeatable: plan, hash, seed, and the ranks' programs.
 
         Raises:
             OSError: if the file cannot be created or written.
@@ -85,7 +85,7 @@ class Journal:
         )  # fmt: skip
 
     def write_event(self, event: Event) -> None:
-        """Append an event of the launcher. Lines are left out: the driver writes those that set something off.
+        """Append a launcher event; lines are left out, as the driver writes those that fire a trigger.
 
         Raises:
             OSError: if the file cannot be created or written.
@@ -119,19 +119,19 @@ class Journal:
 
 
 class Reader:
-    """Reads what was appended to a journal since the last look. A line that is being written is left for later."""
+    """Reader of the records appended since the last read. An incomplete last line is left for the next read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def skip(self) -> None:
-        """Leave out what is there already: it tells of an earlier run."""
+        """Skip the present content, which belongs to an earlier run."""
         if self._path.exists():
             self._offset = self._path.stat().st_size
 
     def read(self) -> list[Record]:
-        """The new records; none if the file cannot be read now."""
+        """Return the new records; none if the file is not readable now."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -144,21 +144,21 @@ class Reader:
 
 
 def read(path: Path) -> tuple[Record, ...]:
-    """All records of a journal. Lines that are no records (the last one may be torn) are left out.
+    """Return all records of a journal, without the lines that are not records (the last one may be torn).
 
     Raises:
         OSError: if the file cannot be read.
-        InputError: if it is no regular file.
+        InputError: if it is not a regular file.
     """
     return tuple(_records(_read_file(path)))
 
 
 def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
-    """All records of a journal, each with the number of its line. Only the last line may be torn: its writer died.
+    """Return all records of a journal with their line numbers; only the last line may be torn, by a writer that died.
 
     Raises:
         OSError: if the file cannot be read.
-        InputError: at the first line that is no record.
+        InputError: at the first line that is not a record.
     """
     lines = _read_file(path, READ_LIMIT).split(b"\n")
     found = []
@@ -174,7 +174,7 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
                 break
             at = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{path}:{number}{at}: is no JSON: {what}") from None
+            raise InputError(f"{path}:{number}{at}: not valid JSON: {what}") from None
         problem = _problem(record)
         if problem:
             raise InputError(f"{path}:{number}: {problem}")
@@ -183,37 +183,37 @@ def read_strictly(path: Path) -> tuple[tuple[int, Record], ...]:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object whose keys are there once: a journal that derail wrote has no others.
+    """Build an object from unique keys: derail writes no journal with a duplicate key.
 
     Raises:
-        InputError: if a key is there twice.
+        InputError: if a key occurs twice.
     """
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise InputError(f"key {short(key)} more than once")
+            raise InputError(f"duplicate key {short(key)}")
         found[key] = value
     return found
 
 
 def _problem(record: object) -> str:
-    """Why a value is no record; empty if it is one."""
+    """Return why a value is not a record; empty if it is one."""
     if not isinstance(record, dict):
         return "expected a record, which is a JSON object"
-    return "" if isinstance(record.get("event"), str) else "expected a record, whose 'event' is a string"
+    return "" if isinstance(record.get("event"), str) else "expected a record with a string in 'event'"
 
 
 def _read_file(path: Path, limit: int | None = None) -> bytes:
-    """The bytes of a regular file. Anything else may have no end.
+    """Return the bytes of a regular file; any other file may be endless.
 
     Raises:
         OSError: if it cannot be read.
-        InputError: if it is something else, or too long.
+        InputError: if it is not a regular file, or too long.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InputError(f"{path}: is no regular file")
+        raise InputError(f"{path}: not a regular file")
     with open(fd, "rb") as file:
         data = file.read(-1 if limit is None else limit + 1)
     if limit is not None and len(data) > limit:
@@ -222,7 +222,7 @@ def _read_file(path: Path, limit: int | None = None) -> bytes:
 
 
 def unfinished(records: tuple[Record, ...]) -> tuple[Record, ...]:
-    """The ``start`` records that have no ``end``: faults of which nobody knows what came."""
+    """Return the ``start`` records without an ``end``: faults with an unknown result."""
     ended = {(record.get("fault"), record.get("rank")) for record in records if record["event"] == "end"}
     return tuple(
         record

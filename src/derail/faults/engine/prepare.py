@@ -1,4 +1,4 @@
-"""Gives a job what its faults need before it starts, as a function from spec to spec. Other ranks stay as they are."""
+"""Preparation of a job for its faults before it starts, as a function from spec to spec. Other ranks do not change."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 SITE = Path(inrank.__file__).parent / "site"
 LONGEST = 100_000
-"""Bytes in one environment variable; Linux takes 128 KiB."""
+"""Maximum bytes in one environment variable; Linux accepts 128 KiB."""
 
 
 def check(plan: Plan, ranks: Sequence[int]) -> None:
-    """Refuse a plan that cannot be aimed at these ranks.
+    """Refuse a plan that does not fit these ranks.
 
     Raises:
-        InputError: with one line for each fault that cannot.
+        InputError: with one line for each fault that does not fit.
     """
     problems = []
     try:
@@ -65,18 +65,18 @@ def check(plan: Plan, ranks: Sequence[int]) -> None:
 
 
 def _unfit_for_agent(fault: Fault) -> Iterator[str]:
-    """What is wrong with a fault that is aimed at the agent: it is a program, and none of ours acts in it."""
+    """Yield the problems of a fault that targets the agent: a program without derail's in-rank runtime."""
     if entry(fault.name).side != "outside":
-        yield f"fault: {fault.name!r} acts in ranks; of the agent it can be done from outside only"
+        yield f"fault: {fault.name!r} acts inside ranks. Only faults that act from outside can target the agent"
     for part in walk(fault.when):
         if isinstance(part, Inside):
-            yield "when: the agent tells nobody what it comes to; it can be waited for in a rank: exit_of, line"
+            yield "when: the agent has no in-rank runtime to report this trigger. Use exit_of, or line with a rank"
         elif isinstance(part, Line) and part.rank is None:
-            yield "when.rank: is missing: of the agent itself no lines are read; whose line is meant?"
+            yield "when.rank: missing: derail does not read the agent's own output. Name the rank of the line"
 
 
 def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
-    """The ranks that a trigger names, and where it does."""
+    """Yield the ranks that a trigger names, each with the name of the field."""
     for part in walk(trigger):
         match part:
             case ExitOf(rank=rank):
@@ -92,14 +92,14 @@ def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
 def prepare(
     plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = None, sockets: PrivateDirectory | None = None
 ) -> JobSpec:
-    """The job with what its in-rank faults need: two environment variables, and an entry point before functions.
+    """Return the job with all that its in-rank faults need: two environment variables, and a wrapper around functions.
 
-    The ranks write to the journal as well; it must exist when they start. The shims of ranks connect to a socket in
+    The ranks write to the journal as well, so it must exist when they start. The ranks' shims connect to a socket in
     ``sockets``.
 
     Raises:
-        InputError: if a fault is aimed at a rank that the job does not have, or the plan is too long for an
-            environment variable.
+        InputError: if a fault targets a rank that the job does not have, or the plan is too long for an environment
+            variable.
     """
     ranks = tuple(rank.rank for rank in spec.ranks)
     check(plan, ranks)
@@ -112,18 +112,18 @@ def prepare(
 def environment(
     plan: Plan, ranks: Sequence[int], *, journal: Path, job: str, environ: Mapping[str, str], meet: str = ""
 ) -> dict[str, str]:
-    """The variables that carry in-rank faults through a launcher that is not ours, to workers that have a RANK.
+    """Return the variables that carry in-rank faults through an external agent, to processes with a ``RANK``.
 
     Args:
         plan: the faults.
         ranks: all ranks of the job.
-        journal: where the workers write; it must exist when they start.
+        journal: where the ranks write; it must exist when they start.
         job: the id of the job.
-        environ: what is set already.
-        meet: the endpoint at which each worker introduces itself (``derail.platform.handshake``); empty for none.
+        environ: the present environment.
+        meet: the endpoint of the handshake of each rank (``derail.platform.handshake``); empty for none.
 
     Returns:
-        What must be set besides ``environ``; empty if no fault acts in a rank and none is to introduce itself.
+        The variables to add to ``environ``; empty if no fault acts in a rank and there is no handshake.
 
     Raises:
         InputError: as ``prepare`` does.
@@ -140,7 +140,7 @@ def environment(
 
 
 def _tasks(plan: Plan, ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]]]:
-    """The faults that act in ranks, as these are told, and in which ranks."""
+    """Return the faults that act in ranks, in the form that the runtime reads, each with its ranks."""
     found = []
     for fault in plan.faults:
         if entry(fault.name).side == "in rank" and not entry(fault.name).requires.unavailable():
@@ -167,7 +167,7 @@ def _prepare_rank(
 def change_before_start(
     plan: Plan, ranks: tuple[int, ...], rank: RankSpec, sockets: PrivateDirectory | None = None
 ) -> RankSpec:
-    """The rank as the faults aimed at it want it started. What this machine cannot do changes nothing."""
+    """Return the rank with the start-up changes of its faults, except those that this machine cannot inject."""
     for fault in plan.faults:
         known = entry(fault.name)
         if rank.rank in resolve(plan, fault, ranks) and not known.requires.unavailable():
@@ -181,6 +181,6 @@ def _variables(part: dict[str, Data], journal: Path, environ: Mapping[str, str])
     told = {**part, "journal": str(journal.absolute()), "signal": control_signal()}
     text = json.dumps(told, separators=(",", ":"))
     if len(text) > LONGEST:
-        raise InputError(f"faults: those that act in ranks take {len(text)} bytes; at most {LONGEST} fit")
+        raise InputError(f"faults: expected in-rank faults of at most {LONGEST} bytes in total, got {len(text)}")
     before = environ.get("PYTHONPATH", "")
     return {VARIABLE: text, "PYTHONPATH": f"{SITE}{os.pathsep}{before}" if before else str(SITE)}

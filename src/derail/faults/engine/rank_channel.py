@@ -1,7 +1,7 @@
-"""What the driver and the runtimes inside ranks say to each other: through the journal, and one signal.
+"""Channel between the driver and the runtimes inside ranks: the journal, and one signal.
 
-A runtime announces itself in the journal, and writes there when it acts. The driver writes a ``tell`` record and sends
-the control signal, whose handler makes the rank look.
+A runtime announces itself in the journal, and writes there when it injects. The driver writes a ``tell`` record and
+sends the control signal; its handler makes the rank read the journal.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 PAUSES = (0.1, 0.4, 1.5, 5.0)
-"""Seconds after which a rank that was told, and says nothing, is woken again; the last of them again and again."""
+"""Seconds before each repeated control signal to a rank that does not answer; the last one repeats."""
 
 
 class Dialogue:
-    """The driver's half."""
+    """The driver's end of the channel."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -41,23 +41,23 @@ class Dialogue:
         self._argv: dict[int, tuple[str, ...]] = {}
 
     def begin(self) -> None:
-        """Hear what is written from now on."""
+        """Read only what is written from now on."""
         self._reader.skip()
 
     def prepared(self, spec: JobSpec) -> None:
-        """Remember what the ranks are told to run."""
+        """Record the commands of the ranks in the spec."""
         self._argv = {rank.rank: rank.run.argv for rank in spec.ranks if isinstance(rank.run, Command)}
 
     def started(self, rank: int, pid: int) -> None:
-        """Remember what the rank really runs. Just after an exec the kernel may not tell yet: the spec does then."""
+        """Record the rank's real command line; just after an exec the kernel may show none, then the spec's counts."""
         self._argv[rank] = command_line(pid) or self._argv.get(rank, ())
 
     def forget(self, rank: int) -> None:
-        """The rank was started again: nobody acts for it yet."""
+        """Drop the runtime of a restarted rank: the new process has not announced one yet."""
         self._listeners.pop(rank, None)
 
     def hear(self) -> list[Record]:
-        """What ranks wrote since the last time."""
+        """Return the records that ranks wrote since the last call."""
         heard = [record for record in self._reader.read() if record.get("by") != os.getpid()]
         for record in heard:
             rank, pid = record.get("rank"), record.get("by")
@@ -66,25 +66,23 @@ class Dialogue:
         return heard
 
     def listens(self, rank: int) -> bool:
-        """Whether a runtime in this rank has announced itself."""
+        """Return whether a runtime in this rank has announced itself."""
         return rank in self._listeners
 
     def tell(self, rank: int, fault: str, control: JobControl, *, hit: int | None) -> Result | None:
-        """Tell the runtime of a rank that listens that a fault is due. What prevents it, or None.
+        """Notify the rank's runtime that a fault is due, and return the result if that is impossible.
 
         Raises:
-            OSError: if it could not be journalled; then nothing was sent.
+            OSError: if the journal cannot be written; then no signal is sent.
         """
         pid, number = self._listeners[rank], control_signal()
         seen = read_process_state(pid)
         if seen is not None and seen.ended:
-            return NotReached(f"the Python that acts for rank {rank} (pid {pid}) had ended")
+            return NotReached(f"the Python process that acts for rank {rank} (pid {pid}) had ended")
         if seen is not None and number not in seen.caught:
-            # Sent all the same it would end the rank: that is its default action.
-            why = "it was about to end, or its program took it away"
-            return NotReached(
-                f"rank {rank} has no handler of {signal_name(number)} any more, by which it is told: {why}"
-            )
+            # Without a handler the signal would end the rank: that is its default action.
+            why = "it was about to end, or its program removed the handler"
+            return NotReached(f"rank {rank} no longer handles the control signal {signal_name(number)}: {why}")
         self._journal.write("tell", fault=fault, rank=rank, to=pid, **({} if hit is None else {"hit": hit}))
         self._wake(rank, control)
         return None
@@ -98,9 +96,12 @@ class Dialogue:
         answered: Callable[[], bool],
         pauses: Sequence[float] = (),
     ) -> None:
-        """Wake a rank that was told until it answers. If its Python was just entering a system call when the signal
-        came, its handler runs when that returns, be it in an hour; and all signals that come to a process while it is
-        not let run arrive in one such moment."""
+        """Repeat the control signal until the rank answers.
+
+        If Python was just entering a system call when the signal arrived, the handler runs only after that call
+        returns, which may take an hour. All signals that arrive while a process is not scheduled are delivered at one
+        such moment.
+        """
         pause, *longer = pauses or PAUSES
 
         def again() -> None:
@@ -114,46 +115,46 @@ class Dialogue:
         pid, number = self._listeners[rank], control_signal()
         seen = read_process_state(pid)
         if seen is not None and (number not in seen.caught or number in seen.pending):
-            return  # it would end the rank, or waits to be delivered as it is
+            return  # it would end the rank, or one is pending already
         if pid == control.pid(rank):
             control.send_signal(rank, number)
         else:
             _signal_descendant(pid, number)
 
     def why_silent(self, rank: int, status: ExitStatus) -> Result | None:
-        """What it means that no runtime had announced itself in a rank when it ended; None if one had."""
+        """Return the result for a rank that ended without a runtime; None if its runtime had announced itself."""
         if self.listens(rank):
             return None
         argv = self._argv.get(rank, ())
         reason = _impossible(argv) if argv else ""
         if not reason and status.signal is not None:
-            return NotReached(f"the rank ended with {status} before its Python had started")
+            return NotReached(f"the rank ended with {status} before Python had started in it")
         if not reason:
             reason = (
-                f"{argv[0] if argv else 'it'} ended before it came to sitecustomize, or its environment was changed"
+                f"{argv[0] if argv else 'it'} ended before it imported sitecustomize, or its environment was changed"
             )
         return Unavailable(f"the in-rank runtime did not start in rank {rank}: {reason}")
 
 
 def _impossible(argv: tuple[str, ...]) -> str:
-    """Why a program cannot be entered at all, as far as its command line tells; empty if it can."""
+    """Return why the runtime cannot enter a program, judged by its command line; empty if it can."""
     program = os.path.basename(argv[0])
     if "python" not in program and "pypy" not in program:
-        return f"it runs {argv[0]}, which is no Python, and starts none that could be entered"
+        return f"it runs {argv[0]}, which is not Python and started no Python with derail's sitecustomize"
     for word in argv[1:]:
         if not word.startswith("-") or word in ("-c", "-m", "-", "--"):
             break
         if word[1:].isalpha() and set(word[1:]) & set("ISE"):
-            return f"its Python was started with {word}, which keeps PYTHONPATH or sitecustomize out"
+            return f"its Python was started with {word}, which ignores PYTHONPATH or skips sitecustomize"
     return ""
 
 
 def _signal_descendant(pid: int, number: int) -> None:
-    """Signal the Python that acts for a rank whose own process is no Python."""
+    """Signal the Python process that acts for a rank with a first process that is not Python."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
-        return  # it has ended; the end of the rank will say what that means
+        return  # it has ended; the exit of the rank decides the result
     try:
         signal.pidfd_send_signal(fd, number)
     except ProcessLookupError:

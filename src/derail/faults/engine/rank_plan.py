@@ -1,4 +1,4 @@
-"""What a rank is told about a plan, as plain data: the faults that act in it, and what it is to look out for."""
+"""Part of a plan that a rank receives, as plain data: the faults to inject there, and the places to watch."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from derail.faults.model.triggers import Data, Trigger
 
 ENOUGH = 1000
-"""So many times something comes are decided about before a rank starts."""
+"""Number of occurrences of a random trigger that are decided before a rank starts."""
 PATIENCE, LONG_PATIENCE = 10.0, 60.0
-"""Seconds that a rank stays at a watched place until the driver has acted; the latter where it waits for others."""
+"""Seconds that a rank waits at a watched place for the driver; the longer one where it waits for its peers."""
 
 
 def own(side: str, trigger: Trigger) -> bool:
-    """Whether a fault on this side waits for something that the rank sees, and acts upon, by itself."""
+    """Return whether a rank detects this trigger and injects on its own, for a fault on this side."""
     if isinstance(trigger, Probability):
         return side == "in rank" and isinstance(trigger.of, Start | Inside)
     return side == "in rank" and isinstance(trigger, Start | Restart | Inside)
 
 
 def tasks(plan: Plan, fault: Fault, aimed: Sequence[int]) -> list[tuple[Data, tuple[int, ...]]]:
-    """A fault that acts in ranks, as the runtime there reads it; an entry for each rank where they differ."""
+    """Return an in-rank fault in the form that the runtime reads; one entry per rank where ranks differ."""
     trigger = fault.when
     if not own(entry(fault.name).side, trigger):
         return [_task(fault, aimed, {"when": "told"})]
@@ -78,7 +78,7 @@ def _task(fault: Fault, ranks: Sequence[int], when: dict[str, Data]) -> tuple[Da
 
 
 def watches(plan: Plan, fault: Fault, aimed: Sequence[int], ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]]]:
-    """What ranks have to tell the driver for a fault, and which ranks; numbered as ``Condition`` does."""
+    """Return the places that ranks report to the driver for a fault, and which ranks; numbered like ``Condition``."""
     if own(entry(fault.name).side, fault.when):
         return []
     numbers = count()
@@ -109,7 +109,7 @@ def _told(fault: Fault, trigger: Inside, hits: Sequence[Hits], *, waits: bool) -
 
 
 def watch_at(trigger: Trigger, hits: Sequence[Hits]) -> dict[str, Data]:
-    """A trigger that only the rank knows of, as ``part.Watch`` reads it."""
+    """Return a trigger that only the rank can detect, in the form that ``inrank.rank_plan.Watch`` reads."""
     kind = word_of(trigger)
     name = str(getattr(trigger, {"point": "name", "call": "target", "import_of": "module"}.get(kind, "signal")))
     if isinstance(trigger, SignalReceived):
@@ -119,7 +119,7 @@ def watch_at(trigger: Trigger, hits: Sequence[Hits]) -> dict[str, Data]:
 
 
 def chosen(seed: int, fault: str, rank: int, trigger: Probability) -> list[Hits]:
-    """The times at which it happens, of those that a rank counts."""
+    """Return the occurrences on which a random trigger fires, among those that a rank counts."""
     hits, found = Hits.read(_hit(trigger.of)), []
     for place in range(1, ENOUGH + 1):
         number = hits.nth(place)

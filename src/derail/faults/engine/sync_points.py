@@ -1,7 +1,7 @@
-"""Places in ranks at which they stay until somebody lets them go, or until all of them are there.
+"""Sync points: places where ranks wait until the test releases them, or until all of them have arrived.
 
-A rank that comes to one says so in the journal and stays, as it does for a fault; the driver writes when it may go on.
-Nothing is broken by that: a gate is no fault, and decides only in which order things happen.
+A rank that reaches one reports it in the journal and waits, as for a fault; the driver writes when it may continue. A
+sync point is not a fault and breaks nothing. It only fixes the order of events.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from derail.faults.model.triggers import Data
 
 PATIENCE = 3600.0
-"""Seconds that a rank stays at most; its job has a shorter timeout, and a rank without a supervisor ends."""
+"""Maximum seconds that a rank waits; the timeout of its job is shorter, and a rank without a supervisor ends."""
 
 
 class GateError(RuntimeError):
-    """Ranks did not come to a gate, and never will. It says which, and what they did instead."""
+    """Failed wait: ranks did not reach a sync point and never will. The message says which, and why."""
 
 
 class Gate:
-    """One place in the ranks of one job. Its methods may be called from any thread.
+    """One sync point in the ranks of one job. Its methods may be called from any thread.
 
     Args:
-        name: unique among the gates of a job.
-        at: the name of a point, or another trigger that only the rank knows of: a call, an import, a signal.
-        ranks: who stays there; None for all ranks of the job.
-        together: whether they go on by themselves as soon as all are there.
+        name: unique among the sync points of a job.
+        at: the name of a point, or another trigger that only the rank can detect: a call, an import, a signal.
+        ranks: the ranks that wait there; None for all ranks of the job.
+        together: whether all ranks continue as soon as the last one has arrived.
 
     Raises:
-        InputError: if a rank cannot stay at such a thing.
+        InputError: if ``at`` is a trigger that ranks cannot detect.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Gate:
         self.name = name
         self.at = Point(at) if isinstance(at, str) else at
         if not isinstance(self.at, Inside):
-            raise InputError(f"a rank cannot stay {self.at}: name a point, or give when.call, when.import_of ...")
+            raise InputError(f"expected a point or an in-rank trigger (when.call, when.import_of ...), got: {self.at}")
         self.together = together
         self._wanted = None if ranks is None else frozenset(ranks)
         self._ranks: frozenset[int] = self._wanted or frozenset()
@@ -62,31 +62,31 @@ class Gate:
         self._over = False
 
     def __str__(self) -> str:
-        """Which it is."""
+        """Return the kind of wait and its place."""
         return f"{'barrier' if self.together else 'hold'} {self.at}"
 
     @property
     def came(self) -> frozenset[int]:
-        """The ranks that have been there."""
+        """Ranks that have arrived so far."""
         with self._changed:
             return frozenset(self._came)
 
     @property
     def over(self) -> bool:
-        """Whether nobody will come any more: the job is over."""
+        """Whether the job is over, so that no further rank can arrive."""
         return self._over
 
     @property
     def missing(self) -> dict[int, str]:
-        """The ranks that were to come and did not, and what is known of each."""
+        """Ranks that have not arrived, with the reason for each."""
         with self._changed:
             return self._missing()
 
     def aim(self, ranks: Sequence[int]) -> None:
-        """Say which ranks the job has.
+        """Set the ranks of the job.
 
         Raises:
-            InputError: if one of ours is not among them.
+            InputError: if a rank of this sync point is not among them.
         """
         strangers = sorted((self._wanted or frozenset()) - frozenset(ranks))
         if strangers:
@@ -94,18 +94,18 @@ class Gate:
         self._ranks = frozenset(ranks) if self._wanted is None else self._wanted
 
     def watch(self, rank: int) -> Data | None:
-        """What the runtime in a rank is to look out for; None if it is not concerned."""
+        """Return what the runtime in a rank has to watch; None if this rank is not concerned."""
         if rank not in self._ranks:
             return None
         hits = [Hits.read(getattr(self.at, "hit", 1))]
         return {"number": 0, "fault": self.name, "patience": PATIENCE, **watch_at(self.at, hits)}
 
     def wait(self, timeout: float) -> frozenset[int]:
-        """Wait until all ranks are there, or have been; which those are.
+        """Wait until all ranks have arrived (some may have left again), and return them.
 
         Raises:
-            GateError: if one ended without coming.
-            TimeoutError: if they are not there in time.
+            GateError: if a rank ended before it arrived.
+            TimeoutError: if they do not arrive in time.
         """
         __tracebackhide__ = True
         deadline = SYSTEM_CLOCK.now() + timeout
@@ -122,7 +122,7 @@ class Gate:
             return frozenset(self._came)
 
     def release(self, ranks: Collection[int] | None = None) -> None:
-        """Let ranks go on, and do not stop them here again; all if none is named."""
+        """Let the given ranks continue, now and at later arrivals; all ranks if None."""
         with self._changed:
             self._all_free |= ranks is None
             self._free.update(ranks or ())
@@ -130,7 +130,7 @@ class Gate:
     # ---- the driver's side, in the thread of the job
 
     def arrive(self, rank: int) -> None:
-        """A rank is there."""
+        """Record that a rank has arrived and waits."""
         with self._changed:
             self._there.add(rank)
             self._came.add(rank)
@@ -139,7 +139,7 @@ class Gate:
             self._changed.notify_all()
 
     def end(self, rank: int, how: str) -> None:
-        """A rank has ended, or its function has returned: nobody waits for it any more."""
+        """Record that a rank has exited or its function has returned: its peers no longer wait for it."""
         with self._changed:
             self._ended.setdefault(rank, how)
             if self.together and self._there >= self._ranks - self._ended.keys():
@@ -147,13 +147,13 @@ class Gate:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """The job is over."""
+        """Record that the job is over."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
 
     def keeps(self, rank: int) -> bool:
-        """Whether a rank must stay there."""
+        """Return whether a rank must keep waiting."""
         with self._changed:
             if rank in self._there and not self._is_free(rank):
                 return True
@@ -161,7 +161,7 @@ class Gate:
             return False
 
     def is_open(self, rank: int) -> bool:
-        """Whether a rank need not stop here any more."""
+        """Return whether a rank need not wait here any more."""
         with self._changed:
             return self._is_free(rank)
 
@@ -172,52 +172,52 @@ class Gate:
         found = {}
         for rank in sorted(self._ranks - self._came):
             ended = self._ended.get(rank)
-            found[rank] = "did not come there" if ended is None else f"{ended} before it came there"
+            found[rank] = "did not arrive" if ended is None else f"{ended} before it arrived"
         return found
 
 
 class Gates:
-    """All gates of one job, as its driver asks them."""
+    """All sync points of one job, from the driver's view."""
 
     def __init__(self, gates: Collection[Gate]) -> None:
         self._gates = {gate.name: gate for gate in gates}
 
     def watches(self, rank: int) -> list[Data]:
-        """What a rank is to look out for."""
+        """Return what a rank has to watch."""
         return [told for gate in self._gates.values() if (told := gate.watch(rank)) is not None]
 
     def aim(self, ranks: Sequence[int]) -> None:
-        """Say which ranks the job has.
+        """Set the ranks of the job.
 
         Raises:
-            InputError: if a gate is for others.
+            InputError: if a sync point names other ranks.
         """
         for gate in self._gates.values():
             gate.aim(ranks)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self._gates)
 
     def arrive(self, reached: Reached) -> None:
-        """A rank has come to something that is watched."""
+        """Record that a rank has reached a watched place."""
         if reached.fault in self._gates:
             self._gates[reached.fault].arrive(reached.rank)
 
     def keep(self, reached: Reached) -> bool:
-        """Whether a rank must stay where it is."""
+        """Return whether a rank must keep waiting at this place."""
         return reached.fault in self._gates and self._gates[reached.fault].keeps(reached.rank)
 
     def again(self, reached: Reached) -> bool:
-        """Whether a rank is to say when it comes there the next time."""
+        """Return whether a rank has to report its next arrival."""
         return reached.fault in self._gates and not self._gates[reached.fault].is_open(reached.rank)
 
     def end(self, rank: int, how: str) -> None:
-        """A rank has ended, or its function has."""
+        """Record that a rank has exited or its function has returned."""
         for gate in self._gates.values():
             gate.end(rank, how)
 
     def finish(self) -> None:
-        """The job is over."""
+        """Record that the job is over."""
         for gate in self._gates.values():
             gate.finish()

@@ -1,7 +1,7 @@
-"""Looks out for a trigger, for one fault on one rank: takes in what happens in a job, and says when the trigger comes.
+"""Matcher of one trigger, for one fault on one rank: it takes the events of a job and fires.
 
-No I/O. What happens inside ranks arrives as ``Reached``: each place in a program at which a plan waits for something is
-watched by a number, in the order of ``walk``, that the rank and the driver both know.
+No I/O. Events inside ranks arrive as ``Reached``. Each watched place in a program has a number, in the order of
+``walk``, that is the same in the rank and in the driver.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from derail.model.events import Event
 
 Inside: TypeAlias = Point | Call | ImportOf | SignalReceived
-"""What only the rank itself knows."""
+"""Triggers that only the rank itself can detect."""
 SCALE = 2.0**64
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A rank has come to something that is watched for a fault, for the ``n``-th time."""
+    """Report of a rank: it reached a place that is watched for a fault, for the ``n``-th time."""
 
     rank: int
     fault: str
@@ -58,7 +58,7 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A rank has what is to be watched: its module was imported."""
+    """Report of a rank: it resolved the place to watch, as the module was imported."""
 
     rank: int
     fault: str
@@ -67,7 +67,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Elapsed:
-    """A time that a condition wanted to know of has passed."""
+    """Event of a timer that a condition has set."""
 
     condition: object
 
@@ -77,15 +77,15 @@ Occasion: TypeAlias = "Event | Reached | Found | Elapsed"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What conditions know of the job.
+    """Job context of a condition.
 
     Attributes:
-        fault: the id of the fault that waits.
-        rank: the rank that it is aimed at.
-        seed: of the plan.
+        fault: the id of the waiting fault.
+        rank: its target rank.
+        seed: the seed of the plan.
         ranks: all ranks of the job.
-        attempts: which restart each rank is.
-        wake: has ``Elapsed`` told of a condition after so many seconds.
+        attempts: the restart number of each rank.
+        wake: delivers ``Elapsed`` for a condition after a number of seconds.
     """
 
     fault: str
@@ -97,16 +97,16 @@ class Setting:
 
 
 def passes(seed: int, fault: str, rank: int, trigger: Probability, place: int) -> bool:
-    """Whether something happens at the first, second, ... time (``place``, from 1) that the trigger's ``of`` comes."""
+    """Return whether a random trigger fires on an occurrence of its ``of``; ``place`` counts them from 1."""
     return place <= trigger.first or decide(seed, fault, rank, place) < trigger.p * SCALE
 
 
 class Condition:
-    """Whether a trigger comes. Made armed, unless it is a later step of ``then``.
+    """Matching state of a trigger. It starts armed, unless it is a later step of ``then``.
 
     Attributes:
-        trigger: what is waited for.
-        hit: which time it was that came last, if times are counted.
+        trigger: the trigger.
+        hit: the number of the last matching occurrence, if occurrences are counted.
     """
 
     def __init__(self, trigger: Trigger, setting: Setting, numbers: Iterator[int], *, later: bool = False) -> None:
@@ -145,18 +145,18 @@ class Condition:
 
     @property
     def looks_inside(self) -> bool:
-        """Whether the rank must tell something."""
+        """Whether the rank must report a part of it."""
         return isinstance(self.trigger, Inside) or any(part.looks_inside for part in self._parts)
 
     def arm(self) -> None:
-        """The step before has come: look out from now on."""
+        """Start matching: the previous step of ``then`` has fired."""
         if isinstance(self.trigger, After):
             self._setting.wake(self.trigger.seconds, self)
         for part in self._parts[:1] if isinstance(self.trigger, Then) else self._parts:
             part.arm()
 
     def hear(self, occasion: Occasion) -> bool:
-        """Whether the trigger comes with what happens now."""
+        """Process an occasion, and return whether the trigger fires on it."""
         if isinstance(occasion, Found):
             self._find(occasion)
             return False
@@ -173,7 +173,7 @@ class Condition:
                     return False
                 self._count += 1
                 self.hit, setting = self._parts[0].hit, self._setting
-                decided = isinstance(trigger.of, Inside) and not self._later  # the rank was told which
+                decided = isinstance(trigger.of, Inside) and not self._later  # the rank's plan lists which
                 return decided or passes(setting.seed, setting.fault, setting.rank, trigger, self._count)
             case _:
                 return self._hear_event(occasion)
@@ -229,7 +229,7 @@ class Condition:
             case _, Reached() if self._is_mine(occasion):
                 if self._later:
                     return self._counts()
-                self.hit = occasion.n  # the rank has counted
+                self.hit = occasion.n  # the rank counts
                 return True
             case _:
                 return False
@@ -256,13 +256,16 @@ class Condition:
         return isinstance(self.trigger, Inside) and (told.rank, told.fault, told.watch) == mine
 
     def holds(self, reached: Reached) -> bool:
-        """Whether a rank that has come to something has to wait there for others."""
+        """Return whether a rank that has reached a place must wait there for its peers."""
         if isinstance(self.trigger, Barrier):
-            return len(self._come) < len(self._parts) and any(part._is_mine(reached) for part in self._parts)  # noqa: SLF001
+            return len(self._come) < len(self._parts) and any(
+                part._is_mine(reached)  # noqa: SLF001
+                for part in self._parts
+            )
         return any(part.holds(reached) for part in self._parts)
 
     def hopeless(self, ended: int) -> bool:
-        """Whether it cannot come any more, now that a rank has ended: that rank is missing at a barrier."""
+        """Return whether it cannot fire any more because a rank has ended: a barrier misses that rank."""
         if isinstance(self.trigger, Barrier):
             return any(
                 part._setting.rank == ended and place not in self._come  # noqa: SLF001
@@ -271,7 +274,7 @@ class Condition:
         return any(part.hopeless(ended) for part in self._parts if not isinstance(self.trigger, AnyOf))
 
     def missed(self) -> str:
-        """What was seen instead, if it did not come."""
+        """Return what was seen instead of the trigger."""
         trigger = self.trigger
         match trigger:
             case Line():
@@ -284,15 +287,16 @@ class Condition:
             case Call() if not self._found:
                 return f"{trigger.target.partition(':')[0]} was never imported in rank {self._setting.rank}"
             case Restart():
-                return f"it was restart {self._setting.attempts.get(self._setting.rank, 0)}, not {trigger.n}"
+                attempt = self._setting.attempts.get(self._setting.rank, 0)
+                return f"expected restart {trigger.n}, got restart {attempt}"
             case AllOf() | Barrier() | Then():
                 return next(part for place, part in enumerate(self._parts) if place not in self._come).missed()
             case Probability():
-                return f"it was not decided for it ({trigger})" if self._count else self._parts[0].missed()
+                return f"the random choice was no ({trigger})" if self._count else self._parts[0].missed()
             case _:
                 return f"it was never due ({trigger})"
 
 
 def condition(trigger: Trigger, setting: Setting) -> Condition:
-    """What looks out for a trigger."""
+    """Return the matching state of a trigger."""
     return Condition(trigger, setting, count())
