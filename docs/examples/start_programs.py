@@ -24,8 +24,8 @@ def main() -> None:
     assert result is not None
     print("root cause:", result.root_cause)
     print("failed:", {rank: failure.exitcode for rank, failure in result.failures.items()})
-    for fate in result.stopped.values():
-        print(fate)
+    for rank in result.stopped:
+        print(result.ranks[rank])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from derail.faults.model.plan import Fault
     from derail.model.events import Stream
     from derail.model.outcome import RankOutcome
-    from derail.scenario.model import ErrorFileState, Observation
+    from derail.scenario.model import ErrorFileState, JobResult
 
 UNSEEN = "never seen"
 NOBODY = "nobody"
@@ -30,7 +30,7 @@ NOBODY = "nobody"
 
 
 def assert_failed(
-    outcome: Observation | RunProcsResult,
+    outcome: JobResult | RunProcsResult,
     rank: int,
     *,
     signal: str | int | None = None,
@@ -75,41 +75,38 @@ def assert_failed(
     _compare(actual, expected, seen, f"rank {rank}")
 
 
-def assert_succeeded(outcome: Observation | RunProcsResult) -> None:
+def assert_succeeded(outcome: JobResult | RunProcsResult) -> None:
     """Every rank succeeded: it ended by itself with code 0 and, if it is a function, returned."""
     __tracebackhide__ = True
     seen = _observation(outcome)
-    fates = {} if seen.outcome is None else seen.outcome.ranks
+    fates = seen.ranks
     actual = {f"rank {rank}": "succeeded" if fate.succeeded else str(fate) for rank, fate in fates.items()}
-    timed_out = seen.outcome is not None and seen.outcome.timed_out
     _compare(
-        {**actual, "ranks": len(fates), "timed out": timed_out},
+        {**actual, "ranks": len(fates), "timed out": seen.timed_out},
         {**dict.fromkeys(actual, "succeeded"), "ranks": len(fates) or "at least one", "timed out": False},
         seen,
         "the job",
     )
 
 
-def assert_only_failed(outcome: Observation | RunProcsResult, ranks: int | Collection[int]) -> None:
+def assert_only_failed(outcome: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
     """Exactly these ranks failed by themselves (or had to be abandoned)."""
     __tracebackhide__ = True
     seen = _observation(outcome)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
     account_of(outcome).looked_at(*wanted)
-    failed = () if seen.outcome is None else seen.outcome.failed
-    _compare({"failed": sorted(failed)}, {"failed": sorted(wanted)}, seen, "the job")
+    _compare({"failed": sorted(seen.failed)}, {"failed": sorted(wanted)}, seen, "the job")
 
 
-def assert_collateral(outcome: Observation | RunProcsResult, ranks: int | Collection[int]) -> None:
+def assert_collateral(outcome: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
     """Exactly these ranks were stopped because of others, or because the end of the job was asked for."""
     __tracebackhide__ = True
     seen = _observation(outcome)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
-    stopped = () if seen.outcome is None else seen.outcome.stopped
-    _compare({"stopped": sorted(stopped)}, {"stopped": sorted(wanted)}, seen, "the job")
+    _compare({"stopped": sorted(seen.stopped)}, {"stopped": sorted(wanted)}, seen, "the job")
 
 
-def assert_root_cause(outcome: Observation | RunProcsResult, rank: int | None) -> None:
+def assert_root_cause(outcome: JobResult | RunProcsResult, rank: int | None) -> None:
     """Rank ``rank`` failed first; with None, no rank failed."""
     __tracebackhide__ = True
     seen = _observation(outcome)
@@ -119,7 +116,7 @@ def assert_root_cause(outcome: Observation | RunProcsResult, rank: int | None) -
 
 
 def assert_log_tail(
-    outcome: Observation | RunProcsResult,
+    outcome: JobResult | RunProcsResult,
     rank: int,
     stream: Stream = "stdout",
     *,
@@ -138,7 +135,7 @@ def assert_log_tail(
     __tracebackhide__ = True
     seen = _observation(outcome)
     patterns = [like] if isinstance(like, str) else list(like)
-    lines = seen.tails.get((rank, stream))
+    lines = seen.log_tail.get((rank, stream))
     if lines is None:
         _compare({f"{stream} of rank {rank}": None}, {f"{stream} of rank {rank}": "a log"}, seen, "the job")
         return
@@ -160,7 +157,7 @@ def assert_log_tail(
     )
 
 
-def assert_stopped_within(outcome: Observation | RunProcsResult, seconds: float) -> None:
+def assert_stopped_within(outcome: JobResult | RunProcsResult, seconds: float) -> None:
     """From the decision to stop until the last rank had ended it took at most so long. Something had to be stopped."""
     __tracebackhide__ = True
     seen = _observation(outcome)
@@ -172,7 +169,7 @@ def assert_stopped_within(outcome: Observation | RunProcsResult, seconds: float)
 
 
 def assert_signals_seen(
-    outcome: Observation | RunProcsResult, rank: int, signals: str | int | Sequence[str | int], *, ordered: bool = True
+    outcome: JobResult | RunProcsResult, rank: int, signals: str | int | Sequence[str | int], *, ordered: bool = True
 ) -> None:
     """The supervisor sent exactly these signals to a rank, by name or number: ``["SIGTERM", "SIGKILL"]``; none: ``[]``.
 
@@ -191,7 +188,7 @@ def assert_signals_seen(
     wanted = [signals] if isinstance(signals, str | int) else list(signals)
     sent = [] if fate is None else list(fate.signals_sent)
     ended = None if fate is None or fate.status is None else fate.status.signal
-    if seen.foreign and ended is not None and ended not in sent:
+    if seen.external and ended is not None and ended not in sent:
         sent.append(ended)
     expected = [signal_name(signal_number(signal)) for signal in wanted]
     actual = [signal_name(number) for number in sent]
@@ -202,15 +199,15 @@ def assert_signals_seen(
         _compare({key: sorted(actual)}, {key: sorted(expected)}, seen, "the job")
 
 
-def assert_restarts(outcome: Observation | RunProcsResult, times: int) -> None:
+def assert_restarts(outcome: JobResult | RunProcsResult, times: int) -> None:
     """All ranks were started again so many times. derail's own launcher never does that; agents may."""
     __tracebackhide__ = True
     seen = _observation(outcome)
-    known = 0 if seen.restarts is None and not seen.foreign else seen.restarts
+    known = 0 if seen.restarts is None and not seen.external else seen.restarts
     _compare({"restarts": "not known" if known is None else known}, {"restarts": times}, seen, "the job")
 
 
-def assert_exit_code(outcome: Observation | RunProcsResult, code: int) -> None:
+def assert_exit_code(outcome: JobResult | RunProcsResult, code: int) -> None:
     """What the agent exited with, or what a launcher would after this job: 0 only if all went well."""
     __tracebackhide__ = True
     seen = _observation(outcome)
@@ -221,7 +218,7 @@ def assert_exit_code(outcome: Observation | RunProcsResult, code: int) -> None:
 
 
 def assert_error_file(
-    outcome: Observation | RunProcsResult,
+    outcome: JobResult | RunProcsResult,
     rank: int,
     state: ErrorFileState = "good",
     *,
@@ -252,23 +249,22 @@ def assert_error_file(
     _compare(actual, expected, seen, f"rank {rank}")
 
 
-def assert_timed_out(outcome: Observation | RunProcsResult) -> None:
+def assert_timed_out(outcome: JobResult | RunProcsResult) -> None:
     """The job was not over in time and was ended."""
     __tracebackhide__ = True
     seen = _observation(outcome)
     account_of(outcome).timeout_seen = True
-    timed_out = seen.outcome is not None and seen.outcome.timed_out
-    _compare({"timed out": timed_out}, {"timed out": True}, seen, "the job", of_all=False)
+    _compare({"timed out": seen.timed_out}, {"timed out": True}, seen, "the job", of_all=False)
 
 
-def assert_nothing_left(outcome: Observation | RunProcsResult) -> None:
+def assert_nothing_left(outcome: JobResult | RunProcsResult) -> None:
     """No process of the job outlived its rank, not even until derail ended it."""
     __tracebackhide__ = True
     seen = _observation(outcome)
     _compare({"left": [str(left) for left in seen.leftovers]}, {"left": []}, seen, "the job")
 
 
-def assert_left(outcome: Observation | RunProcsResult, like: str | Sequence[str]) -> None:
+def assert_left(outcome: JobResult | RunProcsResult, like: str | Sequence[str]) -> None:
     """What outlived its rank matches these patterns (``*`` and ``?``, for a whole command line), one each."""
     __tracebackhide__ = True
     from fnmatch import fnmatchcase
@@ -286,7 +282,7 @@ def assert_left(outcome: Observation | RunProcsResult, like: str | Sequence[str]
     _compare({"left": found}, {"left": found if fits else patterns}, seen, "the job", of_all=False)
 
 
-def assert_injected(outcome: Observation | RunProcsResult, fault: Fault | str | None = None) -> None:
+def assert_injected(outcome: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
     """A fault (all of them, if none is given) verifiably happened, on each rank that it was aimed at.
 
     Args:
@@ -301,7 +297,7 @@ def assert_injected(outcome: Observation | RunProcsResult, fault: Fault | str | 
     _compare(actual, dict.fromkeys(actual, "injected"), seen, "the faults", of_all=False)
 
 
-def assert_not_injected(outcome: Observation | RunProcsResult, fault: Fault | str | None = None) -> None:
+def assert_not_injected(outcome: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
     """A fault (all of them, if none is given) did not happen, and the test knows it."""
     __tracebackhide__ = True
     seen = _observation(outcome)
@@ -317,7 +313,7 @@ def assert_not_injected(outcome: Observation | RunProcsResult, fault: Fault | st
 def _compare(
     actual: Mapping[str, object],
     expected: Mapping[str, object],
-    seen: Observation,
+    seen: JobResult,
     what: str,
     lines: Mapping[str, Sequence[str]] | None = None,
     *,
@@ -349,31 +345,31 @@ def _compare(
     assert dict(actual) == dict(expected), told
 
 
-def _never_seen(seen: Observation) -> str:
+def _never_seen(seen: JobResult) -> str:
     """Which ranks of a job under a foreign supervisor were never seen; empty if all were."""
-    if seen.foreign and seen.outcome is None:
+    if seen.external and not seen.ran:
         return seen.error or "no rank was started"
     return seen.unseen
 
 
-def _observation(outcome: Observation | RunProcsResult) -> Observation:
+def _observation(outcome: JobResult | RunProcsResult) -> JobResult:
     return observe(outcome) if isinstance(outcome, RunProcsResult) else outcome
 
 
-def _fate(seen: Observation, rank: int) -> RankOutcome | None:
+def _fate(seen: JobResult, rank: int) -> RankOutcome | None:
     """The fate of a rank.
 
     Raises:
         ValueError: if the job has no such rank: the test is wrong, not the job.
     """
-    if seen.outcome is None:
+    if not seen.ran:
         return None
-    if rank not in seen.outcome.ranks:
-        raise ValueError(f"there is no rank {rank}; the job had ranks {', '.join(map(str, seen.outcome.ranks))}")
-    return seen.outcome.ranks[rank]
+    if rank not in seen.ranks:
+        raise ValueError(f"there is no rank {rank}; the job had ranks {', '.join(map(str, seen.ranks))}")
+    return seen.ranks[rank]
 
 
-def _blamed(seen: Observation) -> int | str:
+def _blamed(seen: JobResult) -> int | str:
     return NOBODY if seen.root_cause is None else seen.root_cause
 
 

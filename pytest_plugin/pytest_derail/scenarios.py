@@ -128,4 +128,4 @@ class ScenarioItem(pytest.Item):
 
 
 def _told(done: Run) -> str:
-    return render_verdict(done.scenario, done.observation, done.verdict).rstrip("\n")
+    return render_verdict(done.scenario, done.result, done.verdict).rstrip("\n")

@@ -153,7 +153,7 @@ def test_without_a_declaration_only_what_can_be_seen_is_promised():
 
     assert (plain.name, plain.promises) == ("run", SEEN)
     assert restarts.promises == SEEN | {"restarts"}
-    assert tells.promises == SEEN | {"root_cause", "failed_ranks", "message"}
+    assert tells.promises == SEEN | {"root_cause", "failures", "message"}
 
 
 def test_a_report_is_read_from_its_file(tmp_path, declare):

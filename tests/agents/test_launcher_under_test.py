@@ -28,7 +28,7 @@ for child in children:
 
 def about_a_launcher(*plan, **fields):
     """A scenario of a launcher with two ranks."""
-    values = {"args": ("--steps", "2"), "expect": Expect(outcome="failed"), "grace": 0.5, "timeout": 90.0, **fields}
+    values = {"args": ("--steps", "2"), "expect": Expect(succeeded=False), "grace": 0.5, "timeout": 90.0, **fields}
     return Scenario("", 1, WORKERS / "step_loop.py", faults=Plan(plan), launches=2, name="story", **values)
 
 
@@ -37,7 +37,7 @@ def test_a_launcher_that_leaves_its_ranks_behind_is_caught(tmp_path):
     kill = faults.launcher_killed(rank=0, when=when.line("launched"))
     seen = run_launcher(about_a_launcher(kill), [sys.executable, "-c", LAUNCHER], tmp_path)
 
-    assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
+    assert str(seen.ranks[0].status) == "SIGKILL (9)"
     assert [(left.what, left.ended) for left in seen.leftovers] == [("sleep 60", True)] * 2
 
 
@@ -46,15 +46,15 @@ def test_a_launcher_is_no_rank_itself(tmp_path):
     kill = faults.launcher_killed(rank=0, when=when.line("launched"))
     seen = run_launcher(about_a_launcher(kill), [sys.executable, "-c", LAUNCHER], tmp_path)
 
-    assert seen.tails[0, "stdout"] == ("its own rank: None None", "launched")
+    assert seen.log_tail[0, "stdout"] == ("its own rank: None None", "launched")
 
 
-def test_a_launcher_that_cannot_be_started_is_an_observation(tmp_path):
+def test_a_launcher_that_cannot_be_started_gives_a_result(tmp_path):
     """Its program is not there: so say the exit and stderr."""
     seen = run_launcher(about_a_launcher(), ["no-such-launcher"], tmp_path)
 
-    assert str(seen.outcome.ranks[0].status) == "exit 127"
-    assert "no-such-launcher" in seen.tails[0, "stderr"][-1]
+    assert str(seen.ranks[0].status) == "exit 127"
+    assert "no-such-launcher" in seen.log_tail[0, "stderr"][-1]
 
 
 def test_derail_launch_is_the_launcher_under_test_of_the_native_agent(tmp_path):
@@ -62,7 +62,7 @@ def test_derail_launch_is_the_launcher_under_test_of_the_native_agent(tmp_path):
     scenario = replace(about_a_launcher(), worker=WORKERS / "fails.py", args=("7",))
     seen = NativeAgent().run(scenario, tmp_path)
 
-    assert (str(seen.outcome.ranks[0].status), seen.leftovers) == ("exit 7", ())
+    assert (str(seen.ranks[0].status), seen.leftovers) == ("exit 7", ())
     assert (tmp_path / "launcher" / "journal.jsonl").is_file()
     assert native_command(scenario, tmp_path)[-3:] == ["--", str(scenario.worker), "7"]
 
@@ -85,7 +85,7 @@ def test_a_function_of_a_file_is_called_by_its_name():
 @pytest.mark.parametrize(("needs", "kind"), [(("json",), "PASS"), (("json", "no_such_module"), "SKIPPED")])
 def test_a_scenario_is_skipped_where_a_module_that_it_needs_is_missing(tmp_path, needs, kind):
     """Its ranks could not import it."""
-    scenario = replace(about_a_launcher(needs=needs, expect=Expect(outcome="succeeded")), launches=0)
+    scenario = replace(about_a_launcher(needs=needs, expect=Expect(succeeded=True)), launches=0)
     done = run_scenario(scenario, NativeAgent(), workdir=tmp_path)
 
     assert done.verdict.kind == kind

@@ -39,7 +39,7 @@ def test_a_script_gets_its_arguments_and_its_output_is_kept(tmp_path: Path) -> N
     job = start_job(LocalJob(script, ranks=2, args=("a", "b")), workdir=tmp_path / "evidence")
     seen = job.wait(60)
     job.close()
-    assert dict(seen.tails) == {
+    assert dict(seen.log_tail) == {
         (0, "stdout"): ("0 ['a', 'b']",),
         (0, "stderr"): ("err",),
         (1, "stdout"): ("1 ['a', 'b']",),
@@ -65,8 +65,7 @@ def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
     job = start_job(LocalJob(rank_functions.steps, ranks=3, plan=Plan((KILL,), 5)), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
-    assert seen.outcome is not None
-    assert (seen.root_cause, seen.outcome.failed, seen.outcome.stopped) == (1, (1,), (0, 2))
+    assert (seen.root_cause, seen.failed, seen.stopped) == (1, (1,), (0, 2))
     assert [result.status for result in seen.faults] == ["injected"]
     assert seen.journal == job.journal == tmp_path / "journal.jsonl"
     assert job.plan.seed == 5
@@ -77,13 +76,12 @@ def test_a_job_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
     job = start_job(LocalJob(rank_functions.steps, ranks=2, teardown=default_teardown(5)), workdir=tmp_path)
     seen = job.wait(0.2)
     job.close()
-    assert seen.outcome is not None
-    assert (seen.outcome.timed_out, seen.outcome.failed, seen.outcome.stopped) == (True, (), (0, 1))
-    assert "0.2 s" in seen.outcome.stop_reason
+    assert (seen.timed_out, seen.failed, seen.stopped) == (True, (), (0, 1))
+    assert "0.2 s" in seen.stop_reason
 
 
 def test_waiting_again_gives_the_same_object(tmp_path: Path) -> None:
-    """An observation is made once."""
+    """A result is made once."""
     job = start_job(LocalJob("true", ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
@@ -101,8 +99,7 @@ def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
         job.close()
     seen = job.poll()
     assert seen is not None
-    assert seen.outcome is not None
-    assert seen.outcome.stopped == (0,)
+    assert seen.stopped == (0,)
 
 
 def test_a_helper_in_its_own_session_is_ended_and_named(tmp_path: Path) -> None:
@@ -119,8 +116,7 @@ def test_close_ends_deaf_ranks_within_their_grace(tmp_path: Path, wait_until) ->
     wait_until(lambda: all(job.log(rank, "stdout").read_text() == "deaf\n" for rank in (0, 1)))
     job.close()
     seen = job.wait()
-    assert seen.outcome is not None
-    assert [str(fate.status) for fate in seen.outcome.ranks.values()] == ["SIGKILL (9)"] * 2
+    assert [str(fate.status) for fate in seen.ranks.values()] == ["SIGKILL (9)"] * 2
 
 
 def test_the_master_port_is_free_and_another_one_for_each_job(tmp_path: Path) -> None:
@@ -155,7 +151,7 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
     job = start_job(LocalJob([sys.executable, "-c", show], ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
-    assert seen.tails[0, "stdout"] == ("0 False blue",)
+    assert seen.log_tail[0, "stdout"] == ("0 False blue",)
     assert os.environ["RANK"] == "7"
 
 
@@ -185,8 +181,8 @@ def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:
     assert (seen.root_cause, seen.exit_code) == (1, 9)
 
 
-def test_a_job_that_cannot_be_started_is_an_observation(tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_started_gives_a_result(tmp_path: Path) -> None:
     """A broken worker breaks the run of its scenario, not the campaign."""
     seen = NativeAgent().run(Scenario("gone", ranks=1, worker=tmp_path / "gone.py"), tmp_path / "evidence")
-    assert seen.outcome is None
+    assert not seen.ran
     assert "gone.py" in seen.error

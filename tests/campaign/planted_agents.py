@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 from derail import faults
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, RankOutcome
-from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, Observation, Scenario
+from derail.model.outcome import Cause, RankOutcome
+from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, JobResult, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KILL = faults.plan([faults.signal("SIGKILL", rank=0)])
 KILLED = RankOutcome(0, 100, ExitStatus(signal=9), Cause.SELF, exit_order=0, exited_at=2.0)
-SEEN = Observation(
-    outcome=JobOutcome({0: KILLED}, 0, 1.0, 2.0, stop_requested_at=1.5),
+SEEN = JobResult(
+    ranks={0: KILLED},
+    root_cause=0,
+    started_at=1.0,
+    ended_at=2.0,
+    stop_requested_at=1.5,
     failures={0: FailureSeen(0, "it was killed", status=ExitStatus(signal=9))},
-    tails={(0, "stdout"): ("step 1", "step 2 \x1b[31mred")},
+    log_tail={(0, "stdout"): ("step 1", "step 2 \x1b[31mred")},
     faults=(FaultResult(KILL.faults[0], 0, Injected("gone"), 1.5),),
-    seconds=1.0,
-    teardown_seconds=0.5,
     exit_code=137,
 )
 
@@ -34,7 +36,7 @@ def scenario(name: str, worker: Path, **more: object) -> Scenario:
     """One that an agent which saw ``SEEN`` passes, unless ``more`` says otherwise."""
     told: dict[str, object] = {
         "ranks": 1, "faults": KILL, "grace": 0.1, "timeout": 20.0,
-        "expect": Expect(outcome="failed", root_cause=0, exit_code=137),
+        "expect": Expect(succeeded=False, root_cause=0, exit_code=137),
     }  # fmt: skip
     return Scenario(f"the story of {name}", worker=worker, name=name, **{**told, **more})
 
@@ -65,7 +67,7 @@ class Planted:
             os.kill(os.getpid(), signal.SIGINT)
         return "it never does that" if "unsupported" in scenario.name else ""
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """What the last part of the name says."""
         match scenario.name.rpartition("/")[2]:
             case "segfault":

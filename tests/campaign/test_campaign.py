@@ -13,14 +13,17 @@ from derail.campaign.campaign import as_data, load_scenario, run_scenario
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.exit import ExitStatus
 from derail.model.input_error import InputError
-from derail.model.outcome import Cause, JobOutcome, RankOutcome
-from derail.scenario.model import ALL_PROMISES, Expect, Observation, Scenario
+from derail.model.outcome import Cause, RankOutcome
+from derail.scenario.model import ALL_PROMISES, Expect, JobResult, Scenario
 
 KILL = faults.plan([faults.signal("SIGKILL", rank=0)])
-SCENARIO = Scenario("killed", ranks=1, worker=Path("w"), faults=KILL, expect=Expect(outcome="failed"), name="x/killed")
+SCENARIO = Scenario("killed", ranks=1, worker=Path("w"), faults=KILL, expect=Expect(succeeded=False), name="x/killed")
 DEAD = RankOutcome(0, 100, ExitStatus(signal=9), Cause.SELF, exit_order=0, exited_at=2.0)
-SEEN = Observation(
-    outcome=JobOutcome({0: DEAD}, 0, 1.0, 2.0),
+SEEN = JobResult(
+    ranks={0: DEAD},
+    root_cause=0,
+    started_at=1.0,
+    ended_at=2.0,
     faults=(FaultResult(KILL.faults[0], 0, Injected("gone"), 1.5),),
     exit_code=137,
 )
@@ -32,7 +35,7 @@ class Canned:
     name = "canned"
     promises = ALL_PROMISES
 
-    def __init__(self, seen: Observation, *, unsupported: str = "") -> None:
+    def __init__(self, seen: JobResult, *, unsupported: str = "") -> None:
         self.seen = seen
         self.reason = unsupported
         self.runs = 0
@@ -49,7 +52,7 @@ class Canned:
         """What it was made to say."""
         return self.reason
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """What it was made to see."""
         self.runs += 1
         return self.seen
@@ -58,9 +61,9 @@ class Canned:
 def test_what_an_agent_saw_is_judged(tmp_path: Path) -> None:
     """The verdict is about what the agent observed."""
     done = run_scenario(SCENARIO, Canned(SEEN), workdir=tmp_path)
-    seen = replace(SEEN, slowdown=done.observation.slowdown)  # that of the machine is added
-    assert (done.agent, done.verdict.kind, done.observation) == ("canned", "PASS", seen)
-    assert done.observation.slowdown >= 1
+    seen = replace(SEEN, slowdown=done.result.slowdown)  # that of the machine is added
+    assert (done.agent, done.verdict.kind, done.result) == ("canned", "PASS", seen)
+    assert done.result.slowdown >= 1
 
 
 def test_what_an_agent_never_promised_is_skipped_and_not_started(tmp_path: Path) -> None:
@@ -87,7 +90,7 @@ def test_a_run_is_plain_data(tmp_path: Path) -> None:
 
 def test_a_run_of_which_nothing_was_seen_is_plain_data_too(tmp_path: Path) -> None:
     """A launcher that broke has no ranks to tell of."""
-    told = as_data(run_scenario(SCENARIO, Canned(Observation(outcome=None, error="it broke")), workdir=tmp_path))
+    told = as_data(run_scenario(SCENARIO, Canned(JobResult(error="it broke")), workdir=tmp_path))
     assert (told["ranks"], told["error"], told["verdict"]) == ([], "it broke", "INCONCLUSIVE")
 
 

@@ -44,7 +44,7 @@ def verified(tmp_path: Path) -> Callable[..., Scorecard]:
 
 def test_what_an_agent_saw_is_on_its_scorecard(verified, worker, tmp_path) -> None:
     """Who it is, where it ran, and a row for each scenario, in the order of their names."""
-    wrong = scenario("b/wrong", worker, expect=Expect(outcome="failed", root_cause=0, exit_code=9))
+    wrong = scenario("b/wrong", worker, expect=Expect(succeeded=False, root_cause=0, exit_code=9))
     card = verified(wrong, scenario("a/right", worker))
     assert (card.agent, card.version, card.machine.uid) == ("planted", "1.2.3", os.geteuid())
     assert [(row.scenario, row.family, row.verdict, row.reasons) for row in card.rows] == [
@@ -53,7 +53,7 @@ def test_what_an_agent_saw_is_on_its_scorecard(verified, worker, tmp_path) -> No
     ]
     right = card.rows[0]
     assert (right.blame, right.reported, right.exit_code) == ("right", "rank 0: SIGKILL (9)", 137)
-    assert (right.seconds, right.teardown_seconds, right.tail) == (1.0, 0.5, SEEN.tails[0, "stdout"])
+    assert (right.seconds, right.teardown_seconds, right.tail) == (1.0, 0.5, SEEN.log_tail[0, "stdout"])
     assert [(fault.cause, fault.result) for fault in right.faults] == [("signal SIGKILL", "injected")]
     assert [lane.name for lane in right.timeline.lanes] == ["agent", "rank 0"]
     assert right.evidence == str(tmp_path / "runs" / "a" / "right")

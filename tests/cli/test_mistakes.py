@@ -24,7 +24,7 @@ rank = 1
 when = {{ line = "step 3" }}
 
 [expect]
-outcome = "failed"
+succeeded = false
 """
 MARK = "import pathlib; pathlib.Path(__file__).with_name('started').touch()\n"
 MISTAKES = {

@@ -32,7 +32,7 @@ KILLED: list[Event] = [
     PhaseChanged("stopping", 11.0),
     SignalSent(0, 15, 11.0),
     Exited(0, 100, ExitStatus(signal=15), 11.5),
-    Finished(JobOutcome({}, 1, 10.0, 11.5), 11.5),
+    Finished(JobOutcome(ranks={}, root_cause=1, started_at=10.0, ended_at=11.5), 11.5),
 ]
 
 
@@ -198,7 +198,7 @@ rank = 2
 when = {{ line = "step 3" }}
 
 [expect]
-outcome = "failed"
+succeeded = false
 root_cause = 2
 """
 WORKER = """

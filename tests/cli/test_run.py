@@ -25,7 +25,7 @@ grace = 1
 {faults}
 
 [expect]
-outcome = "{outcome}"
+succeeded = {succeeded}
 """
 KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ line = "{line}" }}'
 
@@ -35,31 +35,31 @@ def write_scenario(tmp_path: Path):
     """A scenario whose rank 1 may be killed at a line."""
     worker = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(0.02)"
 
-    def write(outcome: str, line: str = "") -> Path:
+    def write(succeeded: str, line: str = "") -> Path:
         path = tmp_path / "scenario.toml"
         steps = 6000 if line.startswith("step") else 30  # a rank that is to be killed waits for that
         (tmp_path / "worker.py").write_text(worker.format(steps=steps))
-        path.write_text(SCENARIO.format(outcome=outcome, faults=KILL.format(line=line) if line else ""))
+        path.write_text(SCENARIO.format(succeeded=succeeded, faults=KILL.format(line=line) if line else ""))
         return path
 
     return write
 
 
 @pytest.mark.parametrize(
-    ("outcome", "line", "code", "verdict"),
+    ("succeeded", "line", "code", "verdict"),
     [
-        ("failed", "step 3", 0, "PASS"),
-        ("succeeded", "", 0, "PASS"),
-        ("failed", "", 1, "FAIL"),
-        ("succeeded", "step 3", 1, "FAIL"),
-        ("succeeded", "no such line", 3, "INCONCLUSIVE"),
+        ("false", "step 3", 0, "PASS"),
+        ("true", "", 0, "PASS"),
+        ("false", "", 1, "FAIL"),
+        ("true", "step 3", 1, "FAIL"),
+        ("true", "no such line", 3, "INCONCLUSIVE"),
     ],
 )
 def test_the_exit_code_is_the_verdict(
-    derail_command: Derail, write_scenario, outcome: str, line: str, code: int, verdict: str
+    derail_command: Derail, write_scenario, succeeded: str, line: str, code: int, verdict: str
 ) -> None:
     """0 is PASS, 1 FAIL, 3 INCONCLUSIVE: a fault that did not happen is never green."""
-    done = derail_command("run", write_scenario(outcome, line))
+    done = derail_command("run", write_scenario(succeeded, line))
     assert (done.returncode, done.stdout.split()[0]) == (code, verdict), done.stderr
 
 
@@ -75,14 +75,14 @@ def test_what_cannot_be_done_here_is_skipped(
         "known['signal'] = replace(known['signal'], unavailable=lambda: 'no signals on this machine')\n"
         "registry.entries = lambda: known\n"
     )
-    done = derail_command("run", write_scenario("failed", "step 3"), env={"PYTHONPATH": str(site)})
+    done = derail_command("run", write_scenario("false", "step 3"), env={"PYTHONPATH": str(site)})
     assert done.returncode == 4, done.stderr
     assert "no signals on this machine" in done.stdout
 
 
 def test_a_scenario_with_a_mistake_exits_with_2_and_says_where(derail_command: Derail, write_scenario) -> None:
     """File, path and nearest name; nothing is started."""
-    path = write_scenario("failed")
+    path = write_scenario("false")
     path.write_text(path.read_text().replace("grace", "grcae"))
     done = derail_command("run", path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -100,7 +100,7 @@ def test_the_main_job_prints_the_verdict_and_what_it_rests_on(derail_command: De
 
 def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
     """Verdict, ranks, faults and the plan to run it again, and nothing else on stdout."""
-    done = derail_command("run", "--json", "--output-dir", tmp_path / "kept", write_scenario("failed", "step 3"))
+    done = derail_command("run", "--json", "--output-dir", tmp_path / "kept", write_scenario("false", "step 3"))
     told = json.loads(done.stdout)
     assert {key: told[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
         "verdict": "PASS",
@@ -123,11 +123,11 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     """Without --output-dir nothing is left, and no path is told that is not there any more."""
     own = tmp_path / "tmp"
     own.mkdir()
-    done = derail_command("run", write_scenario("failed", ""), env={"TMPDIR": str(own)})
+    done = derail_command("run", write_scenario("false", ""), env={"TMPDIR": str(own)})
     assert list(own.iterdir()) == []
     assert "journal:" not in done.stdout
     assert "--output-dir" in done.stderr
-    derail_command("run", "--output-dir", tmp_path / "kept", write_scenario("failed", "step 3"))
+    derail_command("run", "--output-dir", tmp_path / "kept", write_scenario("false", "step 3"))
     assert (tmp_path / "kept" / "journal.jsonl").is_file()
     assert list((tmp_path / "kept").rglob("stdout.log"))
 
@@ -175,9 +175,9 @@ def honest_launcher() -> str:
 def test_a_scenario_runs_on_an_agent_of_ones_own(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
     """By its command line; a declaration names it, and the evidence is where it was asked for."""
     declaration = tmp_path / "declaration.toml"
-    declaration.write_text('name = "honest"\npromises = ["outcome"]\n')
+    declaration.write_text('name = "honest"\npromises = ["succeeded"]\n')
     options = ("--agent-cmd", honest_launcher(), "--declaration", declaration, "--output-dir", tmp_path / "kept")
-    done = derail_command("run", "--json", *options, write_scenario("failed", "step 3"))
+    done = derail_command("run", "--json", *options, write_scenario("false", "step 3"))
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -198,7 +198,7 @@ def test_an_agent_that_cannot_be_is_refused_before_anything_is_cleared(
     derail_command: Derail, write_scenario, tmp_path: Path, words: tuple[str, ...], says: str
 ) -> None:
     """The evidence of an earlier run stays."""
-    kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
+    kept, file = tmp_path / "kept", write_scenario("false", "step 3")
     derail_command("run", "--output-dir", kept, file)
     before = (kept / "journal.jsonl").read_bytes()
     done = derail_command("run", *words, "--output-dir", kept, file)
@@ -210,7 +210,7 @@ def test_a_signal_ends_the_run_of_another_agent_and_leaves_no_rank(
     start_derail: StartDerail, write_scenario, tmp_path: Path, pid_gone, wait_until
 ) -> None:
     """128 + n, as with derail's own launcher."""
-    kept, file = tmp_path / "kept", write_scenario("succeeded")
+    kept, file = tmp_path / "kept", write_scenario("true")
     (tmp_path / "worker.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
     launcher = start_derail("run", "--agent-cmd", honest_launcher(), "--output-dir", kept, file)
     journal = kept / "journal.jsonl"
@@ -246,7 +246,7 @@ def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
     derail_command: Derail, write_scenario, tmp_path: Path
 ) -> None:
     """Its journal begins anew; a folder with other files is refused, and not touched."""
-    kept, file = tmp_path / "kept", write_scenario("failed", "step 3")
+    kept, file = tmp_path / "kept", write_scenario("false", "step 3")
     derail_command("run", "--output-dir", kept, file)
     (kept / "checkpoint.txt").write_text("step 20")
     first = (kept / "journal.jsonl").read_text().count('"event": "plan"')

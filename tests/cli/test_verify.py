@@ -34,7 +34,7 @@ worker = "../worker.py"
 grace = 1
 {more}
 [expect]
-outcome = "failed"
+succeeded = false
 root_cause = {cause}
 """
 LONG = 'args = ["50000"]\n'  # who is to be killed waits for that

@@ -195,7 +195,9 @@ class FakeJob:
             )
             for rank, status in sorted(self.status.items())
         }  # fmt: skip
-        outcome = JobOutcome(ranks, failed[0] if failed else None, began, time.monotonic())
+        outcome = JobOutcome(
+            ranks=ranks, root_cause=failed[0] if failed else None, started_at=began, ended_at=time.monotonic()
+        )
         self._tell(Finished(outcome, time.monotonic()))
         return outcome
 

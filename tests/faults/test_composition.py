@@ -55,7 +55,7 @@ def check(plan):
             job.close()
         took = time.monotonic() - began
         records = journal.read(seen.journal)
-        story = "\n".join(map(str, [*seen.faults, *seen.outcome.ranks.values(), *seen.leftovers, *records]))
+        story = "\n".join(map(str, [*seen.faults, *seen.ranks.values(), *seen.leftovers, *records]))
 
     ends = [(record["fault"], record["rank"], record["result"]) for record in records if record["event"] == "end"]
     assert sorted(ends) == sorted((told.fault.id, told.rank, told.status) for told in seen.faults), story
@@ -66,7 +66,7 @@ def check(plan):
     assert {told.status for told in seen.faults} <= {"injected", "not_reached", "errored", "unavailable"}, story
     assert not [told for told in seen.faults if told.status == "errored" and OURS.search(told.detail)], story
     for told in seen.faults:
-        agrees_with_the_exit(told, seen.outcome.ranks[told.rank].status)
+        agrees_with_the_exit(told, seen.ranks[told.rank].status)
 
 
 def agrees_with_the_exit(told, status):

@@ -372,14 +372,14 @@ class Job:
                 own = None if program else truth.ended
             if own is not None:
                 failed[rank] = own
-        fates = result.outcome.ranks
+        fates = result.ranks
         self._same("failures", sorted(result.failures), sorted(failed))
         root = min(failed, key=failed.__getitem__, default=None)
         if result.root_cause != root:
-            if root not in result.outcome.root_cause_rivals:
+            if root not in result.root_cause_rivals:
                 raise Wrong(f"root cause {result.root_cause} instead of {root}")
             told["uncertain, and another was named"] += 1
-        elif result.outcome.root_cause_rivals:
+        elif result.root_cause_rivals:
             told["uncertain, and right"] += 1
         stopped = [r for r, t in self.truth.items() if t.ended is None and r not in failed]
         self._same("stopped", sorted(result.stopped), stopped)
@@ -408,11 +408,11 @@ class Job:
         # Where /proc is hidden, the launcher kills the groups, and has no means to wait for what it cannot see.
         patience = DEADLINE if self.mode == "bare" else 0
         alive = {pid for pid, fd in self.helpers.items() if not _readable(fd, patience)}
-        told = {left.pid for left in result.outcome.leftovers if not left.ended}
+        told = {left.pid for left in result.leftovers if not left.ended}
         if self.plan.sweep == "all" and alive:
             raise Wrong(f"helpers {alive} live although all were to be ended")
         if alive - told:
-            raise Wrong(f"helpers {alive - told} live and are not reported; reported: {result.outcome.leftovers}")
+            raise Wrong(f"helpers {alive - told} live and are not reported; reported: {result.leftovers}")
 
     def _lines(self) -> None:
         for rank, truth in self.truth.items():

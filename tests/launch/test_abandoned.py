@@ -71,15 +71,15 @@ def test_an_unkillable_rank_is_abandoned_and_named(jobs, freeze, wait_until):
     freeze(pids[1], pids[3])
     context.close(signal.SIGTERM, 0.5)
     result = context.wait(0)
-    assert {rank: fate.cause for rank, fate in result.outcome.ranks.items()} == {
+    assert {rank: fate.cause for rank, fate in result.ranks.items()} == {
         0: Cause.STOPPED_BY_US,
         1: Cause.ABANDONED,
         2: Cause.STOPPED_BY_US,
         3: Cause.ABANDONED,
     }
-    assert (sorted(result.failures), result.outcome.exit_code) == ([1, 3], 1)
+    assert (sorted(result.failures), result.exit_code) == ([1, 3], 1)
     assert "abandoned" in str(ChildFailedError("job", result.failures))
-    assert result.outcome.teardown_seconds < 30
+    assert result.teardown_seconds < 30
     freeze.thaw()
 
     def reaped():

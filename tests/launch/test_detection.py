@@ -70,4 +70,4 @@ def test_a_context_runs_once(jobs):
     context = jobs.sh("exit 0")
     with pytest.raises(ValueError, match="started before"):
         context.start()
-    assert context.wait(60).outcome.succeeded
+    assert context.wait(60).succeeded

@@ -66,11 +66,11 @@ def test_the_rank_that_recorded_first_is_blamed_however_slowly_it_exits(jobs, wa
     turn(context)
     step(jobs, "fail")
     result = context.wait(60)
-    assert (result.root_cause, list(result.failures), result.stopped) == (1, [1, 0], {})
-    assert result.outcome.root_cause_rivals == ()
+    assert (result.root_cause, list(result.failures), result.stopped) == (1, [1, 0], ())
+    assert result.root_cause_rivals == ()
     assert result.failures[1].message["message"] == "ValueError: the cause"
     assert "it had recorded its error" in str(ChildFailedError("job", result.failures))
-    assert result.outcome.exit_code == 1
+    assert result.exit_code == 1
 
 
 def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
@@ -82,7 +82,7 @@ def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
         reached(jobs, f"recorded{rank}", wait_until)
     step(jobs, "fail")
     result = context.wait(60)
-    assert (sorted(result.failures), result.stopped) == ([0, 1, 2, 3], {})
+    assert (sorted(result.failures), result.stopped) == ([0, 1, 2, 3], ())
     assert result.root_cause != 0
 
 
@@ -95,8 +95,8 @@ def test_an_answer_to_our_signal_is_no_failure_and_what_it_recorded_is_shown(job
     )
     result = jobs.py(RANK + "wait_for('ready'); os._exit(4)", answers).wait(60)
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
-    assert result.stopped[1].recorded == "ValueError: asked to end"
-    assert str(result.stopped[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
+    assert result.ranks[1].recorded == "ValueError: asked to end"
+    assert str(result.ranks[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
 
 
 def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
@@ -107,7 +107,7 @@ def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
         "signal.signal(signal.SIGTERM, handler); step('ready'); time.sleep(600)"
     )
     result = jobs.py(RANK + "wait_for('ready'); os._exit(4)", answers).wait(60)
-    said = str(result.stopped[1])
+    said = str(result.ranks[1])
     assert said.isprintable(), said
     assert "red" in said
     assert "line" in said
@@ -116,7 +116,7 @@ def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
 def test_a_record_that_was_survived_blames_nobody(jobs):
     """A rank that records an error and then succeeds has succeeded."""
     result = jobs.py(RANK + "recorded('caught'); sys.exit(0)").wait(60)
-    assert (result.failures, result.stopped, result.outcome.succeeded) == ({}, {}, True)
+    assert (result.failures, result.stopped, result.succeeded) == ({}, (), True)
 
 
 def test_a_record_by_a_child_is_not_blamed_for_the_ranks_own_sigkill(jobs):
@@ -143,7 +143,7 @@ def test_a_record_by_a_child_does_not_make_a_stopped_rank_a_failure(jobs, wait_u
     step(jobs, "fail")
     result = context.wait(60)
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
-    assert "of a child (recorded by process" in result.stopped[1].recorded
+    assert "of a child (recorded by process" in result.ranks[1].recorded
 
 
 @pytest.mark.parametrize("how", ["written", "renamed"])
@@ -243,9 +243,9 @@ def test_an_exit_and_a_record_of_one_turn_have_their_order_or_are_said_to_have_n
     second = SECOND + "recorded('peer is gone'); os._exit(1)"
     result = jobs.py(second, first, observers=[Pause(jobs.directory)]).wait(60)
     if certain:
-        assert (result.root_cause, list(result.failures), result.outcome.root_cause_rivals) == (1, [1, 0], ())
+        assert (result.root_cause, list(result.failures), result.root_cause_rivals) == (1, [1, 0], ())
     else:
-        assert sorted((result.root_cause, *result.outcome.root_cause_rivals)) == sorted(result.failures) == [0, 1]
+        assert sorted((result.root_cause, *result.root_cause_rivals)) == sorted(result.failures) == [0, 1]
     assert ("uncertain" in str(ChildFailedError("job", result.failures))) is not certain
 
 
@@ -256,7 +256,7 @@ def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
     third = SECOND + "step('dead')"
     result = jobs.py(second, first, third, observers=[Pause(jobs.directory)]).wait(60)
     assert (result.root_cause, list(result.failures)) == (1, [1, 0])
-    assert result.outcome.root_cause_rivals == ()
+    assert result.root_cause_rivals == ()
 
 
 def test_a_rank_whose_first_thread_has_ended_is_stopped_and_is_no_failure(jobs, wait_until):
@@ -323,9 +323,9 @@ def test_a_rank_that_ends_before_it_is_watched_is_put_first_unless_another_ended
     assert result.root_cause == (1 if ends_first else 0)
     assert sorted(result.failures) == [0, 1]
     if ends_first:
-        assert result.outcome.root_cause_rivals == (0,)
+        assert result.root_cause_rivals == (0,)
     else:
-        assert (list(result.failures), result.outcome.root_cause_rivals) == ([0, 1], ())
+        assert (list(result.failures), result.root_cause_rivals) == ([0, 1], ())
 
 
 SURVIVES = """
@@ -353,7 +353,7 @@ def test_a_record_behind_many_has_the_place_of_its_announcement(jobs, wait_until
     turn(context)
     step(jobs, "fail")
     result = context.wait(60)
-    assert (list(result.failures), result.outcome.root_cause_rivals) == ([1, 2, 0], ())
+    assert (list(result.failures), result.root_cause_rivals) == ([1, 2, 0], ())
     assert result.failures[1].message["message"] == "ValueError: the cause"
 
 
@@ -390,7 +390,7 @@ def test_a_later_exit_never_passes_one_whose_status_is_on_its_way(tmp_path, pid_
             os.kill(resident, signal.SIGCONT)
     result = job.wait(60)
     assert (result.root_cause, result.failures[1].exitcode) == (1, -9)
-    assert result.outcome.ranks[1].exit_order == 0
+    assert result.ranks[1].exit_order == 0
 
 
 class StatusOnItsWay:
@@ -445,8 +445,8 @@ def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_
         teardown=Teardown(grace=5),
     )  # fmt: skip
     result = job.wait(60)
-    assert (sorted(result.failures), result.stopped) == ([0, 1, 2], {})
-    assert result.root_cause == 0 or (missing and 0 in result.outcome.root_cause_rivals)
+    assert (sorted(result.failures), result.stopped) == ([0, 1, 2], ())
+    assert result.root_cause == 0 or (missing and 0 in result.root_cause_rivals)
     assert "the cause" in str(result.failures[1].message)
 
 
@@ -463,7 +463,7 @@ def test_a_rank_whose_status_never_comes_has_ended_and_holds_nobody_up(tmp_path,
     assert is_readable(watched, 60)
     os.close(watched)
     job.close(signal.SIGKILL)
-    ranks_then = job.wait(60).outcome.ranks
+    ranks_then = job.wait(60).ranks
     assert "how was not known" in str(ranks_then[0].status)
     assert [ranks_then[rank].status.signal for rank in (1, 2)] == [signal.SIGKILL] * 2
 

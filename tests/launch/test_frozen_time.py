@@ -101,7 +101,7 @@ def test_the_grace_period_passes(jobs, frozen):
     jobs.file("ready")
     context.close(signal.SIGTERM, 1)
 
-    assert context.wait().outcome.ranks[0].status.signal == signal.SIGKILL
+    assert context.wait().ranks[0].status.signal == signal.SIGKILL
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver", "warm"])
@@ -162,7 +162,7 @@ def test_faults_are_due_after_their_time_and_over_after_theirs(tmp_path, frozen,
         os.close(write_end)
 
     assert [result.status for result in job.fault_results()] == ["injected", "injected"], seen
-    assert str(seen.outcome.ranks[0].status) == "exit 7"
+    assert str(seen.ranks[0].status) == "exit 7"
     assert any(record["event"] == "healed" for record in read(job.journal))
 
 
@@ -205,6 +205,6 @@ def test_a_scenario_that_takes_too_long_is_ended(tmp_path, frozen):
     """``timeout`` of a job counts real seconds."""
     job = start_job(LocalJob(Path("/bin/sleep").as_posix(), args=["600"], ranks=1), workdir=tmp_path / "work")
     try:
-        assert job.wait(0.3).outcome.timed_out
+        assert job.wait(0.3).timed_out
     finally:
         job.close()

@@ -70,7 +70,7 @@ def test_leaving_without_a_value_is_an_outcome_at_once(run, how, exitcode):
     first = result.failures[result.root_cause]
     assert first.exitcode == exitcode
     assert ("without returning" in str(ChildFailedError("job", result.failures))) == (exitcode == 0)
-    assert result.outcome.exit_code == (exitcode or 1)
+    assert result.exit_code == (exitcode or 1)
 
 
 def leave(how):
@@ -139,7 +139,7 @@ def test_why_a_warm_rank_was_spawned_is_in_the_outcome(jobs, monkeypatch, tmp_pa
     ).wait(60)
 
     reason = "what is preloaded has started 1 thread(s), which a fork would not have"
-    assert (result.return_values, {fate.spawned_because for fate in result.outcome.ranks.values()}) == (
+    assert (result.return_values, {fate.spawned_because for fate in result.ranks.values()}) == (
         {0: 1, 1: 2},
         {reason},
     )

@@ -54,7 +54,7 @@ def test_jobs_run_side_by_side_in_threads(jobs):
             thread.start()
         for thread in threads:
             thread.join(90)
-    assert {n: r.outcome.exit_code for n, r in results.items()} == {n: n for n in range(20)}
+    assert {n: r.exit_code for n, r in results.items()} == {n: n for n in range(20)}
 
 
 def test_a_job_may_run_in_asyncio(jobs):
@@ -64,7 +64,7 @@ def test_a_job_may_run_in_asyncio(jobs):
     async def main():
         return await asyncio.to_thread(lambda: jobs.sh("exit 0").wait(60))
 
-    assert asyncio.run(main()).outcome.succeeded
+    assert asyncio.run(main()).succeeded
 
 
 def test_an_ignored_sigchld_does_not_turn_a_crash_into_a_success(jobs):
@@ -92,7 +92,7 @@ def test_a_stolen_wait_is_never_a_success(jobs):
     result = jobs.sh("exit 7", observers=[Thief()]).wait(60)
     assert stolen == [7]
     assert result.failures[0].exitcode in (7, UNKNOWN_RETURNCODE)
-    assert result.outcome.exit_code in (7, UNKNOWN_RETURNCODE)
+    assert result.exit_code in (7, UNKNOWN_RETURNCODE)
 
 
 def test_polling_a_ranks_popen_takes_nothing_away(jobs):

@@ -35,7 +35,7 @@ def test_a_helper_of_a_rank_that_succeeded_is_ended_and_told(jobs, pid_gone):
     context = jobs.sh(HELPER.format(how="") + WAIT_FOR_HELPER + "exit 0")
     result = context.wait(60)
     assert pid_gone(int(jobs.file("helper")))
-    assert [(left.kind, left.rank, left.ended) for left in result.outcome.leftovers] == [("process", 0, True)]
+    assert [(left.kind, left.rank, left.ended) for left in result.leftovers] == [("process", 0, True)]
 
 
 def test_a_helper_that_ignores_sigterm_is_killed(jobs, pid_gone):
@@ -56,7 +56,7 @@ def test_a_helper_in_its_own_session_is_found_and_ended_if_the_job_asks_for_it(j
     helper = int(jobs.file("helper"))
     result = context.wait(60)
     assert pid_gone(helper)
-    assert [left.ended for left in result.outcome.leftovers] == [True]
+    assert [left.ended for left in result.leftovers] == [True]
 
 
 def test_a_helper_in_its_own_session_is_only_told_otherwise(jobs):
@@ -64,7 +64,7 @@ def test_a_helper_in_its_own_session_is_only_told_otherwise(jobs):
     context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="group"))
     helper = int(jobs.file("helper"))
     result = context.wait(60)
-    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(helper, False)]
+    assert [(left.pid, left.ended) for left in result.leftovers] == [(helper, False)]
     os.kill(helper, signal.SIGKILL)
 
 
@@ -86,7 +86,7 @@ def test_a_daemon_is_found_whatever_the_start_method(call, jobs, pid_gone, how):
     """It has no parent, session, descriptor or environment of its rank, and is ended, and reported with the rank."""
     result = call("leave_a_daemon", str(jobs.directory), how).wait(60)
     daemon = int(jobs.file("daemon"))
-    leftovers = [(left.kind, left.pid, left.rank, left.ended) for left in result.outcome.leftovers]
+    leftovers = [(left.kind, left.pid, left.rank, left.ended) for left in result.leftovers]
     assert leftovers == [("process", daemon, 1, True)]
     assert pid_gone(daemon)
 
@@ -95,7 +95,7 @@ def test_a_daemon_is_only_told_where_the_job_does_not_ask_for_more(call, jobs):
     """sweep="group" reports a daemon of each start method, and leaves it alone."""
     result = call("leave_a_daemon", str(jobs.directory), "forked", teardown=Teardown(sweep="group")).wait(60)
     daemon = int(jobs.file("daemon"))
-    leftovers = [(left.pid, left.rank, left.ended) for left in result.outcome.leftovers]
+    leftovers = [(left.pid, left.rank, left.ended) for left in result.leftovers]
     os.kill(daemon, signal.SIGKILL)
     assert leftovers == [(daemon, 1, False)]
 
@@ -108,7 +108,7 @@ def test_one_mark_is_enough_to_find_a_forked_daemon(jobs, pid_gone, monkeypatch,
         rank_functions.leave_a_daemon, 1, args={0: (str(jobs.directory), "forked")}, start_method="fork"
     ).wait(60)
     daemon = int(jobs.file("daemon"))
-    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(daemon, True)]
+    assert [(left.pid, left.ended) for left in result.leftovers] == [(daemon, True)]
     assert pid_gone(daemon)
 
 
@@ -121,7 +121,7 @@ def test_a_resource_tracker_unlinks_what_its_rank_left(call, jobs, how):
         assert context.wait(0.1) is None
         context.stop("the test wants it")
     result = context.wait(60)
-    assert (os.path.exists(f"/dev/shm/{segment}"), result.outcome.leftovers) == (False, ())
+    assert (os.path.exists(f"/dev/shm/{segment}"), result.leftovers) == (False, ())
 
 
 HELD = """(exec sh -c 'echo $$ > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; read line < "$DIR/fifo"' {name}) & """
@@ -134,7 +134,7 @@ def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
     held = HELD.format(name='"from my.resource_tracker import main"')
     result = jobs.sh(held + WAIT_FOR_HELPER + "exit 0").wait(60)
     helper = int(jobs.file("helper"))
-    assert [(left.pid, left.ended) for left in result.outcome.leftovers] == [(helper, True)]
+    assert [(left.pid, left.ended) for left in result.leftovers] == [(helper, True)]
     assert pid_gone(helper)
 
 
@@ -147,7 +147,7 @@ def test_a_helper_that_was_stopped_with_its_rank_goes_on_and_ends(jobs):
         "os.waitid(os.P_PID, child.pid, os.WSTOPPED)\n"
     )
     result = jobs.py(source).wait(60)
-    assert result.outcome.leftovers == ()
+    assert result.leftovers == ()
 
 
 def test_a_leftover_is_asked_before_it_is_killed(jobs):
@@ -158,7 +158,7 @@ def test_a_leftover_is_asked_before_it_is_killed(jobs):
     )
     result = jobs.sh(script + WAIT_FOR_HELPER + "exit 0").wait(60)
     helper = int(jobs.file("helper"))
-    assert (helper, True) in [(left.pid, left.ended) for left in result.outcome.leftovers]
+    assert (helper, True) in [(left.pid, left.ended) for left in result.leftovers]
     assert jobs.file("bye") == "bye"
 
 
@@ -290,7 +290,7 @@ def test_the_end_of_the_thread_that_started_a_job_harms_nothing(jobs, pid_gone):
     starter.join()
     assert found[0].wait(0) is None
     (jobs.directory / "fifo").write_text("go\n")
-    assert found[0].wait(60).outcome.succeeded
+    assert found[0].wait(60).succeeded
 
 
 def test_many_ranks_cost_one_thread(jobs):

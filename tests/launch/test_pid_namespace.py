@@ -25,7 +25,7 @@ def job(*scripts):
     yield context
     result = context.wait(60)
     context.close()
-    yield [(left.what, left.rank, left.ended) for left in result.outcome.leftovers]
+    yield [(left.what, left.rank, left.ended) for left in result.leftovers]
 
 def sleepers():
     found = []

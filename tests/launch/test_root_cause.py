@@ -78,7 +78,7 @@ def test_a_file_that_claims_an_earlier_time_does_not_take_the_blame(jobs):
     result = culprit_and_victim(jobs, "exit 3", WRITE_ERROR_FILE.format(stamp="1"), observers=[Pause(jobs.directory)])
     assert (result.root_cause, list(result.failures)) == (0, [0, 1])
     assert result.failures[1].timestamp == 1
-    assert result.outcome.root_cause_rivals == ()
+    assert result.root_cause_rivals == ()
 
 
 def test_exits_within_one_turn_keep_their_order(jobs):
@@ -86,7 +86,7 @@ def test_exits_within_one_turn_keep_their_order(jobs):
     result = culprit_and_victim(jobs, "exit 3", "os._exit(4)", observers=[Pause(jobs.directory)])
     assert {rank: failure.exitcode for rank, failure in result.failures.items()} == {0: 3, 1: 4}
     assert list(result.failures) == [0, 1]
-    assert result.stopped == {}
+    assert result.stopped == ()
 
 
 def test_the_order_does_not_follow_the_rank_numbers(jobs):
@@ -108,8 +108,8 @@ def test_ranks_that_we_stopped_are_not_among_the_failures(jobs):
     """Collateral is told apart: who it was, and which signal ended it."""
     result = jobs.sh("exit 3", "exec sleep 600", "trap 'exit 7' TERM; while :; do sleep 0.01; done").wait(60)
     assert list(result.failures) == [0]
-    assert {rank: fate.signals_sent for rank, fate in result.stopped.items()} == {1: (15,), 2: (15,)}
-    assert result.stopped[1].status.signal == 15
+    assert {rank: result.ranks[rank].signals_sent for rank in result.stopped} == {1: (15,), 2: (15,)}
+    assert result.ranks[1].status.signal == 15
 
 
 def test_a_success_before_the_failure_stays_a_success(jobs, pid_gone):
@@ -129,11 +129,11 @@ def test_every_rank_that_failed_by_itself_is_told(jobs):
 
 def test_the_launchers_exit_code_is_that_of_the_root_cause(jobs):
     """7 stays 7, SIGKILL becomes 137, and a stop without a failure is no success."""
-    assert jobs.sh("exit 7", "exec sleep 600").wait(60).outcome.exit_code == 7
-    assert jobs.sh("kill -9 $$", "exec sleep 600").wait(60).outcome.exit_code == 137
+    assert jobs.sh("exit 7", "exec sleep 600").wait(60).exit_code == 7
+    assert jobs.sh("kill -9 $$", "exec sleep 600").wait(60).exit_code == 137
     context = jobs.sh("exec sleep 600")
     context.close()
-    assert context.wait(0).outcome.exit_code == 128 + 15
+    assert context.wait(0).exit_code == 128 + 15
 
 
 def test_a_rank_without_an_error_file_still_has_a_reason(jobs):
@@ -198,5 +198,8 @@ def test_a_rank_that_answers_our_signal_at_once_was_stopped(jobs, monkeypatch):
         'while [ ! -e "$DIR/there" ]; do sleep 0.01; done; exit 3',
         "trap 'exit 4' TERM; touch \"$DIR/there\"; while :; do sleep 0.01; done",
     ).wait(60)
-    assert (list(result.failures), {r: fate.signals_sent for r, fate in result.stopped.items()}) == ([0], {1: (15,)})
-    assert result.stopped[1].status.code == 4
+    assert (list(result.failures), {rank: result.ranks[rank].signals_sent for rank in result.stopped}) == (
+        [0],
+        {1: (15,)},
+    )
+    assert result.ranks[1].status.code == 4

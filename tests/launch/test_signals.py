@@ -128,7 +128,7 @@ def test_a_forwarded_signal_reaches_each_rank_once_and_the_job_goes_on(jobs):
     signal.raise_signal(signal.SIGUSR1)
     assert [jobs.file(f"got{rank}") for rank in range(2)] == ["1", "1"]
     (jobs.directory / "go").touch()
-    assert context.wait(60).outcome.succeeded
+    assert context.wait(60).succeeded
 
 
 LAUNCHER = """
@@ -147,7 +147,7 @@ try:
 except SignalException as error:
     print("closing", flush=True)
     context.close(error.sigval, 600)
-print(json.dumps(sorted(f.status.signal for f in context.wait(0).outcome.ranks.values())), flush=True)
+print(json.dumps(sorted(f.status.signal for f in context.wait(0).ranks.values())), flush=True)
 sys.stdin.readline()  # until all signals were sent: an interpreter that is ending has no handlers any more
 """
 

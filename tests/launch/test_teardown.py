@@ -59,7 +59,7 @@ def test_all_ranks_share_one_deadline(jobs):
     context.close(signal.SIGTERM, 1)
     assert time.monotonic() - began >= 1.0
     assert teller.told[:14] == [15] * 6 + ["look", "kill"] + [9] * 6
-    fates = context.wait(0).outcome.ranks
+    fates = context.wait(0).ranks
     assert {r: (f.cause, f.signals_sent) for r, f in fates.items()} == dict.fromkeys(
         range(6), (Cause.STOPPED_BY_US, (15, 9))
     )
@@ -71,8 +71,8 @@ def test_the_grace_holds_when_a_peer_fails_too(jobs):
         STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=Teardown(grace=0.5)
     )
     result = context.wait(60)
-    assert result.stopped[0].signals_sent == (15, 9)
-    assert 0.5 <= result.outcome.teardown_seconds < 25  # the grace of this test's directory is 60, the usual one 30
+    assert result.ranks[0].signals_sent == (15, 9)
+    assert 0.5 <= result.teardown_seconds < 25  # the grace of this test's directory is 60, the usual one 30
 
 
 def test_torchs_variable_sets_the_grace(jobs, monkeypatch):
@@ -80,7 +80,7 @@ def test_torchs_variable_sets_the_grace(jobs, monkeypatch):
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "0.5")
     context = jobs.sh(STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=None)
     assert context.teardown.grace == 0.5
-    assert context.wait(60).stopped[0].signals_sent == (15, 9)
+    assert context.wait(60).ranks[0].signals_sent == (15, 9)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
@@ -95,7 +95,7 @@ def test_the_signal_of_close_is_the_one_that_is_sent(jobs):
     """``close(SIGINT, 5)``, positionally, as torch's agent calls it."""
     context = jobs.sh(HANG, HANG)
     context.close(signal.SIGINT, 60)
-    assert {fate.status.signal for fate in context.wait(0).stopped.values()} <= {signal.SIGINT}
+    assert {status.signal for status in context.wait(0).exits.values()} <= {signal.SIGINT}
 
 
 def test_close_works_from_any_thread_any_number_of_times(jobs):
@@ -123,7 +123,7 @@ def test_a_second_request_escalates(jobs):
     context.close(signal.SIGTERM, 0)
     patient.join(60)
     assert not patient.is_alive()
-    assert context.wait(0).outcome.ranks[0].status.signal == signal.SIGKILL
+    assert context.wait(0).ranks[0].status.signal == signal.SIGKILL
 
 
 def test_an_observer_may_close_its_own_job(jobs):
@@ -146,7 +146,7 @@ def test_an_observer_may_close_its_own_job(jobs):
         "job", "/bin/sleep", {0: ("600",)}, {0: {}}, DefaultLogsSpecs(), observers=[Closer()]
     )
     context.start()
-    assert context.wait(60).stopped[0].status.signal == 15
+    assert context.wait(60).ranks[0].status.signal == 15
 
 
 def test_a_stopped_rank_is_ended_too(jobs):
@@ -154,7 +154,7 @@ def test_a_stopped_rank_is_ended_too(jobs):
     context = jobs.sh(HANG)
     os.kill(context.pids()[0], signal.SIGSTOP)
     context.close(timeout=1)
-    assert context.wait(0).outcome.ranks[0].status.signal in (15, 9)
+    assert context.wait(0).ranks[0].status.signal in (15, 9)
 
 
 def test_a_rank_that_has_ended_in_time_is_not_abandoned_because_nobody_looked(jobs):
@@ -170,7 +170,7 @@ def test_a_rank_that_has_ended_in_time_is_not_abandoned_because_nobody_looked(jo
 
     context = jobs.sh(HANG, teardown=Teardown(kill_wait=0.01), observers=[Teller(look_too_late)])
     context.close(timeout=0)
-    fate = context.wait(0).outcome.ranks[0]
+    fate = context.wait(0).ranks[0]
     assert (fate.cause, fate.status.signal) == (Cause.STOPPED_BY_US, signal.SIGKILL)
 
 
@@ -179,7 +179,7 @@ def test_where_a_rank_hung_is_kept(jobs):
     context = jobs.sh(STUBBORN)
     ready(jobs, 0)
     context.close(timeout=1)
-    assert "state:" in context.wait(0).outcome.ranks[0].stack
+    assert "state:" in context.wait(0).ranks[0].stack
 
 
 HUNG = (
@@ -197,7 +197,7 @@ def test_a_hung_python_rank_writes_its_stack(jobs):
     context = jobs.py(HUNG)
     ready(jobs, 0)
     context.close(timeout=2)
-    assert "a_telling_name" in context.wait(0).outcome.ranks[0].stack
+    assert "a_telling_name" in context.wait(0).ranks[0].stack
     assert "a_telling_name" in Path(context.stderrs[0]).read_text()
 
 
@@ -225,4 +225,4 @@ def test_sigkill_waits_for_a_stack_that_is_being_written(jobs, monkeypatch):
     ready(jobs, 0)
     context.close(timeout=1)
     assert late
-    assert "a_telling_name" in context.wait(0).outcome.ranks[0].stack
+    assert "a_telling_name" in context.wait(0).ranks[0].stack

@@ -85,7 +85,7 @@ def test_a_rank_that_recorded_first_is_blamed_in_whatever_way_it_did(
     prepare = LeftBehind(tmp_path) if way == "over an old one" else None
     job = start(tmp_path, shm, method, way, **({"prepare": prepare} if prepare else {}))
     result = blame(tmp_path, job, wait_until)
-    assert (result.root_cause, list(result.failures), result.stopped) == (1, [1, 0], {})
+    assert (result.root_cause, list(result.failures), result.stopped) == (1, [1, 0], ())
     assert result.failures[1].message["message"].strip() == "the cause"
     if way not in UNANNOUNCED:
-        assert result.outcome.root_cause_rivals == ()
+        assert result.root_cause_rivals == ()

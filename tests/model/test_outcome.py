@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
+from derail.model.outcome import Cause, Leftover, RankOutcome, RunProcsResult
 
 OK, KILLED, TERMED = ExitStatus(code=0), ExitStatus(signal=9), ExitStatus(signal=15)
 
@@ -21,7 +21,9 @@ def fate(rank, status=OK, cause=Cause.SELF, *, order=None, succeeded=False, retu
 
 def job(*fates, root_cause=None, **more):
     """A job with these ranks."""
-    return JobOutcome({one.rank: one for one in fates}, root_cause, started_at=10.0, ended_at=20.0, **more)
+    return RunProcsResult(
+        ranks={one.rank: one for one in fates}, root_cause=root_cause, started_at=10.0, ended_at=20.0, **more
+    )
 
 
 @st.composite
@@ -171,17 +173,18 @@ class TestRunProcsResult:
 
         assert (result.is_failed(), result.root_cause) == (False, None)
 
-    def test_the_root_cause_is_the_outcomes(self):
-        """The result tells what the outcome tells."""
-        outcome = job(fate(0, KILLED, order=0), root_cause=0)
+    def test_a_result_is_made_as_torchs(self):
+        """Torch's attributes come first, and by position; those of the ranks need their names."""
+        result = RunProcsResult({0: "value"}, {}, {0: "out"}, {0: "err"})
 
-        assert RunProcsResult(outcome=outcome).root_cause == 0
+        assert (result.return_values, result.stdouts, result.stderrs) == ({0: "value"}, {0: "out"}, {0: "err"})
+        assert (result.ran, result.ranks, result.seconds, result.teardown_seconds) == (False, {}, None, None)
 
     def test_a_job_that_was_stopped_did_not_succeed(self):
         """A job that was ended from outside has no failure, and still is failed."""
         stopped = fate(0, TERMED, Cause.STOPPED_BY_US)
 
-        assert RunProcsResult(stopped={0: stopped}).is_failed()
+        assert job(stopped).is_failed()
 
     def test_two_results_share_nothing(self):
         """The maps of one result are not those of another."""

@@ -11,8 +11,8 @@ import pytest_derail
 from derail import faults
 from derail.faults.model.results import FaultResult, Injected, NotReached
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
-from derail.scenario.model import FailureSeen, Observation
+from derail.model.outcome import Cause, Leftover, RankOutcome, RunProcsResult, fields_of
+from derail.scenario.model import FailureSeen, JobResult
 from pytest_derail import (
     assert_collateral,
     assert_error_file,
@@ -45,36 +45,36 @@ def fate(rank: int, status: ExitStatus | None, cause: Cause = Cause.SELF, order:
     return RankOutcome(rank, 100 + rank, status, cause, exit_order=order, exited_at=5.0, succeeded=succeeded)
 
 
-def job(*fates: RankOutcome, root_cause: int | None = None, **more: Any) -> JobOutcome:
+def job(*fates: RankOutcome, root_cause: int | None = None, **more: Any) -> dict[str, Any]:
     """How a job ended."""
-    return JobOutcome({fate.rank: fate for fate in fates}, root_cause, 1.0, 5.0, **more)
+    ranks = {fate.rank: fate for fate in fates}
+    return {"ranks": ranks, "root_cause": root_cause, "started_at": 1.0, "ended_at": 5.0, **more}
 
 
-RED = Observation(
-    outcome=job(
+RED = JobResult(
+    **job(
         fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US, 2),
         fate(1, ExitStatus(signal=9)),
         fate(2, ExitStatus(code=3), order=1),
         root_cause=1,
         stop_requested_at=4.75,
         stop_reason="rank 1 failed",
+        leftovers=(Leftover("process", "sleep 600", 900, 1, ended=True),),
     ),
     failures={
         1: FailureSeen(1, "Signal 9 (SIGKILL) received by PID 101"),
         2: FailureSeen(2, "ValueError: no such thing", "malformed", "not JSON: line 1"),
     },
-    tails={(1, "stdout"): ("step 1", "step 2", "step 3"), (1, "stderr"): ()},
+    log_tail={(1, "stdout"): ("step 1", "step 2", "step 3"), (1, "stderr"): ()},
     faults=(FaultResult(KILL, 1, Injected("seen")), FaultResult(LEAVE, 2, NotReached("no line"))),
-    leftovers=(Leftover("process", "sleep 600", 900, 1, ended=True),),
-    teardown_seconds=0.25,
     workdir=Path("/evidence"),
 )
-GREEN = Observation(outcome=job(fate(0, ExitStatus(code=0)), fate(1, ExitStatus(code=0), order=1)))
+GREEN = JobResult(**job(fate(0, ExitStatus(code=0)), fate(1, ExitStatus(code=0), order=1)))
 HARD = RankOutcome(0, 100, ExitStatus(signal=9), Cause.STOPPED_BY_US, exit_order=0, signals_sent=(15, 9))
-STOPPED = Observation(outcome=job(HARD, fate(1, ExitStatus(code=3)), root_cause=1), exit_code=3)
-FOREIGN = Observation(outcome=job(fate(0, ExitStatus(signal=9))), foreign=True, restarts=2, exit_code=1)
-LATE = Observation(outcome=job(fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US), timed_out=True))
-BROKEN = Observation(outcome=None, error="SupervisorError: it broke")
+STOPPED = JobResult(**job(HARD, fate(1, ExitStatus(code=3)), root_cause=1), exit_code=3)
+FOREIGN = JobResult(**job(fate(0, ExitStatus(signal=9))), external=True, restarts=2, exit_code=1)
+LATE = JobResult(**job(fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US), timed_out=True))
+BROKEN = JobResult(error="SupervisorError: it broke")
 
 HOLDS: list[Callable[[], None]] = [
     lambda: assert_failed(RED, 1),
@@ -147,7 +147,7 @@ FAILS: list[tuple[Callable[[], None], str]] = [
     (lambda: assert_signals_seen(STOPPED, 1, 15), "signals of rank 1: expected ['SIGTERM'], saw []"),
     (lambda: assert_signals_seen(BROKEN, 0, 15), "signals of rank 0: expected ['SIGTERM'], saw []"),
     (lambda: assert_restarts(FOREIGN, 1), "restarts: expected 1, saw 2"),
-    (lambda: assert_restarts(Observation(outcome=None, foreign=True), 0), "restarts: expected 0, saw not known"),
+    (lambda: assert_restarts(JobResult(external=True), 0), "restarts: expected 0, saw not known"),
     (lambda: assert_exit_code(STOPPED, 0), "exit code: expected 0, saw 3"),
     (lambda: assert_exit_code(BROKEN, 0), "exit code: expected 0, saw none"),
     (lambda: assert_timed_out(GREEN), "timed out: expected True, saw False"),
@@ -207,7 +207,7 @@ def test_they_take_what_the_launcher_returns(tmp_path: Path) -> None:
     """A result of start_processes needs no fixture; its logs are read."""
     log = tmp_path / "stdout.log"
     log.write_text("step 3\n")
-    result = RunProcsResult(stdouts={1: str(log)}, outcome=RED.outcome)
+    result = RunProcsResult(stdouts={1: str(log)}, **fields_of(RED))
     assert_root_cause(result, 1)
     assert_log_tail(result, 1, like="step 3")
 
@@ -217,8 +217,8 @@ def test_they_need_no_pytest(run_python: Callable[..., Any]) -> None:
     done = run_python(
         "import sys\n"
         "from pytest_derail import assert_succeeded\n"
-        "from derail.scenario.model import Observation\n"
-        "try: assert_succeeded(Observation(outcome=None, error='it broke'))\n"
+        "from derail.scenario.model import JobResult\n"
+        "try: assert_succeeded(JobResult(error='it broke'))\n"
         "except AssertionError as error: print(error)\n"
         "print({'pytest', '_pytest', 'pytest_derail.plugin'} & sys.modules.keys())"
     )
@@ -268,8 +268,8 @@ def test_what_outlived_a_killed_rank_is_no_fault_of_the_rank() -> None:
     helper = Leftover("process", "sleep", 900, rank=0, ended=True)
     well, killed = job(fate(0, ExitStatus(code=1))), job(fate(0, ExitStatus(signal=9)))
 
-    def left(outcome: JobOutcome, *leftovers: Leftover) -> list[str]:
-        return judge_left(Observation(outcome=outcome, leftovers=leftovers), Account())
+    def left(ended: dict[str, Any], *leftovers: Leftover) -> list[str]:
+        return judge_left(JobResult(**ended, leftovers=leftovers), Account())
 
     alive, unknown = Leftover("process", "sleep", 900, rank=0), Leftover("process", "sleep", 900, ended=True)
     assert left(well, helper) == [str(helper)]

@@ -29,7 +29,7 @@ rank = 1
 when = {{ line = "{line}" }}
 
 [expect]
-outcome = "{outcome}"
+succeeded = {succeeded}
 """
 
 
@@ -37,11 +37,11 @@ outcome = "{outcome}"
 def write(pytester: pytest.Pytester):
     """Writes a scenario into ./scenarios, or elsewhere."""
 
-    def scenario(name, outcome="failed", line="step 2", more="", folder="scenarios"):
+    def scenario(name, succeeded="false", line="step 2", more="", folder="scenarios"):
         path = pytester.path / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         worker = shipped_root() / "workers" / "step_loop.py"
-        path.write_text(PASSES.format(worker=worker, outcome=outcome, line=line, more=more))
+        path.write_text(PASSES.format(worker=worker, succeeded=succeeded, line=line, more=more))
         return path
 
     return scenario
@@ -50,7 +50,7 @@ def write(pytester: pytest.Pytester):
 def test_each_verdict_is_an_outcome_with_its_reasons(run_pytest: RunPytest, write) -> None:
     """PASS passes, FAIL and INCONCLUSIVE fail, SKIPPED skips."""
     write("crash/passes.toml")
-    write("crash/fails.toml", outcome="succeeded")
+    write("crash/fails.toml", succeeded="true")
     write("crash/inconclusive.toml", line="never", more='args = ["--steps", "2"]')
     write("node/skipped.toml", more="nodes = 2")
     result = run_pytest("", "--scenarios", "-rs")
@@ -133,13 +133,13 @@ def test_scenarios_can_be_chosen_by_family_and_name(run_pytest: RunPytest, write
 def test_a_file_with_mistakes_is_an_error_of_the_collection_with_all_of_them(run_pytest: RunPytest, write) -> None:
     """And nothing is run."""
     write("good.toml")
-    write("bad.toml", outcome="faled", more="rank = 3")
+    write("bad.toml", succeeded='"no"', more="rank = 3")
     result = run_pytest("", "--scenarios")
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines_random([
         "*bad.toml: rank: unknown key 'rank'; did you mean 'ranks'?",
-        "*bad.toml: expect.outcome: unknown outcome 'faled'; did you mean 'failed'?",
+        "*bad.toml: expect.succeeded: expected true or false, got 'no'",
     ])  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def test_an_agent_that_does_not_exist_is_a_usage_error(
 def test_scenarios_are_spread_over_processes(run_pytest: RunPytest, write, tmp_path: Path) -> None:
     """By pytest-xdist; each is run once, and JUnit has all of them."""
     for number in range(4):
-        write(f"crash/number_{number}.toml", outcome="succeeded" if number == 3 else "failed")
+        write(f"crash/number_{number}.toml", succeeded="true" if number == 3 else "false")
     report = tmp_path / "report.xml"
     result = run_pytest("", "--scenarios", "-n", "2", f"--junitxml={report}", plugins=("xdist",))
 
@@ -173,7 +173,7 @@ def test_scenarios_are_spread_over_processes(run_pytest: RunPytest, write, tmp_p
 def test_what_a_scenario_left_is_kept_if_it_did_not_pass(run_pytest: RunPytest, write, base: str) -> None:
     """Or if everything is to be kept."""
     write("passes.toml")
-    write("fails.toml", outcome="succeeded")
+    write("fails.toml", succeeded="true")
 
     run_pytest("", "--scenarios", f"--basetemp={base}")
     assert len(evidence_of(Path(base))) == 1

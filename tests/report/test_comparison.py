@@ -67,14 +67,16 @@ def test_scenarios_of_one_scorecard_only_are_held_against_nobody() -> None:
 
 def test_the_text_says_what_is_worse_first() -> None:
     """After the two agents, and what they promise differently."""
-    now = replace(CARD, version="1.3", promises=("ends", "within"), rows=(FAILED, replace(WRONG, verdict="PASS")))
+    now = replace(
+        CARD, version="1.3", promises=("ends", "teardown_seconds"), rows=(FAILED, replace(WRONG, verdict="PASS"))
+    )
     found = changes(CARD, now)
     lines = render_changes(CARD, now, found).splitlines()
     assert lines[0].startswith("before: planted 1.2: ")
     assert lines[1:4] == [
         "now:    planted 1.3: 2026-01-02T03:04:05Z, Linux 6, Python 3.12.1, 2 cores, uid 0, derail 0.1.0",
         "not promised any more: root_cause",
-        "promised now: within",
+        "promised now: teardown_seconds",
     ]
     assert [line for line in lines if line.endswith("):")] == ["worse (1):", "better (1):", "only before (2):"]
     assert as_data(found)[0] == {"kind": "worse", "scenario": NAME, "text": "PASS -> FAIL: expected 1, saw 2"}

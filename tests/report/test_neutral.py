@@ -15,13 +15,13 @@ from derail.errors.text import neutral, printable
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.events import StopRequested
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from derail.model.outcome import Cause, RankOutcome
 from derail.report.comparison import changes, render_changes
 from derail.report.library import render_list
 from derail.report.scorecard_text import render_scorecard
 from derail.report.text import render_verdict
 from derail.report.timeline_text import render_timeline
-from derail.scenario.model import FailureSeen, Observation, Scenario, Verdict
+from derail.scenario.model import FailureSeen, JobResult, Scenario, Verdict
 from report.cards import CARD, SPOILT, spoilt, timeline
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
@@ -67,12 +67,14 @@ def test_a_verdict_and_a_list_of_scenarios_are_neutral(tmp_path):
     """The title, the tails, the messages, the paths, the plan."""
     fault = faults.signal("SIGKILL", rank=0, id="a" + SPOILT.replace("\x00", ""))
     scenario = Scenario(name="n" + SPOILT, title="t" + SPOILT, worker=tmp_path, ranks=1)
-    seen = Observation(
-        outcome=JobOutcome(
-            {0: RankOutcome(0, 1, ExitStatus(code=1), Cause.SELF)}, 0, started_at=0, ended_at=1, stop_reason=SPOILT
-        ),
+    seen = JobResult(
+        ranks={0: RankOutcome(0, 1, ExitStatus(code=1), Cause.SELF)},
+        root_cause=0,
+        started_at=0,
+        ended_at=1,
+        stop_reason=SPOILT,
         failures={0: FailureSeen(0, SPOILT, problem=SPOILT)},
-        tails={(0, "stdout"): (SPOILT,)},
+        log_tail={(0, "stdout"): (SPOILT,)},
         faults=(FaultResult(fault, 0, Injected(SPOILT)),),
         journal=tmp_path / SPOILT.replace("\x00", "").replace("/", ""),
         error=SPOILT,

@@ -6,9 +6,9 @@ from pathlib import Path
 from derail import faults, when
 from derail.faults.model.results import FaultResult, Injected, NotReached
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
+from derail.model.outcome import Cause, Leftover, RankOutcome
 from derail.report.text import printable, render_verdict
-from derail.scenario.model import FailureSeen, Observation, Scenario, Verdict
+from derail.scenario.model import FailureSeen, JobResult, Scenario, Verdict
 
 PLAN = faults.plan([faults.signal("SIGKILL", rank=1, when=when.line("step 3"))])
 SCENARIO = Scenario("One is killed", 2, Path("w.py"), PLAN, name="crash/one")
@@ -16,13 +16,15 @@ RANKS = {
     0: RankOutcome(0, 10, ExitStatus(signal=15), Cause.STOPPED_BY_US, exit_order=1),
     1: RankOutcome(1, 11, ExitStatus(signal=9), Cause.SELF, exit_order=0),
 }
-SEEN = Observation(
-    outcome=JobOutcome(RANKS, 1, 0.0, 3.0, 2.0),
+SEEN = JobResult(
+    ranks=RANKS,
+    root_cause=1,
+    started_at=0.0,
+    ended_at=3.0,
+    stop_requested_at=2.0,
     failures={1: FailureSeen(1, "Signal 9 (SIGKILL) received by PID 11")},
-    tails={(0, "stdout"): ("not mine",), (1, "stdout"): ("step 2", "step 3 \x1b[31m"), (1, "stderr"): ()},
+    log_tail={(0, "stdout"): ("not mine",), (1, "stdout"): ("step 2", "step 3 \x1b[31m"), (1, "stderr"): ()},
     faults=(FaultResult(PLAN.faults[0], 1, Injected("the rank ended with SIGKILL (9)")),),
-    seconds=3.0,
-    teardown_seconds=1.0,
     journal=Path("/w/journal.jsonl"),
 )
 
@@ -69,7 +71,7 @@ def test_an_inconclusive_run_tells_of_its_violations_beside_the_reason():
 
 def test_a_job_that_was_not_run_has_little_to_tell():
     """Only why."""
-    assert render_verdict(SCENARIO, Observation(None, error="broke"), Verdict("SKIPPED", ("why",))) == (
+    assert render_verdict(SCENARIO, JobResult(error="broke"), Verdict("SKIPPED", ("why",))) == (
         "SKIPPED  crash/one\n      One is killed\n  * why\nlauncher: broke\n"
     )
 
@@ -100,12 +102,12 @@ def test_nothing_that_a_rank_writes_reaches_the_terminal_as_it_is():
 
 def test_a_launcher_that_is_the_subject_is_called_so():
     """It is rank 0 of derail's job, and no reader knows that job; what its ranks say of themselves is not changed."""
-    outcome = JobOutcome({0: RankOutcome(0, 10, ExitStatus(code=1), Cause.SELF, exit_order=0)}, 0, 0.0, 3.0, 2.0)
     seen = replace(
         SEEN,
-        outcome=outcome,
+        ranks={0: RankOutcome(0, 10, ExitStatus(code=1), Cause.SELF, exit_order=0)},
+        root_cause=0,
         failures={0: FailureSeen(0, "rank 0 crashed")},
-        tails={(0, "stdout"): ("rank 0: step 1",)},
+        log_tail={(0, "stdout"): ("rank 0: step 1",)},
         leftovers=(Leftover("process", "sleep 60", 7, 0),),
     )
     text = render_verdict(replace(SCENARIO, ranks=1, launches=2), seen, Verdict("PASS"))

@@ -21,19 +21,19 @@ from derail.model.events import (
     ValueReceived,
 )
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, fields_of
 from derail.report.lanes import Timeline
 from derail.report.timeline import observed, timeline
 from derail.report.timeline_text import render_timeline, spans
 from derail.report.trace import render_trace
-from derail.scenario.model import Observation
+from derail.scenario.model import JobResult
 from report.trace_format import check_trace
 
 KILL = faults.plan([faults.signal("SIGKILL", rank=1)])
 FAULT = KILL.faults[0].id
 KILLED, ASKED = ExitStatus(signal=9), ExitStatus(signal=15)
 OUTCOME = JobOutcome(
-    {
+    ranks={
         0: RankOutcome(0, 100, ASKED, Cause.STOPPED_BY_US, exit_order=1, exited_at=104.5),
         1: RankOutcome(1, 101, KILLED, Cause.SELF, exit_order=0, exited_at=103.0),
     },
@@ -193,7 +193,7 @@ def test_only_the_last_run_of_a_journal_is_told(tmp_path: Path) -> None:
 
 def test_without_a_journal_the_outcome_tells_when_ranks_ended() -> None:
     """There are no faults and no signals in it, but the lanes are there."""
-    told = observed(Observation(outcome=OUTCOME))
+    told = observed(JobResult(**fields_of(OUTCOME)))
     assert [(lane.name, [(band.begin, band.end) for band in lane.bands]) for lane in told.lanes] == [
         ("agent", [(3.0, 4.5)]),
         ("rank 0", [(0.0, 4.5)]),
@@ -203,7 +203,7 @@ def test_without_a_journal_the_outcome_tells_when_ranks_ended() -> None:
 
 def test_a_run_of_which_nothing_is_known_has_an_empty_timeline() -> None:
     """No lanes but the agent's, and no text."""
-    told = observed(Observation(outcome=None, journal=Path("/nowhere/journal.jsonl")))
+    told = observed(JobResult(journal=Path("/nowhere/journal.jsonl")))
     assert ([lane.name for lane in told.lanes], render_timeline(told)) == (["agent"], "")
 
 

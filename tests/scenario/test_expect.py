@@ -8,9 +8,9 @@ import pytest
 from derail import faults
 from derail.faults.model.results import Errored, FaultResult, Injected, NotReached, Unavailable, Unknown
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome
+from derail.model.outcome import Cause, Leftover, RankOutcome
 from derail.scenario.expect import first_unmatched, judge
-from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, LogTail, Observation, Scenario
+from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, JobResult, LogTail, Scenario
 
 PLAN = faults.plan([faults.signal("SIGKILL", rank=1)])
 KILLED = FaultResult(PLAN.faults[0], 1, Injected("seen"), 1.0)
@@ -19,35 +19,37 @@ RANKS = {
     1: RankOutcome(1, 11, ExitStatus(signal=9), Cause.SELF, exit_order=0),
     2: RankOutcome(2, 12, ExitStatus(code=0), Cause.SELF, exit_order=2, succeeded=True),
 }
-OUTCOME = JobOutcome(RANKS, 1, started_at=0.0, ended_at=3.0, stop_requested_at=2.0)
-SEEN = Observation(
-    outcome=OUTCOME,
+SEEN = JobResult(
+    ranks=RANKS,
+    root_cause=1,
+    started_at=0.0,
+    ended_at=3.0,
+    stop_requested_at=2.0,
     failures={1: FailureSeen(1, "Signal 9 (SIGKILL) received", "malformed", "truncated")},
-    tails={(1, "stdout"): ("step 1", "step 2", "step 3")},
+    log_tail={(1, "stdout"): ("step 1", "step 2", "step 3")},
     faults=(KILLED,),
-    teardown_seconds=1.0,
     exit_code=137,
     restarts=1,
     resumed_at=4,
 )
 MET = Expect(
-    outcome="failed",
+    succeeded=False,
     root_cause=1,
-    failed_ranks=(1,),
+    failures=(1,),
     stopped=(0,),
     exits={0: "SIGTERM", 1: "SIGKILL", 2: 0},
     message="SIG(KILL|TERM)",
     log_tail=(LogTail(1, ("*1", "step ?")),),
     error_file={1: "malformed"},
     exit_code=137,
-    within=1.5,
+    teardown_seconds=1.5,
     restarts=1,
     resumed_at=4,
 )
 
 
 def verdict(expect=MET, seen=SEEN, plan=PLAN, promises=None):
-    """Judge one observation."""
+    """Judge one result."""
     return judge(Scenario("t", 3, Path("w.py"), plan, expect, restarts=1), seen, promises)
 
 
@@ -57,14 +59,14 @@ def test_a_run_that_shows_all_that_was_expected_passes():
 
 
 VIOLATED = {
-    "outcome": ("succeeded", "expected the job to have succeeded, saw that it failed"),
+    "succeeded": (True, "expected the job to have succeeded, saw that it failed"),
     "root_cause": (2, "expected rank 2 as root cause, saw rank 1"),
-    "failed_ranks": ((1, 2), "expected rank(s) 1, 2 to have failed, saw rank(s) 1"),
+    "failures": ((1, 2), "expected rank(s) 1, 2 to have failed, saw rank(s) 1"),
     "stopped": ((), "expected no rank to have been stopped, saw rank(s) 0"),
     "message": ("Traceback", "expected a message like 'Traceback' of rank 1, saw 'Signal 9 (SIGKILL) received'"),
     "error_file": ({1: "good"}, "expected the error file of rank 1 to be good, saw it malformed (truncated)"),
     "exit_code": (1, "expected the launcher to exit with 1, saw 137"),
-    "within": (0.5, "expected the teardown to take at most 0.5 s, saw 1.00 s"),
+    "teardown_seconds": (0.5, "expected the teardown to take at most 0.5 s, saw 1.00 s"),
     "restarts": (0, "expected 0 restart(s), saw 1"),
     "resumed_at": (5, "expected the job to resume at step 5, saw step 4"),
     "log_tail": (
@@ -105,7 +107,7 @@ def test_each_expectation_is_found_also_if_it_is_met():
 
 def test_of_a_job_that_never_ended_nothing_else_is_found():
     """All else is of those who ended it."""
-    told = verdict(Expect(root_cause=0), seen=replace(SEEN, outcome=replace(OUTCOME, timed_out=True)))
+    told = verdict(Expect(root_cause=0), seen=replace(SEEN, timed_out=True))
 
     assert [(found.promise, found.kept) for found in told.findings] == [("ends", False)]
 
@@ -120,13 +122,13 @@ def test_restarts_of_which_nobody_knows_are_not_those_expected():
     )
 
 
-FOREIGN = replace(SEEN, foreign=True, blamed=1, exit_code=1)
+FOREIGN = replace(SEEN, external=True, exit_code=1)
 
 
 def test_of_a_foreign_supervisor_it_is_judged_what_it_says():
     """What happened is one thing, what it tells of it the other."""
-    blames = replace(FOREIGN, blamed=0, failures={0: FailureSeen(0, "m", status=ExitStatus(signal=15))})
-    told = verdict(Expect(root_cause=1, failed_ranks=(1,), exits={0: "SIGTERM", 1: "SIGKILL"}), blames)
+    blames = replace(FOREIGN, root_cause=0, failures={0: FailureSeen(0, "m", status=ExitStatus(signal=15))})
+    told = verdict(Expect(root_cause=1, failures=(1,), exits={0: "SIGTERM", 1: "SIGKILL"}), blames)
 
     assert told.reasons == (
         "expected rank 1 as root cause, saw rank 0",
@@ -140,7 +142,7 @@ def test_what_a_foreign_supervisor_left_was_not_ended_by_it():
 
     kept = [
         [found.kept for found in verdict(Expect(leftovers="ended"), seen).findings if found.promise == "leftovers"]
-        for seen in (left, replace(left, foreign=True))
+        for seen in (left, replace(left, external=True))
     ]
     assert kept == [[True], [False]]
 
@@ -157,15 +159,15 @@ def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
 @pytest.mark.parametrize(
     ("expected", "code", "reasons"),
     [
-        ("failed", 1, ()),
+        (False, 1, ()),
         (
-            "failed",
+            False,
             0,
             ("expected the job to have failed, saw that it succeeded although rank(s) 0, 1 did not succeed",),
         ),
-        ("succeeded", 1, ("expected the job to have succeeded, saw that it failed",)),
+        (True, 1, ("expected the job to have succeeded, saw that it failed",)),
         (
-            "succeeded",
+            True,
             0,
             ("expected the job to have succeeded, saw that it succeeded although rank(s) 0, 1 did not succeed",),
         ),
@@ -173,7 +175,7 @@ def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
 )
 def test_a_foreign_supervisor_says_what_came_of_the_job_by_its_exit_code(expected, code, reasons):
     """One that exits with 0 after a failure hides it."""
-    assert verdict(Expect(outcome=expected), replace(FOREIGN, exit_code=code)).reasons == reasons
+    assert verdict(Expect(succeeded=expected), replace(FOREIGN, exit_code=code)).reasons == reasons
 
 
 def test_what_is_left_is_told_in_an_order_of_its_own():
@@ -206,7 +208,7 @@ def test_exits_are_told_apart(exits, reason):
 def test_a_rank_that_never_ended_has_no_exit():
     """It was abandoned."""
     ranks = {**RANKS, 1: RankOutcome(1, 11, None, Cause.ABANDONED)}
-    told = verdict(Expect(exits={1: 0}), replace(SEEN, outcome=replace(OUTCOME, ranks=ranks)))
+    told = verdict(Expect(exits={1: 0}), replace(SEEN, ranks=ranks))
 
     assert told.reasons == ("expected rank 1 to end with exit 0, saw that it never ended",)
 
@@ -246,7 +248,7 @@ def test_a_fault_of_which_nothing_is_known_did_not_happen():
 
 def test_a_job_that_could_not_be_run_is_skipped():
     """For a reason that is given."""
-    told = verdict(seen=Observation(outcome=None, faults=(FaultResult(PLAN.faults[0], None, Unavailable("no luck")),)))
+    told = verdict(seen=JobResult(faults=(FaultResult(PLAN.faults[0], None, Unavailable("no luck")),)))
 
     assert (told.kind, told.exit_code) == ("SKIPPED", 4)
     assert "no luck" in told.reasons[0]
@@ -254,12 +256,12 @@ def test_a_job_that_could_not_be_run_is_skipped():
 
 def test_a_job_that_was_not_run_is_not_green():
     """Also without faults."""
-    assert verdict(Expect(), Observation(outcome=None), faults.plan()).kind == "INCONCLUSIVE"
+    assert verdict(Expect(), JobResult(), faults.plan()).kind == "INCONCLUSIVE"
 
 
 def test_a_launcher_that_breaks_fails_the_run():
     """It is what is being tested."""
-    told = verdict(seen=Observation(outcome=None, faults=(KILLED,), error="JSONDecodeError: x"))
+    told = verdict(seen=JobResult(faults=(KILLED,), error="JSONDecodeError: x"))
 
     assert told.kind == "FAIL"
     assert told.reasons == ("expected the launcher to give a result, saw it break: JSONDecodeError: x",)
@@ -267,7 +269,7 @@ def test_a_launcher_that_breaks_fails_the_run():
 
 def test_a_job_that_had_to_be_ended_from_outside_fails():
     """Whatever else was expected."""
-    told = verdict(seen=replace(SEEN, outcome=replace(OUTCOME, timed_out=True)))
+    told = verdict(seen=replace(SEEN, timed_out=True))
 
     assert told.reasons == ("expected the job to end by itself within 30 s, saw it time out",)
 
@@ -317,8 +319,8 @@ def test_a_line_that_must_not_be_there_fails_the_run(tail, reasons):
 
 def test_nobody_to_blame_is_told():
     """A message or a root cause of a job that did not fail."""
-    fine = JobOutcome({2: RANKS[2]}, None, 0.0, 1.0)
-    told = verdict(Expect(root_cause=1, message="x", error_file={1: "good"}), Observation(fine, faults=(KILLED,)))
+    fine = JobResult(ranks={2: RANKS[2]}, started_at=0.0, ended_at=1.0, faults=(KILLED,))
+    told = verdict(Expect(root_cause=1, message="x", error_file={1: "good"}), fine)
 
     assert told.reasons == (
         "expected rank 1 as root cause, saw none",
@@ -351,14 +353,16 @@ def test_lines_are_matched_whole_and_in_order(patterns, lines, missing):
     assert first_unmatched(patterns, lines) == missing
 
 
-@pytest.mark.parametrize(("outcome", "kind"), [("succeeded", "FAIL"), ("failed", "INCONCLUSIVE")])
-def test_a_rank_that_was_never_seen_satisfies_no_outcome(outcome, kind):
+@pytest.mark.parametrize(("succeeded", "kind"), [(True, "FAIL"), (False, "INCONCLUSIVE")])
+def test_a_rank_that_was_never_seen_satisfies_no_outcome(succeeded, kind):
     """A job that went well without it has not succeeded; one that failed may have been right not to start it."""
-    code = 0 if outcome == "succeeded" else 1
+    code = 0 if succeeded else 1
     fates = {0: RankOutcome(0, 100, ExitStatus(code=code), Cause.SELF, succeeded=code == 0)}
-    job = JobOutcome(fates, 0 if code else None, started_at=0.0, ended_at=1.0)
-    seen = Observation(job, foreign=True, exit_code=code, asked=2)
-    scenario = Scenario("a job", 2, Path("worker.py"), expect=Expect(outcome=outcome))
+    blamed = 0 if code else None
+    seen = JobResult(
+        ranks=fates, root_cause=blamed, started_at=0.0, ended_at=1.0, external=True, exit_code=code, asked=2
+    )
+    scenario = Scenario("a job", 2, Path("worker.py"), expect=Expect(succeeded=succeeded))
 
     found = judge(scenario, seen)
     assert found.kind == kind
@@ -370,22 +374,26 @@ def test_a_launcher_that_was_broken_on_purpose_need_not_have_started_all_ranks()
     """Its scenario is judged by the rest."""
     plan = faults.plan([faults.signal("SIGKILL", rank="the agent")])
     fates = {0: RankOutcome(0, 100, ExitStatus(code=1), Cause.SELF)}
-    seen = Observation(
-        JobOutcome(fates, 0, started_at=0.0, ended_at=1.0),
+    seen = JobResult(
+        ranks=fates,
+        root_cause=0,
+        started_at=0.0,
+        ended_at=1.0,
         faults=(FaultResult(plan.faults[0], None, Injected("killed")),),
-        foreign=True,
+        external=True,
         exit_code=1,
         asked=2,
     )
-    scenario = Scenario("a job", 2, Path("worker.py"), faults=plan, expect=Expect(outcome="failed"))
+    scenario = Scenario("a job", 2, Path("worker.py"), faults=plan, expect=Expect(succeeded=False))
     assert judge(scenario, seen).kind == "PASS"
 
 
-def timed(took, within=None, *, grace=2.0, slowdown=1.0, **more):
+def timed(took, at_most=None, *, grace=2.0, slowdown=1.0, **more):
     """The findings about the time of a teardown."""
-    scenario = Scenario("t", 3, Path("w.py"), PLAN, Expect(within=within), grace=grace, restarts=1, **more)
-    found = judge(scenario, replace(SEEN, teardown_seconds=took, slowdown=slowdown)).findings
-    return [(finding.kept, finding.expected) for finding in found if finding.promise == "within"]
+    scenario = Scenario("t", 3, Path("w.py"), PLAN, Expect(teardown_seconds=at_most), grace=grace, restarts=1, **more)
+    stop = None if took is None else 3.0 - took
+    found = judge(scenario, replace(SEEN, stop_requested_at=stop, slowdown=slowdown)).findings
+    return [(finding.kept, finding.expected) for finding in found if finding.promise == "teardown_seconds"]
 
 
 def test_a_teardown_may_take_the_grace_period_and_a_second():
@@ -408,9 +416,9 @@ def test_the_margin_of_a_teardown_grows_with_the_load(slowdown, kept):
     assert [told for told, _ in timed(4.6, slowdown=slowdown)] == [False]
 
 
-def restarted(times, *, restarts=0, promises=None, foreign=True):
+def restarted(times, *, restarts=0, promises=None, external=True):
     """Return the verdict on a launcher that has restarted the ranks this number of times."""
-    seen = replace(SEEN, foreign=foreign, blamed=2, restarts=times)
+    seen = replace(SEEN, external=external, root_cause=2, restarts=times)
     return judge(Scenario("t", 3, Path("w.py"), PLAN, MET, restarts=restarts), seen, promises)
 
 
@@ -442,7 +450,7 @@ def test_what_was_never_promised_and_not_met_is_a_difference():
     found = {finding.promise: (finding.kept, finding.differs) for finding in told.findings}
 
     assert told.kind == "PASS"
-    assert (found["exit_code"], found["root_cause"], found["outcome"]) == ((None, True), (None, False), (True, False))
+    assert (found["exit_code"], found["root_cause"], found["succeeded"]) == ((None, True), (None, False), (True, False))
 
 
 def test_a_scenario_can_be_about_one_promise():
@@ -467,7 +475,7 @@ def test_of_ranks_without_an_error_file_a_scenario_about_one_says_nothing():
 
 def test_the_code_with_which_a_launcher_ends_is_held_against_those_that_promise_exit_codes():
     """In a scenario about a launcher, rank 0 is the launcher: its exit is no report about ranks."""
-    scenario = Scenario("t", 1, Path("w.py"), PLAN, Expect(outcome="failed", exits={1: 143}), launches=2)
+    scenario = Scenario("t", 1, Path("w.py"), PLAN, Expect(succeeded=False, exits={1: 143}), launches=2)
     promised = judge(scenario, SEEN)
     other = judge(scenario, SEEN, ALL_PROMISES - {"exit_code"})
 
@@ -478,8 +486,8 @@ def test_the_code_with_which_a_launcher_ends_is_held_against_those_that_promise_
 def test_a_fault_that_cannot_be_done_to_ranks_of_this_launcher_is_skipped():
     """Their streams are pipes, say; unless the launcher hung, which counts in any case."""
     beyond = FaultResult(PLAN.faults[0], 1, Unavailable("rank 1 writes its stdout to pipe:[1], and not to a file"), 1.0)
-    seen = replace(SEEN, faults=(beyond,), foreign=True)
-    hung = replace(seen, outcome=replace(OUTCOME, timed_out=True))
+    seen = replace(SEEN, faults=(beyond,), external=True)
+    hung = replace(seen, timed_out=True)
 
     assert (verdict(seen=seen).kind, verdict(seen=seen).reasons) == ("SKIPPED", (str(beyond),))
     assert verdict(seen=hung).kind == "INCONCLUSIVE"

@@ -31,24 +31,24 @@ rank = 2
 when = { line = "step 3" }
 
 [expect]
-outcome = "failed"
+succeeded = false
 root_cause = 2
-failed_ranks = [2]
+failures = [2]
 stopped = [1, 0]
 exits = { 2 = "KILL", 1 = 7 }
 message = "SIG.*"
 log_tail = { rank = 2, like = "*step 3" }
 error_file = { 2 = "missing" }
 exit_code = 137
-within = 2
+teardown_seconds = 2
 restarts = 1
 resumed_at = 3
 leftovers = "ended"
 """
 LAUNCHER = GOOD.replace("ranks = 3", "ranks = 1\nlaunches = 2").replace("rank = 2\nwhen", "rank = 0\nwhen")
 LAUNCHER = LAUNCHER[: LAUNCHER.index("[expect]")].replace("nodes = 3\nrestarts = 2\n", "")
-LAUNCHER += '[expect]\noutcome = "failed"\n'
-LEAST = 'title = "x"\nranks = 2\nworker = "worker.py"\n[expect]\noutcome = "succeeded"\n'
+LAUNCHER += "[expect]\nsucceeded = false\n"
+LEAST = 'title = "x"\nranks = 2\nworker = "worker.py"\n[expect]\nsucceeded = true\n'
 
 
 @pytest.fixture
@@ -75,16 +75,16 @@ def test_a_scenario_says_all_that_its_file_says(write):
     assert (scenario.nodes, scenario.restarts, scenario.control) == (3, 2, ("wrong-target",))
     assert scenario.faults == faults.plan([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], seed=7)
     assert scenario.expect == Expect(
-        outcome="failed",
+        succeeded=False,
         root_cause=2,
-        failed_ranks=(2,),
+        failures=(2,),
         stopped=(0, 1),
         exits={2: "SIGKILL", 1: 7},
         message="SIG.*",
         log_tail=(LogTail(2, ("*step 3",), "stdout"),),
         error_file={2: "missing"},
         exit_code=137,
-        within=2.0,
+        teardown_seconds=2.0,
         restarts=1,
         resumed_at=3,
         leftovers="ended",
@@ -95,7 +95,7 @@ def test_a_job_that_is_left_alone_needs_little(write):
     """No faults, and nothing may be left behind."""
     scenario = load(write(LEAST))
 
-    assert (scenario.faults.faults, scenario.expect) == ((), Expect(outcome="succeeded", leftovers="none"))
+    assert (scenario.faults.faults, scenario.expect) == ((), Expect(succeeded=True, leftovers="none"))
 
 
 def test_several_log_tails_are_a_list(write):
@@ -229,9 +229,9 @@ WRONG = {
         change("stopped", "stoped"),
         "expect.stoped: unknown key 'stoped'; did you mean 'stopped'?",
     ),
-    "unknown outcome": (
-        change('"failed"', '"faild"'),
-        "expect.outcome: unknown outcome 'faild'; did you mean 'failed'?",
+    "no truth value": (
+        change("succeeded = false", 'succeeded = "no"'),
+        "expect.succeeded: expected true or false, got 'no'",
     ),
     "unknown leftovers": (change('"ended"', '"some"'), "expect.leftovers: unknown leftovers 'some'"),
     "unknown error file": (change('"missing"', '"bad"'), "expect.error_file.2: unknown state of an error file 'bad'"),
@@ -242,13 +242,16 @@ WRONG = {
         "expect.log_tail.stream: unknown stream 'out'",
     ),
     "no seconds": (
-        change("within = 2", "within = -1"),
-        "expect.within: expected a number of seconds, 0 or more, got -1",
+        change("teardown_seconds = 2", "teardown_seconds = -1"),
+        "expect.teardown_seconds: expected a number of seconds, 0 or more, got -1",
     ),
-    "no list of ranks": (change("[2]\n", '"2"\n'), "expect.failed_ranks: expected a list of ranks, got '2'"),
+    "no list of ranks": (change("[2]\n", '"2"\n'), "expect.failures: expected a list of ranks, got '2'"),
     "no environment": (change('A = "1"', '"A=B" = "1"'), "env.A=B: cannot be an environment variable"),
     "no string in the environment": (change('A = "1"', "A = 1"), "env.A: expected a string, got 1"),
-    "contradiction": (change('"failed"', '"succeeded"'), "expect.outcome: a job that succeeded has no failed ranks"),
+    "contradiction": (
+        change("succeeded = false", "succeeded = true"),
+        "expect.succeeded: a job that succeeded has no failures",
+    ),
     "no TOML": ("title =", "is no TOML"),
 }
 
@@ -361,6 +364,6 @@ def test_a_scenario_is_named_after_its_place_in_its_folder_of_scenarios(tmp_path
     path = tmp_path / place
     path.parent.mkdir(parents=True)
     (path.parent / "w.py").write_text("")
-    path.write_text('title = "t"\nranks = 1\nworker = "w.py"\n[expect]\noutcome = "failed"\n')
+    path.write_text('title = "t"\nranks = 1\nworker = "w.py"\n[expect]\nsucceeded = false\n')
 
     assert (load(path).name, load(path).family) == (name, family)

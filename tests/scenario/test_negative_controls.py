@@ -39,7 +39,7 @@ ALL = [
 def step_loop(plan, **fields):
     """A scenario of two ranks."""
     worker = LIBRARY["calm/all_succeed"].worker
-    values = {"args": ("--steps", "3"), "expect": Expect(outcome="succeeded"), "grace": 1.0, **fields}
+    values = {"args": ("--steps", "3"), "expect": Expect(succeeded=True), "grace": 1.0, **fields}
     return Scenario("", 2, worker, faults=Plan(tuple(plan)), **values)
 
 
@@ -52,7 +52,7 @@ def tells_apart(scenario, kind, workdir):
     if done.verdict.kind == "SKIPPED":
         pytest.skip("; ".join(done.verdict.reasons))
 
-    assert sees(done.verdict) != (), f"vacuous\n{render_verdict(made, done.observation, done.verdict)}"
+    assert sees(done.verdict) != (), f"vacuous\n{render_verdict(made, done.result, done.verdict)}"
 
 
 @pytest.mark.parametrize(("name", "kind"), QUICK.items())
@@ -129,6 +129,6 @@ def test_a_job_of_one_rank_has_nobody_else_to_aim_at(tmp_path):
     path = tmp_path / "one.toml"
     (tmp_path / "w.py").write_text("")
     fault = '[[faults]]\nfault = "exit"\ncode = 3\nrank = 0\n'
-    path.write_text(f'title = "t"\nranks = 1\nworker = "w.py"\n{fault}[expect]\noutcome = "failed"\n')
+    path.write_text(f'title = "t"\nranks = 1\nworker = "w.py"\n{fault}[expect]\nsucceeded = false\n')
 
     assert load(path).control == ("no-fault",)

@@ -9,7 +9,7 @@ from derail import faults
 from derail.errors.failure import ProcessFailure
 from derail.faults.model.results import Unavailable
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult
+from derail.model.outcome import Cause, Leftover, RankOutcome, RunProcsResult
 from derail.scenario.observe import TAIL_LINES, not_run, observe, tail
 
 GOOD = b'{"message": {"message": "loss is nan", "extraInfo": {"py_callstack": "Trace", "timestamp": "1"}}}'
@@ -36,18 +36,22 @@ def result(tmp_path):
         },
         stdouts={rank: str(tmp_path / f"out{rank}") for rank in range(3)},
         stderrs={0: "", 1: str(tmp_path / "gone"), 2: ""},
-        stopped={2: ranks[2]},
-        outcome=JobOutcome(ranks, 0, 1.0, 4.0, 3.5, leftovers=(left,)),
+        ranks=ranks,
+        root_cause=0,
+        started_at=1.0,
+        ended_at=4.0,
+        stop_requested_at=3.5,
+        leftovers=(left,),
     )
 
 
-def test_an_observation_holds_all_that_the_run_left(result, tmp_path):
+def test_a_result_holds_all_that_the_run_left(result, tmp_path):
     """As plain data."""
     (tmp_path / "journal.jsonl").write_text("")
     seen = observe(result, workdir=tmp_path)
 
     assert (seen.root_cause, seen.exit_code, seen.seconds, seen.teardown_seconds) == (0, 3, 3.0, 0.5)
-    assert seen.tails == {
+    assert seen.log_tail == {
         (0, "stdout"): ("rank 0", "last of 0"), (1, "stdout"): ("rank 1", "last of 1"),
         (2, "stdout"): ("rank 2", "last of 2"), (1, "stderr"): (),
     }  # fmt: skip
@@ -61,7 +65,7 @@ def test_a_rank_without_an_error_file_is_told_apart(tmp_path):
     """Missing is not malformed."""
     seen = observe(RunProcsResult(failures={0: ProcessFailure(0, 10, 3, str(tmp_path / "none.json"))}))
 
-    assert (seen.failures[0].error_file, seen.journal, seen.outcome) == ("missing", None, None)
+    assert (seen.failures[0].error_file, seen.journal, seen.ran) == ("missing", None, False)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +111,4 @@ def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
     seen = not_run(plan)
 
     assert [(result.fault.name, result.result) for result in seen.faults] == [("signal", Unavailable("no luck"))]
-    assert seen.outcome is None
+    assert not seen.ran

@@ -58,7 +58,7 @@ def passes(name, workdir):
     if done.verdict.kind == "SKIPPED":
         pytest.skip("; ".join(done.verdict.reasons))
 
-    assert done.verdict.kind == "PASS", render_verdict(done.scenario, done.observation, done.verdict)
+    assert done.verdict.kind == "PASS", render_verdict(done.scenario, done.result, done.verdict)
 
 
 def test_the_library_has_all_families():
@@ -128,7 +128,7 @@ def test_a_shipped_scenario_passes(name, tmp_path):
 
 def test_an_expectation_that_is_wrong_fails_for_real(tmp_path):
     """The same run, another culprit."""
-    scenario = replace(LIBRARY["crash/killed_at_step_3"], expect=Expect(outcome="failed", root_cause=1))
+    scenario = replace(LIBRARY["crash/killed_at_step_3"], expect=Expect(succeeded=False, root_cause=1))
     done = run_scenario(scenario, NativeAgent(), workdir=tmp_path)
 
     assert done.verdict.reasons == ("expected rank 1 as root cause, saw rank 2",)

@@ -97,8 +97,8 @@ cache = Path(rank_files.environment()["TORCHINDUCTOR_CACHE_DIR"])
 rank_files.remove()
 outcome = {
     "error": seen.error,
-    "timed_out": bool(seen.outcome and seen.outcome.timed_out),
-    "exits": {} if seen.outcome is None else {rank: str(fate.status) for rank, fate in seen.outcome.ranks.items()},
+    "timed_out": seen.timed_out,
+    "exits": {rank: str(fate.status) for rank, fate in seen.ranks.items()},
     "faults": [str(told.status) for told in seen.faults],
     "details": [told.detail for told in seen.faults],
     "leftovers": [str(left) for left in seen.leftovers],

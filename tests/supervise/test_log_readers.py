@@ -31,6 +31,6 @@ def test_a_console_is_not_given_up_while_the_launcher_stands_still(tmp_path, mon
     context = start_processes(
         "job", "/bin/sh", {0: ("-c", script)}, {0: {}}, DefaultLogsSpecs(str(tmp_path), tee=Std.OUT)
     )
-    outcome = context.wait(120).outcome
+    result = context.wait(120)
 
-    assert (outcome.console_missed, console.getvalue().count("\n")) == (0, 200_000)
+    assert (result.console_missed, console.getvalue().count("\n")) == (0, 200_000)

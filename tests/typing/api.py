@@ -40,14 +40,12 @@ def judge(context: derail.PContext) -> int:
         return 1
     assert_type(result.return_values, dict[int, Any])
     assert_type(result.failures, dict[int, derail.ProcessFailure])
-    assert_type(result.stopped, dict[int, derail.RankOutcome])
+    assert_type(result.stopped, tuple[int, ...])
     assert_type(result.root_cause, int | None)
     assert_type(result.is_failed(), bool)
-    outcome = result.outcome
-    assert outcome is not None
-    assert_type(outcome.ranks[0].status, derail.ExitStatus | None)
-    assert_type(outcome.ranks[0].cause, derail.Cause)
-    return assert_type(outcome.exit_code, int)
+    assert_type(result.ranks[0].status, derail.ExitStatus | None)
+    assert_type(result.ranks[0].cause, derail.Cause)
+    return assert_type(result.exit_code, int)
 
 
 def blame(error: ChildFailedError) -> derail.ProcessFailure:

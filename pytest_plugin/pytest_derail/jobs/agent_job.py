@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from derail.agents.agent import Agent
     from derail.agents.external.agent import Job
     from derail.faults.model.plan import Plan
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 NO_WORKER = Path("no-worker")
 """What stands for the program of the ranks where the command line has it already."""
@@ -39,38 +39,37 @@ class AgentJob:
 
     is_program = False
 
-    def __init__(self, name: str, plan: Plan, workdir: Path, observation: Observation) -> None:
+    def __init__(self, name: str, plan: Plan, workdir: Path, result: JobResult) -> None:
         self.name = name
         self.plan = plan
         self.workdir = workdir
         self.account = Account()
-        self._observation = observation
-        open_account(observation, self.account)
+        self._result = result
+        open_account(result, self.account)
 
     @property
     def journal(self) -> Path:
         """The journal of the run."""
         return self.workdir / JOURNAL
 
-    def poll(self) -> Observation:
-        """What was observed."""
-        return self._observation
+    def poll(self) -> JobResult:
+        """Return the result."""
+        return self._result
 
-    def close(self) -> Observation:
-        """The same: it is over."""
-        return self._observation
+    def close(self) -> JobResult:
+        """Return the result: the job is over."""
+        return self._result
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
         """There is nothing to stop any more."""
 
     def pids(self) -> dict[int, int]:
         """The process of each rank, of the last attempt."""
-        outcome = self._observation.outcome
-        return {} if outcome is None else {rank: fate.pid for rank, fate in outcome.ranks.items()}
+        return {rank: fate.pid for rank, fate in self._result.ranks.items()}
 
     def forget(self) -> None:
         """No assertion will be made about it any more."""
-        close_account(self._observation)
+        close_account(self._result)
 
 
 class Script(ForeignAgent):

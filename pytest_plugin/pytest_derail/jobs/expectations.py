@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from derail.model.outcome import JobOutcome
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 
 @dataclass(slots=True)
@@ -45,70 +45,70 @@ class Account:
 
 
 _open: dict[int, tuple[object, Account]] = {}
-"""By the identity of what was observed, which is kept so that no other object gets the same one."""
+"""By the identity of a result, which is kept so that no other object gets the same one."""
 
 
-def open_account(observation: Observation, account: Account) -> None:
-    """From now on assertions about this object are noted."""
-    _open[id(observation)] = (observation, account)
+def open_account(result: JobResult, account: Account) -> None:
+    """Note from now on what assertions ask about a result."""
+    _open[id(result)] = (result, account)
 
 
-def close_account(observation: Observation) -> None:
-    """Forget the object. Idempotent."""
-    _open.pop(id(observation), None)
+def close_account(result: JobResult) -> None:
+    """Forget a result. Idempotent."""
+    _open.pop(id(result), None)
 
 
-def account_of(observation: object) -> Account:
-    """The account of an object; one that nobody reads if it came from elsewhere."""
-    found = _open.get(id(observation))
+def account_of(result: object) -> Account:
+    """Return the account of a result; one that is never read if it is of no job of a test."""
+    found = _open.get(id(result))
     return Account() if found is None else found[1]
 
 
-def judge(seen: Observation, account: Account) -> list[str]:
+def judge(seen: JobResult, account: Account) -> list[str]:
     """What went wrong in a job and was not looked at."""
     return [*_failures(seen, account), *_timeout(seen, account), *_faults(seen, account)]
 
 
-def _failures(seen: Observation, account: Account) -> Iterator[str]:
+def _failures(seen: JobResult, account: Account) -> Iterator[str]:
     if seen.error:
         yield f"the launcher broke: {seen.error}"
-    if seen.outcome is None or account.any_failure:
+    if not seen.ran or account.any_failure:
         return
-    if seen.foreign and seen.exit_code and not (seen.outcome.failed or account.exit_code_seen):
+    if seen.external and seen.exit_code and not (seen.failed or account.exit_code_seen):
         meant = f"if it is meant: assert_exit_code(outcome, {seen.exit_code})"
         yield f"the agent exited with {seen.exit_code}, and nobody expected it ({meant})"
-    if seen.unseen and not seen.exit_code and not seen.outcome.timed_out and not _breaks_agent(seen):
+    if seen.unseen and not seen.exit_code and not seen.timed_out and not _breaks_agent(seen):
         yield seen.unseen
-    for rank in seen.outcome.failed:
+    for rank in seen.failed:
         if rank not in account.failures_seen:
-            yield f"{seen.outcome.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(outcome, {rank}))"
+            yield f"{seen.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(outcome, {rank}))"
 
 
-def _breaks_agent(seen: Observation) -> bool:
+def _breaks_agent(seen: JobResult) -> bool:
     """Whether the launcher itself was broken on purpose: it may have been stopped while it was starting ranks."""
     return any(told.fault.target == AGENT for told in seen.faults)
 
 
-def _timeout(seen: Observation, account: Account) -> Iterator[str]:
-    if seen.outcome is not None and seen.outcome.timed_out and not account.timeout_seen:
-        yield f"timed out: {seen.outcome.stop_reason} (if it is meant: assert_timed_out(outcome))"
+def _timeout(seen: JobResult, account: Account) -> Iterator[str]:
+    if seen.timed_out and not account.timeout_seen:
+        yield f"timed out: {seen.stop_reason} (if it is meant: assert_timed_out(outcome))"
 
 
-def _faults(seen: Observation, account: Account) -> Iterator[str]:
+def _faults(seen: JobResult, account: Account) -> Iterator[str]:
     for told in seen.faults:
         if not told.injected and (told.fault.id, told.rank) not in account.faults_seen:
             yield f"a fault did not verifiably happen: {told} (if it is meant: assert_not_injected(outcome))"
 
 
-def judge_left(seen: Observation, account: Account) -> list[str]:
+def judge_left(seen: JobResult, account: Account) -> list[str]:
     """Processes that outlived their ranks and were not looked at.
 
     A rank that was killed could not clean up: what it left counts only if derail could not end it either. A rank that
     ended by itself could have.
     """
-    if seen.outcome is None or account.leftovers_seen:
+    if not seen.ran or account.leftovers_seen:
         return []
-    return [str(left) for left in seen.leftovers if not left.ended or could_clean_up(seen.outcome, left.rank)]
+    return [str(left) for left in seen.leftovers if not left.ended or could_clean_up(seen, left.rank)]
 
 
 def could_clean_up(outcome: JobOutcome, rank: int | None = None) -> bool:

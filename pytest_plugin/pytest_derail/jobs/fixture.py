@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from derail.faults.engine.trigger_matcher import Inside
     from derail.faults.model.plan import Fault
     from derail.model.spec import StartMethod
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port
 
@@ -138,8 +138,8 @@ class Derail:
         grace: float | None = None,
         cwd: Path | None = None,
         start_method: StartMethod | None = None,
-    ) -> Observation:
-        """Start a job as ``start`` does, wait until it is over, and return what was observed."""
+    ) -> JobResult:
+        """Start a job as ``start`` does, wait until it is over, and return its result."""
         __tracebackhide__ = True
         job = self.start(
             run,
@@ -172,8 +172,8 @@ class Derail:
         nodes: int = 1,
         restarts: int = 0,
         declaration: Path | Declaration | None = None,
-    ) -> Observation:
-        """Run a job under a supervisor that is not derail, and return what was observed of both.
+    ) -> JobResult:
+        """Run a job under a supervisor that is not derail, and return its result: what derail saw, and what it says.
 
         Args:
             agent: its name, as ``derail verify-agent`` takes it ("torchrun"); or its command line, in which

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from derail.agents.native_job import NativeJob
     from derail.faults.model.plan import Plan
     from derail.faults.model.results import FaultResult
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
     from pytest_derail.ranks.stacks import Whereabouts
 
 
@@ -34,7 +34,7 @@ class Job:
         self.account = Account()
         self._native = native
         self._timeout = timeout
-        self._observation: Observation | None = None
+        self._result: JobResult | None = None
         self.where: Mapping[int, Whereabouts] = {}
 
     @property
@@ -47,8 +47,8 @@ class Job:
         """The journal of the run."""
         return self._native.journal
 
-    def wait(self, timeout: float | None = None) -> Observation:
-        """Wait until the job is over, and return what was observed: the same object every time.
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait until the job is over, and return its result: the same object every time.
 
         After ``timeout`` seconds (by default those that the job was started with) it is ended, and has timed out. What
         is returned must then be looked at, by ``assert_timed_out``, or the test fails.
@@ -66,8 +66,8 @@ class Job:
 
         self.where = stacks.look(self._native, list(self._native.pids()))
 
-    def poll(self) -> Observation | None:
-        """What was observed if the job is over, else None."""
+    def poll(self) -> JobResult | None:
+        """Return the result if the job is over, else None."""
         seen = self._native.poll()
         return None if seen is None else self._observed(seen)
 
@@ -75,8 +75,8 @@ class Job:
         """Ask for the end of the job, and do not wait for it."""
         self._native.stop(reason, grace=grace)
 
-    def close(self) -> Observation:
-        """End the job if it is not over, and return what was observed."""
+    def close(self) -> JobResult:
+        """End the job if it is not over, and return its result."""
         self._native.close()
         return self.wait()
 
@@ -98,13 +98,13 @@ class Job:
         self.account.any_failure |= not ranks
         return self
 
-    def _observed(self, seen: Observation) -> Observation:
-        if self._observation is None:
-            self._observation = seen
+    def _observed(self, seen: JobResult) -> JobResult:
+        if self._result is None:
+            self._result = seen
             open_account(seen, self.account)
         return seen
 
     def forget(self) -> None:
         """No assertion will be made about it any more."""
-        if self._observation is not None:
-            close_account(self._observation)
+        if self._result is not None:
+            close_account(self._result)

@@ -135,7 +135,7 @@ class Lifecycle:
         if report.when == "teardown":
             over = [seen for job in self.jobs if (seen := job.poll()) is not None]
             summary.note(report, over)
-            fates = [fate for seen in over if seen.outcome is not None for fate in seen.outcome.ranks.values()]
+            fates = [fate for seen in over for fate in seen.ranks.values()]
             summary.note_words(report, spawned=next((f.spawned_because for f in fates if f.spawned_because), ""))
         if excinfo is None or report.skipped or report.passed:
             return
@@ -181,7 +181,7 @@ class Lifecycle:
         """What the test's jobs and its own process left."""
         ended = [(job.close(), job.account) for job in self.jobs]
         left = [line for seen, account in ended for line in judge_left(seen, account)]
-        clean = all(seen.outcome is None or could_clean_up(seen.outcome) for seen, _ in ended)
+        clean = all(not seen.ran or could_clean_up(seen) for seen, _ in ended)
         if "file" not in self._allowed and clean:
             left += [f"file in the ranks' TMPDIR: {name}" for name in self._files.left()]
         self._files.remove()

@@ -219,7 +219,7 @@ class RanksTest:
                 seen = job.wait()
             except BaseException as error:
                 raise BrokenOff(error, break_off(job, ranks, limit, error)) from error
-        self._spawned = preload.heed(self.item, self.mark.preload, seen.outcome)
+        self._spawned = preload.heed(self.item, self.mark.preload, seen)
         names = [names_path(folder, rank) for rank in range(self.mark.ranks)]
         note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
         verdict = judge_ranks(seen, ranks.records(), found, late=late, timeout=self.mark.timeout, files=files.left())

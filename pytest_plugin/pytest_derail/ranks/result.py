@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from derail.model.outcome import RankOutcome
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
     from pytest_derail.ranks.stacks import Whereabouts
 
 Fate: TypeAlias = Literal["failed", "died", "hung", "skipped", "xfailed", "xpassed", "passed", "stopped"]
@@ -66,7 +66,7 @@ class Verdict:
 
     Attributes:
         ranks: each rank.
-        seen: what was observed of the job.
+        seen: the result of the job.
         timeout: the seconds that it was given.
         where: where ranks were that had to be stopped.
         problems: what is wrong besides what ranks did: faults that did not happen, processes that were left.
@@ -74,7 +74,7 @@ class Verdict:
     """
 
     ranks: Mapping[int, RankVerdict]
-    seen: Observation
+    seen: JobResult
     timeout: float
     where: Mapping[int, Whereabouts]
     problems: tuple[str, ...]
@@ -123,7 +123,7 @@ class Verdict:
 
 
 def judge_ranks(
-    seen: Observation,
+    seen: JobResult,
     told: Mapping[int, RankTold],
     where: Mapping[int, Whereabouts],
     *,
@@ -145,17 +145,16 @@ def judge_ranks(
         over: whether the test was over in all ranks before any of them ended: how they ended is not its business.
         whole: whether each rank has a record of a test, which ends with it.
     """
-    fates = {} if seen.outcome is None or over else seen.outcome.ranks
+    fates = {} if over else seen.ranks
     ranks = {
         rank: _judge_rank(rank, fates.get(rank), late.get(rank, report), late=rank in late)
         for rank, report in told.items()
     }
-    stopped = seen.outcome is not None and seen.outcome.stop_reason
-    if whole and not stopped and all(rank.fate not in (*BAD, "xfailed") for rank in ranks.values()):
+    if whole and not seen.stop_reason and all(rank.fate not in (*BAD, "xfailed") for rank in ranks.values()):
         ranks = {number: _without_end(rank) for number, rank in ranks.items()}
     problems = [f"a fault did not verifiably happen: {fault}" for fault in seen.faults if not fault.injected]
     problems += [f"left behind: {left}" for left in judge_left(seen, Account())]
-    if seen.outcome is not None and could_clean_up(seen.outcome):
+    if seen.ran and could_clean_up(seen):
         problems += [f"left behind: file in the ranks' TMPDIR: {name}" for name in files]
     if seen.error:
         problems.append(f"the launcher broke: {seen.error}")

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     import pytest
 
     from derail.report.lanes import Timeline
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 JOURNAL_RECORDS = 12
 
 
-def picture(seen: Observation) -> str:
+def picture(seen: JobResult) -> str:
     """All that matters of a job that is over."""
     return "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen), *_tails(seen), *_where(seen)])
 
 
-def sections(seen: Observation, *, shown: bool = False) -> Iterator[tuple[str, str]]:
+def sections(seen: JobResult, *, shown: bool = False) -> Iterator[tuple[str, str]]:
     """The same in sections, each with its name, and what happened when.
 
     Args:
-        seen: what was observed of the job.
+        seen: the result of the job.
         shown: whether ``picture`` stands in the report already.
     """
     if not shown:
@@ -46,18 +46,18 @@ def sections(seen: Observation, *, shown: bool = False) -> Iterator[tuple[str, s
         yield "evidence", where
 
 
-def what_happened(seen: Observation, change: Callable[[Timeline], Timeline] | None = None) -> Iterator[tuple[str, str]]:
+def what_happened(seen: JobResult, change: Callable[[Timeline], Timeline] | None = None) -> Iterator[tuple[str, str]]:
     """What happened when: as a timeline, and, of a job with faults, as the last records of the journal. Nothing of a
     job in which nothing did but that its ranks came and went.
 
     Args:
-        seen: what was observed of the job.
+        seen: the result of the job.
         change: puts into the timeline what is known besides.
     """
     from derail.report.timeline import observed
     from derail.report.timeline_text import render_timeline
 
-    if seen.outcome is not None and seen.outcome.succeeded and not seen.faults:
+    if seen.succeeded and not seen.faults:
         return
     lanes = observed(seen)
     drawn = render_timeline(lanes if change is None else change(lanes)).rstrip("\n")
@@ -78,7 +78,7 @@ def add_sections(report: pytest.TestReport, named: Iterable[tuple[str, str]]) ->
             report.sections.append((name, text))
 
 
-def _error_files(seen: Observation) -> Iterator[str]:
+def _error_files(seen: JobResult) -> Iterator[str]:
     """What ranks that failed have written about it, as far as their supervisor could read it, and where."""
     for rank, failure in seen.failures.items():
         if failure.error_file == "missing":
@@ -91,23 +91,23 @@ def _error_files(seen: Observation) -> Iterator[str]:
             yield f"  {printable(failure.problem)}"
 
 
-def _fates(seen: Observation) -> Iterator[str]:
+def _fates(seen: JobResult) -> Iterator[str]:
     if seen.error:
         yield f"the launcher broke: {printable(seen.error)}"
-    if seen.outcome is None:
+    if not seen.ran:
         yield "no rank was started"
         return
     yield f"root cause: {'no rank failed' if seen.root_cause is None else f'rank {seen.root_cause}'}"
-    if seen.outcome.stop_reason:
+    if seen.stop_reason:
         took = "" if seen.teardown_seconds is None else f", which took {seen.teardown_seconds:.2f} s"
-        yield f"stopped: {printable(seen.outcome.stop_reason)}{took}"
-    for _, fate in sorted(seen.outcome.ranks.items()):
+        yield f"stopped: {printable(seen.stop_reason)}{took}"
+    for _, fate in sorted(seen.ranks.items()):
         yield printable(f"  {fate}")
     for left in seen.leftovers:
         yield f"outlived its rank: {printable(str(left))}"
 
 
-def _failures(seen: Observation) -> Iterator[str]:
+def _failures(seen: JobResult) -> Iterator[str]:
     for rank, failure in seen.failures.items():
         lines = failure.message.splitlines() or [""]
         yield f"rank {rank} says: {printable(lines[0])}"
@@ -115,11 +115,11 @@ def _failures(seen: Observation) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in shown)
         if failure.problem:
             yield f"  its error file is {failure.error_file}: {printable(failure.problem)}"
-        stack = "" if seen.outcome is None else seen.outcome.ranks[rank].stack
+        stack = seen.ranks[rank].stack if rank in seen.ranks else ""
         yield from (f"  {printable(line)}" for line in stack.splitlines())
 
 
-def faults_told(seen: Observation) -> Iterator[str]:
+def faults_told(seen: JobResult) -> Iterator[str]:
     """What came of each fault, and how it was proved."""
     for told in seen.faults:
         whom = "" if told.rank is None else f" on rank {told.rank}"
@@ -127,29 +127,26 @@ def faults_told(seen: Observation) -> Iterator[str]:
         yield f"  {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
 
 
-def _tails(seen: Observation) -> Iterator[str]:
+def _tails(seen: JobResult) -> Iterator[str]:
     for rank in _most_telling(seen)[:SHOWN_RANKS]:
         for stream, lines in _streams(seen, rank):
             yield f"last lines of {stream} of rank {rank}:"
             yield from (f"  | {printable(line)}" for line in lines)
 
 
-def _streams(seen: Observation, rank: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _streams(seen: JobResult, rank: int) -> Iterator[tuple[str, tuple[str, ...]]]:
     for stream in get_args(Stream):
-        lines = seen.tails.get((rank, stream), ())
+        lines = seen.log_tail.get((rank, stream), ())
         if lines:
             yield stream, lines[-TAIL_LINES:]
 
 
-def _most_telling(seen: Observation) -> list[int]:
+def _most_telling(seen: JobResult) -> list[int]:
     """Ranks, those that failed first."""
-    if seen.outcome is None:
-        return []
-    failed = seen.outcome.failed
-    return [*failed, *(rank for rank in sorted(seen.outcome.ranks) if rank not in failed)]
+    return [*seen.failed, *(rank for rank in sorted(seen.ranks) if rank not in seen.failed)]
 
 
-def _where(seen: Observation) -> Iterator[str]:
+def _where(seen: JobResult) -> Iterator[str]:
     if seen.journal is not None:
         yield f"journal: {seen.journal}"
     if seen.workdir is not None:

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 KINDS = ("jobs", "ranks", "faults injected", "not reached", "leftovers")
 
 
-def note(report: pytest.TestReport, jobs: Iterable[Observation], *, ranks: int = 0) -> None:
+def note(report: pytest.TestReport, jobs: Iterable[JobResult], *, ranks: int = 0) -> None:
     """Put the counts of a test's jobs on its last report. ``ranks`` has a job of which nobody has observed the end."""
     counts = dict.fromkeys(KINDS, 0)
     for seen in jobs:
         counts["jobs"] += 1
-        counts["ranks"] += ranks if seen.outcome is None else len(seen.outcome.ranks)
+        counts["ranks"] += len(seen.ranks) if seen.ran else ranks
         counts["faults injected"] += sum(fault.injected for fault in seen.faults)
         counts["not reached"] += sum(not fault.injected for fault in seen.faults)
         counts["leftovers"] += len(seen.leftovers)

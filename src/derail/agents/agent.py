@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from derail.scenario.model import Observation, Promise, Scenario
+    from derail.scenario.model import JobResult, Promise, Scenario
 
 
 __all__ = ["Agent"]
@@ -38,10 +38,10 @@ class Agent(Protocol):
         """Why this scenario cannot be run on it, although it can be run here; empty if it can."""
         ...
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """Run the job of a scenario to its end, its faults armed, with all evidence under ``workdir``.
 
-        A supervisor that breaks is an observation too. When this returns or raises, nothing of the job is left.
+        A supervisor that breaks gives a result too. When this returns or raises, nothing of the job is left.
 
         Raises:
             InputError: if a fault cannot be aimed at these ranks.

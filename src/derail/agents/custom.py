@@ -51,7 +51,7 @@ PLACEHOLDERS = {
     "master_port": "a TCP port of loopback that nobody has bound",
 }
 SEEN: frozenset[Promise] = frozenset(
-    {"ends", "outcome", "stopped", "exits", "log_tail", "within", "resumed_at", "leftovers"}
+    {"ends", "succeeded", "stopped", "exits", "log_tail", "teardown_seconds", "resumed_at", "leftovers"}
 )
 """What can be seen of any supervisor without its saying anything."""
 VERSION_SECONDS = 30.0
@@ -275,7 +275,7 @@ def promises_of(declaration: Declaration, *, restarts: bool) -> frozenset[Promis
     if report.root_cause or report.failure:
         told.add("root_cause")
     if report.failure:
-        told.add("failed_ranks")
+        told.add("failures")
     if "(?P<message>" in report.failure:
         told.add("message")
     return frozenset(told)

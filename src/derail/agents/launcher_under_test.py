@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from derail.agents.native_job import NativeJob
     from derail.model.events import Observer
     from derail.model.spec import JobSpec
-    from derail.scenario.model import Observation, Scenario
+    from derail.scenario.model import JobResult, Scenario
 
 STEPS_ENV = "DERAIL_STEPS"
 """Environment variable that names a file to which workers append what they print, past the launcher."""
@@ -29,7 +29,7 @@ def run_launcher(
     observers: Sequence[Observer] = (),
     started: Callable[[NativeJob], None] | None = None,
     handle_signals: bool = False,
-) -> Observation:
+) -> JobResult:
     """Run a scenario about a launcher: ``argv`` is rank 0, faults and expectations are about it and what it leaves.
 
     The variables of our rank are not the launcher's business, so its ranks inherit none of those that it does not set.
@@ -37,7 +37,7 @@ def run_launcher(
     """
     from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
     from derail.supervise.supervisor import SupervisorError
 
     try:
@@ -56,13 +56,13 @@ def run_launcher(
             prepare=_with_steps,
         )
     except OSError as error:
-        return Observation(outcome=None, error=f"the launcher could not be started: {error}")
+        return JobResult(error=f"the launcher could not be started: {error}")
     try:
         if started is not None:
             started(job)
         return job.wait(scenario.timeout)
     except SupervisorError as error:
-        return Observation(outcome=None, faults=job.fault_results(), error=str(error), workdir=workdir)
+        return JobResult(faults=job.fault_results(), error=str(error), workdir=workdir)
     finally:
         job.close()
 

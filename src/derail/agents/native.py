@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from derail.agents.native_job import NativeJob
     from derail.model.events import Observer
-    from derail.scenario.model import Observation, Promise, Scenario
+    from derail.scenario.model import JobResult, Promise, Scenario
 
 _ELSEWHERE = "; another agent can do that: --agent torchrun (in pytest --derail-agent=torchrun)"
 
@@ -66,11 +66,11 @@ class NativeAgent:
         aimed = any(fault.target == "the agent" for fault in scenario.faults.faults)
         return f"nobody but this process supervises the ranks: there is no agent to aim at{_ELSEWHERE}" if aimed else ""
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
-        """Run the job of a scenario, and say what was observed."""
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
+        """Run the job of a scenario, and return its result."""
         from derail.agents.launcher_under_test import native_command, run_launcher
         from derail.agents.programs.script_function import FileFunction
-        from derail.scenario.model import Observation
+        from derail.scenario.model import JobResult
         from derail.supervise.supervisor import SupervisorError
 
         if scenario.launches:
@@ -98,12 +98,12 @@ class NativeAgent:
                 handle_signals=self._handle_signals,
             )
         except OSError as error:
-            return Observation(outcome=None, error=f"the job could not be started: {error}")
+            return JobResult(error=f"the job could not be started: {error}")
         try:
             if self._started is not None:
                 self._started(job)
             return job.wait(scenario.timeout)
         except SupervisorError as error:
-            return Observation(outcome=None, faults=job.fault_results(), error=str(error), workdir=workdir)
+            return JobResult(faults=job.fault_results(), error=str(error), workdir=workdir)
         finally:
             job.close()

@@ -1,4 +1,4 @@
-"""A job under derail: its faults, its evidence, and what was observed of it."""
+"""A job under derail: its faults, its evidence, and its result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec, Teardown
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 
 class NativeJob:
@@ -52,7 +52,7 @@ class NativeJob:
         self.journal = journal
         self._context = context
         self._driver = driver
-        self._observation: Observation | None = None
+        self._result: JobResult | None = None
 
     @property
     def result(self) -> RunProcsResult | None:
@@ -76,25 +76,25 @@ class NativeJob:
         """What has come of the faults so far."""
         return self._driver.results()
 
-    def poll(self) -> Observation | None:
-        """What was observed, if the job is over."""
+    def poll(self) -> JobResult | None:
+        """Return the result if the job is over, else None."""
         return self._observe(self._context.wait(0))
 
-    def wait(self, timeout: float | None = None) -> Observation:
-        """Wait for the end of the job, and say what was observed; the same object every time.
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the end of the job, and return its result: the same object every time.
 
         A job that is not over after ``timeout`` seconds is ended: its ranks are asked and then killed, which takes as
-        long as its teardown allows, and what was observed says that it timed out.
+        long as its teardown allows, and the result says that it timed out.
 
         Raises:
             SignalException: in the main thread, if the job handles signals and one asks for its end. It still runs.
         """
-        observation = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
-        if observation is None:
+        result = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
+        if result is None:
             self.stop(f"it was not over after {timeout:g} s", timed_out=True)
-            observation = self._observe(self._context.wait())
-        assert observation is not None, "waiting without a limit ends with a result"
-        return observation
+            result = self._observe(self._context.wait())
+        assert result is not None, "waiting without a limit ends with a result"
+        return result
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Ask for the end of the job, without waiting for it."""
@@ -112,12 +112,12 @@ class NativeJob:
         finally:
             self._driver.heal()
 
-    def _observe(self, result: RunProcsResult | None) -> Observation | None:
-        if result is not None and self._observation is None:
+    def _observe(self, result: RunProcsResult | None) -> JobResult | None:
+        if result is not None and self._result is None:
             from derail.scenario.observe import observe
 
-            self._observation = observe(result, self._driver.results(), workdir=self.workdir, journal=self.journal)
-        return self._observation
+            self._result = observe(result, self._driver.results(), workdir=self.workdir, journal=self.journal)
+        return self._result
 
 
 def start_job(

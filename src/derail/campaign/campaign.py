@@ -200,9 +200,9 @@ class _Campaign:
 
     def _broke(self, scenario: Scenario, reason: str, leftovers: tuple[str, ...] = ()) -> None:
         from derail.report.timeline import observed
-        from derail.scenario.model import Observation
+        from derail.scenario.model import JobResult
 
-        seen = Observation(outcome=None, error=reason, journal=self._folder(scenario) / JOURNAL)
+        seen = JobResult(error=reason, journal=self._folder(scenario) / JOURNAL)
         verdict = Verdict("INCONCLUSIVE", (reason,))
         row = _row(Run(scenario, self._agent.name, seen, verdict), self._agent, timeline=observed(seen))
         elapsed = round(SYSTEM_CLOCK.now() - self._began[scenario.name][1], 3)
@@ -239,7 +239,7 @@ def _row(run: Run, agent: Agent, *, timeline: Timeline | None = None) -> Row:
     if run.scenario.launches:  # derail has started the launcher as its rank
         names = {"agent": "derail", "rank 0": "launcher"}
         known = replace(known, lanes=tuple(replace(lane, name=names.get(lane.name, lane.name)) for lane in known.lanes))
-    return row(run.scenario, run.observation, run.verdict, promises=agent.promises, timeline=known)
+    return row(run.scenario, run.result, run.verdict, promises=agent.promises, timeline=known)
 
 
 def _order(agent: Agent, scenario: Scenario, folder: Path) -> bytes:
@@ -275,7 +275,7 @@ def main(order: BinaryIO) -> None:
     with Signals():
         run = judged(scenario, agent, folder)
         written = folder / f"{ROW}.part"
-        written.write_bytes(encode_row(_row(run, agent, timeline=observed(run.observation))))
+        written.write_bytes(encode_row(_row(run, agent, timeline=observed(run.result))))
         written.replace(folder / ROW)
 
 

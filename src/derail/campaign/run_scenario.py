@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.agents.agent import Agent
-    from derail.scenario.model import Observation, Scenario
+    from derail.scenario.model import JobResult, Scenario
 
 
 PROBE_S = 0.03
@@ -29,7 +29,7 @@ class Run:
 
     scenario: Scenario
     agent: str
-    observation: Observation
+    result: JobResult
     verdict: Verdict
 
 
@@ -59,9 +59,9 @@ def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
 def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
     """The run of a scenario for which ``gate`` is open."""
     before = slowdown()
-    observation = agent.run(scenario.placed(workdir), workdir)
-    observation = replace(observation, slowdown=max(before, slowdown()))
-    return Run(scenario, agent.name, observation, judge(scenario, observation, agent.promises))
+    result = agent.run(scenario.placed(workdir), workdir)
+    result = replace(result, slowdown=max(before, slowdown()))
+    return Run(scenario, agent.name, result, judge(scenario, result, agent.promises))
 
 
 def slowdown() -> float:
@@ -74,10 +74,10 @@ def slowdown() -> float:
 
 def gate(scenario: Scenario, agent: Agent) -> Run | None:
     """The run of a scenario that is not to be started, with the reason; None if it can be run here."""
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
     if reason := agent.unavailable() or agent.unsupported(scenario) or _missing(scenario):
-        return Run(scenario, agent.name, Observation(outcome=None), Verdict("SKIPPED", (f"{agent.name}: {reason}",)))
+        return Run(scenario, agent.name, JobResult(), Verdict("SKIPPED", (f"{agent.name}: {reason}",)))
     if (seen := not_run(scenario.faults)) is not None:
         return Run(scenario, agent.name, seen, judge(scenario, seen, agent.promises))
     return None
@@ -93,7 +93,7 @@ def _missing(scenario: Scenario) -> str:
 
 def as_data(run: Run) -> dict[str, object]:
     """A run as plain data, for JSON."""
-    seen, outcome = run.observation, run.observation.outcome
+    seen = run.result
     return {
         "scenario": run.scenario.name,
         "title": run.scenario.title,
@@ -105,8 +105,8 @@ def as_data(run: Run) -> dict[str, object]:
         "exit_code": seen.exit_code,
         "seconds": seen.seconds,
         "teardown_seconds": seen.teardown_seconds,
-        "timed_out": outcome is not None and outcome.timed_out,
-        "stop_reason": "" if outcome is None else outcome.stop_reason,
+        "timed_out": seen.timed_out,
+        "stop_reason": seen.stop_reason,
         "ranks": [
             {
                 "rank": fate.rank,
@@ -116,10 +116,10 @@ def as_data(run: Run) -> dict[str, object]:
                 "cause": fate.cause.value,
                 "succeeded": fate.succeeded,
                 "message": seen.failures[fate.rank].message if fate.rank in seen.failures else "",
-                "stdout_tail": list(seen.tails.get((fate.rank, "stdout"), ())),
-                "stderr_tail": list(seen.tails.get((fate.rank, "stderr"), ())),
+                "stdout_tail": list(seen.log_tail.get((fate.rank, "stdout"), ())),
+                "stderr_tail": list(seen.log_tail.get((fate.rank, "stderr"), ())),
             }
-            for fate in ([] if outcome is None else [outcome.ranks[rank] for rank in sorted(outcome.ranks)])
+            for _, fate in sorted(seen.ranks.items())
         ],
         "faults": [
             {"fault": told.fault.data(), "id": told.fault.id, "rank": told.rank, "result": told.status}

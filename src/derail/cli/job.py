@@ -169,15 +169,14 @@ def _write_trace(path: Path, job: NativeJob | None) -> None:
     from derail.report.timeline import timeline
     from derail.report.trace import render_trace
 
-    outcome = None if job is None or job.result is None else job.result.outcome
-    runs = [] if job is None else [(job.name, timeline(journal.read(job.journal), outcome=outcome))]
+    runs = [] if job is None else [(job.name, timeline(journal.read(job.journal), outcome=job.result))]
     path.write_bytes(render_trace(runs))
 
 
 def _tell(job: NativeJob | None, signalled: int) -> int:
     """Say on stderr how a job failed, and return what to exit with."""
     result = None if job is None else job.result
-    if job is None or result is None or result.outcome is None:  # the signal came while ranks were being started
+    if job is None or result is None:  # the signal came while ranks were being started
         show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 128 + signalled
     if result.failures:
@@ -192,8 +191,8 @@ def _tell(job: NativeJob | None, signalled: int) -> int:
         show(f"fault {told.fault}: {told.result}", err=True)
     if signalled and not result.failures:
         show(f"derail: ended by {signal_name(signalled)}", err=True)
-        return 0 if result.outcome.succeeded else 128 + signalled
-    return result.outcome.exit_code
+        return 0 if result.succeeded else 128 + signalled
+    return result.exit_code
 
 
 def _tell_last_lines(result: RunProcsResult) -> None:

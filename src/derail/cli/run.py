@@ -69,13 +69,13 @@ def run(
             click.echo(f"derail: ended by {asked.sigval.name}", err=True)
             sys.exit(128 + asked.sigval)
         if trace is not None:
-            trace.write_bytes(render_trace([(loaded.name, observed(done.observation))]))
+            trace.write_bytes(render_trace([(loaded.name, observed(done.result))]))
         if output_dir is None:  # the journal is about to go
-            done = replace(done, observation=replace(done.observation, journal=None, workdir=None))
+            done = replace(done, result=replace(done.result, journal=None, workdir=None))
         if as_json:
             click.echo(json.dumps(campaign.as_data(done), indent=2))
         else:
-            show(render_verdict(loaded, done.observation, done.verdict))
+            show(render_verdict(loaded, done.result, done.verdict))
             if output_dir is None and done.verdict.kind not in ("PASS", "SKIPPED"):
                 click.echo("logs and journal were not kept; give --output-dir DIR to have them", err=True)
         if under_test.unsupported(loaded):

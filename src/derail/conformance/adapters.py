@@ -112,12 +112,12 @@ class DerailLauncher(_InProcess):
         """Its result, with what only derail tells."""
         assert self._context is not None
         result = self._context.wait(timeout)
-        if result is None or result.outcome is None:
+        if result is None:
             return None
         return Told(
             failed={rank: failure.status for rank, failure in result.failures.items()},
             root_cause=result.root_cause,
-            stopped={rank: fate.status for rank, fate in result.stopped.items()},
+            stopped={rank: result.exits[rank] for rank in result.stopped},
         )
 
     def close(self) -> None:
@@ -233,11 +233,11 @@ class StartProcesses(_InProcess):
             return None
         failures = result.failures
         first = min(failures, key=lambda rank: getattr(failures[rank], "timestamp", 0), default=None)
-        stopped = getattr(result, "stopped", None)
+        stopped, exits = getattr(result, "stopped", None), getattr(result, "exits", {})
         return Told(
             failed={rank: ExitStatus.from_returncode(failure.exitcode) for rank, failure in failures.items()},
             root_cause=getattr(result, "root_cause", first),
-            stopped=None if stopped is None else {rank: fate.status for rank, fate in stopped.items()},
+            stopped=None if stopped is None else {rank: exits.get(rank) for rank in stopped},
         )
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -130,16 +130,16 @@ class Leftover:
         return f"{self.kind}{pid}{of_rank}: {what}{' (ended)' if self.ended else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobOutcome:
-    """All information about a finished job.
+    """The outcomes of the ranks of a finished job, and what follows from them.
 
     Attributes:
         ranks: the outcome of each local rank.
         root_cause: the rank with the earliest evidence that it failed by itself (a record that it did not survive, or
             its exit); else the first that was abandoned; None if none failed.
-        started_at: monotonic seconds at which the first rank was started.
-        ended_at: monotonic seconds at which the last rank had ended or was abandoned.
+        started_at: monotonic seconds at which the first rank was started; None if the job never ran.
+        ended_at: monotonic seconds at which the last rank had ended or was abandoned; None if the job never ran.
         stop_requested_at: when the stop was decided (first failure, or ``close()``); None if all ranks simply finished.
         stop_reason: why, in words; empty if all ranks simply finished.
         timed_out: whether it was stopped because a deadline of the caller had passed.
@@ -148,16 +148,21 @@ class JobOutcome:
         root_cause_rivals: ranks that may have failed before the root cause: the kernel does not report the order.
     """
 
-    ranks: Mapping[int, RankOutcome]
-    root_cause: int | None
-    started_at: float
-    ended_at: float
+    ranks: Mapping[int, RankOutcome] = field(default_factory=dict)
+    root_cause: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
     stop_requested_at: float | None = None
     stop_reason: str = ""
     timed_out: bool = False
     leftovers: tuple[Leftover, ...] = ()
     console_missed: int = 0
     root_cause_rivals: tuple[int, ...] = ()
+
+    @property
+    def ran(self) -> bool:
+        """Whether the job was started at all."""
+        return self.started_at is not None
 
     @property
     def succeeded(self) -> bool:
@@ -172,13 +177,51 @@ class JobOutcome:
 
     @property
     def stopped(self) -> tuple[int, ...]:
-        """Ranks that we stopped because of others, or by request."""
+        """Ranks that the launcher stopped because of others, or by request."""
         return tuple(rank for rank, outcome in self.ranks.items() if outcome.cause is Cause.STOPPED_BY_US)
 
     @property
+    def exits(self) -> dict[int, ExitStatus | None]:
+        """The exit status of each rank; None for one that was abandoned alive."""
+        return {rank: outcome.status for rank, outcome in self.ranks.items()}
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from the start of the first rank to the end of the last; None if the job never ran."""
+        return None if self.ended_at is None or self.started_at is None else self.ended_at - self.started_at
+
+    @property
     def teardown_seconds(self) -> float | None:
-        """Seconds from the decision to stop to the exit of the last rank; None if nothing had to be stopped."""
-        return None if self.stop_requested_at is None else self.ended_at - self.stop_requested_at
+        """Seconds from the decision to stop to the end of the last rank; None if nothing had to be stopped."""
+        if self.ended_at is None or self.stop_requested_at is None:
+            return None
+        return self.ended_at - self.stop_requested_at
+
+
+def fields_of(outcome: JobOutcome) -> dict[str, Any]:
+    """Return the fields of an outcome by name, for a result that has more of them."""
+    return {each.name: getattr(outcome, each.name) for each in fields(JobOutcome)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunProcsResult(JobOutcome):
+    """The result of a job of ``start_processes``: torch's attributes, and those of ``JobOutcome``.
+
+    Attributes:
+        return_values: by local rank; None for programs. Filled for the ranks that succeeded.
+        failures: what is known of the ranks that failed by themselves or had to be abandoned, root cause first.
+        stdouts: path of the redirected stdout by local rank; empty where it went to the console.
+        stderrs: the same for stderr.
+    """
+
+    return_values: dict[int, Any] = field(default_factory=dict)
+    failures: dict[int, ProcessFailure] = field(default_factory=dict)
+    stdouts: dict[int, str] = field(default_factory=dict)
+    stderrs: dict[int, str] = field(default_factory=dict)
+
+    def is_failed(self) -> bool:
+        """Whether any rank did not succeed: it failed, was abandoned, or was stopped before it could finish."""
+        return bool(self.failures or self.stopped)
 
     @property
     def exit_code(self) -> int:
@@ -193,33 +236,3 @@ class JobOutcome:
         blamed = self.failed or self.stopped
         status = self.ranks[blamed[0]].status if blamed else None
         return (status.shell_code if status is not None else 0) or 1
-
-
-@dataclass(frozen=True, slots=True)
-class RunProcsResult:
-    """The result of a job, in the shape of torch's launcher, and what torch's result lacks.
-
-    Attributes:
-        return_values: by local rank; None for programs. Filled for the ranks that succeeded.
-        failures: ranks that failed by themselves or had to be abandoned, root cause first.
-        stdouts: path of the redirected stdout by local rank; empty where it went to the console.
-        stderrs: the same for stderr.
-        stopped: ranks that were ended because of others or because ``close()`` was called; never in ``failures``.
-        outcome: the full outcome.
-    """
-
-    return_values: dict[int, Any] = field(default_factory=dict)
-    failures: dict[int, ProcessFailure] = field(default_factory=dict)
-    stdouts: dict[int, str] = field(default_factory=dict)
-    stderrs: dict[int, str] = field(default_factory=dict)
-    stopped: dict[int, RankOutcome] = field(default_factory=dict, kw_only=True)
-    outcome: JobOutcome | None = field(default=None, kw_only=True)
-
-    def is_failed(self) -> bool:
-        """Whether any rank did not succeed: it failed, was abandoned, or was stopped before it could finish."""
-        return bool(self.failures or self.stopped)
-
-    @property
-    def root_cause(self) -> int | None:
-        """Local rank of the first failure; None if none failed."""
-        return None if self.outcome is None else self.outcome.root_cause

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.faults.model.results import FaultResult
-    from derail.scenario.model import Observation, Scenario, Verdict
+    from derail.scenario.model import JobResult, Scenario, Verdict
 
 FORMAT = 1
 TAIL_LINES = 8
@@ -190,7 +190,7 @@ class Scorecard:
 
 def row(
     scenario: Scenario,
-    seen: Observation,
+    seen: JobResult,
     verdict: Verdict,
     *,
     promises: frozenset[Promise] = ALL_PROMISES,
@@ -237,9 +237,9 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _blame(scenario: Scenario, seen: Observation, promises: frozenset[Promise]) -> Blame:
+def _blame(scenario: Scenario, seen: JobResult, promises: frozenset[Promise]) -> Blame:
     expect = scenario.expect
-    if scenario.launches or seen.outcome is None or (expect.root_cause is None and expect.outcome != "succeeded"):
+    if scenario.launches or not seen.ran or (expect.root_cause is None and not expect.succeeded):
         return ""
     if "root_cause" not in promises:
         return "never tells"
@@ -248,7 +248,7 @@ def _blame(scenario: Scenario, seen: Observation, promises: frozenset[Promise]) 
     return "nobody" if seen.root_cause is None else "wrong rank"
 
 
-def _reported(seen: Observation, promises: frozenset[Promise]) -> str:
+def _reported(seen: JobResult, promises: frozenset[Promise]) -> str:
     rank = seen.root_cause
     if seen.error:
         return f"it broke: {seen.error}"
@@ -258,9 +258,9 @@ def _reported(seen: Observation, promises: frozenset[Promise]) -> str:
     return f"rank {rank}" if status is None else f"rank {rank}: {status}"
 
 
-def _tail(seen: Observation) -> tuple[str, ...]:
+def _tail(seen: JobResult) -> tuple[str, ...]:
     for stream in ("stderr", "stdout"):
-        for (rank, name), lines in seen.tails.items():
+        for (rank, name), lines in seen.log_tail.items():
             if rank == seen.root_cause and name == stream and lines:
                 return lines[-TAIL_LINES:]
     return ()

@@ -9,7 +9,7 @@ from derail.errors.text import neutral
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from derail.scenario.model import Observation, Scenario, Verdict
+    from derail.scenario.model import JobResult, Scenario, Verdict
 
 TAIL_LINES = 10
 SHOWN_RANKS = 16
@@ -17,22 +17,22 @@ SHOWN_RANKS = 16
 MARKS = {"injected": "+", "not_reached": "-", "unavailable": "-", "errored": "!", "unknown": "?"}
 
 
-def render_verdict(scenario: Scenario, observation: Observation, verdict: Verdict) -> str:
+def render_verdict(scenario: Scenario, result: JobResult, verdict: Verdict) -> str:
     """The verdict and what it rests on, ending with a newline. No colours, no control characters from ranks."""
-    return neutral("\n".join(_lines(scenario, observation, verdict)) + "\n")
+    return neutral("\n".join(_lines(scenario, result, verdict)) + "\n")
 
 
-def _lines(scenario: Scenario, observation: Observation, verdict: Verdict) -> Iterator[str]:
+def _lines(scenario: Scenario, result: JobResult, verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.kind}  {scenario.name or scenario.title}"
     if scenario.name and scenario.title:
         yield f"      {scenario.title}"
     yield from _why(verdict)
     for part in (_cause, _exits, _faults, _tail, _times, _left):
-        for line in part(observation):
+        for line in part(result):
             quoted = line.startswith("  |") or (part is _cause and line.startswith(" "))
             yield line if quoted else scenario.named(line)
-    if observation.journal is not None:
-        yield f"journal: {observation.journal}"
+    if result.journal is not None:
+        yield f"journal: {result.journal}"
 
 
 def _why(verdict: Verdict) -> Iterator[str]:
@@ -42,19 +42,19 @@ def _why(verdict: Verdict) -> Iterator[str]:
         yield f"    (and {printable(violation)})"
 
 
-def _cause(observation: Observation) -> Iterator[str]:
-    if observation.error:
-        yield f"launcher: {printable(observation.error)}"
-    if observation.outcome is None:
+def _cause(result: JobResult) -> Iterator[str]:
+    if result.error:
+        yield f"launcher: {printable(result.error)}"
+    if not result.ran:
         return
     yield ""
-    rank = observation.root_cause
+    rank = result.root_cause
     if rank is None:
-        reason = observation.outcome.stop_reason
+        reason = result.stop_reason
         yield f"root cause: none{f' ({printable(reason)})' if reason else ''}"
         return
-    yield f"root cause: {observation.outcome.ranks[rank]}"
-    failure = observation.failures.get(rank)
+    yield f"root cause: {result.ranks[rank]}"
+    failure = result.failures.get(rank)
     if failure is not None:
         yield from (f"  {printable(line)}" for line in _ends(failure.message.splitlines()))
         if failure.problem:
@@ -67,44 +67,44 @@ def _ends(lines: list[str]) -> list[str]:
     return lines if len(lines) <= head + TAIL_LINES else [*lines[:head], "...", *lines[-TAIL_LINES:]]
 
 
-def _exits(observation: Observation) -> Iterator[str]:
-    if observation.outcome is not None:
+def _exits(result: JobResult) -> Iterator[str]:
+    if result.ran:
         yield "exits:"
-        yield from (f"  {fate}" for _, fate in sorted(observation.outcome.ranks.items()))
+        yield from (f"  {fate}" for _, fate in sorted(result.ranks.items()))
 
 
-def _faults(observation: Observation) -> Iterator[str]:
-    if observation.faults:
+def _faults(result: JobResult) -> Iterator[str]:
+    if result.faults:
         yield "faults:"
-    for told in observation.faults:
+    for told in result.faults:
         whom = "" if told.rank is None else f" on rank {told.rank}"
         yield f"  {MARKS[told.status]} {told.fault}"
         yield f"    {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
 
 
-def _tail(observation: Observation) -> Iterator[str]:
-    rank = observation.root_cause
+def _tail(result: JobResult) -> Iterator[str]:
+    rank = result.root_cause
     if rank is None:
         return
-    for (whose, stream), lines in observation.tails.items():
+    for (whose, stream), lines in result.log_tail.items():
         if whose == rank and lines:
             yield f"last lines of {stream} of rank {rank}:"
             yield from (f"  | {printable(line)}" for line in lines[-TAIL_LINES:])
 
 
-def _times(observation: Observation) -> Iterator[str]:
-    if observation.teardown_seconds is not None:
-        yield f"teardown: {observation.teardown_seconds:.2f} s"
-    if observation.seconds is not None:
-        yield f"whole job: {observation.seconds:.2f} s"
+def _times(result: JobResult) -> Iterator[str]:
+    if result.teardown_seconds is not None:
+        yield f"teardown: {result.teardown_seconds:.2f} s"
+    if result.seconds is not None:
+        yield f"whole job: {result.seconds:.2f} s"
 
 
-def _left(observation: Observation) -> Iterator[str]:
-    if observation.outcome is None:
+def _left(result: JobResult) -> Iterator[str]:
+    if not result.ran:
         return
-    if not observation.leftovers:
+    if not result.leftovers:
         yield "left behind: nothing"
-    for left in observation.leftovers:
+    for left in result.leftovers:
         yield f"left behind: {printable(str(left))}"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from derail.faults.engine.journal import Record
     from derail.model.outcome import JobOutcome, Leftover
     from derail.report.lanes import BandKind, MarkKind
-    from derail.scenario.model import Observation
+    from derail.scenario.model import JobResult
 
 PHASES: tuple[BandKind, ...] = ("starting", "running", "stopping", "killing")
 Who: TypeAlias = "int | str | None"
@@ -53,13 +53,13 @@ class _Hit:
     result: str = "unknown"
 
 
-def observed(seen: Observation) -> Timeline:
-    """The timeline of what was observed; of its outcome alone if the journal cannot be read."""
+def observed(seen: JobResult) -> Timeline:
+    """Return the timeline of a result; of its outcome alone if the journal cannot be read."""
     try:
         records = () if seen.journal is None else journal.read(seen.journal)
     except (OSError, InputError):
         records = ()
-    return timeline(records, outcome=seen.outcome, leftovers=seen.leftovers)
+    return timeline(records, outcome=seen if seen.ran else None, leftovers=seen.leftovers)
 
 
 def timeline(

@@ -1,4 +1,4 @@
-"""Holds what was observed against what was expected. Pure."""
+"""Compares a result with what was expected. Pure."""
 
 from __future__ import annotations
 
@@ -17,40 +17,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from derail.model.exit import ExitStatus
-    from derail.model.outcome import JobOutcome
-    from derail.scenario.model import Expect, Kind, Observation, Promise, Scenario
+    from derail.scenario.model import Expect, JobResult, Kind, Promise, Scenario
 
-    Look: TypeAlias = Callable[[Expect, Observation, JobOutcome], Iterator[Finding]]
+    Look: TypeAlias = Callable[[Expect, JobResult], Iterator[Finding]]
 
 
 NO_ERROR_FILE = "it gives ranks no error file (TORCHELASTIC_ERROR_FILE), and the scenario is about one"
 
 
-def judge(scenario: Scenario, observation: Observation, promises: frozenset[Promise] | None = None) -> Verdict:
+def judge(scenario: Scenario, result: JobResult, promises: frozenset[Promise] | None = None) -> Verdict:
     """Say what a run showed. If a fault did not verifiably happen it is never PASS, whatever else was seen.
 
     Args:
         scenario: what was run, and what it expects.
-        observation: what was observed.
+        result: what the run left.
         promises: what the supervisor promises; the rest is looked at, but not held against it. None: everything.
     """
     promised = ALL_PROMISES if promises is None else promises
-    unproven = _unproven(scenario, observation)
-    if observation.outcome is None and not observation.error:
-        if observation.faults and all(isinstance(told.result, Unavailable) for told in observation.faults):
-            return Verdict("SKIPPED", tuple(map(str, observation.faults)))
+    unproven = _unproven(scenario, result)
+    if not result.ran and not result.error:
+        if result.faults and all(isinstance(told.result, Unavailable) for told in result.faults):
+            return Verdict("SKIPPED", tuple(map(str, result.faults)))
         return Verdict("INCONCLUSIVE", unproven or ("the job was never run",))
-    if observation.no_error_file and _is_about_error_files(scenario):
+    if result.no_error_file and _is_about_error_files(scenario):
         return Verdict("SKIPPED", (NO_ERROR_FILE,))
-    if observation.foreign and (beyond := _beyond_this_launcher(observation)):
+    if result.external and (beyond := _beyond_this_launcher(result)):
         return Verdict("SKIPPED", beyond)
-    if restarted := _restarted_by_default(scenario, observation):
+    if restarted := _restarted_by_default(scenario, result):
         finding = Finding("restarts", False if "restarts" in promised else None, *restarted, differs=True)
         kind: Kind = "FAIL" if "restarts" in promised else "INCONCLUSIVE"
         return Verdict(kind, (str(finding),), (str(finding),) if kind == "FAIL" else (), (finding,))
-    findings = tuple(_as_promised(found, scenario, promised) for found in _findings(scenario, observation))
+    findings = tuple(_as_promised(found, scenario, promised) for found in _findings(scenario, result))
     violations = tuple(str(found) for found in findings if found.kept is False)
-    if observation.deadlock:  # seen from outside, whether or not a fault got its turn
+    if result.deadlock:  # seen from outside, whether or not a fault got its turn
         return Verdict("FAIL", violations, violations, findings)
     if unproven:
         return Verdict("INCONCLUSIVE", unproven, violations, findings)
@@ -70,10 +69,10 @@ def _as_promised(found: Finding, scenario: Scenario, promised: frozenset[Promise
     return replace(found, promise=promise, kept=None, differs=found.kept is False)
 
 
-def _beyond_this_launcher(seen: Observation) -> tuple[str, ...]:
+def _beyond_this_launcher(seen: JobResult) -> tuple[str, ...]:
     """Return the faults that cannot be done to the ranks of this launcher as it starts them (whose streams are pipes);
     none if it hung, which counts whatever was to be broken."""
-    if seen.deadlock or seen.outcome is None or seen.outcome.timed_out:
+    if seen.deadlock or not seen.ran or seen.timed_out:
         return ()
     return tuple(str(told) for told in seen.faults if isinstance(told.result, Unavailable))
 
@@ -85,93 +84,93 @@ def _is_about_error_files(scenario: Scenario) -> bool:
     return faults or scenario.family == "error_file"
 
 
-def _restarted_by_default(scenario: Scenario, seen: Observation) -> tuple[str, str] | None:
+def _restarted_by_default(scenario: Scenario, seen: JobResult) -> tuple[str, str] | None:
     """What was expected and seen of a launcher that starts ranks again though it was not to; None if it did not.
 
     Nothing else of such a run says anything: each expectation is about one attempt, and it made several.
     """
-    if not seen.foreign or scenario.restarts or not seen.restarts:
+    if not seen.external or scenario.restarts or not seen.restarts:
         return None
     times = {1: "once", 2: "twice"}.get(seen.restarts, f"{seen.restarts} times")
     saw = f"that it restarted the ranks {times} although the scenario allows none"
     return "no restart", f"{saw}; switch that off, or add {{restarts}} to its command line"
 
 
-def _unproven(scenario: Scenario, observation: Observation) -> tuple[str, ...]:
+def _unproven(scenario: Scenario, result: JobResult) -> tuple[str, ...]:
     """Return the faults that did not verifiably happen or were never reported, and the ranks that were never seen in a
     job that failed: a launcher may have been right not to start them."""
-    if scenario.expect.outcome == "failed" and not any(fault.target == AGENT for fault in scenario.faults.faults):
-        unseen = [observation.unseen] if observation.unseen else []
+    if scenario.expect.succeeded is False and not any(fault.target == AGENT for fault in scenario.faults.faults):
+        unseen = [result.unseen] if result.unseen else []
     else:
         unseen = []
-    told = {result.fault.id for result in observation.faults}
+    told = {each.fault.id for each in result.faults}
     lost = [f"{fault.id}: nothing is known of it" for fault in scenario.faults.faults if fault.id not in told]
-    return (*unseen, *lost, *(str(result) for result in observation.faults if not result.injected), *observation.doubts)
+    return (*unseen, *lost, *(str(each) for each in result.faults if not each.injected), *result.doubts)
 
 
-def _findings(scenario: Scenario, observation: Observation) -> Iterator[Finding]:
+def _findings(scenario: Scenario, result: JobResult) -> Iterator[Finding]:
     """Each expectation. Of a job that was ended from outside, nothing else says anything about its supervisor."""
-    outcome = observation.outcome
-    if observation.error:
-        yield Finding("ends", False, "the launcher to give a result", f"it break: {observation.error}")
-    if outcome is None:
+    if result.error:
+        yield Finding("ends", False, "the launcher to give a result", f"it break: {result.error}")
+    if not result.ran:
         return
     in_time = f"the job to end by itself within {scenario.timeout:g} s"
-    if outcome.timed_out:
-        yield Finding("ends", False, in_time, f"it time out{observation.deadlock and f': {observation.deadlock}'}")
+    if result.timed_out:
+        yield Finding("ends", False, in_time, f"it time out{result.deadlock and f': {result.deadlock}'}")
         return
-    if not observation.error:
+    if not result.error:
         yield Finding("ends", True, in_time, "it end")
-    expect = replace(scenario.expect, within=_within(scenario, observation))
+    expect = replace(scenario.expect, teardown_seconds=_at_most(scenario, result))
     for look in _LOOKS:
-        yield from look(expect, observation, outcome)
+        yield from look(expect, result)
 
 
-def _within(scenario: Scenario, seen: Observation) -> float | None:
+def _at_most(scenario: Scenario, seen: JobResult) -> float | None:
     """Seconds that the teardown may take; None if that is not looked at.
 
     That is the grace period and a margin, if the scenario says nothing else. The margin grows with the load.
     """
-    within = scenario.expect.within
+    within = scenario.expect.teardown_seconds
     if within == inf or (within is None and (scenario.launches or seen.teardown_seconds is None)):
         return None
     limit = scenario.grace + TEARDOWN_MARGIN if within is None else within
     return round(limit + (min(max(seen.slowdown, 1.0), HIGHEST_SLOWDOWN) - 1.0) * TEARDOWN_MARGIN, 2)
 
 
-def _fate(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Finding]:
-    if expect.outcome is not None:
-        fate = "succeeded" if _succeeded(seen, outcome) else "failed"
-        wrong = [rank for rank, told in outcome.ranks.items() if not told.succeeded]
-        hidden = f" although {_ranks(wrong)} did not succeed" if fate == "succeeded" and wrong else ""
-        if fate == "succeeded" and seen.unseen:
+def _fate(expect: Expect, seen: JobResult) -> Iterator[Finding]:
+    if expect.succeeded is not None:
+        wrong = [rank for rank, told in seen.ranks.items() if not told.succeeded]
+        said = _says_success(seen)
+        hidden = f" although {_ranks(wrong)} did not succeed" if said and wrong else ""
+        if said and seen.unseen:
             hidden += f" although {seen.unseen}"
-        kept = fate == expect.outcome and not hidden
-        yield Finding("outcome", kept, f"the job to have {expect.outcome}", f"that it {fate}{hidden}")
+        kept = said == expect.succeeded and not hidden
+        wanted, saw = ("succeeded" if each else "failed" for each in (expect.succeeded, said))
+        yield Finding("succeeded", kept, f"the job to have {wanted}", f"that it {saw}{hidden}")
     if expect.root_cause is not None:
         saw = "none" if seen.root_cause is None else f"rank {seen.root_cause}"
         kept = seen.root_cause == expect.root_cause
         yield Finding("root_cause", kept, f"rank {expect.root_cause} as root cause", saw)
-    if expect.failed_ranks is not None:
-        kept = set(seen.failed_ranks) == set(expect.failed_ranks)
-        yield Finding("failed_ranks", kept, f"{_ranks(expect.failed_ranks)} to have failed", _ranks(seen.failed_ranks))
+    if expect.failures is not None:
+        kept = set(seen.failures) == set(expect.failures)
+        yield Finding("failures", kept, f"{_ranks(expect.failures)} to have failed", _ranks(seen.failures))
     if expect.stopped is not None:
-        kept = set(outcome.stopped) == set(expect.stopped)
-        yield Finding("stopped", kept, f"{_ranks(expect.stopped)} to have been stopped", _ranks(outcome.stopped))
+        kept = set(seen.stopped) == set(expect.stopped)
+        yield Finding("stopped", kept, f"{_ranks(expect.stopped)} to have been stopped", _ranks(seen.stopped))
 
 
-def _succeeded(seen: Observation, outcome: JobOutcome) -> bool:
-    """What the supervisor makes of the job: a foreign one says it by its exit code alone."""
-    return seen.exit_code == 0 if seen.foreign and seen.exit_code is not None else outcome.succeeded
+def _says_success(seen: JobResult) -> bool:
+    """Return whether the launcher takes the job for a success: an external one says it by its exit code alone."""
+    return seen.exit_code == 0 if seen.external and seen.exit_code is not None else seen.succeeded
 
 
-def _exits(expect: Expect, seen: Observation, outcome: JobOutcome) -> Iterator[Finding]:
+def _exits(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     for rank, wanted in expect.exits.items():
-        status = outcome.ranks[rank].status if rank in outcome.ranks else None
+        status = seen.exits.get(rank)
         end = f"exit {wanted}" if isinstance(wanted, int) else wanted
-        saw = str(status or ("that it never ended" if rank in outcome.ranks else "that it was never seen"))
+        saw = str(status or ("that it never ended" if rank in seen.ranks else "that it was never seen"))
         yield Finding("exits", _is_exit(status, wanted), f"rank {rank} to end with {end}", saw)
-        said = seen.failures[rank].status if seen.foreign and rank in seen.failures else None
+        said = seen.failures[rank].status if seen.external and rank in seen.failures else None
         if said is not None:
             yield Finding("exits", _is_exit(said, wanted), f"the launcher to tell {end} of rank {rank}", str(said))
     if expect.exit_code is not None:
@@ -187,17 +186,17 @@ def _is_exit(status: ExitStatus | None, wanted: int | str) -> bool:
     return status.signal is not None and signal_name(status.signal) == wanted
 
 
-def _message(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+def _message(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if not expect.message:
         return
     failure = None if seen.root_cause is None else seen.failures.get(seen.root_cause)
     whose = "the root cause" if failure is None else f"rank {failure.rank}"
-    kept = failure is not None and bool(re.search(expect.message, failure.message))
-    saw = "no failure" if failure is None else repr(_short(failure.message))
+    kept = failure is not None and bool(re.search(expect.message, seen.message))
+    saw = "no failure" if failure is None else repr(_short(seen.message))
     yield Finding("message", kept, f"a message like {expect.message!r} of {whose}", saw)
 
 
-def _error_files(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+def _error_files(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     for rank, wanted in expect.error_file.items():
         failure = seen.failures.get(rank)
         saw = "no failure of that rank"
@@ -208,10 +207,10 @@ def _error_files(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[F
         yield Finding("error_file", kept, f"the error file of rank {rank} to be {wanted}", saw)
 
 
-def _log_tails(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+def _log_tails(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     for tail in expect.log_tail:
         key = (tail.rank, tail.stream)
-        lines, where = seen.tails.get(key, ()), f"in the tail of {tail.stream} of rank {tail.rank}"
+        lines, where = seen.log_tail.get(key, ()), f"in the tail of {tail.stream} of rank {tail.rank}"
         unlike = tail.unlike
         if is_relayed := key in seen.relayed:  # with a prefix of the launcher's, or behind half a line of another rank
             lines, where = seen.relayed[key], f"in what the launcher prints of rank {tail.rank}"
@@ -260,15 +259,16 @@ def first_unmatched(patterns: Iterable[str], lines: Sequence[str]) -> str | None
     return None
 
 
-def _times(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
-    if expect.within is not None:
+def _times(expect: Expect, seen: JobResult) -> Iterator[Finding]:
+    if expect.teardown_seconds is not None:
         took = seen.teardown_seconds
-        kept = took is None or took <= expect.within
+        kept = took is None or took <= expect.teardown_seconds
         saw = "that nothing had to be stopped" if took is None else f"{took:.2f} s"
-        yield Finding("within", kept, f"the teardown to take at most {expect.within:g} s", saw)
+        wanted = f"the teardown to take at most {expect.teardown_seconds:g} s"
+        yield Finding("teardown_seconds", kept, wanted, saw)
 
 
-def _attempts(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+def _attempts(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.restarts is not None:
         saw = "that nobody knows" if seen.restarts is None else str(seen.restarts)
         yield Finding("restarts", seen.restarts == expect.restarts, f"{expect.restarts} restart(s)", saw)
@@ -278,11 +278,11 @@ def _attempts(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Find
         yield Finding("resumed_at", kept, f"the job to resume at step {expect.resumed_at}", saw)
 
 
-def _leftovers(expect: Expect, seen: Observation, _: JobOutcome) -> Iterator[Finding]:
+def _leftovers(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.leftovers == "any":
         return
     # What a foreign supervisor left was ended by the sandbox, which saw it after the supervisor's own end.
-    bad = [left for left in seen.leftovers if expect.leftovers == "none" or seen.foreign or not left.ended]
+    bad = [left for left in seen.leftovers if expect.leftovers == "none" or seen.external or not left.ended]
     bad.sort(key=lambda left: (left.kind, -1 if left.rank is None else left.rank, left.what, left.pid or 0))
     wanted = "nothing to be left" if expect.leftovers == "none" else "whatever is left to be ended"
     saw = "; ".join(map(str, bad)) or ("nothing" if expect.leftovers == "none" else "that it was")

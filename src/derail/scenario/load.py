@@ -178,29 +178,29 @@ def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[Twin, ...]:
 
 
 def _expect(fields: Fields, ranks: int, restarts: int | None) -> Expect:
-    fields.need("outcome")
-    failed, stopped = _ranks(fields, "failed_ranks", ranks), _ranks(fields, "stopped", ranks)
+    fields.need("succeeded")
+    failures, stopped = _ranks(fields, "failures", ranks), _ranks(fields, "stopped", ranks)
     root_cause = fields.whole("root_cause", None)
     if root_cause is not None and root_cause >= ranks:
         fields.note("root_cause", _no_rank(root_cause, ranks))
     expect = Expect(
-        outcome=_word(fields, "outcome", ("failed", "succeeded")),  # type: ignore[arg-type]
+        succeeded=fields.flag("succeeded", None),
         root_cause=root_cause,
-        failed_ranks=failed,
+        failures=failures,
         stopped=stopped,
         exits=_exits(fields.table_at("exits"), ranks),
         message=_regex(fields, "message"),
         log_tail=tuple(_log_tail(table, ranks) for table in fields.tables("log_tail")),
         error_file=_error_files(fields.table_at("error_file"), ranks),
         exit_code=fields.whole("exit_code", None),
-        within=inf if fields.raw("within") == "any" else fields.seconds("within", None),
+        teardown_seconds=inf if fields.raw("teardown_seconds") == "any" else fields.seconds("teardown_seconds", None),
         restarts=fields.whole("restarts", None),
         resumed_at=fields.whole("resumed_at", None),
         leftovers=_word(fields, "leftovers", get_args(Leaves)) or "none",  # type: ignore[arg-type]
         promise=_word(fields, "promise", get_args(Promise)),  # type: ignore[arg-type]
     )
-    if expect.outcome == "succeeded" and (failed or root_cause is not None):
-        fields.note("outcome", "a job that succeeded has no failed ranks and no root cause")
+    if expect.succeeded and (failures or root_cause is not None):
+        fields.note("succeeded", "a job that succeeded has no failures and no root cause")
     if expect.restarts is not None and restarts is not None and expect.restarts > restarts:
         fields.note("restarts", f"is {expect.restarts}; the scenario allows {restarts}")
     fields.finish()

@@ -1,4 +1,4 @@
-"""A scenario, what it expects, what was observed of it, and the verdict: frozen values."""
+"""A scenario, what it expects, the result of its run, and the verdict: frozen values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from derail.faults.model.plan import Plan
+from derail.model.outcome import JobOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from derail.faults.model.results import FaultResult
     from derail.model.events import Stream
     from derail.model.exit import ExitStatus
-    from derail.model.outcome import JobOutcome, Leftover
 
 Kind: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
 ErrorFileState: TypeAlias = Literal["good", "malformed", "missing"]
@@ -23,16 +23,16 @@ Leaves: TypeAlias = Literal["none", "ended", "any"]
 Twin: TypeAlias = Literal["no-fault", "wrong-target"]
 Promise: TypeAlias = Literal[
     "ends",
-    "outcome",
+    "succeeded",
     "root_cause",
-    "failed_ranks",
+    "failures",
     "stopped",
     "exits",
     "exit_code",
     "message",
     "log_tail",
     "error_file",
-    "within",
+    "teardown_seconds",
     "restarts",
     "resumed_at",
     "leftovers",
@@ -75,33 +75,33 @@ class Expect:
     """What a run must show. What is None or empty is not looked at.
 
     Attributes:
-        outcome: whether the job fails or succeeds.
+        succeeded: whether the job succeeds.
         root_cause: the rank that is to blame.
-        failed_ranks: the ranks that failed by themselves or had to be abandoned, and no others.
+        failures: the ranks that the launcher reports as failed, and no others.
         stopped: the ranks that the supervisor ended because of others, and no others.
         exits: by rank, an exit code or the name of a signal.
         message: a regular expression that is found in the root cause's message.
         log_tail: what the last lines of ranks must show.
         error_file: by failed rank, what the supervisor made of its error file.
         exit_code: what the launcher exits with.
-        within: seconds from the decision to stop until the last rank has ended; None for the grace period and a second,
-            infinity for any time.
+        teardown_seconds: at most so many from the decision to stop until the last rank has ended; None for the grace
+            period and a second, infinity for any time.
         restarts: how often all ranks were started again.
         resumed_at: the step at which the last attempt went on, as its ranks say: "resumed at step 5".
         leftovers: "none": nothing outlives its rank; "ended": what did was ended; "any".
         promise: what all of this is about, if it is one promise; None if each expectation is a promise of its own.
     """
 
-    outcome: Literal["failed", "succeeded"] | None = None
+    succeeded: bool | None = None
     root_cause: int | None = None
-    failed_ranks: tuple[int, ...] | None = None
+    failures: tuple[int, ...] | None = None
     stopped: tuple[int, ...] | None = None
     exits: Mapping[int, int | str] = field(default_factory=dict)
     message: str = ""
     log_tail: tuple[LogTail, ...] = ()
     error_file: Mapping[int, ErrorFileState] = field(default_factory=dict)
     exit_code: int | None = None
-    within: float | None = None
+    teardown_seconds: float | None = None
     restarts: int | None = None
     resumed_at: int | None = None
     leftovers: Leaves = "none"
@@ -195,31 +195,29 @@ class FailureSeen:
     status: ExitStatus | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """All that a run left.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult(JobOutcome):
+    """The result of a job: the fates of its ranks, what its launcher says of them, the faults, and the evidence.
+
+    Of an external agent, ``ranks`` and what follows from them is what derail saw (of the last attempt, if there were
+    several); ``root_cause``, ``failures`` and ``exit_code`` are what the agent says, be it true or not. It never ran if
+    the agent broke or no rank was started.
 
     Attributes:
-        outcome: the fate of the ranks; None if the job was never started or its launcher broke.
-        failures: what the supervisor says, by failed rank, root cause first.
-        tails: the last lines of each stream, by rank and stream.
+        failures: what the launcher says, by failed rank, root cause first.
+        log_tail: the last lines of each stream, by rank and stream.
         logs: the files that they come from.
         faults: what came of each fault on each rank.
         return_values: what functions returned, by rank.
-        leftovers: what outlived its rank.
         workdir: the run's directory: journal and logs.
         journal: the journal of the run; None if there is none.
-        seconds: from the start of the first rank to the end of the last; None if there was none.
-        teardown_seconds: from the decision to stop to the end of the last rank; None if nothing had to be stopped.
         exit_code: what the launcher exits with.
         error: what broke the launcher; empty if nothing did.
-        foreign: the supervisor is not derail: ``outcome`` is what derail saw happen to the ranks (of the last attempt,
-            if there were several), ``failures`` and ``blamed`` are what the supervisor says, be it true or not.
-        asked: how many ranks a foreign supervisor was to start; 0 for jobs of derail's own.
-        blamed: the rank that a foreign supervisor calls the root cause; None if it calls none.
+        external: whether the launcher is an external agent.
+        asked: how many ranks an external agent was to start; 0 for jobs of derail's own.
         restarts: how often all ranks were started again; None if that is not known.
         resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
-        version: of the supervisor.
+        version: of the launcher.
         slowdown: how much slower than idle the machine was, as measured before and after the run.
         no_error_file: whether none of the ranks that were seen was given an error file.
         unjudged: the streams of which nothing shows what the launcher makes of them: derail has read them elsewhere.
@@ -229,22 +227,17 @@ class Observation:
             none.
     """
 
-    outcome: JobOutcome | None
     failures: Mapping[int, FailureSeen] = field(default_factory=dict)
-    tails: Mapping[tuple[int, Stream], tuple[str, ...]] = field(default_factory=dict)
+    log_tail: Mapping[tuple[int, Stream], tuple[str, ...]] = field(default_factory=dict)
     logs: Mapping[tuple[int, Stream], Path] = field(default_factory=dict)
     faults: tuple[FaultResult, ...] = ()
     return_values: Mapping[int, object] = field(default_factory=dict)
-    leftovers: tuple[Leftover, ...] = ()
     workdir: Path | None = None
     journal: Path | None = None
-    seconds: float | None = None
-    teardown_seconds: float | None = None
     exit_code: int | None = None
     error: str = ""
-    foreign: bool = False
+    external: bool = False
     asked: int = 0
-    blamed: int | None = None
     restarts: int | None = None
     resumed_at: int | None = None
     version: str = ""
@@ -256,30 +249,26 @@ class Observation:
     deadlock: str = ""
 
     @property
-    def root_cause(self) -> int | None:
-        """The rank that the supervisor blames; None if none failed, or it does not know."""
-        if self.foreign:
-            return self.blamed
-        return None if self.outcome is None else self.outcome.root_cause
+    def message(self) -> str:
+        """What the launcher says of the root cause; empty if there is none, or it says nothing."""
+        failure = None if self.root_cause is None else self.failures.get(self.root_cause)
+        return "" if failure is None else failure.message
+
+    @property
+    def error_file(self) -> dict[int, ErrorFileState]:
+        """What the launcher made of the error file of each rank that failed."""
+        return {rank: failure.error_file for rank, failure in self.failures.items()}
 
     @property
     def unseen(self) -> str:
         """Which ranks that were asked for were never seen, and why that may be; empty if all were."""
-        ranks = () if self.outcome is None else self.outcome.ranks
-        lost = [str(rank) for rank in range(self.asked) if rank not in ranks]
+        lost = [str(rank) for rank in range(self.asked) if rank not in self.ranks]
         if not lost:
             return ""
         which = (
             f"rank {lost[0]} of {self.asked} was" if len(lost) == 1 else f"ranks {', '.join(lost)} of {self.asked} were"
         )
         return f"{which} never seen: {UNSEEN_CAUSE}"
-
-    @property
-    def failed_ranks(self) -> tuple[int, ...]:
-        """The ranks of which the supervisor says that they failed, root cause first."""
-        if self.foreign:
-            return tuple(self.failures)
-        return () if self.outcome is None else self.outcome.failed
 
 
 @dataclass(frozen=True, slots=True)

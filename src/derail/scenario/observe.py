@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 from derail.faults.engine.journal import JOURNAL
 from derail.faults.model.results import FaultResult, Unavailable
 from derail.model.events import Stream
-from derail.scenario.model import FailureSeen, Observation
+from derail.model.outcome import fields_of
+from derail.scenario.model import FailureSeen, JobResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ def observe(
     *,
     workdir: Path | None = None,
     journal: Path | None = None,
-) -> Observation:
+) -> JobResult:
     """What a run of ours left.
 
     Args:
@@ -39,36 +40,32 @@ def observe(
         workdir: the run's directory; the journal is looked for there.
         journal: the journal, if it is elsewhere.
     """
-    outcome = result.outcome
     logs = dict(_logs(result))
     tails = {key: tail(path) for key, path in logs.items()}
     if journal is None and workdir is not None:
         journal = workdir / JOURNAL
-    return Observation(
-        outcome=outcome,
+    return JobResult(
+        **fields_of(result),
         failures={rank: _failure(rank, failure) for rank, failure in result.failures.items()},
-        tails=tails,
+        log_tail=tails,
         logs=logs,
         faults=tuple(faults),
         return_values=dict(result.return_values),
-        leftovers=() if outcome is None else outcome.leftovers,
         workdir=workdir,
         journal=journal if journal is not None and journal.is_file() else None,
-        seconds=None if outcome is None else outcome.ended_at - outcome.started_at,
-        teardown_seconds=None if outcome is None else outcome.teardown_seconds,
-        exit_code=None if outcome is None else outcome.exit_code,
-        restarts=None if outcome is None else 0,
+        exit_code=result.exit_code if result.ran else None,
+        restarts=0 if result.ran else None,
         resumed_at=resumed_at(tails),
     )
 
 
-def not_run(plan: Plan) -> Observation | None:
+def not_run(plan: Plan) -> JobResult | None:
     """What is observed of a job that need not be started, because a fault cannot be done here; None if all can."""
     from derail.faults.registry import entry
 
     told = [(fault, entry(fault.name).requires.unavailable()) for fault in plan.faults]
     results = tuple(FaultResult(fault, None, Unavailable(reason)) for fault, reason in told if reason)
-    return Observation(outcome=None, faults=results) if results else None
+    return JobResult(faults=results) if results else None
 
 
 def resumed_at(tails: Mapping[tuple[int, Stream], Sequence[str]]) -> int | None:

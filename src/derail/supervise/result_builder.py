@@ -11,7 +11,7 @@ from derail.errors.protocol import ErrorRecord, identify, read
 from derail.errors.text import neutral, printable
 from derail.logs.sinks import tail_of
 from derail.model.exit import UNKNOWN_RETURNCODE
-from derail.model.outcome import Cause, JobOutcome, RunProcsResult
+from derail.model.outcome import Cause, JobOutcome, RunProcsResult, fields_of
 from derail.model.spec import Function
 from derail.spawn.handle import NotReturned, Returned
 
@@ -97,8 +97,7 @@ def harvest(found: Harvest, clock: Clock) -> RunProcsResult:
         failures=failures,
         stdouts={rank: os.fspath(spec.streams.stdout or "") for rank, spec in specs.items()},
         stderrs={rank: os.fspath(spec.streams.stderr or "") for rank, spec in specs.items()},
-        stopped={rank: fates[rank] for rank in outcome.stopped},
-        outcome=outcome,
+        **fields_of(outcome),
     )
 
 

@@ -353,8 +353,7 @@ class Supervisor:
             ),
             self._clock,
         )
-        assert result.outcome is not None
-        self._listeners.tell(Finished(result.outcome, at=self._clock.now()))
+        self._listeners.tell(Finished(result, at=self._clock.now()))
         self.result = result
 
     def _close_readers(self) -> int:

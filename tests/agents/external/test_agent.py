@@ -74,13 +74,12 @@ def test_a_job_that_is_left_alone_succeeds(tmp_path):
     """All ranks are found, their logs are kept, and nothing is left."""
     seen = HONEST.run(scenario(tmp_path, args=("3",)), tmp_path / "run")
 
-    assert seen.outcome is not None
-    assert {rank: (fate.status, fate.cause) for rank, fate in seen.outcome.ranks.items()} == {
+    assert {rank: (fate.status, fate.cause) for rank, fate in seen.ranks.items()} == {
         0: (ExitStatus(code=0), Cause.SELF),
         1: (ExitStatus(code=0), Cause.SELF),
     }
     assert (seen.exit_code, seen.root_cause, seen.restarts, seen.leftovers) == (0, None, 0, ())
-    assert seen.tails[1, "stdout"] == ("rank 1: step 1", "rank 1: step 2", "rank 1: step 3", "done")
+    assert seen.log_tail[1, "stdout"] == ("rank 1: step 1", "rank 1: step 2", "rank 1: step 3", "done")
 
 
 def test_a_rank_is_killed_at_a_line_and_the_supervisor_is_heard(tmp_path):
@@ -89,12 +88,11 @@ def test_a_rank_is_killed_at_a_line_and_the_supervisor_is_heard(tmp_path):
     seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
-    assert seen.outcome is not None
-    assert {rank: (fate.status, fate.cause) for rank, fate in seen.outcome.ranks.items()} == {
+    assert {rank: (fate.status, fate.cause) for rank, fate in seen.ranks.items()} == {
         0: (ExitStatus(signal=15), Cause.STOPPED_BY_US),
         1: (ExitStatus(signal=9), Cause.SELF),
     }
-    assert (seen.outcome.root_cause, seen.root_cause, seen.failed_ranks, seen.exit_code) == (1, 1, (1,), 137)
+    assert (seen.root_cause, seen.failed, list(seen.failures), seen.exit_code) == (1, (1,), [1], 137)
     assert (seen.failures[1].status, seen.failures[1].message) == (ExitStatus(signal=9), "it failed")
 
 
@@ -103,8 +101,7 @@ def test_a_fault_in_a_rank_acts_in_a_program_that_was_never_changed(tmp_path):
     seen = HONEST.run(scenario(tmp_path, [faults.exit(7, rank=0)]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
-    assert seen.outcome is not None
-    assert (seen.outcome.ranks[0].status, seen.exit_code) == (ExitStatus(code=7), 7)
+    assert (seen.ranks[0].status, seen.exit_code) == (ExitStatus(code=7), 7)
 
 
 def test_a_fault_that_changes_a_rank_before_its_start_needs_no_launcher_of_ours(tmp_path):
@@ -114,7 +111,7 @@ def test_a_fault_that_changes_a_rank_before_its_start_needs_no_launcher_of_ours(
     seen = HONEST.run(scenario(tmp_path, [lie], source, args=()), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
-    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("None 2",), ("None 7",)]
+    assert [seen.log_tail[rank, "stdout"] for rank in (0, 1)] == [("None 2",), ("None 7",)]
     assert (seen.exit_code, seen.restarts) == (0, 0)
 
 
@@ -135,9 +132,8 @@ def test_a_fault_acts_once_in_a_job_that_is_restarted(tmp_path):
 
     assert [told.status for told in seen.faults] == ["injected", "injected"]
     assert (seen.restarts, seen.exit_code) == (2, 0)
-    assert seen.outcome is not None
-    assert seen.outcome.succeeded
-    assert seen.tails[1, "stdout"][-1] == "done"
+    assert seen.succeeded
+    assert seen.log_tail[1, "stdout"][-1] == "done"
 
 
 def test_a_fault_that_its_rank_sets_off_acts_in_one_attempt_too(tmp_path):
@@ -167,8 +163,7 @@ def test_a_rank_that_leaves_with_0_because_it_was_asked_to_was_stopped(tmp_path)
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3", rank=0))  # whose handler is there by then
     seen = HONEST.run(scenario(tmp_path, [kill], source), tmp_path / "run")
 
-    assert seen.outcome is not None
-    fate = seen.outcome.ranks[0]
+    fate = seen.ranks[0]
     assert (fate.status, fate.cause, fate.signals_sent) == (ExitStatus(code=0), Cause.STOPPED_BY_US, (15,))
 
 
@@ -181,8 +176,7 @@ def test_ranks_that_are_no_python_are_found(tmp_path):
     seen = HONEST.run(replace(job, worker=worker, args=()), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"] or "9" in str(seen.faults[0])
-    assert seen.outcome is not None
-    assert (seen.outcome.ranks[1].status, seen.exit_code) == (ExitStatus(code=9), 9)
+    assert (seen.ranks[1].status, seen.exit_code) == (ExitStatus(code=9), 9)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
@@ -192,8 +186,7 @@ def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
     seen = HONEST.run(scenario(tmp_path, [term]), tmp_path / "run")
 
     assert [(told.status, told.whom) for told in seen.faults] == [("injected", "the agent")]
-    assert seen.outcome is not None
-    assert (seen.exit_code, seen.outcome.stopped, seen.leftovers) == (code, (0, 1), ())
+    assert (seen.exit_code, seen.stopped, seen.leftovers) == (code, (0, 1), ())
 
 
 def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_path):
@@ -202,9 +195,8 @@ def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_
     seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
-    assert seen.outcome is not None
     assert sorted((left.rank, left.ended) for left in seen.leftovers) == [(0, True), (1, True)]
-    assert {fate.cause for fate in seen.outcome.ranks.values()} == {Cause.ABANDONED}
+    assert {fate.cause for fate in seen.ranks.values()} == {Cause.ABANDONED}
     assert seen.exit_code == 137
     assert not alive(str(tmp_path))
 
@@ -233,8 +225,7 @@ def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
     job = scenario(tmp_path, timeout=1.5)
     seen = agent.run(job, tmp_path / "run")
 
-    assert seen.outcome is not None
-    assert (seen.outcome.timed_out, seen.leftovers) == (True, ())
+    assert (seen.timed_out, seen.leftovers) == (True, ())
     assert judge(job, seen).reasons == ("expected the job to end by itself within 1.5 s, saw it time out",)
     assert not alive(str(tmp_path))
 
@@ -243,7 +234,7 @@ def test_an_agent_that_breaks_before_it_starts_a_rank_says_why(tmp_path):
     """Its last line."""
     seen = launcher(tmp_path, "raise ValueError('no such option')\n").run(scenario(tmp_path), tmp_path / "run")
 
-    assert seen.outcome is None
+    assert not seen.ran
     assert "ended with exit 1 before any rank was seen; it said: ValueError: no such option" in seen.error
 
 
@@ -261,7 +252,7 @@ def test_an_agent_that_floods_its_output_is_survived(tmp_path):
     agent = launcher(tmp_path, "print('x' * 20_000_000)\nsys.exit(rank(0).wait())\n")
     seen = agent.run(scenario(tmp_path, ranks=1, args=("2",)), tmp_path / "run")
 
-    assert (seen.exit_code, seen.tails[0, "stdout"][-1]) == (0, "done")
+    assert (seen.exit_code, seen.log_tail[0, "stdout"][-1]) == (0, "done")
 
 
 def test_the_status_of_a_rank_is_seen_though_its_parent_reaps_it_at_once(tmp_path):
@@ -269,8 +260,7 @@ def test_the_status_of_a_rank_is_seen_though_its_parent_reaps_it_at_once(tmp_pat
     agent = launcher(tmp_path, "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nrank(0).wait()\n")
     seen = agent.run(scenario(tmp_path, source="import sys; sys.exit(5)", ranks=1, args=()), tmp_path / "run")
 
-    assert seen.outcome is not None
-    status = seen.outcome.ranks[0].status
+    status = seen.ranks[0].status
     assert status is not None
     assert status == ExitStatus(code=5) or status.lost is not None
 
@@ -292,8 +282,7 @@ def test_what_an_outer_job_says_does_not_reach_the_agent(tmp_path, monkeypatch):
     monkeypatch.setenv("DERAIL_JOB", "outer")
     seen = HONEST.run(scenario(tmp_path, args=("2",)), tmp_path / "run")
 
-    assert seen.outcome is not None
-    assert (sorted(seen.outcome.ranks), seen.exit_code) == ([0, 1], 0)
+    assert (sorted(seen.ranks), seen.exit_code) == ([0, 1], 0)
 
 
 def test_when_derail_is_killed_nothing_is_left(tmp_path, wait_until):
@@ -378,14 +367,16 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
     agent = CommandAgent(f"{PYTHON} {LAUNCHERS / 'crooked.py'} {{ranks}} {{script}} {{args}}", told)
     term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
-    end_it = scenario(tmp_path, [term], args=("150",), expect=Expect(outcome="failed", within=60.0))
+    end_it = scenario(tmp_path, [term], args=("150",), expect=Expect(succeeded=False, teardown_seconds=60.0))
     blame = scenario(
         tmp_path,
         [kill],
         ranks=3,
-        expect=Expect(outcome="failed", root_cause=1, stopped=(0, 2), exits={0: "SIGTERM", 1: "SIGKILL"}, within=60.0),
+        expect=Expect(
+            succeeded=False, root_cause=1, stopped=(0, 2), exits={0: "SIGTERM", 1: "SIGKILL"}, teardown_seconds=60.0
+        ),
     )
-    calm = scenario(tmp_path, args=("3",), expect=Expect(outcome="succeeded"))
+    calm = scenario(tmp_path, args=("3",), expect=Expect(succeeded=True))
     found = {}
     for name, each in (("end it", end_it), ("blame", blame), ("calm", calm)):
         verdict = judge(each, agent.run(each, tmp_path / name), agent.promises)
@@ -393,11 +384,11 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
 
     leak = "expected nothing to be left, saw process"
     assert {name: set(each) for name, each in found.items()} == {
-        "end it": {"outcome", "leftovers"},
+        "end it": {"succeeded", "leftovers"},
         "blame": {"root_cause", "leftovers"},
         "calm": {"leftovers"},
     }
-    assert found["end it"]["outcome"] == "expected the job to have failed, saw that it succeeded"
+    assert found["end it"]["succeeded"] == "expected the job to have failed, saw that it succeeded"
     assert found["blame"]["root_cause"] != "expected rank 1 as root cause, saw rank 1"
     assert all(each["leftovers"].startswith(leak) and "sleep 617" in each["leftovers"] for each in found.values())
 

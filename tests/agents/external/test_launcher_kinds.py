@@ -100,7 +100,7 @@ def test_what_ranks_of_a_daemon_leave_is_counted_and_ended(tmp_path, daemon, pid
     """They are no descendants of the launcher, and neither are their helpers: the job's mark shows whose they are."""
     worker = write_worker(tmp_path, STEPS)
     orphan = faults.orphan("session", rank=1, code=5, when=when.line("step 2"))
-    scenario = Scenario("t", 2, worker, faults.plan([orphan]), Expect(outcome="failed", leftovers="ended"))
+    scenario = Scenario("t", 2, worker, faults.plan([orphan]), Expect(succeeded=False, leftovers="ended"))
     launcher = agent("by_daemon", daemon)
     seen = launcher.run(scenario, tmp_path / "run")
 
@@ -114,7 +114,7 @@ def test_ranks_of_a_daemon_that_outlive_the_launcher_are_left_over(tmp_path, dae
     """The launcher is killed, and no process notifies the daemon."""
     worker = write_worker(tmp_path, STEPS)
     kill = faults.signal("SIGKILL", rank="the agent", when=when.all_of(*(when.line("step 2", rank=r) for r in (0, 1))))
-    scenario = Scenario("t", 2, worker, faults.plan([kill]), Expect(outcome="failed"))
+    scenario = Scenario("t", 2, worker, faults.plan([kill]), Expect(succeeded=False))
     seen = agent("by_daemon", daemon).run(scenario, tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"], seen.faults
@@ -127,9 +127,9 @@ def test_ranks_of_a_daemon_are_ended_when_the_time_is_over(tmp_path, daemon, pid
     worker = write_worker(tmp_path, STEPS)
     seen = agent("by_daemon", daemon).run(Scenario("t", 2, worker, timeout=2.0), tmp_path / "run")
 
-    assert seen.outcome.timed_out
-    assert len(seen.outcome.ranks) == 2
-    assert all(pid_gone(fate.pid) for fate in seen.outcome.ranks.values())
+    assert seen.timed_out
+    assert len(seen.ranks) == 2
+    assert all(pid_gone(fate.pid) for fate in seen.ranks.values())
 
 
 def run_shipped(tmp_path, launcher, name, **changes):
@@ -152,7 +152,7 @@ def test_lines_of_ranks_are_seen_though_their_launcher_reads_them_through_pipes(
     seen = agent("piped", mode).run(Scenario("t", 2, worker, faults.plan([leave])), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"], seen.faults
-    assert (seen.exit_code, seen.tails[1, "stdout"][:3]) == (7, ("step 1", "step 2", "step 3"))
+    assert (seen.exit_code, seen.log_tail[1, "stdout"][:3]) == (7, ("step 1", "step 2", "step 3"))
     output = next((tmp_path / "run").glob("python*-0.log")).read_text()
     assert ("[1] step 3" in output) == (mode == "prints")
 
@@ -170,7 +170,7 @@ def test_lines_of_ranks_that_are_no_python_are_read_in_the_declared_files(tmp_pa
     seen = launcher.run(Scenario("t", 2, worker, faults.plan([kill])), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"], seen.faults
-    assert (seen.exit_code, seen.tails[1, "stdout"][:3]) == (137, ("step 1", "step 2", "step 3"))
+    assert (seen.exit_code, seen.log_tail[1, "stdout"][:3]) == (137, ("step 1", "step 2", "step 3"))
 
 
 @pytest.mark.parametrize(("mode", "stream"), [("at_end", "stdout"), ("in_turn", "stderr")])
@@ -179,7 +179,7 @@ def test_a_launcher_that_deadlocks_on_a_full_pipe_fails(tmp_path, mode, stream):
     worker = write_worker(tmp_path, STEPS)
     flood = faults.log_flood(20000, rank=1, stream=stream, when=when.line("step 3"))
     leave = faults.exit(7, rank=1, when=when.line("step 9"))
-    scenario = Scenario("t", 2, worker, faults.plan([flood, leave]), Expect(outcome="failed"), timeout=15.0)
+    scenario = Scenario("t", 2, worker, faults.plan([flood, leave]), Expect(succeeded=False), timeout=15.0)
     seen = agent("piped", mode).run(scenario, tmp_path / "run")
     verdict = judge(scenario, seen)
 
@@ -238,7 +238,7 @@ def test_workers_find_their_numbers_under_the_names_that_they_read(tmp_path, nam
     )
     seen = agent("numbers", *names).run(Scenario("t", 3, worker), tmp_path / "run")
 
-    told = [seen.tails[rank, "stdout"][0].split() for rank in range(3)]
+    told = [seen.log_tail[rank, "stdout"][0].split() for rank in range(3)]
     assert [words[:3] for words in told] == [[str(rank), "3", "127.0.0.1"] for rank in range(3)]
     assert len({words[3] for words in told}) == 1
     assert told[0][3].isdigit()
@@ -253,7 +253,7 @@ def test_a_declaration_maps_the_launchers_own_variables(tmp_path):
     launcher = agent("numbers", "MY_NUMBER", "ALL_OF_US", declaration=declaration)
     seen = launcher.run(Scenario("t", 2, worker), tmp_path / "run")
 
-    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("0 2",), ("1 2",)]
+    assert [seen.log_tail[rank, "stdout"] for rank in (0, 1)] == [("0 2",), ("1 2",)]
 
 
 def test_a_fault_that_takes_a_variable_away_is_not_undone_by_the_mapping(tmp_path):
@@ -263,7 +263,7 @@ def test_a_fault_that_takes_a_variable_away_is_not_undone_by_the_mapping(tmp_pat
     seen = agent("numbers", "PMI_RANK", "PMI_SIZE").run(Scenario("t", 2, worker, faults.plan([take])), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"], seen.faults
-    assert [seen.tails[rank, "stdout"] for rank in (0, 1)] == [("2",), ("None",)]
+    assert [seen.log_tail[rank, "stdout"] for rank in (0, 1)] == [("2",), ("None",)]
 
 
 def test_ranks_without_a_number_cannot_be_judged(tmp_path):
@@ -279,7 +279,7 @@ def test_a_launcher_that_is_rank_0_itself_cannot_be_judged(tmp_path):
     """Its rank 0 was not seen, which is no end that never came."""
     seen, verdict = run_shipped(tmp_path, agent("rank_zero"), "crash/exits_with_code_7")
 
-    assert (verdict.kind, 0 in seen.outcome.ranks) == ("INCONCLUSIVE", False)
+    assert (verdict.kind, 0 in seen.ranks) == ("INCONCLUSIVE", False)
     assert any("rank 0 was never seen" in reason for reason in verdict.reasons)
     assert not any("never ended" in str(found) for found in verdict.findings)
 
@@ -289,7 +289,7 @@ def test_a_helper_that_carries_rank_0_is_not_rank_0(tmp_path):
     worker = write_worker(tmp_path, STEPS.replace("1001", "20"))
     seen = agent("rank_zero", "helper").run(Scenario("t", 3, worker), tmp_path / "run")
 
-    assert (sorted(seen.outcome.ranks), seen.exit_code, seen.restarts) == ([1, 2], 0, 0)
+    assert (sorted(seen.ranks), seen.exit_code, seen.restarts) == ([1, 2], 0, 0)
 
 
 @pytest.mark.parametrize("name", ["asked_to_end", "passes_the_warning_on"])
@@ -313,7 +313,7 @@ def test_what_breaks_the_log_file_of_a_rank_is_skipped_where_there_is_none(tmp_p
 def test_ranks_whose_python_lacks_what_the_worker_imports_accuse_no_launcher(tmp_path):
     """Another Python than derail's runs the ranks: the verdict names it, and what is missing."""
     worker = write_worker(tmp_path, "import no_such_module_of_derail\n")
-    scenario = Scenario("t", 2, worker, needs=("no_such_module_of_derail",), expect=Expect(outcome="succeeded"))
+    scenario = Scenario("t", 2, worker, needs=("no_such_module_of_derail",), expect=Expect(succeeded=True))
     launcher = agent("piped", "prints")
     verdict = judge(scenario, launcher.run(scenario, tmp_path / "run"), launcher.promises)
 

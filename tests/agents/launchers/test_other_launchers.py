@@ -208,7 +208,7 @@ def test_a_killed_rank_is_blamed_by_each_that_tells(name, tmp_path):
     """As by hand; and the fault was injected."""
     run = ran(name, "crash/killed_at_step_3", tmp_path)
 
-    assert ([told.status for told in run.observation.faults], run.observation.root_cause) == (["injected"], 2)
+    assert ([told.status for told in run.result.faults], run.result.root_cause) == (["injected"], 2)
 
 
 @pytest.mark.slow

@@ -53,11 +53,10 @@ def test_a_rank_is_killed_and_blamed(tmp_path, name):
     seen = AGENTS[name]().run(scenario(tmp_path, [kill]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
-    assert seen.outcome is not None
-    assert {rank: fate.cause for rank, fate in seen.outcome.ranks.items()} == {0: Cause.STOPPED_BY_US, 1: Cause.SELF}
+    assert {rank: fate.cause for rank, fate in seen.ranks.items()} == {0: Cause.STOPPED_BY_US, 1: Cause.SELF}
     assert (seen.root_cause, seen.failures[1].status, seen.leftovers) == (1, ExitStatus(signal=9), ())
-    assert seen.tails[1, "stdout"][2] == "rank 1: step 3"
-    assert (seen.failed_ranks, seen.exit_code) == (((1,), 137) if name == "derail-torchrun" else ((1, 0), 1))
+    assert seen.log_tail[1, "stdout"][2] == "rank 1: step 3"
+    assert (tuple(seen.failures), seen.exit_code) == (((1,), 137) if name == "derail-torchrun" else ((1, 0), 1))
 
 
 @torch_here
@@ -97,8 +96,7 @@ def test_derails_launcher_hears_a_signal_to_torchrun(tmp_path):
     term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     seen = DerailTorchrun().run(scenario(tmp_path, [term]), tmp_path / "run")
 
-    assert seen.outcome is not None
-    assert (seen.outcome.stopped, seen.leftovers, seen.exit_code != 0) == ((0, 1), (), True)
+    assert (seen.stopped, seen.leftovers, seen.exit_code != 0) == ((0, 1), (), True)
 
 
 @torch_here
@@ -129,7 +127,7 @@ def test_a_training_on_two_nodes_that_lost_a_rank_ends_with_the_same_loss(tmp_pa
         assert (seen.error, seen.exit_code, seen.leftovers) == ("", 0, ())
         assert [told.status for told in seen.faults] == ["injected"] * len(plan)
         assert (seen.restarts, seen.resumed_at) == ((1, 9) if plan else (0, None))
-        losses[kind] = [seen.tails[rank, "stdout"][-1] for rank in range(4)]
+        losses[kind] = [seen.log_tail[rank, "stdout"][-1] for rank in range(4)]
 
     assert losses["killed"] == losses["calm"]
     assert " loss " in losses["calm"][0]

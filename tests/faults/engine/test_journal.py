@@ -112,7 +112,7 @@ def test_every_event_of_the_launcher_but_lines_is_kept(tmp_path):
         DeadlinePassed("kill", 1.0),
         SignalSent(0, 15, 1.0),
         PhaseChanged("running", 1.0),
-        Finished(JobOutcome({0: fate}, 0, 0.0, 1.0), 1.0),
+        Finished(JobOutcome(ranks={0: fate}, root_cause=0, started_at=0.0, ended_at=1.0), 1.0),
     ):
         journal.write_event(event)
 

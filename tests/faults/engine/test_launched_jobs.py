@@ -40,8 +40,8 @@ def test_a_function_exits_raises_and_hangs_wherever_it_comes_from(launched, meth
     seen = launched(work, faults.exit(7, rank=1, when=trigger), args=LONG, start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (1, "exit 7")
-    assert seen.outcome.stopped == (0,)
+    assert (seen.root_cause, str(seen.ranks[1].status)) == (1, "exit 7")
+    assert seen.stopped == (0,)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,7 +64,7 @@ def test_a_hanging_function_ignores_sigterm(tmp_path, method):
         os.kill(job.pids()[0], signal.SIGKILL)
         seen = job.wait(DEADLINE)
 
-    assert (seen.root_cause, str(seen.outcome.ranks[1].status)) == (0, "SIGKILL (9)")
+    assert (seen.root_cause, str(seen.ranks[1].status)) == (0, "SIGKILL (9)")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -72,8 +72,8 @@ def test_a_function_with_a_fault_that_is_never_due_returns_as_ever(launched, met
     """The entry point before it cannot be noticed."""
     seen = launched(says_who, faults.exit(7, rank=0, when=when.line("never")), start_method=method)
 
-    assert seen.outcome.succeeded
-    assert seen.return_values[0] == seen.outcome.ranks[0].pid
+    assert seen.succeeded
+    assert seen.return_values[0] == seen.ranks[0].pid
     assert [result.status for result in seen.faults] == ["not_reached"]
 
 

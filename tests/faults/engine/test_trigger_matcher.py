@@ -162,7 +162,7 @@ def test_a_barrier_that_somebody_does_not_come_to_is_not_reached(tmp_path):
 
     assert results(seen) == {0: "not_reached"}
     assert "rank 1 ended with exit 0 before it arrived" in seen.faults[0].detail
-    assert seen.outcome.succeeded
+    assert seen.succeeded
     assert seen.seconds < 55  # a rank waits 60 s for others
 
 
@@ -218,7 +218,7 @@ def test_the_exit_of_another_rank_sets_a_fault_off(tmp_path):
     seen, _ = ended(tmp_path, program, fault, ranks=2)
 
     assert results(seen) == {0: "injected"}
-    assert (seen.root_cause, seen.outcome.ranks[0].status.signal) == (1, 9)
+    assert (seen.root_cause, seen.ranks[0].status.signal) == (1, 9)
 
 
 @pytest.mark.parametrize(("n", "status"), [(0, "injected"), (2, "not_reached")])
@@ -283,7 +283,7 @@ def test_the_signal_that_ended_a_program_was_received(tmp_path):
     seen, _ = ended(tmp_path, ["/bin/sh", "-c", "kill -TERM $$; sleep 60"], fault)
 
     assert results(seen) == {0: "not_reached"}
-    assert seen.outcome.ranks[0].status.signal == 15
+    assert seen.ranks[0].status.signal == 15
 
 
 def test_probability_is_decided_by_seed_fault_and_rank(run_faults):

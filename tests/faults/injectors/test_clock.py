@@ -187,4 +187,4 @@ def test_an_offset_before_the_boot_is_no_injection(tmp_path):
     seen, text = ended(tmp_path, "print('ran')", faults.monotonic_offset(-1e9, rank=0))
 
     assert [result.status for result in seen.faults] == ["errored"], seen.faults
-    assert (text, str(seen.outcome.ranks[0].status)) == ("", "exit 125")
+    assert (text, str(seen.ranks[0].status)) == ("", "exit 125")

@@ -214,9 +214,9 @@ def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
     told = json.loads(path.read_text())["message"]
     assert result.status == "injected", result
     assert told["message"] == "long ago"
-    assert seen.outcome.ended_at > 0
+    assert seen.ended_at > 0
     assert abs(int(told["extraInfo"]["timestamp"]) - path.stat().st_mtime) < 2
-    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert str(seen.ranks[0].status) == "exit 3"
 
 
 @pytest.mark.parametrize("moment", [when.start(), when.own_exit()])
@@ -237,7 +237,7 @@ def test_a_file_of_another_rank_changes_neither_the_exit_nor_the_blame(tmp_path)
 
     assert result.status == "injected", result
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert (seen.outcome.root_cause, str(seen.outcome.ranks[1].status)) == (0, "exit 4")
+    assert (seen.root_cause, str(seen.ranks[1].status)) == (0, "exit 4")
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_skewed_times_do_not_change_who_is_to_blame(tmp_path):
     assert result.status == "injected", result
     assert 3540 <= int(first["timestamp"]) - int(second["timestamp"]) <= 3601
     assert 3540 <= (first["wall_ns"] - second["wall_ns"]) / 1e9 <= 3601
-    assert seen.outcome.root_cause == 0
+    assert seen.root_cause == 0
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_file_that_is_replaced_while_it_is_read_holds_nobody(tmp_path):
     seen, result, (path,) = run(tmp_path, FAILS, faults.error_file_replaced(rank=0))
 
     assert result.status == "injected", result
-    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert str(seen.ranks[0].status) == "exit 3"
     found = seen.failures[0]
     assert ("its own" in found.message, found.problem) == (True, "") or "truncated JSON" in found.problem
     assert json.loads(path.read_text())["message"]["message"] == "its own"
@@ -335,10 +335,10 @@ def test_an_error_file_that_cannot_be_written_is_not_there(tmp_path, how, said):
     """The rank is told why; the supervisor finds nothing and has the exit code."""
     seen, result, (path,) = run(tmp_path, TRIES, faults.error_file_unwritable(how, rank=0))
 
-    assert seen.tails[(0, "stdout")] == (said,)
+    assert seen.log_tail[(0, "stdout")] == (said,)
     assert result.status == "injected", result
     assert not path.exists()
-    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert str(seen.ranks[0].status) == "exit 3"
 
 
 def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):

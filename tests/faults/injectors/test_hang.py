@@ -131,7 +131,7 @@ def test_while_the_gil_is_held_nobody_in_the_rank_is_heard(tmp_path):
         seen = job.wait(0.5)
         assert job.log(0, "stderr").stat().st_size == ticks
         assert job.log(0, "stdout").read_text() == "ready\n"
-        assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
+        assert str(seen.ranks[0].status) == "SIGKILL (9)"
 
 
 def test_a_rank_in_state_d_hears_no_signal_and_its_threads_go_on(tmp_path, pid_gone):
@@ -154,7 +154,7 @@ def test_a_child_that_outlives_its_killed_rank_does_not_outlive_the_job(tmp_path
         os.kill(job.pids()[0], signal.SIGKILL)
         seen = job.wait(DEADLINE)
 
-    assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
+    assert str(seen.ranks[0].status) == "SIGKILL (9)"
     assert pid_gone(child)
 
 
@@ -169,7 +169,7 @@ def test_a_child_that_is_stopped_when_the_hang_is_over_lets_the_rank_go_on(tmp_p
         os.kill(child, signal.SIGCONT)
         seen = job.wait(DEADLINE)
 
-    assert seen.outcome.succeeded, seen.outcome
+    assert seen.succeeded, seen
 
 
 LAUNCHER = """
@@ -216,7 +216,7 @@ def test_a_rank_whose_work_is_done_does_not_end(tmp_path, make):
         assert job.log(0, "stdout").read_text() == "worked\n"
         seen = job.wait(0.1)
 
-    assert (seen.outcome.succeeded, str(seen.outcome.ranks[0].status)) == (False, "SIGTERM (15)")
+    assert (seen.succeeded, str(seen.ranks[0].status)) == (False, "SIGTERM (15)")
 
 
 @pytest.mark.parametrize("make", LATER, ids=name_of)

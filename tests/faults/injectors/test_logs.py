@@ -133,7 +133,7 @@ def test_a_half_line_may_be_the_last(tmp_path):
         seen = job.wait(DEADLINE)
         assert job.log(0, "stdout").read_bytes() == b"half"
 
-    assert str(seen.outcome.ranks[0].status) == "exit 1"
+    assert str(seen.ranks[0].status) == "exit 1"
     assert (hears.of("stdout"), told(seen)[0]) == (["half"], "injected")
 
 
@@ -145,7 +145,7 @@ def test_last_words_in_front_of_a_sigkill_are_in_the_log_unless_they_were_buffer
         seen = job.wait(DEADLINE)
         assert job.log(0, "stdout").read_bytes() == left
 
-    assert seen.outcome.ranks[0].status.signal == 9
+    assert seen.ranks[0].status.signal == 9
     assert hears.of("stdout") == [left.decode()] * bool(left)
     assert told(seen)[0] == "injected", told(seen)
 
@@ -213,7 +213,7 @@ def test_a_rank_that_ends_at_once_has_closed_its_stream_in_its_own_word(tmp_path
     seen, text = ended(tmp_path, "os._exit(3)", faults.closed_stream(rank=0))
 
     assert told(seen)[0] == "injected", told(seen)
-    assert (text, str(seen.outcome.ranks[0].status)) == ("", "exit 3")
+    assert (text, str(seen.ranks[0].status)) == ("", "exit 3")
 
 
 def test_the_next_file_gets_the_number_of_a_closed_stream(tmp_path):
@@ -292,7 +292,7 @@ def test_a_process_that_keeps_the_log_open_does_not_hold_the_launcher(tmp_path, 
 
     status, detail = told(seen)
     assert (status, f"pid {pid} lives" in detail) == ("injected", True)
-    assert not seen.outcome.timed_out
+    assert not seen.timed_out
     assert state_of(pid) in ("", "Z")
 
 
@@ -341,7 +341,7 @@ def test_a_log_that_is_moved_away_loses_no_line(tmp_path, make, found):
     seen, hears, job, _ = moved(tmp_path, make)
 
     assert hears.of("stdout") == ["one", "two"]
-    assert str(seen.outcome.ranks[0].status) == "exit 0"
+    assert str(seen.ranks[0].status) == "exit 0"
     assert told(seen)[0] == "injected", told(seen)
     logs = job.log(0, "stdout").parent
     assert {path.name: path.read_bytes() for path in logs.iterdir() if path.name.startswith("stdout")} == found
@@ -366,7 +366,7 @@ def test_a_log_that_goes_away_at_the_exit_holds_nobody(tmp_path, name):
         seen = job.wait(DEADLINE)
 
     assert hears.of("stderr") == ["last words"]
-    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert str(seen.ranks[0].status) == "exit 3"
     assert told(seen)[0] == "injected", told(seen)
 
 

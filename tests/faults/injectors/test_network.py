@@ -475,7 +475,7 @@ def test_the_store_dies_with_the_rank_that_serves_it(tmp_path, port):
     """Nobody listens any more."""
     seen, _ = ended(tmp_path, LISTENS, faults.store_dies(rank=0, when=READY), master_port=port)
 
-    assert ([result.status for result in seen.faults], str(seen.outcome.ranks[0].status)) == (
+    assert ([result.status for result in seen.faults], str(seen.ranks[0].status)) == (
         ["injected"],
         "SIGKILL (9)",
     )

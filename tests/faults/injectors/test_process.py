@@ -210,7 +210,7 @@ time.sleep(60)
 """
     seen, _ = ended(tmp_path, program, faults.crash_in_handler("SIGTERM", wait=True, rank=0), ranks=2, grace=60.0)
 
-    assert str(seen.outcome.ranks[0].status) == "SIGSEGV (11)"
+    assert str(seen.ranks[0].status) == "SIGSEGV (11)"
     assert (seen.root_cause, [result.status for result in seen.faults]) == (1, ["injected"])
 
 
@@ -328,7 +328,7 @@ def test_functions_end_so_wherever_they_come_from(tmp_path, method, fault, statu
     seen, _ = ended(tmp_path, work, fault, args=(steps,), start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert str(seen.outcome.ranks[0].status) == status
+    assert str(seen.ranks[0].status) == status
 
 
 KINDS = ["group", "session", "daemon", "chatty"]
@@ -362,7 +362,7 @@ def test_a_helper_outlives_its_rank(run_faults, version, kind):
 def test_a_helper_is_swept_up_with_its_job(tmp_path, kind, pid_gone):
     """Wherever it went; the outcome tells of it."""
     seen, _ = ended(tmp_path, WAITS, faults.orphan(kind, 7, rank=0, when=READY))
-    (leftover,) = seen.outcome.leftovers
+    (leftover,) = seen.leftovers
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert (leftover.kind, leftover.ended) == ("process", True)

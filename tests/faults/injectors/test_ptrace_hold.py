@@ -73,9 +73,9 @@ def test_a_held_rank_is_killed_and_its_end_is_told(tmp_path):
     ) as job:  # fmt: skip
         assert result_of(job) == "injected"
         job.stop("enough")
-        outcome = job.wait(DEADLINE).outcome
+        result = job.wait(DEADLINE)
 
-    assert [str(outcome.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGTERM (15)"]
+    assert [str(result.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGTERM (15)"]
 
 
 def test_the_end_of_a_rank_that_somebody_kills_while_it_is_held_is_told(tmp_path):
@@ -85,8 +85,8 @@ def test_the_end_of_a_rank_that_somebody_kills_while_it_is_held_is_told(tmp_path
         os.kill(job.pids()[0], signal.SIGKILL)
         seen = job.wait(DEADLINE)
 
-    assert str(seen.outcome.ranks[0].status) == "SIGKILL (9)"
-    assert seen.outcome.failed == (0,)
+    assert str(seen.ranks[0].status) == "SIGKILL (9)"
+    assert seen.failed == (0,)
 
 
 def test_a_rank_that_has_ended_is_not_held(tmp_path):

@@ -54,7 +54,7 @@ def test_a_limit_hits_a_rank_that_runs_already(tmp_path, resource, value, what, 
     )
 
     assert text.split() == ["ready", said]
-    assert str(seen.outcome.ranks[0].status) == "exit 3"
+    assert str(seen.ranks[0].status) == "exit 3"
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
 
 
@@ -64,7 +64,7 @@ def test_a_limit_of_processor_time_kills_a_busy_rank(tmp_path):
         tmp_path, "print('ready', flush=True)\nwhile True: pass", faults.limit("CPU", 1, rank=0, when=READY)
     )
 
-    assert seen.outcome.ranks[0].status.signal == 24
+    assert seen.ranks[0].status.signal == 24
     assert [result.status for result in seen.faults] == ["injected"]
 
 
@@ -112,7 +112,7 @@ def test_a_limit_of_the_stack_lets_recursion_end_in_a_segmentation_fault(tmp_pat
     other.mkdir()
     _, whole = ended(other, RECURSES.format(value="resource.getrlimit(resource.RLIMIT_STACK)[0]"))
 
-    assert seen.outcome.ranks[0].status.signal == 11
+    assert seen.ranks[0].status.signal == 11
     assert (text.split(), whole.split()) == (["ready"], ["ready", "done"])
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
 
@@ -326,7 +326,7 @@ memory[:] = b"x" * (1 << 20)
 """
     seen, _ = ended(tmp_path, program, faults.full_shm("16K", rank=0))
 
-    assert str(seen.outcome.ranks[0].status).startswith("SIGBUS")
+    assert str(seen.ranks[0].status).startswith("SIGBUS")
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
     assert not os.path.exists("/dev/shm/derail-test")
 
@@ -359,7 +359,7 @@ def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_
     program.chmod(0o755)
     seen, _ = ended(tmp_path, [str(program)], faults.full_disk(str(tmp_path), rank=0))
 
-    assert str(seen.outcome.ranks[0].status) == "exit 127"
+    assert str(seen.ranks[0].status) == "exit 127"
     assert [result.status for result in seen.faults] != ["unknown"]
 
 

@@ -133,7 +133,7 @@ def test_a_storm_that_its_rank_does_not_outlive_can_be_enough(tmp_path):
     seen, _ = ended(tmp_path, SLEEPS, storm)
 
     assert statuses(seen) == ["injected"]
-    assert seen.outcome.ranks[0].status.signal == signal.SIGTERM
+    assert seen.ranks[0].status.signal == signal.SIGTERM
 
 
 def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
@@ -141,7 +141,7 @@ def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
     seen, _ = ended(tmp_path, SLEEPS, faults.signal_storm(count=50, every=0.2, rank=0, when=READY))
 
     assert statuses(seen) == ["not_reached"]
-    assert seen.outcome.ranks[0].status.signal == signal.SIGTERM
+    assert seen.ranks[0].status.signal == signal.SIGTERM
 
 
 TWICE = """
@@ -292,7 +292,7 @@ def test_a_rank_handles_a_signal_oddly(tmp_path, name):
             assert record_of(job, "handled")["at"] - record_of(job, "handling")["at"] >= 0.5
 
     assert number not in ignored_before
-    assert (statuses(seen), str(seen.outcome.ranks[0].status)) == (["injected"], exit_status), seen.faults
+    assert (statuses(seen), str(seen.ranks[0].status)) == (["injected"], exit_status), seen.faults
     assert ("KeyError: 'torn'" in err) == (name == "raising")
 
 
@@ -330,7 +330,7 @@ def test_a_slow_handler_takes_its_time_and_then_does_what_was_done_before(tmp_pa
         seen = job.wait(DEADLINE)
         handled = record_of(job, "handled")["at"] - record_of(job, "handling")["at"]
 
-    assert (statuses(seen), str(seen.outcome.ranks[0].status)) == (["injected"], "exit 5")
+    assert (statuses(seen), str(seen.ranks[0].status)) == (["injected"], "exit 5")
     assert handled >= 0.3
 
 

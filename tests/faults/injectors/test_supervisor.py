@@ -108,7 +108,7 @@ def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path)
     seen, _, errors, result = observe(tmp_path, program, faults.sigchld_ignored(rank=0))
 
     assert result.status == "injected", result
-    assert str(seen.outcome.ranks[0].status) == "exit 7", errors
+    assert str(seen.ranks[0].status) == "exit 7", errors
 
 
 def test_sigchld_of_a_function_cannot_be_ignored_before_it_starts(tmp_path):
@@ -124,7 +124,7 @@ def test_a_program_that_is_not_there_is_no_injection_of_anything(tmp_path):
     program.chmod(0o755)
     seen, _, _, result = observe(tmp_path, [str(program)], faults.launcher_stdout_closed(rank=0))
 
-    assert (str(seen.outcome.ranks[0].status), result.status) == ("exit 127", "errored")
+    assert (str(seen.ranks[0].status), result.status) == ("exit 127", "errored")
 
 
 @pytest.mark.parametrize("make", [faults.sigchld_ignored, faults.launcher_stdout_closed])
@@ -164,7 +164,7 @@ def test_derail_itself_says_that_a_status_was_stolen(tmp_path):
     program = derail_launch(tmp_path, "sys.exit(7)", ranks=1)
     seen, _, errors, result = observe(tmp_path, program, faults.stolen_wait(2, rank=0))
 
-    assert not seen.outcome.ranks[0].status.ok, errors
+    assert not seen.ranks[0].status.ok, errors
     assert result.status == "injected", (result, errors)
 
 
@@ -252,7 +252,7 @@ def test_derail_that_cannot_start_a_rank_ends_those_before_it_and_says_why(tmp_p
     seen, _, errors, result = observe(tmp_path, program, make(child, rank=0))
 
     assert result.status == "injected", result
-    assert seen.outcome.ranks[0].status.code not in (0, None), errors
+    assert seen.ranks[0].status.code not in (0, None), errors
     assert f"rank {child - 2}" in errors
     assert seen.leftovers == ()
 
@@ -279,7 +279,7 @@ def test_a_killed_launcher_leaves_its_process_alone(tmp_path):
         seen = job.wait(DEADLINE)
 
     (result,) = seen.faults
-    assert seen.outcome.ranks[0].status.signal == 9
+    assert seen.ranks[0].status.signal == 9
     assert result.status == "injected", result
     assert f"it had started {child}, of which {child} lived then" in result.detail
     assert state_of(child) in ("", "Z")
@@ -311,7 +311,7 @@ while True:
     logs = [path.read_text() for path in (tmp_path / "inner").rglob("stdout.log")]
     pids = [int(line.split()[-1]) for text in logs for line in text.splitlines() if "pid" in line]
     assert result.status == "injected", result
-    assert seen.outcome.ranks[0].status.signal == 9
+    assert seen.ranks[0].status.signal == 9
     assert pids
     wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids))
 
@@ -340,7 +340,7 @@ def test_a_signal_comes_to_a_launcher_and_to_nobody_else(tmp_path):
     seen, _, errors, result = observe(tmp_path, program, fault)
 
     assert result.status == "injected", result
-    assert str(seen.outcome.ranks[0].status) in ("exit 143", "SIGTERM (15)", "SIGTERM"), errors
+    assert str(seen.ranks[0].status) in ("exit 143", "SIGTERM (15)", "SIGTERM"), errors
 
 
 @pytest.mark.parametrize("name", ["launcher_killed", "launcher_stopped", "launcher_signalled"])
@@ -365,7 +365,7 @@ def test_derail_without_a_stdout_runs_its_ranks_to_the_end(tmp_path, how):
     logs = [path.read_text() for path in (tmp_path / "inner").rglob("stdout.log")]
     assert result.status == "injected", result
     assert (text, logs) == ("", ["from the rank\n"])
-    assert str(seen.outcome.ranks[0].status) == "exit 0", errors
+    assert str(seen.ranks[0].status) == "exit 0", errors
 
 
 def test_a_launcher_that_prints_into_a_broken_pipe_is_told_so(tmp_path):
@@ -421,7 +421,7 @@ def test_derail_whose_journal_has_no_room_supervises_on(tmp_path):
     seen, _, errors, result = observe(tmp_path, program, faults.launcher_log_disk_full("journal.jsonl", rank=0))
 
     assert result.status == "injected", result
-    assert seen.outcome.ranks[0].status.code not in (0, None), errors
+    assert seen.ranks[0].status.code not in (0, None), errors
     assert seen.leftovers == ()
 
 

@@ -86,11 +86,11 @@ def test_the_fourth_write_of_dd_fails_for_want_of_space(launched):
     """The kernel never sees it, and dd says what it always says."""
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
 
-    assert str(seen.outcome.ranks[0].status) == "exit 1"
+    assert str(seen.ranks[0].status) == "exit 1"
     assert "error writing '/dev/null': No space left on device" in stderr
     assert "3+0 records out" in stderr
     assert [str(result.result).partition(", ")[0] for result in seen.faults] == [
-        f"injected: call 4 of write answered with ENOSPC (28) (pid {seen.outcome.ranks[0].pid}"
+        f"injected: call 4 of write answered with ENOSPC (28) (pid {seen.ranks[0].pid}"
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_call_that_never_comes_is_not_reached(launched):
     """The program ends as ever, and the result says how often it called."""
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=400, fd=1, rank=0))
 
-    assert seen.outcome.succeeded
+    assert seen.succeeded
     assert "10+0 records out" in stderr
     assert [str(result.result) for result in seen.faults] == [
         "not reached: write was 10 times called on descriptor 1, call 400 was meant; the rank ended with exit 0"
@@ -162,7 +162,7 @@ def test_a_machine_that_cannot_do_it_says_why_and_changes_nothing(launched, monk
 
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
 
-    assert seen.outcome.succeeded
+    assert seen.succeeded
     assert "10+0 records out" in stderr
     assert [str(result.result) for result in seen.faults] == ["unavailable: there is no seccomp on the moon"]
 
@@ -315,7 +315,7 @@ else:
     )
 
     assert statuses(seen) == ["injected", "injected"]
-    assert str(seen.outcome.ranks[0].status) == "SIGTERM (15)"
+    assert str(seen.ranks[0].status) == "SIGTERM (15)"
     assert re.search(r"call 1 of fsync held for \d+\.\d\d s, until its caller died", seen.faults[0].detail)
     assert [record["event"] for record in journal.read(seen.journal)].count("healed") == 1
 
@@ -397,7 +397,7 @@ def test_a_faults_own_machinery_does_not_count(launched):
     assert "2 calls seen" in seen.faults[0].detail or "1 calls seen" in seen.faults[0].detail
     assert "Permission denied" in stderr
     assert "derail:" not in stderr
-    assert seen.outcome.succeeded
+    assert seen.succeeded
 
 
 @needs_seccomp
@@ -406,7 +406,7 @@ def test_what_the_shim_itself_calls_can_be_held_up(launched):
     calls = "sendmsg,recvfrom,recvmsg,close,write,read,openat,connect,socket,dup,fcntl,ioctl,clone,clone3,poll"
     seen, _, stderr = launched(DD, faults.syscall_errno(calls, "EIO", calls=100_000, children=True, rank=0))
 
-    assert seen.outcome.succeeded, stderr
+    assert seen.succeeded, stderr
     assert statuses(seen) == ["not_reached"]
 
 
@@ -435,7 +435,7 @@ try:
     seen = job.wait(120)
     job.close()
     capless = "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
-    print(*seen.faults, seen.outcome.ranks[0].status, capless, sep="\\n")
+    print(*seen.faults, seen.ranks[0].status, capless, sep="\\n")
 finally:
     shutil.rmtree(workdir)
 """

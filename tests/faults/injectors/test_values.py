@@ -28,12 +28,12 @@ def returned(tmp_path, method, fault):
 def test_a_huge_value_arrives(tmp_path, method, beside):
     """Instead of the value of the function, or beside it."""
     seen = returned(tmp_path, method, faults.value_huge("24M", beside=beside, rank=0))
-    huge, pid = bytes(24 << 20), seen.outcome.ranks[0].pid
+    huge, pid = bytes(24 << 20), seen.ranks[0].pid
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert seen.outcome.succeeded
+    assert seen.succeeded
     assert seen.return_values[0] == ((pid, huge) if beside else huge)
-    assert seen.return_values[1] == seen.outcome.ranks[1].pid
+    assert seen.return_values[1] == seen.ranks[1].pid
 
 
 @each_method
@@ -43,7 +43,7 @@ def test_a_value_that_cannot_be_sent_fails_its_rank(tmp_path, method, kind):
     seen = returned(tmp_path, method, faults.value_unpicklable(kind, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert (seen.root_cause, str(seen.outcome.ranks[0].status)) == (0, "exit 1")
+    assert (seen.root_cause, str(seen.ranks[0].status)) == (0, "exit 1")
     assert "cannot be pickled" in seen.failures[0].message
 
 
@@ -53,7 +53,7 @@ def test_a_value_that_nobody_can_read_arrives_all_the_same(tmp_path):
         seen = job.wait(DEADLINE)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert str(seen.outcome.ranks[0].status) == "exit 0"
+    assert str(seen.ranks[0].status) == "exit 0"
     assert 0 not in (seen.return_values or {})
 
 
@@ -63,7 +63,7 @@ def test_a_value_that_is_sent_slowly_arrives_unchanged(tmp_path, method):
     seen = returned(tmp_path, method, faults.value_slow(0.5, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert seen.return_values == {rank: seen.outcome.ranks[rank].pid for rank in range(2)}
+    assert seen.return_values == {rank: seen.ranks[rank].pid for rank in range(2)}
     assert float(seen.faults[0].detail.split()[-2]) >= 0.5
 
 
@@ -73,7 +73,7 @@ def test_a_rank_that_is_killed_while_it_sends_has_returned_nothing(tmp_path, met
     seen = returned(tmp_path, method, faults.killed_while_sending("4M", rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert (seen.root_cause, str(seen.outcome.ranks[0].status)) == (0, "SIGKILL (9)")
+    assert (seen.root_cause, str(seen.ranks[0].status)) == (0, "SIGKILL (9)")
     assert 0 not in (seen.return_values or {})
 
 
@@ -85,7 +85,7 @@ def test_a_rank_crashes_after_its_function_has_returned(tmp_path, method, how, s
     seen = returned(tmp_path, method, faults.crash_after_return(how, unsent=unsent, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert (seen.outcome.succeeded, str(seen.outcome.ranks[0].status)) == (False, status)
+    assert (seen.succeeded, str(seen.ranks[0].status)) == (False, status)
     assert ("before its value was sent" if unsent else "after its value was received") in seen.faults[0].detail
 
 
@@ -104,7 +104,7 @@ def test_a_program_returns_no_value(tmp_path, make):
 
     assert [result.status for result in seen.faults] == ["unavailable"], seen.faults
     assert "it is a program, which returns no value" in seen.faults[0].detail
-    assert (text, seen.outcome.succeeded) == ("ran\n", True)
+    assert (text, seen.succeeded) == ("ran\n", True)
 
 
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
@@ -122,4 +122,4 @@ def test_a_value_whose_fault_is_never_due_arrives(tmp_path, make):
     seen = returned(tmp_path, "spawn", make(rank=0, when=when.line("never")))
 
     assert [result.status for result in seen.faults] == ["not_reached"]
-    assert seen.return_values == {rank: seen.outcome.ranks[rank].pid for rank in range(2)}
+    assert seen.return_values == {rank: seen.ranks[rank].pid for rank in range(2)}

@@ -61,7 +61,7 @@ def test_a_rank_that_takes_more_memory_than_its_cgroup_has_is_killed(tmp_path):
         seen = job.wait(DEADLINE)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
-    assert seen.outcome.ranks[0].status.signal == signal.SIGKILL
+    assert seen.ranks[0].status.signal == signal.SIGKILL
     assert not [path for path in groups("memory") if path.name.endswith(f"-{pid}")]
 
 
@@ -134,10 +134,10 @@ def test_a_frozen_rank_is_killed_and_its_cgroup_removed_when_the_job_is_closed(t
         assert result_of(job) == "injected"
         wait_for(lambda: "ready" in job.log(1, "stdout").read_text(), "the handler of rank 1")
         job.stop("enough")
-        outcome = job.wait(DEADLINE).outcome
+        result = job.wait(DEADLINE)
         text = job.log(0, "stdout").read_text()
 
-    assert [str(outcome.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGKILL (9)"]
+    assert [str(result.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGKILL (9)"]
     assert "heard" not in text
     assert not [path for path in groups("freezer") if path.name.endswith(f"-{pid}")]
 

@@ -150,7 +150,7 @@ def test_the_floor_shows_in_the_job(tmp_path):
 
     assert seen.root_cause != kept
     assert {told.rank for told in seen.faults} == set(range(4)) - {kept}
-    assert seen.outcome.ranks[kept].status.signal != 9
+    assert seen.ranks[kept].status.signal != 9
 
 
 PROGRAM = """

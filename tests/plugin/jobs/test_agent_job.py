@@ -80,14 +80,14 @@ def test_the_agent_itself_is_broken(derail):
 @pytest.mark.faults(KILL)
 def test_a_command_that_knows_all_itself(derail):
     outcome = derail.agent([*LAUNCHER, "2", "0", "1", WORKER, "900"])
-    assert outcome.outcome.ranks[1].status.signal == 9
+    assert outcome.ranks[1].status.signal == 9
     assert_only_failed(outcome, {1})
     assert_injected(outcome)
 
 def test_it_takes_too_long(derail):
     outcome = derail.agent([*LAUNCHER, "1", "0", "1", WORKER, "900"], ranks=1, timeout=1)
     assert_timed_out(outcome)
-    assert_only_failed(outcome, outcome.outcome.failed)
+    assert_only_failed(outcome, outcome.failed)
 """
     )
     result.assert_outcomes(passed=6)
@@ -220,7 +220,7 @@ def test_evidence(derail):
     assert_injected(outcome, KILL)
     assert_timed_out(outcome)
     with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
-        assert_only_failed(outcome, outcome.outcome.failed)
+        assert_only_failed(outcome, outcome.failed)
 
 def test_killed_agent(derail):
     kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
@@ -228,7 +228,7 @@ def test_killed_agent(derail):
     assert_injected(outcome, kill)
     assert_left(outcome, ["*", "*"])
     with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
-        assert_only_failed(outcome, outcome.outcome.failed)
+        assert_only_failed(outcome, outcome.failed)
     with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
         assert_exit_code(outcome, 128 + 9)
 """

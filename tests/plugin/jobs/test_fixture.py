@@ -356,7 +356,7 @@ where = []
 
 def test_leaves(derail):
     outcome = derail.run(["sh", "-c", "echo $TMPDIR; touch $TMPDIR/left-$RANK"])
-    where.append(outcome.tails[0, "stdout"][0])
+    where.append(outcome.log_tail[0, "stdout"][0])
 
 def test_removed(derail):
     assert not os.path.exists(where[0])
@@ -532,7 +532,7 @@ def test_many(derail):
         with socket.create_server(("127.0.0.1", port)):
             pass
     outcome = derail.run(["sh", "-c", "echo $MASTER_PORT"], ranks=1)
-    assert int(outcome.tails[0, "stdout"][0]) not in ports
+    assert int(outcome.log_tail[0, "stdout"][0]) not in ports
 """
     )
     result.assert_outcomes(passed=5)

@@ -38,7 +38,7 @@ WAYS = {
         f"fixture, {method}": f"""
 def test_it(derail):
     outcome = derail.run(leave, ranks=2, start_method={method!r})
-    print(outcome.outcome.leftovers)
+    print(outcome.leftovers)
 """
         for method in ("spawn", "fork", "forkserver", "warm")
     },

@@ -75,7 +75,7 @@ args = [{what!r}]
 ranks = 2
 
 [expect]
-outcome = "succeeded"
+succeeded = true
 """
     )
     command = [

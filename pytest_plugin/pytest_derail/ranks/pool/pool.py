@@ -21,7 +21,7 @@ import pytest
 from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.model.clock import SYSTEM_CLOCK
-from derail.scenario.model import Observation
+from derail.scenario.model import JobResult
 from derail.scenario.observe import tail
 from pytest_derail import integrations
 from pytest_derail.jobs.leaks import LASTING_FILES, RankFiles
@@ -197,12 +197,12 @@ class KeptRanks:
         if self._last is None or not os.listdir(self._folder / LATE):
             return  # ranks tell of it only where there was anything to tear down
         reports = self._take_late("done")
-        verdict = judge_ranks(Observation(outcome=None), reports, {}, late={}, timeout=self._mark.timeout, whole=False)
+        verdict = judge_ranks(JobResult(), reports, {}, late={}, timeout=self._mark.timeout, whole=False)
         late_teardown.report(self._last, verdict)
 
     def _tear_down(
         self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool
-    ) -> Observation:
+    ) -> JobResult:
         """Have the ranks tear down what they have kept, and end; report what fails in that.
 
         Args:
@@ -213,7 +213,7 @@ class KeptRanks:
             left_counts: whether processes and files that are left are a failure of it, and not of a test.
 
         Returns:
-            What was observed of their job.
+            The result of their job.
         """
         logs, before = self._logs(job)
         for line in self._lines:
@@ -317,7 +317,7 @@ class KeptRanks:
         for rank, each in enumerate(told):
             problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
         reports = self._read(records)
-        verdict = judge_ranks(Observation(outcome=None), reports, found, late=late, timeout=timeout)
+        verdict = judge_ranks(JobResult(), reports, found, late=late, timeout=timeout)
         self.replaced = self._why_not_again(told, reports, failed=bool(verdict.failed or problems or found))
         if self.replaced:
             over = all(each.done for each in told) and not found and not self.job_is_over
@@ -398,7 +398,7 @@ def with_slices(
     seen = replace(
         verdict.seen,
         logs=slices,
-        tails={key: tail(path) for key, path in slices.items()},
+        log_tail={key: tail(path) for key, path in slices.items()},
         workdir=folder if keeps else None,
         journal=None if journal is None else folder / journal.name,
     )

@@ -83,11 +83,9 @@ def parts(
     return tuple(dict.fromkeys([*OF_EVERY_RANK, *learned.preparation, *modules, *gathering]))
 
 
-def heed(item: pytest.Function, wanted: tuple[str, ...] | None, outcome: JobOutcome | None) -> str:
+def heed(item: pytest.Function, wanted: tuple[str, ...] | None, result: JobOutcome) -> str:
     """Why the ranks of a job were spawned and not forked, if they were; the next test may fare better."""
-    if outcome is None:
-        return ""
-    reason = next((fate.spawned_because for fate in outcome.ranks.values() if fate.spawned_because), "")
+    reason = next((fate.spawned_because for fate in result.ranks.values() if fate.spawned_because), "")
     if reason and wanted is None:
         item.session.stash[LEARNED].is_fit = False
     return reason

@@ -22,7 +22,7 @@ from derail.agents.external.variables import handed_on
 from derail.agents.invocation import LOGS
 from derail.faults.engine.journal import JOURNAL
 from derail.faults.model.targets import AGENT, AGENT_RANK
-from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from derail.model.outcome import Cause, JobOutcome, RankOutcome, fields_of
 from derail.platform.ports import free_port
 from derail.platform.private_files import make_private
 from derail.scenario.model import ALL_PROMISES, UNSEEN_CAUSE
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from derail.agents.external.messages import Life, Seen, Source
     from derail.faults.model.plan import Plan
     from derail.model.events import Stream
-    from derail.scenario.model import FailureSeen, Observation, Promise, Scenario
+    from derail.scenario.model import FailureSeen, JobResult, Promise, Scenario
 
 SANDBOX_LOG = "sandbox.log"
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -164,8 +164,8 @@ class ForeignAgent(ABC):
             return "it runs programs, and the ranks of the scenario are functions"
         return _beyond_foreign(scenario.faults)
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
-        """Run the job of a scenario, and say what was observed."""
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
+        """Run the job of a scenario, and return its result."""
         from derail.agents.external import sandbox
         from derail.agents.launcher_under_test import run_launcher
         from derail.faults.engine.prepare import check
@@ -200,11 +200,11 @@ class ForeignAgent(ABC):
             for path in workdir.glob(pattern):
                 path.unlink()
 
-    def _with_ranks(self, seen: Observation) -> Observation:
-        """What was observed of the launcher, in doubt if its ranks say that they have no number."""
+    def _with_ranks(self, seen: JobResult) -> JobResult:
+        """Return the result of the launcher, in doubt if its ranks say that they have no number."""
         from dataclasses import replace
 
-        if not any(NAMELESS in line for lines in seen.tails.values() for line in lines):
+        if not any(NAMELESS in line for lines in seen.log_tail.values() for line in lines):
             return seen
         return replace(seen, doubts=(*seen.doubts, f"the ranks have no number: {_hint(self.variables)}"))
 
@@ -230,8 +230,8 @@ class ForeignAgent(ABC):
             port=job.port,
         )
 
-    def _observe(self, job: Job, order: Order, seen: Seen) -> Observation:
-        from derail.scenario.model import Observation
+    def _observe(self, job: Job, order: Order, seen: Seen) -> JobResult:
+        from derail.scenario.model import JobResult
         from derail.scenario.observe import resumed_at, tail
 
         journal = order.journal if order.journal.is_file() else None
@@ -251,25 +251,20 @@ class ForeignAgent(ABC):
         # If all went well in the end, it speaks of earlier attempts.
         outputs = tuple(read_end(path) for path in order.outputs)
         said = Said() if code == 0 else _said_of_programs(self.said(job, outputs, seen), seen)
-        outcome = outcome_of(seen, said)
         logs = self.logs(job, seen)
         tails = {key: tail(path) for key, path in logs.items()}
         relayed = self._relayed(order, seen, logs)
-        return Observation(
-            outcome=outcome,
+        return JobResult(
+            **{**fields_of(outcome_of(seen, said)), "root_cause": said.blamed},
             failures=said.failures,
-            tails=tails,
+            log_tail=tails,
             logs=logs,
             faults=seen.faults,
-            leftovers=seen.leftovers,
             workdir=job.workdir,
             journal=journal,
-            seconds=seen.ended_at - seen.started_at,
-            teardown_seconds=outcome.teardown_seconds,
             exit_code=code,
-            foreign=True,
+            external=True,
             asked=job.scenario.ranks,
-            blamed=said.blamed,
             restarts=max((life.attempt for life in seen.lives), default=0),
             resumed_at=resumed_at(tails),
             version=self.version(),
@@ -414,9 +409,9 @@ def outcome_of(seen: Seen, said: Said) -> JobOutcome:
         stops.append((first.exited_at, f"rank {first.rank} failed"))
     stop, why = min(stops, default=(None, ""))
     return JobOutcome(
-        ranks,
-        None if first is None else first.rank,
-        started_at=min((life.started_at for life in last.values()), default=seen.started_at),
+        ranks=ranks,
+        root_cause=None if first is None else first.rank,
+        started_at=min((life.started_at for life in seen.lives), default=seen.started_at),
         ended_at=max(ended, default=seen.ended_at),
         stop_requested_at=stop,
         stop_reason=why,
@@ -487,9 +482,7 @@ def _beyond_foreign(plan: Plan) -> str:
     return ""
 
 
-def _broken(error: str, workdir: Path, seen: Seen | None = None) -> Observation:
-    from derail.scenario.model import Observation
+def _broken(error: str, workdir: Path, seen: Seen | None = None) -> JobResult:
+    from derail.scenario.model import JobResult
 
-    return Observation(
-        outcome=None, faults=() if seen is None else seen.faults, workdir=workdir, error=error, foreign=True
-    )
+    return JobResult(faults=() if seen is None else seen.faults, workdir=workdir, error=error, external=True)

@@ -226,7 +226,13 @@ class Sandbox:
     def _finish(self) -> None:
         if not self.seen.lives:
             self.seen.lives = [replace(life) for life in self._ranks.lives]
-        outcome = JobOutcome({}, None, self.seen.started_at, self.seen.ended_at, timed_out=self.seen.timed_out)
+        outcome = JobOutcome(
+            ranks={},
+            root_cause=None,
+            started_at=self.seen.started_at,
+            ended_at=self.seen.ended_at,
+            timed_out=self.seen.timed_out,
+        )
         self._driver.observe(Finished(outcome, SYSTEM_CLOCK.now()))
         missed = self._ranks.standstill.missed
         self.seen.faults = tuple(doubted(result, missed) for result in self._driver.results())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.agents.external.messages import Life, Order, Seen
-    from derail.scenario.model import Observation, Scenario
+    from derail.scenario.model import JobResult, Scenario
 
 FILE = "fates.jsonl"
 
@@ -46,11 +46,11 @@ class FunctionLauncher(ForeignAgent):
             return "its workers run Python, and the worker of the scenario is no Python program"
         return super().unsupported(scenario) or no_error_files(scenario)
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """Run it, with the time that it needs to start: that is not the job's."""
         return super().run(replace(scenario, timeout=scenario.timeout + self.starts_in), workdir)
 
-    def _observe(self, job: Job, order: Order, seen: Seen) -> Observation:
+    def _observe(self, job: Job, order: Order, seen: Seen) -> JobResult:
         seen.lives = with_fates(seen.lives, job.workdir / FILE)
         return super()._observe(job, order, seen)
 

@@ -35,7 +35,10 @@ class Mpirun(ForeignAgent):
     name = "mpirun"
     promises: frozenset[Promise] = ALL_PROMISES - {
         *("error_file", "message", "log_tail", "restarts", "resumed_at"),
-        *("within", "ends_with_launcher"),  # it takes no grace period, and documents the forwarding of signals only
+        *(
+            "teardown_seconds",
+            "ends_with_launcher",
+        ),  # it takes no grace period, and documents the forwarding of signals only
     }
 
     def version(self) -> str:

@@ -18,7 +18,7 @@ from derail.scenario.model import FailureSeen
 
 if TYPE_CHECKING:
     from derail.agents.external.messages import Seen
-    from derail.scenario.model import Observation, Promise, Scenario
+    from derail.scenario.model import JobResult, Promise, Scenario
 
 _SNIPPET = re.compile(
     r"^\[Rank (\d+) Error Snippet\]:\n(.*?)(?=^\[Rank \d+ Error Snippet\]|\Z)", re.MULTILINE | re.DOTALL
@@ -38,7 +38,7 @@ class RayTrain(FunctionLauncher):
 
     name = "ray_train"
     promises: frozenset[Promise] = frozenset(
-        {"ends", "outcome", "root_cause", "failed_ranks", "message", "restarts", "resumed_at", "leftovers"}
+        {"ends", "succeeded", "root_cause", "failures", "message", "restarts", "resumed_at", "leftovers"}
     )
     restarts: bool = True
 
@@ -60,7 +60,7 @@ class RayTrain(FunctionLauncher):
         inside = environment(scenario.faults, ranks, journal=Path(), job="", environ={})
         return "it runs the program in a thread, and the fault acts in the main thread of a rank" if inside else ""
 
-    def run(self, scenario: Scenario, workdir: Path) -> Observation:
+    def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """Run it with a short directory for Ray, whose sockets have long names, and keep Ray's logs."""
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
             make_private(workdir)

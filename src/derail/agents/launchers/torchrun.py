@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RULE = re.compile(r"^-{20,}$", re.MULTILINE)
 _FIELD = re.compile(r"^\s*(?P<name>time|host|rank|exitcode|error_file|traceback)\s*:\s?(?P<value>.*)$")
 _NONE = "<N/A>"
-PROMISES: frozenset[Promise] = ALL_PROMISES - {"exit_code", "failed_ranks", "forwards_signals", "ends_with_launcher"}
+PROMISES: frozenset[Promise] = ALL_PROMISES - {"exit_code", "failures", "forwards_signals", "ends_with_launcher"}
 """Of what torch's agent and those that are made of it do. Torch documents neither which exit code its launcher has when
 ranks fail, nor that only ranks which failed by themselves are among the failures, nor the other two."""
 

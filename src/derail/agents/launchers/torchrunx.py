@@ -28,7 +28,7 @@ class Torchrunx(FunctionLauncher):
     """
 
     name = "torchrunx"
-    promises: frozenset[Promise] = frozenset({"ends", "outcome", "stopped", "exits", "within", "leftovers"})
+    promises: frozenset[Promise] = frozenset({"ends", "succeeded", "stopped", "exits", "teardown_seconds", "leftovers"})
 
     def version(self) -> str:
         """That of torchrunx, and of torch, which starts the workers."""
