@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from derail.agents.registry import agent
 from derail.report.scorecard_json import decode
-from derail.report.scorecards import render_scorecards
+from derail.report.scorecard_page import render_scorecards
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,9 @@ from hypothesis.control import current_build_context
 from hypothesis.errors import InvalidArgument
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from derail.conformance.adapters import DerailLauncher
 from derail.conformance.driver import DEADLY, HARMLESS, PATIENCE, BrokenPromise, Rehearsal
 from derail.conformance.history import History
+from derail.conformance.launchers import DerailLauncher
 from derail.faults.codec import from_toml, load, to_toml
 from derail.model.exit import ExitStatus
 

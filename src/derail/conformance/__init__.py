@@ -8,9 +8,9 @@ from __future__ import annotations
 TYPE_CHECKING = not __name__  # False, which editors must not evaluate; typing's own costs more than all else here
 if TYPE_CHECKING:
     from derail.conformance.adapter import Driven, Promises, Told
-    from derail.conformance.adapters import DerailLauncher, StartProcesses
     from derail.conformance.driver import BrokenPromise, Rehearsal
     from derail.conformance.history import History
+    from derail.conformance.launchers import DerailLauncher, StartProcesses
     from derail.conformance.scripted_ranks import Crew
 
 __all__ = [

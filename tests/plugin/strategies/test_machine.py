@@ -16,9 +16,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from derail import faults, when
 from derail.conformance.adapter import LEAST, Promises, Told
-from derail.conformance.adapters import DerailLauncher, StartProcesses, torch_launcher
 from derail.conformance.driver import BrokenPromise, Rehearsal
 from derail.conformance.history import History
+from derail.conformance.launchers import DerailLauncher, StartProcesses, torch_launcher
 from derail.conformance.oracle import Death, Job, violations
 from derail.conformance.scripted_ranks import Crew, CrewError
 from derail.faults.codec import from_toml

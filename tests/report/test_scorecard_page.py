@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from derail.report.scorecards import render_scorecards
+from derail.report.scorecard_page import render_scorecards
 from report.cards import BLAMED, CARD, HOSTILE, RIGHT, SKIPPED, WRONG
 
 OTHER = replace(CARD, agent="other", version="", rows=(RIGHT, replace(SKIPPED, scenario="crash/wrong")))
