@@ -27,7 +27,7 @@ __all__ = [
 
 _MODULES = {
     "adapter": ("Driven", "Promises", "Told"),
-    "adapters": ("DerailLauncher", "StartProcesses"),
+    "launchers": ("DerailLauncher", "StartProcesses"),
     "driver": ("BrokenPromise", "Rehearsal"),
     "history": ("History",),
     "scripted_ranks": ("Crew",),
