@@ -145,7 +145,7 @@ def test_what_the_supervisor_knows_comes_first() -> None:
     left = ProcessFailure(0, 5, 0, "", status=ExitStatus(code=0), reason="left without returning")
     abandoned = ProcessFailure(0, 5, 255, "", reason="abandoned: still in state D")
     assert [lost.message, left.message, abandoned.message] == [
-        "PID 5 has ended, but how is not known: exit status lost: SIGCHLD is ignored",
+        "PID 5 has ended, exit status unknown: exit status lost: SIGCHLD is ignored",
         "PID 5 exited with code 0\nleft without returning",
         "PID 5: abandoned: still in state D",
     ]

@@ -169,7 +169,7 @@ def test_a_deep_stack_of_the_caller_is_no_exception() -> None:
     with pytest.raises(RecursionError):
         down()
     told = {one.reason if isinstance(one, Malformed) else "" for one in answers}
-    assert told == {"", "not decoded, for want of stack"}
+    assert told == {"", "not decoded: out of stack"}
 
 
 def test_work_is_bounded() -> None:

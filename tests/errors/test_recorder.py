@@ -320,7 +320,7 @@ def test_any_file_of_a_child_can_be_passed_on(error_file: Path, tmp_path: Path, 
     ErrorHandler().dump_error_file(str(child), 7)
     found = read(error_file)
     assert isinstance(found, ErrorRecord)
-    problem = "there is none" if name == "missing" else CORPUS[name].problem
+    problem = "it does not exist" if name == "missing" else CORPUS[name].problem
     assert problem in found.message
     structured = isinstance(json.loads(error_file.read_text())["message"], dict)
     assert found.error_code == (7 if structured else None)
@@ -332,7 +332,7 @@ def test_a_parent_may_share_its_childs_file(error_file: Path, capfd: pytest.Capt
     ErrorHandler().dump_error_file(str(error_file), 3)
     found = read(error_file)
     assert (found.message, found.error_code) == ("ValueError: boom", 3)
-    assert "is overwritten; it said: ValueError: boom" in capfd.readouterr().err
+    assert "is overwritten; its message was: ValueError: boom" in capfd.readouterr().err
 
 
 def test_a_terminal_obeys_nothing_of_what_is_overwritten(error_file: Path, capfd) -> None:
@@ -342,7 +342,7 @@ def test_a_terminal_obeys_nothing_of_what_is_overwritten(error_file: Path, capfd
     ErrorHandler().dump_error_file(str(error_file))
     error = capfd.readouterr().err
 
-    assert "it said: \\x1b[2Jold" in error
+    assert "its message was: \\x1b[2Jold" in error
     assert "\x1b" not in error
 
 

@@ -1,6 +1,6 @@
-"""The error file, from both ends: the rank writes down what it dies of, the launcher makes a failure of it.
+"""The error file, on both sides: the rank records its fatal error, the launcher reads it as a failure.
 
-A door like that of derail itself: a rank that only asks for ``record`` does not load what the launcher needs.
+Names are imported lazily, as in derail itself: a rank that only imports ``record`` does not load the launcher's part.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["ChildFailedError", "ErrorHandler", "ProcessFailure", "get_error_hand
 _MODULES = {"ProcessFailure": "failure", "ChildFailedError": "summary"}
 
 
-if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
+if not TYPE_CHECKING:  # a type checker must not mistake a misspelt name for a lazy one
 
     def __getattr__(name: str) -> object:
-        """Import the file that defines ``name``, and keep the name for next time."""
+        """Import the module that defines ``name``, and cache the name."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
         from importlib import import_module

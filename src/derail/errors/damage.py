@@ -1,4 +1,4 @@
-"""What is wrong with the bytes of a bad error file, and what can be made out of them all the same."""
+"""Diagnosis of a malformed error file, and salvage of its readable parts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NO_BRACKETS = re.compile(rb"[^\[\]{}]+")
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Something that is no error file.
+    """The content of a malformed error file.
 
     Attributes:
-        reason: what is wrong with it, and where.
-        excerpt: its first bytes.
-        message: a message that could be made out all the same; empty if none.
-        traceback: likewise.
+        reason: the problem and its place.
+        excerpt: the first bytes of the file.
+        message: the message, if it could be salvaged; else empty.
+        traceback: the traceback, if it could be salvaged.
     """
 
     reason: str
@@ -35,14 +35,14 @@ class Malformed:
     traceback: str | None = None
 
     def __str__(self) -> str:
-        """``truncated JSON at byte 12; it begins with b'{"message": "'``."""
+        """Return text such as ``truncated JSON at byte 12; it begins with b'{"message": "'``."""
         return f"{self.reason}; it begins with {self.excerpt[:60]!r}" if self.excerpt else self.reason
 
 
 def shape_problem(data: bytes) -> str:
-    """Say if a document is nested too deep or has too many values to be parsed safely, at the cost of a few scans.
+    """Return why a document is too deep or has too many values to be parsed safely, or an empty text; a few scans.
 
-    A parser may be running on a small stack in another thread, so the depth is looked at before it is called.
+    A parser may run on a small stack in another thread, so the depth is checked before it is called.
     """
     if data.count(b"{") + data.count(b"[") <= MAX_DEPTH and data.count(b",") <= MAX_VALUES:
         return ""
@@ -50,7 +50,7 @@ def shape_problem(data: bytes) -> str:
     if bare.count(b"{") + bare.count(b"[") + bare.count(b",") > MAX_VALUES:
         return f"more than {MAX_VALUES} values"
     brackets = _NO_BRACKETS.sub(b"", bare)
-    for level in range(MAX_DEPTH):  # each turn takes the innermost pairs away
+    for level in range(MAX_DEPTH):  # each iteration removes the innermost pairs
         outer = _PAIRS.sub(b"", brackets)
         if len(outer) == len(brackets):
             too_deep = level + len(outer) - len(outer.lstrip(b"[{")) > MAX_DEPTH  # a parser stops at a wrong bracket
@@ -62,7 +62,7 @@ def shape_problem(data: bytes) -> str:
 
 
 def no_json(error: json.JSONDecodeError, text: str) -> Malformed:
-    """Say where a text stops being JSON, and what can be made out of it."""
+    """Return where a text stops being JSON, and what can be salvaged from it."""
     body = text.rstrip()
     at = len(text[: error.pos].encode(errors="surrogateescape"))
     if not body:
@@ -79,23 +79,23 @@ def no_json(error: json.JSONDecodeError, text: str) -> Malformed:
 
 
 def salvaged(reason: str, text: str) -> Malformed:
-    """Malformed, with the message and the call stack as far as they stand near the beginning of the text."""
+    """Return Malformed with the message and the call stack, if they are near the beginning of the text."""
     head = text[:_SALVAGE_LIMIT]
     return Malformed(reason, message=_string_of("message", head), traceback=_string_of("py_callstack", head) or None)
 
 
 def _string_of(key: str, text: str) -> str:
-    """The first text under ``key`` in what was meant to be JSON; it may be cut short."""
+    """Return the first text under ``key`` in text that was meant to be JSON; it may be cut short."""
     match = re.search(rf'"{key}"\s*+:\s*+({_STRING})', text, re.DOTALL)
     if match is None:
         return ""
     try:
-        found = json.loads(f'{match[1]}"', strict=False)
+        value = json.loads(f'{match[1]}"', strict=False)
     except ValueError:
-        found = match[1][1:]
-    return clean(str(found))
+        value = match[1][1:]
+    return clean(str(value))
 
 
 def lenient_text(data: bytes) -> str:
-    """Decode bytes in the encoding that they seem to be in, with bad ones replaced, as far as ``salvaged`` looks."""
+    """Decode bytes in their probable encoding, with bad ones replaced, as far as ``salvaged`` reads."""
     return data[: 4 * _SALVAGE_LIMIT].decode(json.detect_encoding(data), errors="replace")

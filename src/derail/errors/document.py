@@ -1,4 +1,4 @@
-"""What a parsed error file says: its message, traceback, time and exit code, in torch's shapes and in others'."""
+"""Content of a parsed error file: message, traceback, time and exit code, in the shapes of torch and of others."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from derail.errors.text import clean, short
 
 Json: TypeAlias = dict[str, object]
 
-MAX_SECONDS = 4_102_444_800  # the year 2100: what lies behind is milliseconds, or nonsense
+MAX_SECONDS = 4_102_444_800  # the year 2100 in seconds since the epoch: a larger number is milliseconds, or nonsense
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """An error file that says what happened.
+    """The content of a readable error file.
 
     Attributes:
-        message: the short text; empty if the file has one that says nothing.
+        message: the short text; empty if the file has an empty one.
         traceback: the long text, if there is one.
         timestamp: seconds since the epoch, as the file claims; None if it has none or an absurd one.
         monotonic: CLOCK_MONOTONIC of the writer's machine, if the writer was derail.
-        error_code: the exit code, if somebody put it in.
-        data: the whole document, made safe: JSON and UTF-8 can express it.
-        remarks: what was odd and was tolerated.
+        error_code: the exit code, if the file has one.
+        data: the whole document, sanitised so that JSON and UTF-8 can express it.
+        remarks: oddities that were tolerated.
         torch_can_read: whether torch, which tolerates less, can read the file as well.
         pid: the process that wrote it, if the writer was derail.
     """
@@ -42,28 +42,28 @@ class ErrorRecord:
 
 
 def understand(document: object, remarks: list[str], *, torch_can_read: bool) -> ErrorRecord | Malformed:
-    """Find message, traceback and time in a document, as torch and others write them."""
+    """Extract message, traceback and time from a document, as torch and others write them."""
     if not isinstance(document, dict):
         text = document if isinstance(document, str) else ""
         return Malformed(f"top level is {_kind(document)}, not an object", message=text)
     if "message" not in document:
         keys = ", ".join(short(key) for key in list(document)[:8])
         return Malformed(f'no key "message" (it has {keys})' if keys else "an object without keys")
-    told = document["message"]
-    if isinstance(told, str):
+    message_value = document["message"]
+    if isinstance(message_value, str):
         return ErrorRecord(
-            message=told,
+            message=message_value,
             timestamp=_seconds(document.get("timestamp"), remarks),
             error_code=_code(document.get("errorCode")),
             data=document,
-            remarks=(*remarks, *(() if told.strip() else ("the message is empty",))),
+            remarks=(*remarks, *(() if message_value.strip() else ("the message is empty",))),
             torch_can_read=torch_can_read,
         )
-    if not isinstance(told, dict):
-        return Malformed(f'"message" is {_kind(told)}, not a text or an object')
-    extra = _extra_info(told, remarks)
+    if not isinstance(message_value, dict):
+        return Malformed(f'"message" is {_kind(message_value)}, not a text or an object')
+    extra = _extra_info(message_value, remarks)
     traceback = _traceback(extra.get("py_callstack"), remarks)
-    message = told.get("message")
+    message = message_value.get("message")
     if not isinstance(message, str):
         remarks.append(f'the inner "message" is {_kind(message)}')
         message = traceback.strip().rpartition("\n")[2] if traceback else ""
@@ -73,13 +73,13 @@ def understand(document: object, remarks: list[str], *, torch_can_read: bool) ->
     wall, monotonic = _nanoseconds(extra.get("wall_ns")), _nanoseconds(extra.get("monotonic_ns"))
     if timestamp is not None and wall is not None and int(wall) == int(timestamp):
         timestamp = wall
-    code = _code(told.get("errorCode"))
+    code = _code(message_value.get("errorCode"))
     pid = _code(extra.get("pid"))
     return ErrorRecord(message, traceback, timestamp, monotonic, code, document, tuple(remarks), torch_can_read, pid)
 
 
-def _extra_info(told: Json, remarks: list[str]) -> Json:
-    extra = told.get("extraInfo")
+def _extra_info(message_value: Json, remarks: list[str]) -> Json:
+    extra = message_value.get("extraInfo")
     if isinstance(extra, dict):
         return extra
     remarks.append(f"extraInfo is {_kind(extra)}")
@@ -87,7 +87,7 @@ def _extra_info(told: Json, remarks: list[str]) -> Json:
 
 
 def _traceback(value: object, remarks: list[str]) -> str | None:
-    """The call stack as one text: some writers give a list of lines."""
+    """Return the call stack as one text: some writers store a list of lines."""
     if isinstance(value, str):
         return value if value.strip() else None
     remarks.append(f"py_callstack is {_kind(value)}")
@@ -98,7 +98,7 @@ def _traceback(value: object, remarks: list[str]) -> str | None:
 
 
 def _seconds(value: object, remarks: list[str]) -> float | None:
-    """A timestamp in seconds, or None and a remark why it cannot be one."""
+    """Return a timestamp in seconds, or None, with a remark on the reason."""
     if value is None:
         remarks.append("no timestamp")
         return None
@@ -128,7 +128,7 @@ def _code(value: object) -> int | None:
 
 
 def tidy(value: object, remarks: list[str]) -> object:
-    """Copy a document so that strict JSON and UTF-8 can express it. Its depth has been checked."""
+    """Copy a document so that strict JSON and UTF-8 can express it; the caller has checked its depth."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, float):

@@ -1,5 +1,5 @@
-"""Which file lies under a name: to know an error file of an earlier attempt, and one that has changed, without
-understanding it."""
+"""Identity of the file under a name: recognises the error file of an earlier attempt, and a changed one, without
+parsing it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READ_LIMIT = 8 << 20
-"""Bytes of an error file that are read; a larger one is Malformed, with what its beginning says."""
+"""Bytes of an error file that are read; a larger file is Malformed, with the readable part of its beginning."""
 
 SAFELY = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""How a path is opened at which anything may lie."""
+"""Flags to open a path that may be any kind of file."""
 
 _TAIL = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which file, with which content, lay under a name at some moment.
+    """The identity and content of the file under a name at one moment.
 
     Attributes:
         device: of the file.
         inode: of the file.
         mtime_ns: time of its content, which its owner can set.
         size: in bytes.
-        ctime_ns: time of its last change of any kind. The kernel alone sets it.
+        ctime_ns: time of its last change of any kind. Only the kernel sets it.
         checksum: of the content, where that was read; a new mode or owner does not change it.
     """
 
@@ -44,18 +44,18 @@ class Identity:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
-        """Take it from what ``stat`` said."""
+        """Convert the result of ``stat``."""
         return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_ctime_ns)
 
     def is_left(self, now: Identity, data: bytes) -> bool:
-        """Whether the same file lies there ``now``, without having been written to. ``data`` is its content."""
+        """Return whether the same file is there ``now``, without a write to it since; ``data`` is its content."""
         if now == self:
             return True
         return replace(now, ctime_ns=self.ctime_ns) == self and crc32(data) == self.checksum
 
 
 def identify(path: str | os.PathLike[str]) -> Identity | None:
-    """Note which file lies under ``path`` now, to recognise it later; None if there is none, or it cannot be seen."""
+    """Return the identity of the file under ``path``, to recognise it later; None if there is none or no access."""
     try:
         return Identity.of(os.stat(path))
     except (OSError, ValueError):
@@ -63,9 +63,9 @@ def identify(path: str | os.PathLike[str]) -> Identity | None:
 
 
 def identify_content(path: str | os.PathLike[str]) -> Identity | None:
-    """Note as ``identify`` does, with the checksum of the content, of which a change of mode or owner is no change."""
+    """Return the identity as ``identify`` does, with the checksum, so that a new mode or owner is not a change."""
     if not os.path.lexists(path):
-        return None  # as for most ranks
+        return None  # the usual case
     try:
         with _opened(path) as fd:
             before = Identity.of(os.fstat(fd))
@@ -75,9 +75,9 @@ def identify_content(path: str | os.PathLike[str]) -> Identity | None:
 
 
 def may_be_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether the end of a file is that of a document, or cannot be judged; False for one that is being written.
+    """Return whether a file ends like a document, or its end cannot be judged; False for one that is being written.
 
-    It spares the decoding of a file that grows.
+    This avoids decoding a file that still grows.
     """
     try:
         with _opened(path) as fd:
@@ -93,7 +93,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
     """Open a regular file for reading.
 
     Raises:
-        OSError, ValueError: if it cannot be opened, or something else lies there.
+        OSError, ValueError: if it cannot be opened, or is not a regular file.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise ValueError(f"{os.fspath(path)!r} is no regular file")
@@ -107,7 +107,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
 
 
 def read_bytes(fd: int, count: int) -> bytes:
-    """Read up to ``count`` bytes from the start of a file, of whatever size it claims to be."""
+    """Read up to ``count`` bytes from the start of a file, independent of its reported size."""
     chunks: list[bytes] = []
     offset = 0
     while offset < count and (chunk := os.pread(fd, min(1 << 20, count - offset), offset)):

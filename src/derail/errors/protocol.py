@@ -1,7 +1,7 @@
-"""What stands in an error file: written by ``encode``, understood by ``decode``, fetched from the disk by ``read``.
+"""Content of an error file: written by ``encode``, parsed by ``decode``, loaded from disk by ``read``.
 
-A rank may leave anything under the name of its error file. Whoever supervises it must not suffer: ``decode`` and
-``read`` give a value for whatever is there, never an exception, and do a bounded amount of work.
+A rank may leave anything under the name of its error file. Its launcher must not suffer: ``decode`` and ``read``
+return a value for any content, never raise, and do a bounded amount of work.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def encode(
     error_code: int | None = None,
     pid: int | None = None,
 ) -> bytes:
-    """Write an error in torch's shape, with finer clocks beside torch's whole seconds. ASCII only.
+    """Encode an error in torch's shape, with finer clocks beside torch's whole seconds; ASCII only.
 
     Args:
         message: the short text.
@@ -55,7 +55,7 @@ def encode(
         wall: seconds since the epoch.
         monotonic: seconds of CLOCK_MONOTONIC.
         error_code: the exit code, where it is known.
-        pid: of the process that records, so that a child of a rank is not taken for the rank.
+        pid: of the process that records, to distinguish a rank from its children.
     """
     extra: Json = {
         "py_callstack": message if traceback is None else traceback,
@@ -65,31 +65,31 @@ def encode(
     }
     if pid is not None:
         extra["pid"] = pid
-    told: Json = {"message": message, "extraInfo": extra}
+    message_value: Json = {"message": message, "extraInfo": extra}
     if error_code is not None:
-        told["errorCode"] = error_code
-    return json.dumps({"message": told}).encode("ascii")
+        message_value["errorCode"] = error_code
+    return json.dumps({"message": message_value}).encode("ascii")
 
 
 def decode(data: bytes) -> ErrorRecord | Malformed:
-    """Understand the bytes of an error file, whatever they are. Never raises, and does a bounded amount of work."""
+    """Parse the bytes of an error file, whatever they are. Never raises, and does a bounded amount of work."""
     excerpt = b""
     try:
         excerpt = bytes(data[:_EXCERPT])
-        found = _decode(data)
+        content = _decode(data)
     except (RecursionError, MemoryError) as error:
-        found = Malformed(f"not decoded, for want of {'memory' if isinstance(error, MemoryError) else 'stack'}")
-    return replace(found, excerpt=excerpt) if isinstance(found, Malformed) else found
+        content = Malformed(f"not decoded: out of {'memory' if isinstance(error, MemoryError) else 'stack'}")
+    return replace(content, excerpt=excerpt) if isinstance(content, Malformed) else content
 
 
 def read(path: str | Path, *, limit: int = READ_LIMIT, stale: Identity | None = None) -> ErrorRecord | Malformed | None:
-    """Read and decode an error file; None if nothing lies there. Never raises, and never waits for another process.
+    """Read and decode an error file; None if there is none. Never raises, and never waits for another process.
 
     Args:
-        path: where it should be. Only a regular file is opened, behind symbolic links too.
-        limit: bytes to read; a larger file is Malformed, with what its beginning says.
-        stale: what lay there before the rank was started. If that is still all there is, it is Malformed: it tells of
-            an earlier attempt.
+        path: its path. Only a regular file is opened, also behind symbolic links.
+        limit: bytes to read; a larger file is Malformed, with the readable part of its beginning.
+        stale: identity of the file before the rank was started. An unchanged file is Malformed: it belongs to an
+            earlier attempt.
     """
     try:
         status = os.stat(path)
@@ -112,8 +112,8 @@ def read(path: str | Path, *, limit: int = READ_LIMIT, stale: Identity | None = 
 
 
 def _read_open(fd: int, limit: int, stale: Identity | None) -> ErrorRecord | Malformed:
-    """Read an open file, again if it was written to meanwhile."""
-    found: ErrorRecord | Malformed = Malformed("never read")
+    """Read an open file, and read it again if it was written to during the read."""
+    content: ErrorRecord | Malformed = Malformed("never read")
     for _ in range(3):
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
@@ -125,13 +125,13 @@ def _read_open(fd: int, limit: int, stale: Identity | None) -> ErrorRecord | Mal
             size = max(before.st_size, len(data))
             reason = f"too large: {size} bytes, of which {limit} were read"
             return replace(salvaged(reason, lenient_text(data[:limit])), excerpt=data[:_EXCERPT])
-        found = decode(data)
+        content = decode(data)
         if Identity.of(os.fstat(fd)) == Identity.of(before):
-            return found
+            return content
     remark = "it was written to while it was read"
-    if isinstance(found, Malformed):
-        return replace(found, reason=f"{found.reason}; {remark}")
-    return replace(found, remarks=(*found.remarks, remark))
+    if isinstance(content, Malformed):
+        return replace(content, reason=f"{content.reason}; {remark}")
+    return replace(content, remarks=(*content.remarks, remark))
 
 
 def _decode(data: bytes) -> ErrorRecord | Malformed:
@@ -172,7 +172,7 @@ def _decode(data: bytes) -> ErrorRecord | Malformed:
 
 
 def _parse(text: str, remarks: list[str], oddities: list[str]) -> object:
-    """Parse JSON, also with raw control characters, and remark on keys that are there more than once.
+    """Parse JSON, also with raw control characters, and remark on duplicate keys.
 
     Raises:
         ValueError: (JSONDecodeError in most cases) if it is not JSON.
@@ -208,7 +208,7 @@ def _is_link(path: str | Path) -> bool:
 
 
 def _file_kind(mode: int) -> str:
-    """Name what lies there."""
+    """Name the kind of a file that is not regular."""
     kinds = (
         (stat.S_ISDIR, "a directory"),
         (stat.S_ISFIFO, "a FIFO"),

@@ -1,6 +1,6 @@
-"""In the rank: write down what it died of, in a file that its launcher reads.
+"""The rank's side: recording a fatal error in a file that the launcher reads.
 
-Nothing here may hide the error that it is about: whatever goes wrong is said on stderr, and the error goes on.
+Nothing here may hide the recorded error: a problem is reported on stderr, and the error propagates.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ ERROR_FILE_ENV = "TORCHELASTIC_ERROR_FILE"
 """Environment variable that names the error file of a rank."""
 
 STACK_SIGNAL: int | None = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else None
-"""Makes a rank of a job print the Python stacks of all its threads on stderr; None where there is no such signal."""
+"""Signal on which a rank prints the Python stacks of all its threads on stderr; None if the platform lacks it."""
 
 
 class ErrorHandler:
-    """Writes error files. Subclass it to write them in another way, or elsewhere."""
+    """A writer of error files. Override its methods to write them in another way, or elsewhere."""
 
     def initialize(self) -> None:
-        """Get ready, before the code runs whose errors are to be written down.
+        """Prepare, before the code runs whose errors are to be recorded.
 
-        Lets a crash in C print a Python traceback, and, in a rank of a job, lets the launcher ask for one. What is
-        already in place stays.
+        Makes a crash in C print a Python traceback, and, in a rank of a job, lets the launcher request one by signal.
+        Existing handlers stay.
         """
         stderr = _stderr()
         if stderr is None:
@@ -70,15 +70,15 @@ class ErrorHandler:
                     pid=os.getpid(),
                 )
                 self._write_error_file(path, data.decode("ascii"))
-        except BaseException as error:  # a subclass, or no memory: the exception that is recorded matters more
+        except BaseException as error:  # a faulty subclass, or no memory: the recorded exception matters more
             _say(f"the error could not be recorded: {_short_text(error)}")
 
     def dump_error_file(self, rootcause_error_file: str, error_code: int = 0) -> None:
-        """Make the error file of a child, the root cause, one's own. Of a bad one, write what is known. Never raises.
+        """Copy the error file of a child, the root cause, to this process's own; replace an unusable one. Never raises.
 
         Args:
             rootcause_error_file: the child's.
-            error_code: how the child ended, which it could not write itself; 0 leaves the file's own word.
+            error_code: the child's exit code, which it could not write itself; 0 keeps the one in the file.
         """
         try:
             data = _readable(rootcause_error_file, read(rootcause_error_file))
@@ -90,53 +90,53 @@ class ErrorHandler:
                 self._rm(path)
                 self._write_error_file(path, json.dumps(data))
             else:
-                _say(f"no error file of one's own ({ERROR_FILE_ENV} is not set) to copy {rootcause_error_file} to")
+                _say(f"no error file of this process ({ERROR_FILE_ENV} is not set) to copy {rootcause_error_file} to")
         except BaseException as error:  # as above
             _say(f"{rootcause_error_file} could not be copied: {_short_text(error)}")
 
     def override_error_code_in_rootcause_data(
         self, rootcause_error_file: str, rootcause_error: Json, error_code: int = 0
     ) -> None:
-        """Put the exit code into what was read from the child's file. A plain text message has no place for it."""
-        told = rootcause_error.get("message")
-        if isinstance(told, dict):
-            told["errorCode"] = error_code
+        """Set the exit code in the content of the child's file. A plain text message has no place for it."""
+        message = rootcause_error.get("message")
+        if isinstance(message, dict):
+            message["errorCode"] = error_code
         elif "message" not in rootcause_error:
             _say(f"{rootcause_error_file} has no message; its error code {error_code} is not passed on")
 
     def _get_error_file_path(self) -> str | None:
-        """Where to write; None for nowhere."""
+        """Return the path to write to, or None for none."""
         return os.environ.get(ERROR_FILE_ENV) or None
 
     def _write_error_file(self, file_path: str, error_msg: str) -> None:
-        """Write the text of an error file, at once or not at all; on stderr if that fails."""
+        """Write the text of an error file atomically; report a failure on stderr."""
         try:
             _store(file_path, error_msg.encode(errors="backslashreplace"))
         except (OSError, ValueError) as error:
             _say(f"cannot write the error file {file_path}: {_short_text(error)}")
 
     def _rm(self, my_error_file: str) -> None:
-        """Say what is about to be overwritten. It stays until then, so that there is always one of the two."""
-        found = read(my_error_file)
-        if isinstance(found, ErrorRecord):
-            _say(f"{my_error_file} is overwritten; it said: {ends(found.message, 1000)}")
+        """Report the message that is about to be overwritten. The file stays until then, so that one always exists."""
+        content = read(my_error_file)
+        if isinstance(content, ErrorRecord):
+            _say(f"{my_error_file} is overwritten; its message was: {ends(content.message, 1000)}")
 
 
 def get_error_handler() -> ErrorHandler:
-    """The handler that ``record`` uses if it is given none."""
+    """Return the default handler of ``record``."""
     return ErrorHandler()
 
 
 def record(fn: Callable[_P, _R], error_handler: ErrorHandler | None = None) -> Callable[_P, _R | None]:
-    """Write what the function dies of to the error file of this rank, and let it die of it.
+    """Record the error that ends the function in the error file of this rank, and let it propagate.
 
     ``sys.exit(0)`` becomes a return of None, as programs that are run as functions need it. Other exits are recorded
-    unless the function has recorded something itself; ``sys.exit()`` without a code is no error. A ChildFailedError
-    passes the error file of its root cause on.
+    unless the function has recorded something itself; ``sys.exit()`` without a code is no error. For a
+    ChildFailedError, the error file of its root cause is copied.
 
     Args:
         fn: the outermost function of the rank.
-        error_handler: who writes; the default one if it is None.
+        error_handler: the writer; None for the default one.
     """
     handler = error_handler if error_handler is not None else get_error_handler()
 
@@ -156,7 +156,7 @@ def record(fn: Callable[_P, _R], error_handler: ErrorHandler | None = None) -> C
             if os.getpid() == process:  # a forked child that unwinds to here is not the rank
                 _guarded(_record_failure, handler, error)
             raise
-        except BaseException as error:  # KeyboardInterrupt and its like end a rank as well
+        except BaseException as error:  # KeyboardInterrupt and similar exceptions end a rank as well
             if _written(handler) == before and os.getpid() == process:
                 _guarded(handler.record_exception, error)
             raise
@@ -165,16 +165,16 @@ def record(fn: Callable[_P, _R], error_handler: ErrorHandler | None = None) -> C
 
 
 def pass_on(error: Exception) -> None:
-    """Make the error file of a job's root cause the launcher's own, as ``record`` does around a launcher. Never raises.
+    """Copy the error file of a job's root cause to the launcher's own, as ``record`` does; never raises.
 
-    Without TORCHELASTIC_ERROR_FILE nothing is written: no parent asks for it.
+    Without TORCHELASTIC_ERROR_FILE nothing is written: no parent requests it.
     """
     if os.environ.get(ERROR_FILE_ENV):
         _guarded(_record_failure, get_error_handler(), error)
 
 
 def _record_failure(handler: ErrorHandler, error: Exception) -> None:
-    """Record an exception; of a ChildFailedError, ours or torch's, what its root cause has left."""
+    """Record an exception; for a ChildFailedError, derail's or torch's, copy the error file of its root cause."""
     first_failure = getattr(error, "get_first_failure", None)
     if not callable(first_failure):
         handler.record_exception(error)
@@ -191,60 +191,60 @@ def _record_failure(handler: ErrorHandler, error: Exception) -> None:
 
 
 def _guarded(action: Callable[..., None], *args: object) -> None:
-    """Do something for an exception that is on its way, which whatever happens here must not replace."""
+    """Call a function while an exception propagates, and never replace that exception by another."""
     try:
         action(*args)
-    except BaseException as error:  # a handler of somebody else, a second Ctrl-C
+    except BaseException as error:  # a faulty custom handler, a second Ctrl-C
         _say(f"the error could not be recorded: {_short_text(error)}")
 
 
 def _written(handler: ErrorHandler) -> object:
-    """Which error file is there now."""
+    """Return the identity of the current error file, or None."""
     try:
         path = handler._get_error_file_path()  # noqa: SLF001 (torch's hook, of our own class)
-    except Exception:  # a subclass; whoever records will meet it again, and say so
+    except Exception:  # a faulty subclass; the recording meets the same error, and reports it
         return None
     return identify(path) if path else None
 
 
 def _sign(document: Json) -> None:
-    """Put this process in the place of the one that wrote the document, which is this one's own record from now on."""
-    told = document.get("message")
-    extra = told.get("extraInfo") if isinstance(told, dict) else None
+    """Replace the writer's pid by this process's, as the document becomes this process's own record."""
+    message = document.get("message")
+    extra = message.get("extraInfo") if isinstance(message, dict) else None
     if isinstance(extra, dict) and "pid" in extra:
         extra["pid"] = os.getpid()
 
 
-def _readable(path: str, found: ErrorRecord | Malformed | None) -> Json:
-    """The document to pass on for whatever was found."""
-    if isinstance(found, ErrorRecord):
-        return found.data
+def _readable(path: str, content: ErrorRecord | Malformed | None) -> Json:
+    """Return the document to pass on for any content of the root cause's error file."""
+    if isinstance(content, ErrorRecord):
+        return content.data
     now = SYSTEM_CLOCK
-    reason = "there is none" if found is None else str(found)
-    message = f"The error file of the root cause, {path}, is of no use: {reason}"
-    told = "" if found is None else found.message
-    stack = None if found is None else found.traceback
-    text = f"{told}\n({message})" if told else message
+    reason = "it does not exist" if content is None else str(content)
+    problem = f"The error file of the root cause, {path}, is unusable: {reason}"
+    salvaged = "" if content is None else content.message
+    stack = None if content is None else content.traceback
+    text = f"{salvaged}\n({problem})" if salvaged else problem
     data: Json = json.loads(encode(ends(text, MESSAGE_LIMIT), stack, wall=now.wall(), monotonic=now.now()))
     return data
 
 
 def _store(path: str, data: bytes) -> None:
-    """Write a file such that a reader sees all of it or none of it.
+    """Write a file such that a reader finds all of it or none of it.
 
-    A new file is for this user only, since messages quote arguments and values; one that is there keeps its mode.
-    Without fsync: that protects from a crash of the machine, and may take seconds that would change the order in
-    which ranks are seen to die.
+    A new file is readable for this user only, because messages quote arguments and values; an existing one keeps its
+    mode. Without fsync: that protects from a crash of the machine, and may take seconds, which would change the order
+    in which exits of ranks are detected.
 
     Raises:
-        OSError: if it cannot be written, or something lies there that is no file and does not take it.
+        OSError: if it cannot be written, or the path is not a regular file and refuses the data.
     """
     target = os.path.realpath(path)
     try:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         mode = stat.S_IFREG | 0o600
-    if not stat.S_ISREG(mode):  # /dev/null must stay what it is, and a FIFO without a reader must not block
+    if not stat.S_ISREG(mode):  # /dev/null must not be replaced, and a FIFO without a reader must not block
         _write(os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), data)
         return
     new = f"{os.path.dirname(target)}/.{os.getpid()}-{SYSTEM_CLOCK.now():.6f}.error"
@@ -253,7 +253,7 @@ def _store(path: str, data: bytes) -> None:
     except OSError:
         if not os.path.exists(target):
             raise
-        _overwrite(target, data)  # the directory takes no new file, but the launcher has made this one
+        _overwrite(target, data)  # the directory accepts no new file, but the launcher has created this one
         return
     try:
         with suppress(OSError):  # a file system without modes
@@ -274,12 +274,12 @@ def _store(path: str, data: bytes) -> None:
 
 
 def _overwrite(path: str, data: bytes) -> None:
-    """Write a file in place."""
+    """Overwrite a file in place."""
     _write(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC), data)
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of it, and close."""
+    """Write all data, and close the descriptor."""
     try:
         view = memoryview(data)
         while view:
@@ -289,9 +289,9 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _stderr() -> TextIO | None:
-    """A stream that has a descriptor to write to in a crash; None if there is none.
+    """Return a stream with a descriptor to write to in a crash, or None.
 
-    The stream, not its number: whoever keeps it keeps it open, and the number from becoming another file's.
+    The stream, not its number: a reference to the stream keeps it open, and its number from being reused.
     """
     for stream in (sys.stderr, sys.__stderr__):
         try:
@@ -306,14 +306,14 @@ def _stderr() -> TextIO | None:
 def _short_text(error: BaseException) -> str:
     try:
         return ends(message_of(error), 500)
-    except BaseException:  # nothing is left to say
+    except BaseException:  # not even a text can be made
         return short(type(error))
 
 
 def _say(text: str) -> None:
-    """Write a line on stderr, if there is one. A terminal obeys nothing of what a file or a path says."""
+    """Write a line on stderr, if there is one, without control sequences that a file or a path could contain."""
     try:
         sys.stderr.write(f"derail: {neutral(text)}\n")
         sys.stderr.flush()
-    except BaseException:  # closed, full, or replaced by something hostile; the error itself goes on
+    except BaseException:  # closed, full, or replaced by a hostile object; the error itself propagates
         pass

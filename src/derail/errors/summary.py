@@ -1,4 +1,4 @@
-"""Which failure is the root cause, and the text that tells of all failures of a job."""
+"""The root cause among the failures of a job, and the text that describes them all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEVER = float("inf")
 
 
 class ChildFailedError(Exception):
-    """Ranks of a job failed.
+    """The failure of one or more ranks of a job.
 
     Raise it from a function under ``@record`` to pass the root cause's error file on to the parent's.
 
@@ -39,16 +39,16 @@ class ChildFailedError(Exception):
         self.name = name
         self.failures = failures
         if not failures:
-            raise AssertionError(f"{name}: a ChildFailedError tells of failures, but none were given")
+            raise AssertionError(f"{name}: a ChildFailedError needs at least one failure, got none")
         super().__init__(self.format_msg())
 
     def get_first_failure(self) -> tuple[GlobalRank, ProcessFailure]:
-        """The root cause: first in the order of the exits where that is known of all, else by time, else as given."""
+        """Return the root cause: first by the order of exits if all have one, else by time, else as given."""
         rank = _first(self.failures)
         return rank, self.failures[rank]
 
     def format_msg(self, boarder_delim: str = "=", section_delim: str = "-") -> str:
-        """Tell of all failures; the root cause last, where a terminal shows it."""
+        """Describe all failures; the root cause last, where a terminal shows it."""
         root = _first(self.failures)
         others: list[str] = []
         for index, (rank, failure) in enumerate(self.failures.items()):
@@ -59,7 +59,7 @@ class ChildFailedError(Exception):
                 )
         border, section = boarder_delim * _WIDTH, section_delim * _WIDTH
         parts = [
-            "",  # so that the frame stays whole behind "derail.errors.ChildFailedError: "
+            "",  # so that the frame starts on a line after "derail.errors.ChildFailedError: "
             border,
             f"{printable(str(self.name), _LINE_LIMIT)} FAILED",
             section,
@@ -73,12 +73,12 @@ class ChildFailedError(Exception):
         return "\n".join(parts)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travel with the text as it was made, on the host and at the time it tells of."""
+        """Pickle with the existing text, which states this host and time."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 def _first(failures: dict[GlobalRank, ProcessFailure]) -> GlobalRank:
-    """The rank that failed first."""
+    """Return the rank that failed first."""
     orders = {rank: getattr(failure, "order", None) for rank, failure in failures.items()}
     if all(isinstance(order, int) for order in orders.values()):
         return min(orders, key=lambda rank: orders[rank] or 0)
@@ -86,7 +86,7 @@ def _first(failures: dict[GlobalRank, ProcessFailure]) -> GlobalRank:
 
 
 def _moment(failure: ProcessFailure) -> float:
-    """When it failed; never, as far as blame goes, if what it has is no time (torch takes any from the file)."""
+    """Return the time of a failure, or infinity if it has no valid time (torch takes any value from the file)."""
     for candidate in (getattr(failure, "seen_at", None), getattr(failure, "timestamp", None)):
         if isinstance(candidate, (int, float)) and 1 <= candidate < MAX_SECONDS:
             return float(candidate)
@@ -94,12 +94,12 @@ def _moment(failure: ProcessFailure) -> float:
 
 
 def _paragraph(index: int, rank: GlobalRank, failure: ProcessFailure, limit: int) -> str:
-    """All that is known of one failure."""
+    """Return the full description of one failure."""
     margin = " " * 4
     text = _text(failure)
     facts = {
         "time": _time(failure),
-        "host": os.uname().nodename,  # its full name would be asked of the network, which may take half a minute
+        "host": os.uname().nodename,  # its full name needs a DNS query, which may take half a minute
         "rank": f"{rank} (local_rank: {failure.local_rank})",
         "exitcode": f"{failure.exitcode} (pid: {failure.pid}){_signal(failure)}",
         "error_file": _error_file(failure),
@@ -111,35 +111,37 @@ def _paragraph(index: int, rank: GlobalRank, failure: ProcessFailure, limit: int
     optional = {"reason", "stderr", "stack"}
     lines = [f"[{index}]:"]
     for name, value in facts.items():
-        shown = indented(printable(value, limit if name in {"traceback", "stderr", "stack"} else _LINE_LIMIT), margin)
-        if shown.strip() or name not in optional:
-            lines.append(f"  {name:<10}:" + (f"\n{margin}{shown}" if "\n" in shown else f" {shown}"))
+        text_value = indented(
+            printable(value, limit if name in {"traceback", "stderr", "stack"} else _LINE_LIMIT), margin
+        )
+        if text_value.strip() or name not in optional:
+            lines.append(f"  {name:<10}:" + (f"\n{margin}{text_value}" if "\n" in text_value else f" {text_value}"))
     return "\n".join(lines)
 
 
 def _line(index: int, rank: GlobalRank, failure: ProcessFailure) -> str:
-    """One failure of many, in a line."""
+    """Return a one-line description of a failure among many."""
     return f"[{index}]: rank {rank}, exitcode {failure.exitcode} (pid: {failure.pid}){_signal(failure)}"
 
 
 def _text(failure: ProcessFailure) -> str:
-    """The traceback, else the message, of a failure whose message may be a text or any object."""
-    told: object = failure.message
-    if not isinstance(told, dict):
-        return str(told) if told else NOT_AVAILABLE
-    extra = told.get("extraInfo")
+    """Return the traceback, else the message, of a failure with a message of any type."""
+    message: object = failure.message
+    if not isinstance(message, dict):
+        return str(message) if message else NOT_AVAILABLE
+    extra = message.get("extraInfo")
     stack = extra.get("py_callstack") if isinstance(extra, dict) else None
     if isinstance(stack, list):
         stack = "\n".join(str(line).rstrip("\n") for line in stack)
     if isinstance(stack, str) and stack.strip():
         return stack
-    return str(told.get("message") or NOT_AVAILABLE)
+    return str(message.get("message") or NOT_AVAILABLE)
 
 
 def _time(failure: ProcessFailure) -> str:
     try:
         return str(failure.timestamp_isoformat())
-    except (ValueError, OverflowError, OSError, TypeError):  # torch's failures take any number for a time
+    except (ValueError, OverflowError, OSError, TypeError):  # torch's failures accept any number as a time
         return f"{failure.timestamp} (no time)"
 
 
@@ -156,6 +158,6 @@ def _error_file(failure: ProcessFailure) -> str:
 
 
 def _unless_in(text: str, tail: str) -> str:
-    """The tail of stderr, unless the text ends the same way: a traceback is usually in both."""
+    """Return the tail of stderr, or nothing if the text ends the same way: a traceback is usually in both."""
     last = [line.strip() for line in tail.splitlines() if line.strip()][-3:]
     return "" if all(line in text for line in last) else tail

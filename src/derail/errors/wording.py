@@ -1,4 +1,4 @@
-"""The words for an exception, message and traceback: bounded, and obtained whatever its own methods do."""
+"""Message and traceback of an exception as text: bounded, and robust against the exception's own methods."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TRACEBACK_LIMIT = 512 << 10
-"""Characters of a traceback that are kept: with at most twelve bytes for each as JSON, within what is read."""
+"""Characters of a traceback that are kept: with up to twelve bytes each as JSON, still within READ_LIMIT."""
 
 MESSAGE_LIMIT = 64 << 10
 
 
 def message_of(error: BaseException) -> str:
-    """``ValueError: what it says``, whatever its ``__str__`` does."""
+    """Return text such as ``ValueError: text``, whatever its ``__str__`` does."""
     name = type.__getattribute__(type(error), "__name__")
     try:
-        # A subclass of str could go on being hostile.
+        # A subclass of str could still be hostile.
         text = str.__str__(str(error))
     except BaseException as hostile:  # also SystemExit: it must not end the rank in another way
         text = f"<its __str__ raised {type.__getattribute__(type(hostile), '__name__')}>"
@@ -30,23 +30,23 @@ def message_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException, *, without: str = "") -> str:
-    """The traceback with all causes, both ends of it if it is very long.
+    """Return the traceback with all causes, only both ends of it if it is very long.
 
     Args:
-        error: what was raised.
-        without: file whose frames at its beginning are left out.
+        error: the exception.
+        without: file of which the leading frames are left out.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == without:
         trace = trace.tb_next
     try:
         return _both_ends(traceback.TracebackException(type(error), error, trace).format())
-    except BaseException:  # hostile attributes, no memory, a chain without end
+    except BaseException:  # hostile attributes, no memory, an endless chain
         return _both_ends((*traceback.format_tb(trace), message_of(error)))
 
 
 def _both_ends(lines: Iterable[str]) -> str:
-    """Join lines, keeping no more of them than both ends need."""
+    """Join lines, with memory only for both ends."""
     head: list[str] = []
     tail: deque[str] = deque()
     room, kept = TRACEBACK_LIMIT // 2, 0

@@ -1,13 +1,14 @@
-"""Log files: their names, their lines, and where the lines go.
+"""Log files: their names, their lines, and the destinations of the lines.
 
-A door like that of derail itself: a rank that only redirects its streams does not load what the launcher needs.
+Names are imported lazily, as in derail itself: a rank that only redirects its streams does not load the launcher's
+part.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# Not lazy: its function has the name of its file, and must win.
+# Not lazy: the function has the name of its module, and must win.
 from derail.logs.redirect import get_std_cm, redirect, redirect_stderr, redirect_stdout
 
 if TYPE_CHECKING:
@@ -47,10 +48,10 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
+if not TYPE_CHECKING:  # a type checker must not mistake a misspelt name for a lazy one
 
     def __getattr__(name: str) -> object:
-        """Import the file that defines ``name``, and keep the name for next time."""
+        """Import the module that defines ``name``, and cache the name."""
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
         from importlib import import_module

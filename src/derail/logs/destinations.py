@@ -1,4 +1,4 @@
-"""Where the console's bytes really go, one writer for each place: files at once, what may block in a thread."""
+"""Destinations of console output, with one writer each: files are written at once, others in a thread."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 1 << 20
-"""Bytes that wait for one place at most, apart from the block that filled it up; the rest waits in the log files."""
+"""Bytes queued for one destination, not counting the block that filled the queue; the rest stays in the log files."""
 
 _STEP = 0.05
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Destination:
-    """The one writer for all that goes to one place: no line is ever torn by another one of ours.
+    """The only writer to one destination: no line is torn by another one of derail's.
 
-    ``put`` never blocks: where a write may, it is left to one daemon thread, which begins only when the place takes
-    what is to be written. A long line to a terminal that stops in the midst of it, or an object whose ``write`` does
-    not return, can hold that thread; it then stays, as ``derail-console``, until the process ends, holding no lock.
+    ``put`` never blocks: a write that may block is left to one daemon thread, which starts a write only when the
+    destination accepts the data. A terminal that stops in the middle of a long line, or an object with a ``write`` that
+    does not return, can block that thread. The thread then stays, as ``derail-console``, until the process ends,
+    holding no lock.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class Destination:
         self._stopping = False
 
     def greet(self, outlet: Outlet, patience: float) -> None:
-        """Let what the host has printed so far go first; leave that to the thread if it takes too long."""
+        """Flush what the host has printed so far; leave that to the thread if it takes longer than ``patience``."""
         if outlet.kind != "pipe":
             outlet.flush()
             return
@@ -57,7 +58,7 @@ class Destination:
             self._changed.wait_for(lambda: not self._queue, patience)
 
     def put(self, data: bytes, outlet: Outlet) -> None:
-        """Take whole lines, to be written in the order in which they come."""
+        """Accept whole lines, to be written in the order of the calls."""
         with self._changed:
             if outlet.kind == "closed":
                 self._fail(outlet, len(data), ValueError("it is closed"))
@@ -67,8 +68,10 @@ class Destination:
                 self._hand_over(data, outlet)
 
     def drain(self, outlet: Outlet, *, idle: float, limit: float) -> None:
-        """Wait until all of an outlet is written: ``idle`` seconds at most for each bit of progress, ``limit`` in all.
-        What is left then is dropped and counted as missed."""
+        """Wait until all output of an outlet is written, at most ``idle`` seconds without progress, ``limit`` in total.
+
+        The remaining output is dropped and counted as missed.
+        """
         waited = 0.0
         with self._changed:
             while any(own is outlet for _, own in self._queue):
@@ -84,10 +87,10 @@ class Destination:
             wake()
 
     def _wait_for_progress(self, patience: float) -> float | None:
-        """How long it took until something more was written; None if nothing was for so long. Called with the lock.
+        """Return the seconds until more was written, or None if nothing was within ``patience``. Needs the lock.
 
-        It is waited in short steps, of which each counts for no more than it should take: where this process, or the
-        thread that writes, stands still on a busy machine, the place does not refuse anything.
+        The wait is in short steps, and each counts at most its nominal time: while this process or the writing thread
+        is stalled on a busy machine, the destination refuses nothing.
         """
         taken, waited = self._taken, 0.0
         while waited < patience:
@@ -98,7 +101,7 @@ class Destination:
         return None
 
     def stop(self, patience: float) -> bool:
-        """End the thread. False if it is held in ``write(2)``: then it is still the one that writes here."""
+        """End the thread; return False if it is blocked in ``write(2)``: then it remains the only writer here."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -118,7 +121,7 @@ class Destination:
         self._changed.notify_all()
 
     def _drop(self, outlet: Outlet) -> None:
-        """Give up what is still queued of an outlet."""
+        """Give up the queued output of an outlet."""
         if self._queue and self._queue[0][1] is outlet and self._at:
             self._is_torn = self._queue[0][0][self._at - 1 : self._at] != b"\n"
             outlet.missed -= self._at
@@ -134,7 +137,7 @@ class Destination:
             self._is_torn = True
 
     def _now_has_room(self) -> list[Callable[[], None]]:
-        """Whom to tell that there is room again, if that is so since now."""
+        """Return the callbacks to call if there is room again only now."""
         if not self.full or self._pending > QUEUE_BYTES // 2:
             return []
         self.full = False
@@ -151,7 +154,7 @@ class Destination:
             self._write_some(item, at)
 
     def _write_some(self, item: tuple[bytes, Outlet], at: int) -> None:
-        """Write a part of what is first in the queue as soon as the place takes it, unless it is given up before."""
+        """Write a part of the first queue item once the destination accepts it, unless the item is dropped before."""
         data, outlet = item
         unit = data[at:]
         try:
@@ -172,7 +175,7 @@ class Destination:
                 if self._at >= len(data):
                     self._queue.popleft()
                     self._at = 0
-            else:  # it was given up meanwhile
+            else:  # it was dropped during the write
                 self._is_torn = unit[-1:] not in (b"", b"\n")
             self._taken += 1
             wakes = self._now_has_room()
@@ -181,7 +184,7 @@ class Destination:
             wake()
 
     def _write(self, data: bytes, outlet: Outlet) -> None:
-        """Write, and take note of what comes of it; never raises."""
+        """Write, and record the result; never raises."""
         if outlet.is_broken:
             self._fail(outlet, len(data), None)
             return
@@ -195,7 +198,7 @@ class Destination:
             self._fail(outlet, len(data), error)
 
     def _fail(self, outlet: Outlet, size: int, error: Exception | None) -> None:
-        """Count what was missed, and say it once. Only a full disk is tried again."""
+        """Count missed bytes, and log the first failure. Only a full disk is retried."""
         with self._changed:
             is_first = outlet.missed == 0
             outlet.missed += size
@@ -209,7 +212,7 @@ class Destination:
 
 
 class _Registry:
-    """The destinations of one process; a forked child has none of its parent's threads, and so begins anew."""
+    """The destinations of one process; a forked child has none of its parent's threads and starts with none."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -221,7 +224,7 @@ _registry = _Registry()
 
 
 def acquire(outlet: Outlet) -> Destination:
-    """The writer for the place of an outlet, shared with everybody who writes there."""
+    """Return the writer for the destination of an outlet, shared with all its users."""
     global _registry  # noqa: PLW0603
     if _registry.pid != os.getpid():
         _registry = _Registry()
@@ -232,7 +235,7 @@ def acquire(outlet: Outlet) -> Destination:
 
 
 def release(outlet: Outlet, destination: Destination, *, patience: float) -> None:
-    """Give it back; the last one ends its thread. One whose thread is held in ``write(2)`` stays for later users."""
+    """Release a destination; the last user ends its thread. One blocked in ``write(2)`` stays for later users."""
     with _registry.lock:
         destination.outlets.remove(outlet)
         if not destination.outlets and destination.stop(patience):

@@ -1,4 +1,4 @@
-"""One log file as it is followed: appended to, cut, replaced, removed, or not a file at all."""
+"""One log file that is followed while it is appended to, cut, replaced, removed, or is no regular file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Cursor:
-    """How far one reader has come in one file.
+    """The position of one reader in one file.
 
-    The file is the buffer: of a line that has grown beyond the limit nothing is given before its end is in the file,
-    so that it can then be given in one go, in pieces.
+    The file is the buffer. A line beyond the length limit is passed on only when its end is in the file, so that all
+    its pieces can follow each other.
 
     Attributes:
-        more: whether the last ``read`` left something unread that was there already.
-        done: whether the end that was set by ``end_at`` is reached and the last line is given.
-        used: bytes that the last ``read`` looked at.
+        more: whether the last ``read`` left something unread that was already in the file.
+        done: whether the end set by ``end_at`` is reached and the last line is passed on.
+        used: bytes that the last ``read`` examined.
     """
 
     __slots__ = (
@@ -64,12 +64,12 @@ class Cursor:
         self.used = 0
 
     def end_at(self, size: int) -> None:
-        """The writer has ended: what lies beyond ``size`` is not read any more."""
+        """Ignore everything beyond ``size``: the writer has ended."""
         if self._end is None:
             self._end = size
 
     def behind(self, size: int) -> int:
-        """Bytes of a file of ``size`` bytes that were not given yet."""
+        """Return how many bytes of a file of ``size`` bytes were not passed on yet."""
         if self.done:
             return 0
         end = size if self._end is None else min(size, self._end)
@@ -77,42 +77,42 @@ class Cursor:
 
     @property
     def has_open(self) -> bool:
-        """Whether the file ends in the middle of a line of which something was not given yet."""
+        """Whether the file ends in the middle of a line, part of which was not passed on yet."""
         return self._assembler.pending > 0 and not self.done
 
     def give_open(self) -> list[Lines]:
-        """Give that beginning of a line."""
+        """Return that beginning of a line."""
         return self._assembler.give_open()
 
     def read(self, fd: int, chunk: int) -> list[Lines]:
-        """Read at most about ``chunk`` bytes; give the lines that are whole now."""
+        """Read at most about ``chunk`` bytes; return the lines that are complete now."""
         self.more = False
         self.used = 0
         if self._scanned > self._offset >= self._line_end and self._end is None:
             return self._scan(fd, chunk)
-        known = len(self._mark)
-        wanted = known + chunk
+        marked = len(self._mark)
+        size = marked + chunk
         if self._end is not None:
-            wanted = max(known, min(wanted, self._end - self._offset + known))
-        data = os.pread(fd, wanted, self._offset - known)
+            size = max(marked, min(size, self._end - self._offset + marked))
+        data = os.pread(fd, size, self._offset - marked)
         if not data.startswith(self._mark):
             return self._begin_again(fd)
-        fresh = data[known:]
+        fresh = data[marked:]
         self.used = len(fresh)
         if not fresh:
             return self._finish() if self._end is not None else []
         if not self._may_take(fresh):
             self._scanned = self._offset + len(fresh)
-            self.more = len(data) == wanted
+            self.more = len(data) == size
             return []
         self._offset += len(fresh)
         self._mark = data[-_MARK:]
         blocks = self._assembler.feed(self._without_hole(fresh) if self._after_cut else fresh)
-        self.more = len(data) == wanted or self._end is not None
+        self.more = len(data) == size or self._end is not None
         return blocks
 
     def _may_take(self, fresh: bytes) -> bool:
-        """Whether it fits, or the line that it belongs to is known to end."""
+        """Return whether it fits, or its line has an end in the file."""
         return (
             self._assembler.pending + len(fresh) <= self._assembler.limit
             or self._end is not None
@@ -121,20 +121,20 @@ class Cursor:
         )
 
     def _scan(self, fd: int, chunk: int) -> list[Lines]:
-        """Look for the end of a very long line without keeping it."""
+        """Search for the end of a very long line without storing it."""
         data = os.pread(fd, chunk, self._scanned)
         self.used = len(data)
-        found = data.find(b"\n")
-        if found >= 0:
-            self._line_end = self._scanned + found + 1
+        newline = data.find(b"\n")
+        if newline >= 0:
+            self._line_end = self._scanned + newline + 1
         self._scanned += len(data)
-        self.more = found >= 0 or len(data) == chunk
+        self.more = newline >= 0 or len(data) == chunk
         if not data and os.fstat(fd).st_size < self._scanned:
             return self._begin_again(fd)
         return []
 
     def _begin_again(self, fd: int) -> list[Lines]:
-        """The file was cut, as ``copytruncate`` does. A line that was held back goes on with what comes now."""
+        """Restart after the file was cut, as by ``copytruncate``. A held-back line continues with the new content."""
         self._offset = self._scanned = self._line_end = 0
         self._mark = b""
         self._after_cut = self.more = True
@@ -159,7 +159,7 @@ class Cursor:
 
 
 class Source(Generic[K]):
-    """An open regular file, and how far each reader (by its own key) has come in it."""
+    """An open regular file, and the position of each reader (by its own key) in it."""
 
     def __init__(self, fd: int, about: os.stat_result, start: int, watch: int | None) -> None:
         self.fd = fd
@@ -170,7 +170,7 @@ class Source(Generic[K]):
         self._cursors: dict[K, Cursor] = {}
 
     def cursor(self, reader: K) -> Cursor:
-        """The position of a reader; a new reader begins where the first one began."""
+        """Return the position of a reader; a new reader begins where the first one began."""
         cursor = self._cursors.get(reader)
         if cursor is None:
             cursor = self._cursors[reader] = Cursor(self.fd, self.start)
@@ -180,11 +180,11 @@ class Source(Generic[K]):
 
     @property
     def is_done(self) -> bool:
-        """Whether it was finished and every reader has come to its end."""
+        """Whether it was finished and every reader has reached its end."""
         return self.end is not None and all(cursor.done for cursor in self._cursors.values())
 
     def finish(self) -> None:
-        """Nobody reads beyond the present size any more."""
+        """Limit all readers to the present size."""
         if self.end is None:
             self.end = os.fstat(self.fd).st_size
             for cursor in self._cursors.values():
@@ -192,9 +192,9 @@ class Source(Generic[K]):
 
 
 class Followed(Generic[K]):
-    """Whatever was found under one path so far, oldest first; the newest is the one that is there now.
+    """All files found under one path so far, oldest first; the newest is the present one.
 
-    Files that were moved or removed are still read: a rank keeps writing to the file that it was started with.
+    Moved or removed files are still read: a rank keeps writing to the file that it was started with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -206,14 +206,14 @@ class Followed(Generic[K]):
 
     @property
     def is_watched(self) -> bool:
-        """Whether a change of any of its files is told; true of a file that is not there yet."""
+        """Whether changes of all its files are announced; true of a file that does not exist yet."""
         return all(source.watch is not None for source in self.sources)
 
     def look(self, notifier: Notifier | None, *, skip: bool = False) -> bool:
-        """Look at what the path names now, and open it if it is new. Returns whether it is.
+        """Check which file the path names now, and open it if it is new; return whether it is.
 
         Args:
-            notifier: watches the file from before it is read.
+            notifier: watches the file, starting before the first read.
             skip: begin at its present end.
         """
         try:
@@ -241,8 +241,10 @@ class Followed(Generic[K]):
         return True
 
     def is_as_before(self) -> bool:
-        """Whether its path names the file that it named when this was asked last, or when that was opened, and nobody
-        has changed it since. One look at the disk; anything that takes more than one is not as before."""
+        """Return whether the path names the same unchanged file as at the last call, or as when it was opened.
+
+        Costs one ``stat``; False whenever more would be needed to decide.
+        """
         before = self._noted
         try:
             about = os.stat(self.path)
@@ -253,7 +255,7 @@ class Followed(Generic[K]):
         return self._noted == before and len(self.sources) == 1 and self.sources[0].identity == before[:2]
 
     def _let_go(self, notifier: Notifier | None) -> None:
-        """Replaced again and again: the oldest files get no more than one last look each."""
+        """Limit the number of open files under frequent replacement: the oldest get at most one last read each."""
         while self.sources and self.sources[0].is_done:
             self._close(self.sources.pop(0), notifier)
         for source in self.sources[: max(0, len(self.sources) - _SOURCES + 1)]:
@@ -266,13 +268,13 @@ class Followed(Generic[K]):
         os.close(source.fd)
 
     def _say(self, what: str) -> None:
-        """Once for each kind of trouble."""
+        """Log a problem, once for each kind."""
         if what not in self._said and str(self.path) != os.devnull:
             self._said.add(what)
             _log.warning("log file %s: %s", self.path, what)
 
     def finish(self, notifier: Notifier | None) -> None:
-        """The writer has ended: read up to the present sizes, and then no more."""
+        """Limit reading to the present sizes: the writer has ended."""
         if not self.finishing:
             self.look(notifier)
             self.finishing = True
@@ -280,7 +282,7 @@ class Followed(Generic[K]):
                 source.finish()
 
     def read(self, reader: K, chunk: int) -> Iterator[tuple[Cursor, list[Lines]]]:
-        """One step of a reader through each file in turn, the next one only if there was nothing in those before."""
+        """Advance a reader through each file in turn; the next file only if the ones before had nothing."""
         for source in self.sources:
             cursor = source.cursor(reader)
             if cursor.done:
@@ -294,15 +296,15 @@ class Followed(Generic[K]):
                 return
 
     def is_waiting_for(self, reader: K) -> bool:
-        """Whether there is something that a reader has not been given yet, be it only that this was the end."""
+        """Return whether anything is pending for a reader, even if only the end itself."""
         return self.behind(reader) > 0 or (self.finishing and not self.is_done_for(reader))
 
     def is_done_for(self, reader: K) -> bool:
-        """Whether a reader has got all up to the end that ``finish`` has set."""
+        """Return whether a reader has received everything up to the end set by ``finish``."""
         return self.finishing and all(source.cursor(reader).done for source in self.sources)
 
     def behind(self, reader: K) -> int:
-        """Bytes that are in the files and were not given to a reader yet."""
+        """Return how many bytes in the files were not passed to a reader yet."""
         return sum(source.cursor(reader).behind(os.fstat(source.fd).st_size) for source in self.sources)
 
     def close(self, notifier: Notifier | None) -> None:

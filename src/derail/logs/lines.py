@@ -1,7 +1,7 @@
-r"""Bytes, cut anywhere, into whole lines; with a length limit, and without ever losing a byte.
+r"""Assembly of bytes, cut anywhere, into whole lines, with a length limit, and without loss of a byte.
 
-A line ends at ``\n`` and nowhere else: a progress bar that redraws itself by ``\r`` is one line. Bytes stay bytes on
-their way; what is not UTF-8 is replaced only where text is asked for.
+A line ends at ``\n`` and nowhere else: a progress bar that redraws itself by ``\r`` is one line. Bytes stay bytes;
+invalid UTF-8 is replaced only in text.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ LINE_LIMIT = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    r"""Some consecutive lines of one stream, in one piece because that is how they are fast.
+    r"""Consecutive lines of one stream, in one block for speed.
 
     Attributes:
         data: the lines, each with its ``\n``; only the last one may lack it.
-        continues: the first of them goes on with a line of which a piece was given before.
-        more: the last of them is not whole: the next block goes on with it. If it lacks its ``\n`` and this is
-            False, the stream has ended in the middle of a line.
+        continues: the first of them continues a line of which a piece was passed on before.
+        more: the last of them is incomplete: the next block continues it. If it lacks its ``\n`` and this is False,
+            the stream has ended in the middle of a line.
     """
 
     data: bytes
@@ -28,15 +28,15 @@ class Lines:
     more: bool = False
 
     def split(self) -> list[bytes]:
-        """The lines without their line ends."""
+        """Return the lines without their line ends."""
         return self.data.removesuffix(b"\n").split(b"\n")
 
     def texts(self) -> list[str]:
-        """The lines as text, without their line ends, with U+FFFD in the place of what is not UTF-8."""
+        """Return the lines as text, without their line ends, with U+FFFD in place of invalid UTF-8."""
         return self.data.removesuffix(b"\n").decode("utf-8", "replace").split("\n")
 
     def prefixed(self, prefix: bytes) -> bytes:
-        """The lines with ``prefix`` in front of each, and a line end after the last unless it is to be continued."""
+        """Return the lines with ``prefix`` before each, and a line end after the last unless it will continue."""
         whole = self.data.endswith(b"\n")
         body = (self.data[:-1] if whole else self.data).replace(b"\n", b"\n" + prefix) if prefix else self.data
         start = b"" if self.continues else prefix
@@ -45,14 +45,14 @@ class Lines:
 
 
 def shown(line: str) -> str:
-    """What a terminal is left showing of a line: the last redraw of a progress bar."""
+    """Return what a terminal finally shows of a line: the last redraw of a progress bar."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
 class LineAssembler:
-    """Joins what was read into whole lines.
+    """An assembler of read data into whole lines.
 
-    The concatenation of all ``data`` that it gives is the concatenation of all bytes that it was fed.
+    The concatenation of all ``data`` that it returns is the concatenation of all bytes fed to it.
     """
 
     __slots__ = ("_held", "_limit", "_open")
@@ -76,11 +76,11 @@ class LineAssembler:
 
     @property
     def open(self) -> bool:
-        """Whether a piece of the unfinished line has been given already."""
+        """Whether a piece of the unfinished line has been passed on already."""
         return self._open
 
     def feed(self, data: bytes) -> list[Lines]:
-        """Take what was read; give the lines that are whole now, and pieces of one that has grown beyond the limit."""
+        """Add read data; return the lines that are complete now, and pieces of one beyond the limit."""
         blocks = []
         end = data.rfind(b"\n") + 1
         if end:
@@ -96,11 +96,11 @@ class LineAssembler:
         return blocks
 
     def give_open(self) -> list[Lines]:
-        """Give what is there of the unfinished line: its writer waits for an answer to it."""
+        """Return the present part of the unfinished line: its writer waits for an answer to it."""
         return [self._take(more=True)] if self._held else []
 
     def finish(self) -> Lines | None:
-        """The stream has ended: give what is left of a line without a line end, if there is any."""
+        """Return a last line without a line end, if there is one: the stream has ended."""
         return self._take(more=False) if self._held or self._open else None
 
     def _take(self, data: bytes = b"", *, more: bool) -> Lines:
@@ -111,7 +111,7 @@ class LineAssembler:
 
 
 def _character_start(data: bytearray, at: int) -> int:
-    """The nearest place at or before ``at`` where no UTF-8 character is cut in two; ``at`` if it is not UTF-8."""
+    """Return the nearest index at or before ``at`` that splits no UTF-8 character; ``at`` if it is not UTF-8."""
     for back in range(min(4, at)):
         if data[at - back] & 0xC0 != 0x80:
             return at - back

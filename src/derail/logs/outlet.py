@@ -1,8 +1,8 @@
-"""One stream that somebody writes to, looked at: what is behind it, and how to write there without tearing or blocking.
+"""An output stream: its kind, its identity, and writes to it that neither tear lines nor block.
 
-Ways that were rejected: writing to the text stream from another thread (before 3.13 it loses what the host prints
-meanwhile, CPython gh-119506); ``O_NONBLOCK`` on the descriptor (it is shared with the host, its shell and the ranks);
-writing to a pipe beside the host's buffer (a nearly full pipe then tears the host's lines by ours).
+Rejected ways: writing to the text stream from another thread (before 3.13 it loses concurrent output of the host,
+CPython gh-119506); ``O_NONBLOCK`` on the descriptor (it is shared with the host, its shell and the ranks); writing to
+a pipe beside the host's buffer (a nearly full pipe then tears the host's lines by derail's).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Kind: TypeAlias = Literal["file", "device", "pipe", "text", "memory", "closed"]
 
 
 class Outlet:
-    """One user's way to a place: the stream that it was given, what is behind that, and what was missed.
+    """One user's access to a destination: its stream, the destination's kind, and the missed bytes.
 
     Attributes:
-        kind: a regular file; a terminal or other device; a pipe or socket; an object that may do anything in its
-            ``write``; one that lives in memory; or a closed stream.
-        identity: equal for two streams to the same place.
+        kind: a regular file; a terminal or other device; a pipe or socket; an object with an arbitrary ``write``; one
+            that is in memory; or a closed stream.
+        identity: equal for two streams to the same destination.
         missed: bytes that could not be written.
-        is_broken: whether it is not tried any more.
-        on_room: called from the writing thread when the place takes more again.
+        is_broken: whether writing was given up.
+        on_room: called from the writing thread when the destination accepts more again.
     """
 
     def __init__(self, stream: TextIO, on_room: Callable[[], None] | None = None) -> None:
@@ -45,7 +45,7 @@ class Outlet:
 
     @property
     def fd(self) -> int:
-        """The stream's descriptor, asked for each time: the number of a closed one may be another file's by now."""
+        """The stream's descriptor, queried each time: the number of a closed one may be reused for another file."""
         return self.stream.fileno()
 
     def _look(self) -> Kind:
@@ -56,28 +56,31 @@ class Outlet:
                 return "closed"
             return "memory" if isinstance(self.stream, io.StringIO | io.TextIOWrapper) else "text"
         if not isinstance(self.stream, io.TextIOWrapper):
-            return "text"  # it may do more in its write than its descriptor shows
+            return "text"  # its write may do more than its descriptor shows
         self.identity = (about.st_dev, about.st_ino)
         if stat.S_ISREG(about.st_mode):
             return "file"
         return "device" if stat.S_ISCHR(about.st_mode) else "pipe"
 
     def flush(self) -> None:
-        """Let what the host has printed go first."""
+        """Flush the host's own output first."""
         try:
             self.stream.flush()
         except Exception:
-            pass  # its own trouble; it will hear of it
+            pass  # the host gets the same error at its next write
 
     def unit(self, data: bytes, at: int) -> bytes:
-        """What is written next, of data that is written up to ``at``: as many whole lines as the place takes at once,
-        or one long line, or a part of one if it is longer than the pipe. A thread that is held in a write has the lock
-        of the host's buffer, and the interpreter aborts at its end if somebody has that."""
+        """Return the next part to write of data that is written up to ``at``.
+
+        That is as many whole lines as the destination accepts at once, or one long line. Of a line longer than the
+        pipe, it is a part. A thread blocked in a write holds the lock of the host's buffer, and the interpreter
+        aborts at its exit if any thread holds that.
+        """
         size = _TEXT_UNIT if self.kind == "text" else PIPE_ATOMIC
         whole = len(data)
         if self.kind == "pipe":
-            # The host's other stream may be on the same pipe, under a lock of its own: a page is left for what it
-            # prints in between, since a write that finds too little room is one that others can tear.
+            # The host's other stream may be on the same pipe, with a separate lock. One page is left for its concurrent
+            # output, because a write that finds too little room can be torn by other writers.
             whole = max(size, capacity(self.fd) - PIPE_ATOMIC)
             if len(data) - at > size and empties(self.fd, patience=0.005):
                 size = whole
@@ -87,17 +90,20 @@ class Outlet:
         return data[at : end if end - at <= whole else at + PIPE_ATOMIC]
 
     def has_room(self, size: int) -> bool:
-        """Whether so much can be written now without blocking; waits a moment for that."""
+        """Return whether ``size`` bytes can be written without blocking; waits briefly for that."""
         if self.kind == "text":
             return True
         if not has_room(self.fd, 1, patience=0.1):
             return False
-        self.flush()  # what the host has printed goes first, and may fill the pipe
+        self.flush()  # the host's own output goes first, and may fill the pipe
         return has_room(self.fd, size, patience=0.1)
 
     def write(self, data: bytes, is_wanted: Callable[[], bool]) -> None:
-        """Write all of it, or raise. Only a pipe is written through the host's buffer, whose lock keeps lines whole
-        where the kernel does not; elsewhere nothing of ours may stay in that buffer when it fails."""
+        """Write all data, or raise.
+
+        Only a pipe is written through the host's buffer: its lock keeps lines whole where the kernel does not.
+        Elsewhere none of derail's data may stay in that buffer after a failure.
+        """
         if self.kind == "pipe":
             self._write_bytes(self.stream.buffer.write, data, is_wanted)
             self._write_bytes(lambda _: self.stream.buffer.flush(), b"", is_wanted)
@@ -108,7 +114,7 @@ class Outlet:
             self.stream.flush()
 
     def _write_bytes(self, put: Callable[[memoryview], int | None], data: bytes, is_wanted: Callable[[], bool]) -> None:
-        """Write on where less was taken, also to a descriptor that somebody has made non-blocking."""
+        """Continue after partial writes, also to a descriptor that other code has made non-blocking."""
         view = memoryview(data)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Whether a descriptor takes some bytes now, so that a write to it does not block."""
+"""Free room of a pipe or other descriptor, so that a write to it does not block."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import struct
 import threading
 
 PIPE_ATOMIC = select.PIPE_BUF
-"""A pipe that polls writable takes so many bytes at once, pipe(7): 4096 on Linux."""
+"""Bytes that a pipe which polls writable accepts at once, pipe(7): 4096 on Linux."""
 
 
 def capacity(fd: int) -> int:
-    """Bytes that an empty pipe takes; ``PIPE_ATOMIC`` for anything else, where that is all that is known."""
+    """Return the bytes that an empty pipe accepts; ``PIPE_ATOMIC``, the only guarantee, for anything else."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except (AttributeError, OSError):
@@ -20,11 +20,12 @@ def capacity(fd: int) -> int:
 
 
 def has_room(fd: int, size: int, *, patience: float) -> bool:
-    """Wait up to ``patience`` seconds until ``size`` bytes can be written; a pipe must be empty for more than
-    ``PIPE_ATOMIC``, since what is free in it is not told.
+    """Wait up to ``patience`` seconds until ``size`` bytes can be written; return whether they can.
+
+    For more than ``PIPE_ATOMIC`` bytes a pipe must be empty, because the kernel does not report its free room.
 
     Raises:
-        BrokenPipeError: nobody can read what is written.
+        BrokenPipeError: there is no reader.
     """
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
@@ -32,7 +33,7 @@ def has_room(fd: int, size: int, *, patience: float) -> bool:
     if not events:
         return False
     if events[0][1] & (select.POLLERR | select.POLLNVAL):
-        raise BrokenPipeError("nobody reads it any more")
+        raise BrokenPipeError("the pipe has no reader any more")
     return size <= PIPE_ATOMIC or empties(fd, patience=patience)
 
 
@@ -51,7 +52,7 @@ def empties(fd: int, *, patience: float) -> bool:
 
 
 def unread(fd: int) -> int:
-    """Bytes in a pipe that nobody has read yet; 0 where that cannot be known."""
+    """Return the number of unread bytes in a pipe; 0 where that cannot be determined."""
     try:
         import termios
 

@@ -1,4 +1,4 @@
-"""Redirects stdout or stderr of the running process to a file: descriptors 1 and 2, whatever Python has put on top."""
+"""Redirection of stdout or stderr of the running process to a file, at the level of descriptors 1 and 2."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _DESCRIPTORS = {"stdout": 1, "stderr": 2}
 
 @contextmanager
 def redirect(std: str, to_file: str) -> Iterator[None]:
-    """Send everything that this process, its C libraries and its children write to a stream into a file.
+    """Redirect all output of this process, its C libraries and its children to a stream into a file.
 
-    The file is overwritten if it exists; its directory must exist. Python's and C's buffers are emptied on the way in
-    and on the way out, so that each line lands where it was written for. Descriptors are redirected by number: a
-    ``sys.stdout`` that somebody has replaced by an object in memory, as pytest does, keeps going where it went.
+    The file is overwritten if it exists; its directory must exist. Python's and C's buffers are flushed at entry and
+    exit, so that each line goes to the file that was current when it was written. Descriptors are redirected by
+    number: a ``sys.stdout`` that was replaced by an object in memory, as pytest does, is not affected.
 
     Raises:
         ValueError: if ``std`` is neither "stdout" nor "stderr".
@@ -57,12 +57,12 @@ redirect_stderr = partial(redirect, "stderr")
 
 
 def get_std_cm(std_rd: str, redirect_fn: Callable[[str], AbstractContextManager[None]]) -> AbstractContextManager[None]:
-    """``redirect_fn(std_rd)``, or a context that does nothing if there is no file to redirect to."""
+    """Return ``redirect_fn(std_rd)``, or a context that does nothing if there is no file to redirect to."""
     return redirect_fn(std_rd) if std_rd else nullcontext()
 
 
 def _duplicate(number: int) -> int | None:
-    """A copy above the standard descriptors; None if that descriptor is closed."""
+    """Return a copy above the standard descriptors; None if that descriptor is closed."""
     import errno
     import fcntl
 
@@ -75,7 +75,7 @@ def _duplicate(number: int) -> int | None:
 
 
 def _flush(std: str) -> None:
-    """Empty the buffers of Python and of C; whatever the body has done to them must not keep us from going back."""
+    """Flush the buffers of Python and of C; no damage by the body may prevent the restoration."""
     try:
         getattr(sys, std).flush()
     except Exception:
@@ -85,4 +85,4 @@ def _flush(std: str) -> None:
 
         ctypes.CDLL(None).fflush(None)
     except Exception:
-        pass  # no C library to ask
+        pass  # no C library that could be called

@@ -1,4 +1,4 @@
-"""Where the lines of a job go: the console with a prefix, a filtered file, the last few lines in memory."""
+"""Destinations for the lines of a job: the console with a prefix, a filtered file, the last lines in memory."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _log = logging.getLogger(__name__)
 
 
 class ConsoleSink(Generic[K]):
-    """Puts the lines of many streams on one console, each whole and with its prefix, flushed as they come.
+    """A writer of the lines of many streams to one console, each whole and with its prefix, flushed at once.
 
     A console that is blocked, full, closed or broken never blocks ``take``: a regular file is written at once, anything
-    else by a thread that all sinks to the same place share, also those of other jobs.
+    else by a thread that all sinks to the same destination share, including those of other jobs.
 
     Args:
         dst: ``sys.stdout``, another text stream, or None for no console at all.
-        prefix: what stands in front of the lines of a key.
-        on_room: called from another thread when ``ready`` may say yes again.
+        prefix: returns the prefix of the lines of a key.
+        on_room: called from another thread when ``ready`` may return True again.
     """
 
     def __init__(
@@ -53,43 +53,45 @@ class ConsoleSink(Generic[K]):
         self._closed = False
 
     def start(self, *, patience: float = 0.2) -> None:
-        """Let what was printed before the job go first. To be called in the thread that prints, before the ranks start;
-        it takes ``patience`` seconds at most."""
+        """Write what was printed before the job first, within ``patience`` seconds.
+
+        Call it in the thread that prints, before the ranks start.
+        """
         if self._open() and self._destination is not None and self._outlet is not None:
             self._destination.greet(self._outlet, patience)
 
     def take(self, key: K, lines: Lines) -> None:
-        """Put lines on the console, soon. Never blocks and never raises; what cannot be written is counted."""
+        """Put lines on the console, soon. Never blocks and never raises; unwritable bytes are counted."""
         data = lines.prefixed(self._prefix_of(key))
         if not self._open() or self._destination is None or self._outlet is None:
             self._missed += len(data) if self._closed else 0
             return
         floor = (self._outlet, key)
         if self._destination.floor not in (None, floor):
-            data = b"\n" + data  # somebody did not ask whether this is the time; the other line ends here
+            data = b"\n" + data  # the caller did not check `ready`; the other line ends here
         self._destination.floor = floor if lines.more else None
         self._destination.put(data, self._outlet)
 
     def ready(self, key: K) -> bool:
-        """Whether lines of ``key`` should come now: there is room, and no other stream is in the middle of a line."""
+        """Return whether lines of ``key`` may come now: there is room, and no other stream is inside a line."""
         if self._destination is None:
             return True
         return not self._destination.full and self._destination.floor in (None, (self._outlet, key))
 
     @property
     def full(self) -> bool:
-        """Whether more is waiting for the console than should be."""
+        """Whether the queue of the console is over its limit."""
         return self._destination is not None and self._destination.full
 
     def close(self, *, idle: float = 1.0, limit: float = 5.0) -> int:
-        """Wait for the console to take what is waiting for it, and end the thread if nobody else writes there.
+        """Wait for the console to accept the queued output, and end the thread if it has no other user.
 
         Args:
-            idle: give up when it has taken nothing for so many seconds.
-            limit: give up after so many seconds in all; 0 looks only.
+            idle: seconds without progress after which to give up.
+            limit: seconds in total after which to give up; 0 only checks.
 
         Returns:
-            The bytes that it did not take, during the whole job. A second call says the same.
+            The bytes that it did not accept, during the whole job. A second call returns the same number.
         """
         outlet, destination = self._outlet, self._destination
         self._closed = True
@@ -114,9 +116,9 @@ class ConsoleSink(Generic[K]):
 
 
 class FilteredFile(Generic[K]):
-    """A file with those lines of all streams that contain any of some strings, each with its prefix.
+    """A file with the lines of all streams that contain any of some strings, each with its prefix.
 
-    Of a line that is longer than the line limit, the first piece decides. A file that is there is added to.
+    For a line beyond the line limit, the first piece decides. An existing file is appended to.
     """
 
     def __init__(self, path: Path | str, needles: Iterable[str], *, prefix: Callable[[K], str] | None = None) -> None:
@@ -128,7 +130,7 @@ class FilteredFile(Generic[K]):
         self._broken = ""
 
     def take(self, key: K, lines: Lines) -> None:
-        """Write the lines that match. A failure is said once and ends nothing else."""
+        """Write the lines that match. A failure is logged once and has no other effect."""
         chosen = self._choose(key, lines)
         if not chosen or self._broken:
             return
@@ -143,9 +145,9 @@ class FilteredFile(Generic[K]):
             _log.warning("filtered log file %s gets no more lines: %s", self._path, error.strerror)
 
     def _choose(self, key: K, lines: Lines) -> bytes:
-        goes_on = lines.continues and key in self._chosen
+        continues_chosen = lines.continues and key in self._chosen
         self._chosen.discard(key)
-        if not goes_on and not any(needle in lines.data for needle in self._needles):
+        if not continues_chosen and not any(needle in lines.data for needle in self._needles):
             return b""
         prefix = b"" if self._prefix is None else self._prefix(key).encode("utf-8", "replace")
         chosen = []
@@ -153,7 +155,7 @@ class FilteredFile(Generic[K]):
         for number, line in enumerate(parts):
             is_first, is_last = number == 0, number == len(parts) - 1
             is_rest = is_first and lines.continues
-            if goes_on if is_rest else any(needle in line for needle in self._needles):
+            if continues_chosen if is_rest else any(needle in line for needle in self._needles):
                 chosen.append((b"" if is_rest else prefix) + line)
                 chosen.append(b"" if is_last and lines.more else b"\n")
                 if is_last and lines.more:
@@ -168,7 +170,7 @@ class FilteredFile(Generic[K]):
 
 
 class LastLines(Generic[K]):
-    """Keeps the end of each stream: at most ``count`` lines, and about ``max_bytes`` bytes."""
+    """Storage for the end of each stream: at most ``count`` lines, and about ``max_bytes`` bytes."""
 
     def __init__(self, count: int = 20, *, max_bytes: int = 1 << 16) -> None:
         self._count = count
@@ -176,7 +178,7 @@ class LastLines(Generic[K]):
         self._kept: dict[K, deque[bytes]] = {}
 
     def take(self, key: K, lines: Lines) -> None:
-        """Keep the last of these lines, and forget earlier ones for them."""
+        """Store the last of these lines, and drop earlier ones for them."""
         kept = self._kept.setdefault(key, deque(maxlen=self._count))
         data = lines.data[-self._max_bytes :]
         new = data.removesuffix(b"\n").split(b"\n")[-self._count :]
@@ -188,15 +190,15 @@ class LastLines(Generic[K]):
             size -= len(kept.popleft())
 
     def text(self, key: K) -> str:
-        """The last lines of a stream, as a terminal would have been left showing them."""
+        """Return the last lines of a stream, as a terminal would finally show them."""
         return _readable(b"\n".join(self._kept.get(key, ())))
 
 
 def tail_of(path: Path | str, *, lines: int = 20, max_bytes: int = 1 << 16) -> str:
-    """The last lines of a file, read from its end; empty if it cannot be read or is not a regular file.
+    """Return the last lines of a file, read from its end; empty if it is unreadable or not a regular file.
 
-    Never raises. Bytes that are not UTF-8 are replaced; of a progress bar the last redraw is shown; ``...`` stands in
-    front of a line whose beginning was left out.
+    Never raises. Invalid UTF-8 is replaced; a progress bar is reduced to its last redraw; ``...`` precedes a line with
+    its beginning left out.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wake its writer
@@ -219,7 +221,7 @@ def tail_of(path: Path | str, *, lines: int = 20, max_bytes: int = 1 << 16) -> s
 
 
 def _from_character(data: bytes) -> bytes:
-    """Without the rest of a character that was cut in two."""
+    """Remove the rest of a character that was cut in two."""
     at = 0
     while at < min(3, len(data)) and data[at] & 0xC0 == 0x80:
         at += 1

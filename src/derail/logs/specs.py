@@ -1,4 +1,4 @@
-"""The names of all files of a job, and the one place where their directories are created."""
+"""Names of all files of a job; the only place where their directories are created."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from derail.model.std import Std, to_map
 _log = logging.getLogger(__name__)
 
 _CONSOLE = ""
-"""In place of a path: the stream goes to the launcher's own."""
+"""Stands for a path: the stream goes to the launcher's own stream."""
 
 
 @dataclass
 class LogsDest:
-    """Where each log of each local rank is.
+    """Path of each log of each local rank.
 
     Attributes:
         stdouts: file that stdout is redirected to; empty for the launcher's own stdout.
         stderrs: the same for stderr.
-        tee_stdouts: of those, the files whose lines are also shown on the launcher's stdout.
+        tee_stdouts: those of these files that are also shown on the launcher's stdout.
         tee_stderrs: the same for stderr.
-        error_files: where each rank writes its error file.
+        error_files: path of each rank's error file.
         filtered_stdout: file for the teed lines of all ranks that match the caller's filters.
         filtered_stderr: the same for stderr.
     """
@@ -40,10 +40,10 @@ class LogsDest:
 
 
 class LogsSpecs(ABC):
-    """What is to become of the streams of each rank.
+    """Specification of the destinations of each rank's streams.
 
     Args:
-        log_dir: directory under which the files lie.
+        log_dir: directory under which the files are created.
         redirects: streams that go to a file; for all ranks, or by local rank.
         tee: streams that go to a file and are shown on the console as well; for all ranks, or by local rank.
         local_ranks_filter: only these ranks are shown on the console; None or empty shows all.
@@ -63,23 +63,23 @@ class LogsSpecs(ABC):
 
     @abstractmethod
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
-        """Name the files of one attempt, given the environment of each local rank.
+        """Return the files of one attempt, given the environment of each local rank.
 
-        ``TORCHELASTIC_ERROR_FILE`` is set in each of the environments given.
+        Sets ``TORCHELASTIC_ERROR_FILE`` in each of the environments given.
         """
 
     @property
     @abstractmethod
     def root_log_dir(self) -> str:
-        """The directory under which all files lie."""
+        """The directory that contains all files."""
 
 
 class DefaultLogsSpecs(LogsSpecs):
     """One directory for a run, in it one per attempt, in it one per local rank.
 
-    The constructor touches nothing; directories are made when they are first needed. Without a ``log_dir`` that is a
-    temporary one, which is removed when this object goes away or the interpreter ends. Nothing else is ever deleted,
-    whatever an earlier attempt or another job left there.
+    The constructor has no side effects; directories are created at first use. Without a ``log_dir``, a temporary one is
+    used and removed when this object is collected or the interpreter exits. Nothing else is ever deleted, whatever an
+    earlier attempt or another job left there.
 
     Raises:
         NotADirectoryError: if ``log_dir`` is a file.
@@ -93,13 +93,13 @@ class DefaultLogsSpecs(LogsSpecs):
         local_ranks_filter: set[int] | None = None,
     ) -> None:
         if log_dir and log_dir != os.devnull and os.path.exists(log_dir) and not os.path.isdir(log_dir):
-            raise NotADirectoryError(f"log_dir: {log_dir} is a file; name a directory, or one that can be made")
+            raise NotADirectoryError(f"log_dir: {log_dir} is a file; name a directory, or one that can be created")
         super().__init__(log_dir or None, redirects, tee, local_ranks_filter)
         self._run_log_dir: str | None = None
 
     @property
     def root_log_dir(self) -> str:
-        """The directory under which all files lie; it exists from the first look at it."""
+        """The directory that contains all files; it is created at the first access."""
         if self._root_log_dir is None:
             self._root_log_dir = _temporary_directory(self)
         elif self._root_log_dir != os.devnull:
@@ -111,24 +111,24 @@ class DefaultLogsSpecs(LogsSpecs):
         return str(self._root_log_dir)
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
-        """Name the files of the attempt that ``TORCHELASTIC_RESTART_COUNT`` of rank 0 says, and make their directories.
+        """Return the files of the attempt in ``TORCHELASTIC_RESTART_COUNT`` of rank 0, and create their directories.
 
         ======================================================== =====================================
         ``<log_dir>/<run_id>_<random>/attempt_<n>/<rank>/``      stdout.log, stderr.log, error.json
         ``<log_dir>/<run_id>_<random>/attempt_<n>/``             filtered_stdout.log, filtered_stderr.log
         ======================================================== =====================================
 
-        The same attempt again gives the same files, with what is in them.
+        A second call for the same attempt returns the same files, with their content.
 
         Raises:
-            ValueError: if the ranks are not 0 to n - 1, or streams are given for a rank that there is not.
+            ValueError: if the ranks are not 0 to n - 1, or streams are given for a rank that does not exist.
         """
         if set(envs) != set(range(len(envs))):
             raise ValueError(
                 f"environments are given for local ranks {sorted(envs)}; they must be 0 to {len(envs) - 1}"
             )
         if not envs:
-            _log.warning("log files are asked for, but there are no ranks: no environments were given")
+            _log.warning("log files are requested, but there are no ranks: no environments were given")
         tee = to_map(self._tee, len(envs))
         redirects = {rank: std | tee[rank] for rank, std in to_map(self._redirects, len(envs)).items()}
         if self._root_log_dir == os.devnull:
@@ -146,7 +146,7 @@ class DefaultLogsSpecs(LogsSpecs):
                 os.makedirs(own, exist_ok=True)
             is_shown = not self._local_ranks_filter or rank in self._local_ranks_filter
             unredirected = _CONSOLE if is_shown else os.devnull
-            to_file, shown = int(redirects[rank]), int(tee[rank]) * is_shown  # flags take a microsecond for each "&"
+            to_file, shown = int(redirects[rank]), int(tee[rank]) * is_shown  # each "&" of flags takes a microsecond
             for std, name, files, tees in (
                 (int(Std.OUT), "stdout.log", dest.stdouts, dest.tee_stdouts),
                 (int(Std.ERR), "stderr.log", dest.stderrs, dest.tee_stderrs),
@@ -158,7 +158,7 @@ class DefaultLogsSpecs(LogsSpecs):
         return dest
 
     def run_directory(self, run_id: str) -> str:
-        """Return the directory of this run, ``<log_dir>/<run_id>_<random>``, made at the first call."""
+        """Return the directory of this run, ``<log_dir>/<run_id>_<random>``, created at the first call."""
         if self._run_log_dir is None:
             import tempfile
 
@@ -178,7 +178,7 @@ class DefaultLogsSpecs(LogsSpecs):
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both name the same directory and streams; two temporary directories are never the same."""
+        """Return whether both name the same directory and streams; two temporary directories are never the same."""
         if self is other:
             return True
         if not isinstance(other, DefaultLogsSpecs) or self._root_log_dir is None:
@@ -190,11 +190,11 @@ class DefaultLogsSpecs(LogsSpecs):
             other._local_ranks_filter,
         )
 
-    __hash__ = None  # type: ignore[assignment]  # the directory becomes known later
+    __hash__ = None  # type: ignore[assignment]  # the directory is determined later
 
 
 def _nowhere(envs: dict[int, dict[str, str]]) -> LogsDest:
-    """For ``log_dir=os.devnull``: everything goes to the console, and there are no error files."""
+    """Return the destinations for ``log_dir=os.devnull``: everything on the console, and no error files."""
     for env in envs.values():
         env["TORCHELASTIC_ERROR_FILE"] = ""
     return LogsDest(
@@ -217,7 +217,7 @@ def _temporary_directory(owner: object) -> str:
 
 
 def _remove_own(path: str, maker: int) -> None:
-    """Remove a directory that this process made; a forked child has inherited the finalizer, but not the directory."""
+    """Remove a directory that this process made; a forked child inherits the finalizer, but not the directory."""
     if os.getpid() == maker:
         import shutil
 

@@ -1,23 +1,23 @@
-"""Reads what is appended to many files, in one thread and without looking at those that did not change.
+"""Reading of what is appended to many files, in one thread, without checking the unchanged ones.
 
-In an event loop, with a console that may be blocked and an observer that wants to hear everything::
+In an event loop, with a console that may be blocked and an observer that receives everything::
 
     tail = Tail({(0, "stdout"): path0, (1, "stdout"): path1})
     console = ConsoleSink(sys.stdout, prefix=lambda key: f"[trainer{key[0]}]:", on_room=loop.wake)
     on_console = tail.add(console.take, ready=console.ready)  # waits while the console is full: the file is the buffer
-    tail.add(lambda key, lines: observe(key, lines.texts()))  # has a position of its own, and never waits
+    tail.add(lambda key, lines: observe(key, lines.texts()))  # has a separate position, and never waits
     console.start()                                           # in the thread that prints: its own output goes first
     tail.open()                                               # before the ranks start
     ...
     selector.register(tail.fd)                                # if tail.fd is not None
     ...                                                       # readable, woken, or tail.interval seconds have passed:
-    more = tail.poll()                                        # if more: come back at once, after the other events
+    more = tail.poll()                                        # if more: call again at once, after the other events
     ...
-    tail.finish((0, "stdout"))                                # once the exit of rank 0 is known and its group is swept
+    tail.finish((0, "stdout"))                                # after the exit of rank 0, when its group is swept
     ...                                                       # poll on, until tail.done or a deadline
-    missed = tail.behind(on_console)                          # what a blocked console did not take, in bytes ...
+    missed = tail.behind(on_console)                          # bytes that a blocked console did not accept ...
     tail.close()
-    missed += console.close(idle=1.0, limit=5.0)              # ... and what it still did not
+    missed += console.close(idle=1.0, limit=5.0)              # ... and that it still did not
 """
 
 from __future__ import annotations
@@ -46,17 +46,16 @@ CHUNK = 1 << 18
 """Bytes of one file that are read before the next file has its turn."""
 
 WATCHED_INTERVAL = 8.0
-"""Seconds between two looks at files whose changes are announced, at first; each that finds nothing doubles them."""
+"""Initial seconds between two checks of files with announced changes; each check without a change doubles them."""
 
 QUIET_INTERVAL = 64.0
-"""Seconds between two such looks at the most: the kernel announces what writers on this machine do, but file systems
-differ."""
+"""Maximum seconds between two such checks: the kernel announces writes on this machine, but file systems differ."""
 
 UNWATCHED_INTERVAL = 0.1
 
 
 class Feed(Generic[K]):
-    """One reader of a ``Tail``: who gets the lines of which files. Each has a position of its own in each file."""
+    """One reader of a ``Tail``: a callback for the lines of some files, with a separate position in each file."""
 
     def __init__(
         self, receive: Callable[[K, Lines], None], keys: frozenset[K], ready: Callable[[K], bool] | None
@@ -67,11 +66,11 @@ class Feed(Generic[K]):
         self.broken = False
 
     def is_ready(self, key: K) -> bool:
-        """Whether it takes lines of this file now."""
+        """Return whether it accepts lines of this file now."""
         return not self.broken and (self.ready is None or self.ready(key))
 
     def give(self, key: K, blocks: list[Lines]) -> None:
-        """Hand lines over. Whoever raises gets no more: the job goes on without it."""
+        """Pass lines on. A reader that raises gets no more: the job continues without it."""
         for block in blocks:
             try:
                 self.receive(key, block)
@@ -82,13 +81,13 @@ class Feed(Generic[K]):
 
 
 class Tail(Generic[K]):
-    """Follows files by any kind of key. Not thread-safe, and never blocks.
+    """A follower of files by any kind of key. Not thread-safe, and never blocks.
 
     Args:
         files: the files, which need not exist yet.
-        existing: what is in a file before ``open``: "skip" it (it is of an earlier attempt), or "read" it.
-        notify: whether inotify is used where it exists; without it every ``poll`` looks at every file.
-        clock: where the time comes from.
+        existing: whether to "skip" the content of a file before ``open`` (from an earlier attempt), or to "read" it.
+        notify: whether inotify is used where it exists; without it every ``poll`` checks every file.
+        clock: source of the time.
     """
 
     def __init__(
@@ -124,12 +123,12 @@ class Tail(Generic[K]):
         keys: Iterable[K] | None = None,
         ready: Callable[[K], bool] | None = None,
     ) -> Feed[K]:
-        """Give the lines of some files, or of all, to ``receive(key, lines)``.
+        """Pass the lines of some files, or of all, to ``receive(key, lines)``.
 
         Args:
             receive: called in ``poll`` and ``finish``; must not block. If it raises, it is not called again.
-            keys: whose lines; None for all.
-            ready: asked before each block. While it says no, this reader's part of that file stays unread.
+            keys: files to read; None for all.
+            ready: called before each block. While it returns False, this reader's part of that file stays unread.
         """
         feed = Feed(receive, frozenset(self._files if keys is None else keys), ready)
         self._feeds.append(feed)
@@ -137,7 +136,7 @@ class Tail(Generic[K]):
         return feed
 
     def open(self) -> Self:
-        """Take note of where each file ends now. Call it before the writers start; ``poll`` does it otherwise."""
+        """Record the present end of each file. Call it before the writers start; otherwise ``poll`` does it."""
         if not self._is_open:
             self._is_open = True
             self._notifier = Notifier.open() if self._notify else None
@@ -151,13 +150,13 @@ class Tail(Generic[K]):
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """All descriptors that it holds now: what a forked child has no use for."""
+        """All descriptors that it holds now: a forked child does not need them."""
         files = tuple(source.fd for file in self._files.values() for source in file.sources)
         return files if self._notifier is None else (self._notifier.fd, *files)
 
     @property
     def interval(self) -> float:
-        """Seconds after which ``poll`` should be called even if nothing was heard."""
+        """Seconds after which ``poll`` should be called even without a notification."""
         return self._patience if self._all_watched and not self._held_up else UNWATCHED_INTERVAL
 
     @property
@@ -167,22 +166,22 @@ class Tail(Generic[K]):
 
     @property
     def done(self) -> bool:
-        """Whether every file was finished, and all that was in it is with its readers."""
+        """Whether every file was finished, and its readers have all of its content."""
         return all(self.finished(key) for key in self._files)
 
     def finished(self, key: K) -> bool:
-        """Whether ``finish`` was called for this file and all that was in it is with its readers."""
+        """Return whether ``finish`` was called for this file and its readers have all of its content."""
         file = self._files[key]
         return file.finishing and all(file.is_done_for(feed) for feed in self._feeds_of(key))
 
     def poll(self, budget: int = 1 << 20) -> bool:
-        """Give what is there to whoever is ready for it, and return whether there is more.
+        """Pass pending lines to every reader that is ready, and return whether there are more.
 
         Args:
-            budget: bytes after which it returns, so that a flood does not hold the caller; each file has its turn.
+            budget: bytes after which it returns, so that a flood does not block the caller; each file has its turn.
         """
         self.open()
-        unprompted = self._hear()
+        unprompted = self._read_notifications()
         queue, budget_before = deque(self._unread), budget
         self._unread = {}
         held_up: dict[K, None] = {}
@@ -195,16 +194,19 @@ class Tail(Generic[K]):
             elif is_held_up:
                 held_up[key] = None
         if unprompted:
-            found = budget < budget_before
-            self._patience = WATCHED_INTERVAL if found else min(2 * self._patience, QUIET_INTERVAL)
+            has_read = budget < budget_before
+            self._patience = WATCHED_INTERVAL if has_read else min(2 * self._patience, QUIET_INTERVAL)
         self._held_up = bool(held_up)
         self._unread.update(dict.fromkeys(queue))
         self._unread.update(held_up)
         return bool(queue)
 
     def finish(self, key: K) -> bool:
-        """The writer of this file has ended: read to its present size and no further, and give the last line even if it
-        has no line end. False if there is much to read, or a reader is full: then ``poll`` goes on with it."""
+        """Read a file to its present size and no further, and pass on a last line without line end: its writer ended.
+
+        Returns:
+            False if there is much to read, or a reader is full: then ``poll`` continues with it.
+        """
         self.open()
         self._files[key].finish(self._notifier)
         for _ in range(4):
@@ -215,7 +217,7 @@ class Tail(Generic[K]):
         return self.finished(key)
 
     def with_open_line(self, feed: Feed[K]) -> list[K]:
-        """The files that end in the middle of a line which this reader has not been given yet."""
+        """Return the files that end in the middle of a line that this reader has not received yet."""
         return [
             key
             for key in feed.keys
@@ -223,17 +225,17 @@ class Tail(Generic[K]):
         ]
 
     def give_open_line(self, feed: Feed[K], key: K) -> None:
-        """Give a reader the beginning of such a line, if it is ready for it. The rest comes as its continuation."""
+        """Pass the beginning of such a line to a reader that is ready. The rest follows as its continuation."""
         for source in self._files[key].sources:
             if feed.is_ready(key):
                 feed.give(key, source.cursor(feed).give_open())
 
     def behind(self, feed: Feed[K]) -> int:
-        """Bytes that are in the files and did not reach this reader yet."""
+        """Return how many bytes in the files have not reached this reader yet."""
         return sum(self._files[key].behind(feed) for key in feed.keys if key in self._files)
 
     def close(self) -> None:
-        """Close all descriptors. What was not given stays in the files."""
+        """Close all descriptors. Unread content stays in the files."""
         for file in self._files.values():
             file.close(self._notifier)
         if self._notifier is not None:
@@ -249,7 +251,7 @@ class Tail(Generic[K]):
         self.close()
 
     def _serve(self, key: K) -> tuple[int, bool, bool]:
-        """One turn of one file: bytes looked at, whether there is more to read, whether somebody was not ready."""
+        """Serve one turn of one file; return the bytes read, whether there is more, and whether a reader was full."""
         used, more, held_up = 0, False, False
         file = self._files[key]
         for feed in self._feeds_of(key):
@@ -264,15 +266,15 @@ class Tail(Generic[K]):
     def _feeds_of(self, key: K) -> list[Feed[K]]:
         return [feed for feed in self._feeds if key in feed.keys and not feed.broken]
 
-    def _hear(self) -> bool:
-        """Find out which files may have something new: those that changed, or from time to time all.
+    def _read_notifications(self) -> bool:
+        """Determine which files may have new content: those that changed, or from time to time all.
 
         Returns:
-            Whether all are looked at although nothing was announced.
+            Whether all are checked although no change was announced.
         """
-        lost = heard = False
+        lost = notified = False
         for watch, _, ended in () if self._notifier is None else self._notifier.read():
-            lost, heard = lost or watch < 0, True
+            lost, notified = lost or watch < 0, True
             self._unread.update(dict.fromkeys(self._file_watches.get(watch, ())))
             for key in self._directory_watches.get(watch, ()):
                 self._look(key)
@@ -281,11 +283,11 @@ class Tail(Generic[K]):
                 self._directory_watches.pop(watch, None)
         if lost or not self._all_watched or self._clock.now() - self._looked_at >= self._patience:
             self._look_at_all(announced=lost or not self._all_watched)
-            return not heard and self._all_watched
+            return not notified and self._all_watched
         return False
 
     def _look_at_all(self, *, skip: bool = False, announced: bool = True) -> None:
-        """Look at every path, and have every file read; where no change was announced, only if anything has changed."""
+        """Check every path and read every file; without an announced change, only if anything has changed."""
         self._looked_at = self._clock.now()
         changed = [key for key, file in self._files.items() if not (file.finishing or file.is_as_before())]
         if not announced and not changed:
@@ -299,7 +301,7 @@ class Tail(Generic[K]):
         self._all_watched = all(key in watched and file.is_watched for key, file in self._files.items())
 
     def _watch_directories(self, notifier: Notifier) -> None:
-        """Watch each directory that exists; asking again for one that is watched changes nothing."""
+        """Watch each directory that exists; a second watch of the same directory changes nothing."""
         self._directory_watches = {}
         for path, keys in self._parents.items():
             watch = notifier.watch_directory(path)

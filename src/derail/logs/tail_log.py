@@ -1,4 +1,4 @@
-"""``TailLog`` and ``tail_logfile`` as torch has them, on one thread for all files and with an end that always comes."""
+"""``TailLog`` and ``tail_logfile`` as in torch, with one thread for all files and a guaranteed end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 STOP_SECONDS = 60.0
-"""How long the end of a tail waits at most for a destination that takes something now and then."""
+"""Maximum seconds that the end of a tail waits for a destination that accepts some output."""
 
 IDLE_SECONDS = 2.0
-"""How long it waits for one that takes nothing."""
+"""Maximum seconds that it waits for one that accepts none."""
 
 
 def _every_line(_: str) -> bool:
@@ -36,16 +36,17 @@ def tail_logfile(
     interval_sec: float,
     log_line_filter: Callable[[str], bool] | None = None,
 ) -> None:
-    """Write what is and will be in ``file`` to ``dst``, each line after ``header``, until ``finished`` is set and all
-    that was in the file by then is written.
+    """Copy present and future lines of ``file`` to ``dst``, each after ``header``, until ``finished`` is set.
+
+    All that was in the file by then is written.
 
     Args:
-        header: stands in front of each line.
+        header: prefix of each line.
         file: need not exist yet.
-        dst: where the lines go; if it blocks, the end does not wait for it for more than some seconds.
-        finished: says that the writer has ended.
-        interval_sec: how long it takes at most to notice something new, or the end.
-        log_line_filter: gets each line with its line end and says whether it is written; None writes all.
+        dst: destination of the lines; if it blocks, the end waits for it only for some seconds.
+        finished: set when the writer has ended.
+        interval_sec: maximum seconds until new content, or the end, is noticed.
+        log_line_filter: gets each line with its line end and returns whether to write it; None writes all.
     """
     _follow(
         {0: file},
@@ -53,7 +54,7 @@ def tail_logfile(
         dst,
         finished=finished,
         interval=interval_sec,
-        is_wanted=log_line_filter or _every_line,
+        accepts=log_line_filter or _every_line,
     )
 
 
@@ -64,11 +65,11 @@ def _follow(
     *,
     finished: Event,
     interval: float,
-    is_wanted: Callable[[str], bool],
+    accepts: Callable[[str], bool],
 ) -> None:
     room = threading.Event()
     console: ConsoleSink[int] = ConsoleSink(dst, prefix=headers.__getitem__, on_room=room.set)
-    receive = console.take if is_wanted is _every_line else _filtered(console.take, is_wanted)
+    receive = console.take if accepts is _every_line else _filtered(console.take, accepts)
     with Tail(files, existing="read") as tail:
         tail.add(receive, ready=console.ready)
         while not finished.is_set():
@@ -86,7 +87,7 @@ def _follow(
 
 
 def _pause(tail: Tail[int], interval: float, room: Event) -> None:
-    """Wait until there is something new, or might be."""
+    """Wait until there is new content, or there might be."""
     if tail.held_up:
         room.wait(interval)
         return
@@ -96,22 +97,22 @@ def _pause(tail: Tail[int], interval: float, room: Event) -> None:
     poll.poll(min(interval, tail.interval) * 1000)
 
 
-def _filtered(receive: Callable[[int, Lines], None], is_wanted: Callable[[str], bool]) -> Callable[[int, Lines], None]:
-    """Only the lines that a filter wants; of a line that comes in pieces the first one decides."""
-    goes_on: set[int] = set()
+def _filtered(receive: Callable[[int, Lines], None], accepts: Callable[[str], bool]) -> Callable[[int, Lines], None]:
+    """Pass on only lines that a filter accepts; for a line in pieces the first piece decides."""
+    continued: set[int] = set()
 
     def take(key: int, lines: Lines) -> None:
         chosen = []
         parts = lines.split()
         for number, line in enumerate(parts):
             is_rest = number == 0 and lines.continues
-            wanted = key in goes_on if is_rest else is_wanted(line.decode("utf-8", "replace") + "\n")
-            if wanted:
+            is_chosen = key in continued if is_rest else accepts(line.decode("utf-8", "replace") + "\n")
+            if is_chosen:
                 chosen.append(line)
             if number == len(parts) - 1:
-                (goes_on.add if wanted and lines.more else goes_on.discard)(key)
+                (continued.add if is_chosen and lines.more else continued.discard)(key)
         if chosen:
-            is_open = lines.more and key in goes_on
+            is_open = lines.more and key in continued
             data = b"\n".join(chosen) + (b"" if is_open else b"\n")
             is_rest_chosen = lines.continues and chosen[0] is parts[0]
             receive(key, Lines(data, continues=is_rest_chosen, more=is_open))
@@ -120,18 +121,18 @@ def _filtered(receive: Callable[[int, Lines], None], is_wanted: Callable[[str], 
 
 
 class TailLog:
-    """Shows what ranks append to their log files, line by line, while they run.
+    """A thread that shows what ranks append to their log files, line by line, while they run.
 
-    Each line stands after ``[{name}{idx}]:``, or after what ``log_line_prefixes`` has for its ``idx``. The files need
-    not exist yet. One thread serves all of them.
+    Each line follows ``[{name}{idx}]:``, or the entry of ``log_line_prefixes`` for its ``idx``. The files need not
+    exist yet. One thread serves all of them.
 
     Args:
         name: of the job.
         log_files: path by local rank.
-        dst: where the lines go; None shows nothing.
-        log_line_prefixes: in place of the usual one, by local rank.
-        interval_sec: how long it takes at most to notice something new, where the system does not tell.
-        log_line_filter: gets each line with its line end and says whether it is shown.
+        dst: destination of the lines; None shows nothing.
+        log_line_prefixes: alternative prefixes, by local rank.
+        interval_sec: maximum seconds until new content is noticed, where the system does not announce it.
+        log_line_filter: gets each line with its line end and returns whether to show it.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class TailLog:
         self._stopped = False
 
     def start(self) -> TailLog:
-        """Begin to show lines, from the beginning of each file."""
+        """Start to show lines, from the beginning of each file."""
         if self._log_files and self._dst and self._thread is None:
             headers = {idx: self._prefixes.get(idx, f"[{self._name}{idx}]:") for idx in self._log_files}
             self._thread = threading.Thread(
@@ -164,7 +165,7 @@ class TailLog:
                 kwargs={
                     "finished": self._finished,
                     "interval": self._interval_sec,
-                    "is_wanted": self._log_line_filter,
+                    "accepts": self._log_line_filter,
                 },
                 daemon=True,
             )
@@ -172,13 +173,13 @@ class TailLog:
         return self
 
     def stop(self) -> None:
-        """Show what is in the files by now, and end. It takes seconds at most, whatever the writers do and whether
-        or not anybody reads ``dst``."""
+        """Show the present content of the files, and end. It takes seconds at most, even if a writer continues or
+        ``dst`` has no reader."""
         self._finished.set()
         if self._thread is not None:
             self._thread.join(2 * STOP_SECONDS + IDLE_SECONDS)
         self._stopped = True
 
     def stopped(self) -> bool:
-        """Whether ``stop`` was called and has come to its end."""
+        """Return whether ``stop`` was called and has returned."""
         return self._stopped
