@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from derail.scenario.model import JobResult
     from pytest_derail.assertions import (
-        assert_collateral,
         assert_error_file,
         assert_exit_code,
+        assert_exits,
         assert_failed,
+        assert_failures,
         assert_injected,
-        assert_left,
+        assert_leftovers,
         assert_log_tail,
+        assert_message,
+        assert_no_leftovers,
         assert_not_injected,
-        assert_nothing_left,
         assert_only_failed,
         assert_restarts,
+        assert_resumed_at,
         assert_root_cause,
-        assert_signals_seen,
-        assert_stopped_within,
+        assert_signals_sent,
+        assert_stopped,
         assert_succeeded,
+        assert_teardown_seconds,
         assert_timed_out,
     )
     from pytest_derail.jobs.fixture import Derail
@@ -30,24 +35,36 @@ if TYPE_CHECKING:
 __all__ = [
     "Derail",
     "Job",
+    "JobResult",
     "RanksFailed",
-    "assert_collateral",
     "assert_error_file",
     "assert_exit_code",
+    "assert_exits",
     "assert_failed",
+    "assert_failures",
     "assert_injected",
-    "assert_left",
+    "assert_leftovers",
     "assert_log_tail",
+    "assert_message",
+    "assert_no_leftovers",
     "assert_not_injected",
-    "assert_nothing_left",
     "assert_only_failed",
     "assert_restarts",
+    "assert_resumed_at",
     "assert_root_cause",
-    "assert_signals_seen",
-    "assert_stopped_within",
+    "assert_signals_sent",
+    "assert_stopped",
     "assert_succeeded",
+    "assert_teardown_seconds",
     "assert_timed_out",
 ]
+
+_HOME = {
+    "Derail": "pytest_derail.jobs.fixture",
+    "Job": "pytest_derail.jobs.job",
+    "JobResult": "derail.scenario.model",
+    "RanksFailed": "pytest_derail.ranks.controller",
+}
 
 
 if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
@@ -58,7 +75,6 @@ if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy
             raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
         from importlib import import_module
 
-        home = {"Derail": "jobs.fixture", "Job": "jobs.job", "RanksFailed": "ranks.controller"}.get(name, "assertions")
-        value: object = getattr(import_module(f"pytest_derail.{home}"), name)
+        value: object = getattr(import_module(_HOME.get(name, "pytest_derail.assertions")), name)
         globals()[name] = value
         return value

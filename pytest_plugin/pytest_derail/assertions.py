@@ -30,11 +30,11 @@ NOBODY = "nobody"
 
 
 def assert_failed(
-    outcome: JobResult | RunProcsResult,
+    result: JobResult | RunProcsResult,
     rank: int,
     *,
     signal: str | int | None = None,
-    exit: int | None = None,  # noqa: A002 - what it ended with, beside signal
+    exit_code: int | None = None,
     exception: str | type[BaseException] | None = None,
     message: str | None = None,
     root_cause: int | Collection[int] | None = None,
@@ -42,18 +42,18 @@ def assert_failed(
     """Rank ``rank`` failed by itself, in this way, and is the root cause. It says nothing about other ranks.
 
     Args:
-        outcome: of the job.
+        result: of the job.
         rank: which.
         signal: what ended it, by name or number.
-        exit: what code it exited with.
+        exit_code: what code it exited with.
         exception: what it raised, by class or name; its error file tells.
         message: a regular expression that is found in what the launcher says of the failure.
         root_cause: the rank to blame if it is another one, or several if it may be any of them.
     """
     __tracebackhide__ = True
-    if signal is not None and exit is not None:
-        raise TypeError(f"a rank that ended by {signal} has no exit code; give signal= or exit=, not both")
-    seen = _observation(outcome)
+    if signal is not None and exit_code is not None:
+        raise TypeError(f"a rank that ended by {signal} has no exit code; give signal= or exit_code=, not both")
+    seen = _job_result(result)
     fate, failure = _fate(seen, rank), seen.failures.get(rank)
     blamed = {rank} if root_cause is None else {root_cause} if isinstance(root_cause, int) else set(root_cause)
     told = "" if failure is None else failure.message
@@ -64,21 +64,21 @@ def assert_failed(
     }
     if signal is not None:
         expected["ended with"], actual["ended with"] = signal_name(signal_number(signal)), _end(fate)
-    if exit is not None:
-        expected["ended with"], actual["ended with"] = f"exit {exit}", _end(fate)
+    if exit_code is not None:
+        expected["ended with"], actual["ended with"] = f"exit {exit_code}", _end(fate)
     if exception is not None:
         name = exception if isinstance(exception, str) else exception.__name__
         expected["raised"], actual["raised"] = name, _raised(told)
     if message is not None:
         expected["message"], actual["message"] = _like(message, told), told
-    account_of(outcome).looked_at(rank)
+    account_of(result).looked_at(rank)
     _compare(actual, expected, seen, f"rank {rank}")
 
 
-def assert_succeeded(outcome: JobResult | RunProcsResult) -> None:
+def assert_succeeded(result: JobResult | RunProcsResult) -> None:
     """Every rank succeeded: it ended by itself with code 0 and, if it is a function, returned."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     fates = seen.ranks
     actual = {f"rank {rank}": "succeeded" if fate.succeeded else str(fate) for rank, fate in fates.items()}
     _compare(
@@ -89,34 +89,76 @@ def assert_succeeded(outcome: JobResult | RunProcsResult) -> None:
     )
 
 
-def assert_only_failed(outcome: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
+def assert_only_failed(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
     """Exactly these ranks failed by themselves (or had to be abandoned)."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
-    account_of(outcome).looked_at(*wanted)
+    account_of(result).looked_at(*wanted)
     _compare({"failed": sorted(seen.failed)}, {"failed": sorted(wanted)}, seen, "the job")
 
 
-def assert_collateral(outcome: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
+def assert_failures(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
+    """Exactly these ranks failed, as the launcher reports it. derail's own reports those that ``assert_only_failed``
+    finds; an external agent may report others, or none."""
+    __tracebackhide__ = True
+    seen = _job_result(result)
+    wanted = {ranks} if isinstance(ranks, int) else set(ranks)
+    account_of(result).looked_at(*wanted)
+    _compare({"failures": sorted(seen.failures)}, {"failures": sorted(wanted)}, seen, "the job")
+
+
+def assert_stopped(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
     """Exactly these ranks were stopped because of others, or because the end of the job was asked for."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
     _compare({"stopped": sorted(seen.stopped)}, {"stopped": sorted(wanted)}, seen, "the job")
 
 
-def assert_root_cause(outcome: JobResult | RunProcsResult, rank: int | None) -> None:
+def assert_root_cause(result: JobResult | RunProcsResult, rank: int | None) -> None:
     """Rank ``rank`` failed first; with None, no rank failed."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     if rank is not None:
-        account_of(outcome).looked_at(rank)
+        account_of(result).looked_at(rank)
     _compare({"root cause": _blamed(seen)}, {"root cause": NOBODY if rank is None else rank}, seen, "the job")
 
 
+def assert_message(result: JobResult | RunProcsResult, like: str) -> None:
+    """The regular expression ``like`` is found in what the launcher says of the root cause."""
+    __tracebackhide__ = True
+    seen = _job_result(result)
+    if seen.root_cause is not None:
+        account_of(result).looked_at(seen.root_cause)
+    _compare({"message": seen.message}, {"message": _like(like, seen.message)}, seen, "the job")
+
+
+def assert_exits(result: JobResult | RunProcsResult, exits: Mapping[int, int | str]) -> None:
+    """Ranks ended in these ways. It says nothing about other ranks, or about who ended them.
+
+    Args:
+        result: of the job.
+        exits: by rank, an exit code or the name of a signal: ``{1: 7, 2: "SIGKILL"}``.
+    """
+    __tracebackhide__ = True
+    seen = _job_result(result)
+    account_of(result).looked_at(*(rank for rank, wanted in exits.items() if wanted != 0))
+    expected = {
+        rank: f"exit {wanted}" if isinstance(wanted, int) else signal_name(signal_number(wanted))
+        for rank, wanted in exits.items()
+    }
+    actual = {rank: _end(_fate(seen, rank)) for rank in exits}
+    _compare(
+        {f"rank {rank}": end for rank, end in actual.items()},
+        {f"rank {rank}": end for rank, end in expected.items()},
+        seen,
+        "the job",
+    )
+
+
 def assert_log_tail(
-    outcome: JobResult | RunProcsResult,
+    result: JobResult | RunProcsResult,
     rank: int,
     stream: Stream = "stdout",
     *,
@@ -126,14 +168,14 @@ def assert_log_tail(
     """The last lines of a stream hold lines that match these patterns (``*`` and ``?``, each for a whole line).
 
     Args:
-        outcome: of the job.
+        result: of the job.
         rank: whose.
         stream: "stdout" or "stderr".
         like: the patterns; other lines may stand between.
         ordered: whether the lines must come in the order of the patterns.
     """
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     patterns = [like] if isinstance(like, str) else list(like)
     lines = seen.log_tail.get((rank, stream))
     if lines is None:
@@ -157,19 +199,19 @@ def assert_log_tail(
     )
 
 
-def assert_stopped_within(outcome: JobResult | RunProcsResult, seconds: float) -> None:
-    """From the decision to stop until the last rank had ended it took at most so long. Something had to be stopped."""
+def assert_teardown_seconds(result: JobResult | RunProcsResult, *, at_most: float) -> None:
+    """The teardown took at most this time: from the decision to stop until the last rank had ended. Something had to be
+    stopped."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     took = seen.teardown_seconds
-    bound = f"at most {seconds:g} s"
     shown = "nothing had to be stopped" if took is None else f"{took:.3f} s"
-    in_time = took is not None and took <= seconds
-    _compare({"teardown": shown}, {"teardown": shown if in_time else bound}, seen, "the job")
+    in_time = took is not None and took <= at_most
+    _compare({"teardown": shown}, {"teardown": shown if in_time else f"at most {at_most:g} s"}, seen, "the job")
 
 
-def assert_signals_seen(
-    outcome: JobResult | RunProcsResult, rank: int, signals: str | int | Sequence[str | int], *, ordered: bool = True
+def assert_signals_sent(
+    result: JobResult | RunProcsResult, rank: int, signals: str | int | Sequence[str | int], *, ordered: bool = True
 ) -> None:
     """The supervisor sent exactly these signals to a rank, by name or number: ``["SIGTERM", "SIGKILL"]``; none: ``[]``.
 
@@ -177,13 +219,13 @@ def assert_signals_seen(
     ended it.
 
     Args:
-        outcome: of the job.
+        result: of the job.
         rank: whom.
         signals: which, in this order.
         ordered: whether the order matters.
     """
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     fate = _fate(seen, rank)
     wanted = [signals] if isinstance(signals, str | int) else list(signals)
     sent = [] if fate is None else list(fate.signals_sent)
@@ -199,26 +241,33 @@ def assert_signals_seen(
         _compare({key: sorted(actual)}, {key: sorted(expected)}, seen, "the job")
 
 
-def assert_restarts(outcome: JobResult | RunProcsResult, times: int) -> None:
+def assert_restarts(result: JobResult | RunProcsResult, times: int) -> None:
     """All ranks were started again so many times. derail's own launcher never does that; agents may."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     known = 0 if seen.restarts is None and not seen.external else seen.restarts
     _compare({"restarts": "not known" if known is None else known}, {"restarts": times}, seen, "the job")
 
 
-def assert_exit_code(outcome: JobResult | RunProcsResult, code: int) -> None:
+def assert_resumed_at(result: JobResult | RunProcsResult, step: int | None) -> None:
+    """The last attempt went on at this step, as its ranks say (``resumed at step 5``); with None, no rank said so."""
+    __tracebackhide__ = True
+    seen = _job_result(result)
+    _compare({"resumed at": seen.resumed_at}, {"resumed at": step}, seen, "the job")
+
+
+def assert_exit_code(result: JobResult | RunProcsResult, code: int) -> None:
     """What the agent exited with, or what a launcher would after this job: 0 only if all went well."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
-    account = account_of(outcome)
+    seen = _job_result(result)
+    account = account_of(result)
     account.exit_code_seen |= code != 0
     shown = "none" if seen.exit_code is None else seen.exit_code
     _compare({"exit code": shown}, {"exit code": code}, seen, "the job")
 
 
 def assert_error_file(
-    outcome: JobResult | RunProcsResult,
+    result: JobResult | RunProcsResult,
     rank: int,
     state: ErrorFileState = "good",
     *,
@@ -228,14 +277,14 @@ def assert_error_file(
     """What the launcher made of the error file of a rank that failed.
 
     Args:
-        outcome: of the job.
+        result: of the job.
         rank: whose.
         state: "good", "malformed" or "missing".
         message: a regular expression that is found in what the launcher says of the failure.
         problem: a regular expression that is found in what is wrong with the file.
     """
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     failure = seen.failures.get(rank)
     actual: dict[str, object] = {"error file": "of no failure" if failure is None else failure.error_file}
     expected: dict[str, object] = {"error file": state}
@@ -245,31 +294,31 @@ def assert_error_file(
     if problem is not None:
         actual["problem"] = told = "" if failure is None else failure.problem
         expected["problem"] = _like(problem, told)
-    account_of(outcome).looked_at(rank)
+    account_of(result).looked_at(rank)
     _compare(actual, expected, seen, f"rank {rank}")
 
 
-def assert_timed_out(outcome: JobResult | RunProcsResult) -> None:
+def assert_timed_out(result: JobResult | RunProcsResult) -> None:
     """The job was not over in time and was ended."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
-    account_of(outcome).timeout_seen = True
+    seen = _job_result(result)
+    account_of(result).timeout_seen = True
     _compare({"timed out": seen.timed_out}, {"timed out": True}, seen, "the job", of_all=False)
 
 
-def assert_nothing_left(outcome: JobResult | RunProcsResult) -> None:
+def assert_no_leftovers(result: JobResult | RunProcsResult) -> None:
     """No process of the job outlived its rank, not even until derail ended it."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
+    seen = _job_result(result)
     _compare({"left": [str(left) for left in seen.leftovers]}, {"left": []}, seen, "the job")
 
 
-def assert_left(outcome: JobResult | RunProcsResult, like: str | Sequence[str]) -> None:
+def assert_leftovers(result: JobResult | RunProcsResult, like: str | Sequence[str]) -> None:
     """What outlived its rank matches these patterns (``*`` and ``?``, for a whole command line), one each."""
     __tracebackhide__ = True
     from fnmatch import fnmatchcase
 
-    seen = _observation(outcome)
+    seen = _job_result(result)
     patterns = [like] if isinstance(like, str) else list(like)
     found = [left.what for left in seen.leftovers]
     rest = list(found)
@@ -277,35 +326,35 @@ def assert_left(outcome: JobResult | RunProcsResult, like: str | Sequence[str]) 
         match = next((what for what in rest if fnmatchcase(what, pattern)), None)
         if match is not None:
             rest.remove(match)
-    account_of(outcome).leftovers_seen = True
+    account_of(result).leftovers_seen = True
     fits = not rest and len(found) == len(patterns)
     _compare({"left": found}, {"left": found if fits else patterns}, seen, "the job", of_all=False)
 
 
-def assert_injected(outcome: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
+def assert_injected(result: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
     """A fault (all of them, if none is given) verifiably happened, on each rank that it was aimed at.
 
     Args:
-        outcome: of the job.
+        result: of the job.
         fault: the fault as it was planned, its id, or its name in the catalogue.
     """
     __tracebackhide__ = True
-    seen = _observation(outcome)
-    told = [result for result in seen.faults if _is(result.fault, fault)]
+    seen = _job_result(result)
+    told = [each for each in seen.faults if _is(each.fault, fault)]
     which = "faults" if fault is None else f"fault {fault}"
-    actual = {f"{result.fault.id} on rank {result.rank}": result.status for result in told} or {which: "not planned"}
+    actual = {f"{each.fault.id} on rank {each.rank}": each.status for each in told} or {which: "not planned"}
     _compare(actual, dict.fromkeys(actual, "injected"), seen, "the faults", of_all=False)
 
 
-def assert_not_injected(outcome: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
+def assert_not_injected(result: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
     """A fault (all of them, if none is given) did not happen, and the test knows it."""
     __tracebackhide__ = True
-    seen = _observation(outcome)
-    told = [result for result in seen.faults if _is(result.fault, fault)]
-    account_of(outcome).faults_seen.update((result.fault.id, result.rank) for result in told)
+    seen = _job_result(result)
+    told = [each for each in seen.faults if _is(each.fault, fault)]
+    account_of(result).faults_seen.update((each.fault.id, each.rank) for each in told)
     which = "faults" if fault is None else f"fault {fault}"
-    names = [f"{result.fault.id} on rank {result.rank}" for result in told]
-    happened = ["injected" if result.injected else "not injected" for result in told]
+    names = [f"{each.fault.id} on rank {each.rank}" for each in told]
+    happened = ["injected" if each.injected else "not injected" for each in told]
     actual = dict(zip(names, happened, strict=True)) or {which: "not planned"}
     _compare(actual, dict.fromkeys(actual, "not injected"), seen, "the faults", of_all=False)
 
@@ -352,8 +401,8 @@ def _never_seen(seen: JobResult) -> str:
     return seen.unseen
 
 
-def _observation(outcome: JobResult | RunProcsResult) -> JobResult:
-    return observe(outcome) if isinstance(outcome, RunProcsResult) else outcome
+def _job_result(result: JobResult | RunProcsResult) -> JobResult:
+    return observe(result) if isinstance(result, RunProcsResult) else result
 
 
 def _fate(seen: JobResult, rank: int) -> RankOutcome | None:

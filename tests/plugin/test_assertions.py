@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +13,28 @@ import pytest_derail
 from derail import faults
 from derail.faults.model.results import FaultResult, Injected, NotReached
 from derail.model.exit import ExitStatus
-from derail.model.outcome import Cause, Leftover, RankOutcome, RunProcsResult, fields_of
-from derail.scenario.model import FailureSeen, JobResult
+from derail.model.outcome import Cause, JobOutcome, Leftover, RankOutcome, RunProcsResult, fields_of
+from derail.scenario.model import Expect, FailureSeen, JobResult
 from pytest_derail import (
-    assert_collateral,
     assert_error_file,
     assert_exit_code,
+    assert_exits,
     assert_failed,
+    assert_failures,
     assert_injected,
-    assert_left,
+    assert_leftovers,
     assert_log_tail,
+    assert_message,
+    assert_no_leftovers,
     assert_not_injected,
-    assert_nothing_left,
     assert_only_failed,
     assert_restarts,
+    assert_resumed_at,
     assert_root_cause,
-    assert_signals_seen,
-    assert_stopped_within,
+    assert_signals_sent,
+    assert_stopped,
     assert_succeeded,
+    assert_teardown_seconds,
     assert_timed_out,
 )
 from pytest_derail.jobs.expectations import Account, close_account, judge, judge_left, open_account
@@ -75,39 +81,46 @@ STOPPED = JobResult(**job(HARD, fate(1, ExitStatus(code=3)), root_cause=1), exit
 FOREIGN = JobResult(**job(fate(0, ExitStatus(signal=9))), external=True, restarts=2, exit_code=1)
 LATE = JobResult(**job(fate(0, ExitStatus(signal=15), Cause.STOPPED_BY_US), timed_out=True))
 BROKEN = JobResult(error="SupervisorError: it broke")
+RESUMED = replace(GREEN, resumed_at=5)
 
 HOLDS: list[Callable[[], None]] = [
     lambda: assert_failed(RED, 1),
     lambda: assert_failed(RED, rank=1, signal="SIGKILL"),
     lambda: assert_failed(RED, 1, signal=9, message=r"Signal 9 .* PID \d+"),
-    lambda: assert_failed(RED, 2, exit=3, root_cause=1),
+    lambda: assert_failed(RED, 2, exit_code=3, root_cause=1),
     lambda: assert_failed(RED, 2, exception="ValueError", message="no such", root_cause={0, 1}),
     lambda: assert_failed(RED, 2, exception=ValueError, root_cause=1),
     lambda: assert_succeeded(GREEN),
     lambda: assert_only_failed(RED, {1, 2}),
     lambda: assert_only_failed(GREEN, ()),
-    lambda: assert_collateral(RED, 0),
-    lambda: assert_collateral(GREEN, []),
+    lambda: assert_failures(RED, {1, 2}),
+    lambda: assert_failures(FOREIGN, ()),
+    lambda: assert_exits(RED, {0: "SIGTERM", 2: 3}),
+    lambda: assert_message(RED, r"PID \d+"),
+    lambda: assert_resumed_at(RESUMED, 5),
+    lambda: assert_resumed_at(RED, None),
+    lambda: assert_stopped(RED, 0),
+    lambda: assert_stopped(GREEN, []),
     lambda: assert_root_cause(RED, 1),
     lambda: assert_root_cause(GREEN, None),
     lambda: assert_log_tail(RED, 1, like="step 3"),
     lambda: assert_log_tail(RED, 1, "stdout", like=["*1", "step ?"]),
     lambda: assert_log_tail(RED, 1, like=["step 3", "step 1"], ordered=False),
-    lambda: assert_stopped_within(RED, 0.25),
+    lambda: assert_teardown_seconds(RED, at_most=0.25),
     lambda: assert_error_file(RED, 2, "malformed", problem="JSON", message="ValueError"),
     lambda: assert_error_file(RED, 1, "missing"),
-    lambda: assert_signals_seen(STOPPED, 0, ["SIGTERM", "SIGKILL"]),
-    lambda: assert_signals_seen(STOPPED, 0, [9, "TERM"], ordered=False),
-    lambda: assert_signals_seen(STOPPED, 1, []),
-    lambda: assert_signals_seen(FOREIGN, 0, "SIGKILL"),
+    lambda: assert_signals_sent(STOPPED, 0, ["SIGTERM", "SIGKILL"]),
+    lambda: assert_signals_sent(STOPPED, 0, [9, "TERM"], ordered=False),
+    lambda: assert_signals_sent(STOPPED, 1, []),
+    lambda: assert_signals_sent(FOREIGN, 0, "SIGKILL"),
     lambda: assert_restarts(FOREIGN, 2),
     lambda: assert_restarts(RED, 0),
     lambda: assert_exit_code(STOPPED, 3),
     lambda: assert_exit_code(FOREIGN, 1),
     lambda: assert_timed_out(LATE),
-    lambda: assert_nothing_left(GREEN),
-    lambda: assert_left(RED, "sleep *"),
-    lambda: assert_left(GREEN, []),
+    lambda: assert_no_leftovers(GREEN),
+    lambda: assert_leftovers(RED, "sleep *"),
+    lambda: assert_leftovers(GREEN, []),
     lambda: assert_injected(RED, KILL),
     lambda: assert_injected(RED, faults.signal("SIGKILL", rank=1)),
     lambda: assert_injected(RED, "signal"),
@@ -119,7 +132,7 @@ FAILS: list[tuple[Callable[[], None], str]] = [
     (lambda: assert_failed(RED, 2), "root cause: expected 2, saw 1"),
     (lambda: assert_failed(RED, 2, root_cause=[0, 2]), "root cause: expected one of 0, 2, saw 1"),
     (lambda: assert_failed(RED, 1, signal="TERM"), "ended with: expected SIGTERM, saw SIGKILL"),
-    (lambda: assert_failed(RED, 1, exit=9), "ended with: expected exit 9, saw SIGKILL"),
+    (lambda: assert_failed(RED, 1, exit_code=9), "ended with: expected exit 9, saw SIGKILL"),
     (lambda: assert_failed(RED, 1, exception=ValueError), "raised: expected ValueError, saw nothing that is known"),
     (lambda: assert_failed(RED, 1, message="boom"), "message: expected something like 'boom', saw Signal 9"),
     (lambda: assert_failed(GREEN, 0), "root cause: expected 0, saw nobody"),
@@ -129,31 +142,41 @@ FAILS: list[tuple[Callable[[], None], str]] = [
     (lambda: assert_succeeded(BROKEN), "ranks: expected at least one, saw 0"),
     (lambda: assert_only_failed(RED, 1), "failed: expected [1], saw [1, 2]"),
     (lambda: assert_only_failed(BROKEN, 1), "failed: expected [1], saw []"),
-    (lambda: assert_collateral(RED, [0, 2]), "stopped: expected [0, 2], saw [0]"),
+    (lambda: assert_failures(RED, 1), "failures: expected [1], saw [1, 2]"),
+    (lambda: assert_failures(FOREIGN, 0), "failures: expected [0], saw []"),
+    (lambda: assert_exits(RED, {1: 9}), "rank 1: expected exit 9, saw SIGKILL"),
+    (lambda: assert_exits(RED, {0: "SIGTERM", 2: "SIGKILL"}), "rank 2: expected SIGKILL, saw exit 3"),
+    (lambda: assert_message(RED, "nan"), "message: expected something like 'nan', saw Signal 9"),
+    (lambda: assert_message(GREEN, "nan"), "message: expected something like 'nan', saw "),
+    (lambda: assert_resumed_at(RESUMED, 6), "resumed at: expected 6, saw 5"),
+    (lambda: assert_stopped(RED, [0, 2]), "stopped: expected [0, 2], saw [0]"),
     (lambda: assert_root_cause(RED, None), "root cause: expected nobody, saw 1"),
     (lambda: assert_log_tail(RED, 1, like=["step 3", "step 1"]), "no line like 'step 1' in this order"),
     (lambda: assert_log_tail(RED, 1, like="step"), "no line like 'step'"),
     (lambda: assert_log_tail(RED, 1, "stderr", like="*"), "no line like '*'"),
     (lambda: assert_log_tail(RED, 7, like="*"), "stdout of rank 7: expected a log, saw None"),
-    (lambda: assert_stopped_within(RED, 0.2), "teardown: expected at most 0.2 s, saw 0.250 s"),
-    (lambda: assert_stopped_within(GREEN, 1), "teardown: expected at most 1 s, saw nothing had to be stopped"),
+    (lambda: assert_teardown_seconds(RED, at_most=0.2), "teardown: expected at most 0.2 s, saw 0.250 s"),
+    (
+        lambda: assert_teardown_seconds(GREEN, at_most=1),
+        "teardown: expected at most 1 s, saw nothing had to be stopped",
+    ),
     (lambda: assert_error_file(RED, 2), "error file: expected good, saw malformed"),
     (lambda: assert_error_file(RED, 2, "malformed", problem="empty"), "something like 'empty', saw not JSON"),
     (lambda: assert_error_file(RED, 0), "error file: expected good, saw of no failure"),
     (
-        lambda: assert_signals_seen(STOPPED, 0, ["SIGKILL", "SIGTERM"]),
+        lambda: assert_signals_sent(STOPPED, 0, ["SIGKILL", "SIGTERM"]),
         "signals of rank 0: expected ['SIGKILL', 'SIGTERM'], saw ['SIGTERM', 'SIGKILL']",
     ),
-    (lambda: assert_signals_seen(STOPPED, 1, 15), "signals of rank 1: expected ['SIGTERM'], saw []"),
-    (lambda: assert_signals_seen(BROKEN, 0, 15), "signals of rank 0: expected ['SIGTERM'], saw []"),
+    (lambda: assert_signals_sent(STOPPED, 1, 15), "signals of rank 1: expected ['SIGTERM'], saw []"),
+    (lambda: assert_signals_sent(BROKEN, 0, 15), "signals of rank 0: expected ['SIGTERM'], saw []"),
     (lambda: assert_restarts(FOREIGN, 1), "restarts: expected 1, saw 2"),
     (lambda: assert_restarts(JobResult(external=True), 0), "restarts: expected 0, saw not known"),
     (lambda: assert_exit_code(STOPPED, 0), "exit code: expected 0, saw 3"),
     (lambda: assert_exit_code(BROKEN, 0), "exit code: expected 0, saw none"),
     (lambda: assert_timed_out(GREEN), "timed out: expected True, saw False"),
-    (lambda: assert_nothing_left(RED), "left: expected [], saw ['process 900 of rank 1: sleep 600 (ended)']"),
-    (lambda: assert_left(RED, ["sleep *", "sleep *"]), "left: expected ['sleep *', 'sleep *'], saw ['sleep 600']"),
-    (lambda: assert_left(RED, "true"), "left: expected ['true'], saw ['sleep 600']"),
+    (lambda: assert_no_leftovers(RED), "left: expected [], saw ['process 900 of rank 1: sleep 600 (ended)']"),
+    (lambda: assert_leftovers(RED, ["sleep *", "sleep *"]), "left: expected ['sleep *', 'sleep *'], saw ['sleep 600']"),
+    (lambda: assert_leftovers(RED, "true"), "left: expected ['true'], saw ['sleep 600']"),
     (lambda: assert_injected(RED), "exit-"),
     (lambda: assert_injected(RED, "no-such"), "fault no-such: expected injected, saw not planned"),
     (lambda: assert_not_injected(RED, KILL), "on rank 1: expected not injected, saw injected"),
@@ -200,7 +223,7 @@ def test_a_rank_that_there_is_not_is_a_mistake_of_the_test() -> None:
     with pytest.raises(ValueError, match="there is no rank 7; the job had ranks 0, 1, 2"):
         assert_failed(RED, 7)
     with pytest.raises(TypeError, match="not both"):
-        assert_failed(RED, 1, signal=9, exit=9)
+        assert_failed(RED, 1, signal=9, exit_code=9)
 
 
 def test_they_take_what_the_launcher_returns(tmp_path: Path) -> None:
@@ -233,6 +256,37 @@ def test_all_names_of_the_package_are_there() -> None:
         _ = pytest_derail.no_such
 
 
+def documented(column: int) -> dict[str, set[str]]:
+    """Return what a column of the table of results names, by the attribute of the row."""
+    text = (Path(__file__).parents[2] / "docs/reference/pytest.md").read_text(encoding="utf-8")
+    table = text.partition("| Attribute | In `[expect]` |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1:] for row in table.splitlines()[2:]]
+    return {name: set(re.findall(r"`(\w+)`", row[column])) for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+
+def test_results_expectations_and_assertions_have_the_same_words() -> None:
+    """Each key of ``[expect]`` is an attribute of a result, and the name of an assertion; the table has all three."""
+    keys, assertions = documented(1), documented(2)
+    expectations = {each.name for each in fields(Expect)} - {"promise"}  # it is about the scenario, not the result
+    public = {name for name in dir(JobResult) if not name.startswith("_")}
+    exported = {name for name in pytest_derail.__all__ if name.startswith("assert_")}
+
+    assert set(keys) == public
+    assert {key: {key} for key in expectations} == {name: found for name, found in keys.items() if found}
+    assert {f"assert_{key}" for key in expectations} <= exported
+    assert all(f"assert_{key}" in assertions[key] for key in expectations)
+    assert set().union(*assertions.values()) == exported
+
+
+def test_results_of_the_launcher_have_the_same_attributes() -> None:
+    """Those of ``start_processes`` too, as far as no evidence is needed."""
+    shared = {name for name in dir(JobOutcome) if not name.startswith("_")} | {"exit_code", "failures", "return_values"}
+
+    assert shared <= {name for name in dir(RunProcsResult) if not name.startswith("_")}
+    assert not hasattr(RED, "outcome")
+    assert not hasattr(RunProcsResult(), "outcome")
+
+
 @pytest.mark.parametrize(
     ("look", "unseen"),
     [
@@ -241,7 +295,10 @@ def test_all_names_of_the_package_are_there() -> None:
         (lambda: assert_root_cause(RED, 1), ["rank 2: exit 3", f"{LEAVE.id} on rank 2"]),
         (lambda: assert_only_failed(RED, {1, 2}), [f"{LEAVE.id} on rank 2"]),
         (lambda: assert_not_injected(RED, LEAVE), ["rank 1: SIGKILL", "rank 2: exit 3"]),
-        (lambda: assert_collateral(RED, 0), ["rank 1", "rank 2", "on rank 2"]),
+        (lambda: assert_failures(RED, {1, 2}), [f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_exits(RED, {0: "SIGTERM", 1: "SIGKILL"}), ["rank 2: exit 3", f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_message(RED, "Signal 9"), ["rank 2: exit 3", f"{LEAVE.id} on rank 2"]),
+        (lambda: assert_stopped(RED, 0), ["rank 1", "rank 2", "on rank 2"]),
     ],
 )
 def test_what_was_not_looked_at_is_judged(look: Callable[[], None], unseen: list[str]) -> None:

@@ -147,7 +147,9 @@ def test_a_job_that_fails_like_a_real_one_is_told_like_one(derail, tmp_path, see
 
     outcome = derail.run([sys.executable, "-c", FAILS, os.fspath(tmp_path)], ranks=1)
 
-    assert_failed(outcome, rank=0, exit=1, exception=error.type.rpartition(".")[2], message=re.escape(error.message))
+    assert_failed(
+        outcome, rank=0, exit_code=1, exception=error.type.rpartition(".")[2], message=re.escape(error.message)
+    )
     assert_error_file(outcome, 0, "good")
     told = ["* NCCL INFO *", "*Epoch 1: *%|*", "Traceback*", f"{error.type}: *"]
     assert_log_tail(outcome, rank=0, stream="stderr", like=told)

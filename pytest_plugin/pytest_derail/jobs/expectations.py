@@ -75,13 +75,13 @@ def _failures(seen: JobResult, account: Account) -> Iterator[str]:
     if not seen.ran or account.any_failure:
         return
     if seen.external and seen.exit_code and not (seen.failed or account.exit_code_seen):
-        meant = f"if it is meant: assert_exit_code(outcome, {seen.exit_code})"
+        meant = f"if it is meant: assert_exit_code(result, {seen.exit_code})"
         yield f"the agent exited with {seen.exit_code}, and nobody expected it ({meant})"
     if seen.unseen and not seen.exit_code and not seen.timed_out and not _breaks_agent(seen):
         yield seen.unseen
     for rank in seen.failed:
         if rank not in account.failures_seen:
-            yield f"{seen.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(outcome, {rank}))"
+            yield f"{seen.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(result, {rank}))"
 
 
 def _breaks_agent(seen: JobResult) -> bool:
@@ -91,13 +91,13 @@ def _breaks_agent(seen: JobResult) -> bool:
 
 def _timeout(seen: JobResult, account: Account) -> Iterator[str]:
     if seen.timed_out and not account.timeout_seen:
-        yield f"timed out: {seen.stop_reason} (if it is meant: assert_timed_out(outcome))"
+        yield f"timed out: {seen.stop_reason} (if it is meant: assert_timed_out(result))"
 
 
 def _faults(seen: JobResult, account: Account) -> Iterator[str]:
     for told in seen.faults:
         if not told.injected and (told.fault.id, told.rank) not in account.faults_seen:
-            yield f"a fault did not verifiably happen: {told} (if it is meant: assert_not_injected(outcome))"
+            yield f"a fault did not verifiably happen: {told} (if it is meant: assert_not_injected(result))"
 
 
 def judge_left(seen: JobResult, account: Account) -> list[str]:
@@ -111,8 +111,8 @@ def judge_left(seen: JobResult, account: Account) -> list[str]:
     return [str(left) for left in seen.leftovers if not left.ended or could_clean_up(seen, left.rank)]
 
 
-def could_clean_up(outcome: JobOutcome, rank: int | None = None) -> bool:
+def could_clean_up(result: JobOutcome, rank: int | None = None) -> bool:
     """Whether a rank, or each of them, ended by itself and with a code: then its own clean-up has run."""
-    fate = None if rank is None else outcome.ranks.get(rank)
-    fates = list(outcome.ranks.values()) if fate is None else [fate]
+    fate = None if rank is None else result.ranks.get(rank)
+    fates = list(result.ranks.values()) if fate is None else [fate]
     return all(fate.cause is Cause.SELF and fate.status is not None and fate.status.code is not None for fate in fates)

@@ -260,6 +260,6 @@ class Derail:
     def allow_left(self, *kinds: Literal["process", "descriptor", "thread", "handler", "file", "shm", "port"]) -> None:
         """Allow the test's own process (or, for files, its ranks) to leave these kinds of things behind.
 
-        Jobs may leave processes if ``assert_left`` named them.
+        Jobs may leave processes if ``assert_leftovers`` named them.
         """
         self._lifecycle.allow(kinds)

@@ -51,13 +51,13 @@ def test_it_succeeds(derail):
     assert_succeeded(outcome)
     assert_exit_code(outcome, 0)
     assert_log_tail(outcome, 1, like=["step 2"])
-    assert_nothing_left(outcome)
+    assert_no_leftovers(outcome)
 
 def test_the_killed_rank_is_blamed(derail):
     outcome = derail.agent(HONEST, str(WORKER), args=["900"], faults=[KILL], grace=1, declaration=DECLARED)
     assert_failed(outcome, 1, signal="SIGKILL", message="it failed")
-    assert_collateral(outcome, {0})
-    assert_signals_seen(outcome, 0, ["SIGTERM"])
+    assert_stopped(outcome, {0})
+    assert_signals_sent(outcome, 0, ["SIGTERM"])
     assert_exit_code(outcome, 128 + 9)
     assert_restarts(outcome, 0)
     assert_injected(outcome, KILL)
@@ -183,10 +183,10 @@ def test_a_rank_that_was_never_seen_satisfies_no_assertion_about_the_job(run_pyt
         "succeeded": "assert_succeeded(outcome)",
         "exit_code": "assert_exit_code(outcome, {code})",
         "only_failed": "assert_only_failed(outcome, {failed})",
-        "collateral": "assert_collateral(outcome, [])",
+        "collateral": "assert_stopped(outcome, [])",
         "root_cause": "assert_root_cause(outcome, None)",
         "restarts": "assert_restarts(outcome, 0)",
-        "nothing_left": "assert_nothing_left(outcome)",
+        "nothing_left": "assert_no_leftovers(outcome)",
         "nothing_asked": "outcome.exit_code",
     }
     tests = [
@@ -226,7 +226,7 @@ def test_killed_agent(derail):
     kill = faults.signal("SIGKILL", rank="the agent", when=when.line("step 3", rank=0))
     outcome = derail.agent([*SOME, "2", "0", "kept", "{command}"], WORKER, args=["900"], ranks=3, faults=[kill])
     assert_injected(outcome, kill)
-    assert_left(outcome, ["*", "*"])
+    assert_leftovers(outcome, ["*", "*"])
     with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):
         assert_only_failed(outcome, outcome.failed)
     with pytest.raises(AssertionError, match="rank 2 of 3 was never seen"):

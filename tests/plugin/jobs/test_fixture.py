@@ -67,9 +67,9 @@ def test_the_killed_rank_is_blamed(run_tests) -> None:
             outcome = job.wait(timeout=100)
             assert_failed(outcome, rank=2, signal="SIGKILL")
             assert_log_tail(outcome, rank=2, stream="stdout", like=["*step 3*"])
-            assert_collateral(outcome, {0, 1, 3})
+            assert_stopped(outcome, {0, 1, 3})
             assert_injected(outcome)
-            assert_stopped_within(outcome, 60)
+            assert_teardown_seconds(outcome, at_most=60)
         """.replace("\n        ", "\n")
     )
     result.assert_outcomes(passed=1)
@@ -132,7 +132,7 @@ def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
     result.assert_outcomes(failed=1)
     lines(
         result,
-        "job 0 (sh): rank 1: exit 3, by itself, and nobody expected it (if it is meant: assert_failed(outcome, 1))",
+        "job 0 (sh): rank 1: exit 3, by itself, and nobody expected it (if it is meant: assert_failed(result, 1))",
         "*derail: job 0 (sh, 2 ranks)*",
         "root cause: rank 1",
         "  rank 0: SIGTERM (15), stopped by us",
@@ -148,7 +148,7 @@ def test_what_was_looked_at_or_asked_for_is_no_failure(run_tests) -> None:
 KILL = faults.signal("KILL", rank=1, when=when.line("x"))
 
 def test_one(derail):
-    assert_failed(derail.run(FAIL), 1, exit=3)
+    assert_failed(derail.run(FAIL), 1, exit_code=3)
 
 def test_only(derail):
     assert_only_failed(derail.run(FAIL), {1})
@@ -248,9 +248,9 @@ FAILS = "until test -e $D/ready; do sleep 0.05; done; exit 3"
 def test_deaf(derail, tmp_path):
     argv = ["sh", "-c", f"if test $RANK = 0; then {DEAF}; else {FAILS}; fi"]
     outcome = derail.run(argv, env={"D": str(tmp_path)}, grace=0.2)
-    assert_failed(outcome, 1, exit=3)
-    assert_signals_seen(outcome, 0, ["SIGTERM", "SIGKILL"])
-    assert_signals_seen(outcome, 1, [])
+    assert_failed(outcome, 1, exit_code=3)
+    assert_signals_sent(outcome, 0, ["SIGTERM", "SIGKILL"])
+    assert_signals_sent(outcome, 1, [])
     assert_exit_code(outcome, 3)
     assert_restarts(outcome, 0)
 """
@@ -269,10 +269,10 @@ def test_leaves(derail):
     assert_succeeded(derail.run(leave, ranks=1))
 
 def test_says_so(derail):
-    assert_left(derail.run(leave, ranks=1), "sleep 611")
+    assert_leftovers(derail.run(leave, ranks=1), "sleep 611")
 
 def test_asserts_that_nothing_is_left(derail):
-    assert_nothing_left(derail.run(leave, ranks=1))
+    assert_no_leftovers(derail.run(leave, ranks=1))
 """
     )
     result.assert_outcomes(passed=2, failed=1, errors=2)
@@ -287,7 +287,7 @@ def test_killed(derail):
     kill = faults.signal("SIGKILL", rank=0, when=when.line("go"))
     outcome = derail.run(["sh", "-c", "setsid sleep 612 & touch $TMPDIR/x; echo go; wait"], ranks=1, faults=[kill])
     assert_failed(outcome, 0, signal=9)
-    assert_left(outcome, "*sleep 612*")
+    assert_leftovers(outcome, "*sleep 612*")
 """
     )
     result.assert_outcomes(passed=1)

@@ -76,7 +76,7 @@ def test_killed_while_it_is_held(derail):
     os.kill(job.pids()[0], signal.SIGKILL)
     outcome = job.wait()
     assert_failed(outcome, 0, signal="SIGKILL")
-    assert_collateral(outcome, {1})
+    assert_stopped(outcome, {1})
 
 def test_released_before_anybody_comes(derail):
     derail.hold("step")
