@@ -40,6 +40,9 @@ print(json.dumps({
         name.name: name.docstring(raw=True)
         for name in completed("from derail import faults\\nfaults.") if name.type == "function"
     },
+    "fixture": [name.name for name in completed(
+        "from pytest_derail import Derail\\ndef test(derail: Derail):\\n    derail.faults.sig"
+    )],
     "imported": [name.name for name in completed("from derail import ")],
     **{name: [found.name for found in completed(f"import {name}\\n{name}.")] for name in %r},
 }))
@@ -87,6 +90,11 @@ def test_the_parameters_of_a_fault_are_shown_with_types_and_defaults(shown):
         "for_: float | None=None",
         'id: str=""',
     ]
+
+
+def test_the_fixture_completes_the_faults_as_well(shown):
+    """A test whose argument hides the package has its functions at hand."""
+    assert shown["fixture"] == shown["faults.sig"]
 
 
 def test_each_fault_shows_its_docstring(shown):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from derail.faults.model.triggers import KINDS
 from derail.faults.registry import entries
 
 HERE = Path(__file__).parent
@@ -54,9 +55,14 @@ def pyright(paths: list[Path], cwd: Path) -> Errors:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory) -> Path:
-    """A file with the example of each fault, one a line behind the imports."""
+    """A file with the example of each fault, as a test module has it and as a test with the fixture."""
     path = tmp_path_factory.mktemp("examples") / "examples.py"
-    path.write_text("\n".join(["from derail import faults, when", *(entry.example for entry in entries().values())]))
+    shown = [entry.example for entry in entries().values()]
+    taken = [re.sub(r"\b(faults|when)\.", r"derail.\1.", example) for example in shown]
+    lines = ["from derail import faults, when", "from pytest_derail import Derail", *shown]
+    lines += ["def test_all(derail: Derail) -> None:", *(f"    {line}" for line in taken)]
+    lines += [f"    assert callable(derail.when.{word})" for word in KINDS]
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -75,7 +81,7 @@ def test_right_uses_are_accepted(said):
 
 
 def test_the_example_of_each_fault_is_accepted(said, examples):
-    """What the documentation shows type-checks."""
+    """What the documentation shows type-checks, also where the fixture hides the name of the package."""
     print(f"{len(entries())} examples")
 
     assert dict(said["examples.py"]) == {}

@@ -200,6 +200,11 @@ def wrong_jobs(derail: Derail, job: Job) -> None:
     derail.realease("saved")  # wrong
     derail.barrier("met", hit=2)  # wrong
     derail.plan("signal")  # wrong
+    derail.faults.sginal("SIGKILL", rank=2)  # wrong
+    derail.faults.signal("SIGKILL", rnk=2)  # wrong
+    derail.faults.signal("SIGKILL", rank="al")  # wrong
+    derail.when.exit()  # wrong
+    derail.when.line("step 3", strem="stdout")  # wrong
     derail.allow_left("proces")  # wrong
     derail.free_prot()  # wrong
     derail.start_processes()  # wrong

@@ -33,6 +33,30 @@ if TYPE_CHECKING:
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port
 
+MYPY = False  # true for mypy, which knows no names of a module that is an attribute; pyright and editors do
+if MYPY:
+    from derail.faults import _Functions as _FaultFunctions
+
+    class _WhenFunctions:
+        """What mypy sees in the attribute ``when``."""
+
+        start = staticmethod(_when.start)
+        after = staticmethod(_when.after)
+        line = staticmethod(_when.line)
+        point = staticmethod(_when.point)
+        call = staticmethod(_when.call)
+        import_of = staticmethod(_when.import_of)
+        signal_received = staticmethod(_when.signal_received)
+        own_exit = staticmethod(_when.own_exit)
+        exit_of = staticmethod(_when.exit_of)
+        restart = staticmethod(_when.restart)
+        phase = staticmethod(_when.phase)
+        barrier = staticmethod(_when.barrier)
+        probability = staticmethod(_when.probability)
+        all_of = staticmethod(_when.all_of)
+        any_of = staticmethod(_when.any_of)
+        then = staticmethod(_when.then)
+
 
 class Derail:
     """What the ``derail`` fixture gives to a test.
@@ -42,8 +66,12 @@ class Derail:
         when: the module ``derail.when``.
     """
 
-    faults = _faults
-    when = _when
+    if not MYPY:
+        faults = _faults
+        when = _when
+    else:
+        faults = _FaultFunctions()
+        when = _WhenFunctions()
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle

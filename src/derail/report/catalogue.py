@@ -188,6 +188,13 @@ def _stub() -> Iterator[str]:
         yield from (f") -> {shown.return_annotation}:", f'    """{first}')
         yield from (f"    {line}" if line else "" for line in others)
         yield '    """'
+    yield from (
+        "",
+        "class _Functions:",
+        '    """What mypy sees in an attribute that holds this package, which it takes for any module."""',
+        "",
+    )
+    yield from (f"    {name} = staticmethod(_here.{name})" for name in ("fail_point", "plan", *entries()))
 
 
 def _declared(parameter: Parameter) -> Iterator[str]:
