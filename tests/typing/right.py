@@ -26,16 +26,18 @@ from derail.when import AllOf, Hit, Line, Trigger, line, own_exit
 from pytest_derail import (
     Derail,
     Job,
+    JobResult,
     assert_exit_code,
+    assert_exits,
     assert_failed,
     assert_injected,
     assert_log_tail,
     assert_only_failed,
     assert_restarts,
     assert_root_cause,
-    assert_signals_seen,
-    assert_stopped_within,
+    assert_signals_sent,
     assert_succeeded,
+    assert_teardown_seconds,
     strategies,
 )
 from pytest_derail.faker import faker
@@ -142,11 +144,14 @@ def test_job(derail: Derail, tmp_path: Path) -> None:
     assert_failed(result, 1, signal="SIGKILL", root_cause=1)
     assert_only_failed(result, [1])
     assert_log_tail(result, 0, "stderr", like="*saved*")
-    assert_signals_seen(result, 0, ["SIGTERM", 9])
+    assert_signals_sent(result, 0, ["SIGTERM", 9])
     assert_injected(result, kill)
     assert_exit_code(result, 137)
     assert_root_cause(result, None)
-    assert_stopped_within(result, 0.5)
+    assert_teardown_seconds(result, at_most=0.5)
+    assert_exits(result, {0: "SIGTERM", 1: 7})
+    assert_type(result, JobResult)
+    assert_type(derail.run(print), JobResult)
     assert_type(result.root_cause, int | None)
     assert_type(result.stopped, tuple[int, ...])
     assert_type(result.exit_code, int | None)
@@ -161,7 +166,7 @@ def test_more(derail: Derail) -> None:
     assert held is not met
     derail.release("saved")
     assert_succeeded(derail.run(train, args=(1, "x"), start_method="warm"))
-    assert_failed(derail.run(["sh", "-c", "exit 3"], ranks=1), 0, exit=3, exception=ValueError)
+    assert_failed(derail.run(["sh", "-c", "exit 3"], ranks=1), 0, exit_code=3, exception=ValueError)
     assert_restarts(derail.agent("torchrun", Path("train.py"), nodes=2, restarts=1), 1)
     derail.allow_left("process", "file")
     assert derail.free_port() > 0

@@ -23,7 +23,15 @@ from derail.when import Trigger, line
 from derail.when import Lines  # wrong
 from pytest_derail import assert_fialed  # wrong
 from pytest_derail import Derail, Job
-from pytest_derail import assert_failed, assert_log_tail, assert_signals_seen, assert_succeeded
+from pytest_derail import (
+    assert_exits,
+    assert_failed,
+    assert_log_tail,
+    assert_signals_sent,
+    assert_stopped,
+    assert_succeeded,
+    assert_teardown_seconds,
+)
 from pytest_derail import strategies
 from pytest_derail.strategies import fault_plan  # wrong
 
@@ -222,12 +230,16 @@ def wrong_jobs(derail: Derail, job: Job) -> None:
     assert_failed(result)  # wrong
     assert_failed(result, "0")  # wrong
     assert_failed(result, 0, signl="SIGKILL")  # wrong
-    assert_failed(result, 0, exit="7")  # wrong
+    assert_failed(result, 0, exit_code="7")  # wrong
     assert_failed(job, 0)  # wrong
     assert_succeeded(result, 0)  # wrong
     assert_log_tail(result, 0, "*saved*")  # wrong
     assert_log_tail(result, 0, "stdin", like="*")  # wrong
-    assert_signals_seen(result, 0, [None])  # wrong
+    assert_signals_sent(result, 0, [None])  # wrong
+    assert_teardown_seconds(result, 5)  # wrong
+    assert_exits(result, {0: 1.5})  # wrong
+    assert_stopped(result, "0")  # wrong
+    result.log_tials  # wrong
 
 
 @record
