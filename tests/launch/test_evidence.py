@@ -464,7 +464,7 @@ def test_a_rank_whose_status_never_comes_has_ended_and_holds_nobody_up(tmp_path,
     os.close(watched)
     job.close(signal.SIGKILL)
     ranks_then = job.wait(60).ranks
-    assert "how was not known" in str(ranks_then[0].status)
+    assert "exit status was unknown" in str(ranks_then[0].status)
     assert [ranks_then[rank].status.signal for rank in (1, 2)] == [signal.SIGKILL] * 2
 
 

@@ -1,1 +1,1 @@
-"""Deciding when a job ends, and ending it."""
+"""Supervision of a job: the decision when it ends, and its teardown."""

@@ -1,4 +1,4 @@
-"""Where ranks hang that do not end: what the kernel knows of them, and the Python stacks that they write."""
+"""Report of where hung ranks are: their kernel state, and the Python stacks that they write."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.005
 STACK_BYTES = 1 << 16
-"""Of the Python stack that a hung rank writes, at most so many bytes are read."""
+"""Bytes that are read at most of the Python stack of a hung rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Where a rank hung.
+    """The place where a rank hung.
 
     Attributes:
-        described: what the kernel said: state, wait channel, system call.
-        stderr: the file of its stderr, if it was asked for its Python stack: the stack goes there.
+        described: report of the kernel: state, wait channel, system call.
+        stderr: the file of its stderr, if its Python stack was requested: the stack goes there.
         offset: bytes of that file before the stack.
     """
 
@@ -32,7 +32,7 @@ class Hang:
     offset: int = 0
 
     def stack(self) -> str:
-        """Return the Python stack, as far as the rank has written it by now; empty if there is none. Never raises."""
+        """Return the Python stack, as far as the rank has written it; empty if there is none. Never raises."""
         if self.stderr is None:
             return ""
         try:
@@ -43,24 +43,24 @@ class Hang:
             return ""
 
     def complete(self) -> str:
-        """Return what the kernel said, with the Python stack under it; never raises."""
+        """Return the report of the kernel, followed by the Python stack; never raises."""
         stack = self.stack().strip()
         return f"{self.described}\n{stack}" if stack else self.described
 
 
 def report_hangs(pids: Mapping[int, int], stderrs: Mapping[int, Path | None], *, patience: float) -> dict[int, Hang]:
-    """Look where ranks hang, and ask those that run Python for their stacks.
+    """Report where ranks hang, and request the stacks of those that run Python.
 
     Args:
         pids: the processes, by rank.
         stderrs: the files of their stderr; None for a rank without one.
-        patience: seconds at most to wait until the stacks are written. A rank has to get its turn on a busy machine,
-            and one that is frozen never writes.
+        patience: maximum seconds to wait for the stacks. A rank needs CPU time on a busy machine to write one, and a
+            frozen rank never writes one.
     """
     from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, describe
 
     sizes = {rank: _size(stderrs[rank]) for rank in pids}
-    described = {rank: describe(pid) for rank, pid in pids.items()}  # all before one is asked, which may wake others
+    described = {rank: describe(pid) for rank, pid in pids.items()}  # before any request, which may wake other ranks
     deaf = {rank: deaf_threads(pid) for rank, pid in pids.items()}
     answering = [rank for rank, pid in pids.items() if ask_for_python_stack(pid)]
     pause, end = threading.Event(), SYSTEM_CLOCK.now() + patience
@@ -71,7 +71,7 @@ def report_hangs(pids: Mapping[int, int], stderrs: Mapping[int, Path | None], *,
 
 
 def _size(path: Path | None) -> int | None:
-    """The size of a regular file in bytes; None of anything else."""
+    """Return the size of a regular file in bytes; None for anything else."""
     try:
         return path.stat().st_size if path is not None and path.is_file() else None
     except OSError:

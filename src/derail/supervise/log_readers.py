@@ -1,4 +1,4 @@
-"""What is read of the ranks' logs while they run: lines for the console, for filtered files, and for observers."""
+"""Reading of the ranks' logs while they run: lines for the console, for filtered files, and for observers."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
 
 
 class LogReader(Protocol):
-    """Reads logs in the job's thread."""
+    """Reader of logs in the job's thread."""
 
     def join_loop(self, loop: Loop) -> None:
-        """Begin; called once, before the first rank is started."""
+        """Start; called once, before the first rank is started."""
         ...
 
     def read_now(self) -> None:
-        """Read what is there, bounded."""
+        """Read pending output, bounded."""
         ...
 
     def finish(self) -> None:
-        """The ranks have ended: read to the sizes that the files have now."""
+        """Read to the present sizes of the files: the ranks have ended."""
         ...
 
     def close(self) -> int:
-        """Give all back; returns the bytes of output that somebody did not take."""
+        """Release all resources; return the bytes of output that a console did not accept."""
         ...
 
     def descriptors(self) -> Iterable[int]:
-        """What a forked rank must close."""
+        """Return the descriptors that a forked rank must close."""
         ...
 
 
 Key: TypeAlias = "tuple[int, Stream]"
 
 READ_NOW = 16
-"""Turns of reading, of a mebibyte each, before the exit of a rank is told: its last lines come first."""
+"""Reads, of one mebibyte each, before the exit of a rank is reported: its last lines come first."""
 
 BATCH = 0.005
-"""Seconds in which further writes of the ranks wait after one was read."""
+"""Seconds for which further output of the ranks is collected after a read."""
 
 CONSOLE_IDLE = 1.0
-"""Seconds without any progress after which a console that does not take output is given up at the end of a job."""
+"""Seconds without any progress after which a console that accepts no output is given up at the end of a job."""
 
 CONSOLE_LIMIT = 5.0
 """Seconds after which it is given up at the end of a job even if it makes some progress."""
 
 PROMPT_S = 0.1
-"""Seconds between two looks whether the writer of an unfinished line waits for the answer at a terminal."""
+"""Seconds between two checks whether the writer of an unfinished line waits for input from a terminal."""
 
 LOOK = 0.1
-"""Seconds that one look at a console counts for at most: while this process stands still, no console refuses output."""
+"""Maximum seconds that one check of a console counts for: while this process is stalled, no console refuses output."""
 
 
 def readers_for(
@@ -77,7 +77,7 @@ def readers_for(
     prefixes: Mapping[int, str] | None,
     filters: tuple[Sequence[str], Sequence[str]],
 ) -> Callable[[Listeners], Sequence[LogReader]]:
-    """Say which logs are to be read, and for whom. Called in the thread that prints, before the ranks start."""
+    """Return a function that makes the readers of a job. Called in the thread that prints, before the ranks start."""
 
     def prefix(key: Key) -> str:
         return (prefixes or {}).get(key[0], f"[{spec.name}{key[0]}]:")
@@ -110,7 +110,7 @@ def readers_for(
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """One stream of those ranks that are teed: to the console, and the lines that match to a file."""
+    """One stream of the teed ranks: its files, its console, and the file for matching lines."""
 
     files: dict[Key, str]
     sink: ConsoleSink[Key]
@@ -118,20 +118,20 @@ class _Shown:
 
 
 class _Room:
-    """Told by a console's own thread when it takes output again."""
+    """Signal from a console's own thread that it accepts output again."""
 
     def __init__(self) -> None:
         self.made = threading.Event()
         self.then: Callable[[], None] = lambda: None
 
     def make(self) -> None:
-        """There is room."""
+        """Signal that there is room."""
         self.made.set()
         self.then()
 
 
 class _Reader:
-    """Reads all logs of a job that somebody wants, as they grow."""
+    """Reader of all logs of a job that have a consumer, while they grow."""
 
     def __init__(self, files: dict[Key, str], shown: Sequence[_Shown], *, listeners: Listeners, room: _Room) -> None:
         self._tail: Tail[Key] = Tail(files)
@@ -151,7 +151,7 @@ class _Reader:
         self._looks_for_prompts = False
 
     def join_loop(self, loop: Loop) -> None:
-        """Begin to follow the files."""
+        """Start to follow the files."""
         self._loop = loop
         self._room.then = self._poll_soon
         self._tail.open()
@@ -159,13 +159,13 @@ class _Reader:
         self._again()
 
     def read_now(self) -> None:
-        """Give what is there to whoever is ready for it."""
-        for _ in range(READ_NOW):  # bounded: somebody may be flooding; the rest comes in its turn
+        """Pass pending lines to every consumer that is ready."""
+        for _ in range(READ_NOW):  # bounded: a rank may flood its log; the rest is read in later turns
             if not self._tail.poll():
                 break
 
     def finish(self) -> None:
-        """Read what the ranks have written until now; a full console has a bounded time to take it."""
+        """Read what the ranks have written until now; a full console has a bounded time to accept it."""
         self._finishing = True
         if self._loop is not None and self._tail.fd is not None:
             self._loop.remove_reader(self._tail.fd)
@@ -173,15 +173,15 @@ class _Reader:
             self._timer.cancel()
         for key in self._keys:
             self._tail.finish(key)
-        # What is to be read is bounded: the files have the sizes that they had now. Only a console may not take it.
-        seen, behind = SYSTEM_CLOCK.now(), self._behind() + self._behind_others()
+        # The amount to read is bounded by the present sizes of the files. Only a console may not accept it.
+        last, behind = SYSTEM_CLOCK.now(), self._behind() + self._behind_others()
         waited = idle = 0.0
         while not self._tail.done:
             self._room.made.clear()
             if not self._tail.poll() and not self._tail.done:
                 self._room.made.wait(0.02)
             others, now = self._behind_others(), SYSTEM_CLOCK.now()
-            step, seen = min(now - seen, LOOK), now
+            step, last = min(now - last, LOOK), now
             waited, idle = waited + step, idle + step
             if self._behind() + others < behind:
                 behind, idle = self._behind() + others, 0.0
@@ -189,7 +189,7 @@ class _Reader:
                 break
 
     def close(self) -> int:
-        """Give all back; returns the bytes that the consoles did not take."""
+        """Release all resources; return the bytes that the consoles did not accept."""
         missed = self._behind()
         self._tail.close()
         for each, _ in self._shown:
@@ -199,7 +199,7 @@ class _Reader:
         return missed
 
     def descriptors(self) -> Iterable[int]:
-        """What a forked rank must close."""
+        """Return the descriptors that a forked rank must close."""
         return self._tail.descriptors
 
     def _behind(self) -> int:
@@ -209,12 +209,12 @@ class _Reader:
         return sum(self._tail.behind(feed) for feed in self._others)
 
     def _listen(self) -> None:
-        """Be told of changes."""
+        """Register for changes of the files."""
         if self._loop is not None and self._tail.fd is not None and not self._finishing:
-            self._loop.add_reader(self._tail.fd, self._told)
+            self._loop.add_reader(self._tail.fd, self._read_change)
 
-    def _told(self) -> None:
-        """Something was written: read it, and be deaf for a moment, so that many small writes are one turn."""
+    def _read_change(self) -> None:
+        """Read what was written, and pause notifications briefly, so that many small writes take one turn."""
         self._poll()
         if self._loop is not None and self._tail.fd is not None:
             self._loop.remove_reader(self._tail.fd)
@@ -227,7 +227,7 @@ class _Reader:
             self._look_for_prompts()
 
     def _look_for_prompts(self) -> None:
-        """Show the prompt of a debugger, which ends no line, as soon as its rank waits for input from the terminal."""
+        """Show the prompt of a debugger, which ends no line, when its rank waits for input from the terminal."""
         if self._loop is None or self._looks_for_prompts or self._finishing:
             return
         if any(self._tail.with_open_line(feed) for _, feed in self._shown):
@@ -244,12 +244,12 @@ class _Reader:
         self._look_for_prompts()
 
     def _poll_soon(self) -> None:
-        """After the other events; from any thread."""
+        """Poll after the other events; from any thread."""
         if self._loop is not None:
             self._loop.post(self._poll)
 
     def _again(self) -> None:
-        """Look from time to time even if nothing was heard: not every file system tells of changes."""
+        """Poll from time to time even without a notification: not every file system announces changes."""
         self._poll()
         if self._loop is not None:
             self._timer = self._loop.call_at(SYSTEM_CLOCK.now() + self._tail.interval, self._again)

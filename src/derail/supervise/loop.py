@@ -1,4 +1,4 @@
-"""The only place where a job blocks: descriptors, timers and a mailbox, waited for together."""
+"""The only place where a job blocks: one wait for descriptors, timers and a mailbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Timer:
-    """Something to do at a time; ``cancel`` takes it back."""
+    """An action at a time; ``cancel`` revokes it."""
 
     __slots__ = ("action", "at", "cancelled")
 
@@ -27,15 +27,15 @@ class Timer:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Do not do it any more. Idempotent."""
+        """Revoke the action. Idempotent."""
         self.cancelled = True
 
 
 class Loop:
-    """Waits for descriptors, timers and posted actions, and runs what belongs to them, in one thread.
+    """Event loop for descriptors, timers and posted actions, which run in one thread.
 
-    Descriptors that became readable are served in the order in which they became so, as far as the kernel tells (epoll
-    keeps that order): ranks that ended within one turn are seen in the order in which they ended.
+    Readable descriptors are served in the order in which they became readable, as far as the kernel reports it (epoll
+    keeps that order): exits of ranks within one turn are noticed in their real order.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -68,7 +68,7 @@ class Loop:
             self._selector, self._wake_read, self._wake_write = selector, read, write
 
     def close(self) -> None:
-        """Give everything back; posting does nothing from now on. Idempotent."""
+        """Release all resources; posting does nothing from now on. Idempotent."""
         with self._mailbox_lock:
             selector, self._selector = self._selector, None
             self._closed = True
@@ -85,7 +85,7 @@ class Loop:
         self._selector.register(fd, selectors.EVENT_READ, action)
 
     def remove_reader(self, fd: int) -> None:
-        """Do not look at ``fd`` any more. Idempotent."""
+        """Stop watching ``fd``. Idempotent."""
         if self._selector is not None:
             try:
                 self._selector.unregister(fd)
@@ -116,10 +116,10 @@ class Loop:
             return True
 
     def run_once(self, timeout: float | None) -> None:
-        """One turn: wait at most ``timeout`` seconds (None: until something comes), then run all that is due."""
+        """Run one turn: wait at most ``timeout`` seconds (None: without limit), then run everything that is due."""
         assert self._selector is not None, "the loop is not open"
         for key, _ in self._selector.select(self._patience(timeout)):
-            # An earlier action of this turn may have taken this descriptor out.
+            # An earlier action of this turn may have removed this descriptor.
             if self._selector is not None and self._selector.get_map().get(key.fd) is key:
                 key.data()
         while self._timers and (self._timers[0][2].cancelled or self._timers[0][0] <= self._clock.now()):
@@ -135,7 +135,7 @@ class Loop:
         return bool(self._mailbox)
 
     def descriptors(self) -> tuple[int, ...]:
-        """What the loop itself holds, for a forked rank to close."""
+        """Return the loop's own descriptors, for a forked rank to close."""
         selector_fd = getattr(self._selector, "fileno", lambda: -1)()
         return tuple(fd for fd in (selector_fd, self._wake_read, self._wake_write) if fd >= 0)
 

@@ -1,4 +1,4 @@
-"""The observers of a job, and what they may do to it."""
+"""The observers of a job, and their operations on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """``JobControl`` over the ranks of a job. See model.events for what each of these promises.
+    """``JobControl`` over the ranks of a job. derail.model.events has the contract of each method.
 
     Args:
         specs: by rank.
@@ -48,30 +48,30 @@ class Control:
         return tuple(self._specs)
 
     def pid(self, rank: int) -> int | None:
-        """Process of ``rank``, or None before its start."""
+        """Return the process of ``rank``, or None before its start."""
         handle = self._ranks.handles.get(rank)
         return None if handle is None else handle.pid
 
     def pidfd(self, rank: int) -> int | None:
-        """Descriptor of the process of ``rank``, owned by the job."""
+        """Return the pidfd of ``rank``, owned by the job."""
         handle = self._ranks.handles.get(rank)
         return None if handle is None else handle.pidfd
 
     def is_alive(self, rank: int) -> bool:
-        """Whether ``rank`` was started and has not ended, asked of the kernel now."""
+        """Return whether ``rank`` was started and has not ended, according to the kernel now."""
         handle = self._ranks.handles.get(rank)
         return handle is not None and handle.peek() is None
 
     def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
-        """Signal a rank or its group; False if it had ended."""
+        """Signal a rank or its group; return False if it had ended."""
         return self._ranks.signal(rank, signal, group=group)
 
     def error_file(self, rank: int) -> Path | None:
-        """Where ``rank`` writes its error file."""
+        """Return the path of the error file of ``rank``."""
         return self._specs[rank].error_file
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """Where a stream of ``rank`` is redirected to."""
+        """Return the file to which a stream of ``rank`` is redirected."""
         streams = self._specs[rank].streams
         return streams.stdout if stream == "stdout" else streams.stderr
 
@@ -86,7 +86,7 @@ class Control:
 
 
 class Listeners:
-    """The observers, told one after the other; one that raises is logged and not told again."""
+    """The observers, called one after the other; one that raises is logged and not called again."""
 
     def __init__(self, observers: Sequence[Observer], control: Control) -> None:
         self._observers = list(observers)
@@ -95,17 +95,17 @@ class Listeners:
 
     @property
     def control(self) -> Control:
-        """What they may do to the job."""
+        """Their operations on the job."""
         return self._control
 
     def attach(self) -> None:
-        """Introduce the job to each of them, before the first rank is started."""
+        """Pass the job's control to each observer, before the first rank is started."""
         for observer in self._observers.copy():
             if not guarded(observer.attach, self._control):
                 self._observers.remove(observer)
 
     def tell(self, event: Event) -> None:
-        """Tell each of them of ``event``."""
+        """Pass ``event`` to each observer."""
         for observer in self._observers.copy():
             if not guarded(observer.observe, event):
                 self._observers.remove(observer)
@@ -116,7 +116,7 @@ def _run(action: Callable[[], None]) -> None:
 
 
 def guarded(action: Callable[..., None], *args: object) -> bool:
-    """Run what an observer wants done; an exception is logged and must not reach the supervision of the ranks."""
+    """Call a function of an observer; an exception is logged and must not reach the supervision of the ranks."""
     try:
         action(*args)
     except Exception:

@@ -1,24 +1,25 @@
 """Order in which ranks recorded errors and ended, as far as the kernel shows it; else it is marked as unknown.
 
-The exits of ranks and the announcements of error files come through different descriptors. One epoll holds them all,
-and its list of ready descriptors keeps the order in which they became ready (epoll(7) promises no order; Linux appends
-to that list in ``ep_poll_callback``). So the order of exits is known. The inotify descriptor becomes ready with the
-first event in its queue: that event is before all exits behind the descriptor in the list, and after those in front of
-it. Further events of the same turn have no known order against the exits behind it.
+The exits of ranks and the announcements of error files arrive on different descriptors. One epoll holds them all, and
+its list of ready descriptors keeps the order in which they became ready (epoll(7) promises no order; Linux appends to
+that list in ``ep_poll_callback``). So the order of exits is known. The inotify descriptor becomes ready with the first
+event in its queue: that event is before all exits behind the descriptor in the list, and after those in front of it.
+Further events of the same turn have no known order against the exits behind it.
 
-The inotify descriptor is edge-triggered, and each turn asks until nothing is ready. Otherwise its entry of an earlier
+The inotify descriptor is edge-triggered, and each turn polls until nothing is ready. Otherwise its entry of an earlier
 turn would stay in the list, in front of exits that happened before the next event.
 
-Where a platform has no pidfd, a thread per rank waits for its exit, and the order of these threads is the scheduler's.
-Then all ranks are looked at until no further one has ended: those of one turn have no known order.
+On a platform without pidfd, a thread per rank waits for its exit, and the scheduler determines the order of these
+threads. Then all ranks are checked until no further one has ended: those of one turn have no known order.
 
-What is not announced (without inotify: nothing is) is looked at when a rank fails and before a signal is sent. The
-kernel's time of the file (ctime) then orders it before the exits of this turn, if it lies before the last moment at
-which all ranks lived. Else their order is not known, and the record is put first if the turn began later. Files on a
-file server whose clock is ahead are therefore "not known", never "first".
+Files that are not announced (without inotify: all) are checked when a rank fails and before a signal is sent. The
+kernel's time of such a file (ctime) decides: if it precedes the last moment at which all ranks were alive, the record
+is before the exits of this turn. Otherwise their order is not known, and the record is put first if the turn began
+later. Files on a file server with a clock that is ahead are therefore "not known", never "first".
 
-A rank may end between its start and the moment at which it is watched. What happened before its start is taken note of
-before; it has no known order against other exits in between, and is put first: it had little time to be a victim.
+A rank may end between its start and the moment at which it is watched. Events before its start are collected before
+that. Its exit has no known order against other exits in between, and is put first: the rank had little time to become
+a victim.
 """
 
 from __future__ import annotations
@@ -43,28 +44,28 @@ if TYPE_CHECKING:
     from derail.supervise.records import Found, Records
 
 STATUS_SECONDS = 6.0
-"""Seconds for which later exits wait for the status of a rank whose end was seen; then its status is lost. More than
-``spawn.served.ANSWER_SECONDS``."""
+"""Seconds for which later exits wait for the status of a rank with a detected exit; then its status is lost. More than
+``spawn.zygote.client.ANSWER_SECONDS``."""
 
 RETRY_SECONDS = 0.005
-"""Seconds between two questions for a status that is not known yet."""
+"""Seconds between two queries of an unknown status."""
 
 ROUNDS = 20
-"""How often in a turn it is asked what is ready, where a rank changes its error file again and again."""
+"""Number of polls in a turn, if a rank changes its error file again and again."""
 
 DOUBTFUL_LOOKS = 8
-"""How often all error files are looked at because of exits of which it is not known whether they are failures."""
+"""Number of checks of all error files because of exits that may or may not be failures."""
 
 COARSE_NS = 20_000_000
-"""Nanoseconds by which the kernel's time of a file may be behind: it is taken at a clock tick, of 10 ms at most."""
+"""Nanoseconds by which the kernel's time of a file may be late: it is taken at a clock tick, of 10 ms at most."""
 
 
 class Ended(NamedTuple):
-    """A rank has ended.
+    """The exit of a rank.
 
     Attributes:
         handle: of the rank.
-        status: how it ended.
+        status: its exit status.
         order: whether its place is known.
     """
 
@@ -74,13 +75,13 @@ class Ended(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The error file of a rank is complete, and the rank itself has written it.
+    """A complete error file of a rank, written by the rank itself.
 
     Attributes:
         rank: local rank.
-        message: what it recorded; None if that is not read yet, and its place is to be remembered.
-        at: when that was seen, which may be long before this is yielded.
-        order: as above, or that it has the place of an earlier one without a message.
+        message: the recorded error; None if it is not read yet, and only its place is to be stored.
+        at: when it was detected, which may be long before this is yielded.
+        order: as above, or that it takes the place of an earlier one without a message.
         may_be_older: whether it may be older than records that were yielded before it.
     """
 
@@ -92,7 +93,7 @@ class Recorded(NamedTuple):
 
 
 class _Exit(NamedTuple):
-    """An exit that was announced; its status may not be known yet."""
+    """An announced exit; its status may not be known yet."""
 
     handle: ProcessHandle
     at: float
@@ -103,7 +104,7 @@ _Entry: TypeAlias = "_Exit | Recorded"
 
 
 class Order:
-    """Watcher that reports the exits and the error files of one job in order. Belongs to the job's thread."""
+    """Reporter of the exits and the error files of one job in order. Belongs to the job's thread."""
 
     def __init__(self, records: Records, loop: Loop, clock: Clock) -> None:
         self._records = records
@@ -121,10 +122,10 @@ class Order:
         self._quiet_ns = 0
         self._retrying = False
         self._broken_off = False
-        """Whether the last turn ended before nothing was ready: the next one begins with an order that is not known."""
+        """Whether the last turn ended while something was ready: the next one begins with an unknown order."""
 
     def open(self, stack: ExitStack, ranks: Iterable[RankSpec]) -> None:
-        """Acquire what is needed; ``stack`` gives it back.
+        """Acquire the descriptors; ``stack`` releases them.
 
         Raises:
             OSError: if there is no descriptor left.
@@ -139,12 +140,12 @@ class Order:
         self._quiet_ns = int(self._clock.wall() * 1e9)
 
     def descriptors(self) -> tuple[int, ...]:
-        """What this holds, for a forked rank to close."""
+        """Return the own descriptors, for a forked rank to close."""
         fds = (-1 if self._epoll is None else self._epoll.fileno(), self._records.fd)
         return tuple(fd for fd in fds if fd is not None and fd >= 0)
 
     def expect(self, spec: RankSpec) -> None:
-        """Get ready for a rank that is about to be started. What has happened until now was before anything of it."""
+        """Prepare for a rank that is about to be started: events until now happened before its start."""
         if isinstance(spec.run, Function):
             self._functions.add(spec.rank)
         self.settle()
@@ -163,23 +164,23 @@ class Order:
             self._at_once.add(handle.exit_fd)  # it may have ended before it was watched
 
     def settle(self) -> None:
-        """Take note of what has happened until now. Log files were created in watched directories, which is no evidence
-        and must not stand in the queue in front of it."""
+        """Collect the events until now. The creation of log files in watched directories is no evidence: it must not
+        precede evidence in the queue."""
         now_ns = int(self._clock.wall() * 1e9)
         ready = self._ready()
         if not (ready or self._broken_off or self._records.unheard):
-            self._quiet_ns = now_ns  # nothing has happened: the most common case, at the start of each rank
+            self._quiet_ns = now_ns  # no event: the most common case, at the start of each rank
             return
         self._collect(look=False, ready=ready)
         if self._line:
             self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
     def take(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
-        """Yield what happened and was not yielded before, in order. Nothing behind a rank of unknown status.
+        """Yield the events that were not yielded before, in order, up to a rank with an unknown status.
 
         Args:
-            look: look at the error files of which the kernel announces no change, even if no rank has failed.
-            final: wait for no status any more: one that is not known by now is lost.
+            look: check the error files of which the kernel announces no change, even if no rank has failed.
+            final: do not wait for any status: one that is unknown now is lost.
         """
         self._collect(look=look)
         while self._line:
@@ -195,15 +196,15 @@ class Order:
                 yield entry
 
     def _status(self, entry: _Exit, *, final: bool) -> ExitStatus | None:
-        """How the rank ended; None while that is not known, in which case it is asked again soon."""
+        """Return the exit status; None while that is unknown, in which case it is queried again soon."""
         status = entry.handle.peek()
         if status is not None:
             return status
         now = self._clock.now()
         if final or now - entry.at > STATUS_SECONDS:
             return ExitStatus(
-                lost=f"process {entry.handle.pid} ended, but how was not known {now - entry.at:.1f} s later; "
-                "see whether a debugger holds it"
+                lost=f"process {entry.handle.pid} ended, but its exit status was unknown {now - entry.at:.1f} s later; "
+                "check whether a debugger holds it"
             )
         if not self._retrying:
             self._retrying = True
@@ -214,11 +215,11 @@ class Order:
         self._retrying = False
 
     def _collect(self, *, look: bool, ready: list[int] | None = None) -> None:
-        """Append what has happened to the line.
+        """Append the events until now to the line.
 
         Args:
             look: as for ``take``.
-            ready: descriptors that were found ready a moment ago.
+            ready: descriptors that were ready a moment ago.
         """
         exits: list[_Exit] = []
         announced: dict[int, list[Found]] = {}
@@ -243,8 +244,8 @@ class Order:
                 elif in_front is None:
                     in_front = len(exits)
             for rank in self._records.announced():
-                found = self._look(self._records.look, rank)  # each time: it may have been incomplete before
-                announced.setdefault(rank, []).extend([found] if found is not None else [])
+                record = self._look(self._records.look, rank)  # each time: it may have been incomplete before
+                announced.setdefault(rank, []).extend([record] if record is not None else [])
             ready = None
         exits.sort(key=lambda each: each.handle.exit_fd not in self._at_once)
         self._at_once.clear()
@@ -259,7 +260,7 @@ class Order:
             exits,
             announced,
             in_front,
-            [found for found in looked if found is not None],
+            [record for record in looked if record is not None],
             now=self._clock.now(),
             quiet_ns=quiet_ns,
             started_ns=started_ns,
@@ -267,15 +268,15 @@ class Order:
         )
 
     def _look(self, look: Callable[[int, int], Found | None], rank: int) -> Found | None:
-        """Look at the error file of a rank, unless that has not been started."""
+        """Check the error file of a rank, unless that rank has not been started."""
         handle = self._handles.get(rank)
         return None if handle is None else look(rank, handle.pid)
 
     def _shows_failure(self, exits: list[_Exit]) -> bool:
-        """Whether error files count now: a rank has failed, the first one, or it is not known whether it has.
+        """Return whether error files count now: the first rank has failed, or one may have failed.
 
-        So the work does not grow with the square of the ranks. After the first failure, records count until the stop is
-        sent, and they are looked at before that.
+        This keeps the work below the square of the number of ranks. After the first failure, records count until the
+        stop signal is sent, and they are checked before that.
         """
         if self._failed or not exits:
             return False
@@ -288,8 +289,10 @@ class Order:
         return doubtful and self._doubtful_looks >= 0
 
     def _ready(self) -> list[int]:
-        """Descriptors that are ready, in the order in which they became so. Where exits have no order, those of all
-        ranks that have ended, as it looks: deaths by a signal first."""
+        """Return ready descriptors in the order in which they became ready.
+
+        If exits have no order, these are the descriptors of all ranks found to have ended: deaths by a signal first.
+        """
         ready = [] if self._epoll is None else [fd for fd, _ in self._epoll.poll(0)]
         if not self._without_pidfd:
             return ready
@@ -318,33 +321,34 @@ def _in_order(
     started_ns: int,
     known_order: bool,
 ) -> Iterator[_Entry]:
-    """The exits and records of one turn as one line; those whose order is not known stand together, and say so.
+    """Yield the exits and records of one turn as one line; those of unknown order are adjacent and marked as such.
 
     Args:
         exits: in order, if ``known_order``.
         announced: the records that the kernel announced, in the order of the first announcement of each rank.
-        in_front: how many exits were ready before the first announcement.
-        looked: the records that were found by a look.
-        now: when this was seen.
+        in_front: number of exits that were ready before the first announcement.
+        looked: the records that were found by a check.
+        now: time of the detection.
         quiet_ns: a time at which none of the exits had happened.
         started_ns: when the turn began.
         known_order: whether the exits have an order, among themselves and against the announcements.
     """
+    records = [Recorded(rank, each.message, now) for rank, items in announced.items() for each in items]
     records = [Recorded(rank, each.message, now) for rank, found in announced.items() for each in found]
     early: list[Recorded] = []
     probable: list[Recorded] = []
     late: list[Recorded] = []
-    for found in looked:
-        recorded = Recorded(found.rank, found.message, now, may_be_older=True)
-        if found.announced and all(each.rank != found.rank for each in records):
-            yield Recorded(found.rank, found.message, now, "as announced")
-        elif found.announced:
-            last = max(place for place, each in enumerate(records) if each.rank == found.rank)
-            records[last] = records[last]._replace(message=found.message)
-        elif found.ctime_ns is not None and found.ctime_ns + COARSE_NS < quiet_ns:
+    for record in looked:
+        recorded = Recorded(record.rank, record.message, now, may_be_older=True)
+        if record.announced and all(each.rank != record.rank for each in records):
+            yield Recorded(record.rank, record.message, now, "as announced")
+        elif record.announced:
+            last = max(place for place, each in enumerate(records) if each.rank == record.rank)
+            records[last] = records[last]._replace(message=record.message)
+        elif record.ctime_ns is not None and record.ctime_ns + COARSE_NS < quiet_ns:
             early.append(recorded)
         else:
-            (probable if (found.ctime_ns or 0) + COARSE_NS < started_ns else late).append(recorded)
+            (probable if (record.ctime_ns or 0) + COARSE_NS < started_ns else late).append(recorded)
     yield from early
     if known_order and not (late or probable):
         yield from exits[: in_front or 0]
@@ -362,7 +366,7 @@ def _in_order(
 
 
 def _merged(exits: list[_Exit], records: list[Recorded]) -> Iterator[_Entry]:
-    """Both in their own order: exits as early as can be, but for those of ranks that had recorded an error before."""
+    """Merge both, each in its own order: exits as early as possible, but after earlier records of the same rank."""
     waiting = deque(records)
     for each in exits:
         while any(record.rank == each.handle.rank for record in waiting):
@@ -372,4 +376,4 @@ def _merged(exits: list[_Exit], records: list[Recorded]) -> Iterator[_Entry]:
 
 
 def _wake() -> None:
-    """A turn of the loop is all that is wanted: ``take`` looks after each."""
+    """Do nothing but wake the loop: ``take`` runs after each turn."""

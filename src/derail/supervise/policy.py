@@ -1,13 +1,13 @@
-"""When a job is stopped, and how hard: events in, actions out. No clock, no process: times come with the events.
+"""When a job is stopped, and how hard: events in, actions out. No clock, no process: the events carry the times.
 
 running -> stopping -> killing -> done. The first rank that fails by itself, or a request, leads to *stopping*: the
-living are asked with a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and ``kill_wait`` seconds. Whoever
-is still there is abandoned and named. From *stopping* on there is always a deadline pending, so nothing waits without a
-bound.
+live ranks get a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and ``kill_wait`` seconds. A rank that
+still exists then is abandoned and named. From *stopping* on there is always a deadline pending, so no wait is
+unbounded.
 
-A rank failed by itself if there is evidence of that: it had recorded an error before our signal (and did not survive
-it), it had ended or was ending before our signal, or it ended by a signal that we had not sent. The root cause is the
-rank with the earliest evidence. A record alone stops nothing, since a rank can survive it.
+A rank failed by itself if there is evidence of that. It had recorded an error before our signal, and did not survive
+it; or it had ended or was ending before our signal; or it ended by a signal that we had not sent. The root cause is
+the rank with the earliest evidence. A record alone stops nothing, since a rank can survive it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from derail.model.spec import Teardown
 
 LOOK_BEFORE_KILL = 0.25
-"""Seconds before SIGKILL at which ranks that are still there are looked at; at most a quarter of the grace."""
+"""Seconds before SIGKILL at which remaining ranks are examined; at most a quarter of the grace period."""
 
 LEAVE = 0.5
-"""Seconds in which ranks that recorded an error may end by themselves after another one has failed, before they are
-asked; at most a quarter of the grace. Most are about to exit, with a code that is more specific than our signal."""
+"""Seconds for ranks that recorded an error to exit by themselves after another one has failed, before they are asked
+to end; at most a quarter of the grace period. Most are about to exit, with a code more specific than our signal."""
 
 DeadlineName: TypeAlias = Literal["ask", "look", "kill", "abandon"]
 
 
 class Signal(NamedTuple):
-    """Send ``signal`` to the process group of each of ``ranks`` that has not ended meanwhile.
+    """The order to send ``signal`` to the process group of each of ``ranks`` that has not ended by then.
 
     Attributes:
-        ranks: who lives, and is to get it.
+        ranks: live ranks that are to get it.
         signal: its number.
-        spared: who lives, and is not to get it yet.
+        spared: live ranks that are not to get it yet.
     """
 
     ranks: tuple[int, ...]
@@ -51,24 +51,24 @@ class Signal(NamedTuple):
 
 
 class SetDeadline(NamedTuple):
-    """Tell the policy ``DeadlinePassed(name)`` at ``at``; a deadline of the same name is replaced."""
+    """The order to report ``DeadlinePassed(name)`` at ``at``; a deadline of the same name is replaced."""
 
     name: DeadlineName
     at: float
 
 
 class Look(NamedTuple):
-    """Find out where these ranks hang, before they are killed."""
+    """The order to report where these ranks hang, before they are killed."""
 
     ranks: tuple[int, ...]
 
 
 class Release(NamedTuple):
-    """All functions have returned: let their processes end."""
+    """The order to let the processes of functions end, after all functions have returned."""
 
 
 class Enter(NamedTuple):
-    """The job goes on to this phase."""
+    """The change of the job to this phase."""
 
     phase: Phase
 
@@ -94,7 +94,7 @@ class Moment(NamedTuple):
     may_be_older: bool = False
 
     def is_rival_of(self, other: Moment) -> bool:
-        """Whether the order of the two is not known."""
+        """Return whether the order of the two is unknown."""
         first, second = sorted((self, other), key=lambda each: each.place)
         if second.may_be_older and first.kind == second.kind:
             return True
@@ -103,7 +103,7 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True)
 class _Rank:
-    """What is known of one rank so far."""
+    """The state of one rank so far."""
 
     function: bool
     pid: int = 0
@@ -122,12 +122,12 @@ class _Rank:
 
     @property
     def succeeded(self) -> bool:
-        """Ended by itself with code 0, and returned if it is a function."""
+        """Whether it ended by itself with code 0, and returned if it is a function."""
         return self.status is not None and self.status.ok and not self.signals and (self.returned or not self.function)
 
     @property
     def survived(self) -> bool:
-        """Whether it left with code 0: what it had recorded was no failure."""
+        """Whether it exited with code 0: a recorded error was no failure."""
         return self.status is not None and self.status.ok
 
     @property
@@ -139,7 +139,7 @@ class _Rank:
 
     @property
     def ended_by_itself(self) -> bool:
-        """Whether nothing that we did has ended it."""
+        """Whether no action of the launcher ended it."""
         if self.abandoned or self.status is None:
             return False
         foreign = self.status.signal is not None and self.status.signal not in self.signals
@@ -147,8 +147,8 @@ class _Rank:
 
     @property
     def cause(self) -> Cause:
-        """Why it is not running any more."""
-        from derail.model.outcome import Cause  # asked when the job is over
+        """Reason why it no longer runs."""
+        from derail.model.outcome import Cause  # used only when the job is over
 
         if self.abandoned or self.status is None:
             return Cause.ABANDONED
@@ -156,7 +156,7 @@ class _Rank:
 
 
 class Policy:
-    """Decides the fate of a job. Feed it events in order with ``handle``; carry out the actions in order."""
+    """The decisions about a job. Pass it the events in order with ``handle``; perform the actions in order."""
 
     def __init__(self, functions: Collection[int], *, ranks: Collection[int], teardown: Teardown) -> None:
         self._ranks = {rank: _Rank(function=rank in functions) for rank in ranks}
@@ -177,7 +177,7 @@ class Policy:
         return tuple(self._living)
 
     def all_started(self, at: float) -> list[Action]:
-        """Every rank has been started: from now on the end of the last one is the end of the job."""
+        """Note that every rank has been started: from now on the end of the last one is the end of the job."""
         if self.phase != "starting":
             return []
         self.phase = "running"
@@ -188,7 +188,7 @@ class Policy:
         return actions + self._release_if_all_returned() + self._done_if_over()
 
     def handle(self, event: Event) -> list[Action]:
-        """Take notice of ``event`` and say what to do now. Nothing is decided any more once the job is done."""
+        """Process ``event`` and return the actions to perform; none once the job is done."""
         if self.phase == "done":
             return []
         match event:
@@ -220,7 +220,7 @@ class Policy:
                 return []
 
     def outcomes(self, stacks: dict[int, str]) -> dict[int, RankOutcome]:
-        """The fate of each rank that was started; ``stacks`` is what was learnt of those that hung."""
+        """Return the outcome of each rank that was started; ``stacks`` has the reports of those that hung."""
         from derail.model.outcome import RankOutcome
 
         evidence = {rank: state.evidence for rank, state in self._ranks.items()}
@@ -246,7 +246,7 @@ class Policy:
         }
 
     def rivals(self, rank: int) -> tuple[int, ...]:
-        """Other ranks whose evidence may be earlier than that of ``rank``: the order is not known."""
+        """Return the other ranks with evidence that may be earlier than that of ``rank``: the order is unknown."""
         evidence = self._ranks[rank].evidence
         return tuple(
             other
@@ -255,7 +255,7 @@ class Policy:
         )
 
     def announce(self, rank: int, at: float, order: Known) -> None:
-        """Keep the place of a record that is read later, and then comes with the order "as announced"."""
+        """Store the place of a record that is read later, and then reported with the order "as announced"."""
         self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
 
     def _moment(self, kind: type[Exited | ErrorRecorded], order: Known, *, may_be_older: bool = False) -> Moment:
@@ -264,8 +264,10 @@ class Policy:
         return Moment(self._moments - 1, self._group, kind.__name__, order == "unknown", may_be_older)
 
     def _recorded(self, event: ErrorRecorded) -> None:
-        """A later record takes the place of an earlier one, which the rank has survived. One that was seen before our
-        signal may be reported after it: it stands behind an exit whose status was not known."""
+        """Replace an earlier record, which the rank has survived, by a later one.
+
+        A record from before our signal may be reported after it: it waited behind an exit with an unknown status.
+        """
         state = self._ranks[event.rank]
         announced = state.announced if event.order == "as announced" else None
         moment, at = announced or (
@@ -288,7 +290,7 @@ class Policy:
         return actions + self._done_if_over()
 
     def _failed(self, rank: int, at: float) -> list[Action]:
-        """Stop the job because a rank failed; those that recorded an error are asked a moment later."""
+        """Stop the job because a rank failed; ranks that recorded an error are asked to end a moment later."""
         teardown, spared = self._teardown, self._about_to_leave()
         actions = self._stop(f"rank {rank} failed", teardown.signal, grace=teardown.grace, at=at, spared=spared)
         if spared and self.phase == "stopping":
@@ -303,7 +305,7 @@ class Policy:
             actions = self._stop(event.reason, event.signal, grace=event.grace, at=event.at)
             return actions + self._done_if_over()
         if self.phase == "stopping":
-            # Asking again can only make the end come sooner.
+            # A further request can only bring the end forward.
             if event.grace <= 0 or event.signal == SIGKILL:
                 return self._kill(event.at)
             if event.at + event.grace < self._kill_at:
@@ -354,7 +356,7 @@ class Policy:
         return [Release()]
 
     def _done_if_over(self) -> list[Action]:
-        """The job is over when it is past its start and nobody lives."""
+        """End the job if it is past its start and no rank lives."""
         if self.phase == "starting" or self._living:
             return []
         self.phase = "done"

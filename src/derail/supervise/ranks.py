@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 AHEAD = 8
-"""How many ranks may come up side by side, where their kind can be made ready before it is started."""
+"""Number of ranks that may be made ready concurrently, where their start method allows it."""
 
 
 _abandoned: list[ProcessHandle] = []
@@ -40,10 +40,10 @@ _abandoned_lock = threading.Lock()
 
 
 class Ranks:
-    """Holds the handle of each rank that was started.
+    """The handles of all started ranks.
 
-    Nobody is reaped before the end of the job: until then the pid of a rank, and so the id of its group and session,
-    cannot become somebody else's.
+    No rank is reaped before the end of the job: until then the pid of a rank, and so the id of its group and session,
+    cannot be reused.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Ranks:
         self._foreseen = 0
 
     def open(self, stack: ExitStack, clock: Clock) -> None:
-        """Acquire what is needed to start ranks; ``stack`` gives it back, and leaves no rank behind.
+        """Acquire the resources to start ranks; ``stack`` releases them, and leaves no rank behind.
 
         Raises:
             OSError: if there is no descriptor or process left.
@@ -84,7 +84,7 @@ class Ranks:
 
         Args:
             spec: the rank.
-            held: descriptors of others that a rank which is forked from this process closes along with ours.
+            held: returns descriptors of others that a rank forked from this process closes along with ours.
 
         Raises:
             OSError: if it cannot be started.
@@ -103,10 +103,10 @@ class Ranks:
         self._foresee(spec)
         asked = self._asked.pop(spec.rank, None)
         self._order.expect(spec)
-        # A forked rank is held by it from its first instruction.
+        # A forked rank is covered by it from its first instruction.
         with self._lifeline.adopts_forks() if self._functions else nullcontext():
             handle = self.handles[spec.rank] = start_rank(spec, returns=self.returns, in_child=in_child, asked=asked)
-        self._order.add(handle)  # at once: the order of its exit is known from here on
+        self._order.add(handle)  # at once: from here on the order of its exit is known
         if self._places[spec.rank] == len(self._places) - 1:
             self._order.settle()  # as before each other start
         self._lifeline.register(handle.pid)
@@ -114,7 +114,7 @@ class Ranks:
         return handle
 
     def _foresee(self, spec: RankSpec) -> None:
-        """Have the ranks behind this one made ready. They run nothing, and are none, before they are started."""
+        """Have the following ranks made ready. They run nothing, and do not count as ranks, before they are started."""
         end = self._places[spec.rank] + AHEAD
         for each in self._spec.ranks[self._foreseen : end]:
             asked = ask_rank(each, returns=self.returns)
@@ -123,55 +123,55 @@ class Ranks:
         self._foreseen = max(self._foreseen, end)
 
     def forget_the_rest(self) -> None:
-        """No rank will be started any more. Idempotent."""
+        """Cancel the ranks that will not be started. Idempotent."""
         while self._asked:
             self._asked.popitem()[1].cancel()
 
     def happened(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
-        """Yield exits and errors that ranks recorded, each once, in the order in which they happened.
+        """Yield exits and recorded errors, each once, in the order in which they happened.
 
         Args:
-            look: look at error files of which the kernel announces no change, even if no rank has ended.
-            final: wait for no exit status any more.
+            look: check error files of which the kernel announces no change, even if no rank has ended.
+            final: do not wait for any exit status.
         """
         return self._order.take(look=look, final=final)
 
     def pids(self) -> dict[int, int]:
-        """Process of each rank that was started; from any thread."""
+        """Return the process of each rank that was started; from any thread."""
         return {rank: handle.pid for rank, handle in dict(self.handles).items()}
 
     def signal(self, rank: int, number: int, *, group: bool) -> bool:
-        """Send a signal to a rank or its group; False if the rank had ended."""
+        """Send a signal to a rank or its group; return False if the rank had ended."""
         handle = self.handles.get(rank)
         return handle is not None and handle.peek() is None and handle.signal(number, group=group)
 
     def signal_groups(self, number: int, *, spared: Collection[int] = ()) -> list[int]:
-        """Send a signal to the group of every rank that is not spared, also to what is left in the groups of those that
-        have ended.
+        """Send a signal to the group of every rank that is not spared, also to remaining processes of ended ranks.
 
-        SIGKILL is for the ranks alone: a helper in the group cleans up behind its rank, and the sweep ends the others.
+        SIGKILL is sent to the ranks only: a helper in the group cleans up behind its rank, and the sweep ends the
+        others.
 
         Returns:
             The ranks that lived when their group was signalled.
         """
-        hit, foreign = [], is_proc_foreign()
+        living, foreign = [], is_proc_foreign()
         for rank, handle in self.handles.items():
             if rank in spared:
                 continue
-            # Asked right before. Afterwards is too late: a rank may have answered the signal by its exit already.
-            # The kernel may have announced an end whose status is still on the way from the resident process.
+            # Checked right before. Later would be too late: the rank may have answered the signal by its exit already.
+            # The kernel may have announced an exit before its status has arrived from the zygote.
             dead = is_readable(handle.exit_fd) or (handle.pidfd is None and handle.peek() is not None)
             ended = dead or is_exiting(handle.pid, foreign=foreign)
             if handle.signal(number, group=number != SIGKILL) and not ended:
-                hit.append(rank)
-        return hit
+                living.append(rank)
+        return living
 
     def all_ended(self) -> None:
-        """All ranks have ended and nobody of theirs is left: who would end them after us may go already."""
+        """Release the lifeline, which would end leftovers of a killed launcher: all ranks have ended without any."""
         self._lifeline.let_go()
 
     def _put_down(self, clock: Clock) -> None:
-        """Leave no rank alive and none in the process table, whatever happened; usually all have ended long before."""
+        """Kill and reap all remaining ranks on every path; usually all have ended long before."""
         for handle in self.handles.values():
             if handle.peek() is None:
                 handle.signal(SIGKILL, group=True)
@@ -202,7 +202,7 @@ def _abandon(handle: ProcessHandle, deadline: float, clock: Clock) -> None:
 
 
 def _reap_abandoned() -> None:
-    """Reap those ranks of earlier jobs that had to be abandoned and have ended since."""
+    """Reap abandoned ranks of earlier jobs that have ended since."""
     with _abandoned_lock:
         for handle in list(_abandoned):
             if handle.reap() is not None:

@@ -1,11 +1,11 @@
-"""Error files of ranks that still run: which is complete, and what it says, as soon as the kernel announces it.
+"""Error files of running ranks: which are complete, and their messages, as soon as the kernel announces them.
 
 The kernel's announcement is evidence of *when* a rank recorded an error; a time that the rank wrote is not. A file is
-announced when its name appears in the watched directory, and at each writing to it. It is complete when it can be
+announced when its name appears in the watched directory, and at each write to it. It is complete when it can be
 decoded, whether its writer keeps it open or not.
 
-The kernel does not announce every change: not those of a memory map, and none once a directory above was renamed. So
-before a rank is blamed or stopped, the files of all ranks are looked at.
+The kernel does not announce every change: none through a memory map, and none after a directory above was renamed. So
+before a rank is blamed or stopped, the files of all ranks are checked.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
 
 STORM, STORM_PER_RANK = 1024, 256
-"""Changes that are taken note of in one turn, and how many more for each rank. A rank fails with four or fewer."""
+"""Changes that are processed in one turn, and additional ones for each rank. A rank fails with four or fewer."""
 
 CHANGES_PER_RANK = 16384
-"""Changes of its error file that are taken note of in all, before it is only looked at. Each wakes the launcher."""
+"""Changes of its error file that are processed in total, before the file is only checked. Each wakes the launcher."""
 
 REWATCHES = 16
-"""How often a directory is watched again, after a rank has moved or removed it."""
+"""Number of times a directory is watched again, after a rank has moved or removed it."""
 
 NOBODY = -1
-"""Stands for changes that tell of no rank, among the ranks whose changes were announced."""
+"""Stands for changes that belong to no rank, among the ranks with announced changes."""
 
 
 _Target: TypeAlias = tuple[int, str]
@@ -44,8 +44,8 @@ class Found(NamedTuple):
 
     Attributes:
         rank: local rank.
-        message: what it recorded; None if the file was announced, and is read when that is needed.
-        announced: whether the kernel announced the change by which it became one.
+        message: the recorded error; None if the file was announced, and is read when that is needed.
+        announced: whether the kernel announced the change that completed it.
         ctime_ns: the kernel's time of the file; None where the record may be newer than that, as through a memory map.
     """
 
@@ -56,14 +56,14 @@ class Found(NamedTuple):
 
 
 class Records:
-    """Watches the error files of one job with one inotify descriptor. Belongs to the job's thread.
+    """Watcher of the error files of one job with one inotify descriptor. Belongs to the job's thread.
 
     Of the error files of one rank, ``READ_LIMIT`` bytes are read at once, when a change is announced. Later changes are
-    only remembered, and the file is read when that is needed to blame or stop a rank: again ``READ_LIMIT`` bytes.
+    only stored, and the file is read when that is needed to blame or stop a rank: again ``READ_LIMIT`` bytes.
 
     Attributes:
-        unheard: ranks whose files may have changed without an announcement, since changes were lost or a directory was
-            not the one that is watched. Where such a record belongs among announced ones is not known.
+        unheard: ranks with possible changes that were not announced, because changes were lost or a directory is not
+            the watched one. The place of such a record among announced ones is unknown.
     """
 
     def __init__(self, stale: Mapping[int, Identity]) -> None:
@@ -101,7 +101,7 @@ class Records:
             self._notifier = None
 
     def watch(self, spec: RankSpec) -> None:
-        """Watch the error file of a rank that is about to be started: its name, and where a link of that name leads."""
+        """Watch the error file of a rank that is about to be started: its name, and the target of a link there."""
         if spec.error_file is None or os.fspath(spec.error_file) == os.devnull:
             return
         rank, path = spec.rank, os.path.abspath(spec.error_file)
@@ -111,27 +111,27 @@ class Records:
         self._rewatches[rank] = REWATCHES
         self._last[rank] = None
         self._watch_name((rank, path))
-        if os.path.lexists(path):  # what appears from now on is announced
+        if os.path.lexists(path):  # later changes are announced
             self._last[rank] = identify(path)
             if os.path.islink(path):
                 self._watch_name((rank, os.path.realpath(path)))
             self._watch_content(rank)
 
     def begin_turn(self) -> None:
-        """Bound the changes that count from now on: no rank may hold up the launcher by changing files."""
+        """Reset the limit of changes in a turn: no rank may delay the launcher by changing files."""
         self._changes_left = STORM + STORM_PER_RANK * len(self._paths)
 
     def announced(self) -> list[int]:
-        """Ranks whose error files may have become complete, in the order in which their first change was announced.
+        """Return ranks with possibly complete error files, in the order of their first announced changes.
 
-        A temporary file that ``record`` renames later counts for the rank that makes it: its record has begun. What
-        is of no rank is there as ``NOBODY``.
+        A temporary file that ``record`` renames later counts for the rank that makes it: its record has begun. A
+        change of no rank is returned as ``NOBODY``.
         """
         ranks: dict[int, None] = {}
         for watch, name, ended in () if self._notifier is None else self._notifier.read():
             self._changes_left -= 1
             if self._changes_left < 0:
-                self.close()  # which takes it out of the epoll, too: from now on files are only looked at
+                self.close()  # this also removes it from the epoll: from now on files are only checked
                 break
             if watch == LOST:
                 self.unheard.update(self._paths)
@@ -140,25 +140,27 @@ class Records:
         return list(ranks)
 
     def changed(self, ranks: Collection[int] | None = None) -> list[int]:
-        """Ranks whose error file may be another record than at the last look; those in the order of announcements first
-        of which that is known, then by the kernel's time.
+        """Return ranks with error files that may have another record than at the last check.
 
-        Incomplete files are among them: a memory map changes them without any trace.
+        Those with a known order of announcements are first, in that order; the others follow by the kernel's time.
+        Incomplete files are included: a memory map changes them without any trace.
 
         Args:
-            ranks: whose files are looked at; by default those of all.
+            ranks: ranks to check; by default all.
         """
-        found = []
+        changes = []
         for rank in self._paths if ranks is None else ranks:
             identity = identify(self._paths[rank])
             if identity is not None and (identity != self._last[rank] or rank in self._incomplete):
-                found.append((identity.ctime_ns, rank))
+                changes.append((identity.ctime_ns, rank))
         put_off = [rank for rank in self._put_off if ranks is None or rank in ranks]
-        return list(dict.fromkeys([*put_off, *(rank for _, rank in sorted(found))]))
+        return list(dict.fromkeys([*put_off, *(rank for _, rank in sorted(changes))]))
 
     def look(self, rank: int, pid: int) -> Found | None:
-        """Read the error file of a rank, if the work for that is left: what the rank itself has recorded, if that is
-        another error than before."""
+        """Return the record of a rank, if the rank itself has recorded another error than before.
+
+        The file is read only if the work for that is within the limit.
+        """
         identity = identify(self._paths[rank])
         put_off = self._put_off.pop(rank, None)
         if identity is not None and identity.size > self._at_once[rank]:
@@ -168,7 +170,7 @@ class Records:
         return None if message is None else Found(rank, message)
 
     def look_closely(self, rank: int, pid: int) -> Found | None:
-        """Read the error file of a rank as ``look`` does, because a rank is to be blamed or stopped."""
+        """Return the record of a rank as ``look`` does, because a rank is to be blamed or stopped."""
         identity, last, put_off = identify(self._paths[rank]), self._last[rank], self._put_off.pop(rank, None)
         if identity is not None and identity.size > self._at_need[rank]:
             self._last[rank] = identity
@@ -176,7 +178,7 @@ class Records:
         message = self._read(rank, pid, identity, self._at_need)
         if message is None or identity is None:
             return None
-        by_map = rank in self._files.values() and rank not in self.unheard  # else its writing had been announced
+        by_map = rank in self._files.values() and rank not in self.unheard  # a write would have been announced
         ctime_ns = None if identity == last or by_map else identity.ctime_ns
         return Found(rank, message, announced=identity == put_off, ctime_ns=ctime_ns)
 
@@ -201,7 +203,7 @@ class Records:
         return record.message
 
     def _concerned(self, watch: int, name: str, *, ended: bool) -> list[int]:
-        """Return the ranks that a change is about."""
+        """Return the ranks that a change concerns."""
         if watch in self._files:
             rank = self._files[watch]
             self._count(rank)
@@ -211,7 +213,7 @@ class Records:
         if ended or not name:  # the directory was removed, or moved away with all its names
             return self._watch_again(watch)
         targets = self._missing.get(watch, {}).pop(name, set())
-        if targets:  # the directory is there
+        if targets:  # the directory exists
             return self._watch_names(targets)
         names = self._names.get(watch, {})
         rank, _ = names.get(name, (NOBODY, ""))
@@ -223,7 +225,7 @@ class Records:
         return [rank]
 
     def _count(self, rank: int) -> None:
-        """Watch no longer what a rank changes all the time."""
+        """Count a change; stop watching files that a rank changes all the time."""
         self._changes[rank] -= 1
         if self._changes[rank] == 0 and self._notifier is not None:
             own = [watch for watch, names in self._names.items() if all(each == rank for each, _ in names.values())]
@@ -233,16 +235,16 @@ class Records:
                 self._notifier.forget(watch)
 
     def _watch_again(self, watch: int) -> list[int]:
-        """Watch the directories that have the names of one that is not there any more."""
+        """Watch the directories with the names of one that does not exist any more."""
         targets = {*self._names.pop(watch, {}).values(), *set[_Target]().union(*self._missing.pop(watch, {}).values())}
         if targets and self._notifier is not None:
-            self._notifier.forget(watch)  # where it was moved
+            self._notifier.forget(watch)  # at its new place
         return self._watch_names(targets)
 
     def _watch_names(self, targets: set[_Target]) -> list[int]:
-        """Watch for names again, at most ``REWATCHES`` times for each rank; the change itself is of no rank.
+        """Watch for names again, at most ``REWATCHES`` times for each rank; the change itself belongs to no rank.
 
-        A record may lie there already. It is younger than the change of the directory, and may be older: the kernel
+        A record may exist already. It is younger than the change of the directory, and may be older: the kernel
         announces a removal only when no file of the directory is open any more.
         """
         for rank, path in sorted(targets):
@@ -254,7 +256,7 @@ class Records:
         return [NOBODY]
 
     def _watch_name(self, target: _Target) -> None:
-        """Hear when the error file appears; where its directory is not there, when that appears."""
+        """Watch for the error file to appear; if its directory does not exist, for that to appear."""
         directory, name = os.path.split(target[1])
         watch = None if self._notifier is None else self._notifier.watch_arrivals(directory)
         if watch is not None:
@@ -264,11 +266,11 @@ class Records:
             watch = self._notifier.watch_arrivals(above)
             if watch is not None:
                 self._missing.setdefault(watch, {}).setdefault(name, set()).add(target)
-                if os.path.exists(directory):  # it has appeared meanwhile, unheard
+                if os.path.exists(directory):  # it has appeared in between, without an announcement
                     self._watch_names(self._missing[watch].pop(name))
 
     def _watch_content(self, rank: int) -> None:
-        """Hear of each writing to the file: it was created, and may be incomplete, or is written again."""
+        """Watch each write to the file: it was created, and may be incomplete, or is written again."""
         if self._notifier is None or self._changes[rank] <= 0:
             return
         watch = self._notifier.watch_content(self._paths[rank])

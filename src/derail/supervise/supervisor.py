@@ -1,7 +1,7 @@
-"""One job, from its first process to its result, in a thread of its own: handles, policy and observers put together.
+"""The supervision of one job, from its first process to its result, in a separate thread.
 
-Everything that happens to the ranks happens in that thread. It can be neither interrupted by a signal handler nor end
-before the ranks do, so whatever the threads of the caller do, ranks are started, stopped and reaped completely or not
+Everything that happens to the ranks happens in that thread. No signal handler can interrupt it, and it does not end
+before the ranks do. So whatever the threads of the caller do, ranks are started, stopped and reaped completely or not
 at all.
 """
 
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
 
 STACK_SECONDS = 2.0
-"""Seconds that SIGKILL waits at most for the stacks of ranks that do not end."""
+"""Maximum seconds that SIGKILL waits for the stacks of ranks that do not end."""
 
 PATIENCE = 1.0
-"""Seconds after which a waiting main thread looks up: a signal may have come to a thread of somebody else's."""
+"""Seconds after which a waiting main thread wakes: the kernel may have given a signal to a thread of other code."""
 
 
 RANKS_A_TURN = 16
@@ -60,15 +60,15 @@ RANKS_A_TURN = 16
 
 
 SETTLED = 0.05
-"""Seconds after the start of the last rank at which modules are imported that the end of the job needs."""
+"""Seconds from the start of the last rank to the import of modules for the end of the job."""
 
 
 class SupervisorError(RuntimeError):
-    """derail's own supervision failed. The ranks have been ended; the cause is chained."""
+    """A failure of derail's own supervision. The ranks have been ended; the cause is chained."""
 
 
 class Supervisor:
-    """Runs a job in a thread: ``start`` it, ``request_stop`` it, wait for ``done``, read ``result``."""
+    """A job in a thread: ``start`` it, ``request_stop`` it, wait for ``done``, read ``result``."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Supervisor:
         """Start all ranks, and return when they run.
 
         Raises:
-            OSError: if a rank could not be started; those before it have been ended, and nothing is left.
+            OSError: if a rank could not be started; the ranks before it have been ended, and nothing is left.
         """
         self._thread = threading.Thread(target=self._run, name=f"derail-{self.spec.name}", daemon=True)
         start_thread(self._thread)
@@ -122,7 +122,7 @@ class Supervisor:
         self._raise_own_error()
 
     def request_stop(self, reason: str, *, signal: int | None = None, grace: float | None = None) -> None:
-        """Ask for the end of the job; asking again can only make it come sooner. Does not wait, and never raises."""
+        """Request the end of the job; a further request can only bring it forward. Does not wait, and never raises."""
         teardown = self.spec.teardown
         self._loop.post(
             lambda: self._feed(
@@ -136,7 +136,7 @@ class Supervisor:
         )
 
     def look(self) -> None:
-        """Let the job take notice of all that has happened until now; if it is over then, wait for its result."""
+        """Let the job process all events until now; if it is over then, wait for its result."""
         looked = threading.Event()
 
         def take_a_look() -> None:
@@ -151,7 +151,7 @@ class Supervisor:
             self.join()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the job, for at most ``timeout`` seconds; whether it has come."""
+        """Wait for the end of the job, for at most ``timeout`` seconds; return whether it is over."""
         end = None if timeout is None else self._clock.now() + timeout
         while not self.done.is_set():
             left = PATIENCE if end is None else min(PATIENCE, end - self._clock.now())
@@ -161,17 +161,17 @@ class Supervisor:
         return self.done.is_set()
 
     def join(self) -> None:
-        """Wait for the end of the job's thread. Bounded if the end of the job is already on its way."""
+        """Wait for the end of the job's thread. Bounded if the end of the job has been requested."""
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
         while not self.done.wait(1.0):
             if thread.ident is None:
-                return  # an exception in our caller was faster than the thread's start
+                return  # an exception in our caller came before the thread's start
         thread.join()
 
     def finished_result(self) -> RunProcsResult | None:
-        """The result, once the job is done: the same object for ever after; None before.
+        """Return the result, once the job is done: always the same object; None before.
 
         Raises:
             SupervisorError: if the supervision itself failed.
@@ -187,7 +187,7 @@ class Supervisor:
         return threading.current_thread() is self._thread
 
     def forward(self, number: int) -> None:
-        """Pass a signal on to every rank that lives; from any thread. A rank that dies of it failed by itself."""
+        """Pass a signal on to every live rank; from any thread. A rank that dies of it failed by itself."""
         self._loop.post(lambda: self._forward(number))
 
     def _forward(self, number: int) -> None:
@@ -203,8 +203,8 @@ class Supervisor:
     # ---- the job's own thread
 
     def _run(self) -> None:
-        # Signals are for the main thread. One that the kernel gave to this thread would be noticed by Python, but would
-        # not wake the main thread out of the lock that it waits for.
+        # Signals are for the main thread. Python would notice one that the kernel gave to this thread, but it would not
+        # wake the main thread out of the lock that it waits for.
         block_signals()
         try:
             with default_sigchld(), ExitStack() as stack:
@@ -229,7 +229,7 @@ class Supervisor:
             self.done.set()
 
     def _open(self, stack: ExitStack) -> None:
-        self._readers = self._make_readers(self._listeners)  # consoles are open already: whatever happens, close them
+        self._readers = self._make_readers(self._listeners)  # consoles are open already: close them on every path
         stack.callback(self._close_readers)
         stack.callback(self._loop.close)
         self._loop.open()
@@ -245,7 +245,7 @@ class Supervisor:
         self._started_at, self._started_wall = self._clock.now(), self._clock.wall()
         for place, rank in enumerate(self.spec.ranks):
             if self._loop.has_mail or place % RANKS_A_TURN == 0:
-                self._loop.run_once(0)  # somebody may have asked for the end meanwhile
+                self._loop.run_once(0)  # the end of the job may have been requested by now
             self._perform()
             if self._policy.phase != "starting":
                 return
@@ -263,11 +263,11 @@ class Supervisor:
         self._perform()
 
     def _held(self) -> list[int]:
-        """Descriptors of the readers, which a forked rank has no use for."""
+        """Return descriptors of the readers, which a forked rank does not need."""
         return [fd for reader in self._readers for fd in reader.descriptors()]
 
     def _take_exits(self, *, look: bool = False, final: bool = False) -> None:
-        """Notice all exits and recorded errors until now, in the order in which they happened."""
+        """Process all exits and recorded errors until now, in the order in which they happened."""
         for each in self.ranks.happened(look=look, final=final):
             if isinstance(each, Recorded):
                 if each.message is None:
@@ -289,7 +289,7 @@ class Supervisor:
                 self._feed(ValueReceived(rank, at=self._clock.now()))
 
     def _feed(self, event: Event) -> None:
-        """Tell the observers, then the policy; what it wants done is done by ``_perform``."""
+        """Pass an event to the observers, then to the policy; ``_perform`` carries out the resulting actions."""
         self._listeners.tell(event)
         self._pending += self._policy.handle(event)
 
@@ -320,7 +320,7 @@ class Supervisor:
                     self._listeners.tell(PhaseChanged(phase, at=self._clock.now()))
 
     def _deadline(self, name: str) -> None:
-        # A rank that has ended by now has ended in time, however late this thread looks. At the last deadline, a rank
+        # A rank that has ended by now has ended in time, however late this thread runs. At the last deadline, a rank
         # that has ended without a known status is not abandoned, nor are those behind it.
         self._take_exits(final=name == "abandon")
         self._perform()
@@ -329,7 +329,7 @@ class Supervisor:
             self._perform()
 
     def _finish(self) -> None:
-        """Everybody has ended or is abandoned: sweep, read the last lines, judge, publish."""
+        """Sweep, read the last lines, build the result and publish it: all ranks have ended or are abandoned."""
         from derail.supervise.result_builder import Harvest, harvest
         from derail.supervise.sweep import sweep
 
@@ -364,5 +364,5 @@ class Supervisor:
 
 
 def _load_the_end() -> None:
-    """Import what the end of a job needs, while its ranks are busy: neither the import of derail nor their start waits
-    for it."""
+    """Import modules for the end of a job while its ranks are busy: neither derail's import nor the start of ranks
+    waits for them."""

@@ -1,4 +1,4 @@
-"""Find what outlived the ranks of a job, and end it."""
+"""Search for what outlived the ranks of a job, and its end."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from derail.spawn.handle import ProcessHandle
 
 SWEEP_WAIT = 10.0
-"""Seconds that helpers have to go after their SIGKILL, before they are reported as still there."""
+"""Seconds that helpers have to exit after their SIGKILL, before they are reported as surviving."""
 
 ASKED = 5.0
-"""Seconds at most that leftovers have between the signal that asks them to end and SIGKILL; the job's grace if that is
-less."""
+"""Maximum seconds for leftovers between the signal that asks them to end and SIGKILL; the job's grace period if that is
+shorter."""
 
 LOOKS = 20
-"""How often in a row nobody must have been found, once somebody was, where other processes come and go meanwhile."""
+"""Consecutive searches that must find no process, after one was found, where other processes are coming and going."""
 
 
 def sweep(  # noqa: PLR0915 - one order of steps
@@ -44,25 +44,25 @@ def sweep(  # noqa: PLR0915 - one order of steps
     signalled: bool,
     clock: Clock,
 ) -> tuple[Leftover, ...]:
-    """Find what outlived the ranks; end what is left in their groups, and with ``sweep="all"`` the rest too.
+    """Find what outlived the ranks; end what is left in their groups, and with ``sweep="all"`` also the rest.
 
-    The ranks themselves have not been reaped yet: their pids, and so the ids of their groups and sessions, cannot
-    belong to anybody else. What ends by itself in a moment is not left over. The rest gets the job's signal, unless it
-    got that along with its rank, then SIGKILL. Helpers that clean up behind others come last: they end by themselves
+    The ranks themselves have not been reaped yet: their pids, and so the ids of their groups and sessions, cannot be
+    reused. A process that ends by itself within a moment is no leftover. The others get the job's signal, unless they
+    got that along with their rank, then SIGKILL. Helpers that clean up behind others come last: they end by themselves
     when those have ended, and unlink shared memory that no other process would.
 
     Args:
         spec: the job.
         handles: its ranks.
-        known: the processes that there were before the first rank, from ``known_processes``.
+        known: the processes that existed before the first rank, from ``known_processes``.
         signalled: whether the groups got the signal.
-        clock: what deadlines are measured by.
+        clock: clock for deadlines.
     """
     ranks = {handle.pid: rank for rank, handle in handles.items()}
 
     def find(looks: int = 2) -> list[FoundProcess]:
         found = find_processes(spec.job_id, ranks, exclude=ranks, known=known, looks=looks)
-        ending = [process for process in found if is_exiting(process.pid)]  # the kernel is taking it down
+        ending = [process for process in found if is_exiting(process.pid)]  # the kernel is tearing it down
         if ending:
             wait_until_gone(ending, SWEEP_WAIT)
         return [process for process in found if process not in ending or is_alive(process.pid, process.started)]
@@ -71,13 +71,13 @@ def sweep(  # noqa: PLR0915 - one order of steps
         return [process for process in processes if spec.teardown.sweep == "all" or process.pgid in ranks]
 
     def kill_groups() -> None:
-        """At once, so that what forks all the time cannot go on."""
+        """Kill all groups at once, so that a process that forks all the time cannot continue."""
         for handle in handles.values():
             handle.signal(SIGKILL, group=True)
 
     found = find()
     if not found:
-        if not every_pid():  # of another PID namespace, or hidden: end what cannot be seen as well
+        if not every_pid():  # of another PID namespace, or hidden: also end invisible processes
             kill_groups()
         return ()
     wait_until_gone(split(found)[1], DYING, dying=SWEEP_WAIT)
@@ -89,7 +89,7 @@ def sweep(  # noqa: PLR0915 - one order of steps
         patience = clock.now() + min(spec.teardown.grace, ASKED)
         if asked and patience > clock.now():
             signal_and_wait(asked, spec.teardown.signal, deadline=patience)
-        helpers = split(find())[0]  # one that had been forked, and had not executed its program, is one by now
+        helpers = split(find())[0]  # a forked process may have executed its helper program since the last search
         doomed = _but(doomed, [process for process in doomed if _is_among(process, helpers)])
         if not any(process.pgid in ranks for process in helpers):
             kill_groups()
@@ -104,12 +104,12 @@ def sweep(  # noqa: PLR0915 - one order of steps
             kill_groups()
             deadline = clock.now() + SWEEP_WAIT
             swept.append(end_processes(doomed, deadline=deadline, find_more=lambda: condemned(find(LOOKS))))
-    fates = [(process, True) for each in swept for process in each.ended]
-    fates += [(process, False) for each in swept for process in each.surviving]
-    fates += [(process, False) for process in alone]
+    results = [(process, True) for each in swept for process in each.ended]
+    results += [(process, False) for each in swept for process in each.surviving]
+    results += [(process, False) for process in alone]
     return tuple(
         process.to_leftover(ended=ended, rank=ranks.get(process.pgid, ranks.get(process.sid)))
-        for process, ended in fates
+        for process, ended in results
     )
 
 
