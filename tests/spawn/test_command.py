@@ -304,7 +304,7 @@ _MESSAGES = [
     (("sh", "-c", "x" * 200_000), {}, OSError, "arguments and environment of 'sh' are 2"),
     (("sh",), {"cwd": Path("/no/such/dir")}, FileNotFoundError, "its working directory '/no/such/dir' does not exist"),
     (("sh",), {"streams": Streams(Path("/no/dir/x"))}, FileNotFoundError, "'/no/dir/x': its directory does not exist"),
-    (("sh",), {"streams": Streams(None, Path("{dir}/fifo"))}, OSError, "fifo': that is a FIFO that nobody reads"),
+    (("sh",), {"streams": Streams(None, Path("{dir}/fifo"))}, OSError, "fifo': it is a FIFO without a reader"),
     (("sh",), {"streams": Streams(Path("/"))}, OSError, "cannot be written to '/': Is a directory"),
     (("sh", "a\0b"), {}, OSError, "embedded null byte"),
     (("sh",), {"cpus": frozenset({100_000})}, OSError, "cannot be bound to CPUs [100000]"),

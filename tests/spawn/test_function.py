@@ -702,7 +702,7 @@ def test_an_unknown_start_method_is_refused(tmp_path):
     """By name, with those that exist."""
     with (
         opened() as returns,
-        pytest.raises(ValueError, match="'thread' is not known; use 'spawn', 'fork', 'forkserver', 'warm'"),
+        pytest.raises(ValueError, match="unknown start method 'thread'; use 'spawn', 'fork', 'forkserver', 'warm'"),
     ):
         function_rank.start_function(rank_spec(tmp_path, "thread", ranks.give, (1,)), returns)
 

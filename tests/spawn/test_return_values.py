@@ -102,7 +102,7 @@ def test_a_value_shorter_than_announced_is_damaged(length):
         write_value(fd, "x")
         os.pwrite(fd, struct.pack("<Q", length), 16)
 
-        assert told(returns.take(0)).startswith(f"no value: the returned value was damaged: {length} bytes")
+        assert told(returns.take(0)).startswith(f"no value: the returned value is damaged: expected {length} bytes")
 
 
 def test_garbage_is_a_reason():

@@ -1,4 +1,4 @@
-"""A rank that is a child of this process: what every kind of it has in common."""
+"""The common part of all handles of ranks that are children of this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Child:
 
     @property
     def exit_fd(self) -> int:
-        """Polls readable once the process has ended; -1 after ``close``."""
+        """Descriptor that polls readable once the process has ended; -1 after ``close``."""
         return self._exit_fd.fileno()
 
     @property
@@ -44,15 +44,15 @@ class Child:
         return self._exit_fd.pidfd
 
     def peek(self) -> ExitStatus | None:
-        """How it ended, without reaping it; None while it lives."""
+        """Return the exit status without reaping; None while it lives."""
         with self._lock:
             return self._look()
 
     def signal(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to the process, or to all its group, also when the process itself is a zombie already.
+        """Send a signal to the process, or to its whole group, also when the process itself is a zombie already.
 
-        False if nobody was there to get it. For a group, Linux counts the zombie as somebody until it is reaped. A
-        group whose leader was reaped by somebody else is not signalled: the number may be a stranger's.
+        Returns False if there was no receiver. For a group, Linux counts the zombie as one until it is reaped. A group
+        is not signalled if other code has reaped its leader: the pid may have been reused.
         """
         with self._lock:
             if self._reaped:
@@ -62,7 +62,7 @@ class Child:
             return self._has_number() and groups.signal_group(self._pid, number)
 
     def reap(self) -> ExitStatus | None:
-        """Take it out of the process table once it has ended. Idempotent; None if it still lives."""
+        """Reap the process once it has ended, and return its exit status. Idempotent; None if it still lives."""
         with self._lock:
             status = self._look()
             if status is not None and not self._reaped:
@@ -75,7 +75,7 @@ class Child:
             self._close()
 
     def _close(self) -> bool:
-        """Close the descriptor; whether it was open. Called with the lock held, as all that follows."""
+        """Close the descriptor; return whether it was open. Needs the lock, as do all methods below."""
         if self._exit_fd.closed:
             return False
         descriptors.disown(self._exit_fd.fileno())
@@ -83,19 +83,19 @@ class Child:
         return True
 
     def _look(self) -> ExitStatus | None:
-        """How it ended."""
+        """Return the exit status, or None while it lives."""
         if self._status is None:
             self._status = exits.peek(self._pid, self._exit_fd)
         return self._status
 
     def _has_ended(self) -> bool:
-        """Whether a signal would reach nobody any more."""
+        """Return whether a signal would have no receiver any more."""
         return self._look() is not None
 
     def _has_number(self) -> bool:
-        """Whether its number cannot be a stranger's."""
+        """Return whether its pid cannot have been reused."""
         return exits.is_unreaped(self._pid, self._exit_fd)
 
     def _reap(self) -> bool:
-        """Take it out of the process table; whether it is out of it."""
+        """Reap the process; return whether it is out of the process table."""
         return exits.reap_ended(self._pid, self._exit_fd)

@@ -1,4 +1,4 @@
-"""A rank that is a program: its environment, session, streams, directory and CPUs are there at exec."""
+"""A rank that runs a program: its environment, session, streams, directory and CPUs are set before exec."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class CommandHandle(Child):
 
     @property
     def proc(self) -> Program:
-        """The same process in ``subprocess``' words."""
+        """The same process as a ``subprocess.Popen``."""
         return self._proc
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process started it; not so in a forked copy of the launcher."""
+        """Whether this process started it; False in a forked copy of the launcher."""
         return self._opened_by == os.getpid()
 
     def wait_readable(self, seconds: float | None) -> None:
@@ -49,7 +49,7 @@ class CommandHandle(Child):
         with self._lock:
             if self._status is not None:
                 return
-            # A copy: another thread may close ours meanwhile, and the number be given to something else.
+            # A copy: another thread may close the original during the wait, and its number may be reused.
             fd = exits.open_exit_fd(self._pid) if self._exit_fd.closed else os.dup(self._exit_fd.fileno())
         try:
             exits.is_readable(fd if isinstance(fd, int) else fd.fileno(), seconds)
@@ -65,21 +65,21 @@ class CommandHandle(Child):
 
 
 class Program(subprocess.Popen[bytes]):
-    """A ``Popen`` whose waiting is somebody else's: ``poll`` and ``wait`` look, and do not reap.
+    """A ``Popen`` that another owner reaps: ``poll`` and ``wait`` only query the exit status.
 
-    Users find it as ``handler.proc``. What they call on it must neither take the exit status away from the supervisor
-    nor say something else than the supervisor does.
+    Users get it as ``handler.proc``. Their calls must neither take the exit status away from the supervisor nor report
+    another one than the supervisor does.
 
     Attributes:
-        handle: who holds the process; None until it is started.
-        reaps: whether there is no supervisor, so that ``poll`` and ``wait`` reap after all.
+        handle: the handle of the process; None until it is started.
+        reaps: whether there is no supervisor, so that ``poll`` and ``wait`` do reap.
     """
 
     handle: CommandHandle | None = None
     reaps = False
 
     def poll(self) -> int | None:
-        """The return code, None while it runs; UNKNOWN_RETURNCODE if the status was lost."""
+        """Return the return code; None while it runs; UNKNOWN_RETURNCODE if the status was lost."""
         if self.handle is not None and (self.returncode is None or self.reaps):
             if not self.reaps:
                 self.handle.peek()
@@ -88,7 +88,7 @@ class Program(subprocess.Popen[bytes]):
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end, for at most ``timeout`` seconds.
+        """Wait for the exit, for at most ``timeout`` seconds, and return the return code.
 
         Raises:
             subprocess.TimeoutExpired: if it still runs then.
@@ -103,12 +103,12 @@ class Program(subprocess.Popen[bytes]):
         return returncode
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the program; nothing happens if it has ended."""
+        """Send a signal to the program, if it has not ended."""
         if self.handle is not None:
             self.handle.signal(sig)
 
     def __del__(self, *_: object) -> None:
-        """Whoever drops it is not its owner: no warning, no waiting, no zombie if there is no supervisor."""
+        """Neither warn nor wait: the object does not own the process. Without a supervisor, reap an ended one."""
         if self.reaps and self.handle is not None and self.handle.is_ours:
             self.poll()
 
@@ -116,14 +116,14 @@ class Program(subprocess.Popen[bytes]):
 def start_command(spec: RankSpec, *, use_pidfd: bool | None = None) -> CommandHandle:
     """Start the program of ``spec``, as leader of its own session, with exactly its environment.
 
-    Its output is appended to the files of ``spec.streams``; without one it has our stream. Its stdin is ours, as with
-    torch: a terminal too, for ``breakpoint()``. It is not the controlling terminal of the rank's session, so that the
-    kernel lets each rank read it (tty_check_change in drivers/tty/tty_jobctrl.c) and sends Ctrl-C to the launcher only.
-    No signal is blocked in it; ignored ones stay ignored (nohup), except for SIGPIPE and SIGXFSZ, which
-    Python itself ignores.
+    Its output is appended to the files of ``spec.streams``; without a file, it inherits our stream. Its stdin is ours,
+    as with torch, even if that is a terminal, for ``breakpoint()``. It is not the controlling terminal of the rank's
+    session. So the kernel lets each rank read it (tty_check_change in drivers/tty/tty_jobctrl.c) and sends Ctrl-C to
+    the launcher only. No signal is blocked in it; ignored ones stay ignored (nohup), except for SIGPIPE and
+    SIGXFSZ, which Python itself ignores.
 
-    In the main thread, a signal handler that raises may do so in here; the program is ended then. It should not be
-    called there while such handlers are installed, all the same: the interpreter leaves a window of one instruction.
+    In the main thread, a signal handler that raises may do so in here; then the program is ended. Even so, do not call
+    this in the main thread while such handlers are installed: the interpreter leaves a window of one instruction.
 
     Args:
         spec: its ``run`` must be a ``Command``.
@@ -154,12 +154,12 @@ def start_program(
     pass_fds: Collection[int] = (),
     use_pidfd: bool | None = None,
 ) -> CommandHandle:
-    """Start ``argv`` as the process of a rank: in a session of its own, with its environment, directory and CPUs.
+    """Start ``argv`` as the process of a rank: in a new session, with the rank's environment, directory and CPUs.
 
     Args:
-        spec: whose process it is; what it runs does not matter.
+        spec: the rank; its ``run`` is ignored.
         argv: the program and its arguments.
-        stdin: as ``subprocess`` takes it.
+        stdin: as for ``subprocess``.
         stdout: descriptor.
         stderr: descriptor.
         pass_fds: descriptors that the program keeps, under their numbers.
@@ -167,7 +167,7 @@ def start_program(
 
     Raises:
         OSError: if it cannot be started; nothing of it is left then.
-        ValueError: the same, for words that no program can get.
+        ValueError: the same, for arguments that cannot be passed to a program.
     """
     proc = Program.__new__(Program)
     with nullcontext() if spec.cpus is None else topology.bound_to(spec.cpus), unblocked_signals():
@@ -192,12 +192,12 @@ def start_program(
 
 
 class SubprocessHandler:
-    """One program on its own, as torch offers it: merged environment, paths as strings, ``Popen`` for waiting.
+    """One program without a job, with torch's interface: merged environment, paths as strings, ``Popen`` for waiting.
 
     Args:
         entrypoint: the program.
-        args: its arguments; each is made a string.
-        env: laid over the environment of this process.
+        args: its arguments; each is converted to a string.
+        env: variables that override the environment of this process.
         stdout: path that stdout is appended to; empty or None for ours.
         stderr: the same for stderr.
         local_rank_id: local rank.
@@ -228,7 +228,7 @@ class SubprocessHandler:
         self.proc.reaps = True
 
     def close(self, death_sig: int | None = None) -> None:
-        """Send ``death_sig`` (SIGTERM) to the program's group; nothing happens if nobody is there. Does not wait."""
+        """Send ``death_sig`` (SIGTERM) to the program's group, if that has members. Does not wait."""
         self._handle.signal(death_sig or _signal.SIGTERM, group=True)
 
 
@@ -241,17 +241,17 @@ def get_subprocess_handler(
     local_rank_id: int,
     numa_options: topology.NumaOptionsLike | None = None,
 ) -> SubprocessHandler:
-    """Start one program on its own; see ``SubprocessHandler``."""
+    """Start one program without a job; see ``SubprocessHandler``."""
     return SubprocessHandler(entrypoint, args, env, stdout, stderr, local_rank_id, numa_options)
 
 
 def _end_at_once(proc: Program) -> None:
-    """End a program whose start did not come to its end."""
+    """End a program after an incomplete start."""
     pid = getattr(proc, "pid", None)
     if pid is None or proc.returncode is not None:  # after a failed exec, Popen has reaped it already
         return
     try:
-        # Asked first: only a child of ours that nobody has reaped can answer.
+        # Checked first: only an unreaped child of ours passes.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         groups.signal_process(pid, None, _signal.SIGKILL)
         groups.signal_group(pid, _signal.SIGKILL)
@@ -266,7 +266,8 @@ def _stdin() -> int | None:
 
 
 def _is_open(fd: int) -> bool:
-    """A stream that is closed must not be inherited so: the program's first file would take its number."""
+    """Return whether a descriptor is open. A closed one must not be inherited: the program's first file would get its
+    number."""
     try:
         os.fstat(fd)
     except OSError:

@@ -1,7 +1,7 @@
-"""Which descriptors belong to the launcher, so that whatever is forked from it sheds them.
+"""Registry of the launcher's own descriptors, which every fork of it closes.
 
-Everything that derail opens is closed by ``exec``. A fork keeps it: a rank that held the launcher's end of another
-job's pipe would keep that pipe alive after the launcher has died.
+``exec`` closes everything that derail opens. A fork keeps it: a rank with the launcher's end of another job's pipe
+would keep that pipe open after the launcher's death.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ _forking = threading.local()
 
 
 def own(fd: int) -> int:
-    """Note that ``fd`` is the launcher's own, and give it back. Forks of this process close it."""
+    """Register ``fd`` as the launcher's own, and return it. Forks of this process close it."""
     _owned.add(fd)
     return fd
 
 
 def disown(fd: int) -> None:
-    """Forget a descriptor that somebody else is about to close."""
+    """Unregister a descriptor that its user is about to close."""
     _owned.discard(fd)
 
 
 def close_owned(fd: int) -> None:
-    """Close a descriptor that was noted by ``own``; does nothing if it was closed so before."""
-    # Forgotten before it is closed: a fork in another thread must never close a number that is somebody else's by now.
+    """Close a descriptor that was registered by ``own``; do nothing if that was done before."""
+    # Unregistered before it is closed: a fork in another thread must never close a number that has been reused.
     if fd in _owned:
         _owned.discard(fd)
         os.close(fd)
 
 
 def owned() -> frozenset[int]:
-    """The launcher's own descriptors that are open now."""
+    """Return the launcher's own descriptors that are open now."""
     return frozenset(_owned)
 
 
 @contextmanager
 def kept_by_forks(fds: Collection[int]) -> Iterator[None]:
-    """While the body runs, what this thread forks keeps these of the launcher's descriptors."""
+    """Make forks of this thread keep these of the launcher's descriptors while the body runs."""
     _forking.keep = fds
     try:
         yield
@@ -59,7 +59,7 @@ def _shed_in_child() -> None:
             try:
                 os.close(fd)
             except OSError:
-                pass  # it was being closed while the fork happened
+                pass  # it was being closed at the time of the fork
     _owned.clear()
 
 

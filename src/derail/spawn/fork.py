@@ -1,4 +1,4 @@
-"""A rank that is forked from the launcher itself: it has the function and its arguments already."""
+"""A rank that is forked from the launcher itself: it inherits the function and its arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from derail.spawn.return_values import Slot
 
 START_SECONDS = 60.0
-"""How long a forked rank may take to get its session and setting, which is a matter of milliseconds."""
+"""Maximum seconds for a forked rank to set up its session and environment, which normally takes milliseconds."""
 
 
 def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[], None] | None) -> Child:
@@ -62,7 +62,7 @@ def start(spec: RankSpec, function: Function, slot: Slot, in_child: Callable[[],
 
 
 def _open_exit_fd(pid: int) -> exits.ExitFd:
-    """Open the exit descriptor of a new child; if there is none to be had, the child is ended."""
+    """Open the exit descriptor of a new child; if that fails, end the child."""
     try:
         exit_fd = exits.open_exit_fd(pid)
     except BaseException:
@@ -79,7 +79,7 @@ def _await_ready(process: Child, report_fd: int) -> None:
         poll.register(report_fd, select.POLLIN)
         poll.register(process.exit_fd, select.POLLIN)
         ready = dict(poll.poll(START_SECONDS * 1000))
-        # It may have reported and ended since: the report is still there.
+        # It may have reported and ended since: the report is still in the pipe.
         line = os.read(report_fd, child_setup.REPORT_LIMIT) if report_fd in ready else b""
         child_setup.read_report(line)
     except BaseException:

@@ -1,4 +1,4 @@
-"""A rank that runs a Python function: by spawn, fork, the fork server or warm, behind one kind of handle."""
+"""A rank that runs a Python function: started by spawn, fork, fork server or warm, with one kind of handle."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 def ask_function(spec: RankSpec, returns: Returns) -> AskedRank | None:
-    """Have the process of a function rank made ready, which ``start_function`` lets run; None if its kind is not made
-    ready, or cannot be: ``start_function`` says why."""
+    """Have the process of a function rank made ready, for ``start_function`` to let it run.
+
+    Returns None if its start method has no such step, or if it fails: ``start_function`` reports the reason.
+    """
     function = spec.run
     if not isinstance(function, Function) or function.start_method != "warm":
         return None
@@ -52,14 +54,14 @@ def start_function(
 
     Args:
         spec: ``spec.run`` is a ``Function``.
-        returns: opened; where the value of this rank will be found.
-        in_child: called first in a rank that is forked from this very process, before it leaves its session. Signals
-            have their default meaning then, and descriptors noted by ``descriptors.own`` are closed.
-        asked: what ``ask_function`` gave for this rank.
+        returns: opened; receives the value of this rank.
+        in_child: called first in a rank that is forked from this very process, before it leaves its session. At that
+            time signals have their default actions, and descriptors registered by ``descriptors.own`` are closed.
+        asked: result of ``ask_function`` for this rank.
 
     Raises:
         pickle.PicklingError: if the function or an argument cannot be sent to the rank.
-        StartError: if the process could not be started, a stream not opened, or the setting not taken on.
+        StartError: if the process could not be started, a stream not opened, or the environment not set up.
 
         In both cases nothing of the rank is left.
     """
@@ -68,7 +70,7 @@ def start_function(
         raise TypeError(f"rank {spec.rank} runs {function!r}, which is no function; start it by start_command")
     start = _WAYS.get(function.start_method)
     if start is None:
-        raise ValueError(f"start method {function.start_method!r} is not known; use {', '.join(map(repr, _WAYS))}")
+        raise ValueError(f"unknown start method {function.start_method!r}; use {', '.join(map(repr, _WAYS))}")
     slot = returns.slot(spec.rank)
     try:
         try:
@@ -81,12 +83,12 @@ def start_function(
 
 
 class FunctionProcess:
-    """A process, and the value that its function returns: a ``FunctionHandle``."""
+    """A process and the return value of its function: a ``FunctionHandle``."""
 
     def __init__(self, process: ProcessHandle, returns: Returns, *, spawned_because: str = "") -> None:
         self.process = process
         self.spawned_because = spawned_because
-        """Why it was spawned although another way was asked for; empty if it was not."""
+        """Why it was spawned although another start method was requested; empty if it was not."""
         self._returns = returns
 
     @property
@@ -101,7 +103,7 @@ class FunctionProcess:
 
     @property
     def exit_fd(self) -> int:
-        """Polls readable once the process has ended."""
+        """Descriptor that polls readable once the process has ended."""
         return self.process.exit_fd
 
     @property
@@ -111,28 +113,28 @@ class FunctionProcess:
         return pidfd
 
     def peek(self) -> ExitStatus | None:
-        """How it ended, without reaping it; None while it lives."""
+        """Return the exit status without reaping; None while it lives."""
         return self.process.peek()
 
     def signal(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to the process or its group; False if nobody was there to get it."""
+        """Send a signal to the process or its group; return False if there was no receiver."""
         return self.process.signal(number, group=group)
 
     def reap(self) -> ExitStatus | None:
-        """Take it out of the process table once it has ended. Idempotent."""
+        """Reap the process once it has ended. Idempotent."""
         return self.process.reap()
 
     def close(self) -> None:
-        """Close what the handle holds; the value can still be had until the job's ``Returns`` is closed."""
+        """Close the handle's resources; the value stays available until the job's ``Returns`` is closed."""
         self.process.close()
 
     def result(self) -> Returned | NotReturned:
-        """What the function returned."""
+        """Return the return value of the function, or that there is none."""
         return self._returns.take(self.rank)
 
 
 def _spawn(spec: RankSpec, function: Function, slot: Slot, _: Callable[[], None] | None) -> ProcessHandle:
-    """Start a fresh interpreter that reads its payload: everything about the process is there at exec."""
+    """Start a fresh interpreter that reads its payload: the process is completely set up at exec."""
     import subprocess
 
     with ExitStack() as stack:
@@ -175,13 +177,13 @@ _WAYS = {"spawn": _spawn, "fork": _fork, "forkserver": _forkserver, "warm": _new
 
 
 def _start_error(spec: RankSpec, function: Function, error: OSError | ValueError) -> OSError:
-    """Why the rank is not there, in the words for programs where they fit."""
+    """Return the error for a rank that was not started, with the text for programs where it fits."""
     from multiprocessing import spawn
 
     about_a_file = isinstance(error, OSError) and error.filename is not None
     no_directory = spec.cwd is not None and not os.path.isdir(spec.cwd)
     if function.start_method == "spawn" or about_a_file or no_directory or getattr(error, "errno", 0) in _SHORTAGES:
         return start_error(spec, (os.fsdecode(spawn.get_executable()),), error)
-    # A forked rank has no program: words about one would mislead.
+    # A forked rank has no program: a text about one would mislead.
     number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EINVAL, str(error))
     return StartError(number, f"rank {spec.rank} could not be started: {text}")

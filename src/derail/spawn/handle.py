@@ -1,4 +1,4 @@
-"""The one handle by which the supervisor holds a rank, whatever kind of process it is."""
+"""The common handle of a rank for the supervisor, independent of the kind of process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 class ProcessHandle(Protocol):
-    """A started process, leader of its own session and group, that is reaped only when its owner says so.
+    """A started process, leader of its own session and group, that only its owner reaps.
 
-    None of the methods blocks, and none raises because the process has ended meanwhile.
+    No method blocks, and none raises because the process has ended.
     """
 
     @property
@@ -21,12 +21,12 @@ class ProcessHandle(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its process id, and the id of its process group and session. Nobody else's until ``reap``."""
+        """Its pid, and the id of its process group and session. Not reused until ``reap``."""
         ...
 
     @property
     def exit_fd(self) -> int:
-        """A descriptor that polls readable from the moment the process has ended. Owned by the handle."""
+        """A descriptor that polls readable from the exit of the process on. Owned by the handle."""
         ...
 
     @property
@@ -35,23 +35,26 @@ class ProcessHandle(Protocol):
         ...
 
     def peek(self) -> ExitStatus | None:
-        """How it ended, without reaping it; None while it lives (also while stopped or traced). The same answer again
-        once it has one. If somebody else reaped it, the status as far as it can be learnt, else a lost one."""
+        """Return the exit status without reaping; None while it lives (also while stopped or traced).
+
+        Once there is a status, every later call returns the same. If other code reaped the process, that is its status
+        as far as it can be determined, else a lost one.
+        """
         ...
 
     def signal(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to the process, or to its whole group; False if nobody was there to get it.
+        """Send a signal to the process, or to its whole group; return False if there was no receiver.
 
         With ``group`` the members get it also when the process itself is already a zombie.
         """
         ...
 
     def reap(self) -> ExitStatus | None:
-        """Take the process out of the process table once it has ended. Idempotent; None if it still lives."""
+        """Reap the process once it has ended, and return its status. Idempotent; None if it still lives."""
         ...
 
     def close(self) -> None:
-        """Close what the handle holds. Idempotent; does not touch the process."""
+        """Close the handle's resources. Idempotent; does not touch the process."""
         ...
 
 
@@ -60,16 +63,16 @@ class FunctionHandle(ProcessHandle, Protocol):
 
     @property
     def spawned_because(self) -> str:
-        """Why it was spawned although another start method was asked for; empty if it was not."""
+        """Why it was spawned although another start method was requested; empty if it was not."""
         ...
 
     def result(self) -> Returned | NotReturned:
-        """What the function returned. Meaningful once the process has ended; never blocks, never raises."""
+        """Return the function's value. Meaningful once the process has ended; never blocks, never raises."""
         ...
 
 
 class Returned:
-    """The function returned ``value``, which is the caller's to keep."""
+    """The ``value`` that the function returned, owned by the caller."""
 
     __slots__ = ("value",)
 
@@ -78,7 +81,7 @@ class Returned:
 
 
 class NotReturned:
-    """There is no value, and why: empty if the process simply never got that far."""
+    """The absence of a value, with its reason: empty if the process simply never got that far."""
 
     __slots__ = ("reason",)
 

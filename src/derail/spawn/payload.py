@@ -1,6 +1,6 @@
-"""What a rank that does not share the launcher's memory is told: the function, its arguments, descriptors, modules.
+"""The data that a rank gets which does not share the launcher's memory: function, arguments, descriptors, modules.
 
-It travels as a file in memory, which is whole before the rank starts: nobody waits, and any size will do.
+It is sent as a file in memory, which is complete before the rank starts: neither side waits, and any size is possible.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _inherited: list[int] = []
 
 
 class Head(NamedTuple):
-    """What the worker needs before any code of the user runs.
+    """The part of a payload that the worker needs before any user code runs.
 
     Attributes:
         rank: local rank.
@@ -44,31 +44,31 @@ class Head(NamedTuple):
 
 @dataclass(slots=True)
 class Payload:
-    """A payload that is ready to be passed on. Owns its file and its copies of the arguments' descriptors."""
+    """A payload that is ready to be sent. Owns its file and its copies of the arguments' descriptors."""
 
     file_fd: int
     fds: tuple[int, ...]
     _copies: list[int] = field(default_factory=list)
 
     def close(self) -> None:
-        """Close what is owned; the rank has its own copies by then."""
+        """Close the owned descriptors; the rank has copies by then."""
         for fd in (self.file_fd, *self._copies):
             os.close(fd)
 
 
 class InheritedFd:
-    """A descriptor among the arguments, by its place among those that the rank gets."""
+    """A descriptor among the arguments, by its index among the descriptors that the rank gets."""
 
     def __init__(self, index: int) -> None:
         self.index = index
 
     def detach(self) -> int:
-        """In the rank: its number there."""
+        """Return its number in the rank; called there."""
         return _inherited[self.index]
 
 
 class _Spawning:
-    """What multiprocessing's reducers ask for while arguments are pickled: a way to pass a descriptor on."""
+    """A stand-in for multiprocessing's spawning ``Popen``, which lets its reducers pass descriptors on."""
 
     DupFd = InheritedFd
 
@@ -76,22 +76,22 @@ class _Spawning:
         self.copies: list[int] = []
 
     def duplicate_for_child(self, fd: int) -> int:
-        # A copy each time: what was reduced may be collected before the rank starts, and a tensor closes what it gets.
+        # A copy each time: a reduced object may be collected before the rank starts, and a tensor closes its own.
         self.copies.append(os.dup(fd))
         return len(self.copies) - 1
 
 
 def interpreter(file_fd: int, module: str, name: str) -> list[str]:
-    """The command of a fresh interpreter, with this one's flags, that calls ``main`` of ``module`` with an open file.
+    """Return the command of a fresh interpreter, with this one's flags, that calls ``main`` of ``module`` with a file.
 
-    The file begins with ``path_front()``, so that derail is found where this process found it, also if that has edited
-    ``sys.path``. ``name`` is for people who look at the process list.
+    The file begins with ``path_front()``, so that derail is imported from the same place as in this process, even if
+    this process has edited ``sys.path``. ``name`` is shown in the process list.
     """
     return [*command(), "-c", _BOOTSTRAP.format(fd=file_fd, module=module), name]
 
 
 def command() -> list[str]:
-    """The interpreter that ranks run on, and this one's flags."""
+    """Return the interpreter for ranks, and this one's flags."""
     from multiprocessing import spawn, util
 
     inner: Any = util
@@ -100,17 +100,17 @@ def command() -> list[str]:
 
 
 def path_front() -> bytes:
-    """What a file for ``interpreter`` begins with."""
+    """Return the first part of a file for ``interpreter``."""
     import marshal
 
     return marshal.dumps([str(entry) for entry in sys.path])
 
 
 def create_payload(spec: RankSpec, function: Function, slot: Slot, *, front: bytes | None = None) -> Payload:
-    """Pickle all that the rank of ``spec`` needs to run ``function``; ``front`` comes before that.
+    """Pickle everything that the rank of ``spec`` needs to run ``function``; ``front`` precedes it.
 
     Raises:
-        pickle.PicklingError: if the function or an argument cannot be sent; it says which.
+        pickle.PicklingError: if the function or an argument cannot be sent; the message names it.
     """
     import pickle
     from io import BytesIO
@@ -121,7 +121,7 @@ def create_payload(spec: RankSpec, function: Function, slot: Slot, *, front: byt
         _dump(_preparation(spec), prepared, spawning)
         try:
             _dump((function.target, function.args), work, spawning)
-        except Exception as error:  # reducers are the code of others
+        except Exception as error:  # reducers are third-party code
             raise pickle.PicklingError(_explain(spec.rank, function, error)) from error
         tracker = _tracker_fd()
         fds = (*slot.fds, *(() if tracker is None else (tracker,)), *spawning.copies)
@@ -143,19 +143,19 @@ def create_payload(spec: RankSpec, function: Function, slot: Slot, *, front: byt
 
 
 def read_head(file: BinaryIO) -> Head:
-    """In the rank: the first part of the payload behind its front."""
+    """Read the first part of the payload behind its front; called in the rank."""
     import pickle
 
     return Head(*pickle.load(file))
 
 
 def first_argument_fd(head: Head) -> int:
-    """Where the descriptors of the arguments begin."""
+    """Return the index of the first descriptor of the arguments."""
     return 4 if head.has_tracker else 3
 
 
 def take_over(fds: Sequence[int], tracker_fd: int | None) -> None:
-    """In the rank: remember the descriptors of the arguments, and use the launcher's resource tracker."""
+    """Store the descriptors of the arguments, and use the launcher's resource tracker; called in the rank."""
     _inherited[:] = fds
     if tracker_fd is not None:
         from multiprocessing import resource_tracker
@@ -165,7 +165,7 @@ def take_over(fds: Sequence[int], tracker_fd: int | None) -> None:
 
 
 def read_work(file: BinaryIO) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """In the rank: make modules, path and main module as the launcher has them, then load function and arguments."""
+    """Set up modules, path and main module as in the launcher, then load function and arguments; called in the rank."""
     import pickle
     from multiprocessing import process, spawn
 
@@ -189,7 +189,7 @@ def _preparation(spec: RankSpec) -> dict[str, Any]:
     chosen = multiprocessing.get_start_method(allow_none=True)
     data: dict[str, Any] = spawn.get_preparation_data(f"Rank-{spec.rank}")
     if chosen is None:
-        # The call above settles the start method for good; the host process has not asked for that.
+        # The call above fixes the start method permanently; the host process has not requested that.
         multiprocessing.set_start_method(None, force=True)
     if spec.cwd is not None:
         data["dir"] = str(spec.cwd)
@@ -199,7 +199,7 @@ def _preparation(spec: RankSpec) -> dict[str, Any]:
 
 
 def _added_path(env: Mapping[str, str]) -> list[str]:
-    """What the rank's PYTHONPATH has and the launcher's has not: ``sys.path`` as it is sent would undo it."""
+    """Return the entries that only the rank's PYTHONPATH has: the ``sys.path`` that is sent would undo them."""
     if sys.flags.ignore_environment:
         return []
     mine = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -220,7 +220,7 @@ def _dump(value: object, file: Any, spawning: _Spawning) -> None:
 
 
 def _tracker_fd() -> int | None:
-    """Where the resource tracker listens, if one runs; none is started for this."""
+    """Return the descriptor of the resource tracker if one runs; none is started for this."""
     module: Any = sys.modules.get("multiprocessing.resource_tracker")
     return None if module is None else module._resource_tracker._fd  # noqa: SLF001
 
@@ -236,7 +236,7 @@ def _explain(rank: int, function: Function, error: Exception) -> str:
         trial = _Spawning()
         try:
             _dump(part, BytesIO(), trial)
-        except Exception as own:  # the one that is to blame
+        except Exception as own:  # the culprit
             what, error = label, own
             break
         finally:

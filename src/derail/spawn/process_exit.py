@@ -1,4 +1,4 @@
-"""How a forked process ends: as the interpreter would end it, and never by a return into the stack it came from."""
+"""The exit of a forked process: as the interpreter would exit, and never by a return into the forking code's stack."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def leave(run: Callable[[], None]) -> NoReturn:
-    """Run the rank's function and end the process as the interpreter would: threads joined, exit handlers run, output
-    flushed, and killed by SIGINT if that is what stopped it."""
+    """Run the rank's function and end the process as the interpreter would.
+
+    Threads are joined, exit handlers run, output is flushed, and the process is killed by SIGINT if that stopped it.
+    """
     from derail.spawn.worker import exit_code
 
     code, interrupted = 1, False
@@ -26,7 +28,7 @@ def leave(run: Callable[[], None]) -> NoReturn:
         except KeyboardInterrupt:
             interrupted = True
             _show_error()
-        except BaseException:  # the top of this process: nothing is above
+        except BaseException:  # the top of this process: no caller is above
             _show_error()
         _join_threads()
         run_exit_functions()
@@ -58,23 +60,23 @@ def _join_threads() -> None:
 
     module: Any = threading
     try:
-        module._shutdown()  # noqa: SLF001 - what the interpreter itself calls
+        module._shutdown()  # noqa: SLF001 - as the interpreter itself does
     except AssertionError:
-        # The thread that forked was not started by Python's threading.
+        # Python's threading did not start the thread that forked.
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
 
 
 def run_exit_functions() -> None:
-    """Run what was registered with ``atexit``, as the interpreter does when it ends."""
+    """Run the functions registered with ``atexit``, as the interpreter does at its exit."""
     import atexit
 
     atexit._run_exitfuncs()  # noqa: SLF001
 
 
 def _flush(code: int) -> int:
-    """Flush the standard streams; output that is lost is a failure, with the interpreter's own code for it."""
+    """Flush the standard streams; lost output is a failure, with the interpreter's own code for it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

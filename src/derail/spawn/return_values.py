@@ -1,9 +1,8 @@
-"""What functions return: from the rank to the launcher, of any size, without either waiting for the other.
+"""Return values of functions: sent from the rank to the launcher, of any size, without either waiting for the other.
 
-Each rank has a file in memory that it inherits. It writes the pickled value there, and then the head of the file, which
-says that the value is whole: a rank that is killed in the middle has returned nothing. One pipe tells the launcher
-which ranks have done so, another one lets them all go when the last of them has (rank 0 may serve the others until
-then).
+Each rank inherits a file in memory. It writes the pickled value there, and then the head of the file, which marks the
+value as complete: a rank that is killed in between has returned nothing. One pipe informs the launcher which ranks
+have done so. Another one lets them all go when the last of them has (rank 0 may serve the others until then).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NO_MEMFD_ENV = "DERAIL_NO_MEMFD"
-"""Set to anything but the empty string, it makes files in the temp directory take the place of files in memory."""
+"""Environment variable: if not empty, files in the temp directory are used instead of files in memory."""
 
 _MAGIC = b"derail\x001"
 _HEAD = struct.Struct("<8sQQ")
@@ -34,13 +33,13 @@ _REASON_LIMIT = 16384
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The descriptors by which one rank delivers its value.
+    """The descriptors with which one rank delivers its value.
 
     Attributes:
         rank: local rank.
         value_fd: its file in memory.
         done_fd: write end of the job's pipe for the numbers of ranks that have returned.
-        release_fd: read end of the pipe that says, by a byte or by its end, that all have returned.
+        release_fd: read end of the pipe that signals, by a byte or by its end, that all have returned.
     """
 
     rank: int
@@ -55,7 +54,7 @@ class Slot:
 
 
 class Returns:
-    """The launcher's side of the values of one job. Made by the constructor, opened by ``open``.
+    """The launcher's side of the values of one job. Allocated by ``open``, not by the constructor.
 
     ``read_done`` and ``release`` belong to the thread of the job; ``take`` and ``close`` may be called from any thread.
     """
@@ -63,7 +62,7 @@ class Returns:
     def __init__(self, ranks: Iterable[int]) -> None:
         self.ranks = tuple(ranks)
         self.done_fd = -1
-        """Polls readable while ``read_done`` has something to tell."""
+        """Descriptor that polls readable while ``read_done`` has something to return."""
         self._done_write = self._release_read = self._release_write = -1
         self._files: dict[int, int] = {}
         self._taken: dict[int, Returned | NotReturned] = {}
@@ -83,11 +82,11 @@ class Returns:
             undo.pop_all()
 
     def slot(self, rank: int) -> Slot:
-        """The descriptors for ``rank``. They stay the launcher's: a rank gets copies."""
+        """Return the descriptors for ``rank``. The launcher keeps them: a rank gets copies."""
         return Slot(rank, self._files[rank], self._done_write, self._release_read)
 
     def read_done(self) -> list[int]:
-        """The ranks whose values are whole and were not told before; never blocks."""
+        """Return the ranks with complete values that were not returned before; never blocks."""
         try:
             data = self._partial + os.read(self.done_fd, 65536)
         except BlockingIOError:
@@ -97,10 +96,10 @@ class Returns:
         return [rank for rank in numbers if self._is_whole(rank)]
 
     def release(self) -> None:
-        """Let the ranks go that have returned and wait for the others. Idempotent."""
+        """Let the ranks exit that have returned and wait for the others. Idempotent."""
         fd, self._release_write = self._release_write, -1
         if fd >= 0:
-            # Not only by the end of the pipe: somebody may have forked, and hold a copy of this end.
+            # Not only by the end of the pipe: other code may have forked a process with a copy of this end.
             try:
                 os.write(fd, bytes(len(self.ranks)))
             except OSError:
@@ -108,7 +107,7 @@ class Returns:
             close_owned(fd)
 
     def take(self, rank: int) -> Returned | NotReturned:
-        """What ``rank`` returned; the same object again afterwards. Never raises, whatever the rank has written."""
+        """Return the value of ``rank``; later calls return the same object. Never raises, whatever the rank wrote."""
         with self._lock:
             taken = self._taken.get(rank)
             if taken is not None:
@@ -123,7 +122,7 @@ class Returns:
             return result
 
     def close(self) -> None:
-        """Close all descriptors, and so let the ranks go; values that were not taken are gone. Idempotent."""
+        """Close all descriptors, which lets the ranks exit; values that were not taken are lost. Idempotent."""
         with self._lock:
             self.release()
             for rank in tuple(self._files):
@@ -137,9 +136,9 @@ class Returns:
         fd = self._files.pop(rank, -1)
         if fd >= 0:
             try:
-                os.truncate(fd, 0)  # the rank may live on, with its copy of the descriptor
+                os.truncate(fd, 0)  # the rank may still run, with its copy of the descriptor
             except OSError:
-                pass  # memory that is freed a little later
+                pass  # the memory is freed a little later
             close_owned(fd)
 
     def _is_whole(self, rank: int) -> bool:
@@ -148,7 +147,7 @@ class Returns:
 
 
 def create_memory_file(name: str) -> int:
-    """Open a new file that has no name, in memory where the platform can do that; closed by ``exec``."""
+    """Open a new unnamed file, in memory where the platform supports that; ``exec`` closes it."""
     if hasattr(os, "memfd_create") and not os.environ.get(NO_MEMFD_ENV):
         try:
             return os.memfd_create(name, os.MFD_CLOEXEC)
@@ -163,9 +162,9 @@ def create_memory_file(name: str) -> int:
 
 
 def write_value(fd: int, value: object) -> None:
-    """In the rank: pickle ``value`` into its file, then mark it as whole.
+    """Pickle ``value`` into its file, then mark it as complete; called in the rank.
 
-    Plain pickle, so that tensors travel by value: what multiprocessing shares would be gone with the rank.
+    Plain pickle, so that tensors are sent by value: memory that multiprocessing shares would be gone with the rank.
     """
     import io
     import pickle
@@ -180,7 +179,7 @@ def write_value(fd: int, value: object) -> None:
 
 
 def write_reason(fd: int, reason: str) -> None:
-    """In the rank: say why there is no value although the function returned."""
+    """Record why there is no value although the function returned; called in the rank."""
     text = reason.encode("utf-8", "backslashreplace")[:_REASON_LIMIT]
     os.truncate(fd, 0)
     os.pwrite(fd, text, _HEAD.size)
@@ -188,7 +187,7 @@ def write_reason(fd: int, reason: str) -> None:
 
 
 def write_done(fd: int, rank: int) -> None:
-    """In the rank: tell the launcher that its value is whole."""
+    """Inform the launcher that the value is complete; called in the rank."""
     os.write(fd, b"%d\n" % rank)
 
 
@@ -210,16 +209,16 @@ def _read(fd: int) -> Returned | NotReturned:
         kind, length = head
         data = _read_exactly(fd, length)
         if data is None:
-            return NotReturned(f"the returned value was damaged: {length} bytes were announced, and fewer are there")
+            return NotReturned(f"the returned value is damaged: expected {length} bytes, got fewer")
         if kind == _REASON:
             return NotReturned(data.decode("utf-8", "replace"))
         return Returned(pickle.loads(data))
-    except BaseException as error:  # unpickling runs the code of others, which may raise anything
+    except BaseException as error:  # unpickling runs third-party code, which may raise anything
         return NotReturned(f"the returned value could not be unpickled in the launcher: {describe(error)}")
 
 
 def _read_exactly(fd: int, length: int) -> bytearray | None:
-    # Copied, not mapped: a rank that truncates its file would end the launcher with SIGBUS.
+    # Copied, not mapped: a rank that truncates its file would kill the launcher with SIGBUS.
     if os.fstat(fd).st_size < _HEAD.size + length:
         return None
     data = bytearray(length)
@@ -234,7 +233,7 @@ def _read_exactly(fd: int, length: int) -> bytearray | None:
 
 
 def describe(error: BaseException) -> str:
-    """Type and text of an exception, whatever its ``__str__`` does."""
+    """Return type and text of an exception, whatever its ``__str__`` does."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # a hostile __str__ must not hide which error it was

@@ -1,4 +1,4 @@
-"""Why a program could not be started: which rank, which program, and what to do."""
+"""Errors about ranks that could not be started: which rank, which program, and the remedy."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 class UnfitError(Exception):
-    """No rank may be forked from the process that was asked for it; it says why."""
+    """The error of a process from which no rank may be forked; its text has the reason."""
 
 
 class StartError(OSError):
-    """A rank could not be started; nothing of it is left. ``errno`` says why, as for any ``OSError``."""
+    """The error of a rank that could not be started; nothing of it is left. ``errno`` as for any ``OSError``."""
 
 
 class ProgramNotFoundError(StartError, FileNotFoundError):
-    """The program, its interpreter or its working directory does not exist."""
+    """The error of a program, interpreter or working directory that does not exist."""
 
 
 class ProgramNotAllowedError(StartError, PermissionError):
-    """The program may not be executed, or a file or directory not be used."""
+    """The error of a program that may not be executed, or of a file or directory that may not be used."""
 
 
 _KINDS: dict[int, type[StartError]] = {
@@ -34,7 +34,7 @@ _KINDS: dict[int, type[StartError]] = {
 
 
 def start_error(spec: RankSpec, argv: tuple[str, ...], error: OSError | ValueError) -> StartError:
-    """Say of ``error``, raised while ``spec`` was being started, what it means and what to do."""
+    """Return an error with meaning and remedy for ``error``, which was raised while ``spec`` was being started."""
     number = error.errno if isinstance(error, OSError) and error.errno is not None else errno.EINVAL
     program = argv[0] if argv else ""
     message = f"rank {spec.rank} could not be started: {_reason(spec, argv, program, error, number)}"
@@ -52,14 +52,14 @@ def _reason(spec: RankSpec, argv: tuple[str, ...], program: str, error: OSError 
         case errno.ENOENT:
             return _not_found(spec, program)
         case errno.EACCES:
-            found = _resolve(spec, program) or program
-            return f"{found!r} may not be executed; check its mode (chmod +x), its directories, and a noexec mount"
+            path = _resolve(spec, program) or program
+            return f"{path!r} may not be executed; check its mode (chmod +x), its directories, and a noexec mount"
         case errno.ENOEXEC:
             return f"{program!r} is not a program of this machine; a script needs a first line such as '#!/bin/sh'"
         case errno.E2BIG:
             size = sum(len(word) + 1 for word in argv) + sum(len(k) + len(v) + 2 for k, v in spec.env.items())
             return (
-                f"arguments and environment of {program!r} are {size} bytes together, more than the kernel takes"
+                f"arguments and environment of {program!r} are {size} bytes together, more than the kernel accepts"
                 " (getconf ARG_MAX; 128 KiB for a single string on Linux); pass large values in a file"
             )
         case errno.EMFILE | errno.ENFILE:
@@ -69,7 +69,7 @@ def _reason(spec: RankSpec, argv: tuple[str, ...], program: str, error: OSError 
                 f"no process is left, or no memory ({_limit('RLIMIT_NPROC')}); see ulimit -u and pids.max of the cgroup"
             )
         case errno.ETXTBSY:
-            return f"{program!r} is being written by somebody; start it when that is done"
+            return f"{program!r} is open for writing; start it when that is done"
     return f"{program!r}: {error}"
 
 
@@ -83,17 +83,17 @@ def _stream_reason(path: str, error: OSError | ValueError, number: int) -> str:
         case errno.ENOENT:
             return f"{what}: its directory does not exist; create it first"
         case errno.ENXIO:
-            return f"{what}: that is a FIFO that nobody reads, or a device that is not there; remove it"
+            return f"{what}: it is a FIFO without a reader, or a device that does not exist; remove it"
         case errno.EMFILE | errno.ENFILE:
             return f"{what}: no descriptor is left ({_limit('RLIMIT_NOFILE')}); raise the limit (ulimit -n)"
     return f"{what}: {os.strerror(number) if isinstance(error, OSError) else error}"
 
 
 def _not_found(spec: RankSpec, program: str) -> str:
-    found = _resolve(spec, program)
-    if found is not None:
+    path = _resolve(spec, program)
+    if path is not None:
         return (
-            f"{found!r} exists, but the interpreter in its first line, or its dynamic loader, does not;"
+            f"{path!r} exists, but the interpreter in its first line, or its dynamic loader, does not;"
             " check the first line (no carriage return at its end) and the architecture"
         )
     if os.sep in program:
@@ -102,7 +102,7 @@ def _not_found(spec: RankSpec, program: str) -> str:
 
 
 def _resolve(spec: RankSpec, program: str) -> str | None:
-    """The file that ``program`` means for this rank; None if there is none."""
+    """Return the file that ``program`` means for this rank; None if there is none."""
     start = os.curdir if spec.cwd is None else spec.cwd
     folders = [""] if os.sep in program else os.get_exec_path(spec.env)
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Start a rank, whatever kind it is."""
+"""Start of a rank of any kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ask_rank(spec: RankSpec, *, returns: Returns | None = None) -> AskedRank | None:
-    """Have the process of ``spec`` made ready, for ``start_rank``, if its kind can be; must be started or cancelled."""
+    """Have the process of ``spec`` made ready for ``start_rank``, if its kind can be; start or cancel the result."""
     if returns is None or isinstance(spec.run, Command):
         return None
     from derail.spawn.function import ask_function
@@ -31,13 +31,13 @@ def start_rank(
     in_child: Callable[[], None] | None = None,
     asked: AskedRank | None = None,
 ) -> ProcessHandle:
-    """Start the process of ``spec``: a program, or a Python function whose value goes to ``returns``.
+    """Start the process of ``spec``: a program, or a Python function that sends its value to ``returns``.
 
     Args:
         spec: what to run.
-        returns: where the values of the job's functions are kept; only needed for functions.
-        in_child: called first thing in a rank that is forked from this very process.
-        asked: what ``ask_rank`` gave for this rank.
+        returns: storage for the values of the job's functions; only needed for functions.
+        in_child: called first in a rank that is forked from this very process.
+        asked: result of ``ask_rank`` for this rank.
 
     Raises:
         OSError: if the process cannot be started; nothing of it is left then.

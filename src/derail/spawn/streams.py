@@ -1,4 +1,4 @@
-"""The streams of a function rank: opened before its process is made, and put in place in a process that was forked."""
+"""The streams of a function rank: opened before its process is made, and installed in a forked process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _PLAIN_LOCALES = frozenset({"C", "POSIX", "C.UTF-8", "C.utf8", "UTF-8"})
 
 _abandoned: list[object] = []
-"""Streams of the parent, kept: collecting one would write out what it holds, or close a descriptor that is ours now."""
+"""Streams of the parent, kept referenced: collecting one would flush its buffer, or close a reused descriptor."""
 
 
 @contextmanager
 def opened(streams: Streams) -> Iterator[tuple[int, int]]:
-    """Descriptors for stdout and stderr while the body runs: files to append to, or this process' own streams."""
+    """Yield descriptors for stdout and stderr: files to append to, or this process' own streams."""
     ours: list[int] = []
     try:
         yield _open(streams.stdout, 1, ours), _open(streams.stderr, 2, ours)
@@ -31,7 +31,7 @@ def opened(streams: Streams) -> Iterator[tuple[int, int]]:
 
 
 def flush() -> None:
-    """Write out what Python holds back, so that a forked child has no copy of it to write again."""
+    """Flush Python's buffers, so that a forked child has no copy to write again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -41,12 +41,12 @@ def flush() -> None:
 
 
 def take(stdout: int, stderr: int) -> None:
-    """In a forked child: put the streams on descriptors 0 to 2, stdin empty, and Python's objects on top of them.
+    """Install the streams on descriptors 0 to 2, stdin empty, with new Python objects; called in a forked child.
 
-    The parent's objects may be anything, and have no descriptor at all. The environment is the rank's already.
+    The parent's objects may be anything, even without a descriptor. The environment is already the rank's.
     """
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    # Copies first, above 2: each may have a number that another is to get.
+    # Copies first, above 2: each may have a number that another one is to get.
     copies = [_above_two(fd) for fd in (null, stdout, stderr)]
     for fd in {null, stdout, stderr}:
         if fd > 2:
@@ -67,7 +67,7 @@ def _above_two(fd: int) -> int:
 
 
 def _open_text(fd: int) -> Any:
-    """A standard stream as a fresh interpreter would make it."""
+    """Return a standard stream as a fresh interpreter would make it."""
     import io
 
     raw: Any = io.FileIO(fd, "w" if fd else "r", closefd=False)
@@ -87,7 +87,7 @@ def _open_text(fd: int) -> Any:
 
 
 def _encoding() -> tuple[str, str]:
-    """What the interpreter chooses for stdin and stdout, see ``PYTHONIOENCODING`` and PEP 538 and 540."""
+    """Return the interpreter's encoding for stdin and stdout, see ``PYTHONIOENCODING`` and PEP 538 and 540."""
     import codecs
     import locale
 
@@ -107,7 +107,7 @@ def _open(path: Path | None, inherited: int, ours: list[int]) -> int:
         else:
             return inherited
     else:
-        # Without O_NONBLOCK, a FIFO that nobody reads would hold us here for ever.
+        # Without O_NONBLOCK, a FIFO without a reader would block us here for ever.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         ours.append(fd)
         os.set_blocking(fd, True)

@@ -1,4 +1,4 @@
-"""The first and the last code of a rank that runs a function, whatever way its process was made."""
+"""The first and the last code of a rank that runs a function, for every start method."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTER
 
 
 def main(file: BinaryIO) -> None:
-    """Run the function whose payload is in ``file``; called in a fresh interpreter, see ``payload.interpreter``."""
+    """Run the function of the payload in ``file``; called in a fresh interpreter, see ``payload.interpreter``."""
     try:
         run_payload(file, None)
-    except Exception as error:  # as the interpreter would, but for our own frames
+    except Exception as error:  # as the interpreter would, except for our own frames
         error = error.with_traceback(without_own_frames(error.__traceback__))
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 
 
 def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback from the first frame on that is not derail's own; all of it if there is none."""
+    """Return the part of a traceback from the first frame outside derail on; all of it if there is none."""
     part = trace
     while part is not None and part.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
         part = part.tb_next
@@ -42,10 +42,10 @@ def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def run_payload(file: BinaryIO, fds: Sequence[int] | None) -> None:
-    """Run the function whose payload ``file`` is at.
+    """Run the function of the payload at the current position of ``file``.
 
     Args:
-        file: closed here, as soon as it is read.
+        file: closed as soon as it is read.
         fds: the descriptors that were sent along; None if they have the same numbers here as in the launcher.
     """
     head = payload.read_head(file)
@@ -65,10 +65,10 @@ def run_payload(file: BinaryIO, fds: Sequence[int] | None) -> None:
 
 
 def run_function(load: Load, slot: Slot) -> None:
-    """Run a function to its end: record how it fails, deliver what it returns, wait for the other ranks.
+    """Run a function to its end: record its failure, deliver its return value, wait for the other ranks.
 
-    Whatever ends the function early is raised, once it is recorded. ``load`` finds the function and its arguments; it
-    imports the user's modules, so that its failures are recorded too.
+    Any exception of the function is raised again after it is recorded. ``load`` returns the function and its
+    arguments; it imports the user's modules, so that their failures are recorded as well.
     """
     from derail.errors.recorder import record
 
@@ -81,33 +81,33 @@ def run_function(load: Load, slot: Slot) -> None:
 
     record(work)()
     if delivery.called and not delivery.delivered:
-        delivery.deliver(None)  # ``record`` takes sys.exit(0) for a return, as torch's does
+        delivery.deliver(None)  # ``record`` treats sys.exit(0) as a return, as torch's does
     delivery.wait_for_the_others()
 
 
 class Delivery:
-    """How far one rank's value has come."""
+    """The delivery of one rank's value, and its progress."""
 
     def __init__(self, slot: Slot) -> None:
         self.called = False
         self.delivered = False
         self._slot = slot
         self._signals_fd = -1
-        # User code may close every descriptor it did not open, and get our numbers for its own files.
+        # User code may close descriptors that it did not open, and its own files may reuse our numbers.
         self._identity = [_identity(fd) for fd in slot.fds]
 
     def deliver(self, value: object) -> None:
-        """Write the value where the launcher finds it, and tell it so.
+        """Write the value to the launcher's file, and inform the launcher.
 
         Raises:
-            TypeError: if the value cannot be pickled; the launcher is told why.
-            OSError: if there is no room for it, or no descriptor any more.
+            TypeError: if the value cannot be pickled; the launcher gets the reason.
+            OSError: if there is no space for it, or the descriptor is gone.
         """
         self._check()
         fd, rank = self._slot.value_fd, self._slot.rank
         try:
             return_values.write_value(fd, value)
-        except Exception as error:  # pickling runs the code of others
+        except Exception as error:  # pickling runs third-party code
             reason = f"rank {rank} returned a value of type {type(value).__qualname__}"
             if isinstance(error, OSError):
                 reason += f" that could not be written: {return_values.describe(error)}"
@@ -120,8 +120,10 @@ class Delivery:
         return_values.write_done(self._slot.done_fd, rank)
 
     def wait_for_the_others(self) -> None:
-        """Stay until every rank of the job has returned (one may serve the others), the launcher has ended, or a
-        signal asks this rank to end: a handler that only notes it has nobody left to look at the note."""
+        """Wait until every rank of the job has returned, the launcher has ended, or a signal asks this rank to end.
+
+        The rank may serve the others until then. A signal handler that only sets a flag has no code left to read it.
+        """
         if self.delivered and self._is_ours(2):
             poll = select.poll()
             poll.register(self._slot.release_fd, select.POLLIN)
@@ -148,7 +150,7 @@ class Delivery:
 
 
 def _watch_signals() -> int:
-    """A descriptor from which the numbers of signals can be read that have handlers, once those have run."""
+    """Return a descriptor for the numbers of handled signals, readable once their handlers have run."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
@@ -164,7 +166,7 @@ def _identity(fd: int) -> tuple[int, int] | None:
 
 
 def mark_as_rank(rank: int, launcher_pid: int, slot: Slot) -> None:
-    """Tell multiprocessing that this is a child of the launcher, for whoever asks whether it is the main process."""
+    """Register this process with multiprocessing as a child of the launcher, for code that checks for one."""
     from multiprocessing import process
 
     module: Any = process
@@ -174,7 +176,7 @@ def mark_as_rank(rank: int, launcher_pid: int, slot: Slot) -> None:
 
 
 def exit_code(error: SystemExit) -> int:
-    """The code that the interpreter would exit with; like it, prints a code that is not a number."""
+    """Return the code that the interpreter would exit with; print a code that is not a number, as it does."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):

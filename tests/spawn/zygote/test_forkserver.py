@@ -1,4 +1,4 @@
-"""The resident process behind ``forkserver``: when it is there, what it tells, and what happens when it is gone."""
+"""The zygote behind ``forkserver``: when it is there, what it tells, and what happens when it is gone."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
             with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
                 server = parent(first.pid)
                 assert (parent(second.pid), parent(server)) == (server, os.getpid())
-                (resident_process,) = pool._residents.values()
+                (zygote,) = pool._zygotes.values()
             assert os.path.exists(f"/proc/{server}")
         assert not os.path.exists(f"/proc/{server}")
-        assert resident_process._process.returncode == 0  # it was asked, not killed
-    assert (pool._residents, descriptors.owned()) == ({}, frozenset())
+        assert zygote._process.returncode == 0  # it was asked, not killed
+    assert (pool._zygotes, descriptors.owned()) == ({}, frozenset())
 
 
 def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
@@ -77,12 +77,12 @@ def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
     with launcher, control, theirs:
         report.setblocking(False)
         fd = report.fileno()
-        resident = server.Resident(control, os.getpid(), None, "")
-        resident._ranks[fd] = server._Rank(pid, report)
-        resident._poll.register(report)
+        zygote = server.ZygoteServer(control, os.getpid(), None, "")
+        zygote._ranks[fd] = server._Rank(pid, report)
+        zygote._poll.register(report)
         launcher.send(server.REAP)
-        resident._hear(fd)
-        assert (resident._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
+        zygote._read_message(fd)
+        assert (zygote._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
 
 
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
@@ -113,7 +113,7 @@ def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(t
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
+        assert wait_readable(pool._zygotes[next(iter(pool._zygotes))].exit_fd)
         assert (handle.peek(), wait_readable(handle.exit_fd, 0)) == (None, False)
         assert handle.signal(signal.SIGTERM)
         status = wait_status(handle)
@@ -128,12 +128,12 @@ def test_a_status_that_neither_a_killed_server_nor_the_kernel_tells_is_lost(tmp_
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
+        assert wait_readable(pool._zygotes[next(iter(pool._zygotes))].exit_fd)
         assert handle.signal(signal.SIGTERM)
         status = wait_status(handle)
 
     assert status.lost == (
-        f"the fork server (process {server}), which was to tell how process {handle.pid} ended, was killed, "
+        f"the fork server (process {server}), which reports how process {handle.pid} ended, was killed, "
         "and the kernel does not keep the status"
     )
 
@@ -143,7 +143,7 @@ def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
         server = parent(first.pid)
         os.kill(server, signal.SIGKILL)
-        assert wait_readable(pool._residents[next(iter(pool._residents))].exit_fd)
+        assert wait_readable(pool._zygotes[next(iter(pool._zygotes))].exit_fd)
         with started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns) as second:
             assert parent(second.pid) != server
 
@@ -178,8 +178,8 @@ def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch
             os.kill(server, signal.SIGCONT)
 
     assert status.lost == (
-        f"the fork server (process {server}) has not said in 0.2 s how process {handle.pid} ended;"
-        " see whether it is stopped"
+        f"the fork server (process {server}) has not reported within 0.2 s how process {handle.pid} ended;"
+        " check whether it is stopped"
     )
 
 

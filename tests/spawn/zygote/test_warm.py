@@ -77,7 +77,7 @@ def module(tmp_path, monkeypatch):
 
 
 def changed_host(monkeypatch, tmp_path):
-    """Change what a child inherits, after the resident process was started with it as it was."""
+    """Change what a child inherits, after the zygote was started with it as it was."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHANGED", "since then")
     monkeypatch.setattr(sys, "argv", ["train.py", "--fast"])
@@ -96,7 +96,7 @@ def changed_host(monkeypatch, tmp_path):
 @pytest.mark.parametrize("cpus", [None, 1], ids=["all CPUs", "one CPU"])
 @pytest.mark.usefixtures("unmeasured")
 def test_a_warm_rank_finds_what_a_spawned_one_finds(preload, cpus, tmp_path, monkeypatch, capsys):
-    """Fact by fact, also where the launcher has changed since the resident process was started; the table shows it."""
+    """Fact by fact, also where the launcher has changed since the zygote was started; the table shows it."""
     change = {
         "env": {"RANK": "3", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": None},
         "cpus": None if cpus is None else frozenset(sorted(os.sched_getaffinity(0))[:cpus]),
@@ -183,10 +183,10 @@ def test_a_temporary_directory_and_a_log_handler_of_the_rank_end_with_it(tmp_pat
     assert (os.path.exists(path), (tmp_path / "log").read_text()) == (False, "held back\n")
 
 
-# ---- the resident process
+# ---- the zygote
 
 
-def test_the_resident_process_is_kept_for_the_next_job(tmp_path):
+def test_the_zygote_is_kept_for_the_next_job(tmp_path):
     """Ranks of one job and of the next have one parent, a child of ours; end_idle ends it."""
     parents = [run_warm(tmp_path, ranks.give, n)[2] for n in range(3)]
     (pid,) = pool.kept()
@@ -206,7 +206,7 @@ def test_end_idle_leaves_a_process_that_is_in_use_to_its_last_rank(tmp_path):
 
 
 def at_the_gate(server):
-    """The pids of ranks of a resident process that wait to be started: they have their own session by then."""
+    """The pids of ranks of a zygote that wait to be started: they have their own session by then."""
     found = []
     for pid in map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split()):
         with suppress(OSError):
@@ -253,7 +253,7 @@ def test_a_rank_that_was_killed_before_it_was_started_has_that_end(tmp_path, wai
 
 
 def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_until):
-    """Its resident process was killed before it was started."""
+    """Its zygote was killed before it was started."""
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
         asked = ask_function(spec, returns)
@@ -267,17 +267,17 @@ def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_unt
             assert handle.result().value == 5
 
 
-def test_a_killed_resident_process_is_replaced(tmp_path, monkeypatch):
+def test_a_killed_zygote_is_replaced(tmp_path, monkeypatch):
     """Whether it dies between two jobs, or when it is asked for a rank."""
     _, _, first = run_warm(tmp_path, ranks.give, 1)
-    (server,) = pool._residents.values()
+    (server,) = pool._zygotes.values()
     os.kill(first, signal.SIGKILL)
     assert wait_readable(server.exit_fd)
     value, _, second = run_warm(tmp_path, ranks.give, 2)
     assert (value, second != first) == (2, True)
 
     os.kill(second, signal.SIGSTOP)
-    (server,) = pool._residents.values()
+    (server,) = pool._zygotes.values()
     ask = server.ask_for_rank
     monkeypatch.setattr(server, "ask_for_rank", lambda fds: (ask(fds), os.kill(second, signal.SIGKILL)))
     value, handle, third = run_warm(tmp_path, ranks.give, 3)
@@ -303,14 +303,14 @@ main(*sys.argv[1:])
 
 
 @pytest.mark.parametrize(("how", "code"), [("ends", 0), ("raises", 3), ("killed", -9)])
-def test_an_idle_resident_process_ends_with_its_host(how, code, tmp_path, run_python, pid_gone):
+def test_an_idle_zygote_ends_with_its_host(how, code, tmp_path, run_python, pid_gone):
     """However that ends."""
     done = run_python(HOST, str(tmp_path), how, check=False)
 
     assert (done.returncode, done.stderr, pid_gone(int(done.stdout))) == (code, "", True)
 
 
-def test_a_reader_of_the_hosts_output_does_not_wait_for_the_resident_process(tmp_path):
+def test_a_reader_of_the_hosts_output_does_not_wait_for_the_zygote(tmp_path):
     """A host that gives away its own stdout for a while gets it back whole: nobody else holds it."""
     source = HOST.replace(
         '    if how == "killed":', "    sys.stdout.flush(); os.close(1); os.close(2); sys.stdin.read()\n    if 0:"
@@ -319,7 +319,7 @@ def test_a_reader_of_the_hosts_output_does_not_wait_for_the_resident_process(tmp
         [sys.executable, "-c", source, str(tmp_path), "ends"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as host:
         assert host.stdout is not None
-        pid = int(host.stdout.read())  # to its end, while the host and its resident process live
+        pid = int(host.stdout.read())  # to its end, while the host and its zygote live
         assert (host.poll(), alive(pid)) == (None, True)
         host.communicate()
 
@@ -357,7 +357,7 @@ def test_a_changed_source_file_is_imported_anew(tmp_path, module):
 
 
 def test_a_folder_of_modules_that_has_come_since_is_found(tmp_path, module, monkeypatch):
-    """The resident process has looked for modules there, and found no folder."""
+    """The zygote has looked for modules there, and found no folder."""
     module("preloaded_here", "")
     folder = tmp_path / "later"
     monkeypatch.syspath_prepend(str(folder))
@@ -401,13 +401,13 @@ def test_a_module_that_cannot_be_preloaded_is_the_ranks_own_matter(tmp_path, mod
 UNFIT = {
     "a thread": (
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
-        "what is preloaded has started 1 thread(s), which a fork would not have",
+        "preloaded modules have started 1 thread(s), which a fork would not have",
     ),
     "a process": (
         "import subprocess\nchild = subprocess.Popen(['sleep', '0'])\n",
-        "what is preloaded has started a process, which would not be the rank's child",
+        "preloaded modules have started a process, which would not be the rank's child",
     ),
-    "its end": ("import os\nos._exit(3)\n", "the process that preloads heavy ended meanwhile"),
+    "its end": ("import os\nos._exit(3)\n", "the process that preloads heavy ended unexpectedly"),
 }
 
 
@@ -450,7 +450,7 @@ def test_an_initialized_cuda_makes_ranks_spawn(tmp_path, module):
 
     assert (value, handle.spawned_because) == (
         1,
-        "what is preloaded uses a GPU (torch.cuda is initialized), whose context does not survive a fork",
+        "preloaded modules use a GPU (torch.cuda is initialized); its context does not survive a fork",
     )
 
 

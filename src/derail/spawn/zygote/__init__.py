@@ -1,1 +1,1 @@
-"""Processes that ranks are forked from."""
+"""Zygotes: processes from which ranks are forked."""

@@ -1,7 +1,7 @@
-"""A rank forked from a running Python process: what it sheds, and what it takes on.
+"""Setup of a rank forked from a running Python process: what it drops, and what it gets.
 
-A fork inherits everything: handlers, masks, streams, locks, the stack it came from. It must become a rank that a user
-cannot tell from a fresh interpreter in these things, and must never return into that stack.
+A fork inherits everything: handlers, masks, streams, locks, the stack of its parent. In these things, a user must not
+be able to distinguish the rank from a fresh interpreter, and it must never return into that stack.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from derail.spawn.zygote.preload import Preloaded
 
 NOT_STARTED = 71
-"""EX_OSERR: the exit code of a forked child that did not become a rank, or was not let run."""
+"""EX_OSERR: the exit code of a forked child that did not become a rank, or was not allowed to run."""
 
 REPORT_LIMIT = 4000
-"""Bytes of a report at most: it goes through a pipe in one piece."""
+"""Maximum bytes of a report: it is written to a pipe in one piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a forked rank takes on.
+    """The state that a forked rank sets up.
 
     Attributes:
         rank: local rank.
         env: the whole environment.
         cwd: working directory; None for the parent's.
         cpus: logical CPUs; None for no binding.
-        stdout: descriptor to use as standard output; it may be the one that is there.
+        stdout: descriptor to use as standard output; it may be the existing one.
         stderr: the same for standard error.
         umask: file mode creation mask; None for the parent's.
         limits: resource limits: number, soft, hard.
@@ -58,7 +58,7 @@ class Setting:
 
     @classmethod
     def of(cls, spec: RankSpec, stdout: int, stderr: int) -> Setting:
-        """The setting that ``spec`` asks for, with its streams opened."""
+        """Return the setting in ``spec``, with its opened streams."""
         return cls(
             rank=spec.rank,
             env=dict(spec.env),
@@ -70,7 +70,7 @@ class Setting:
 
 
 def fork(child: Callable[[], None]) -> int:
-    """Fork; the child runs ``child`` and ends, the parent gets its pid.
+    """Fork; the child runs ``child`` and ends; return its pid in the parent.
 
     Signals are blocked around the fork and still are when ``child`` begins, so that no handler of the parent can raise
     in it: it calls ``reset_signals`` first.
@@ -82,14 +82,14 @@ def fork(child: Callable[[], None]) -> int:
             try:
                 child()
             finally:
-                os._exit(70)  # EX_SOFTWARE: ``child`` ends by itself, in ``leave``
+                os._exit(70)  # EX_SOFTWARE: only after an error; ``child`` exits in ``leave``
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _fork_in_silence() -> int:
-    """Fork without the warning, since Python 3.12, that threads may hold locks: the child sheds what it can."""
+    """Fork without the warning, since Python 3.12, that threads may hold locks: the child drops what it can."""
     if sys.version_info < (3, 12):
         return os.fork()
     import warnings
@@ -106,15 +106,15 @@ def become_rank(
     *,
     preloaded: Preloaded | None = None,
 ) -> None:
-    """Turn this forked child into the rank, report that, or why not, to ``report_fd``, and close that.
+    """Turn this forked child into the rank, report success or the problem to ``report_fd``, and close that.
 
-    If it cannot be done, or nobody hears the report, the process ends here.
+    If that fails, or the report has no reader, the process ends here.
 
     Args:
-        setting: what the rank takes on.
-        report_fd: where the report goes.
+        setting: the state to set up.
+        report_fd: descriptor for the report.
         in_child: called first, when signals are as in a fresh interpreter.
-        preloaded: what the parent has done for the rank, and not for itself: the rank keeps it.
+        preloaded: effects of the preloaded modules for each rank, which the parent did not keep for itself.
     """
     try:
         reset_signals(setting.ignored)
@@ -128,7 +128,7 @@ def become_rank(
         _bind(setting.cpus)
         _limit(setting)
         marks.mark_rank(setting.env, setting.rank)
-    except BaseException as error:  # whatever it is, the launcher is told and nothing else runs
+    except BaseException as error:  # on any error, report to the launcher and run nothing else
         if isinstance(error, OSError) and error.errno is not None:
             _report(report_fd, f"failed {error.errno} {error.strerror}")
         else:
@@ -137,7 +137,7 @@ def become_rank(
     if not _report(report_fd, f"ready {os.getpid()}"):
         os._exit(NOT_STARTED)
     os.close(report_fd)
-    # From here on nothing can go wrong that the launcher would have to wait for.
+    # From here on no error is possible that the launcher would have to wait for.
     _forget_the_parent()
     if preloaded is not None:
         preloaded.renew()
@@ -172,10 +172,10 @@ def _limit(setting: Setting) -> None:
 
 
 def read_report(report: bytes) -> int:
-    """In the launcher: the pid of a child that is ready.
+    """Return the pid of a child that is ready; called in the launcher.
 
     Raises:
-        OSError: why it could not become the rank.
+        OSError: the reason why it could not become the rank.
         ValueError: the same, where the operating system has no number for it.
     """
     verb, _, rest = report.decode("utf-8", "replace").partition("\n")[0].partition(" ")
@@ -190,10 +190,10 @@ def read_report(report: bytes) -> int:
 
 
 def reset_signals(ignored: Collection[int] | None = None) -> None:
-    """Give every signal the meaning it has in a fresh interpreter, and let all of them through.
+    """Reset every signal to its action in a fresh interpreter, and unblock all.
 
-    What is ignored stays ignored, as it would through ``exec``: SIGHUP under ``nohup``, SIGPIPE in every Python. With
-    ``ignored``, these are, and no others.
+    Ignored signals stay ignored, as they would through ``exec``: SIGHUP under ``nohup``, SIGPIPE in every Python. With
+    ``ignored``, exactly these are ignored.
     """
     signal.set_wakeup_fd(-1)
     faulthandler: Any = sys.modules.get("faulthandler")
@@ -204,15 +204,15 @@ def reset_signals(ignored: Collection[int] | None = None) -> None:
             if faulthandler is not None:
                 faulthandler.unregister(number)
         except RuntimeError:
-            pass  # SIGSEGV and its like: disabled above
+            pass  # SIGSEGV and similar signals: disabled above
         try:
-            # Also what Python takes for the default: libraries set handlers without telling it.
+            # Also signals that Python takes for default: libraries set handlers without its knowledge.
             if not _is_ignored(number, ignored):
                 signal.signal(number, signal.SIG_DFL)
             elif ignored is not None:
                 signal.signal(number, signal.SIG_IGN)
         except (OSError, ValueError):
-            pass  # the C library keeps two signals for itself
+            pass  # the C library reserves two signals for itself
     interruptible = not _is_ignored(signal.SIGINT, ignored)
     if interruptible or ignored is not None:
         signal.signal(signal.SIGINT, signal.default_int_handler if interruptible else signal.SIG_IGN)
@@ -224,7 +224,7 @@ def _is_ignored(number: int, ignored: Collection[int] | None) -> bool:
 
 
 def _report(fd: int, line: str) -> bool:
-    """Tell the launcher; False if it is gone, or has given up on this rank."""
+    """Report to the launcher; return False if it is gone, or has given up on this rank."""
     try:
         os.write(fd, line.replace("\n", " ").encode("utf-8", "backslashreplace")[: REPORT_LIMIT - 1] + b"\n")
     except OSError:
@@ -233,12 +233,12 @@ def _report(fd: int, line: str) -> bool:
 
 
 def _forget_the_parent() -> None:
-    """Drop what only the parent may run or wait for: its exit functions and its children. (asyncio knows by itself.)"""
+    """Drop what only the parent may run or wait for: exit functions and children (asyncio checks the pid itself)."""
     import atexit
     import threading
 
     main: Any = threading.main_thread()
-    # A daemon forked it, perhaps: what it starts would be daemons too, and nobody would wait for them.
+    # If a daemon forked this process, its children would be daemons as well, and would not be waited for.
     main._daemonic = False  # noqa: SLF001
     main._name = "MainThread"  # noqa: SLF001
     atexit._clear()  # noqa: SLF001
@@ -256,8 +256,10 @@ def _forget_the_parent() -> None:
 
 
 def _forget_the_fork_server() -> None:
-    """Have multiprocessing start a fork server of the rank's own: that of the parent is no child of this process, and
-    must see the end of its parent although this process continues."""
+    """Make multiprocessing start a separate fork server for the rank.
+
+    The parent's is no child of this process, and must notice the exit of its parent although this process continues.
+    """
     import threading
 
     module: Any = sys.modules.get("multiprocessing.forkserver")
@@ -269,7 +271,7 @@ def _forget_the_fork_server() -> None:
 
 
 def _renew_exit_functions() -> None:
-    """Register again what modules of Python have registered for what this process will do itself."""
+    """Register again the exit functions of Python's own modules for what this process does itself."""
     import atexit
     import weakref
 
@@ -278,6 +280,6 @@ def _renew_exit_functions() -> None:
         atexit.register(logging.shutdown)
     finalize: Any = weakref.finalize
     for each in tuple(finalize._registry):  # noqa: SLF001
-        each.atexit = False  # the parent's: a temporary directory would be gone under its feet
+        each.atexit = False  # it belongs to the parent, which may still use the temporary directory
     if finalize._registered_with_atexit:  # noqa: SLF001
         atexit.register(finalize._exitfunc)  # noqa: SLF001

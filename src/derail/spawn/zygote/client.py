@@ -1,4 +1,4 @@
-"""A rank that is forked by a resident process: how the launcher asks for it, and holds it."""
+"""A rank that is forked by a zygote: the launcher's request and handle."""
 
 from __future__ import annotations
 
@@ -25,42 +25,40 @@ if TYPE_CHECKING:
     from derail.spawn.return_values import Slot
 
 START_SECONDS = 300.0
-"""How long the first rank may take to be there: the resident process imports what is preloaded before."""
+"""Maximum seconds until the first rank exists: the zygote imports the preloaded modules before."""
 
 ANSWER_SECONDS = 5.0
-"""How long after a rank's end its resident process may take to say how it ended; else the status is lost."""
+"""Maximum seconds from a rank's exit until its zygote reports the status; else the status is lost."""
 
-_REPORT_SECONDS = (
-    0.001  # a status comes in microseconds; this long a look may take, so that nobody looks in a tight loop
-)
+_REPORT_SECONDS = 0.001  # a status arrives within microseconds; this wait prevents a tight loop of queries
 _REAP_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
-"""How long a rank that was asked for in vain may take to be there, and to end."""
+"""Maximum seconds for a rank that was requested in vain to exist, and to end."""
 
 _TRIES = 3
 
 
 class _StaleError(Exception):
-    """A source file is not the one any more that the resident process has imported."""
+    """A source file that has changed since the zygote imported it."""
 
 
 def start(
     spec: RankSpec, function: Function, slot: Slot, service: pool.Service, asked: AskedRank | None = None
 ) -> ServedProcess:
-    """Have the rank forked by a resident process, and return when it has its own session, streams and environment.
+    """Have the rank forked by a zygote, and return when it has its own session, streams and environment.
 
     Args:
         spec: the rank.
         function: what it runs.
-        slot: where its value goes.
-        service: what the resident process is like.
-        asked: the rank, if it was asked for before.
+        slot: descriptors for its value.
+        service: properties of the zygote.
+        asked: the rank, if it was requested before.
 
     Raises:
         pickle.PicklingError: if the function or an argument cannot be sent.
-        UnfitError: if the resident process refuses to fork.
-        pool.ServerGoneError: if it ended meanwhile.
-        OSError: if the rank, or the resident process, could not be started.
+        UnfitError: if the zygote refuses to fork.
+        pool.ServerGoneError: if it ended in between.
+        OSError: if the rank, or the zygote, could not be started.
         ValueError: the same, where the operating system has no number for it.
 
         In all cases nothing of the rank is left.
@@ -76,12 +74,12 @@ def start(
 
 
 def ask(spec: RankSpec, function: Function, slot: Slot, service: pool.Service) -> AskedRank:
-    """Ask a resident process for the rank, and do not wait for it.
+    """Request the rank from a zygote, without waiting for it.
 
     Raises:
         pickle.PicklingError, pool.ServerGoneError, OSError: as ``start``.
     """
-    # Without a directory of its own, the payload takes the rank to the launcher's.
+    # Without a directory in the spec, the payload moves the rank to the launcher's.
     setting = pickle.dumps(astuple(inheritance.setting(spec)))
     sent = payload.create_payload(spec, function, slot, front=setting)
     with ExitStack() as stack:
@@ -104,11 +102,13 @@ def ask(spec: RankSpec, function: Function, slot: Slot, service: pool.Service) -
 
 
 class AskedRank:
-    """A rank that a resident process was asked for: it becomes one, and runs nothing before it is let. One of
-    ``start`` and ``cancel`` must be called, once."""
+    """A requested rank: the zygote forks it, and it runs nothing before ``start``.
+
+    One of ``start`` and ``cancel`` must be called, once.
+    """
 
     def __init__(
-        self, rank: int, *, server: pool.ResidentProcess, report: socket.socket, gate: int, undo: ExitStack
+        self, rank: int, *, server: pool.ZygoteProcess, report: socket.socket, gate: int, undo: ExitStack
     ) -> None:
         self._rank = rank
         self._server = server
@@ -117,17 +117,17 @@ class AskedRank:
         self._undo = undo
 
     def start(self) -> ServedProcess:
-        """Let it run, when it is there; raises what ``start`` of this module does, and leaves nothing of it then."""
+        """Let it run once it is ready; raises as ``start`` of this module, and leaves nothing of it then."""
         with self._undo as undo:
             process = self._receive(undo)
-            with suppress(BrokenPipeError):  # somebody has ended it meanwhile: its handle tells how
+            with suppress(BrokenPipeError):  # it was killed in between: its handle reports the status
                 os.write(self._gate, GO)
             undo.pop_all()
         descriptors.close_owned(self._gate)
         return process
 
     def cancel(self) -> None:
-        """Have it end without having run anything. One that is not there yet ends when it finds nobody to report to."""
+        """End it before it runs anything. One that is not ready yet ends when its report has no reader."""
         descriptors.close_owned(self._gate)
         with self._undo as undo:
             if not exits.is_readable(self._report.fileno(), CANCEL_SECONDS):
@@ -146,7 +146,7 @@ class AskedRank:
         line = _receive_line(self._report, self._server)
         _heed_refusal(line, self._server)
         pid = child_setup.read_report(line)
-        # It stays in the process table until we ask otherwise, or close the socket: the number is its own.
+        # It stays in the process table until we request otherwise, or close the socket: its pid is not reused.
         undo.callback(groups.signal_process, pid, None, SIGKILL)
         exit_fd = exits.open_exit_fd(pid, use_pidfd=True)
         descriptors.own(exit_fd.fileno())
@@ -154,10 +154,10 @@ class AskedRank:
 
 
 class ServedProcess(Child):
-    """A child of the resident process, which tells how it ended: ``peek`` may know that a moment after ``exit_fd``."""
+    """A child of the zygote, which reports its exit status: ``peek`` may have it only a moment after ``exit_fd``."""
 
     def __init__(
-        self, rank: int, pid: int, *, exit_fd: exits.ExitFd, report: socket.socket, server: pool.ResidentProcess
+        self, rank: int, pid: int, *, exit_fd: exits.ExitFd, report: socket.socket, server: pool.ZygoteProcess
     ) -> None:
         super().__init__(rank, pid, exit_fd)
         self._report = report
@@ -165,7 +165,7 @@ class ServedProcess(Child):
         self._seen_at: float | None = None
 
     def close(self) -> None:
-        """Close what the handle holds, and end the resident process if nobody else needs it. Idempotent."""
+        """Close the handle's resources, and end the zygote if it has no other user. Idempotent."""
         with self._lock:
             self._look()
             if not self._close():
@@ -187,23 +187,23 @@ class ServedProcess(Child):
             return self._ask_kernel()
         pidfd = self._exit_fd.pidfd
         if pidfd is not None and (status := status_before_reaping(self._pid, pidfd)) is not None:
-            return status  # the resident process is stopped or not scheduled: the rank has not been reaped
+            return status  # the zygote is stopped or not scheduled: the rank has not been reaped
         now = SYSTEM_CLOCK.now()
         self._seen_at = self._seen_at or now
         if now - self._seen_at < ANSWER_SECONDS:
             return None
         return ExitStatus(
-            lost=f"{self._server} has not said in {ANSWER_SECONDS:g} s how process "
-            f"{self._pid} ended; see whether it is stopped"
+            lost=f"{self._server} has not reported within {ANSWER_SECONDS:g} s how process "
+            f"{self._pid} ended; check whether it is stopped"
         )
 
     def _ask_kernel(self) -> ExitStatus | None:
-        """The resident process was killed: the status is with who adopted the rank, us or init, or with the kernel."""
+        """Return the status after the zygote was killed: from the rank's new parent, us or init, or from the kernel."""
         pidfd = self._exit_fd.pidfd
         status = exits.peek(self._pid, self._exit_fd) if pidfd is None else status_of_ended(self._pid, pidfd)
         if status is not None and status.lost is not None:
             return ExitStatus(
-                lost=f"{self._server}, which was to tell how process {self._pid} ended, "
+                lost=f"{self._server}, which reports how process {self._pid} ended, "
                 "was killed, and the kernel does not keep the status"
             )
         return status
@@ -212,7 +212,7 @@ class ServedProcess(Child):
         return self._exit_fd.closed or exits.is_readable(self._exit_fd.fileno())
 
     def _has_number(self) -> bool:
-        # Without the resident process, whoever adopted an ended rank has reaped it.
+        # Without the zygote, the new parent of an ended rank has reaped it.
         return not self._exit_fd.closed and (not self._has_ended() or self._server.alive)
 
     def _reap(self) -> bool:
@@ -221,31 +221,31 @@ class ServedProcess(Child):
         except OSError:
             exits.reap(self._pid, self._exit_fd)  # ours, if we adopt orphans
         else:
-            # The end of the stream says that it is done. A resident process that is stopped does it when it goes on.
+            # The end of the stream confirms it. A stopped zygote does it when it continues.
             while exits.is_readable(self._report.fileno(), _REAP_SECONDS) and self._unread_status():
                 pass
         return True
 
     def _unread_status(self) -> bool:
-        """Read the status that came after it was known from /proc; False at the end of the stream."""
+        """Read a status that arrived after /proc had shown it; return False at the end of the stream."""
         try:
             return bool(self._report.recv(child_setup.REPORT_LIMIT))
         except OSError:
             return False
 
 
-def _receive_line(report: socket.socket, server: pool.ResidentProcess) -> bytes:
-    """What the rank reports of its start, and nothing of what comes after."""
+def _receive_line(report: socket.socket, server: pool.ZygoteProcess) -> bytes:
+    """Return the rank's report of its start, and leave later data unread."""
     if not exits.is_readable(report.fileno(), START_SECONDS):
         raise OSError(errno.ETIMEDOUT, f"{server} did not answer within {START_SECONDS:g} s")
-    there = report.recv(child_setup.REPORT_LIMIT, socket.MSG_PEEK)
-    if not there:
+    peeked = report.recv(child_setup.REPORT_LIMIT, socket.MSG_PEEK)
+    if not peeked:
         raise server.gone()
-    return report.recv(there.index(b"\n") + 1)
+    return report.recv(peeked.index(b"\n") + 1)
 
 
-def _heed_refusal(line: bytes, server: pool.ResidentProcess) -> None:
-    """Raise why the resident process does not fork; it will not for the next rank, either."""
+def _heed_refusal(line: bytes, server: pool.ZygoteProcess) -> None:
+    """Raise the zygote's reason not to fork; it would refuse the next rank as well."""
     verb, _, text = line.decode().rstrip("\n").partition(" ")
     if verb in (STALE, UNFIT):
         server.dismiss()

@@ -1,4 +1,4 @@
-"""A rank forked by a fork server: a resident process that lives as long as handles of its ranks."""
+"""A rank forked by a fork server: a zygote that lives as long as handles of its ranks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def start(spec: RankSpec, function: Function, slot: Slot) -> client.ServedProcess:
-    """Have the rank forked by the fork server; see ``client.start`` for what it raises."""
+    """Have the rank forked by the fork server; see ``client.start`` for its errors."""
     service = pool.Service("the fork server", preloaded_modules(), facts=tuple(payload.command()))
     return client.start(spec, function, slot, service)
 
 
 def preloaded_modules() -> tuple[str, ...]:
-    """What ``multiprocessing.set_forkserver_preload`` was told, without the main module: each rank runs that itself."""
+    """Return the modules of ``multiprocessing.set_forkserver_preload`` without the main module, which ranks run."""
     module: Any = sys.modules.get("multiprocessing.forkserver")
     names = () if module is None else module._forkserver._preload_modules  # noqa: SLF001
     return tuple(name for name in names if name != "__main__")

@@ -1,4 +1,4 @@
-"""In the launcher: which modules a function's own module imports, and where modules come from."""
+"""Scan of the modules that a function's own module imports, and of their origins; runs in the launcher."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ LOOKED_THROUGH = 1 << 20
 
 
 def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
-    """The installed modules that a module imports at its top level: a function's own module, or the given one. Those of
-    the user's own modules that it imports are among them: a package that is not installed, of a ``src`` layout or found
-    by PYTHONPATH, has the imports that take long.
+    """Return the installed modules that a module imports at its top level: a function's own module, or the given one.
 
-    Only what is loaded here is named, so that nothing new is run; and no module of the user's own, which may look at
-    RANK when it is imported.
+    Those imported by the user's own modules that it imports are included. A package that is not installed, in a
+    ``src`` layout or found by PYTHONPATH, contains the slow imports.
+
+    Only modules loaded here are returned, so that no new code runs. The user's own modules are not, because they may
+    read RANK when they are imported.
     """
     first = target.__name__ if isinstance(target, type(sys)) else _module_name(target)
     installed: dict[str, None] = {}
@@ -54,7 +55,7 @@ def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
 
 
 def is_installed(name: str) -> bool:
-    """Whether a loaded module is Python's own or installed, and not the user's; derail is in every rank anyway."""
+    """Return whether a loaded module is Python's own or installed, not the user's; every rank has derail anyway."""
     top = name.partition(".")[0]
     if top == "derail":
         return False
@@ -65,7 +66,7 @@ def is_installed(name: str) -> bool:
 
 
 SITE_FOLDERS = frozenset({"site-packages", "dist-packages"})
-"""Names of folders with installed modules: those of the user and of the system, which a virtual environment may see,
+"""Names of folders with installed modules. Those of the user and of the system, visible in some virtual environments,
 are not among the paths of ``sysconfig``."""
 
 
@@ -77,7 +78,7 @@ def _installed() -> tuple[str, ...]:
 
 
 def origins(names: Iterable[str]) -> tuple[str, ...]:
-    """Where the top-level packages of modules lie, as this process sees it: another place is another module."""
+    """Return the paths of the top-level packages of modules as in this process: another path is another module."""
     return tuple(_origin(name) for name in sorted({name.partition(".")[0] for name in names}))
 
 
@@ -86,10 +87,10 @@ def _origin(name: str) -> str:
     if module is not None:
         return str(getattr(module, "__file__", None) or "")
     try:
-        found = PathFinder.find_spec(name)
-    except Exception:  # finders are the code of others
+        spec = PathFinder.find_spec(name)
+    except Exception:  # finders are third-party code
         return ""
-    return "" if found is None else str(found.origin or "")
+    return "" if spec is None else str(spec.origin or "")
 
 
 def _module_name(target: Any) -> str:
@@ -106,7 +107,7 @@ def _imports_in(path: str, _mtime_ns: int, package: str) -> tuple[str, ...]:
 
 
 def _names(statements: Iterable[ast.stmt], package: str) -> Iterator[str]:
-    """The modules that are named, and the names that may be modules."""
+    """Yield the imported modules, and the imported names that may be modules."""
     for statement in statements:
         match statement:
             case ast.Import(names=names):
@@ -121,6 +122,6 @@ def _names(statements: Iterable[ast.stmt], package: str) -> Iterator[str]:
 
 
 def _with_packages(name: str) -> Iterator[str]:
-    """A module, after the packages that it is in, which are imported before it."""
+    """Yield a module after its parent packages, which are imported before it."""
     parts = name.split(".")
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -1,7 +1,7 @@
-"""What a child inherits from its parent, and a rank whose parent is a resident process must be given by the launcher.
+"""State that a child inherits from its parent, and that the launcher must give to a rank forked from a zygote.
 
-A spawned rank has the launcher's umask, limits, ignored signals, CPUs and so on as they are when it starts. A resident
-process has them as they were when that was started.
+A spawned rank has the launcher's present umask, limits, ignored signals, CPUs and so on. A zygote has those from the
+time of its start.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ READ_EARLY = (
     *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LANG", "LC_", "TZ"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "TORCH_", "PYTORCH_"),
 )
-"""How the names of variables begin that the interpreter and libraries read when they are loaded, and never again."""
+"""Prefixes of variables that the interpreter and libraries read when they are loaded, and never again."""
 
 _READ_LATER = frozenset({"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONFAULTHANDLER"})
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def setting(spec: RankSpec) -> child_setup.Setting:
-    """What a rank of ``spec`` takes on that is forked by a resident process; its streams are sent as descriptors."""
+    """Return the setting of a rank of ``spec`` that a zygote forks; its streams are sent as descriptors."""
     status = read_status("self")
     return replace(
         child_setup.Setting.of(spec, -1, -1),
@@ -45,24 +45,24 @@ def setting(spec: RankSpec) -> child_setup.Setting:
 
 
 def cpus(spec: RankSpec) -> tuple[int, ...] | None:
-    """The CPUs that the rank may use: its own, or the launcher's; None where the platform has no such thing."""
+    """Return the CPUs that the rank may use: its own, or the launcher's; None where the platform lacks bindings."""
     if spec.cpus is not None:
         return tuple(sorted(spec.cpus))
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def early_variables(env: Mapping[str, str]) -> Variables:
-    """Those of a rank's variables that a resident process must have had from its first moment."""
+    """Return the variables of a rank that a zygote must have had from its start."""
     return tuple(sorted((name, value) for name, value in env.items() if _is_read_early(name)))
 
 
 def environment(variables: Variables) -> dict[str, str]:
-    """The launcher's environment, with these for those of its own that are read early."""
+    """Return the launcher's environment, with its early-read variables replaced by these."""
     return {**{n: value for n, value in os.environ.items() if not _is_read_early(n)}, **dict(variables)}
 
 
 def standing() -> Hashable:
-    """What a process has from its parent and cannot simply take on later: owner, priority, control group."""
+    """Return inherited state that a process cannot simply change later: owner, priority, control group."""
     owner = (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *sorted(os.getgroups()))
     files = tuple(_read(f"/proc/self/{name}") for name in ("cgroup", "oom_score_adj"))
     return (owner, os.getpriority(os.PRIO_PROCESS, 0), files)
@@ -89,7 +89,7 @@ def _ignored(mask: str | None) -> tuple[int, ...]:
 
 
 def _swap_umask() -> int:
-    # There is no other way to ask for it here; other threads may create a file in between.
+    # This is the only way to read it here; other threads may create a file in between.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,7 +1,7 @@
-"""Resident processes, from which ranks are forked, and which of them there are.
+"""Zygotes, from which ranks are forked, and the registry of the running ones.
 
-One is started by the first rank that needs it. It is ended when the last handle of a rank of it is closed, or kept for
-later ones.
+The first rank that needs a zygote starts it. It is ended when the last handle of its ranks is closed, or kept for later
+ones.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from derail.model.spec import Preload
 
 QUIT_SECONDS = 10.0
-"""How long a resident process may take to end before it is killed: on a busy machine it may have to wait for its turn,
-and what it has preloaded has exit functions."""
+"""Seconds for a zygote to end before it is killed: on a busy machine it may wait for CPU time, and preloaded modules
+have exit functions."""
 
 
 class ServerGoneError(OSError):
-    """The resident process ended before the rank was there."""
+    """The error of a zygote that ended before the rank existed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a resident process has to be like; ranks that ask for the same share one.
+    """Properties of a zygote; ranks that need the same ones share it.
 
     Attributes:
         name: for messages.
-        modules: what it imports, or calls, before it forks.
-        kept: whether it stays when its last rank has gone, and refuses to fork where a fork is not like a new process.
-        cpus: what it is bound to while it imports; None for the launcher's.
-        variables: those of ``inheritance.early_variables`` that it has; None for the launcher's.
-        facts: whatever else tells it from others.
+        modules: modules that it imports, and callables that it calls, before it forks.
+        kept: whether it outlives its last rank, and refuses to fork where a fork would differ from a new process.
+        cpus: its CPUs while it imports; None for the launcher's.
+        variables: its ``inheritance.early_variables``; None for the launcher's.
+        facts: all other distinguishing properties.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Service:
 
     @property
     def title(self) -> str:
-        """For people who look at the process list: ``derail-fork-server``."""
+        """Its name in the process list: ``derail-fork-server``."""
         return self.name.replace("the ", "derail-").replace(" ", "-")
 
 
-class ResidentProcess:
-    """A running resident process, and how many handles need it."""
+class ZygoteProcess:
+    """A running zygote, and the number of its handles."""
 
     def __init__(self, service: Service, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self.service = service
@@ -80,25 +80,25 @@ class ResidentProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it is there to be asked."""
+        """Whether it runs."""
         return not exits.is_readable(self._exit_fd.fileno())
 
     @property
     def exit_fd(self) -> int:
-        """Polls readable once it has ended."""
+        """Descriptor that polls readable once it has ended."""
         return self._exit_fd.fileno()
 
     def __str__(self) -> str:
-        """``the fork server (process 7)``."""
+        """Return text such as ``the fork server (process 7)``."""
         return f"{self.service.name} (process {self.pid})"
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """The descriptors that are open as long as this is."""
+        """The descriptors that are open while this object is."""
         return self._exit_fd.fileno(), self._control.fileno()
 
     def ask_for_rank(self, fds: tuple[int, ...]) -> None:
-        """Ask for a rank; the answer comes on the socket whose other end is the first of ``fds``."""
+        """Request a rank; the answer arrives on the socket with the first of ``fds`` as its other end."""
         with self._sending:
             try:
                 wire.send_fork(self._control, fds)
@@ -106,34 +106,34 @@ class ResidentProcess:
                 raise self.gone() from None
 
     def gone(self) -> ServerGoneError:
-        """Have it serve no new rank; what to raise, since it does not answer any more."""
+        """Retire a zygote that does not answer; return the error to raise."""
         self.dismiss()
         return ServerGoneError(errno.ECHILD, f"{self} ended while starting it; its stderr may say why")
 
     def release(self) -> None:
-        """One handle less; the last one ends the process, unless it is kept."""
+        """Remove one handle; the last one ends the process, unless it is kept."""
         if os.getpid() != self._owner:
-            return  # a fork of the launcher has a copy of the handle, but no say
+            return  # a fork of the launcher has a copy of the handle, but does not own the zygote
         with _lock:
             self.users -= 1
-            if self.users > 0 or (self.service.kept and _residents.get(self.service) is self):
+            if self.users > 0 or (self.service.kept and _zygotes.get(self.service) is self):
                 return
             self.retire()
         self.end()
 
     def dismiss(self) -> None:
-        """Have it serve no new rank; it is ended with its last one."""
+        """Give it no new rank; it ends with its last one."""
         with _lock:
             self.retire()
 
     def retire(self) -> bool:
-        """Have it serve no new rank; whether it is to be ended, as nobody needs it. Called with the lock held."""
-        if _residents.get(self.service) is self:
-            del _residents[self.service]
+        """Give it no new rank; return whether to end it, because it has no user. Needs the lock."""
+        if _zygotes.get(self.service) is self:
+            del _zygotes[self.service]
         return self.users == 0
 
     def end(self) -> None:
-        """End the process and reap it; its ranks are not touched."""
+        """End the process and reap it; its ranks are not affected."""
         wire.send_quit(self._control)
         if not exits.wait_readable(self._exit_fd, QUIT_SECONDS):
             groups.signal_process(self.pid, self._exit_fd.pidfd, SIGKILL)
@@ -145,56 +145,56 @@ class ResidentProcess:
         self._exit_fd.close()
 
 
-_residents: dict[Service, ResidentProcess] = {}
-_foreign: list[ResidentProcess] = []
-"""Those of a process that this one was forked from, kept: collecting one would close descriptors that are ours now."""
+_zygotes: dict[Service, ZygoteProcess] = {}
+_foreign: list[ZygoteProcess] = []
+"""Zygotes of the process that forked this one, kept referenced: collecting one would close reused descriptors."""
 _lock = threading.Lock()
 
 
-def acquire(service: Service) -> ResidentProcess:
-    """A resident process, with one user more."""
+def acquire(service: Service) -> ZygoteProcess:
+    """Return a zygote, with one more user."""
     with _lock:
-        server = _residents.get(service)
+        server = _zygotes.get(service)
         if server is not None and not server.alive:
             if server.retire():
                 server.end()
             server = None
         if server is None:
             _make_room(service)
-            server = _residents[service] = _start_resident(service)
+            server = _zygotes[service] = _start_zygote(service)
         server.users += 1
         return server
 
 
 def end_kept() -> None:
-    """Keep no resident process any longer: those without ranks end now, the others with their last rank."""
+    """Stop keeping zygotes: those without ranks end now, the others with their last rank."""
     with _lock:
-        held = [server for server in _residents.values() if server.service.kept]
-        idle = [server for server in held if server.retire()]
+        lasting = [server for server in _zygotes.values() if server.service.kept]
+        idle = [server for server in lasting if server.retire()]
     for server in idle:
         server.end()
 
 
 def kept() -> dict[int, tuple[int, ...]]:
-    """The processes that are kept, and the descriptors by which this process holds each of them."""
+    """Return the pids of kept zygotes, and the descriptors with which this process holds each of them."""
     with _lock:
-        return {server.pid: server.fds for server in _residents.values() if server.service.kept}
+        return {server.pid: server.fds for server in _zygotes.values() if server.service.kept}
 
 
 def _make_room(service: Service) -> None:
-    """End those that have the same modules as ``service``, are otherwise unlike it, and idle."""
-    for other in tuple(_residents.values()):
+    """End idle zygotes with the same modules as ``service`` and other properties."""
+    for other in tuple(_zygotes.values()):
         alike = other.service.kept and service.kept and other.service.modules == service.modules
         if alike and other.users == 0:
             other.retire()
             other.end()
 
 
-def _start_resident(service: Service) -> ResidentProcess:
+def _start_zygote(service: Service) -> ZygoteProcess:
     ours, theirs = socket.socketpair()
     with ExitStack() as undo:
         undo.callback(ours.close)
-        with theirs, open(create_memory_file("derail-resident"), "wb") as file:
+        with theirs, open(create_memory_file("derail-zygote"), "wb") as file:
             file.write(payload.path_front())
             pickle.dump((theirs.fileno(), os.getpid(), service.modules, service.kept), file)
             file.flush()
@@ -209,17 +209,17 @@ def _start_resident(service: Service) -> ResidentProcess:
                 )
         undo.callback(process.wait)
         undo.callback(process.kill)
-        server = ResidentProcess(service, process, ours)
+        server = ZygoteProcess(service, process, ours)
         undo.pop_all()
         return server
 
 
 def _forget() -> None:
-    """In a fork of the launcher: these processes are not its own."""
+    """Forget the zygotes in a fork of the launcher, which does not own them."""
     global _lock  # noqa: PLW0603 - another thread may have held it
     _lock = threading.Lock()
-    _foreign.extend(_residents.values())
-    _residents.clear()
+    _foreign.extend(_zygotes.values())
+    _zygotes.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

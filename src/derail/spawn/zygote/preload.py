@@ -1,4 +1,4 @@
-"""In a resident process: what its preloaded modules have done to it, and whether ranks may be forked from it."""
+"""Effects of preloaded modules on a zygote, and whether ranks may be forked from it; runs in the zygote."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/accel")
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """What a rank finds that a process would find which had imported the same modules itself.
+    """Effects of imported modules that a rank must have as if it had imported them itself.
 
     Attributes:
-        sources: files of modules that are neither Python's nor installed nor derail's, as they were when imported.
+        sources: files of modules that are neither Python's nor installed nor derail's, with their state at the import.
         handlers: signal handlers that the modules have set.
         environment: variables that the modules have changed: value before, value after.
     """
@@ -36,14 +36,14 @@ class Preloaded:
     environment: Mapping[str, tuple[str | None, str | None]]
 
     def changed_source(self) -> str:
-        """A file that is not the one any more that was imported; empty if all are."""
+        """Return a file that has changed since its import; empty if there is none."""
         for path, stamp in self.sources.items():
             if _stamp(path) != stamp:
                 return path
         return ""
 
     def environment_of(self, env: Mapping[str, str]) -> dict[str, str]:
-        """A rank's environment after the import: what the modules changed is changed, unless it is the rank's own."""
+        """Return a rank's environment after the import: with the modules' changes, except to the rank's own values."""
         changed = dict(env)
         for name, (before, after) in self.environment.items():
             if env.get(name) != before:
@@ -55,14 +55,14 @@ class Preloaded:
         return changed
 
     def renew(self) -> None:
-        """In a rank that has its environment and streams: what each process has for itself, if it is loaded."""
+        """Redo what each process does once, if it is loaded; called in a rank that has its environment and streams."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         if os.environ.get("PYTHONFAULTHANDLER"):
             import faulthandler
 
             faulthandler.enable()
-        # Python seeds its own generator anew at each fork.
+        # Python reseeds its own generator at each fork.
         numpy: Any = sys.modules.get("numpy.random")
         if numpy is not None:
             numpy.seed()
@@ -73,9 +73,8 @@ class Preloaded:
 
 
 def preload(parts: Iterable[Preload]) -> Preloaded:
-    """Import modules, and call functions. If one fails that is told: the rank that needs it will fail with a reason of
-    its own."""
-    before, handlers, known = dict(os.environ), _handlers(), set(sys.modules)
+    """Import modules, and call functions; report failures on stderr. A rank that needs a failed one fails by itself."""
+    before, handlers, loaded = dict(os.environ), _handlers(), set(sys.modules)
     for part in parts:
         try:
             if isinstance(part, str):
@@ -87,14 +86,14 @@ def preload(parts: Iterable[Preload]) -> Preloaded:
     _forget_the_directory()
     changed = {n: (before.get(n), os.environ.get(n)) for n in before.keys() | os.environ.keys()}
     return Preloaded(
-        sources={path: _stamp(path) for path in _sources(sys.modules.keys() - known)},
+        sources={path: _stamp(path) for path in _sources(sys.modules.keys() - loaded)},
         handlers={n: handler for n, handler in _handlers().items() if handler != handlers[n] and callable(handler)},
         environment={name: pair for name, pair in changed.items() if pair[0] != pair[1]},
     )
 
 
 def _forget_the_directory() -> None:
-    """Have each rank find its own temporary directory, unless a module has chosen one for all."""
+    """Let each rank choose its own temporary directory, unless a module has chosen one for all."""
     tempfile: Any = sys.modules.get("tempfile")
     if tempfile is not None and tempfile.tempdir is not None:
         chosen, tempfile.tempdir = tempfile.tempdir, None
@@ -105,26 +104,26 @@ def _forget_the_directory() -> None:
 
 
 def why_not_to_fork() -> str:
-    """Why no rank may be forked from this process, in words; empty if it may be."""
-    # Some libraries end their threads before each fork, and start them again when they need them: OpenBLAS does.
+    """Return why no rank may be forked from this process; empty if it may be."""
+    # Some libraries end their threads before each fork, and start new ones when needed: OpenBLAS does.
     pid = os.fork()
     if pid == 0:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED)
     threads = count_threads()
     if threads > 1:
-        return f"what is preloaded has started {threads - 1} thread(s), which a fork would not have"
+        return f"preloaded modules have started {threads - 1} thread(s), which a fork would not have"
     if (device := _open_gpu()) != "":
-        return f"what is preloaded uses a GPU ({device}), whose context does not survive a fork"
+        return f"preloaded modules use a GPU ({device}); its context does not survive a fork"
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return ""
-    return "what is preloaded has started a process, which would not be the rank's child"
+    return "preloaded modules have started a process, which would not be the rank's child"
 
 
 def count_threads() -> int:
-    """How many threads this process has, those of libraries among them."""
+    """Return the number of threads of this process, including those of libraries."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -159,10 +158,10 @@ def _sources(names: Iterable[str]) -> set[str]:
 
 def _stamp(path: str) -> _Stamp | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _handlers() -> _Handlers:

@@ -1,7 +1,7 @@
-"""The process from which ranks are forked: it has imported what they need, and has a single thread.
+"""The zygote: a process from which ranks are forked, with their modules imported and a single thread.
 
-It tells the launcher how each rank ended, and keeps that in the process table until the launcher wants it no more. It
-ends when the launcher asks, or has ended itself, and takes its ranks along in the second case.
+It reports the exit status of each rank to the launcher, and reaps the rank only when the launcher permits it. It ends
+when the launcher asks for that, or has ended itself, and kills its ranks in the second case.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 TOGETHER = 0.5
-"""Seconds in which ranks are asked for that start together."""
+"""Seconds within which requested ranks count as starting together."""
 
 REAP = b"r"
-"""What the launcher sends when a rank that has ended may leave the process table."""
+"""Message of the launcher that permits to reap an ended rank."""
 
 GO = b"g"
-"""What lets a rank run: until then it waits, and it ends if nobody is left who could send this."""
+"""Message that lets a rank run: until then it waits, and it ends if no process is left that could send this."""
 
 STALE, UNFIT = "stale", "unfit"
-"""Answers to the request for a rank: this source file has changed; a fork would not be like a new process."""
+"""Answers to the request for a rank: this source file has changed; a fork would differ from a new process."""
 
 _OF_EVERY_RANK = (
     "derail.errors.recorder",
@@ -59,48 +59,48 @@ class _Rank:
 
 
 def main(file: BinaryIO) -> NoReturn:
-    """Import what was asked for, then serve; called in a fresh interpreter, see ``payload.interpreter``."""
+    """Import the requested modules, then serve; called in a fresh interpreter, see ``payload.interpreter``."""
     with file:
         control_fd, launcher_pid, modules, kept = pickle.load(file)
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     streams: Any = (sys.stdout, sys.stderr)
     for stream in streams:
-        stream.reconfigure(line_buffering=True)  # no fork may hold a part of what is said here
-    found = preload.preload((*_OF_EVERY_RANK, *modules))
+        stream.reconfigure(line_buffering=True)  # no fork may inherit a part of a message
+    preloaded = preload.preload((*_OF_EVERY_RANK, *modules))
     unfit = preload.why_not_to_fork() if kept else ""
     if kept:
-        _let_go_of_the_console()
+        _release_console()
     gc.collect()
-    gc.freeze()  # what is there stays shared with the ranks: no collection here writes to it
-    Resident(control, launcher_pid, found, unfit).serve()
+    gc.freeze()  # existing objects stay shared with the ranks: no collection here writes to them
+    ZygoteServer(control, launcher_pid, preloaded, unfit).serve()
 
 
-def _let_go_of_the_console() -> None:
-    """Whoever reads the launcher's output to its end must not wait for this process."""
+def _release_console() -> None:
+    """Close the console: a reader of the launcher's output must not wait for the end of this process."""
     null = os.open(os.devnull, os.O_WRONLY)
     for fd in (1, 2):
         os.dup2(null, fd)
     os.close(null)
 
 
-class Resident:
-    """Serves one launcher."""
+class ZygoteServer:
+    """The zygote's service for one launcher."""
 
-    def __init__(self, control: socket.socket, launcher_pid: int, found: preload.Preloaded, unfit: str) -> None:
+    def __init__(self, control: socket.socket, launcher_pid: int, preloaded: preload.Preloaded, unfit: str) -> None:
         self._control = control
         self._launcher_pid = launcher_pid
-        self._preloaded = found
+        self._preloaded = preloaded
         self._unfit = unfit
         self._ranks: dict[int, _Rank] = {}
         self._received: list[int] = []
         self._missing = 0
-        self._forgot_at = 0.0
+        self._invalidated_at = 0.0
         self._poll = select.poll()
         self._wake_read = self._wake_write = self._launcher_fd = -1
 
     def serve(self) -> NoReturn:
-        """Do what the launcher asks until it asks for the end, or has ended."""
+        """Serve requests until the launcher asks for the end, or has ended."""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -120,10 +120,10 @@ class Resident:
                 elif fd == self._launcher_fd:
                     self._end_all()
                 else:
-                    self._hear(fd)
+                    self._read_message(fd)
 
     def _watch_launcher(self) -> None:
-        """The end of the socket is not enough: something forked from the launcher may hold a copy of its other end."""
+        """Watch for the launcher's exit; the end of the socket is not enough, because a fork may hold a copy."""
         if hasattr(os, "pidfd_open"):
             try:
                 self._launcher_fd = os.pidfd_open(self._launcher_pid)
@@ -157,7 +157,7 @@ class Resident:
         report.setblocking(False)
         refusal = self._refusal(missing)
         if not refusal:
-            self._forget_where_modules_were_not()
+            self._invalidate_import_caches()
             try:
                 pid = child_setup.fork(lambda: self._become(fds))
             except OSError as error:
@@ -171,12 +171,12 @@ class Resident:
         # It may have ended before it was in the list.
         self._look_for_exits()
 
-    def _forget_where_modules_were_not(self) -> None:
-        """Have ranks find modules that have come since; once for those that start together: it costs each a while."""
+    def _invalidate_import_caches(self) -> None:
+        """Let ranks find new modules; once for those that start together, because it takes time in each."""
         now = SYSTEM_CLOCK.now()
-        if not self._ranks or now - self._forgot_at > TOGETHER:
+        if not self._ranks or now - self._invalidated_at > TOGETHER:
             importlib.invalidate_caches()
-            self._forgot_at = now
+            self._invalidated_at = now
 
     def _refusal(self, missing: int) -> str:
         if missing:
@@ -189,7 +189,7 @@ class Resident:
         return f"{STALE} {changed}" if changed else ""
 
     def _become(self, fds: list[int]) -> NoReturn:
-        """In the child: be the rank. ``fds``: report, payload, stdout, stderr, gate, and what the payload names."""
+        """Become the rank, in the child. ``fds``: report, payload, stdout, stderr, gate, and those of the payload."""
         signal.set_wakeup_fd(-1)
         for fd in (self._wake_read, self._wake_write, self._launcher_fd, self._control.detach(), *self._ranks):
             if fd >= 0:
@@ -216,8 +216,8 @@ class Resident:
                 if rank.unwanted or not _send(rank.report, f"exited {rank.pid} {encode(status)}"):
                     self._reap(rank)
 
-    def _hear(self, fd: int) -> None:
-        """The launcher has done with a rank, or is no longer interested."""
+    def _read_message(self, fd: int) -> None:
+        """Handle the launcher's message about a rank: it may be reaped, or is no longer needed."""
         rank = self._ranks[fd]
         try:
             data = rank.report.recv(16)
@@ -226,7 +226,7 @@ class Resident:
         except OSError:
             data = b""
         if data and not rank.ended:
-            self._look_for_exits()  # the launcher saw the end in /proc, before SIGCHLD was delivered here
+            self._look_for_exits()  # the launcher saw the exit in /proc, before SIGCHLD was delivered here
         if self._ranks.get(fd) is not rank:
             return
         if rank.ended:
@@ -244,32 +244,32 @@ class Resident:
         rank.report.close()
 
     def _end_all(self) -> NoReturn:
-        """The launcher is gone: so are its ranks."""
+        """Kill all ranks and end: the launcher is gone."""
         for rank in self._ranks.values():
-            # Unreaped, alive or not: the number is still its own. The lifeline ends what is left of its group, and
-            # spares helpers that clean up behind the rank.
+            # Unreaped, alive or not: its pid is not reused. The lifeline ends the rest of its group, and spares helpers
+            # that clean up behind the rank.
             groups.signal_process(rank.pid, None, signal.SIGKILL)
         self._leave()
 
     def _leave(self) -> NoReturn:
         for rank in self._ranks.values():
-            # What has ended is not left to a host that adopts orphans.
+            # Ended ranks are not left to a host that adopts orphans.
             os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG)
         try:
-            process_exit.run_exit_functions()  # of what was preloaded: not the ranks' business
+            process_exit.run_exit_functions()  # of preloaded modules, once instead of in each rank
         finally:
             os._exit(0)
 
 
 def encode(status: ExitStatus) -> str:
-    """An exit status as words."""
+    """Encode an exit status as text."""
     if status.signal is not None:
         return f"signal {status.signal} {int(status.core_dumped)}"
     return f"code {status.code} 0"
 
 
 def decode(words: str) -> ExitStatus:
-    """What ``encode`` has written."""
+    """Decode the text of ``encode``."""
     kind, number, dumped = words.split()
     if kind == "signal":
         return ExitStatus(signal=int(number), core_dumped=dumped == "1")

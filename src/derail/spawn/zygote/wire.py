@@ -1,4 +1,4 @@
-"""How the launcher hands descriptors to a resident process: short frames on a stream socket, in order, in one piece."""
+"""Transfer of descriptors from the launcher to a zygote: short frames on a stream socket, in order, in one piece."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MORE, FORK, DROP, QUIT = b"more", b"fork", b"drop", b"quit"
-"""Some of a rank's descriptors; the last of them: fork it; forget those sent so far; end, and leave the ranks alone."""
+"""Some of a rank's descriptors; the last of them: fork it; drop those sent so far; end, and leave the ranks alone."""
 
 NO_SIGPIPE: int = getattr(socket, "MSG_NOSIGNAL", 0)
-"""For ``send``: a host that has given SIGPIPE its default meaning is not killed by it."""
+"""For ``send``: it must not kill a host that has reset SIGPIPE to its default action."""
 
 _FRAME = struct.Struct("<4sI")
-_LIMIT = 200  # the kernel takes 253 descriptors at a time
+_LIMIT = 200  # the kernel accepts 253 descriptors at a time
 _INTS = struct.calcsize("i")
 
 
 class Frame(NamedTuple):
-    """One frame as it came; ``missing`` descriptors did not fit into this process."""
+    """One received frame; ``missing`` descriptors did not fit into this process."""
 
     verb: bytes
     fds: tuple[int, ...]
@@ -31,10 +31,10 @@ class Frame(NamedTuple):
 
 
 def send_fork(sock: socket.socket, fds: Sequence[int]) -> None:
-    """Ask for a rank with these descriptors.
+    """Request a rank with these descriptors.
 
     Raises:
-        OSError: if the resident process is gone.
+        OSError: if the zygote is gone.
     """
     try:
         for start in range(0, len(fds), _LIMIT):
@@ -49,7 +49,7 @@ def send_fork(sock: socket.socket, fds: Sequence[int]) -> None:
 
 
 def send_quit(sock: socket.socket) -> None:
-    """Ask the resident process to end; nothing happens if it has ended already."""
+    """Ask the zygote to end, if it has not ended already."""
     try:
         _send(sock, QUIT, ())
     except OSError:
@@ -57,7 +57,7 @@ def send_quit(sock: socket.socket) -> None:
 
 
 def receive(sock: socket.socket) -> Frame | None:
-    """The next frame; None at the end."""
+    """Return the next frame; None at the end."""
     data, ancillary, _, _ = sock.recvmsg(_FRAME.size, socket.CMSG_SPACE(_LIMIT * _INTS))
     while data and len(data) < _FRAME.size:
         rest = sock.recv(_FRAME.size - len(data))

@@ -259,7 +259,7 @@ def test_it(number):
     )
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
-        ["derail: 2 tests not on warm ranks, but on spawned ones: what is preloaded has started 1 thread(s), *"]
+        ["derail: 2 tests not on warm ranks, but on spawned ones: preloaded modules have started 1 thread(s), *"]
     )
 
 
@@ -287,7 +287,7 @@ import_scan._installed = lambda: (*installed, os.path.join(os.path.dirname(__fil
         ini="pythonpath = site",
     )
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["derail: 2 tests not on warm ranks, *has started 1 thread(s)*"])
+    result.stdout.fnmatch_lines(["derail: 2 tests not on warm ranks, *have started 1 thread(s)*"])
     told = {name.partition(".")[0]: parent for name, parent in noted()}
     assert told["test_a"] == told["test_z"] != told["test_it"]
 
@@ -372,7 +372,7 @@ def test_kept(rank, number):
         result.assert_outcomes(passed=5)
     else:
         result.assert_outcomes(passed=4, failed=1)
-        result.stdout.fnmatch_lines(["rank 0: exit status lost: the warm process (*), * was killed, *"])
+        result.stdout.fnmatch_lines(["rank 0: exit status lost: the zygote (*), * was killed, *"])
     told = noted()
     assert len({line[1] for line in told if line[0] in ("killed", "after")}) == 2
     assert len({line[1] for line in told if line[0] == "kept"}) == 2
