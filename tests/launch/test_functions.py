@@ -138,7 +138,7 @@ def test_why_a_warm_rank_was_spawned_is_in_the_outcome(jobs, monkeypatch, tmp_pa
         rank_functions.give, args={0: (1,), 1: (2,)}, start_method="warm", preload=["with_a_thread"]
     ).wait(60)
 
-    reason = "what is preloaded has started 1 thread(s), which a fork would not have"
+    reason = "preloaded modules have started 1 thread(s), which a fork would not have"
     assert (result.return_values, {fate.spawned_because for fate in result.ranks.values()}) == (
         {0: 1, 1: 2},
         {reason},
