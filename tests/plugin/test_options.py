@@ -26,13 +26,15 @@ def pytest_collection_modifyitems(items):
         print("\\nFOUND", found.timeout, found.grace, found.start_method, found.preload)
 """
 SHOW_JOBS = """
+from dataclasses import replace
+
 from pytest_derail.jobs import fixture
 
 start_job = fixture.start_job
 
-def shown(*args, start_method, preload, **options):
-    print("STARTED", start_method, preload and list(preload))
-    return start_job(*args, start_method="spawn", **options)
+def shown(job, workdir, **options):
+    print("STARTED", job.start_method, job.preload and list(job.preload))
+    return start_job(replace(job, start_method="spawn", preload=None), workdir, **options)
 
 fixture.start_job = shown
 """
@@ -87,6 +89,21 @@ def test_the_fixture_chooses_a_start_method_as_the_marker_does(
     told += [found(), found(options=OPTIONS), found(argument="start_method='spawn'")]
     own = "pytest_derail.jobs.importable"
     assert told == [f"warm ['{own}']", "forkserver None", "fork None", f"warm ['{own}', 'c']", "spawn None"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "source"),
+    [
+        ("@pytest.mark.ranks(2, start_method='thread')\ndef test_one(): pass", "@pytest.mark.ranks(start_method=)"),
+        ("def test_one(derail): derail.run(print, start_method='thread')", "derail.start(start_method=)"),
+    ],
+)
+def test_a_start_method_that_a_test_misspells_is_an_error_that_says_where(
+    run_pytest: RunPytest, wanted: str, source: str
+) -> None:
+    """Marker and fixture have the same methods."""
+    told = run_pytest(f"import pytest\n{wanted}").stdout.str()
+    assert f"{source} is 'thread'; it must be one of warm, spawn, fork, forkserver" in told
 
 
 @pytest.mark.parametrize(
