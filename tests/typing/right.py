@@ -27,17 +27,27 @@ from pytest_derail import (
     Derail,
     Job,
     JobResult,
+    RanksFailed,
+    assert_error_file,
     assert_exit_code,
     assert_exits,
     assert_failed,
+    assert_failures,
     assert_injected,
+    assert_leftovers,
     assert_log_tail,
+    assert_message,
+    assert_no_leftovers,
+    assert_not_injected,
     assert_only_failed,
     assert_restarts,
+    assert_resumed_at,
     assert_root_cause,
     assert_signals_sent,
+    assert_stopped,
     assert_succeeded,
     assert_teardown_seconds,
+    assert_timed_out,
     strategies,
 )
 from pytest_derail.faker import faker
@@ -159,6 +169,19 @@ def test_job(derail: Derail, tmp_path: Path) -> None:
     assert_type(result.ranks[0].succeeded, bool)
 
 
+def judge_more(result: JobResult | derail.RunProcsResult, fault: Fault) -> None:
+    """Assertions take the result of a test's job, or of ``start_processes``."""
+    assert_stopped(result, [0, 2])
+    assert_failures(result, 1)
+    assert_message(result, "*saved*")
+    assert_error_file(result, 1, "good", message="boom")
+    assert_timed_out(result)
+    assert_no_leftovers(result)
+    assert_leftovers(result, ["sleep *"])
+    assert_not_injected(result, fault)
+    assert_resumed_at(result, 3)
+
+
 def test_more(derail: Derail) -> None:
     """A function, a command line, an agent; holds, barriers and ports."""
     held = derail.hold("saved", ranks=[0], hit="2..")
@@ -169,6 +192,7 @@ def test_more(derail: Derail) -> None:
     assert_failed(derail.run(["sh", "-c", "exit 3"], ranks=1), 0, exit_code=3, exception=ValueError)
     assert_restarts(derail.agent("torchrun", Path("train.py"), nodes=2, restarts=1), 1)
     derail.allow_left("process", "file")
+    assert issubclass(RanksFailed, Exception)
     assert derail.free_port() > 0
     assert derail.workdir.exists()
 

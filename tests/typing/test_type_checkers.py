@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import pytest_derail
 from derail.faults.model.triggers import KINDS
 from derail.faults.registry import entries
 
@@ -78,6 +79,13 @@ def test_right_uses_are_accepted(said):
     print(f"{len(right)} right statements")
 
     assert dict(said["right.py"]) == {}
+
+
+def test_all_names_of_the_plugin_are_among_the_right_uses():
+    """A name that is added is checked as well."""
+    used = {node.id for node in ast.walk(ast.parse(RIGHT.read_text())) if isinstance(node, ast.Name)}
+
+    assert sorted({*pytest_derail.__all__} - used) == []
 
 
 def test_the_example_of_each_fault_is_accepted(said, examples):

@@ -22,6 +22,8 @@ from derail.torch import instal  # wrong
 from derail.when import Trigger, line
 from derail.when import Lines  # wrong
 from pytest_derail import assert_fialed  # wrong
+from pytest_derail import assert_collateral  # wrong
+from pytest_derail import assert_left  # wrong
 from pytest_derail import Derail, Job
 from pytest_derail import (
     assert_exits,
