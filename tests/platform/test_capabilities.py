@@ -158,7 +158,7 @@ def test_without_proc_nothing_is_seen(monkeypatch):
 
     assert "there is no /proc" in capabilities.why_no_proc()
     assert capabilities.why_no_cgroup.__wrapped__("memory") == "no cgroup with memory is mounted here"
-    assert capabilities.ptrace_scope() == "Yama is not there"
+    assert capabilities.ptrace_scope() == "Yama is not available"
 
 
 @pytest.mark.parametrize(("scope", "told"), [("1\n", "Yama scope 1: descendants"), ("9\n", "Yama scope 9: unknown")])

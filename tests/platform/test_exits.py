@@ -196,7 +196,7 @@ def test_a_stolen_wait_is_lost_where_the_kernel_does_not_tell(start, watch, monk
     status = exits.peek(child.pid, exit_fd)
     assert status is not None
     assert (status.ok, status.code, status.signal) == (False, None, None)
-    assert f"process {child.pid} was reaped by somebody else" in str(status)
+    assert f"process {child.pid} was reaped by other code" in str(status)
 
 
 def test_a_thief_that_waits_at_the_same_moment_does_not_make_a_status_up(start):

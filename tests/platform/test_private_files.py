@@ -54,8 +54,8 @@ def test_no_link_no_device_and_nothing_where_everybody_may_write(tmp_path):
 
     assert "link" in why_not_own(tmp_path / "link")
     assert why_not_own("/dev/null")
-    assert why_not_own(everybody / "below" / "file") == f"{everybody}: everybody may write there"
-    assert why_not_own(tmp_path / "to" / "file") == f"{everybody}: everybody may write there"
+    assert why_not_own(everybody / "below" / "file") == f"{everybody}: every user may write there"
+    assert why_not_own(tmp_path / "to" / "file") == f"{everybody}: every user may write there"
     assert "null" in why_not_own(tmp_path / "nu\0ll")
 
 

@@ -19,7 +19,7 @@ from derail.platform.snapshot import compare, take_snapshot
 def shared_memory(tmp_path_factory, monkeypatch):
     """A directory in the place of /dev/shm, where nobody else on this machine makes and removes files meanwhile."""
     directory = tmp_path_factory.mktemp("shm")
-    monkeypatch.setattr(snapshot, "_SHARED_MEMORY", str(directory))
+    monkeypatch.setattr(snapshot, "SHARED_MEMORY", str(directory))
     return directory
 
 

@@ -140,7 +140,13 @@ def test_only_allowed_cpus_are_given(machine):
         (0, "node", {30}, {}, "none of the CPUs of NUMA node 0 may be used"),
         (0, "core-complex", {30}, {}, "none of the CPUs of NUMA node 0 may be used"),
         (0, "exclusive", {0, 1}, {}, "NUMA node 0 has 1 usable physical cores for 2 ranks"),
-        (0, "magic", range(64), {}, "'magic' is no affinity mode; there are node, socket, exclusive, core-complex"),
+        (
+            0,
+            "magic",
+            range(64),
+            {},
+            "unknown affinity mode 'magic'; expected one of node, socket, exclusive, core-complex",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_clearly(machine, rank, mode, allowed, more, message):
@@ -161,7 +167,7 @@ def test_a_machine_without_numa_is_named(tmp_path):
 
 def test_without_gpus_exclusive_needs_the_number_of_ranks(machine):
     """A share of unknown size is not guessed."""
-    with pytest.raises(TopologyError, match="the number of ranks must be known"):
+    with pytest.raises(TopologyError, match="the number of ranks is unknown"):
         cpus_for(0, NumaOptions(AffinityMode.EXCLUSIVE), sysfs=machine(TWO_SOCKETS), allowed=range(64))
 
 

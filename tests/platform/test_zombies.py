@@ -96,7 +96,7 @@ def test_a_zombie_that_may_not_be_dumped_hides_it_or_tells_the_truth():
         (None, None, lost),
     )
     assert bool(lost) == (number is None)
-    assert not lost or "may not be looked into" in lost
+    assert not lost or "may not be inspected" in lost
 
 
 def test_once_its_parent_has_reaped_it_it_hides_nothing():

@@ -1,1 +1,1 @@
-"""One question about the operating system per file."""
+"""One aspect of the operating system per file."""

@@ -1,6 +1,6 @@
-"""Child processes with a deadline that holds when the time is frozen.
+"""Child processes with a deadline that also holds when the time is frozen.
 
-``subprocess`` counts its own timeouts with ``time.monotonic``, which freezegun replaces there: they never come.
+``subprocess`` measures its own timeouts with ``time.monotonic``, which freezegun replaces there: they never expire.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def killed_after(seconds: float, child: subprocess.Popen[Any]) -> Iterator[threading.Event]:
-    """Kill a child if the block lasts longer; the event is set if that happened."""
+    """Kill a child if the block lasts longer; the event is set in that case."""
     late = threading.Event()
 
     def kill() -> None:

@@ -1,7 +1,7 @@
-"""Which mechanisms of the operating system work on this machine, and why not. Each is really tried, once per process.
+"""Mechanisms of the operating system that work on this machine, or why not. Each is really tried, once per process.
 
-Every function returns a reason, which is empty if the mechanism works. Faults that need one ask the same function as
-``derail doctor`` does. What might harm is tried in a child, or on one.
+Every function returns a reason, which is empty if the mechanism works. Faults that need one call the same function as
+``derail doctor`` does. A trial that might do harm runs in a child, or on one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ YAMA = PROC / "sys" / "kernel" / "yama" / "ptrace_scope"
 
 
 def why_no_proc() -> str:
-    """Why nothing can be seen of other processes here."""
-    return "" if (PROC / "self" / "limits").exists() else "there is no /proc here, in which the effect could be seen"
+    """Return why other processes cannot be inspected here."""
+    return "" if (PROC / "self" / "limits").exists() else "there is no /proc here, which would show the effect"
 
 
 @cache
 def why_no_pidfd() -> str:
-    """Why a process cannot be held by a descriptor (``pidfd_open``): tried on a child."""
+    """Return why a process cannot be held by a descriptor (``pidfd_open``): tried on a child."""
     if not hasattr(os, "pidfd_open"):
         return "this system has no pidfd_open, or this Python was built without it"
 
@@ -41,11 +41,11 @@ def why_no_pidfd() -> str:
 
 @cache
 def why_no_prlimit() -> str:
-    """Why the limits of another process cannot be set: tried on a child."""
+    """Return why the limits of another process cannot be set: tried on a child."""
     import resource
 
     if not hasattr(resource, "prlimit"):
-        return "this system has no prlimit, by which the limits of another process are set"
+        return "this system has no prlimit, which sets the limits of another process"
 
     def lower(pid: int) -> None:
         _, hard = resource.prlimit(pid, resource.RLIMIT_CORE)
@@ -56,7 +56,7 @@ def why_no_prlimit() -> str:
 
 @cache
 def why_no_idle_priority() -> str:
-    """Why another process cannot be made to run only when nobody else wants to (SCHED_IDLE): tried on a child."""
+    """Return why another process cannot be restricted to otherwise idle CPUs (SCHED_IDLE): tried on a child."""
     if not hasattr(os, "SCHED_IDLE"):
         return "this system has no SCHED_IDLE"
 
@@ -69,7 +69,7 @@ def why_no_idle_priority() -> str:
 
 @cache
 def why_no_memory_access() -> str:
-    """Why the memory of another process cannot be read: tried on a child."""
+    """Return why the memory of another process cannot be read: tried on a child."""
     reason = why_no_proc()
 
     def look(pid: int) -> None:
@@ -84,31 +84,31 @@ def why_no_memory_access() -> str:
 
 @cache
 def why_no_user_namespace() -> str:
-    """Why a process cannot enter a user namespace in which its user keeps its number."""
+    """Return why a process cannot enter a user namespace in which its user keeps its number."""
     return trials.run(trials.USER_NAMESPACE)
 
 
 @cache
 def why_no_pid_namespace() -> str:
-    """Why a process cannot be the first one of a pid namespace."""
+    """Return why a process cannot be the first one of a pid namespace."""
     return trials.run(trials.PID_NAMESPACE)
 
 
 @cache
 def why_no_netem() -> str:
-    """Why packets cannot be delayed on the loopback of a network namespace (``tc qdisc ... netem``)."""
+    """Return why packets cannot be delayed on the loopback of a network namespace (``tc qdisc ... netem``)."""
     return trials.run(trials.NETEM)
 
 
 @cache
 def why_no_ptrace() -> str:
-    """Why a process cannot attach to another one of its own."""
+    """Return why a process cannot attach to another process of the same user."""
     return trials.run(trials.PTRACE)
 
 
 @cache
 def why_no_seccomp() -> str:
-    """Why a process cannot forbid itself a system call."""
+    """Return why a process cannot forbid itself a system call."""
     from derail.platform.syscalls import this_machine
 
     machine = this_machine()
@@ -119,25 +119,25 @@ def why_no_seccomp() -> str:
 
 @cache
 def why_no_memory_files() -> str:
-    """Why there are no files that live in memory only (``memfd_create``)."""
+    """Return why there are no files in memory (``memfd_create``)."""
     return trials.run(trials.MEMORY_FILE) if hasattr(os, "memfd_create") else "this system has no memfd_create"
 
 
 @cache
 def why_no_full_device() -> str:
-    """Why there is no file that is always full."""
+    """Return why there is no file that is always full."""
     return trials.run(trials.FULL)
 
 
 @cache
 def why_no_shared_memory() -> str:
-    """Why nothing can be written to /dev/shm."""
+    """Return why /dev/shm cannot be written to."""
     return trials.run(trials.SHARED_MEMORY)
 
 
 @cache
 def why_no_cgroup(controller: cgroups.Controller) -> str:
-    """Why a child cannot be put into a cgroup of its own with "memory", "cpu" or "freezer": tried."""
+    """Return why a child cannot be put into a new cgroup with "memory", "cpu" or "freezer": tried."""
     hierarchy = cgroups.hierarchy(controller)
     own = None if hierarchy is None else hierarchy.standing(os.getpid())
     if hierarchy is None or own is None:
@@ -149,8 +149,8 @@ def why_no_cgroup(controller: cgroups.Controller) -> str:
         return f"{own} was not delegated to this user: {error.strerror}"
     try:
         if not (group / hierarchy.knob).exists():
-            given = (own / "cgroup.subtree_control").read_text().strip() or "nothing"
-            return f"{own} gives its children {given} (cgroup.subtree_control), and not {controller}"
+            enabled = (own / "cgroup.subtree_control").read_text().strip() or "nothing"
+            return f"{own} enables {enabled} for its children (cgroup.subtree_control), not {controller}"
 
         def enter(pid: int) -> None:
             hierarchy.enter(pid, group.name)
@@ -167,7 +167,7 @@ def why_no_cgroup(controller: cgroups.Controller) -> str:
 
 
 def _freeze_and_thaw(group: Path) -> None:
-    """Freeze whoever is in a cgroup until the kernel says so, and let it go on in any case."""
+    """Freeze the processes of a cgroup until the kernel confirms it, and thaw them in any case."""
     import select
 
     with (group / "cgroup.events").open("rb", buffering=0) as events:
@@ -177,29 +177,29 @@ def _freeze_and_thaw(group: Path) -> None:
             (group / "cgroup.freeze").write_text("1")
             while b"frozen 1" not in events.read():
                 if not poller.poll(5_000):
-                    raise TimeoutError("the kernel did not say within 5 s that the child is frozen")
+                    raise TimeoutError("the kernel did not report within 5 s that the child is frozen")
                 events.seek(0)
         finally:
             (group / "cgroup.freeze").write_text("0")
 
 
 def ptrace_scope() -> str:
-    """What Yama says of who may look into whom."""
+    """Return Yama's setting for ptrace, with its meaning."""
     scopes = {
         "0": "any process of the same user",
         "1": "descendants",
         "2": "with CAP_SYS_PTRACE",
-        "3": "nobody",
+        "3": "no process",
     }
     try:
         scope = YAMA.read_text().strip()
     except OSError:
-        return "Yama is not there"
+        return "Yama is not available"
     return f"Yama scope {scope}: {scopes.get(scope, 'unknown')}"
 
 
 def _on_a_child(what: str, act: Callable[[int], None]) -> str:
-    """Why something cannot be done to a child, which waits meanwhile; empty if it can."""
+    """Return why an action fails on a waiting child; empty if it succeeds."""
     import subprocess
 
     waits = "import sys; sys.stdout.write('.'); sys.stdout.close(); sys.stdin.read()"
@@ -211,7 +211,7 @@ def _on_a_child(what: str, act: Callable[[int], None]) -> str:
         return f"it could not be tried: {error}"
     with child:
         assert child.stdout is not None
-        child.stdout.read(1)  # its program runs, and not what was there before its exec
+        child.stdout.read(1)  # its program runs, not the one from before its exec
         try:
             act(child.pid)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""Cgroups, of version 1 and 2: where a process stands, and a group of its own for it, beneath.
+"""Cgroups, version 1 and 2: the group of a process, and a new group for it beneath.
 
 A controller is in one hierarchy: in one of version 1 that is mounted for it, or else in that of version 2. Freezing is
-done with version 2 only: what version 1 has frozen does not even end by SIGKILL.
+done with version 2 only: a process frozen by version 1 does not even end by SIGKILL.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ KNOBS: dict[tuple[int, Controller], tuple[str, str]] = {
     (2, "cpu"): ("cpu.max", "max"),
     (2, "freezer"): ("cgroup.freeze", "0"),
 }
-"""By version and controller: the file, and what stands in it where nobody is held."""
+"""By version and controller: the file, and its content where no process is limited."""
 SWAP = "memory.memsw.limit_in_bytes"
 """In version 1: memory and swap together, never less than memory alone."""
 
 UNLIMITED = 1 << 60
-"""What version 1 says is a whole number of pages near 2**63."""
+"""Smallest number that counts as no limit: version 1 reports a whole number of pages near 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Hierarchy:
 
     Attributes:
         version: 1 or 2.
-        controller: which is asked for.
-        mount: where it is mounted.
-        root: what of it is mounted there.
+        controller: the requested controller.
+        mount: its mount point.
+        root: the part of it that is mounted there.
     """
 
     version: int
@@ -47,11 +47,11 @@ class Hierarchy:
 
     @property
     def knob(self) -> str:
-        """The file that the controller is told by."""
+        """The file that sets the controller."""
         return KNOBS[self.version, self.controller][0]
 
     def standing(self, pid: int) -> Path | None:
-        """The group that a process is in, as a directory; None if that cannot be seen."""
+        """Return the group of a process, as a directory; None if that cannot be read."""
         try:
             lines = (PROC / str(pid) / "cgroup").read_text().splitlines()
         except OSError:
@@ -64,11 +64,12 @@ class Hierarchy:
         return None
 
     def enter(self, pid: int, name: str) -> Path | None:
-        """Put a process into a group of this name, beneath the one in which it stands; if it is in that already, it
-        stays. None if it cannot be seen where it stands.
+        """Move a process into a group of this name beneath its own, unless it is in that already; return the group.
+
+        None if the process's group cannot be read.
 
         Raises:
-            OSError: if the group cannot be made, or the process cannot be put into it.
+            OSError: if the group cannot be made, or the process cannot be moved into it.
         """
         own = self.standing(pid)
         if own is None:
@@ -79,7 +80,7 @@ class Hierarchy:
         return group
 
     def free(self, group: Path) -> None:
-        """Hold nobody in a group any more; and if nothing else is asked of it, send everybody back, and remove it.
+        """Remove the limit of a group; if it has no other limit, move its processes back, and remove it.
 
         Raises:
             OSError: if that is not allowed.
@@ -106,17 +107,17 @@ def _is_at_rest(group: Path, knob: str, rest: str) -> bool:
 
 
 def hierarchy(controller: Controller) -> Hierarchy | None:
-    """The hierarchy that has a controller, or would have it; None if none is mounted."""
+    """Return the hierarchy that has a controller, or would have it; None if none is mounted."""
     try:
         lines = (PROC / "self" / "mountinfo").read_text().splitlines()
     except OSError:
         return None
-    found: dict[int, Hierarchy] = {}
+    mounted: dict[int, Hierarchy] = {}
     for line in lines:
         place, _, kind = line.partition(" - ")
         words, (system, _, options) = place.split(), kind.split()[:3]
         if system == "cgroup2":
-            found.setdefault(2, Hierarchy(2, controller, Path(words[4]), words[3]))
+            mounted.setdefault(2, Hierarchy(2, controller, Path(words[4]), words[3]))
         elif system == "cgroup" and controller != "freezer" and controller in options.split(","):
-            found.setdefault(1, Hierarchy(1, controller, Path(words[4]), words[3]))
-    return found.get(1) or found.get(2)
+            mounted.setdefault(1, Hierarchy(1, controller, Path(words[4]), words[3]))
+    return mounted.get(1) or mounted.get(2)

@@ -1,9 +1,9 @@
-"""Has this child ended, and how? Seen without reaping it, so that its pid and its group stay reserved.
+"""Exit detection of a child, and its status, without reaping it, so that its pid and its group stay reserved.
 
-Three ways, and one contract. Linux gives a pidfd, macOS and the BSDs a kqueue; where neither is to be had, a thread per
-child sits in ``waitid``. (One thread for all children is no way: ``waitid`` for any child answers with the same zombie
-again and again as long as that is not reaped, and not reaping is the point.) In each case the descriptor polls readable
-from the moment the child has ended, and ``waitid`` with WNOWAIT tells how.
+There are three ways with one contract. Linux has a pidfd, macOS and the BSDs a kqueue; without either, a thread per
+child blocks in ``waitid``. One thread for all children is impossible: ``waitid`` for any child returns the same zombie
+again and again until it is reaped, and not reaping is the point. In each case the descriptor polls readable from the
+exit of the child on, and ``waitid`` with WNOWAIT returns the status.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_PIDFD_ENV = "DERAIL_NO_PIDFD"
-"""Set to anything but the empty string, it makes every exit descriptor use the waiting thread."""
+"""Environment variable: if not empty, every exit descriptor uses the waiting thread."""
 
 _EXIT_CODES = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -35,13 +35,13 @@ _PIDFD_INFO_SIZE = 64
 _PIDFD_INFO_EXIT = 1 << 3
 
 _LOST = (
-    "process {pid} was reaped by somebody else, or SIGCHLD was ignored, and this kernel does not keep the status;"
+    "process {pid} was reaped by other code, or SIGCHLD was ignored, and this kernel does not keep the status;"
     " look for os.wait(), waitpid(-1) or signal(SIGCHLD, SIG_IGN) in the launching process"
 )
 
 
 class ExitFd:
-    """A descriptor that polls readable from the moment a process has ended. It owns what it stands for."""
+    """A descriptor that polls readable from the exit of a process on. It owns what it represents."""
 
     __slots__ = ("_close", "_fd", "_opened_by", "_pidfd")
 
@@ -52,12 +52,12 @@ class ExitFd:
         self._opened_by = os.getpid()
 
     def fileno(self) -> int:
-        """The descriptor, to be polled and never read; -1 once closed."""
+        """Return the descriptor, to be polled and never read; -1 once closed."""
         return self._fd
 
     @property
     def pidfd(self) -> int | None:
-        """The descriptor if it is a pidfd, by which the process can be signalled; else None, also once closed."""
+        """The descriptor if it is a pidfd, with which the process can be signalled; else None, also once closed."""
         return self._fd if self._pidfd and self._fd >= 0 else None
 
     @property
@@ -72,9 +72,9 @@ class ExitFd:
             close()
 
     def __del__(self) -> None:
-        """Whoever drops a handle without closing it leaks nothing.
+        """Close the descriptor of a dropped handle.
 
-        In a forked child the number may have been closed already, and be something else by now.
+        Not in a forked child: there the number may have been closed already, and reused.
         """
         if self._opened_by == os.getpid():
             self.close()
@@ -84,8 +84,8 @@ def open_exit_fd(pid: int, *, use_pidfd: bool | None = None) -> ExitFd:
     """Open a descriptor that polls readable once ``pid`` has ended; readable at once if it is gone already.
 
     Args:
-        pid: a child of this process that nobody has reaped (with a pidfd, any process).
-        use_pidfd: False takes the waiting thread, for tests; None lets the platform and ``NO_PIDFD_ENV`` decide.
+        pid: an unreaped child of this process (with a pidfd, any process).
+        use_pidfd: False selects the waiting thread, for tests; None lets the platform and ``NO_PIDFD_ENV`` decide.
 
     Raises:
         OSError: if there is no descriptor left (EMFILE, ENFILE), or no thread (EAGAIN).
@@ -109,10 +109,10 @@ def open_exit_fd(pid: int, *, use_pidfd: bool | None = None) -> ExitFd:
 
 
 def peek(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
-    """How the child ended, without reaping it; None while it lives, and also while it is stopped or traced.
+    """Return the exit status without reaping; None while the child lives, also while it is stopped or traced.
 
-    If somebody else reaped it, its status comes from the kernel by the pidfd where that is possible, and is a lost one
-    elsewhere. It is never made up.
+    If other code reaped it, its status is read from the kernel by the pidfd where that is possible, and is a lost one
+    elsewhere. It is never invented.
     """
     try:
         result = os.waitid(*_whom(pid, exit_fd), _LOOK)
@@ -120,7 +120,7 @@ def peek(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
         return _status_of_stolen(pid, exit_fd)
     if result is not None and result.si_code in _EXIT_CODES:
         return ExitStatus.from_waitid(result)
-    # A tracer gets stops and traps whatever it asked for (ptrace(2)); they are no exits.
+    # A tracer gets stops and traps whatever it requested (ptrace(2)); they are no exits.
     pidfd = exit_fd.pidfd
     if result is None and pidfd is not None and is_readable(pidfd):
         return _status_of_traced(pid, exit_fd)
@@ -128,7 +128,7 @@ def peek(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
 
 
 def is_unreaped(pid: int, exit_fd: ExitFd) -> bool:
-    """Whether the child, alive or a zombie, still holds its pid: nobody has reaped it."""
+    """Return whether the child, alive or a zombie, still holds its pid: it has not been reaped."""
     try:
         os.waitid(*_whom(pid, exit_fd), _LOOK)
     except ChildProcessError:
@@ -137,9 +137,9 @@ def is_unreaped(pid: int, exit_fd: ExitFd) -> bool:
 
 
 def reap(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
-    """Take the child out of the process table if it has ended, and say how; None if it still lives. Does not block.
+    """Reap the child if it has ended, and return its status; None if it still lives. Does not block.
 
-    One that somebody else traces stays there until its tracer has let go of it.
+    A child that another process traces stays a zombie until its tracer has detached.
     """
     status = peek(pid, exit_fd)
     if status is not None:
@@ -148,9 +148,9 @@ def reap(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
 
 
 def reap_ended(pid: int, exit_fd: ExitFd) -> bool:
-    """Take a child out of the process table that was seen to have ended; whether it is out of it.
+    """Reap a child with a detected exit; return whether it is out of the process table.
 
-    To be called after an exit was seen only: it would swallow the stop of a traced child.
+    Call it only after a detected exit: otherwise it would consume the stop of a traced child.
     """
     try:
         return os.waitid(*_whom(pid, exit_fd), os.WEXITED | os.WNOHANG) is not None
@@ -159,28 +159,31 @@ def reap_ended(pid: int, exit_fd: ExitFd) -> bool:
 
 
 def wait_readable(exit_fd: ExitFd, seconds: float | None) -> bool:
-    """Block until the process has ended, for at most ``seconds`` (None: without a bound). For owners of one process."""
+    """Block until the process has ended, for at most ``seconds`` (None: no limit). For owners of one process."""
     return is_readable(exit_fd.fileno(), seconds)
 
 
 def is_readable(fd: int, seconds: float | None = 0.0) -> bool:
-    """Whether ``fd`` becomes readable within ``seconds``."""
+    """Return whether ``fd`` becomes readable within ``seconds``."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(None if seconds is None else max(0, ceil(seconds * 1000))))
 
 
 def _whom(pid: int, exit_fd: ExitFd) -> tuple[int, int]:
-    """By pidfd, so that a number that was reaped and given to another child cannot answer in its place."""
+    """Return the ``waitid`` target: the pidfd if possible, so that a reused pid cannot be queried by mistake."""
     pidfd = exit_fd.pidfd
     return (os.P_PID, pid) if pidfd is None else (os.P_PIDFD, pidfd)
 
 
 def _status_of_traced(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
-    """A debugger or strace that is not this process sees a zombie first, and hides it from ``waitid`` until it has
-    looked; the descriptor is readable meanwhile. /proc shows the status to whoever may trace the process."""
+    """Return the status of a child that ``waitid`` hides although the descriptor is readable.
+
+    A debugger or strace outside this process sees a zombie first, and hides it from ``waitid`` until it has looked.
+    /proc shows the status to any process that may trace the child.
+    """
     try:
-        # It may have become visible between the two questions.
+        # It may have become visible between the two queries.
         result = os.waitid(*_whom(pid, exit_fd), _LOOK)
         if result is not None:
             return ExitStatus.from_waitid(result)
@@ -195,20 +198,20 @@ def _status_of_stolen(pid: int, exit_fd: ExitFd) -> ExitStatus | None:
         return ExitStatus(lost=_LOST.format(pid=pid))
     if not is_readable(pidfd):
         return None
-    # The thief has marked the zombie as taken, but the kernel may still be about to file the status: a few
-    # microseconds, so a handful of short looks is plenty.
+    # The reaper has marked the zombie as taken, but the kernel may not have stored the status yet: that takes a few
+    # microseconds, so a few short looks are plenty.
     pause = threading.Event()
     for _ in range(20):
-        known = ask_kernel(pidfd)
-        if known is None:
+        status = ask_kernel(pidfd)
+        if status is None:
             pause.wait(0.0005)
         else:
-            return known
+            return status
     return ExitStatus(lost=_LOST.format(pid=pid))
 
 
 def ask_kernel(pidfd: int) -> ExitStatus | None:
-    """What PIDFD_GET_INFO says of a process that was reaped; None if it does not say."""
+    """Return the status of a reaped process by PIDFD_GET_INFO; None if the kernel has none."""
     import fcntl
     import struct
 
@@ -226,7 +229,7 @@ def ask_kernel(pidfd: int) -> ExitStatus | None:
 
 
 def _open_readable() -> ExitFd:
-    """For a process that is gone before anybody could look: readable at once."""
+    """Open a descriptor that is readable at once, for a process that was gone before it could be watched."""
     read_end, write_end = os.pipe()
     os.close(write_end)
     return ExitFd(read_end, pidfd=False, close=lambda: os.close(read_end))
@@ -235,7 +238,7 @@ def _open_readable() -> ExitFd:
 if sys.platform != "linux" and hasattr(select, "kqueue"):
 
     def _open_kqueue(pid: int) -> ExitFd:
-        """A kqueue of one filter; it polls readable when the filter has fired."""
+        """Open a kqueue with one filter; it polls readable when the filter has fired."""
         queue = select.kqueue()
         flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
         try:
@@ -253,19 +256,19 @@ if sys.platform != "linux" and hasattr(select, "kqueue"):
 def _open_waiting_thread(pid: int) -> ExitFd:
     read_end, write_end = os.pipe()
     try:
-        # The thread keeps a read end too: to write to a pipe that nobody reads would raise SIGPIPE.
+        # The thread keeps a read end as well: a write to a pipe without a reader would raise SIGPIPE.
         kept = os.dup(read_end)
     except BaseException:
         os.close(read_end)
         os.close(write_end)
         raise
     thread = threading.Thread(
-        target=_wait_and_tell, args=(pid, kept, write_end), name=f"derail-exit-of-{pid}", daemon=True
+        target=_wait_and_report, args=(pid, kept, write_end), name=f"derail-exit-of-{pid}", daemon=True
     )
     try:
         start_thread(thread)
     except BaseException as error:
-        # A signal handler may have raised when the thread ran already: the other two are its own then.
+        # A signal handler may have raised when the thread ran already: then it owns the other two.
         for fd in (read_end,) if thread.ident is not None else (read_end, write_end, kept):
             os.close(fd)
         if isinstance(error, RuntimeError):  # "can't start new thread"
@@ -274,9 +277,12 @@ def _open_waiting_thread(pid: int) -> ExitFd:
     return ExitFd(read_end, pidfd=False, close=lambda: os.close(read_end))
 
 
-def _wait_and_tell(pid: int, kept: int, write_end: int) -> None:
-    """Runs in a thread of its own until the child has ended. The descriptors are its own, so that nobody needs a lock:
-    at the end of the interpreter a daemon thread stops wherever it is, and would take a lock with it."""
+def _wait_and_report(pid: int, kept: int, write_end: int) -> None:
+    """Wait for the exit of the child in a separate thread, and write to the pipe.
+
+    The thread owns its descriptors, so that no lock is needed: at interpreter exit a daemon thread stops anywhere, and
+    would never release a lock.
+    """
     pause = threading.Event()
     while True:
         try:
@@ -285,7 +291,7 @@ def _wait_and_tell(pid: int, kept: int, write_end: int) -> None:
             break
         if result is not None and result.si_code in _EXIT_CODES:
             break
-        # A child that we trace is in a stop, and waitid would say so again at once.
+        # A child that we trace is in a stop, and waitid would return that again at once.
         pause.wait(0.02)
     os.write(write_end, b"!")
     os.close(write_end)

@@ -1,4 +1,4 @@
-"""Signal a process, or the group that it leads: only if they are that child's own. The only place that calls killpg."""
+"""Signals to a process, or to the group that it leads, only if they are that child's own. The only call of killpg."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 
 
 def signal_process(pid: int, pidfd: int | None, number: int) -> bool:
-    """Send signal ``number`` to a process; False if it is gone.
+    """Send signal ``number`` to a process; return False if it is gone.
 
     Args:
-        pid: used only without a pidfd, and then it must be a child of ours that nobody has reaped.
-        pidfd: its pidfd, which cannot mean a stranger.
-        number: 0 only asks whether it is there.
+        pid: used only without a pidfd, and then it must be an unreaped child of ours.
+        pidfd: its pidfd, which cannot refer to another process.
+        number: 0 only checks whether it exists.
     """
     try:
         if pidfd is not None and hasattr(signal, "pidfd_send_signal"):
@@ -26,10 +26,10 @@ def signal_process(pid: int, pidfd: int | None, number: int) -> bool:
 
 
 def signal_group(pgid: int, number: int) -> bool:
-    """Send signal ``number`` to a process group; False if nobody is in it.
+    """Send signal ``number`` to a process group; return False if it has no member.
 
-    The group must be led by a child of ours that nobody has reaped: as long as that is in the process table, alive or
-    a zombie, no stranger can have the number. On Linux a zombie counts as a member, so True is no proof of life.
+    The group must be led by an unreaped child of ours: while that is in the process table, alive or a zombie, the id
+    cannot be reused. On Linux a zombie counts as a member, so True is no proof of life.
 
     Raises:
         ValueError: if the number means all processes, or the group of this process.
@@ -38,9 +38,9 @@ def signal_group(pgid: int, number: int) -> bool:
     if pgid == os.getpgrp():
         raise ValueError(f"process group {pgid} is the one of this process; only a rank's own group may be signalled")
     try:
-        os.killpg(pgid, number)  # noqa: TID251 - this is the one place: the caller vouches that the leader is its child
+        os.killpg(pgid, number)  # noqa: TID251 - the only call: the caller guarantees that the leader is its child
     except (ProcessLookupError, PermissionError):
-        # macOS says EPERM of a group in which there are only zombies.
+        # macOS reports EPERM for a group of zombies only.
         return False
     return True
 

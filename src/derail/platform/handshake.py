@@ -1,9 +1,9 @@
-"""Unix sockets that only this user's processes reach, and on which both ends prove that they belong to one job.
+"""Unix sockets that only this user's processes can reach, and on which both ends prove that they belong to one job.
 
-The socket lies in a directory of its own with mode 0700 and an unpredictable name. Each end asks the kernel for the
-user of the other one (SO_PEERCRED, unix(7)) before it reads or sends a byte. Then each sends its half of a secret that
-was handed to the peer in private: through its environment, or through inherited memory. An abstract name could be seen
-by every user in /proc/net/unix, taken before us, and taken again after us.
+The socket is in a separate directory with mode 0700 and an unpredictable name. Each end queries the user of the other
+one from the kernel (SO_PEERCRED, unix(7)) before it reads or sends a byte. Then each sends its half of a secret that
+the peer received in private: through its environment, or through inherited memory. An abstract name would be visible
+to every user in /proc/net/unix, and other users could bind it before us and after us.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Self
 
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _LONGEST = 107
-"""Bytes of a path that fit into struct sockaddr_un."""
+"""Maximum bytes of a path in struct sockaddr_un."""
 _NAME = "s"
 SECRET_BYTES = 16
 BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """All that a peer needs for the handshake. It is a secret: never put it into an argv, a log or a journal.
+    """All data that a peer needs for the handshake. It is a secret: never put it into an argv, a log or a journal.
 
     Attributes:
         path: the socket.
-        call: what the connecting end sends to prove that it belongs to the job.
-        reply: what the listening end sends to prove the same.
+        call: sent by the connecting end to prove that it belongs to the job.
+        reply: sent by the listening end to prove the same.
     """
 
     path: str
@@ -44,12 +44,12 @@ class Endpoint:
     reply: str
 
     def __str__(self) -> str:
-        """As one word, for an environment variable."""
+        """Return it as one word, for an environment variable."""
         return f"{self.call}:{self.reply}:{self.path}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what ``str`` has written.
+        """Parse the text of ``str``.
 
         Raises:
             ValueError: if it is something else.
@@ -59,13 +59,13 @@ class Endpoint:
 
 
 class PrivateDirectory:
-    """A directory for the sockets of one job, which only this user enters, and the secret of the job.
+    """A directory for the sockets of one job, which only this user can enter, and the secret of the job.
 
-    It is made when it is first asked for. The process that made it removes it: by ``close``, and at the latest when
-    nothing refers to it any more.
+    It is made at the first use. The process that made it removes it: by ``close``, and at the latest when it is
+    garbage-collected.
 
     Args:
-        parent: where it is made; by default where temporary files go.
+        parent: directory to make it in; by default the one for temporary files.
     """
 
     def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
@@ -75,7 +75,7 @@ class PrivateDirectory:
         self._remove: weakref.finalize[[str, int], PrivateDirectory] | None = None
 
     def endpoint(self, name: str = "") -> Endpoint:
-        """A socket of this name in it; without a name, the directory itself.
+        """Return a socket of this name in it; without a name, the directory itself.
 
         Raises:
             OSError: if no directory can be made.
@@ -87,19 +87,19 @@ class PrivateDirectory:
         return Endpoint(os.path.join(self._path, name) if name else self._path, self._call, self._reply)
 
     def close(self) -> None:
-        """Remove it. Idempotent; a later ``endpoint`` makes another one."""
+        """Remove it. Idempotent; a later ``endpoint`` makes a new one."""
         remove, self._remove = self._remove, None
         if remove is not None:
             remove()
 
 
 def _remove_own(path: str, pid: int) -> None:
-    if os.getpid() == pid:  # a forked copy leaves it to the original
+    if os.getpid() == pid:  # not in a forked copy
         shutil.rmtree(path, ignore_errors=True)
 
 
 class HandshakeListener:
-    """The listening end. ``open`` it, give its ``endpoint`` to peers in private, and ``close`` it."""
+    """The listening end. ``open`` it, pass its ``endpoint`` to peers in private, and ``close`` it."""
 
     def __init__(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
         self._kind = kind
@@ -110,15 +110,15 @@ class HandshakeListener:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where peers connect to, and the secret."""
+        """Address for peers, and the secret."""
         assert self._endpoint is not None, "the listener is not open"
         return self._endpoint
 
     def open(self, parent: str | os.PathLike[str] | None = None) -> Self:
-        """Listen in a private directory of its own.
+        """Listen in a new private directory.
 
         Args:
-            parent: where the directory is made; by default where temporary files go.
+            parent: directory to make it in; by default the one for temporary files.
 
         Raises:
             OSError: if there is no descriptor left, or no directory can be made.
@@ -146,15 +146,15 @@ class HandshakeListener:
         return self
 
     def fileno(self) -> int:
-        """Polls readable when a peer has connected."""
+        """Return the descriptor, which polls readable when a peer has connected."""
         assert self._socket is not None, "the listener is not open"
         return self._socket.fileno()
 
     def accept(self) -> socket.socket | None:
-        """The next connection of a process of this user; None if there is none. Never blocks.
+        """Return the next connection of a process of this user; None if there is none. Never blocks.
 
         Raises:
-            OSError: EMFILE or ENFILE, if no descriptor is left; the peer then still waits.
+            OSError: EMFILE or ENFILE, if no descriptor is left; the peer remains queued.
         """
         while self._socket is not None:
             try:
@@ -169,8 +169,10 @@ class HandshakeListener:
         return None
 
     def close(self) -> None:
-        """Listen no more, and remove the socket and the directory that ``open`` made. Idempotent; a forked copy of
-        this process gives up its descriptor only."""
+        """Stop listening, and remove the socket and the directory that ``open`` made. Idempotent.
+
+        In a forked copy of this process, close only the descriptor.
+        """
         listener, self._socket = self._socket, None
         if listener is not None:
             listener.close()
@@ -182,7 +184,7 @@ class HandshakeListener:
 
 
 def connect(endpoint: Endpoint, *, kind: socket.SocketKind = socket.SOCK_STREAM, seconds: float) -> socket.socket:
-    """Connect to a listener of this user. No byte is sent before that is known.
+    """Connect to a listener of this user; the user is checked before any byte is sent.
 
     Raises:
         OSError: if no process listens there, or a process of another user does.
@@ -199,10 +201,10 @@ def connect(endpoint: Endpoint, *, kind: socket.SocketKind = socket.SOCK_STREAM,
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
-    """The pid and the user of the other end, by the kernel's word.
+    """Return the pid and the user of the other end, as the kernel reports them.
 
     Raises:
-        OSError: if this system does not tell.
+        OSError: if this system does not report them.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         raise OSError(errno.ENOPROTOOPT, "this system has no SO_PEERCRED")
@@ -212,17 +214,17 @@ def peer(connection: socket.socket) -> tuple[int, int]:
 
 
 def is_own(connection: socket.socket) -> bool:
-    """Whether the other end is a process of this user. Where the kernel does not tell, the directory's mode vouches."""
+    """Return whether the peer is a process of this user; without SO_PEERCRED the directory's mode guarantees it."""
     return not hasattr(socket, "SO_PEERCRED") or peer(connection)[1] == os.geteuid()
 
 
 def proves(given: object, secret: str) -> bool:
-    """Whether a peer knows a secret, in a time that does not depend on what it sent."""
+    """Return whether a peer has a secret, in a time that does not depend on what it sent."""
     return isinstance(given, str) and secrets.compare_digest(given.encode(errors="replace"), secret.encode())
 
 
 class _short:  # noqa: N801 - used like a function
-    """A name of the same file that fits into a socket's address, as long as the body runs."""
+    """A name of the same file that fits into a socket's address, valid while the body runs."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Where does a process hang? What the kernel tells, and how to ask a Python process for its stack."""
+"""The place where a process hangs: the kernel's view, and a request to a Python process for its stack."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def describe(pid: int) -> str:
-    """State, kernel wait channel, system call and, where it may be read, kernel stack of ``pid``; never raises."""
+    """Return state, kernel wait channel, system call and, where readable, kernel stack of ``pid``; never raises."""
     facts = [
         ("state", read_status(pid).get("State", "")),
         ("waits in", _read(pid, "wchan")),
         ("system call", _read(pid, "syscall").partition(" ")[0]),
         ("kernel stack", _read(pid, "stack")),
     ]
-    told = [f"{name}: {value}" for name, value in facts if value and value != "0"]
-    return "\n".join(told) or f"nothing is known of process {pid} here"
+    lines = [f"{name}: {value}" for name, value in facts if value and value != "0"]
+    return "\n".join(lines) or f"nothing is known of process {pid} here"
 
 
 _READ = {"x86_64": "0", "aarch64": "63"}
@@ -31,7 +31,7 @@ _READ = {"x86_64": "0", "aarch64": "63"}
 
 
 def reads_terminal(session: int) -> bool:
-    """Return whether a process of a session waits for input from a terminal just now; False where /proc hides that."""
+    """Return whether a process of a session waits for input from a terminal now; False where /proc hides that."""
     read = _READ.get(os.uname().machine)
     for pid in (process.pid for process in every_process() if process.sid == session):
         for thread in _threads(pid):
@@ -49,15 +49,15 @@ def _is_terminal(pid: int, fd: int) -> bool:
 
 
 def stack_signal() -> int:
-    """The signal by which ranks are asked for their Python stack (they register it with ``faulthandler``)."""
+    """Return the signal that requests a rank's Python stack (ranks register it with ``faulthandler``)."""
     return int(getattr(signal, "SIGRTMAX", 0)) - 1
 
 
 def ask_for_python_stack(pid: int) -> bool:
-    """Have ``pid`` write the Python stack of all its threads to its stderr; False if it did not offer to.
+    """Make ``pid`` write the Python stack of all its threads to its stderr; return False if it has no handler for that.
 
-    Works also while it holds the GIL. A process that has no handler for the signal would die of it, so that is looked
-    up first.
+    Works also while it holds the GIL. A process without a handler would die of the signal, so the handler is checked
+    first.
     """
     number = stack_signal()
     if number <= 0 or not (signal_mask(read_status(pid), "SigCgt") or 0) >> (number - 1) & 1:
@@ -70,18 +70,19 @@ def ask_for_python_stack(pid: int) -> bool:
 
 
 def deaf_threads(pid: int) -> frozenset[str]:
-    """The threads of ``pid`` that block the signal: those that always do, and one that is in its handler just now, in
-    which the kernel blocks it."""
+    """Return the threads of ``pid`` that block the signal: those that always do, and one that is in its handler now,
+    in which the kernel blocks it."""
     return frozenset(thread for thread in _threads(pid) if _has_signal(pid, thread, "SigBlk"))
 
 
 def answers_still(pid: int, *, deaf: Collection[str] = ()) -> bool:
-    """Whether the stack that ``pid`` was asked for may still come, or be half written: the signal waits for it, or a
-    thread is in the handler. Never so of one that is stopped or gone: it does nothing.
+    """Return whether a requested stack of ``pid`` is pending or half written.
+
+    That is: the signal is pending, or a thread is in the handler. Never for a stopped or gone process: it does nothing.
 
     Args:
         pid: the process.
-        deaf: its threads that blocked the signal before it was asked.
+        deaf: its threads that blocked the signal before the request.
     """
     if read_status(pid).get("State", "")[:1] in ("", "T", "t", "Z", "X"):
         return False

@@ -1,4 +1,4 @@
-"""Changes of files, as the kernel announces them: inotify, where the system has it."""
+"""File changes as announced by the kernel: inotify, where the system has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NO_INOTIFY_ENV = "DERAIL_NO_INOTIFY"
-"""Set to anything but the empty string, it makes ``Notifier.open`` refuse, as on a system without inotify."""
+"""Environment variable: if not empty, ``Notifier.open`` returns None, as on a system without inotify."""
 
 _MODIFY, _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x2, 0x8, 0x80, 0x100
 _DELETE_SELF, _MOVE_SELF, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x4000, 0x8000
@@ -23,7 +23,7 @@ _HEAD = struct.Struct("iIII")
 _BUFFER = 1 << 16
 
 LOST = -1
-"""The watch of an event that says: the queue was full, and events were lost."""
+"""Watch of an event which reports that the queue was full, and events were lost."""
 
 
 class Change(NamedTuple):
@@ -35,9 +35,9 @@ class Change(NamedTuple):
 
 
 class Notifier:
-    """One inotify descriptor. A watch may be refused (too many, a strange file system); then the caller has to look.
+    """One inotify descriptor. If a watch is refused (limit, unusual file system), the caller has to check the file.
 
-    ``inotify(7)``: events of a local file system only, equal events in a row are merged, and the queue may overflow.
+    ``inotify(7)``: only events of a local file system, equal consecutive events are merged, the queue may overflow.
     """
 
     def __init__(self, libc: ctypes.CDLL, fd: int) -> None:
@@ -46,7 +46,7 @@ class Notifier:
 
     @classmethod
     def open(cls) -> Notifier | None:
-        """A notifier; None where there is no inotify, or no more of it for this user."""
+        """Return a notifier; None without inotify, or beyond this user's limit."""
         import ctypes
 
         if os.environ.get(NO_INOTIFY_ENV):
@@ -59,21 +59,21 @@ class Notifier:
         return cls(libc, fd) if fd >= 0 else None
 
     def watch_file(self, fd: int) -> int | None:
-        """Watch the file that is open as ``fd``, wherever it is moved; returns the watch."""
+        """Watch the file that is open as ``fd``, wherever it is moved; return the watch."""
         return self._add(f"/proc/self/fd/{fd}", _MODIFY)
 
     def watch_directory(self, path: str) -> int | None:
-        """Watch for files that appear in a directory, and for the end of the directory; returns the watch."""
+        """Watch for files that appear in a directory, and for the end of the directory; return the watch."""
         return self._add(path, _DIRECTORY_EVENTS | _ONLYDIR)
 
     def watch_arrivals(self, path: str) -> int | None:
-        """Watch for files that appear in a directory, and for its move (a change without a name); returns the watch."""
+        """Watch for files that appear in a directory, and for its move (a change without a name); return the watch."""
         return self._add(path, _ARRIVAL_EVENTS | _ONLYDIR)
 
     def watch_content(self, path: str) -> int | None:
-        """Watch for each writing to the file under a name, and for the end of writing; returns the watch.
+        """Watch for each write to the file under a name, and for the end of writing; return the watch.
 
-        A watch that exists already reports that as well.
+        An existing watch reports that additionally.
         """
         return self._add(path, _MODIFY | _CLOSE_WRITE | _MASK_ADD)
 
@@ -82,11 +82,11 @@ class Notifier:
         return watch if watch >= 0 else None
 
     def forget(self, watch: int) -> None:
-        """Watch no more. Nothing happens if the watch has gone by itself."""
+        """Remove a watch, if it still exists."""
         self._libc.inotify_rm_watch(self.fd, watch)
 
     def read(self) -> Iterator[Change]:
-        """What has happened, in the order in which it happened."""
+        """Yield the events, in order."""
         while True:
             try:
                 data = os.read(self.fd, _BUFFER)
@@ -105,8 +105,8 @@ class Notifier:
         """Close the descriptor; all watches end. Idempotent.
 
         Args:
-            wait: until the kernel has let go of the watches, which takes it 5 to 15 ms. Else a thread waits for that,
-                and the number of the descriptor is free at once.
+            wait: wait until the kernel has released the watches, which takes 5 to 15 ms. Otherwise a thread waits for
+                that, and the number of the descriptor is free at once.
         """
         fd, self.fd = self.fd, -1
         if fd >= 0 and (wait or not _close_in_a_thread(fd)):
@@ -114,12 +114,14 @@ class Notifier:
 
 
 _closing: set[_thread.LockType] = set()
-"""Held by threads that wait for the kernel."""
+"""Locks held by threads that wait for the kernel."""
 
 
 def _close_in_a_thread(fd: int) -> bool:
-    """Have a thread close a descriptor, and wait until its number is free; False if there is no thread left. It has the
-    signal mask of this one. ``threading`` does not list it, since it runs no code but ``_close``."""
+    """Close a descriptor in a thread, and wait until its number is free; return False if there is no thread left.
+
+    The thread has the signal mask of this one. ``threading`` does not list it, because it runs only ``_close``.
+    """
     busy = _thread.allocate_lock()
     busy.acquire()
     _closing.add(busy)
@@ -150,9 +152,9 @@ def _is_open(fd: int) -> bool:
 
 
 def _wait_before_fork() -> None:
-    """Python warns of a fork while there are threads, and the child would have the descriptor."""
+    """Wait for the closing threads: Python warns of a fork with threads, and the child would have the descriptor."""
     for busy in list(_closing):
-        with busy:  # given back: others wait for the same thread
+        with busy:  # released at once: others wait for the same thread
             pass
 
 

@@ -1,4 +1,4 @@
-"""Files that a user hands to a command: read in a bounded time and size, whatever lies there."""
+"""Input files of commands: read in bounded time and size, whatever kind of file they are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WRITER_TIMEOUT_S = 10.0  # seconds to wait for the writer of a FIFO
 
 
 def read_input(path: Path, limit: int = LIMIT) -> bytes:
-    """Return the bytes of a regular file, or of a pipe that a process fills, as a shell's ``<(...)`` is one.
+    """Return the bytes of a regular file, or of a pipe that a process fills, such as a shell's ``<(...)``.
 
     Raises:
-        OSError: if it cannot be read, is something else, is longer than ``limit``, or its writer is silent for
+        OSError: if it cannot be read, is another kind of file, is longer than ``limit``, or its writer is silent for
             ``WRITER_TIMEOUT_S``.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -41,7 +41,7 @@ def read_input(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def _read_piece(fd: int, path: Path, most: int) -> bytes:
-    """The next bytes; none at the end."""
+    """Return the next bytes; none at the end."""
     end = SYSTEM_CLOCK.now() + WRITER_TIMEOUT_S
     while True:
         try:

@@ -1,5 +1,5 @@
 """Processes of a job that outlived their ranks: found by session, by group and by the mark in their environment, and
-ended without ever hitting a stranger."""
+ended without any risk for unrelated processes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from derail.platform.processes import ProcessInfo
 
 DYING = 0.25
-"""Seconds in which a process that ends by itself, or was signalled along with its rank, may go before it counts."""
+"""Seconds for a process that ends by itself, or was signalled along with its rank, to be gone before it counts."""
 
 HELPER_WAIT = 10.0
-"""Seconds that a helper which cleans up behind others may take, once those have ended. On a busy machine it may still
-be starting."""
+"""Seconds for a helper that cleans up behind others to end, after those have ended. On a busy machine it may still be
+starting."""
 
 _HELPER = re.compile(
     r"\bfrom [\w.]*\b(resource_tracker|semaphore_tracker|forkserver) import main\b"
@@ -53,21 +53,21 @@ _HELPER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FoundProcess:
-    """A living process that belongs to a job.
+    """A live process that belongs to a job.
 
     Attributes:
-        pid: its number.
-        started: when it was started, in the platform's own unit: with ``pid``, it says which process is meant.
+        pid: its pid.
+        started: its start time, in the platform's own unit; together with ``pid`` it identifies the process.
         command: its command line, or its name in brackets if it has none.
         state: the letter of proc(5): R, S, D, T, t ...
         sid: its session.
         pgid: its process group.
         ppid: its parent.
         by: how it was found: it is in the session or the group of a rank, or it only has a mark.
-        rank: the local rank that it descends from, where a mark says so.
+        rank: the local rank that it descends from, if a mark has that.
         executed: whether it has executed its command line itself. A child of a fork server has that of its parent.
-        keeps: whether it is a keeper, which ends a job whose launcher was killed (``platform/lifeline.py``), or was
-            started by one: a sub-shell, grep or sleep, whose parent may have ended before it is looked at.
+        keeps: whether it is a keeper, which ends a job with a killed launcher (``platform/lifeline.py``), or was
+            started by one: a sub-shell, grep or sleep, with a parent that may have ended before this look.
     """
 
     pid: int
@@ -84,13 +84,15 @@ class FoundProcess:
 
     @property
     def is_helper(self) -> bool:
-        """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended: the
-        resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory, derail's
-        keepers. A child of a fork server is none, though it has the command line of one."""
+        """Whether it cleans up behind the processes that it serves, and ends by itself when those have ended.
+
+        These are the resource trackers and fork servers of multiprocessing and loky, torch's manager of shared memory,
+        and derail's keepers. A child of a fork server is none, though it has the command line of one.
+        """
         return self.keeps or (self.executed and is_helper(self.command))
 
     def to_leftover(self, *, ended: bool, rank: int | None = None) -> Leftover:
-        """The value in which an outcome tells of it."""
+        """Return it as a ``Leftover``, for an outcome."""
         return Leftover(
             kind="process", what=self.command, pid=self.pid, rank=self.rank if rank is None else rank, ended=ended
         )
@@ -98,7 +100,7 @@ class FoundProcess:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What became of processes that were to be ended: gone, or still there when the time was over (state D ...)."""
+    """Result of ending processes: those gone, and those still there at the deadline (state D ...)."""
 
     ended: tuple[FoundProcess, ...] = ()
     surviving: tuple[FoundProcess, ...] = ()
@@ -112,18 +114,18 @@ def find_processes(
     known: Collection[tuple[int, int]] = frozenset(),
     looks: int = 1,
 ) -> list[FoundProcess]:
-    """Find the living processes of a job. Zombies are not alive, and this process is never found.
+    """Find the live processes of a job. Zombies do not count, and this process is never found.
 
-    Somebody who forks and leaves while the process table is read can be missed, parent and child. A look that found
-    nobody is certain if no process was created on the machine meanwhile; else it is repeated, ``looks`` times at most.
+    A process that forks and exits while the process table is read can be missed, parent and child. An empty look is
+    certain if no process was created on the machine during it; else it is repeated, ``looks`` times at most.
 
     Args:
-        job_id: looked for in the marks (``platform/marks.py``), as a whole; empty for no search by mark.
-        sessions: the ranks' pids, which are the ids of their sessions and groups. Nobody may have reaped them, else
-            the numbers might be somebody else's by now.
-        exclude: pids that are known and wanted: ranks that still run, helpers of the launcher.
-        known: processes that were there before the job, from ``known_processes``: they are not looked at.
-        looks: how many looks that find nobody are believed although processes were created during each.
+        job_id: job to search in the marks (``platform/marks.py``), as a whole; empty for no search by mark.
+        sessions: the ranks' pids, which are the ids of their sessions and groups. They must be unreaped, else the pids
+            might have been reused.
+        exclude: pids of expected processes: ranks that still run, helpers of the launcher.
+        known: processes from before the job, by ``known_processes``: they are skipped.
+        looks: number of empty looks that are accepted although processes were created during each.
     """
     skipped = {os.getpid(), *exclude}
     reserved = frozenset(sessions)
@@ -144,7 +146,7 @@ def _look(
             continue
         rank = marked_rank(process.pid, job_id) if job_id else None
         if rank is not None and not runs_as_us(process.pid):
-            rank = None  # every user reads the limits of our ranks, and can set the same
+            rank = None  # every user can read the limits of our ranks, and set the same ones
         by = _belongs(process, job_id, reserved, marked=rank is not None)
         if by is not None:
             found.append(
@@ -162,7 +164,7 @@ def _look(
                     keeps=_is_of_keeper(process.pid),
                 )
             )
-    keepers = {process.sid for process in found if process.keeps}  # a process that is ending shows no environment
+    keepers = {process.sid for process in found if process.keeps}  # an ending process shows no environment
     return [replace(process, keeps=True) if process.sid in keepers else process for process in found]
 
 
@@ -174,13 +176,13 @@ def end_processes(
 ) -> Swept:
     """SIGKILL each process and wait until it is gone.
 
-    Each is held by a pidfd that was compared with its start time: a number that went to a stranger is not touched.
+    Each is held by a pidfd and then compared with its start time: a reused pid is never signalled.
 
     Args:
-        found: what ``find_processes`` found.
+        found: result of ``find_processes``.
         deadline: monotonic time at which waiting ends, whatever is left.
-        find_more: searches again after each round, since a helper may have forked while it was being ended; rounds go
-            on until it finds nobody new or the deadline has come.
+        find_more: searches again after each round, because a helper may have forked while it was being ended; there
+            are rounds until it finds no new process or the deadline has passed.
     """
     ended: dict[tuple[int, float], FoundProcess] = {}
     surviving: dict[tuple[int, float], FoundProcess] = {}
@@ -197,7 +199,7 @@ def end_processes(
 
 
 def split(found: Collection[FoundProcess]) -> tuple[list[FoundProcess], list[FoundProcess]]:
-    """Tell helpers that clean up behind others, and end by themselves then, from those others."""
+    """Separate helpers, which clean up behind others and then end by themselves, from those others."""
     commands = {process.pid: process.command for process in found}
     helpers = [p for p in found if p.keeps or (p.is_helper and commands.get(p.ppid) != p.command)]
     pids = {process.pid for process in helpers}
@@ -208,10 +210,10 @@ def wait_until_gone(processes: Collection[FoundProcess], seconds: float, *, dyin
     """Wait until all have ended, for at most ``seconds``.
 
     Args:
-        processes: what ``find_processes`` found.
-        seconds: how long.
-        dying: how many seconds more, at most, for those that a signal waits for, or that the kernel takes down: on a
-            busy machine they have not had their turn yet.
+        processes: result of ``find_processes``.
+        seconds: maximum seconds to wait.
+        dying: maximum additional seconds for those with a pending signal, or that the kernel is tearing down: on a busy
+            machine they may not have had CPU time yet.
     """
     with ExitStack() as stack:
         waiting: dict[int, FoundProcess] = {}
@@ -240,14 +242,15 @@ def wait_until_gone(processes: Collection[FoundProcess], seconds: float, *, dyin
 
 
 def is_helper(command: str) -> bool:
-    """Whether a command line is that of a helper, as ``FoundProcess.is_helper`` describes it; a process that was only
-    forked may have it from its parent."""
+    """Return whether a command line is that of a helper, as ``FoundProcess.is_helper`` describes it; a process that was
+    only forked may have it from its parent."""
     return _HELPER.search(command) is not None
 
 
 class Orphans:
-    """Finder of daemons: processes that descend from this rank, but whose parent does not. An unrelated process is
-    looked at once, and none is where no process was created since the last look.
+    """Finder of daemons: processes that descend from this rank, but have a parent that does not.
+
+    An unrelated process is checked once, and none if no process was created since the last look.
 
     Args:
         job_id: the job of the rank.
@@ -261,7 +264,7 @@ class Orphans:
         self._ours: dict[int, float] = {}
 
     def find(self) -> dict[int, str]:
-        """Return the command lines of those that live now, without helpers, by pid."""
+        """Return the command lines of the live ones, without helpers, by pid."""
         if self._rank is None:
             return {}
         newest = newest_pid()
@@ -284,18 +287,18 @@ class Orphans:
 
 
 def _is_of_keeper(pid: int) -> bool:
-    """Return whether a process is a keeper or was started by one: they have its environment."""
+    """Return whether a process is a keeper or was started by one: those have its environment."""
     name = f"{KEEPER_ENV}=".encode()
     return any(entry.startswith(name) for entry in environment(pid).split(b"\0"))
 
 
 def carries_mark(environ: bytes, job_id: str) -> bool:
-    """Whether a block of ``NAME=value`` strings with NULs between them has ``job_id`` in its job mark, also as one of
-    several that are nested."""
-    name, wanted = f"{JOB_ENV}=".encode(), job_id.encode()
+    """Return whether a block of ``NAME=value`` strings, separated by NULs, has ``job_id`` in its job mark, also as one
+    of several nested ones."""
+    name, sought = f"{JOB_ENV}=".encode(), job_id.encode()
     if name not in environ:
         return False
-    return any(wanted in entry[len(name) :].split(b":") for entry in environ.split(b"\0") if entry.startswith(name))
+    return any(sought in entry[len(name) :].split(b":") for entry in environ.split(b"\0") if entry.startswith(name))
 
 
 def _belongs(
@@ -309,7 +312,7 @@ def _belongs(
 
 
 def signal_and_wait(batch: Collection[FoundProcess], number: int, *, deadline: float) -> set[tuple[int, float]]:
-    """Signal all, then wait for all; returns the identities (pid, start) of those that are still there."""
+    """Signal all, then wait for all; return the identities (pid, start) of those that are still there."""
     held: dict[int, tuple[int, float]] = {}
     without_pidfd = []
     still_there = set()
@@ -323,15 +326,15 @@ def signal_and_wait(batch: Collection[FoundProcess], number: int, *, deadline: f
             except (OSError, AttributeError):  # no descriptor left, or a platform without pidfds
                 without_pidfd.append(process)
                 continue
-            # The descriptor is held first and compared then: from here on the number cannot change hands.
+            # The descriptor is opened first and compared then: from here on the pid cannot be reused.
             if not is_alive(process.pid, process.started):
                 os.close(pidfd)
             elif signal_process(process.pid, pidfd, number):
                 held[pidfd] = identity
-            else:  # it is gone, or we may not
+            else:  # it is gone, or we have no permission
                 os.close(pidfd)
                 still_there |= {identity} if is_alive(*identity) else set()
-        # By number: compared right before, which leaves a stranger a window of microseconds.
+        # By pid: compared right before, which leaves a window of microseconds for PID reuse.
         for process in without_pidfd:
             if is_alive(process.pid, process.started):
                 signal_process(process.pid, None, number)
@@ -343,7 +346,7 @@ def signal_and_wait(batch: Collection[FoundProcess], number: int, *, deadline: f
 
 
 def _wait(pidfds: Collection[int], deadline: float) -> set[int]:
-    """Wait until the processes are gone; returns those that are not."""
+    """Wait until the processes are gone; return those that are not."""
     poll = select.poll()
     for pidfd in pidfds:
         poll.register(pidfd, select.POLLIN)
@@ -359,7 +362,7 @@ def _wait(pidfds: Collection[int], deadline: float) -> set[int]:
 
 
 def _wait_without_pidfd(processes: Collection[FoundProcess], deadline: float) -> list[FoundProcess]:
-    """Wait until the processes are gone, by looking again and again; returns those that are not."""
+    """Wait until the processes are gone, by repeated looks; return those that are not."""
     pause = threading.Event()
     while True:
         processes = [process for process in processes if is_alive(process.pid, process.started)]

@@ -1,7 +1,7 @@
-"""Ranks do not outlive a launcher that was SIGKILLed: a keeper process holds the other end of a pipe, and ends them.
+"""Protection against ranks that outlive a SIGKILLed launcher: a keeper process at the other end of a pipe ends them.
 
-PR_SET_PDEATHSIG cannot do it: it follows the thread that started the rank, not the process, and a program cannot be
-given it without code between fork and exec. The end of a pipe is seen at once, for whatever reason the launcher ended.
+PR_SET_PDEATHSIG cannot do it: it follows the thread that started the rank, not the process, and setting it for a
+program needs code between fork and exec. The end of a pipe is noticed at once, whatever ended the launcher.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 SHELL = "/bin/sh"
 KEEPER_ENV = "DERAIL_KEEPER"
-"""Environment variable by which the keeper learns the mark of its job."""
+"""Environment variable with the mark of the keeper's job."""
 _HARMLESS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 
-# What both keepers do. Lines: "+123" a rank whose pid and process group are 123, "-123" no longer, "q" all is well.
+# The protocol of both keepers. Lines: "+123" a rank with pid and process group 123, "-123" no longer, "q" end quietly.
 # They wait for stdin only. The lines about ranks are in a second pipe, its stdout, which they read when stdin has
 # ended: so no rank's start wakes them. Lines about ranks in stdin are later ones, for which that pipe was full.
-# The end of stdin without "q": SIGKILL each rank and its group, then whatever has the job's mark in its environment;
-# again after a pause, since a rank may have been between fork and exec and had not got its mark yet. Helpers that clean
-# up behind others (platform/leftovers.py) are spared for 15 s: on a busy machine they may still be starting. A group
-# with one is ended member by member. A member in the middle of its exec shows no words, and is asked again.
-# A line with anything else than a number above 1 is not believed: "kill -9 -1" would end every process there is.
+# The end of stdin without "q": SIGKILL each rank and its group, then every process with the job's mark in its
+# environment; again after a pause, since a rank may have been between fork and exec, without its mark. Helpers that
+# clean up behind others (platform/leftovers.py) are spared for 15 s: on a busy machine they may still be starting. A
+# group with one is ended member by member. A member in the middle of its exec has no command line, and is read again.
+# A line with anything but a number above 1 is ignored: "kill -9 -1" would end every process there is.
 # The keeper itself has no mark, so that it neither finds itself nor is found. Marks are no secret between processes of
-# one user, but no other user may learn one, and have a process of its own taken for one of the job: the keeper gets
-# it by its environment, and passes it to grep by a pipe, as every user can read a command line.
+# one user, but another user must not get one, and mark a foreign process as one of the job. So the keeper gets it by
+# its environment, and passes it to grep by a pipe, because every user can read a command line.
 _SHELL_KEEPER = """
 ranks=' ' later=
 note() {
@@ -159,13 +159,13 @@ for number, pause in enumerate((0.05, 0.2, *[1] * 15, 0)):
 
 
 class Lifeline:
-    """Ends the ranks of one job when this process is gone.
+    """The keeper of one job, which ends its ranks when this process is gone.
 
     Owned by one job; ``start`` may be called in any thread. ``stop`` leaves no child and no descriptor.
     """
 
     def __init__(self, job_id: str) -> None:
-        """Remember the job; nothing exists before ``start``.
+        """Store the job; nothing exists before ``start``.
 
         Raises:
             ValueError: if ``job_id`` has other characters than letters, digits, ``_`` and ``-``.
@@ -183,7 +183,7 @@ class Lifeline:
 
     @property
     def fd(self) -> int:
-        """The write end of the pipe whose end the keeper sees, not inheritable; -1 when there is none."""
+        """The write end of the pipe that the keeper watches, not inheritable; -1 when there is none."""
         return self._write_end
 
     @property
@@ -193,7 +193,7 @@ class Lifeline:
 
     @property
     def exit_fd(self) -> exits.ExitFd | None:
-        """Readable once the keeper has ended, which it should not by itself; None when there is none."""
+        """Descriptor that is readable once the keeper has ended, which it should not by itself; None without one."""
         return self._exit_fd
 
     def start(self) -> None:
@@ -230,27 +230,29 @@ class Lifeline:
             raise
 
     def register(self, pid: int) -> bool:
-        """Have the keeper end rank ``pid`` and its group if this process dies. False if there is no keeper to hear it.
-        Never blocks, never raises. Nothing that kill(2) takes for more than one group is registered."""
+        """Have the keeper end rank ``pid`` and its group if this process dies; return False without a keeper.
+
+        Never blocks, never raises. A pid that kill(2) takes for more than one group is not registered.
+        """
         return pid > 1 and self._list(b"+%d\n" % pid)
 
     def unregister(self, pid: int) -> bool:
-        """Tell the keeper that ``pid`` was reaped and may be a stranger's from now on. As ``register``."""
+        """Inform the keeper that ``pid`` was reaped and may be reused from now on. As ``register``."""
         return self._list(b"-%d\n" % pid)
 
     def alive(self) -> bool:
-        """Whether the keeper is there."""
+        """Return whether the keeper runs."""
         exit_fd = self._exit_fd
         return exit_fd is not None and not exit_fd.closed and not exits.is_readable(exit_fd.fileno())
 
     def let_go(self) -> None:
-        """Tell the keeper to end, and do not wait for it: everybody whom it kept has ended. ``stop`` is still due."""
-        self._tell(b"q\n")
+        """Ask the keeper to end, without waiting: all processes that it kept have ended. ``stop`` is still needed."""
+        self._send(b"q\n")
 
     def stop(self, deadline: float | None = None) -> None:
         """End the keeper peacefully, and by SIGKILL if it has not ended at ``deadline`` (monotonic; None: in 2 s).
 
-        Idempotent. No rank is touched.
+        Idempotent. No rank is affected.
         """
         now = SYSTEM_CLOCK.now()
         self.let_go()
@@ -258,14 +260,16 @@ class Lifeline:
         self._close()
 
     def forget_in_child(self) -> None:
-        """In a forked child: close this end without ending anything. ``os.fork`` does it by itself."""
+        """Close this end in a forked child, without ending anything; ``os.fork`` calls it automatically."""
         self._keeper_is_not_ours()
         self._close()
 
     @contextmanager
     def adopts_forks(self) -> Iterator[None]:
-        """While the body runs, whatever this thread forks registers itself first thing: a forked rank has no mark to
-        be found by if the launcher dies before it can register it."""
+        """Make every fork of this thread register itself first while the body runs.
+
+        A forked rank has no mark to be found by, if the launcher dies before it can register it.
+        """
         self._forks.adopt = True
         try:
             yield
@@ -278,14 +282,14 @@ class Lifeline:
         return [sys.executable, "-I", "-S", "-c", _PYTHON_KEEPER, JOB_ENV]
 
     def _list(self, line: bytes) -> bool:
-        """Write a line that the keeper reads when it needs it."""
+        """Write a line that the keeper reads only after the launcher's end."""
         with self._lock:
             if not self.alive():
                 return False
             self._list_is_full = self._list_is_full or not _written(self._list_write_end, line)
             return not self._list_is_full or _written(self._write_end, line)
 
-    def _tell(self, line: bytes) -> bool:
+    def _send(self, line: bytes) -> bool:
         with self._lock:
             return self.alive() and _written(self._write_end, line)
 
@@ -295,7 +299,7 @@ class Lifeline:
             return
         if exit_fd is None or not exits.wait_readable(exit_fd, max(0.0, seconds)):
             signal_process(keeper.pid, None if exit_fd is None else exit_fd.pidfd, signal.SIGKILL)
-            # A killed shell is gone at once; the bound is for a machine that thrashes.
+            # A killed shell is gone at once; the limit is for a thrashing machine.
             if exit_fd is not None:
                 exits.wait_readable(exit_fd, 5.0)
         if exit_fd is None:
@@ -307,7 +311,7 @@ class Lifeline:
 
     def _keeper_is_not_ours(self) -> None:
         if self._keeper is not None:
-            # Popen complains of a process that it does not know to have ended, and would wait for it.
+            # Popen warns about a process of unknown status, and would wait for it.
             self._keeper.returncode = 0
         if self._exit_fd is not None:
             self._exit_fd.close()
@@ -315,7 +319,7 @@ class Lifeline:
 
     def _close(self) -> None:
         with self._lock:
-            # That of the list first: the keeper reads it when the other has ended.
+            # The list's end first: the keeper reads it when the other has ended.
             ends = (self._list_write_end, self._list_read_end, self._read_end, self._write_end)
             self._list_write_end = self._list_read_end = self._read_end = self._write_end = -1
             _open_lifelines.discard(self)
@@ -332,7 +336,7 @@ class Lifeline:
 
 
 def _written(fd: int, line: bytes) -> bool:
-    """Write a line to a pipe, all or nothing as it is shorter than PIPE_BUF; False if it is full."""
+    """Write a line to a pipe, atomically because it is shorter than PIPE_BUF; return False if the pipe is full."""
     try:
         return os.write(fd, line) == len(line)
     except OSError:
@@ -341,8 +345,10 @@ def _written(fd: int, line: bytes) -> bool:
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """The keeper inherits the mask, so that what asks everybody to end never reaches it, from its first instruction on;
-    a trap would leave a window before it is set."""
+    """Block the usual ending signals, which the keeper inherits: they never reach it, from its first instruction on.
+
+    A trap would leave a window before it is set.
+    """
     old = signal.pthread_sigmask(signal.SIG_BLOCK, _HARMLESS)
     try:
         yield
@@ -354,7 +360,7 @@ _open_lifelines: set[Lifeline] = set()
 
 
 def _forget_all_in_child() -> None:
-    """A child that kept the write end would keep the keeper from ever seeing its end."""
+    """Close the write ends in a child: with a copy of one, the keeper would never notice its end."""
     for lifeline in list(_open_lifelines):
         lifeline._after_fork_in_child()  # noqa: SLF001 - the other half of this module
 

@@ -1,8 +1,8 @@
-"""The marks of a job that its processes inherit: the environment that the kernel shows, and a resource limit.
+"""Marks of a job that its processes inherit: the environment that the kernel shows, and a resource limit.
 
-A program has the rank's environment from its exec on. A forked rank has that of the process it was forked from, until
-it shows its own. Either is lost with an exec that clears the environment. The limit stays then too: only root can raise
-it again. Neither depends on session, group, parent or descriptors.
+A program has the rank's environment from its exec on. A forked rank shows that of the process it was forked from, until
+it replaces it. Either is lost with an exec that clears the environment. The limit persists even then: only root can
+raise it again. Neither depends on session, group, parent or descriptors.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ _NO_FILE = 0xFFFFFFFF
 
 _JOBS, _RANKS = 10**13, 10**5
 _OUTERMOST, _INNER = 3 * _JOBS * _RANKS, 2 * _JOBS * _RANKS
-"""How a limit that is a mark begins, in microseconds: some 90,000 years of real time without a system call."""
+"""Start of a limit that is a mark, in microseconds: some 90,000 years of real time without a system call."""
 
 _shown: list[Any] = []
 """The environment that /proc shows of this process: its memory must never be freed."""
 
 
 def show_environment() -> bool:
-    """In a forked child: have /proc/PID/environ show the environment that this process has now, here and in all that
-    it forks. Returns whether the kernel does (prctl(2), PR_SET_MM_MAP, no capability needed since Linux 4.18)."""
+    """Make /proc/PID/environ show this process's current environment, here and in all its forks.
+
+    Called in a forked child. Returns whether the kernel does it (prctl(2), PR_SET_MM_MAP, without a capability since
+    Linux 4.18).
+    """
     if sys.platform != "linux":
         return False
     try:
@@ -44,7 +47,7 @@ def show_environment() -> bool:
         block = b"".join(name + b"=" + value + b"\0" for name, value in os.environb.items())
         memory = ctypes.create_string_buffer(block)
         start = ctypes.addressof(memory)
-        # struct prctl_mm_map: all unchanged, by the numbers of proc_pid_stat(5), but for the environment.
+        # struct prctl_mm_map: all unchanged, by the numbers of proc_pid_stat(5), except the environment.
         code, data = [int(fields[number - 3]) for number in (26, 27)], [int(fields[n - 3]) for n in (45, 46, 47)]
         stack, arguments = int(fields[28 - 3]), [int(fields[number - 3]) for number in (48, 49)]
         numbers = (*code, *data, library.sbrk(0), stack, *arguments, start, start + len(block), 0, 0, _NO_FILE)
@@ -58,16 +61,16 @@ def show_environment() -> bool:
 
 
 def set_limit(mark: str, rank: int, *, pid: int = 0) -> bool:
-    """Give a process the limit by which what it starts is known; returns whether it has it.
+    """Set the limit of a process that identifies its descendants; return whether the process has it.
 
     It is the time that a real-time thread may run without a system call (RLIMIT_RTTIME, setrlimit(2)), which is
-    unlimited otherwise: a number of microseconds that nothing reaches, with the job and the rank in its digits. Where
-    the user has set that limit, it stays. In a job within a job, the hard limit remains that of the outermost.
+    unlimited otherwise: an unreachable number of microseconds, with the job and the rank in its digits. A limit that
+    the user has set stays. In a job within a job, the hard limit remains that of the outermost.
 
     Args:
-        mark: the value of the environment's mark, whose last part is the job.
+        mark: the value of the environment's mark; its last part is the job.
         rank: the local rank.
-        pid: the process; 0 for this one. It must be a child that has not been reaped.
+        pid: the process; 0 for this one. It must be an unreaped child.
     """
     try:
         import resource
@@ -90,12 +93,12 @@ def set_limit(mark: str, rank: int, *, pid: int = 0) -> bool:
 
 
 def mark_rank(env: Mapping[str, str], rank: int, *, pid: int = 0) -> None:
-    """Mark a rank, and so all that descends from it, if its environment has a mark.
+    """Mark a rank, and so all its descendants, if its environment has a mark.
 
     Args:
         env: its environment.
         rank: the local rank.
-        pid: as in ``set_limit``; 0 in a forked rank, which has to show its environment as well.
+        pid: as in ``set_limit``; 0 in a forked rank, which also has to show its environment.
     """
     mark = env.get(JOB_ENV)
     if mark:
@@ -105,15 +108,15 @@ def mark_rank(env: Mapping[str, str], rank: int, *, pid: int = 0) -> None:
 
 
 def marked_rank(pid: int, job_id: str) -> int | None:
-    """Return the local rank of ``job_id`` that a process descends from, as its limit says; None if that is no mark of
-    the job."""
+    """Return the local rank of ``job_id`` that a process descends from, by its limit; None if that is no mark of the
+    job."""
     try:
         with open(f"/proc/{pid}/limits", "rb", buffering=0) as file:
-            _, found, rest = file.read().partition(b"Max realtime timeout")
+            _, label, rest = file.read().partition(b"Max realtime timeout")
     except OSError:
         return None
     number = _number(job_id)
-    for word in reversed(rest.split()[:2] if found else ()):  # the hard limit is the outermost job's
+    for word in reversed(rest.split()[:2] if label else ()):  # the hard limit is the outermost job's
         if word.isdigit() and int(word) // _RANKS % _JOBS == number and len(word) == len(str(_OUTERMOST)):
             return int(word) % _RANKS
     return None
@@ -121,7 +124,7 @@ def marked_rank(pid: int, job_id: str) -> int | None:
 
 @lru_cache(maxsize=8)
 def _number(job_id: str) -> int:
-    """The digits of a job: FNV-1a, since hashlib takes milliseconds to import."""
+    """Return the digits of a job by FNV-1a, because hashlib takes milliseconds to import."""
     number = 0xCBF29CE484222325
     for byte in job_id.encode():
         number = (number ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF

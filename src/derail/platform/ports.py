@@ -1,4 +1,4 @@
-"""TCP ports that nobody has, and that nobody gets by chance."""
+"""Free TCP ports outside the range from which the kernel assigns ports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 LOWEST, HIGHEST = 15000, 65535
 FEWEST = 1000
-"""Ports to choose from that make it worth while."""
+"""Minimum number of ports in a range for it to be used."""
 TRIES = 100
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody has bound.
+    """Return a TCP port that no process has bound.
 
-    It is free again when this returns, until rank 0 binds it, and nothing holds it meanwhile. (A socket that holds it
-    would make every server fail that does not set SO_REUSEADDR, and an environment variable cannot hand a socket over.)
-    So it is one that the kernel hands to nobody who asks for any, if there are such.
+    It is unbound when this returns, and not reserved until rank 0 binds it. A socket that reserves it would break
+    every server without SO_REUSEADDR, and an environment variable cannot pass a socket. So it is outside the range
+    from which the kernel assigns ports, if that leaves enough.
     """
     import random
     import socket
@@ -35,7 +35,7 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 
 def outside_of_the_ephemeral() -> range:
-    """The ports that the kernel hands to nobody who asks for any; none if that is not told, or there are few."""
+    """Return ports that the kernel does not assign by itself; none if the range is unknown, or leaves too few."""
     try:
         low, high = map(int, EPHEMERAL.read_text(encoding="ascii").split())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files and directories of this user's own: made so that no other user reads them, and known from those of others."""
+"""Files and directories that only this user can read, and checks of the ownership of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OPEN = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file that only this user reads, and make it if it is not there; a descriptor.
+    """Open a file that only this user can read, creating it if needed; return the descriptor.
 
     Raises:
         PermissionError: if it belongs to another user, who could have put anything into it.
@@ -25,7 +25,7 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def make_private(directory: Path) -> Path:
-    """Make a directory that only this user enters, and so all above it that are missing. One that is there stays."""
+    """Make a directory that only this user can enter, with its missing parents. An existing one is not changed."""
     missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
@@ -33,7 +33,7 @@ def make_private(directory: Path) -> Path:
 
 
 def is_of_another_user(directory: str | os.PathLike[str]) -> bool:
-    """Whether another user owns what lies there, or may put something into it, so that nothing is removed from it."""
+    """Return whether another user owns a directory, or may write to it, so that nothing is removed from it."""
     try:
         about = os.stat(directory)
     except OSError:
@@ -42,16 +42,16 @@ def is_of_another_user(directory: str | os.PathLike[str]) -> bool:
 
 
 def why_not_own(path: str | os.PathLike[str], *, below: Path | None = None) -> str:
-    """Why nothing must be written at a path that another process has named; empty if it may be.
+    """Return why nothing must be written at a path that another process has named; empty if it is safe.
 
-    Only this user and root may be able to put something else there: the file is this user's own, or is not there, and
-    no directory above it belongs to a third user, or can be written by everybody. Members of a group that may write to
-    a directory of this user are trusted.
+    Only this user and root may be able to replace the file. It is this user's own, or does not exist, and no directory
+    above it belongs to a third user, or is writable by every user. Members of a group that may write to a directory of
+    this user are trusted.
 
     Args:
-        path: which was named.
-        below: a directory that this user has named: who owns what it lies in is not asked. In a container the folder
-            that is mounted often belongs to another user.
+        path: the named path.
+        below: a directory that this user has named: owners of the directories above it are not checked. In a container
+            the mounted folder often belongs to another user.
     """
     path = os.path.abspath(path)
     try:
@@ -73,11 +73,11 @@ def why_not_own(path: str | os.PathLike[str], *, below: Path | None = None) -> s
         try:
             above = os.lstat(directory)
         except FileNotFoundError:
-            continue  # the process that makes it owns it
+            continue  # the process that creates it will own it
         except OSError as error:
             return f"{directory}: {error.strerror}"
         if above.st_uid not in (0, os.geteuid()):
             return f"{directory}: belongs to user {above.st_uid}"
         if stat.S_ISDIR(above.st_mode) and above.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-            return f"{directory}: everybody may write there"
+            return f"{directory}: every user may write there"
     return ""

@@ -1,6 +1,6 @@
-"""What the kernel says of a process from outside: its state, its signal masks, its command line.
+"""The kernel's view of a process from outside: its state, its signal masks, its command line.
 
-Everything is None (or empty) where there is no ``/proc`` or the process is gone: the caller decides what that means.
+All functions return None (or empty) without ``/proc`` or if the process is gone: the caller decides what that means.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def signal_mask(fields: dict[str, str], *names: str) -> int | None:
 
     None if the status holds none of them.
     """
-    found = [int(fields[name], 16) for name in names if fields.get(name)]
-    if not found:
+    masks = [int(fields[name], 16) for name in names if fields.get(name)]
+    if not masks:
         return None
     union = 0
-    for mask in found:
+    for mask in masks:
         union |= mask
     return union
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """A look at ``/proc/PID/status``.
+    """The content of ``/proc/PID/status`` at one moment.
 
     Attributes:
         state: one letter: R, S, D, T, t, Z, X ...
-        pending: signals that wait to be delivered to the process or its main thread.
+        pending: signals that are pending for the process or its main thread.
         blocked: signals that the main thread blocks.
         ignored: signals that the process ignores.
-        caught: signals that the process has a handler for.
+        caught: signals with a handler in the process.
     """
 
     state: str
@@ -63,7 +63,7 @@ class ProcessState:
 
 
 def read_process_state(pid: int) -> ProcessState | None:
-    """Return how a process is now; None if that cannot be seen."""
+    """Return the present state of a process; None if that cannot be read."""
     fields = read_status(pid)
     if not fields:
         return None
@@ -82,7 +82,7 @@ def read_process_state(pid: int) -> ProcessState | None:
 
 
 def command_line(pid: int) -> tuple[str, ...]:
-    """Return the argv of a process; empty if it cannot be seen or the process has ended."""
+    """Return the argv of a process; empty if it cannot be read or the process has ended."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             data = file.read()

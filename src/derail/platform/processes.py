@@ -1,4 +1,4 @@
-"""The process table: read from /proc where there is one, else through psutil."""
+"""The process table: read from /proc where it exists, else through psutil."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PF_EXITING, _PF_FORKNOEXEC, _PF_KTHREAD = 0x4, 0x40, 0x200000
 _SIGKILL_BIT = 1 << 8
 _EXEC_LOOKS, _EXEC_PAUSE = 100, 0.001
 _HAS_PROC = os.path.exists("/proc/self/stat") or sys.platform == "linux"
-"""Whether /proc is asked. On Linux psutil has no other source: where /proc is hidden, there are no answers."""
+"""Whether /proc is used. On Linux psutil has no other source: a hidden /proc gives no results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class ProcessInfo:
     """One process, as it was a moment ago.
 
     Attributes:
-        pid: its number, which may be another's later.
-        started: when it was started, in the platform's own unit: with ``pid``, it says which process is meant.
-        name: the short name that the kernel knows it by.
-        state: the letter of proc(5): R, S, D, T, t, Z ...; "?" for a living process where the letter is not known.
+        pid: its pid, which may be reused later.
+        started: its start time, in the platform's own unit; together with ``pid`` it identifies the process.
+        name: its short name in the kernel.
+        state: the letter of proc(5): R, S, D, T, t, Z ...; "?" for a live process of unknown state.
         ppid: its parent.
         pgid: its process group.
         sid: its session.
@@ -50,8 +50,10 @@ class ProcessInfo:
 
 
 def is_proc_foreign() -> bool:
-    """Return whether /proc is that of another PID namespace (``unshare --pid`` without ``--mount-proc``): its numbers
-    mean other processes here."""
+    """Return whether /proc belongs to another PID namespace (``unshare --pid`` without ``--mount-proc``).
+
+    Its numbers mean other processes here.
+    """
     try:
         return os.readlink(f"{_PROC}/self") != str(os.getpid())
     except OSError:
@@ -59,7 +61,7 @@ def is_proc_foreign() -> bool:
 
 
 def every_pid() -> list[int]:
-    """The numbers of all processes that this one may see, zombies too."""
+    """Return the pids of all processes that this one can see, including zombies."""
     if _HAS_PROC:
         try:
             return [] if is_proc_foreign() else [int(name) for name in os.listdir(_PROC) if name.isdigit()]
@@ -71,16 +73,16 @@ def every_pid() -> list[int]:
 
 
 def known_processes() -> frozenset[tuple[int, int]]:
-    """Return an identity for each process that there is: its number, and that of its directory in /proc.
+    """Return an identity for each existing process: its pid, and the inode of its directory in /proc.
 
-    The kernel gives another inode to the directory of the next process that gets the number, so PID reuse is never
-    mistaken for the same process. Empty where there is no /proc.
+    The kernel gives another inode to the directory of the next process with that pid, so PID reuse is always detected.
+    Empty where there is no /proc.
     """
     return frozenset((number, _inode(number)) for number in every_pid()) if _HAS_PROC else frozenset()
 
 
 def _inode(pid: int) -> int:
-    """The inode of its directory; 0 if there is none any more, which is no process's."""
+    """Return the inode of the process's directory; 0, which is no process's, if there is none any more."""
     try:
         return os.stat(f"{_PROC}/{pid}").st_ino
     except OSError:
@@ -88,7 +90,7 @@ def _inode(pid: int) -> int:
 
 
 def newest_pid() -> int | None:
-    """The number that was given out last; None where the platform does not tell. It falls when numbers begin again."""
+    """Return the last assigned pid; None where the platform does not report it. It falls when pids wrap around."""
     try:
         with open(f"{_PROC}/loadavg", "rb", buffering=0) as file:
             return int(file.read().split()[-1])
@@ -99,30 +101,30 @@ def newest_pid() -> int | None:
 def every_process(
     *, skip: Collection[int] = (), known: Collection[tuple[int, int]] = frozenset()
 ) -> Iterator[ProcessInfo]:
-    """Yield all processes that this one may see, including zombies, except those with the numbers in ``skip`` and those
-    that an earlier ``known_processes`` returned.
+    """Yield all processes that this one can see, including zombies.
 
-    The newest come first: one that forks and leaves again and again is still there when it is looked at.
+    Except those with the pids in ``skip`` and those that an earlier ``known_processes`` returned. The newest come
+    first: a process that forks and exits again and again still exists when it is read.
     """
     for number in reversed(every_pid()):
         if number in skip or (known and (number, _inode(number)) in known):
-            continue  # looking at one costs far more
+            continue  # reading one costs far more
         process = look_up(number)
         if process is not None:
             yield process
 
 
 def look_up(pid: int) -> ProcessInfo | None:
-    """What is known of ``pid`` now; None if there is no such process."""
+    """Return the information about ``pid`` now; None if there is no such process."""
     if not _HAS_PROC:
         return _look_up_with_psutil(pid)
     text = _read(pid, "stat").decode(errors="replace")
-    # The name may hold spaces and parentheses; it ends at the last one.
+    # The name may contain spaces and parentheses; it ends at the last one.
     head, closing, tail = text.rpartition(")")
     fields = tail.split()
     if not closing or len(fields) < 20:
         return None
-    # A first thread that has ended before the others is shown as a zombie: the process lives.
+    # A main thread that has ended before the others is shown as a zombie: the process lives.
     state = "S" if fields[0] == "Z" and int(fields[17]) > 1 else fields[0]
     return ProcessInfo(
         pid=pid,
@@ -136,42 +138,46 @@ def look_up(pid: int) -> ProcessInfo | None:
 
 
 def runs_as_us(pid: int) -> bool:
-    """Whether a process has this user as its real, effective, saved and file system user. Where the kernel does not
-    say so, it has not: another user can lower a limit, choose a command line, or hide who it is from stat(2)."""
+    """Return whether a process has this user as its real, effective, saved and file system user.
+
+    False where the kernel does not report that: another user can lower a limit, choose a command line, or hide its
+    identity from stat(2).
+    """
     users = read_status(pid).get("Uid", "").split()
     return bool(users) and {*map(int, users)} == {os.geteuid()}
 
 
 def is_alive(pid: int, started: float) -> bool:
-    """Whether the very process that was ``pid`` and started at ``started`` still runs."""
+    """Return whether the same process that was ``pid`` and started at ``started`` still runs."""
     process = look_up(pid)
     return process is not None and process.alive and process.started == started
 
 
 def is_exiting(pid: int, *, foreign: bool | None = None) -> bool:
-    """Whether the kernel is taking the process down: it has ended, and is not a zombie yet. False where it does not
-    say.
+    """Return whether the kernel is tearing the process down: it has ended, and is not a zombie yet.
 
-    A process lives on after its first thread has called pthread_exit(3). If the process itself exits, the kernel has
-    sent SIGKILL to each thread that has not begun to.
+    False where the kernel does not report it. A process continues after its main thread has called pthread_exit(3). If
+    the process itself exits, the kernel has sent SIGKILL to each thread that has not begun to exit.
 
     Args:
         pid: the process.
-        foreign: what ``is_proc_foreign`` has said, for callers that look at many; by default it is asked.
+        foreign: result of ``is_proc_foreign``, for callers that check many processes; by default it is called.
     """
     if is_proc_foreign() if foreign is None else foreign:
         return False
-    return bool(_flags(pid) & _PF_EXITING) and not any(_goes_on(pid, thread) for thread in _threads(pid))
+    return bool(_flags(pid) & _PF_EXITING) and not any(_continues(pid, thread) for thread in _threads(pid))
 
 
 def was_executed(pid: int) -> bool:
-    """Whether a process runs what it executed itself: a forked one shows the command line of the process that it was
-    forked from. True where the kernel does not say."""
+    """Return whether a process runs what it executed itself: a forked one shows its parent's command line.
+
+    True where the kernel does not report it.
+    """
     return is_proc_foreign() or not _flags(pid) & _PF_FORKNOEXEC
 
 
-def _goes_on(pid: int, thread: str) -> bool:
-    """Whether a thread has neither begun to exit nor a SIGKILL to do so."""
+def _continues(pid: int, thread: str) -> bool:
+    """Return whether a thread has neither begun to exit nor a pending SIGKILL."""
     if _flags(pid, f"task/{thread}/stat") & _PF_EXITING:
         return False
     pending = signal_mask(read_status(pid, thread=thread), "SigPnd", "ShdPnd")
@@ -179,7 +185,7 @@ def _goes_on(pid: int, thread: str) -> bool:
 
 
 def _threads(pid: int) -> list[str]:
-    """The numbers of its threads; none if it is gone."""
+    """Return the ids of the process's threads; none if it is gone."""
     try:
         return os.listdir(f"{_PROC}/{pid}/task")
     except OSError:
@@ -192,15 +198,17 @@ def group_members(group: int) -> tuple[int, ...]:
 
 
 def is_dying(pid: int) -> bool:
-    """Whether a process is being taken down, or a signal waits for it that it does not hold back: it has not had its
-    turn yet to die of it. False where that is not told."""
+    """Return whether a process is being torn down, or has an unblocked pending signal and no CPU time yet to die of it.
+
+    False where that is not reported.
+    """
     fields = read_status(pid)
     pending, blocked = signal_mask(fields, "SigPnd", "ShdPnd") or 0, signal_mask(fields, "SigBlk") or 0
     return is_exiting(pid) or bool(pending & ~blocked)
 
 
 def command_line(process: ProcessInfo) -> str:
-    """Its command line; its name in brackets if it has none (a kernel thread, a zombie) or may not be read."""
+    """Return the command line; the name in brackets if there is none (a kernel thread, a zombie) or no permission."""
     if _HAS_PROC:
         words = _read_after_exec(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     else:
@@ -214,8 +222,7 @@ def command_line(process: ProcessInfo) -> str:
 
 
 def environment(pid: int) -> bytes:
-    """The environment that a process was executed with, as ``NAME=value`` strings with NULs between them; empty if it
-    may not be read."""
+    """Return the environment of a process at its exec: ``NAME=value`` strings separated by NULs, or nothing."""
     if _HAS_PROC:
         return _read_after_exec(pid, "environ")
     import psutil
@@ -228,20 +235,20 @@ def environment(pid: int) -> bytes:
 
 
 def _read_after_exec(pid: int, name: str) -> bytes:
-    """``cmdline`` or ``environ``: in the middle of its exec(2) a process has neither, and that moment is waited for."""
+    """Read ``cmdline`` or ``environ``, waiting for the end of an exec(2), during which a process has neither."""
     pause = threading.Event()
     for _ in range(_EXEC_LOOKS):
-        found = _read(pid, name)
-        if found:
-            return found
+        content = _read(pid, name)
+        if content:
+            return content
         if not _is_executing(pid):
             break
         pause.wait(_EXEC_PAUSE)
-    return _read(pid, name)  # it may have come to the end of its exec between the two looks
+    return _read(pid, name)  # its exec may have ended between the two reads
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether every thread of a process is stopped by a signal, or the process has ended."""
+    """Return whether every thread of a process is stopped by a signal, or the process has ended."""
     states = [_read(pid, f"task/{thread}/stat").rpartition(b")")[2].split()[:1] for thread in _threads(pid)]
     return all(not state or state[0] in (b"T", b"Z", b"X") for state in states)
 
@@ -252,7 +259,7 @@ def _is_executing(pid: int) -> bool:
 
 
 def _flags(pid: int, name: str = "stat") -> int:
-    """Its flags in the kernel, if this /proc is ours; 0 if there is no such process, or it is not told."""
+    """Return the kernel's flags of a process, if this /proc is ours; 0 if there is no such process, or no value."""
     try:
         fd = os.open(f"{_PROC}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -267,7 +274,7 @@ def _flags(pid: int, name: str = "stat") -> int:
 
 
 def _read(pid: int, name: str) -> bytes:
-    """A file of /proc/<pid>; empty if the process is gone or not ours to look into."""
+    """Return a file of /proc/<pid>; empty if the process is gone or not readable for this user."""
     try:
         with open(f"{_PROC}/{pid}/{name}", "rb", buffering=0) as file:
             return file.read()

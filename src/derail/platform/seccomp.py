@@ -1,8 +1,9 @@
-"""Hold up chosen system calls of a thread, and answer them from outside: seccomp filters with user notification.
+"""Interception of chosen system calls of a thread from outside: seccomp filters with user notification.
 
-A filter is installed by the thread that it is for (it is inherited by all that this thread becomes or starts). Whoever
-holds the listener then gets each chosen call, with the caller waiting in the kernel, and says how it ends: it goes on,
-or fails with an errno. When the last copy of the listener is closed, held calls end with ENOSYS: answer them before.
+A filter is installed by the thread that it is for, and inherited by everything that this thread becomes or starts. The
+holder of the listener then receives each chosen call, with the caller waiting in the kernel, and decides its result: it
+continues, or fails with an errno. When the last copy of the listener is closed, held calls fail with ENOSYS: answer
+them before.
 
 See seccomp_unotify(2). Needs no privilege: the thread gives up gaining any (no_new_privs).
 """
@@ -33,17 +34,17 @@ _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _X32 = 0x40000000
 MOST = 200
-"""System calls in one filter; its jumps go no further."""
+"""Maximum number of system calls in one filter, due to the reach of its jumps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A system call that is held up.
+    """A held system call.
 
     Attributes:
-        id: names it in the answer.
+        id: identifies it in the answer.
         tid: the thread that made it, as the holder of the listener sees it.
-        number: which call.
+        number: number of the system call.
         args: its six arguments, as unsigned numbers.
     """
 
@@ -54,17 +55,17 @@ class Call:
 
 
 class Listener:
-    """Receives and answers the calls that one filter holds up. Owns its descriptor; ``close`` it."""
+    """The receiver of the calls that one filter holds. Owns its descriptor; ``close`` it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def fileno(self) -> int:
-        """Polls readable while a call waits, and hung up once nobody is left under the filter; -1 after ``close``."""
+        """Return the descriptor: readable while a call waits, hung up without a process under the filter; -1 closed."""
         return self._fd
 
     def receive(self) -> Call | None:
-        """Take the next call. Only after a poll, else it blocks. None if its caller has gone meanwhile."""
+        """Receive the next call. Only after a poll, else it blocks. None if its caller is gone by now."""
         buffer = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(self._fd, _RECV, buffer)
@@ -76,15 +77,15 @@ class Listener:
         return Call(id_, tid, number, tuple(args))
 
     def let(self, call: Call) -> bool:
-        """Have the call made as if nobody had held it up; False if its caller is not waiting any more."""
+        """Let the call proceed as if it had not been held; return False if its caller no longer waits."""
         return self._answer(call, 0, _CONTINUE)
 
     def fail(self, call: Call, errno: int) -> bool:
-        """Have the call fail with an errno, without being made; False if its caller is not waiting any more."""
+        """Make the call fail with an errno, without executing it; return False if its caller no longer waits."""
         return self._answer(call, -errno, 0)
 
     def is_waiting(self, call: Call) -> bool:
-        """Whether the caller still waits for the answer: what was read of its memory before is its own."""
+        """Return whether the caller still waits: memory that was read from it before is its own."""
         try:
             fcntl.ioctl(self._fd, _ID_VALID, struct.pack("=Q", call.id))
         except OSError as error:
@@ -94,7 +95,7 @@ class Listener:
         return True
 
     def close(self) -> None:
-        """Let everything go that waits, and close the descriptor. Idempotent."""
+        """Let all held calls proceed, and close the descriptor. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
@@ -122,17 +123,17 @@ class Listener:
 
 
 def filter_program(numbers: Iterable[int], machine: Machine) -> bytes:
-    """A filter that holds up these calls and allows all others, also those of programs for other machines.
+    """Return a filter that holds these calls and allows all others, also those of programs for other machines.
 
     Raises:
-        ValueError: if there are too many, or one without which nobody could go on.
+        ValueError: if there are too many, or one without which the holder itself could not continue.
     """
     chosen = sorted(set(numbers))
     if len(chosen) > MOST:
-        raise ValueError(f"a filter holds up at most {MOST} system calls, got {len(chosen)}")
+        raise ValueError(f"expected at most {MOST} system calls in a filter, got {len(chosen)}")
     for number in chosen:
         if machine.is_machinery(number):
-            raise ValueError(f"system call {number} cannot be held up: whoever lets it go needs it")
+            raise ValueError(f"system call {number} cannot be held up: its own release needs it")
     to_end = len(chosen)
     code = [
         (_LOAD, 0, 0, 4),
@@ -147,7 +148,7 @@ def filter_program(numbers: Iterable[int], machine: Machine) -> bytes:
 
 
 def install(program: bytes, machine: Machine, *, flags: int = 0) -> int:
-    """Put the calling thread under a filter, for good, and return the descriptor of its listener.
+    """Put the calling thread under a filter, permanently, and return the descriptor of its listener.
 
     Raises:
         OSError: EBUSY if the thread is under a filter with a listener already; EINVAL if the kernel is too old.
@@ -176,9 +177,9 @@ def install(program: bytes, machine: Machine, *, flags: int = 0) -> int:
 
 @cache
 def why_not() -> str:
-    """Why calls cannot be held up and answered on this machine; empty if they can.
+    """Return why calls cannot be held and answered on this machine; empty if they can.
 
-    It is tried once, on a thread that lives for a moment: a filter is that thread's own, and gone with it.
+    It is tried once, on a short-lived thread: a filter belongs to that thread, and is gone with it.
     """
     machine = this_machine()
     if machine is None:
@@ -189,13 +190,13 @@ def why_not() -> str:
 
 
 def _tried(number: int, machine: Machine) -> str:
-    """Have a thread ask for its parent twice: the first time it must be told, the second time it must not."""
+    """Have a thread call getppid twice: the first call must proceed, the second must fail with EXDEV."""
     import ctypes
     import threading
 
     ready: list[Listener | OSError] = []
-    there = threading.Event()
-    said: list[int] = []
+    installed = threading.Event()
+    results: list[int] = []
 
     def ask() -> None:
         try:
@@ -204,13 +205,13 @@ def _tried(number: int, machine: Machine) -> str:
             ready.append(error)
             return
         finally:
-            there.set()
+            installed.set()
         libc = ctypes.CDLL(None, use_errno=True)
-        said.extend((libc.syscall(number), libc.syscall(number), ctypes.get_errno()))
+        results.extend((libc.syscall(number), libc.syscall(number), ctypes.get_errno()))
 
     thread = threading.Thread(target=ask, name="derail-seccomp-trial", daemon=True)
     thread.start()
-    there.wait()
+    installed.wait()
     listener = ready[0]
     if isinstance(listener, OSError):
         thread.join()
@@ -228,8 +229,8 @@ def _tried(number: int, machine: Machine) -> str:
     finally:
         listener.close()
         thread.join(10)
-    if said != [os.getppid(), -1, EXDEV]:
-        return f"answers did not arrive: getppid was answered with a continuation and EXDEV, the caller saw {said}"
+    if results != [os.getppid(), -1, EXDEV]:
+        return f"answers did not arrive: expected getppid to succeed and then fail with EXDEV, got {results}"
     return ""
 
 

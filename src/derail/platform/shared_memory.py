@@ -1,4 +1,4 @@
-"""Which entries of /dev/shm nobody uses: they stay until somebody removes them, or the machine is started again."""
+"""Unused entries of /dev/shm: they stay until they are removed, or the machine is restarted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def unused(paths: Collection[str]) -> list[str]:
-    """Of these entries those that no living process has open or mapped, as far as this user may see."""
+    """Return the entries that no live process has open or mapped, as far as this user can see."""
     rest = {path for path in paths if os.path.lexists(path)}
     for name in os.listdir("/proc") if rest and os.path.isdir("/proc/self") else ():
         if name.isdigit():
@@ -21,7 +21,7 @@ def unused(paths: Collection[str]) -> list[str]:
 
 
 def open_files(pid: int | str) -> Iterator[str]:
-    """Yield what the descriptors of a process are open on; nothing if it is gone or belongs to another user."""
+    """Yield the targets of a process's descriptors; nothing if it is gone or belongs to another user."""
     try:
         for number in os.listdir(f"/proc/{pid}/fd"):
             yield os.readlink(f"/proc/{pid}/fd/{number}")
@@ -30,7 +30,7 @@ def open_files(pid: int | str) -> Iterator[str]:
 
 
 def _used_by(pid: str) -> Iterator[str]:
-    """What a process has open, and what it has mapped."""
+    """Yield the files that a process has open or mapped."""
     yield from open_files(pid)
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""While a job runs, SIGCHLD must not be ignored: the kernel would throw the exit statuses of the ranks away."""
+"""SIGCHLD must not be ignored while a job runs: the kernel would discard the exit statuses of the ranks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _was_ignored = False
 
 @contextmanager
 def default_sigchld() -> Iterator[None]:
-    """Give SIGCHLD its default action while the body runs, if it was ignored; ignore it again after the last body.
+    """Set SIGCHLD to its default action while the body runs, if it was ignored; ignore it again after the last body.
 
-    May be nested, and used from any thread and from several at the same time. A handler is left alone, and so is
-    whatever somebody else sets meanwhile.
+    May be nested, and used from any thread and from several at the same time. A handler stays, and so does whatever
+    other code sets in between.
     """
     global _jobs, _was_ignored  # noqa: PLW0603 - a disposition belongs to the process, so does the count
     with _lock:
@@ -43,8 +43,8 @@ def default_sigchld() -> Iterator[None]:
 
 
 def is_ignored(number: int) -> bool:
-    """Whether a signal is ignored: as the kernel says where it can be asked, else as Python believes."""
-    mask = signal_mask(read_status("self"), "SigIgn")  # also right for what C code did without Python
+    """Return whether a signal is ignored: according to the kernel where it can be queried, else to Python."""
+    mask = signal_mask(read_status("self"), "SigIgn")  # also correct for changes by C code without Python
     if mask is None:
         return signal.getsignal(number) is signal.SIG_IGN
     return bool(mask >> (number - 1) & 1)
@@ -58,8 +58,11 @@ def _is_caught(number: int) -> bool:
 
 
 def _set_disposition(number: int, disposition: signal.Handlers) -> None:
-    """By libc: ``signal.signal`` refuses in any thread but the main one, and ``getsignal`` is to say the same as before
-    when all is over, whichever threads began and ended."""
+    """Set a disposition by libc.
+
+    ``signal.signal`` refuses in any thread but the main one. ``getsignal`` has to return the same as before at the
+    end, in whatever order the threads begin and end.
+    """
     import ctypes
 
     libc_signal = ctypes.CDLL(None).signal

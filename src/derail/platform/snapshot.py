@@ -1,4 +1,4 @@
-"""What this process holds, before and after: whatever is only there after is a leak, and is named."""
+"""Resources of this process before and after: a resource that exists only after is a leak, and is named."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHARED_MEMORY = "/dev/shm"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a process holds at one moment.
+    """The resources of a process at one moment.
 
     Attributes:
-        processes: its descendants, zombies too: pid and start time -> command line.
-        descriptors: number -> what it is open on.
+        processes: its descendants, including zombies: pid and start time -> command line.
+        descriptors: number -> target.
         threads: Python's threads: identity -> name.
-        handlers: signal -> what Python does on it.
-        files: entries of the directories that were asked for.
+        handlers: signal -> Python's handler.
+        files: entries of the given directories.
         shm: entries of /dev/shm that belong to this user.
     """
 
@@ -43,10 +43,10 @@ class Snapshot:
 
 
 def take_snapshot(*, directories: Collection[Path | str] = ()) -> Snapshot:
-    """Look at this process. A few milliseconds.
+    """Return a snapshot of this process. Takes a few milliseconds.
 
     Args:
-        directories: whose entries are to be compared (temporary directories); not what lies deeper.
+        directories: directories with entries to compare (temporary directories); not recursive.
     """
     return Snapshot(
         processes=dict(_descendants()),
@@ -64,7 +64,7 @@ def shm_entries() -> frozenset[str]:
 
 
 def compare(before: Snapshot, after: Snapshot) -> tuple[Leftover, ...]:
-    """Name what ``after`` has and ``before`` had not; a descriptor or handler that changed is one too."""
+    """Return what ``after`` has and ``before`` had not; a changed descriptor or handler counts as well."""
     found = [
         Leftover(kind="process", what=command, pid=pid)
         for (pid, started), command in after.processes.items()
@@ -107,7 +107,7 @@ def _descriptors() -> Iterator[tuple[int, str]]:
         number = int(name)
         try:
             os.fstat(number)
-        except OSError:  # the one of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
         yield number, _target(directory, number)
 

@@ -1,7 +1,7 @@
-"""Processes that are not children of this one: how they ended, what they started, and who takes in orphans.
+"""Processes that are not children of this one: their exit statuses, their descendants, and the adoption of orphans.
 
-A parent that reaps its child takes the status with it. Until then /proc shows it to whoever may trace the process; from
-then on the kernel tells whoever holds a pidfd (Linux 6.15). Where neither does, the status is lost, and never made up.
+A parent that reaps its child takes the status with it. Until then /proc shows it to processes that may trace the child;
+from then on the kernel returns it to holders of a pidfd (Linux 6.15). Otherwise the status is lost, and never invented.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 
 LOOKS, PAUSE = 40, 0.0005
-"""How often, and with how many seconds between, it is asked how a process ended that its parent is just reaping."""
+"""Number of queries, and seconds between them, for the status of a process that its parent is just reaping."""
 REAPED_WITHIN = 1.0
-"""Seconds until the parent of a process that hides how it ended must have reaped it. Nobody else is heard meanwhile."""
+"""Seconds until the parent of a process with a hidden status must have reaped it. The caller is blocked until then."""
 
 
 def become_subreaper() -> None:
-    """From now on, descendants whose parent has left become children of this process (prctl(2)).
+    """Adopt, from now on, descendants with a parent that has ended, as children of this process (prctl(2)).
 
     Raises:
-        OSError: if the platform has no such thing.
+        OSError: if the platform does not support that.
     """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform != "linux" or libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "this platform has no subreapers: what is left behind cannot be counted")
+        raise OSError(ctypes.get_errno(), "this platform has no subreapers: leftovers cannot be counted")
 
 
 def status_of_ended(pid: int, pidfd: int) -> ExitStatus:
-    """How a process ended whose pidfd has become readable, a child or not, reaped or not; lost if nobody tells."""
+    """Return the status of a process with a readable pidfd, child or not, reaped or not; lost if there is no source."""
     pause = threading.Event()
     deadline, looks = SYSTEM_CLOCK.now() + REAPED_WITHIN, 0
     while looks < LOOKS or (hides(pid) and SYSTEM_CLOCK.now() < deadline):
@@ -53,22 +53,22 @@ def status_of_ended(pid: int, pidfd: int) -> ExitStatus:
         looks += 1
         pause.wait(PAUSE)
     if hides(pid):
-        return ExitStatus(lost=f"process {pid} may not be looked into, and its parent has not reaped it yet")
+        return ExitStatus(lost=f"process {pid} may not be inspected, and its parent has not reaped it yet")
     return ExitStatus(lost=f"process {pid} was reaped by its parent, and this kernel does not keep the status")
 
 
 def descendants(root: int) -> dict[int, ProcessInfo]:
-    """All processes below ``root``, zombies too, by pid; parents before their children."""
+    """Return all processes below ``root``, including zombies, by pid; parents before their children."""
     children: dict[int, list[ProcessInfo]] = {}
     for process in every_process():
         children.setdefault(process.ppid, []).append(process)
-    found: dict[int, ProcessInfo] = {}
+    below: dict[int, ProcessInfo] = {}
     parents = [root]
     while parents:
         for process in children.pop(parents.pop(0), ()):
-            found[process.pid] = process
+            below[process.pid] = process
             parents.append(process.pid)
-    return found
+    return below
 
 
 def _as_child(pidfd: int) -> ExitStatus | None:
@@ -80,10 +80,10 @@ def _as_child(pidfd: int) -> ExitStatus | None:
 
 
 def status_before_reaping(pid: int, pidfd: int) -> ExitStatus | None:
-    """How a process ended that its parent has not reaped yet; None if it has, or if /proc hides it."""
+    """Return the status of a process that its parent has not reaped yet; None if it has, or if /proc hides it."""
     status = status_of_zombie(pid)
     try:
-        # Still there after the look: then it was this process that was looked at, and no later one of that number.
+        # It still exists after the look: so the status is its own, and not that of a later process with its pid.
         signal.pidfd_send_signal(pidfd, 0)
     except OSError:
         return None

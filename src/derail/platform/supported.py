@@ -1,4 +1,4 @@
-"""Where derail runs at all: the one place that turns a platform away."""
+"""Supported platforms: the only place that refuses one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 
 def refuse_unsupported() -> None:
-    """Raise where processes, signals and groups are not POSIX ones.
+    """Raise on a platform without POSIX processes, signals and groups.
 
     Raises:
-        ImportError: on Windows; it says what to do instead.
+        ImportError: on Windows, with an alternative.
     """
     if sys.platform == "win32":
         raise ImportError(
@@ -19,7 +19,7 @@ def refuse_unsupported() -> None:
 
 
 def why_not_to_fork() -> str:
-    """Why a process that has loaded the system's libraries must not be forked here, in words; empty if it may be."""
+    """Return why a process that has loaded the system's libraries must not be forked here; empty if it may be."""
     if sys.platform == "darwin":
         return "on macOS the system's libraries do not survive a fork"
     return ""

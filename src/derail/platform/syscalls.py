@@ -1,6 +1,6 @@
-"""The numbers of system calls, and what stands in their arguments, on the machines that Linux calls x86_64 and aarch64.
+"""Numbers of system calls, and the meaning of their arguments, on x86_64 and aarch64 Linux.
 
-Numbers never change once a kernel was released with them; those above 423 are the same everywhere.
+Numbers never change once a kernel was released with them; those above 423 are the same on all machines.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TABLE = """
 """
 _NUMBERS = {name: (x86, arm) for name, x86, arm in (word.split(":") for word in _TABLE.split())}
 NAMES = tuple(_NUMBERS)
-"""All that are known by name on one of the machines at least."""
+"""All names that exist on at least one of the machines."""
 
 _TAKE_FD_FIRST = """
     read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 sendfile splice copy_file_range close lseek
@@ -56,7 +56,7 @@ _PATH_FIRST = frozenset(_TAKE_PATH_FIRST.split())
 _PATH_SECOND = frozenset(_TAKE_PATH_SECOND.split())
 _X86_64 = {"audit": 0xC000003E, "seccomp": 317, "column": 0}
 _AARCH64 = {"audit": 0xC00000B7, "seccomp": 277, "column": 1}
-_MACHINERY = {  # exit, futex, memory, return from a handler: held up, they hold up whoever would let them go
+_MACHINERY = {  # exit, futex, memory, return from a handler: held, they would also hold the code that releases them
     0: frozenset((9, 11, 12, 15, 25, 28, 60, 202, 219, 231)),
     1: frozenset((93, 94, 98, 128, 139, 214, 215, 216, 222, 233)),
 }
@@ -67,9 +67,9 @@ class Machine:
     """The conventions of this machine.
 
     Attributes:
-        audit: what the kernel calls it in seccomp data.
+        audit: its number in seccomp data.
         seccomp: the number of seccomp(2) itself.
-        column: whose numbers are used: 0 for x86_64, 1 for aarch64.
+        column: column of the table: 0 for x86_64, 1 for aarch64.
     """
 
     audit: int
@@ -77,36 +77,36 @@ class Machine:
     column: int
 
     def number(self, name: str) -> int | None:
-        """The number of a system call, by name or as digits; None if this machine has none."""
+        """Return the number of a system call, by name or as digits; None if this machine has none."""
         if name.isdigit():
             return int(name)
-        told = _NUMBERS.get(name, ("-", "-"))[self.column]
-        return None if told == "-" else int(told)
+        text = _NUMBERS.get(name, ("-", "-"))[self.column]
+        return None if text == "-" else int(text)
 
     def name(self, number: int) -> str:
-        """The name of a system call, or its number as digits."""
+        """Return the name of a system call, or its number as digits."""
         return _names(self.column).get(number, str(number))
 
     def is_machinery(self, number: int) -> bool:
-        """Whether nobody may hold this call up."""
+        """Return whether this call must never be held."""
         return number in _MACHINERY[self.column]
 
 
 def this_machine() -> Machine | None:
-    """The conventions of this machine; None if they are not known here."""
+    """Return the conventions of this machine; None if there are none for it."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return None
-    known = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(os.uname().machine)
-    return None if known is None else Machine(**known)
+    conventions = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(os.uname().machine)
+    return None if conventions is None else Machine(**conventions)
 
 
 def fd_argument(name: str) -> int | None:
-    """Which argument of a system call is the descriptor that it works on; None if none is."""
+    """Return the index of the argument of a system call that is its descriptor; None if it has none."""
     return 0 if name in _FD_FIRST else None
 
 
 def path_argument(name: str) -> int | None:
-    """Which argument of a system call points to the first path that it works on; None if none does."""
+    """Return the index of the argument of a system call that points to its first path; None if it has none."""
     return 0 if name in _PATH_FIRST else 1 if name in _PATH_SECOND else None
 
 

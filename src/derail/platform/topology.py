@@ -1,4 +1,4 @@
-"""Which CPUs a rank is to run on: those near its GPU, or a NUMA node of its own; read from sysfs, without torch."""
+"""CPUs for a rank: those near its GPU, or on a separate NUMA node; read from sysfs, without torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DISPLAY_CONTROLLER = "0x03"
 
 
 class TopologyError(RuntimeError):
-    """The CPUs of a rank cannot be told, or there are none left for it."""
+    """The error of a rank with unknown CPUs, or without any CPU left."""
 
 
-class AffinityMode(str, Enum):  # noqa: UP042 - as torch's: str() of a StrEnum says something else
-    """Which part of the machine a rank is bound to, by torch's names.
+class AffinityMode(str, Enum):  # noqa: UP042 - as torch's: str() of a StrEnum returns another text
+    """The part of the machine that a rank is bound to, with torch's names.
 
-    ``NODE``: the NUMA node of its GPU. ``SOCKET``: all nodes of that node's socket. ``EXCLUSIVE``: its own share of the
-    node's physical cores. ``CORE_COMPLEX``: cores of the node that share one last-level cache.
+    ``NODE``: the NUMA node of its GPU. ``SOCKET``: all nodes of that node's socket. ``EXCLUSIVE``: a separate share of
+    the node's physical cores. ``CORE_COMPLEX``: cores of the node that share one last-level cache.
     """
 
     NODE = "node"
@@ -35,7 +35,7 @@ class AffinityMode(str, Enum):  # noqa: UP042 - as torch's: str() of a StrEnum s
 
 
 class NumaOptionsLike(Protocol):
-    """Our ``NumaOptions``, or torch's."""
+    """derail's ``NumaOptions``, or torch's."""
 
     @property
     def affinity_mode(self) -> str | Enum:
@@ -50,7 +50,7 @@ class NumaOptionsLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NumaOptions:
-    """How ranks are bound to CPUs; the same fields as torch's."""
+    """Options for the binding of ranks to CPUs; the same fields as torch's."""
 
     affinity_mode: AffinityMode
     should_fall_back_if_binding_fails: bool = False
@@ -64,16 +64,16 @@ def cpus_for(
     sysfs: Path = Path("/sys"),
     allowed: Collection[int] | None = None,
 ) -> frozenset[int] | None:
-    """The CPUs for local rank ``rank``; None if it is not to be bound.
+    """Return the CPUs for local rank ``rank``; None if it is not to be bound.
 
-    With NVIDIA GPUs, rank i belongs to GPU i, counted in the order of their PCI addresses whatever CUDA_VISIBLE_DEVICES
-    says. Without any, the ranks are dealt out over the NUMA nodes that have CPUs: 0, 1, ..., 0, 1, ...
+    With NVIDIA GPUs, rank i belongs to GPU i, counted in the order of their PCI addresses, independent of
+    CUDA_VISIBLE_DEVICES. Without any, the ranks are distributed over the NUMA nodes with CPUs: 0, 1, ..., 0, 1, ...
 
     Args:
         rank: local rank.
         numa_options: None for no binding.
-        ranks: how many there are; ``EXCLUSIVE`` needs it on a machine without GPUs.
-        sysfs: where sysfs is mounted.
+        ranks: number of ranks; ``EXCLUSIVE`` needs it on a machine without GPUs.
+        sysfs: mount point of sysfs.
         allowed: CPUs that may be used; None for those that this thread may use.
 
     Raises:
@@ -99,7 +99,7 @@ def cpus_for(
 
 @contextmanager
 def bound_to(cpus: Collection[int] | None) -> Iterator[None]:
-    """Bind this thread to ``cpus`` while the body runs, so that what it starts is bound from its first instruction.
+    """Bind this thread to ``cpus`` while the body runs, so that its children are bound from their first instruction.
 
     Raises:
         OSError: if none of them may be used here, or the platform cannot bind.
@@ -136,7 +136,7 @@ def _mode(named: str | Enum) -> AffinityMode:
         return AffinityMode(value)
     except ValueError:
         known = ", ".join(mode.value for mode in AffinityMode)
-        raise TopologyError(f"{value!r} is no affinity mode; there are {known}") from None
+        raise TopologyError(f"unknown affinity mode {value!r}; expected one of {known}") from None
 
 
 def _require(cpus: Collection[int], node: int) -> None:
@@ -145,14 +145,14 @@ def _require(cpus: Collection[int], node: int) -> None:
 
 
 class _Machine:
-    """What sysfs says of CPUs, nodes and GPUs."""
+    """CPUs, nodes and GPUs according to sysfs."""
 
     def __init__(self, sysfs: Path, allowed: frozenset[int]) -> None:
         self._sysfs = sysfs
         self._allowed = allowed
 
     def place_of(self, rank: int, ranks: int | None) -> tuple[int, int, int | None]:
-        """The node of ``rank``, its place among the ranks of that node, and how many those are (None: not known)."""
+        """Return the node of ``rank``, its index among the ranks of that node, and their number (None: unknown)."""
         gpu_nodes = self._gpu_nodes()
         if gpu_nodes:
             if rank >= len(gpu_nodes):
@@ -167,7 +167,7 @@ class _Machine:
         return nodes[index], rank // len(nodes), sharers
 
     def nodes(self) -> list[int]:
-        """All NUMA nodes, in order."""
+        """Return all NUMA nodes, in order."""
         folder = self._sysfs / "devices/system/node"
         if not folder.is_dir():
             raise TopologyError(f"this machine shows no NUMA topology: there is no {folder}")
@@ -175,22 +175,22 @@ class _Machine:
         return sorted(int(name) for name in names if name.isdigit())
 
     def allowed_cpus(self, node: int) -> frozenset[int]:
-        """CPUs of ``node`` that may be used."""
+        """Return the CPUs of ``node`` that may be used."""
         return self._node_cpus(node) & self._allowed
 
     def socket_of(self, node: int) -> int | None:
-        """The socket of a node, by any of its CPUs; None if it has none."""
+        """Return the socket of a node, by any of its CPUs; None if it has no CPU."""
         cpus = self._node_cpus(node)
         if not cpus:
             return None
         return int(self._read(f"devices/system/cpu/cpu{min(cpus)}/topology/physical_package_id"))
 
     def core_of(self, cpu: int) -> int:
-        """The lowest CPU of the same physical core."""
+        """Return the lowest CPU of the same physical core."""
         return min(_parse_cpus(self._read(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")))
 
     def last_level_cache_of(self, cpu: int) -> int:
-        """The lowest CPU that shares the last-level cache."""
+        """Return the lowest CPU that shares the last-level cache."""
         caches = self._sysfs / f"devices/system/cpu/cpu{cpu}/cache"
         shared: dict[int, str] = {}
         for cache in caches.glob("index[0-9]*"):
@@ -201,15 +201,15 @@ class _Machine:
         return min(_parse_cpus(shared[max(shared)]))
 
     def _gpu_nodes(self) -> list[int]:
-        """The NUMA node of each GPU, in the order of the PCI addresses."""
+        """Return the NUMA node of each GPU, in the order of the PCI addresses."""
         devices = self._sysfs / "bus/pci/devices"
-        found = []
+        nodes = []
         for device in devices.iterdir() if devices.is_dir() else ():
             vendor, kind = (device / "vendor").read_text().strip(), (device / "class").read_text().strip()
             if vendor == _NVIDIA and kind.startswith(_DISPLAY_CONTROLLER):
-                # A machine with a single node says -1.
-                found.append((device.name, max(0, int((device / "numa_node").read_text()))))
-        return [node for _, node in sorted(found)]
+                # A machine with a single node reports -1.
+                nodes.append((device.name, max(0, int((device / "numa_node").read_text()))))
+        return [node for _, node in sorted(nodes)]
 
     def _node_cpus(self, node: int) -> frozenset[int]:
         return _parse_cpus(self._read(f"devices/system/node/node{node}/cpulist"))
@@ -222,7 +222,7 @@ class _Machine:
 
 
 def _parse_cpus(text: str) -> frozenset[int]:
-    """Read ``0-3,8,10-11``."""
+    """Parse text such as ``0-3,8,10-11``."""
     cpus: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, _, last = part.partition("-")
@@ -244,18 +244,18 @@ def _node_cpus(machine: _Machine, node: int, _place: int, _sharers: int | None) 
 def _socket_cpus(machine: _Machine, node: int, _place: int, _sharers: int | None) -> frozenset[int]:
     socket = machine.socket_of(node)
     if socket is None:
-        raise TopologyError(f"NUMA node {node} has no CPUs, so its socket is not known")
+        raise TopologyError(f"NUMA node {node} has no CPUs, so its socket is unknown")
     same = [other for other in machine.nodes() if machine.socket_of(other) == socket]
     return frozenset().union(*(machine.allowed_cpus(other) for other in same))
 
 
 def _exclusive_cpus(machine: _Machine, node: int, place: int, sharers: int | None) -> frozenset[int]:
     if sharers is None:
-        raise TopologyError("to share a node's cores out without GPUs, the number of ranks must be known")
+        raise TopologyError("without GPUs, a node's cores cannot be shared out: the number of ranks is unknown")
     cores = [cpus for _, cpus in sorted(_group(machine.allowed_cpus(node), machine.core_of).items())]
     if len(cores) < sharers:
         raise TopologyError(f"NUMA node {node} has {len(cores)} usable physical cores for {sharers} ranks")
-    # As equal as it goes: the first ones get one core more.
+    # As equal as possible: the first ones get one core more.
     share, rest = divmod(len(cores), sharers)
     first = place * share + min(place, rest)
     return frozenset(cpu for core in cores[first : first + share + (place < rest)] for cpu in core)

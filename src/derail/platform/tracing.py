@@ -1,7 +1,7 @@
-"""Holding a process by ptrace: all of its threads stand, no signal but SIGKILL reaches them, and SIGCONT does nothing.
+"""Stop of a process by ptrace: all its threads are stopped, no signal but SIGKILL reaches them, SIGCONT has no effect.
 
-Only the thread that attached may let go, so that each hold has a thread of its own. When that ends, however it ends,
-the kernel lets the process go on.
+Only the thread that attached may detach, so each hold has a separate thread. When that ends, for whatever reason, the
+kernel lets the process continue.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
 SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
 WALL = 0x40000000
 PASSES = 50
-"""How often threads are sought that have appeared meanwhile, before it is given up."""
+"""Number of searches for new threads before the hold is given up."""
 
 LOOK = 0.05
-"""Seconds after which it is looked again whether a thread that is held was killed: the kernel keeps it until then."""
+"""Seconds between checks whether a held thread was killed: the kernel keeps it until it is detached."""
 
 
 class Hold:
-    """A process that is held. Made and entered by ``start``; ``release`` lets it go on.
+    """A held process. ``start`` holds it; ``release`` lets it continue.
 
     Attributes:
         pid: the process.
-        error: why it could not be held; empty as long as it can.
+        error: why it could not be held; empty while there is no error.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.error = ""
         self._held: set[int] = set()
-        self._let_go = threading.Event()
+        self._released = threading.Event()
         self._tried = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"derail-hold-{pid}", daemon=True)
 
     def start(self) -> None:
-        """Hold all threads of the process; returns when each was told to stand, or it is known why not."""
+        """Hold all threads of the process; return when each was ordered to stop, or the hold has failed."""
         start_thread(self._thread)
         self._tried.wait()
 
     def release(self) -> None:
-        """Let the process go on; returns when nothing holds it any more."""
-        self._let_go.set()
-        if self._thread.ident is not None:  # else there was no thread to be had
+        """Let the process continue; return when no thread is held any more."""
+        self._released.set()
+        if self._thread.ident is not None:  # else no thread could be started
             self._thread.join()
 
     def _run(self) -> None:
@@ -58,11 +58,11 @@ class Hold:
             self._hold_all()
         except OSError as error:
             self.error = f"ptrace of pid {self.pid}: {os.strerror(error.errno or 0)}"
-            self._let_go.set()
+            self._released.set()
         finally:
             self._tried.set()
         try:
-            while not self._let_go.wait(LOOK) and self._stands():
+            while not self._released.wait(LOOK) and self._is_stopped():
                 pass
         finally:
             for tid in self._held:
@@ -70,7 +70,7 @@ class Hold:
                     _ptrace(DETACH, tid)
 
     def _hold_all(self) -> None:
-        """Threads that are not held yet may start others, which are not held then."""
+        """Hold all threads, repeatedly, because a thread that is not held yet may start others."""
         for _ in range(PASSES):
             fresh = [tid for tid in _threads(self.pid) if tid not in self._held]
             if not fresh:
@@ -82,8 +82,8 @@ class Hold:
                     _ptrace(INTERRUPT, tid)
         raise BlockingIOError("threads appear faster than they can be held")
 
-    def _stands(self) -> bool:
-        """Take note of the stops, and let go of a process that is being killed: its end is not for us to see."""
+    def _is_stopped(self) -> bool:
+        """Consume the stops; return False for a process that is being killed: its exit belongs to its parent."""
         for tid in self._held:
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, tid, os.WSTOPPED | os.WNOHANG | WALL)
@@ -91,15 +91,15 @@ class Hold:
 
 
 def states(pid: int) -> dict[int, str]:
-    """The state of each thread of a process, one letter: t is held; X: it has gone meanwhile."""
-    found = {}
+    """Return the state of each thread of a process, one letter: t is held, X is gone."""
+    letters = {}
     for tid in _threads(pid):
         try:
             with open(f"/proc/{pid}/task/{tid}/stat", "rb") as stat:
-                found[tid] = stat.read().rpartition(b")")[2].split()[0].decode()
+                letters[tid] = stat.read().rpartition(b")")[2].split()[0].decode()
         except OSError:
-            found[tid] = "X"
-    return found
+            letters[tid] = "X"
+    return letters
 
 
 def _threads(pid: int) -> Iterator[int]:

@@ -1,6 +1,6 @@
-"""Pieces of Python that try one thing of the operating system each, in a process of their own that ends with it.
+"""Snippets of Python that try one mechanism of the operating system each, in a separate short-lived process.
 
-Each is run by ``python -I -S``, says what failed as its last line on stderr, and exits with 0 if nothing did.
+Each is run by ``python -I -S``, writes the failure as its last line on stderr, and exits with 0 on success.
 """
 
 from __future__ import annotations
@@ -124,18 +124,18 @@ except OSError as error:
 
 
 def run(source: str, *args: object, seconds: float = 30.0) -> str:
-    """Why what a piece of Python tries does not work here; empty if it does."""
+    """Return why the mechanism that a snippet tries does not work here; empty if it does."""
     from subprocess import TimeoutExpired
 
     from derail.platform.bounded import run_bounded
 
     if not sys.executable:
-        return "it could not be tried: it is not known which Python runs this (sys.executable)"
+        return "it could not be tried: the path of this Python is unknown (sys.executable)"
     try:
         tried = run_bounded((sys.executable, "-I", "-S", "-c", source, *map(str, args)), seconds)
     except (OSError, TimeoutExpired) as error:
         return f"it could not be tried: {error}"
     if tried.returncode == 0:
         return ""
-    said = tried.stderr.decode(errors="replace").strip().splitlines()
-    return said[-1] if said else f"the trial ended with {tried.returncode}"
+    lines = tried.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"the trial ended with {tried.returncode}"

@@ -1,8 +1,8 @@
-"""What /proc says of a process that has ended and that nobody has reaped yet.
+"""Exit statuses of unreaped processes in /proc.
 
-It tells the status to whoever may trace the process (proc(5)), and to everybody else 0, as if all had gone well. So it
-is with processes of other users, and, since Linux keeps that in mind beyond the end of a process, with those of the own
-user that may not be dumped: by prctl(2), or because their program file may not be read.
+/proc shows the status to processes that may trace the zombie (proc(5)), and 0, as if it had succeeded, to all others.
+So it shows 0 for zombies of other users. It also does for those of this user that may not be dumped, by prctl(2) or
+because their program file is not readable: Linux keeps that flag beyond the exit.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from derail.model.exit import ExitStatus
 from derail.platform.processes import is_proc_foreign
 
 _EXIT_CODE = 49
-"""The place of exit_code in /proc/PID/stat (proc(5)), counted from the state."""
+"""Index of exit_code in /proc/PID/stat (proc(5)), counted from the state."""
 
 
 def status_of_zombie(pid: int) -> ExitStatus | None:
-    """How a process ended that nobody has reaped yet; None if it is no zombie, or hides it."""
+    """Return the status of an unreaped process; None if it is no zombie, or hides it."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -29,7 +29,7 @@ def status_of_zombie(pid: int) -> ExitStatus | None:
 
 
 def hides(pid: int) -> bool:
-    """Whether 0 is told instead of what a process has ended with: the kernel asks for the same permission here."""
+    """Return whether /proc shows 0 instead of the exit status: this link needs the same permission."""
     try:
         os.readlink(f"/proc/{pid}/exe")
     except PermissionError:
@@ -40,7 +40,7 @@ def hides(pid: int) -> bool:
 
 
 def from_wait_status(wait_status: int) -> ExitStatus | None:
-    """Read what wait(2) calls a status; None if it tells of no end."""
+    """Convert a wait(2) status; None if it is not that of an exit."""
     if os.WIFEXITED(wait_status):
         return ExitStatus(code=os.WEXITSTATUS(wait_status))
     if os.WIFSIGNALED(wait_status):
