@@ -18,43 +18,12 @@ from pathlib import Path
 
 from derail import faults, when
 from derail.faults.engine.prepare import SITE, environment
+from program_files import program_text
 
 STARTS = ("bare", "no plan", "a plan for others")
 CALLS = ("an empty function", "fail_point, no runtime", "fail_point, other points armed")
-FACTS = """
-import json, signal, sys, threading
-handlers = [n for n in range(1, signal.NSIG) if n not in (13, 25) and callable(signal.getsignal(n))]
-tools = [sys.monitoring.get_tool(n) for n in range(6)] if hasattr(sys, "monitoring") else []
-print(json.dumps({
-    "threads": threading.active_count(),
-    "hooks": [str(hook) for hook in (sys.getprofile(), sys.gettrace(), *tools) if hook is not None],
-    "handlers": [n for n in handlers if n != signal.SIGINT],
-    "modules": sorted(name for name in sys.modules if name.startswith("_derail_inrank")),
-    "wrapped": sorted(str(finder) for finder in sys.meta_path if "derail" in type(finder).__module__),
-}))
-"""
-POINTS = """
-import json, sys, time
-from derail.faults import fail_point
-from derail.faults.inrank import fail_point as points
-def empty(name):
-    pass
-def took(function, calls):
-    before = time.perf_counter_ns()
-    for _ in range(calls):
-        function("step")
-    return (time.perf_counter_ns() - before) / calls
-def bare(calls):
-    before = time.perf_counter_ns()
-    for _ in range(calls):
-        pass
-    return (time.perf_counter_ns() - before) / calls
-calls = int(sys.argv[1])
-loop = min(bare(calls) for _ in range(5))
-print(json.dumps([
-    min(took(function, calls) for _ in range(5)) - loop for function in (empty, fail_point)
-] + [sorted(points._armed)]))
-"""
+FACTS = program_text("benchmarks/host_facts")
+POINTS = program_text("benchmarks/fail_points")
 
 
 def environments(directory: Path) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 from derail.faults.engine import journal
 from derail.platform.capabilities import why_no_cgroup
 from derail.platform.proc_status import read_process_state
+from program_files import program_text
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,17 +50,7 @@ if not why_no_cgroup("freezer"):
 if not why_no_cgroup("cpu"):
     BREAKS["of little processor time"] = ["cpu_quota=0.2 rank={rank} line=ready"]
     UNDONE["of little processor time"] = ["processor time of rank 0 without a limit of ours"]
-PROGRAM = """
-import os, subprocess, sys, time
-from derail.faults import fail_point
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-print("ready", os.getpid(), child.pid, flush=True)
-if os.environ["RANK"] == "0":
-    fail_point("gate")
-end = time.monotonic() + 600
-while time.monotonic() < end:
-    time.sleep(0.01)
-"""
+PROGRAM = program_text("cli/stands_at_a_gate")
 
 
 def broken(start_derail: StartDerail, tmp_path: Path, wait_until: Any, case: str) -> tuple[subprocess.Popen[str], Any]:

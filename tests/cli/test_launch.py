@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
 from report.trace_format import check_trace
 
 if TYPE_CHECKING:
@@ -283,20 +284,7 @@ def test_a_console_that_is_closed_does_not_end_the_job(start_derail: StartDerail
     assert os.WIFEXITED(launcher.returncode)
 
 
-RAISES = """
-import os, sys, time
-from derail.errors import record
-
-@record
-def main():
-    if os.environ["RANK"] == "1":
-        raise ValueError("rank 1 had enough")
-    time.sleep(600)
-
-if sys.argv[1:] == ["bare"]:
-    sys.exit(7)
-main()
-"""
+RAISES = program_text("cli/raises")
 
 
 def test_the_root_causes_error_file_becomes_the_launchers_own(derail_command: Derail, tmp_path: Path) -> None:

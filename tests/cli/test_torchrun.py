@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from derail.torch import with_the_program_marked
+from program_files import program_text
 
 torch_here = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 CALL = [sys.executable, "-c", "import sys; from derail.cli import main; sys.exit(main())", "torchrun"]
@@ -42,19 +43,7 @@ def test_it_exits_as_the_rank_that_failed(tmp_path):
 @pytest.mark.torch
 def test_what_was_installed_can_be_taken_back():
     """Torch's agent starts ranks as before then, and signals raise what they raised before."""
-    source = """
-import torch.distributed.elastic.agent.server.local_elastic_agent as agent
-from derail.launch.signals import REGISTRY, SignalException
-from torch.distributed.elastic.multiprocessing import SignalException as TorchsSignalException
-import derail.torch
-before = agent.start_processes
-put_back = derail.torch.install()
-both = REGISTRY.exception("why", 15)
-assert agent.start_processes is not before
-assert isinstance(both, SignalException) and isinstance(both, TorchsSignalException) and both.sigval == 15
-put_back()
-assert agent.start_processes is before and REGISTRY.exception is SignalException
-"""
+    source = program_text("cli/installs_twice")
     ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
 
     assert ran.returncode == 0, ran.stderr

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from conftest import RunPython
 
@@ -85,20 +87,7 @@ def test_error_files_cross_over(writer: str, reader: str, run_python: RunPython,
     assert json.loads(done.stdout) == [f"ValueError: written by {writer}", True, True]
 
 
-TENSORS = """
-import derail, tempfile
-from contract.torch_ranks import give_tensor
-
-def main():
-    with tempfile.TemporaryDirectory() as logs:
-        specs = derail.DefaultLogsSpecs(log_dir=logs)
-        context = derail.start_processes("job", give_tensor, {0: (3,), 1: (4,)}, {0: {}, 1: {}}, specs)
-        values = context.wait().return_values
-    print([list(values[rank].shape) + [bool((values[rank] == 1).all())] for rank in (0, 1)])
-
-if __name__ == "__main__":
-    main()
-"""
+TENSORS = program_text("contract/tensors")
 
 
 def test_tensors_are_returned_by_value(run_python: RunPython) -> None:

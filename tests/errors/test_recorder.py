@@ -20,6 +20,7 @@ from derail.errors.protocol import ErrorRecord, decode, encode, read
 from derail.errors.recorder import STACK_SIGNAL
 from derail.errors.wording import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from derail.model.spec import JOB_ENV
+from program_files import program_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,19 +245,7 @@ def test_a_forked_child_does_not_speak_for_the_rank(
     error_file: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """A child that the rank forked, and that dies of an exception, leaves the rank's error file alone."""
-    source = """
-import os, sys
-from derail.errors import record
-
-@record
-def main():
-    child = os.fork()
-    if not child:
-        raise ValueError("the child's")
-    assert os.waitpid(child, 0)[1] != 0
-
-main()
-"""
+    source = program_text("errors/forks")
     done = run_python(source)
     assert ("the child's" in done.stderr, error_file.exists()) == (True, False)
 

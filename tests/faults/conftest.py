@@ -9,7 +9,8 @@ import pytest
 from derail import faults
 from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver
-from faults.fake_job import UNTIL, FakeJob, spec_of
+from faults.fake_job import FakeJob, spec_of
+from program_files import UNTIL
 
 STEPS = (
     UNTIL

@@ -20,14 +20,6 @@ from derail.model.spec import Command, JobSpec, RankSpec, Streams
 
 DEADLINE = 120.0
 SEARCH_PATH = os.environ.get("PATH", "/usr/bin:/bin")
-UNTIL = """
-import os, time
-def until(text, times=1):
-    while open(os.environ["JOURNAL"]).read().count(text) < times: time.sleep(0.01)
-def until_told(lines):
-    while os.path.getsize(os.environ["TOLD"]) < lines: time.sleep(0.01)
-"""
-"""For the program of a rank: it goes on when the journal has a text, or when so many lines of its stdout were told."""
 
 
 def spec_of(tmp_path: Path, *commands, env=None, python=sys.executable) -> JobSpec:

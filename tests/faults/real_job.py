@@ -10,14 +10,9 @@ from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults import Plan
 from derail.faults.engine import journal
+from program_files import UNTIL
 
 DEADLINE = 120.0
-UNTIL = """
-def until(text, times=1):
-    journal = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work", "journal.jsonl")
-    while open(journal).read().count(text) < times: time.sleep(0.01)
-"""
-"""For a program: it goes on when the journal has a text."""
 ENDED, HEALED, EXITED = (f'"event": "{event}"' for event in ("end", "healed", "exited"))
 """What the journal has when it is known what came of a fault, when it is over, and when a rank has ended."""
 LATER_THAN_RANK_0 = f"""{UNTIL}

@@ -16,24 +16,10 @@ from derail.platform.exits import NO_PIDFD_ENV, is_readable
 from derail.platform.inotify import NO_INOTIFY_ENV
 from derail.spawn.zygote.client import ServedProcess
 from derail.supervise import ranks
+from program_files import program_text
 
 # Records an error as ``record`` does, says so, and does what stdin's next line asks for.
-RANK = """
-import os, sys, time
-from derail.errors.recorder import ErrorHandler
-
-def step(word):
-    with open(os.environ["DIR"] + f"/{word}", "w"):
-        pass
-
-def wait_for(word):
-    while not os.path.exists(os.environ["DIR"] + f"/{word}"):
-        time.sleep(0.002)
-
-def recorded(text):
-    ErrorHandler().record_exception(ValueError(text))
-
-"""
+RANK = program_text("launch/recorded_steps")
 LINGERS = RANK + "wait_for('go'); recorded('the cause'); step('recorded'); time.sleep(600)"
 VICTIM = RANK + "wait_for('fail'); os._exit(4)"
 FALLBACKS = pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV, NO_PIDFD_ENV, f"{NO_INOTIFY_ENV} {NO_PIDFD_ENV}"])
@@ -470,27 +456,5 @@ def test_a_rank_whose_status_never_comes_has_ended_and_holds_nobody_up(tmp_path,
 
 def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(run_python):
     """SIGTERM inside ``Thread.start``, whichever thread takes it, is raised as such and leaves nothing behind."""
-    source = """
-import os, signal, sys, threading, time
-from derail import DefaultLogsSpecs, Teardown, start_processes
-name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
-real = getattr(threading, name)
-def start(function, *args, **more):
-    result = real(function, *args, **more)
-    thread = function.__self__
-    if thread.name.startswith("derail-j"):
-        while thread in threading._limbo:
-            time.sleep(0.0001)
-        if blocked:
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)  # as when another thread took the signal
-    return result
-setattr(threading, name, start)
-for blocked in (True, False):
-    try:
-        start_processes("j", "sleep", {0: ("100",)}, {0: {}}, DefaultLogsSpecs(), teardown=Teardown(grace=0))
-    except Exception as error:
-        print(type(error).__name__, len(threading.enumerate()))
-"""
+    source = program_text("launch/signalled_start")
     assert run_python(source).stdout.split("\n")[:2] == ["SignalException 1"] * 2

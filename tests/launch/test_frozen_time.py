@@ -22,6 +22,7 @@ from derail.faults.engine.sync_points import Gate
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Teardown
 from derail.platform.bounded import run_bounded
+from program_files import program_text
 from rank_functions import give
 
 LONG_AGO = "2001-02-03"
@@ -64,23 +65,7 @@ def test_the_clock_goes_on(frozen):
 @pytest.mark.parametrize("tool", ["freezegun", "time-machine"])
 def test_derail_may_be_imported_while_the_time_is_frozen(run_python, tool):
     """What the launcher then holds are no fakes."""
-    freeze = {
-        "freezegun": f"import freezegun; frozen = freezegun.freeze_time({LONG_AGO!r})",
-        "time-machine": f"import time_machine; frozen = time_machine.travel({LONG_AGO!r}, tick=False)",
-    }
-    done = run_python(f"""
-import sys, time
-read = time.clock_gettime
-{freeze[tool]}
-frozen.start()
-assert not any(name.partition(".")[0] == "derail" for name in sys.modules)
-from derail import DefaultLogsSpecs, start_processes
-from derail.model.clock import SYSTEM_CLOCK
-job = start_processes("j", "/bin/sleep", {{0: ("600",)}}, {{0: {{}}}}, logs_specs=DefaultLogsSpecs())
-begun = read(time.CLOCK_MONOTONIC)
-print(job.wait(0.3), read(time.CLOCK_MONOTONIC) - begun >= 0.3, time.gmtime(SYSTEM_CLOCK.wall()).tm_year > 2001)
-job.close()
-""")
+    done = run_python(program_text("launch/frozen_import", TOOL=tool))
 
     assert done.stdout == "None True True\n"
 

@@ -12,6 +12,7 @@ import pytest
 
 from derail import DefaultLogsSpecs, Std, start_processes
 from derail.model.exit import UNKNOWN_RETURNCODE
+from program_files import program_text
 
 
 def test_the_callers_dicts_are_untouched(tmp_path):
@@ -127,20 +128,7 @@ def test_a_program_that_cannot_be_run_is_a_clear_error(jobs, tmp_path, entrypoin
 
 def test_no_descriptor_left_at_start_is_a_clear_error(run_python, tmp_path):
     """EMFILE while ranks are started: those that run are ended, the error says what to do."""
-    source = """
-import os, resource, sys
-from derail import *
-fds = len(os.listdir("/proc/self/fd"))
-resource.setrlimit(resource.RLIMIT_NOFILE, (fds + 12, fds + 12))
-n = 40
-try:
-    start_processes("job", "/bin/sleep", {r: ("600",) for r in range(n)}, {r: {} for r in range(n)},
-                    DefaultLogsSpecs(sys.argv[1]))
-except OSError as error:
-    print(error.errno, error)
-resource.setrlimit(resource.RLIMIT_NOFILE, (fds + 12, fds + 12))
-print(len(os.listdir("/proc/self/fd")) == fds)
-"""
+    source = program_text("launch/few_descriptors")
     out = run_python(source, str(tmp_path)).stdout.splitlines()
     assert out[0].startswith("24 ")
     assert out[-1] == "True"

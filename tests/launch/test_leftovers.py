@@ -13,6 +13,7 @@ import rank_functions
 from derail.model.spec import Teardown
 from derail.platform import marks
 from derail.supervise import sweep
+from program_files import program_text
 
 METHODS = ["program", "spawn", "fork", "forkserver", "warm"]
 CALL = "import sys; sys.path[:] = {path!r}; import rank_functions; rank_functions.{name}(*{arguments!r})"
@@ -189,25 +190,6 @@ def break_rank_2(spec):
     return replace(spec, ranks=tuple(ranks))
 
 
-CALLS = """
-import os, sys
-sys.path[:] = {path!r}
-import rank_functions
-from derail import DefaultLogsSpecs, start_processes
-
-if __name__ == "__main__":
-    method = sys.argv[1]
-    source = f"import sys; sys.path[:] = {{sys.path!r}}; import rank_functions; rank_functions.{name}"
-    call = (os.environ["DIR"], {how!r})
-    entry, args = (rank_functions.{name}, call)
-    if method == "program":
-        entry, args = sys.executable, ("-c", source + repr(call))
-    specs = DefaultLogsSpecs(os.environ["DIR"] + "/logs")
-    how = {{}} if method == "program" else {{"start_method": method}}
-    start_processes("job", entry, {{0: args}}, {{0: {{}}}}, specs, **how).wait()
-"""
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shell", [True, False])
 def test_a_resource_tracker_outlives_a_launcher_that_was_killed_until_it_has_unlinked(
@@ -216,7 +198,9 @@ def test_a_resource_tracker_outlives_a_launcher_that_was_killed_until_it_has_unl
     """The keeper ends ranks and their groups, and spares helpers that clean up behind them."""
     script = tmp_path / "launcher.py"
     without = "" if shell else "import derail.platform.lifeline as line; line.SHELL = '/nowhere'\n"
-    script.write_text(without + CALLS.format(path=sys.path, name="make_shared_memory", how="hang"))
+    script.write_text(
+        without + program_text("launch/calls_function", PATH=sys.path, NAME="make_shared_memory", HOW="hang")
+    )
     launcher = subprocess.Popen([sys.executable, str(script), method], env={**os.environ, "DIR": str(tmp_path)})
     with launcher:
         segment = f"/dev/shm/{jobs.file('segment')}"
@@ -228,7 +212,9 @@ def test_a_resource_tracker_outlives_a_launcher_that_was_killed_until_it_has_unl
 def test_daemons_do_not_outlive_a_launcher_that_was_killed(jobs, tmp_path, pid_gone, method):
     """Forked ranks show their mark to the keeper as well."""
     script = tmp_path / "launcher.py"
-    script.write_text(CALLS.format(path=sys.path, name="leave_a_daemon_and_hang", how="forked"))
+    script.write_text(
+        program_text("launch/calls_function", PATH=sys.path, NAME="leave_a_daemon_and_hang", HOW="forked")
+    )
     launcher = subprocess.Popen([sys.executable, str(script), method], env={**os.environ, "DIR": str(tmp_path)})
     with launcher:
         assert jobs.file("left") == "it has"
@@ -236,29 +222,7 @@ def test_daemons_do_not_outlive_a_launcher_that_was_killed(jobs, tmp_path, pid_g
     assert pid_gone(int(jobs.file("daemon")))
 
 
-LAUNCHER = """
-import os, sys, threading
-from derail import DefaultLogsSpecs, start_processes
-
-def nap():
-    with open(os.environ["DIR"] + f"/rank{os.environ['RANK']}", "w") as file:
-        file.write(f"{os.getpid()}\\n")
-    threading.Event().wait()
-
-def main(kind):
-    method = kind if kind != "program" else "spawn"
-    script = 'echo $$ > "$DIR/rank$RANK.tmp"; mv "$DIR/rank$RANK.tmp" "$DIR/rank$RANK"; '
-    script += "setsid sh -c 'echo $$ > \\"$DIR/helper$RANK\\"; exec sleep 600' & sleep 600"
-    entry, args = ("/bin/sh", ("-c", script)) if kind == "program" else (nap, ())
-    envs = {r: {"RANK": str(r)} for r in range(2)}
-    specs = DefaultLogsSpecs(os.environ["DIR"] + "/logs")
-    context = start_processes("job", entry, {0: args, 1: args}, envs, specs, start_method=method)
-    print("started", flush=True)
-    context.wait()
-
-if __name__ == "__main__":
-    main(sys.argv[1])
-"""
+LAUNCHER = program_text("launch/launcher_with_helpers")
 
 
 @pytest.mark.parametrize("kind", ["program", "spawn", "fork", "forkserver", "warm"])

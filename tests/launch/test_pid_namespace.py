@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from program_files import PROGRAMS
 
 NAMESPACES = (
     ("unshare", "--pid", "--fork", "--mount-proc"),
     ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"),
 )
 
-JOBS = """
-import os, sys
-from derail import DefaultLogsSpecs, Std, start_processes
-from derail.model.spec import Teardown
-
-def job(*scripts):
-    args = {rank: ("-c", script) for rank, script in enumerate(scripts)}
-    logs, how = DefaultLogsSpecs(redirects=Std.ALL), Teardown(sweep="all", grace=1)
-    context = start_processes("j", "sh", args, dict.fromkeys(args, {}), logs, teardown=how)
-    yield context
-    result = context.wait(60)
-    context.close()
-    yield [(left.what, left.rank, left.ended) for left in result.leftovers]
-
-def sleepers():
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                found += [entry] * (file.read() == b"sleep\\0777\\0")
-        except OSError:
-            pass
-    return found
-"""
+LAUNCH = PROGRAMS / "launch"
+JOBS = "import os\nfrom small_jobs import job, sleepers\n"
 
 
 @functools.cache
@@ -50,15 +32,21 @@ def _why_not(namespace: tuple[str, ...]) -> str:
 
 @pytest.fixture
 def run_inside():
-    """Runs Python source as the first process of a PID namespace, and gives what it printed."""
+    """Runs a program (or source behind ``JOBS``) as the first process of a PID namespace, and gives what it printed."""
 
-    def run(source: str, *arguments: str, proc: bool = True) -> str:
+    def run(source: str | Path, *arguments: str, proc: bool = True) -> str:
         namespace = next((each for each in NAMESPACES if not _why_not(each)), None)
         if namespace is None:
             pytest.skip(f"no PID namespace may be made here: {_why_not(NAMESPACES[0]).strip()}")
         command = [part for part in namespace if proc or part != "--mount-proc"]
         done = subprocess.run(
-            [*command, sys.executable, "-c", JOBS + source, *arguments],
+            [
+                *command,
+                sys.executable,
+                *([str(source)] if isinstance(source, Path) else ["-c", JOBS + source]),
+                *arguments,
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(LAUNCH), os.environ.get("PYTHONPATH", "")])},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -100,23 +88,7 @@ print(sorted(left), sleepers())
 
 def test_a_helper_with_the_number_of_an_earlier_process_is_found(run_inside, tmp_path):
     """PIDs may be reused at any time: more than its PID distinguishes a process from those before the job."""
-    source = """
-import subprocess
-before = subprocess.Popen(["sleep", "888"])
-running = job("read line < fifo; sleep 777 & exit 0")
-os.chdir(sys.argv[1])
-os.mkfifo("fifo")
-next(running)
-before.kill()
-before.wait()
-with open("fifo", "w") as fifo:
-    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
-        file.write(str(before.pid - 1))
-    fifo.write("go\\n")
-left = next(running)
-print(left, sleepers())
-"""
-    assert run_inside(source, str(tmp_path)) == "[('sleep 777', 0, True)] []\n"
+    assert run_inside(LAUNCH / "reused_pid.py", str(tmp_path)) == "[('sleep 777', 0, True)] []\n"
 
 
 def test_numbers_of_another_namespace_are_not_believed(run_inside):
@@ -132,37 +104,8 @@ print(os.waitpid(-1, 0)[1])  # orphans are the first process's here
     assert run_inside(source, proc=False) == "[] frozenset() [] []\n9\n"
 
 
-ORPHANS = """
-import sys, time
-from pathlib import Path
-
-def zombies():
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        found += [path.parent.name] * (fields[:2] == ["Z", "1"])
-    return found
-
-if __name__ == "__main__":
-    end = time.monotonic() + 60
-    while len(zombies()) < 30:
-        assert time.monotonic() < end, zombies()
-        time.sleep(0.01)
-    print("were there", flush=True)
-    while zombies():
-        assert time.monotonic() < end, zombies()
-        time.sleep(0.01)
-    print("are gone", flush=True)
-    sys.exit(7)
-"""
-
-
 def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_command, tmp_path):
     """Those in the rank's session and those in one of their own; the rank's own status is not lost."""
-    (tmp_path / "watch.py").write_text(ORPHANS)
     orphans = "for i in $(seq 15); do (true &); (setsid true &); done"
     done = run_command(
         "launch",
@@ -171,7 +114,7 @@ def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_comman
         "--",
         "sh",
         "-c",
-        f"{orphans}; exec {sys.executable} {tmp_path / 'watch.py'}",
+        f"{orphans}; exec {sys.executable} {LAUNCH / 'orphans.py'}",
     )
 
     assert "were there" in done.stdout
@@ -179,22 +122,6 @@ def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_comman
     assert done.returncode == 7
 
 
-def test_a_program_that_is_the_first_process_keeps_its_own_children(run_inside, tmp_path):
+def test_a_program_that_is_the_first_process_keeps_its_own_children(run_inside):
     """A job of derail's library reaps orphans of its ranks, and no child whose status the program may still ask for."""
-    (tmp_path / "watch.py").write_text(ORPHANS)
-    source = """
-import subprocess, time
-sys.path.insert(0, sys.argv[1])
-from watch import zombies
-own = [subprocess.Popen(["sh", "-c", "exit 5"], start_new_session=new) for new in (False, True)]
-running = job("for i in $(seq 10); do (true &); done; while :; do sleep 0.05; done")
-context = next(running)
-end = time.monotonic() + 60
-while set(zombies()) != {str(child.pid) for child in own}:
-    assert time.monotonic() < end, zombies()
-    time.sleep(0.01)
-context.wait(2.5)  # two looks, and half of one
-context.close()
-print([child.wait() for child in own])
-"""
-    assert run_inside(source, str(tmp_path)) == "[5, 5]\n"
+    assert run_inside(LAUNCH / "other_children.py") == "[5, 5]\n"

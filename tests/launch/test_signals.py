@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from derail import SignalException
+from program_files import program_text
 
 HANG = "exec sleep 600"
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -131,25 +132,7 @@ def test_a_forwarded_signal_reaches_each_rank_once_and_the_job_goes_on(jobs):
     assert context.wait(60).succeeded
 
 
-LAUNCHER = """
-import json, os, signal, sys
-from derail import DefaultLogsSpecs, SignalException, start_processes
-
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, lambda *_: None)  # what is put back when the job is over: the last signal may be that late
-script = 'trap "" TERM INT HUP; echo $$ > "$DIR/r.$RANK"; mv "$DIR/r.$RANK" "$DIR/ready$RANK"; '
-script += "while :; do sleep 0.05; done"
-envs = {r: {"RANK": str(r)} for r in range(2)}
-context = start_processes("job", "/bin/sh", {r: ("-c", script) for r in range(2)}, envs, DefaultLogsSpecs())
-try:
-    print("started", flush=True)
-    context.wait()
-except SignalException as error:
-    print("closing", flush=True)
-    context.close(error.sigval, 600)
-print(json.dumps(sorted(f.status.signal for f in context.wait(0).ranks.values())), flush=True)
-sys.stdin.readline()  # until all signals were sent: an interpreter that is ending has no handlers any more
-"""
+LAUNCHER = program_text("launch/launcher_with_deaf_ranks")
 
 
 @pytest.mark.parametrize("signals", [["SIGTERM"] * 2, ["SIGINT"] * 3, ["SIGINT", "SIGTERM", "SIGHUP"]])
@@ -176,67 +159,10 @@ def test_further_signals_during_the_teardown_escalate_and_never_abort_it(jobs, t
     assert [pid_gone(pid) for pid in pids] == [True, True]
 
 
-STARTING = """
-import threading
-from derail import DefaultLogsSpecs, SignalException, start_processes
-from derail.supervise.supervisor import Supervisor
-
-ask, asked = Supervisor.request_stop, threading.Event()
-
-def ask_and_tell(*args, **options):
-    ask(*args, **options)
-    asked.set()
-
-Supervisor.request_stop = ask_and_tell
-
-class Announce:
-    wants_lines = False
-    def attach(self, control): pass
-    def observe(self, event):
-        if type(event).__name__ == "Started" and event.rank == 2:
-            print("starting", flush=True)
-            asked.wait(60)
-
-n = 50
-envs = {r: {"RANK": str(r)} for r in range(n)}
-args = {r: ("-c", 'echo $$ >> "$DIR/pids"; exec sleep 600') for r in range(n)}
-try:
-    start_processes("job", "/bin/sh", args, envs, DefaultLogsSpecs(), observers=[Announce()])
-except SignalException as error:
-    print("raised", error.sigval.name, flush=True)
-"""
+STARTING = program_text("launch/slow_start")
 
 
-SECOND = """
-import os, signal
-from derail import DefaultLogsSpecs, SignalException, start_processes
-from derail.supervise.supervisor import Supervisor
-
-def ask():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-class Ask:
-    wants_lines = False
-    def attach(self, control): pass
-    def observe(self, event):
-        if type(event).__name__ == "Started":
-            ask()
-
-join, joined = Supervisor.join, []
-
-def join_and_ask(self):
-    join(self)
-    if self.done.is_set() and not joined:
-        joined.append(self)
-        ask()
-
-Supervisor.join = join_and_ask
-try:
-    start_processes("job", "sleep", {0: ("600",)}, {0: {}}, DefaultLogsSpecs(), observers=[Ask()])
-except SignalException as error:
-    print("raised", error.sigval.name, flush=True)
-ask()
-"""
+SECOND = program_text("launch/two_signals_at_start")
 
 
 def test_a_second_signal_right_after_the_end_of_the_job_is_still_for_the_job(run_python):

@@ -11,30 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail.logs import get_std_cm, redirect, redirect_stderr, redirect_stdout
+from program_files import program_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BOTH_WORLDS = """
-import ctypes, os, subprocess, sys
-from derail.logs import redirect_stderr, redirect_stdout
-libc = ctypes.CDLL(None)
-
-def say(what):
-    print("python", what)
-    libc.printf(b"c %s\\n", what.encode())
-    sys.stdout.flush()
-    libc.fflush(None)
-    subprocess.run(["echo", "child " + what])
-    print("python err", what, file=sys.stderr)
-
-say("before")
-with redirect_stdout(sys.argv[1]), redirect_stderr(sys.argv[2]):
-    say("inside")
-    print("unflushed")
-    libc.printf(b"c unflushed\\n")
-say("after")
-"""
+BOTH_WORLDS = program_text("logs/both_worlds")
 
 
 def test_python_c_and_children_are_redirected(run_python, tmp_path: Path) -> None:
@@ -96,39 +78,13 @@ def test_a_missing_stream_is_no_trouble(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("misdeed", ["exception", "close", "replace"])
 def test_streams_come_back_whatever_the_body_does(run_python, tmp_path: Path, misdeed: str) -> None:
     """An exception, a closed descriptor or a closed and replaced ``sys.stdout`` do not keep us from going back."""
-    source = """
-import os, sys
-from derail.logs import redirect_stdout
-try:
-    with redirect_stdout(sys.argv[1]):
-        if sys.argv[2] == "exception":
-            raise KeyError
-        elif sys.argv[2] == "close":
-            os.close(1)
-        else:
-            sys.stdout = open(os.devnull, "w")
-            sys.stdout.close()
-except KeyError:
-    pass
-os.write(1, b"back\\n")
-"""
+    source = program_text("logs/breaks_redirection")
     assert run_python(source, str(tmp_path / "out"), misdeed).stdout == "back\n"
 
 
 def test_a_closed_stream_is_closed_again(run_python, tmp_path: Path) -> None:
     """Where descriptor 1 was closed before, it is closed afterwards."""
-    source = """
-import os, sys
-from derail.logs import redirect_stdout
-os.close(1)
-with redirect_stdout(sys.argv[1]):
-    os.write(1, b"inside\\n")
-try:
-    os.write(1, b"after")
-except OSError as error:
-    print(error.strerror, file=sys.stderr)
-sys.stdout = None
-"""
+    source = program_text("logs/closed_stdout")
     done = run_python(source, str(tmp_path / "out"))
     assert (done.stderr, (tmp_path / "out").read_bytes()) == ("Bad file descriptor\n", b"inside\n")
 

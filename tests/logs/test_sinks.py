@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from derail.logs import ConsoleSink, FilteredFile, LastLines, Lines, destinations, tail_of
 from derail.logs.destinations import QUEUE_BYTES
 from derail.logs.pipes import unread
+from program_files import program_text
 
 DEADLINE = 60.0
 
@@ -164,22 +165,7 @@ def test_a_blocked_pipe_holds_nobody(pipe: Pipe, wait_until) -> None:
 @pytest.mark.parametrize("size", [3_000, 60_000, 200_000])
 def test_a_blocked_pipe_does_not_hold_the_end_of_the_host(run_python, size: int) -> None:
     """However long the line is that nobody reads, the host ends as it wanted to, and no thread holds its buffer."""
-    source = """
-import os, sys, threading
-from derail.logs import ConsoleSink, Lines
-reading, writing = os.pipe()
-os.dup2(writing, 1)
-sink = ConsoleSink(sys.stdout)
-sink.start()
-for _ in range(40):
-    sink.take(0, Lines(b"x" * int(sys.argv[1]) + b"\\n"))
-missed = sink.close(idle=0.2)
-for thread in threading.enumerate():
-    if thread is not threading.main_thread():
-        thread.join(60)
-print(missed > 0, threading.active_count(), file=sys.stderr)
-raise SystemExit(7)
-"""
+    source = program_text("logs/blocked_console")
     done = run_python(source, str(size), env={"PYTHONUNBUFFERED": ""}, check=False)
     assert (done.stderr, done.returncode) == ("True 1\n", 7)
 

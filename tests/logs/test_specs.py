@@ -13,6 +13,7 @@ import pytest
 
 from derail.logs import DefaultLogsSpecs, LogsDest, LogsSpecs
 from derail.model.std import Std
+from program_files import program_text
 
 
 def _envs(count: int, *, run_id: str = "run", restart: int = 0) -> dict[int, dict[str, str]]:
@@ -86,18 +87,7 @@ def test_the_temporary_directory_goes_with_its_specs() -> None:
 
 def test_the_temporary_directory_goes_with_the_interpreter(run_python, tmp_path: Path) -> None:
     """Nothing is left in the temporary directory of a program that just ends, and a forked child removes nothing."""
-    source = """
-import os
-from derail.logs import DefaultLogsSpecs
-specs = DefaultLogsSpecs()
-root = specs.root_log_dir
-print(root, flush=True)
-child = os.fork()
-if child == 0:
-    raise SystemExit
-os.waitpid(child, 0)
-print(os.path.isdir(root))
-"""
+    source = program_text("logs/forked_specs")
     done = run_python(source, env={"TMPDIR": str(tmp_path)})
     root, still_there = done.stdout.split()
     assert (os.path.dirname(root), still_there, os.listdir(tmp_path)) == (str(tmp_path), "True", [])

@@ -18,6 +18,7 @@ from derail.logs import follow, tail
 from derail.logs.lines import Lines
 from derail.logs.tail import CHUNK, WATCHED_INTERVAL, Tail
 from derail.platform.inotify import Notifier
+from program_files import program_text
 from pytest_derail.strategies import log_streams
 
 
@@ -395,28 +396,7 @@ def test_a_very_long_line_that_is_cut_away_does_not_stop_the_next_ones(tmp_path,
 @pytest.mark.slow
 def test_a_line_of_100_mib_does_not_cost_its_size(tmp_path, notify, run_python) -> None:
     """Memory does not grow with the length of a line, and none of its bytes is lost."""
-    source = """
-import resource, sys
-from derail.logs.tail import CHUNK, WATCHED_INTERVAL, Tail
-from pytest_derail.strategies import log_streams
-path, notify = sys.argv[1], sys.argv[2] == "True"
-open(path, "wb").close()
-tail = Tail({0: path}, notify=notify).open()
-sizes = []
-tail.add(lambda key, lines: sizes.append(len(lines.data)))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with open(path, "ab") as out:
-    for _ in range(1600):
-        out.write(b"x" * 65536)
-        out.flush()
-        tail.poll()
-    out.write(b"\\n")
-while tail.poll():
-    pass
-grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-tail.close()
-print(sum(sizes), grown // 1024)
-"""
+    source = program_text("logs/endless_line")
     size, grown_mib = map(int, run_python(source, str(tmp_path / "log"), str(notify)).stdout.split())
     assert size == 1600 * 65536 + 1
     assert grown_mib < 40

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from derail.platform import capabilities, cgroups, trials
+from program_files import program_text
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mechanisms of Linux")
 PROBES = {name: getattr(capabilities, name) for name in dir(capabilities) if name.startswith("why_no_")}
@@ -77,24 +78,7 @@ FORBIDDEN = {  # x86_64, aarch64
     "unshare": (272, 97), "ptrace": (101, 117), "pidfd_open": (434, 434), "memfd_create": (319, 279),
     "sched_setscheduler": (144, 119), "prlimit64": (302, 261),
 }  # fmt: skip
-CONTAINED = """
-import ctypes, errno, json, struct, sys
-class Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
-numbers, probes = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-code = [(0x20, 0, 0, 0)]
-for number in numbers:
-    code += [(0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | errno.EPERM)]
-code.append((0x06, 0, 0, 0x7FFF0000))
-from derail.platform import capabilities
-import resource, subprocess
-text = b"".join(struct.pack("=HBBI", *step) for step in code)
-libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl(38, *map(ctypes.c_ulong, (1, 0, 0, 0)))
-given = Program(len(code), text)
-assert libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(given), ctypes.c_ulong(0), ctypes.c_ulong(0)) == 0
-print(json.dumps({name: getattr(capabilities, name)() for name in probes}))
-"""
+CONTAINED = program_text("platform/contained")
 
 
 @LINUX

@@ -14,6 +14,7 @@ import pytest
 
 from derail.model.exit import ExitStatus
 from derail.platform import exits
+from program_files import program_text
 
 DEADLINE = 60.0
 BLOCKED = ("sh", "-c", "read line; exit 7")
@@ -27,17 +28,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 sys.stdin.readline()
 os._exit(7)
 """
-_TRACER = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-PTRACE_SEIZE = 0x4206
-if libc.ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None) != 0:
-    print("refused", os.strerror(ctypes.get_errno()), flush=True)
-    os._exit(77)
-print("tracing", flush=True)
-sys.stdin.readline()
-os._exit(0)
-"""
+_TRACER = program_text("platform/tracer")
 
 
 def test_a_living_child_has_no_status(start, watch):
@@ -217,19 +208,7 @@ def test_a_thief_that_waits_at_the_same_moment_does_not_make_a_status_up(start):
     assert [status for status in seen if status != truth and not (status and status.lost)] == []
 
 
-_IGNORING = """
-import os, signal, subprocess, sys
-from derail.platform import exits
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-child = subprocess.Popen(["sh", "-c", "read line; exit 7"], stdin=subprocess.PIPE)
-exit_fd = exits.open_exit_fd(child.pid, use_pidfd=sys.argv[1] == "True")
-child.stdin.write(b"\\n")
-child.stdin.close()
-exits.wait_readable(exit_fd, 60)
-status = exits.peek(child.pid, exit_fd)
-print(status.code, bool(status.lost))
-child.returncode = 0
-"""
+_IGNORING = program_text("platform/ignores_sigchld")
 
 
 def test_an_ignored_sigchld_never_makes_a_failure_a_success(run_python, use_pidfd):

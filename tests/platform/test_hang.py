@@ -9,25 +9,11 @@ import sys
 import pytest
 
 from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, stack_signal
+from program_files import program_text
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel tells it in /proc")
 
-ANSWERS = """
-import faulthandler, signal, sys
-number = int(sys.argv[1])
-faulthandler.register(number, file=sys.stderr, all_threads=True)
-print("ready", flush=True)
-sys.stdin.readline()
-signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-print("busy", flush=True)
-sys.stdin.readline()
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-print("free", flush=True)
-sys.stdin.readline()
-signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-print("deaf", flush=True)
-sys.stdin.readline()
-"""
+ANSWERS = program_text("platform/answers")
 
 
 def test_the_answer_is_awaited_until_its_last_line_is_written(wait_until) -> None:

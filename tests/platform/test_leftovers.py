@@ -19,6 +19,7 @@ from derail.model.spec import JOB_ENV
 from derail.platform import leftovers, marks, processes
 from derail.platform.leftovers import Swept, carries_mark, end_processes, find_processes, split
 from derail.platform.lifeline import KEEPER_ENV
+from program_files import program_text
 
 DEADLINE = 60.0
 
@@ -120,19 +121,7 @@ def test_a_process_in_the_middle_of_its_exec_is_found_all_the_same(start, monkey
 def test_a_process_whose_first_thread_has_ended_is_found_and_ended(start_python, job_id):
     """The kernel shows it as a zombie although its other threads run."""
     child = start_python(
-        """
-import ctypes, os, threading
-
-def run():
-    while open(f"/proc/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z":
-        os.sched_yield()
-    print("alone", flush=True)
-    threading.Event().wait(600)
-
-input()
-threading.Thread(target=run).start()
-ctypes.CDLL(None).pthread_exit(None)
-""",
+        program_text("platform/ends_main_thread"),
         env={JOB_ENV: job_id},
     )
     child.tell("its command line has been seen: it is empty from now on")

@@ -17,32 +17,11 @@ from derail.model.spec import JOB_ENV
 from derail.platform import exits, lifeline, processes
 from derail.platform.leftovers import find_processes
 from derail.platform.lifeline import Lifeline
+from program_files import program_text
 
 DEADLINE = 60.0
 
-_LAUNCHER = """
-import os, subprocess, sys
-from derail.platform import lifeline
-job_id, shell, registered = sys.argv[1:]
-lifeline.SHELL = shell
-line = lifeline.Lifeline(job_id)
-line.start()
-env = {**os.environ, "DERAIL_JOB": f"outer:{job_id}"}
-script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; trap '' TERM INT HUP; echo $$; while :; do sleep 600; done"
-rank = subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True, stdout=subprocess.PIPE)
-pids = [int(rank.stdout.readline()) for _ in range(3)]
-unmarked = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"]}, start_new_session=True)
-if registered != "unregistered":
-    for _ in range(5_000 if registered == "behind many" else 0):
-        assert line.register(4194304) and line.unregister(4194304)
-    assert line.register(rank.pid) and line.register(unmarked.pid)
-    pids.append(unmarked.pid)
-else:
-    unmarked.kill()
-    unmarked.wait()
-print(line.pid, *pids, flush=True)
-sys.stdin.readline()
-"""
+_LAUNCHER = program_text("platform/launcher")
 
 
 def _shells():
@@ -99,47 +78,8 @@ def test_a_sigkilled_launcher_leaves_nobody(start_python, job_id, shell, registe
         _release(pidfds)
 
 
-_LATE_HELPER = """
-import ctypes, os, struct, sys, time
-
-def show(words):
-    kept.append(ctypes.create_string_buffer(words))
-    with open("/proc/self/stat") as file:
-        fields = [0, 0, 0, *file.read().rpartition(")")[2].split()]  # numbered as in proc_pid_stat(5)
-    start, libc = ctypes.addressof(kept[-1]), ctypes.CDLL(None)
-    libc.sbrk.restype = ctypes.c_void_p
-    code, stack, environ = map(int, fields[26:28]), int(fields[28]), map(int, fields[50:52])
-    data = map(int, fields[45:48])
-    numbers = (*code, *data, libc.sbrk(0), stack, start, start + len(words), *environ, 0, 0, 0xFFFFFFFF)
-    layout = struct.pack("=12Q2I", *numbers)
-    assert libc.prctl(35, 14, layout, len(layout), 0) == 0  # PR_SET_MM, PR_SET_MM_MAP
-
-kept, rank = [], os.getppid()
-show(b"")
-print("here", flush=True)
-while os.getppid() == rank:
-    time.sleep(0.001)
-show(b"from multiprocessing.resource" + b"_tracker import main;main(5)" + bytes(1))
-while os.path.exists(sys.argv[1]):
-    time.sleep(0.001)
-"""
-_ITS_LAUNCHER = """
-import os, subprocess, sys
-from derail.platform import lifeline
-job_id, shell, helper, path = sys.argv[1:]
-lifeline.SHELL = shell
-line = lifeline.Lifeline(job_id)
-line.start()
-script = '"$1" -c "$2" "$3" & wait'
-rank = subprocess.Popen(
-    ["sh", "-c", script, "sh", sys.executable, helper, path], start_new_session=True,
-    env={**os.environ, "DERAIL_JOB": job_id}, stdout=subprocess.PIPE,
-)
-rank.stdout.readline()
-assert line.register(rank.pid)
-print(line.pid, rank.pid, flush=True)
-sys.stdin.readline()
-"""
+_LATE_HELPER = program_text("platform/late_helper")
+_ITS_LAUNCHER = program_text("platform/launcher_of_late_helper")
 
 
 @pytest.mark.parametrize("shell", _shells())
@@ -205,17 +145,7 @@ def test_the_keeper_ignores_the_signals_of_a_terminal_and_of_a_shutdown(line):
 def test_a_rank_that_was_unregistered_is_not_ended(start, start_python, job_id):
     """A number that was reaped may be a stranger's: it is struck from the list."""
     stranger, rank = start("sleep", "600"), start("sleep", "600")
-    source = """
-import sys
-from derail.platform.lifeline import Lifeline
-line = Lifeline(sys.argv[1])
-line.start()
-for pid in sys.argv[2:]:
-    assert line.register(int(pid))
-assert line.unregister(int(sys.argv[2]))
-print(line.pid, flush=True)
-sys.stdin.readline()
-"""
+    source = program_text("platform/unregisters")
     launcher = start_python(source, job_id, str(stranger.pid), str(rank.pid))
     pidfds = _hold([int(launcher.read_line())])
     os.kill(launcher.pid, signal.SIGKILL)
@@ -240,19 +170,7 @@ def test_another_jobs_processes_are_not_ended(start, start_python, job_id):
 
 def test_a_forked_child_of_the_host_does_not_hold_the_line(start_python, job_id, pid_gone):
     """A fork that outlives the launcher has not kept the write end: the keeper sees the end of the pipe."""
-    source = """
-import os, sys
-from derail.platform.lifeline import Lifeline
-line = Lifeline(sys.argv[1])
-line.start()
-keeper = line.pid
-if (pid := os.fork()) == 0:
-    assert (line.fd, line.pid, line.register(os.getpid())) == (-1, None, False)
-    print(keeper, os.getpid(), flush=True)
-    sys.stdin.readline()
-    os._exit(0)
-os.waitpid(pid, 0)
-"""
+    source = program_text("platform/forked_keeper")
     launcher = start_python(source, job_id)
     keeper, fork = map(int, launcher.read_line().split())
     pidfds = _hold([keeper, fork])
@@ -268,20 +186,7 @@ os.waitpid(pid, 0)
 
 def test_a_forked_rank_registers_itself(start_python, job_id):
     """What is forked inside ``adopts_forks`` ends with the launcher, though it has no mark and nobody registered it."""
-    source = """
-import os, sys, time
-from derail.platform.lifeline import Lifeline
-line = Lifeline(sys.argv[1])
-line.start()
-with line.adopts_forks():
-    pid = os.fork()
-if pid == 0:
-    os.setsid()
-    print(os.getpid(), flush=True)
-    sys.stdin.readline()
-    time.sleep(600)
-os.waitpid(pid, 0)
-"""
+    source = program_text("platform/adopted_fork")
     launcher = start_python(source, job_id)
     pidfds = _hold([int(launcher.read_line())])
     try:

@@ -6,30 +6,9 @@ import signal
 import threading
 
 from derail.platform.sigchld import default_sigchld, is_ignored
+from program_files import program_text
 
-_STATUS = """
-import os, signal, subprocess, sys, threading
-from derail.platform.sigchld import default_sigchld, is_ignored
-
-def code():
-    return subprocess.run(["sh", "-c", "exit 7"]).returncode
-
-def look():
-    with default_sigchld():
-        inside.append((code(), is_ignored(signal.SIGCHLD)))
-
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-print(code(), is_ignored(signal.SIGCHLD))
-inside = []
-if sys.argv[1] == "thread":
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-else:
-    look()
-print(*inside[0])
-print(code(), is_ignored(signal.SIGCHLD), signal.getsignal(signal.SIGCHLD).name)
-"""
+_STATUS = program_text("platform/default_sigchld")
 
 
 def _lines(run_python, where):
@@ -46,18 +25,7 @@ def test_it_works_from_a_thread(run_python):
     assert _lines(run_python, "thread") == ["0 True", "7 False", "0 True SIG_IGN"]
 
 
-_NESTED = """
-import signal, threading
-from derail.platform.sigchld import default_sigchld, is_ignored
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-first, second = default_sigchld(), default_sigchld()
-first.__enter__()
-second.__enter__()
-first.__exit__(None, None, None)
-print(is_ignored(signal.SIGCHLD))
-second.__exit__(None, None, None)
-print(is_ignored(signal.SIGCHLD))
-"""
+_NESTED = program_text("platform/nested_sigchld")
 
 
 def test_the_last_of_several_jobs_puts_it_back(run_python):

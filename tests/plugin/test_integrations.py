@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
@@ -35,18 +37,7 @@ def test_after():
 def test_xdist_distributes_tests_on_ranks(run_pytest: RunPytest, left, wait_until) -> None:
     """Each worker runs jobs of its own: ports, directories and reports do not mix, and counts add up."""
     result = run_pytest(
-        """
-import os
-import pytest
-
-@pytest.mark.ranks([1, 2])
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_one(rank, world_size, tmp_path, number, worker_id, testrun_uid):
-    assert worker_id == os.environ["PYTEST_XDIST_WORKER"]
-    (tmp_path / str(rank)).touch()
-    print("port", os.environ["MASTER_PORT"])
-    assert number != 3 or rank != 1, "a message"
-""",
+        program_text("suites/on_xdist"),
         "-n",
         "2",
         "-rP",
@@ -69,24 +60,7 @@ def test_one(rank, world_size, tmp_path, number, worker_id, testrun_uid):
 def test_a_killed_worker_of_xdist_leaves_nothing(run_pytest: RunPytest, base: str, left, wait_until) -> None:
     """Its ranks end with it, and the other tests go on in another worker."""
     result = run_pytest(
-        """
-import os, signal, threading
-import pytest
-
-@pytest.fixture(scope="session")
-def worker_pid():
-    return os.getpid()
-
-@pytest.mark.ranks(2)
-def test_kills_the_worker(rank, worker_pid):
-    if rank == 0:
-        os.kill(worker_pid, signal.SIGKILL)
-    threading.Event().wait()
-
-@pytest.mark.ranks(2)
-def test_after():
-    pass
-""",
+        program_text("suites/killed_worker"),
         "-n",
         "1",
         f"--basetemp={base}",
@@ -124,26 +98,7 @@ def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
 def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytest, left, wait_until) -> None:
     """The test waits for the job when pytest-timeout interrupts it."""
     result = run_pytest(
-        """
-import os, pathlib, signal, threading
-
-def waits_here(controller, job_runs):
-    while os.environ["RANK"] == "1" and not job_runs.exists():
-        pass
-    if os.environ["RANK"] == "1":
-        os.kill(controller, signal.SIGALRM)  # as the timer does when the time is over
-    threading.Event().wait()
-
-def function(controller, job_runs):
-    print("before", flush=True)
-    waits_here(controller, job_runs)
-
-def test_it(derail, tmp_path):
-    job_runs = tmp_path / "job runs"
-    job = derail.start(function, ranks=2, args=(os.getpid(), job_runs))
-    job_runs.touch()
-    job.wait()
-""",
+        program_text("suites/interrupted_job"),
         "--timeout=300",
         "--timeout-method=signal",
         plugins=("pytest_timeout",),
@@ -160,24 +115,7 @@ def test_pytest_timeout_does_not_count_the_start_of_ranks(run_pytest: RunPytest,
     """Nor that of the process that they are forked from, however long its imports take; it counts the tear-down."""
     pytester.makepyfile(slow="import time\ntime.sleep(4)\n")
     result = run_pytest(
-        """
-import threading
-import pytest
-
-@pytest.mark.ranks(2)
-@pytest.mark.parametrize("number", [1, 2])
-def test_it(rank, number):
-    pass
-
-@pytest.fixture(scope="session")
-def ends_late():
-    yield
-    threading.Event().wait(30)
-
-@pytest.mark.ranks(2)
-def test_tear_down(rank, ends_late):
-    pass
-""",
+        program_text("suites/timeouts"),
         "--timeout=3",
         ini="derail_preload = slow\npythonpath = .",
         plugins=("pytest_timeout",),
@@ -186,44 +124,8 @@ def test_tear_down(rank, ends_late):
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_tear_down*", "E *Failed: Timeout *from pytest-timeout."])
 
 
-WAITS = """
-import os, pathlib
-from pytest_derail.ranks.pool.pool import KeptRanks
-from pytest_derail.ranks.controller import RanksTest
-
-def telling(watch):
-    def told(*args):
-        (pathlib.Path(os.environ["HERE"]) / "waits").touch()
-        return watch(*args)
-    return told
-
-for each in (KeptRanks, RanksTest):
-    each._watch = telling(each._watch)
-"""
+WAITS = program_text("suites/conftest_that_tells")
 """A conftest that tells when the ranks have been started: what breaks off their start kills them at once."""
-
-
-BREAKS_OFF = """
-import os, signal, threading
-import pytest
-
-@pytest.fixture(scope="session")
-def controller():
-    return os.getpid()
-
-def waits_here(arrived):
-    arrived.touch()
-    threading.Event().wait()
-
-@pytest.mark.{mark}
-def test_it(rank, controller, tmp_path):
-    print("printed by", rank, flush=True)
-    while rank == 0 and not ((tmp_path / "1").exists() and os.path.exists(os.environ["HERE"] + "/waits")):
-        pass
-    if rank == 0:
-        os.kill(controller, signal.{number})
-    waits_here(tmp_path / str(rank))
-"""
 
 
 @pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])
@@ -244,7 +146,11 @@ def handler(*_):
 signal.signal(signal.SIGUSR1, handler)
 """
     )
-    result = run_pytest(BREAKS_OFF.format(mark=mark, number=number), f"--basetemp={base}", conftest=conftest)
+    result = run_pytest(
+        program_text("suites/breaks_off", NUMBER=number).replace("ranks(2)", mark),
+        f"--basetemp={base}",
+        conftest=conftest,
+    )
     head = ["*= KeyboardInterrupt: ranks of test_it.py::test_it =*"] if number == "SIGINT" else ["E *of the suite"]
     result.stdout.fnmatch_lines(
         [
@@ -308,26 +214,7 @@ def test_the_end_of_the_session_is_the_end_of_the_ranks(
     wait_until(lambda: not left(), what="nothing is left")
 
 
-DEAF = """
-import os, pathlib, signal, threading
-import pytest
-
-def deaf(path):
-    here = pathlib.Path(path)
-    signal.signal(signal.SIGTERM, lambda *_: (here / f"asked-{os.environ['RANK']}").touch())
-    (here / f"there-{os.environ['RANK']}").touch()
-    while True:
-        threading.Event().wait(600)
-
-@pytest.mark.ranks(2)
-def test_mark(rank):
-    deaf(os.environ["HERE"])
-
-def test_fixture(derail):
-    jobs = [derail.start(deaf, args=(os.environ["HERE"],), ranks=1), derail.start(deaf, args=(os.environ["HERE"],))]
-    (pathlib.Path(os.environ["HERE"]) / "waits").touch()
-    jobs[-1].wait()
-"""
+DEAF = program_text("suites/deaf")
 
 INTERRUPTED = """
 from derail.agents.native_job import NativeJob
@@ -401,21 +288,7 @@ def test_one_more():
 @pytest.mark.parametrize("method", ["warm", "spawn"])
 def test_with_s_ranks_print_as_they_go(run_pytest: RunPytest, left, wait_until, method: str) -> None:
     """Each line with its rank; without it they print into their reports only."""
-    source = """
-import sys
-import pytest
-
-@pytest.mark.ranks(2)
-def test_ranks(rank):
-    print("out of", rank)
-    print("err of", rank, file=sys.stderr)
-
-def says():
-    print("said")
-
-def test_job(derail):
-    derail.run(says, ranks=1, start_method="spawn")
-"""
+    source = program_text("suites/prints")
     shown = run_pytest(source, f"--derail-start-method={method}", "-s")
     lines = {"[rank0]:out of 0", "[rank1]:out of 1", "[rank0]:err of 0", "[rank1]:err of 1", "[rank0]:said"}
     printed = {re.sub(r"^.*(?=\[rank)", "", line) for line in [*shown.outlines, *shown.errlines]}

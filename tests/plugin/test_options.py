@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from program_files import program_text
 from pytest_derail import options as settings
 
 if TYPE_CHECKING:
@@ -226,21 +227,7 @@ def test_fixtures_say_what_they_are_for(run_pytest: RunPytest) -> None:
 
 def test_what_is_collected_reads_as_what_is_run(run_pytest: RunPytest) -> None:
     """One line for each number of ranks, and nothing is started."""
-    source = """
-import pytest
-
-@pytest.mark.ranks([1, 4])
-@pytest.mark.parametrize("dtype", ["half"])
-def test_many(rank, dtype):
-    raise SystemError("nobody runs it")
-
-@pytest.mark.ranks(2)
-def test_two(rank):
-    raise SystemError("nobody runs it")
-
-def test_job(derail):
-    raise SystemError("nobody runs it")
-"""
+    source = program_text("suites/never_run")
     result = run_pytest(source, "--collect-only")
     assert [line.strip() for line in result.outlines if "<Function" in line] == [
         "<Function test_many[ranks=1-half]>",

@@ -43,5 +43,5 @@ for epoch in range(begin, 2):
 mean = loss.detach().clone()
 distributed.all_reduce(mean)
 print(f"rank {rank}: loss {mean.item() / int(os.environ['WORLD_SIZE']):.6f}", flush=True)
-time.sleep(0.3)  # noqa: TID251 - see scenarios/workers/ddp_step.py
+time.sleep(0.3)
 distributed.destroy_process_group()

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -23,42 +24,11 @@ from pytest_derail.ranks.debugger import Debugger
 from pytest_derail.ranks.notify import Bell
 
 directory = Path(sys.argv[1])
-LAUNCHER = """
-import os, signal, subprocess, sys
-ranks = {
-    rank: subprocess.Popen(
-        [sys.executable, "-u", sys.argv[1]], start_new_session=True,
-        env={
-            **os.environ, "RANK": str(rank), "WORLD_SIZE": "3", "TORCHELASTIC_ERROR_FILE": f"{sys.argv[2]}/error{rank}",
-        },
-    )
-    for rank in range(3)
-}
-sys.exit(max([abs(rank.wait()) for rank in ranks.values()]))
-"""
-WORKER = """
-import json, os, signal, time
-def told(n):
-    pass
-rank = int(os.environ["RANK"])
-signal.signal(signal.SIGTERM, lambda *_: None)
-print("ready", flush=True)
-while not os.path.exists(os.environ["GO"]):
-    time.sleep(0.02)
-told(1)
-if rank == 0:
-    try:
-        os.fsync(1)
-    except OSError as error:
-        print("fsync", error.errno, flush=True)
-if rank == 1:
-    with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w") as file:
-        json.dump({"message": {"message": "mine", "extraInfo": {"timestamp": "1"}}}, file)
-"""
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs" / "security"
 launcher, worker = directory / "launcher.py", directory / "worker.py"
 (directory / "work").mkdir(mode=0o755)  # as that of --output-dir, which is the user's own
-launcher.write_text(LAUNCHER)
-worker.write_text(WORKER)
+shutil.copy(PROGRAMS / "launcher.py", launcher)
+shutil.copy(PROGRAMS / "worker.py", worker)
 scenario = Scenario(
     "t",
     3,

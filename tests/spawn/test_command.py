@@ -21,6 +21,7 @@ from derail.model.spec import Command, Function, RankSpec, Streams
 from derail.platform import exits
 from derail.spawn import command
 from derail.spawn.command import StartError, SubprocessHandler, get_subprocess_handler, start_command
+from program_files import program_text
 
 DEADLINE = 60.0
 PATH = {"PATH": os.environ["PATH"]}
@@ -410,23 +411,7 @@ def test_a_function_is_refused():
         start_command(RankSpec(0, Function(print, ()), PATH))
 
 
-_STDIN = """
-import os, sys
-from derail.model.spec import Command, RankSpec
-from derail.spawn.command import start_command
-if sys.argv[1] == "tty":
-    import pty
-    master, slave = pty.openpty()
-    os.dup2(slave, 0)
-elif sys.argv[1] == "closed":
-    os.close(0)
-else:
-    read, write = os.pipe()
-    os.dup2(read, 0)
-handle = start_command(RankSpec(0, Command(("readlink", "/proc/self/fd/0")), dict(os.environ)))
-handle.proc.wait()
-handle.reap()
-"""
+_STDIN = program_text("spawn/odd_stdin")
 
 
 @pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
@@ -438,17 +423,7 @@ def test_stdin_is_inherited_a_terminal_too(run_python, ours, expected):
     assert (stdin == "/dev/null\n") == (ours == "closed")
 
 
-_CLOSED_STREAMS = """
-import os
-from derail.model.spec import Command, RankSpec
-from derail.spawn.command import start_command
-out = os.dup(1)
-os.close(1)
-os.close(2)
-handle = start_command(RankSpec(0, Command(("sh", "-c", "echo lost; echo lost >&2")), dict(os.environ)))
-code = handle.proc.wait()
-os.write(out, str(code).encode())
-"""
+_CLOSED_STREAMS = program_text("spawn/closed_streams")
 
 
 def test_a_launcher_without_streams_gives_its_ranks_the_null_device(run_python):
@@ -613,27 +588,6 @@ def test_many_threads_start_programs_at_the_same_time(use_pidfd, tmp_path):
 
 def test_a_forked_copy_of_the_launcher_closes_nothing_that_is_not_its_own(run_python):
     """In a forked child the numbers of our descriptors may mean something else: dropping a handle there closes none."""
-    source = """
-import gc, os
-from derail.model.spec import Command, RankSpec
-from derail.spawn.command import start_command
-handle = start_command(RankSpec(0, Command(("sleep", "600")), dict(os.environ)))
-number = handle.exit_fd
-if (pid := os.fork()) == 0:
-    try:
-        os.fstat(number)
-    except OSError:
-        pass
-    fd = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(fd, number)
-    del handle
-    gc.collect()
-    os.fstat(number)
-    os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-handle.signal(9)
-handle.wait_readable(60)
-print(handle.reap())
-"""
+    source = program_text("spawn/forked_handle")
 
     assert run_python(source).stdout.splitlines() == ["0", str(ExitStatus(signal=signal.SIGKILL))]

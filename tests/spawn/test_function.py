@@ -23,6 +23,7 @@ from derail.spawn import descriptors, fork
 from derail.spawn.handle import Returned
 from derail.spawn.spawn_error import StartError
 from function_rank import METHODS, opened, rank_spec, run, started, wait_done_or_end, wait_readable, wait_status
+from program_files import program_text
 
 each_method = pytest.mark.parametrize("method", METHODS)
 by_payload = pytest.mark.parametrize("method", ["spawn", "forkserver", "warm"])
@@ -632,17 +633,7 @@ def test_a_failing_in_child_is_an_error_of_the_start(tmp_path):
 def test_a_forked_rank_leaves_the_hosts_exit_handlers_alone(run_python, tmp_path):
     """What the host has registered, or holds back in a buffer, happens once: in the host."""
     done = run_python(
-        """
-import atexit, os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import function_rank, rank_functions
-def note(): os.write(2, b"host ends")
-atexit.register(note)
-sys.stdout.write("held back ")
-ran = function_rank.run(Path(sys.argv[1]), "fork", rank_functions.give, 3)
-print(ran.value, repr(ran.stdout + ran.stderr))
-""",
+        program_text("spawn/buffered_host"),
         str(tmp_path),
         str(Path(function_rank.__file__).parent),
         env={"PYTHONUNBUFFERED": ""},
@@ -654,24 +645,7 @@ print(ran.value, repr(ran.stdout + ran.stderr))
 def test_what_the_host_holds_back_behind_a_replaced_stdout_is_not_in_the_ranks_log(run_python, tmp_path):
     """Neither when the rank writes to a stream that the host had made, nor when it uses none of them."""
     done = run_python(
-        """
-import io, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import function_rank, rank_functions
-sys.stdout.write("held back")
-def log(stream=sys.stdout):
-    stream.write("rank\\n")
-    stream.flush()
-print("", repr(function_rank.run(Path(sys.argv[1]), "fork", log).stdout), end="")
-del log
-(Path(sys.argv[1]) / "out-0").unlink()
-sys.stdout.write(" held back")
-sys.stdout = io.StringIO()
-ran = function_rank.run(Path(sys.argv[1]), "fork", rank_functions.give, 3)
-sys.stdout = sys.__stdout__
-print("", ran.value, repr(ran.stdout))
-""",
+        program_text("spawn/replaced_stdout"),
         str(tmp_path),
         str(Path(function_rank.__file__).parent),
         env={"PYTHONUNBUFFERED": ""},
@@ -710,21 +684,7 @@ def test_an_unknown_start_method_is_refused(tmp_path):
 def test_the_main_module_is_run_again_in_a_spawned_rank(run_python, tmp_path):
     """Functions and classes of the main script can be used, values of its classes come back, and its guard holds."""
     script = tmp_path / "script.py"
-    script.write_text(
-        """
-import sys
-from pathlib import Path
-class Point:
-    def __init__(self, x): self.x = x
-def work(point): return Point(point.x + 1)
-if __name__ == "__main__":
-    sys.path.insert(0, sys.argv[2])
-    import function_rank
-    for method in function_rank.METHODS:
-        value = function_rank.run(Path(sys.argv[1]), method, work, Point(1)).value
-        print(method, type(value) is Point, value.x)
-"""
-    )
+    script.write_text(program_text("spawn/own_classes"))
     done = run_python(
         f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}, *sys.argv[1:]]))",
         str(tmp_path),

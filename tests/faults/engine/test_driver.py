@@ -23,8 +23,9 @@ from derail.faults.inrank.runtime import Runtime
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.faults.registry import entries
 from derail.platform.proc_status import read_process_state
-from faults.fake_job import UNTIL, FakeJob, spec_of
+from faults.fake_job import FakeJob, spec_of
 from faults.real_job import ENDED, HEALED
+from program_files import UNTIL, program_text
 
 WAITING = "import time; print('ready', flush=True); time.sleep(60)"
 QUIET = "print('ready', flush=True)"
@@ -59,16 +60,7 @@ def test_the_killed_rank_shows_the_signal_and_the_others_are_stopped(run_faults,
     assert run.log(2).splitlines()[2] == "step 3"
 
 
-SIGNALS_ITSELF = f"""{UNTIL}
-import signal
-until('"event": "start"')
-try:
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
-except KeyError:
-    time.sleep(60)
-"""
+SIGNALS_ITSELF = program_text("faults/signals_itself")
 """For a rank whose SIGTERM may have the handler of a fault: it gets one, and stays."""
 
 
@@ -193,17 +185,7 @@ def test_a_rank_that_ends_in_its_handler_was_signalled(run_faults):
 
 def test_a_signal_is_sent_many_times(run_faults):
     """Each one arrives; the last is the evidence."""
-    rank = """
-import os, signal
-arrive, note = os.pipe()
-os.set_blocking(note, False)
-signal.set_wakeup_fd(note)  # a byte for each: Python calls the handler once for two that come before it can
-signal.signal(10, lambda *_: None)
-print("ready", flush=True)
-seen = b""
-while len(seen) < 3: seen += os.read(arrive, 3)
-print("seen", len(seen), flush=True)
-"""
+    rank = program_text("faults/counts_signals")
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"), times=3, every=0.05)], rank)
 
     assert run.one().detail.startswith("3 times; the last: SIGUSR1")

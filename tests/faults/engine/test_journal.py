@@ -26,6 +26,7 @@ from derail.model.events import (
 )
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, JobOutcome, RankOutcome
+from program_files import program_text
 
 WRITER = """
 import sys
@@ -128,17 +129,7 @@ def test_a_record_that_does_not_fit_is_an_error(tmp_path):
     journal = Journal(tmp_path / "j")
     journal.write("a")
     size = (tmp_path / "j").stat().st_size
-    source = f"""
-import resource, signal
-from pathlib import Path
-from derail.faults.engine.journal import Journal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 10}, {size + 10}))
-try:
-    Journal(Path({str(tmp_path / "j")!r})).write("b", text="x" * 100)
-except OSError as error:
-    print(error)
-"""
+    source = program_text("faults/journal_on_full_disk", JOURNAL=str(tmp_path / "j"), SIZE=size)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=60)
 
     assert "10 of" in done.stdout

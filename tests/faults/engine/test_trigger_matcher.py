@@ -5,9 +5,8 @@ import pytest
 from derail import faults, when
 from derail.faults.engine import journal
 from derail.model.events import LineSeen
-from faults.fake_job import UNTIL
 from faults.real_job import DEADLINE, ENDED, EXITED, ended, running
-from faults.real_job import UNTIL as UNTIL_IN_REAL_JOB
+from program_files import UNTIL, program_text
 
 COUNTS = """
 import signal, sys, time
@@ -44,19 +43,7 @@ def test_a_fault_acts_at_each_time_that_counts(run_faults, hit, times, got):
 
 def test_lines_that_count_set_off_one_act_each(run_faults):
     """A rank that does not wait is acted upon as soon as its line is read."""
-    program = """
-import os, signal, time
-arrive, note = os.pipe()
-os.set_blocking(note, False)
-signal.set_wakeup_fd(note)  # a byte for each: Python calls the handler once for two that come before it can
-signal.signal(signal.SIGUSR1, lambda *_: None)
-for step in range(1, 7):
-    print("step", step, flush=True)
-    time.sleep(0.05)
-got = b""
-while len(got) < 3: got += os.read(arrive, 3)
-print("got", len(got), flush=True)
-"""
+    program = program_text("faults/counts_signals_of_steps")
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("step", hit="1..5+2"))], program)
 
     assert run.log(0).splitlines()[-1] == "got 3"
@@ -308,7 +295,7 @@ def test_probability_is_decided_by_seed_fault_and_rank(run_faults):
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
 def test_probability_is_never_or_always_at_its_ends(tmp_path, make, of, p, status):
     """Whatever it is about, in a rank and from outside."""
-    program = f"""{UNTIL_IN_REAL_JOB}
+    program = f"""{UNTIL}
 from derail.faults import fail_point
 if os.environ["RANK"] == "1":
     while not os.path.exists("here"): time.sleep(0.01)

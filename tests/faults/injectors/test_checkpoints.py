@@ -9,7 +9,8 @@ from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import checkpoints
 from derail.faults.model.results import Errored
 from derail.model.input_error import InputError
-from faults.real_job import ENDED, UNTIL, ended
+from faults.real_job import ENDED, ended
+from program_files import UNTIL
 
 SAVES = (
     UNTIL

@@ -9,6 +9,7 @@ from derail import faults, when
 from derail.faults.mechanisms import namespaces
 from derail.model.input_error import InputError
 from faults.real_job import DEADLINE, HEALED, ended, result_of, running, told, wait_for
+from program_files import program_text
 
 WALL = """
 import datetime, json
@@ -99,20 +100,7 @@ print(json.dumps([took, time.monotonic() - before]), flush=True)
 
 def test_values_of_datetime_are_what_they_were(tmp_path):
     """Old and new ones compare, count as each other's kind, and travel by pickle."""
-    program = """
-import datetime, json, pickle
-from derail.faults import fail_point
-old = datetime.datetime(2020, 1, 2, 3, 4, 5)
-fail_point("now")
-new = datetime.datetime.now()
-class Own(datetime.datetime): pass
-own = Own(2021, 1, 1)
-print(json.dumps([
-    isinstance(old, datetime.datetime), isinstance(new, datetime.date), isinstance(old, Own),
-    isinstance(own, datetime.datetime), issubclass(Own, datetime.date), old < new,
-    pickle.loads(pickle.dumps(old)) == old, pickle.loads(pickle.dumps(new)) == new,
-]), flush=True)
-"""
+    program = program_text("faults/dates_before_and_after")
     seen, text = ended(tmp_path, program, faults.clock_offset(60, rank=0, when=when.point("now")))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults

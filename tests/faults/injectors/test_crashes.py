@@ -12,9 +12,9 @@ import pytest
 from derail import faults, when
 from derail.faults.injectors import crashes
 from derail.faults.registry import entries
-from faults.fake_job import UNTIL
 from faults.inrank.test_runtime import PYTHONS
 from faults.real_job import ENDED
+from program_files import UNTIL
 
 VERSIONS = {version: path for version, path in PYTHONS.items() if version.split(".")[1] in ("9", "12", "13")} or PYTHONS
 WAITS = "import time\nprint('ready', flush=True); time.sleep(60)\n"

@@ -17,6 +17,7 @@ from derail.faults.model.results import Errored, Injected, NotReached, Unavailab
 from derail.model.input_error import InputError
 from faults.rank_functions_of_faults import waits_for, work
 from faults.real_job import DEADLINE, ENDED, running, wait_for
+from program_files import program_text
 
 EXTRA = {"py_callstack": "Trace", "timestamp": "1700000000"}
 GOOD = json.dumps({"message": {"message": "RuntimeError: x", "extraInfo": EXTRA}})
@@ -168,32 +169,9 @@ def test_a_huge_file_has_64_mib(error_file):
 
 # In real jobs.
 
-WRITES = """
-import json
-def write(text):
-    extra = {"py_callstack": text, "timestamp": str(int(time.time())), "wall_ns": time.time_ns()}
-    with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w") as file:
-        json.dump({"message": {"message": text, "extraInfo": extra}}, file)
-"""
+WRITES = program_text("faults/error_files")
 FAILS = WRITES + "write('its own')\nos._exit(3)\n"
-BOTH = (
-    WRITES
-    + """
-import signal
-def stop(*_):
-    write("of rank 1")
-    os._exit(4)
-if os.environ["RANK"] == "1":
-    signal.signal(signal.SIGTERM, stop)
-    open("ready", "w").close()
-    while True:
-        time.sleep(0.05)
-while not os.path.exists("ready"):
-    time.sleep(0.005)
-write("of rank 0")
-os._exit(3)
-"""
-)
+BOTH = WRITES + program_text("faults/both_fail")
 
 
 def run(tmp_path, program, fault, ranks=1, **options):
@@ -315,17 +293,7 @@ def test_a_file_that_was_never_written_cannot_be_replaced(tmp_path):
     assert result.status == "not_reached", result
 
 
-TRIES = """
-import errno
-try:
-    with open(os.environ["TORCHELASTIC_ERROR_FILE"], "w") as file:
-        file.write("{}")
-except OSError as error:
-    print(errno.errorcode[error.errno], flush=True)
-while '"end"' not in open("work/journal.jsonl").read():
-    time.sleep(0.005)
-os._exit(3)
-"""
+TRIES = program_text("faults/writes_error_file")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,10 @@ from derail import faults, when
 from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import hang
 from derail.platform.proc_status import read_process_state
-from faults.fake_job import UNTIL
 from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import says_who
 from faults.real_job import DEADLINE, ENDED, HEALED, result_of, running, stat_of, state_of, wait_for
-from faults.real_job import UNTIL as UNTIL_IN_REAL_JOB
+from program_files import UNTIL, program_text
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
 TICKS = """
@@ -160,7 +159,7 @@ def test_a_child_that_outlives_its_killed_rank_does_not_outlive_the_job(tmp_path
 
 def test_a_child_that_is_stopped_when_the_hang_is_over_lets_the_rank_go_on(tmp_path):
     """As soon as it goes on itself."""
-    program = f"{UNTIL_IN_REAL_JOB}print('ready', flush=True)\nuntil('{HEALED}')\n"
+    program = f"{UNTIL}print('ready', flush=True)\nuntil('{HEALED}')\n"
     with running(tmp_path, program, faults.uninterruptible(rank=0, for_=A_WHILE, when=READY)) as job:
         assert result_of(job) == "injected", job.fault_results()
         rank, child = Path(f"/proc/{job.pids()[0]}/fd"), child_of(job)
@@ -172,23 +171,7 @@ def test_a_child_that_is_stopped_when_the_hang_is_over_lets_the_rank_go_on(tmp_p
     assert seen.succeeded, seen
 
 
-LAUNCHER = """
-import re, sys, time
-from pathlib import Path
-from derail import faults
-from derail.agents.native_job import start_job
-from derail.agents.invocation import LocalJob
-from faults.real_job import result_of
-
-if __name__ == "__main__":
-    run = [sys.executable, "-c", "import time; time.sleep(60)"]
-    plan = faults.plan([getattr(faults, sys.argv[2])(rank=0)])
-    job = start_job(LocalJob(run, ranks=1, plan=plan), Path(sys.argv[1]))
-    assert result_of(job) == "injected", job.fault_results()
-    child = re.findall(r"child .pid (\\d+)", job.fault_results()[0].detail)
-    print(job.pids()[0], *child, flush=True)
-    time.sleep(60)
-"""
+LAUNCHER = program_text("faults/launcher")
 
 
 @pytest.mark.parametrize("make", [faults.uninterruptible, faults.gil_held, faults.deadlock], ids=name_of)

@@ -14,6 +14,7 @@ from derail.model.input_error import InputError
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, LATER_THAN_RANK_0, ended, record_of, result_of, running, state_of, wait_for
+from program_files import program_text
 
 AFTER = "os.write(1, b'after\\n')\nos.write(2, b'behind\\n')\n"
 CODES = "\x1b[1;31mhi\x1b[0m\x1b[2J\x1b[H\x1b[?1049h\x1b[?25l\x1b]0;hi\x07\x1b[8m"
@@ -167,19 +168,6 @@ def test_a_line_of_100_mib_reaches_the_observers_in_pieces_and_whole(tmp_path):
     assert (5, "after") in sizes
 
 
-TRIES = """
-import errno
-def attempt():
-    try:
-        os.write({fd}, b"more\\n")
-    except OSError as error:
-        return errno.errorcode[error.errno]
-    return "taken"
-os.symlink(attempt(), os.environ["SAYS"])  # which needs no descriptor
-time.sleep(60)
-"""
-
-
 @pytest.mark.parametrize(
     ("make", "said", "is_so"),
     [
@@ -193,8 +181,9 @@ def test_a_stream_takes_nothing_any_more(tmp_path, make, said, is_so, stream, nu
     """The rank is told so when it writes, /proc shows why, and what was written before is there."""
     says = tmp_path / "says"
     program = f"os.write({number}, b'before\\n')\n" + "from derail.faults import fail_point\nfail_point('now')\n"
+    program += program_text("faults/writes_descriptor", FD=number)
     fault = make(stream=stream, rank=0, when=when.point("now"))
-    with running(tmp_path, program + TRIES.format(fd=number), fault, env={"SAYS": str(says)}) as job:
+    with running(tmp_path, program, fault, env={"SAYS": str(says)}) as job:
         assert result_of(job) == "injected"
         assert wait_for(lambda: says.is_symlink() and os.readlink(says)) == said
         assert is_so(f"/proc/{job.pids()[0]}/fd/{number}")

@@ -16,9 +16,9 @@ from derail.faults.mechanisms import namespaces, sockets, tcp_proxy
 from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
 from derail.model.events import Started
 from derail.model.input_error import InputError
-from faults.fake_job import UNTIL as UNTIL_FAKE
 from faults.fake_job import FakeJob, spec_of
-from faults.real_job import DEADLINE, ENDED, UNTIL, ended, record_of, result_of, running, told, wait_for
+from faults.real_job import DEADLINE, ENDED, ended, record_of, result_of, running, told, wait_for
+from program_files import UNTIL, program_text
 from pytest_derail.jobs.ports import claimed_port
 
 READY = when.line("ready")
@@ -26,21 +26,7 @@ RESET = ("ECONNRESET", "EPIPE", "ENOTCONN")
 """What an end is told that was reset: the first time, and when it goes on all the same."""
 UNTIL_SEEN = f"{UNTIL}\nuntil('{ENDED}')\n"
 """Behind a program: it does not end before it is known what came of the fault."""
-CONNECTS = """
-import errno, json, socket
-with socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=120) as sock:
-    print("ready", flush=True)
-    try:
-        got = sock.recv(10)
-        try:
-            while True:
-                sock.send(b"x")
-                time.sleep(0.01)
-        except OSError as error:
-            print(json.dumps([got.decode(), errno.errorcode[error.errno]]), flush=True)
-    except OSError as error:
-        print(json.dumps(["no bytes", errno.errorcode[error.errno]]), flush=True)
-"""
+CONNECTS = program_text("faults/connects")
 
 
 @pytest.fixture
@@ -164,33 +150,10 @@ def echo(server):
         thread.join()
 
 
-TALKS = """
-import errno, json, socket
-def talk(size=20000):
-    got = 0
-    where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    try:
-        with socket.create_connection(where, timeout={timeout}) as sock:
-            sock.sendall(b"x" * size)
-            sock.shutdown(socket.SHUT_WR)
-            while data := sock.recv(65536):
-                got += len(data)
-    except TimeoutError:
-        return got, "ETIMEDOUT"
-    except OSError as error:
-        return got, errno.errorcode[error.errno]
-    return got, ""
-said, began = [], time.monotonic()
-for _ in range({times}):
-    said.append(talk())
-print(json.dumps([time.monotonic() - began, said]), flush=True)
-"""
-
-
 def talk_through(tmp_path, listener, fault, times=1, timeout=DEADLINE):
     """What came of a proxy, and what the rank was told: seconds, and for each connection bytes and error."""
     with echo(listener) as port:
-        program = TALKS.format(times=times, timeout=timeout) + UNTIL_SEEN
+        program = program_text("faults/talks", TIMES=times, TIMEOUT=timeout) + UNTIL_SEEN
         seen, text = ended(tmp_path, program, fault, master_port=port)
     took, said = told(text)
     (result,) = seen.faults
@@ -312,14 +275,14 @@ print("connected", flush=True)
 """
     driver = Slow(faults.plan([faults.net_black_hole(rank=0)]), journal=tmp_path / "journal.jsonl")
     env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port_of(listener))}
-    spec = driver.prepare(spec_of(tmp_path, UNTIL_FAKE + program + f"until('{ENDED}')", env=env))
+    spec = driver.prepare(spec_of(tmp_path, UNTIL + program + f"until('{ENDED}')", env=env))
     driver.said = spec.ranks[0].streams.stdout
     FakeJob(spec, driver).run()
 
     assert [result.status for result in driver.results()] == ["injected"]
 
 
-@pytest.mark.parametrize("program", ["print('never connects')", TALKS.format(times=1, timeout=DEADLINE)])
+@pytest.mark.parametrize("program", ["print('never connects')", program_text("faults/talks", TIMEOUT=DEADLINE)])
 def test_a_proxy_that_could_spoil_nothing_did_not_inject(tmp_path, listener, program):
     """Nobody came, or not enough bytes did."""
     with echo(listener) as port:
@@ -330,7 +293,7 @@ def test_a_proxy_that_could_spoil_nothing_did_not_inject(tmp_path, listener, pro
 
 def test_the_proxy_waits_for_a_listener_that_comes_late(tmp_path):
     """A store that is not there yet is no fault of the rank's."""
-    program = TALKS.format(times=1, timeout=DEADLINE) + UNTIL_SEEN
+    program = program_text("faults/talks", TIMEOUT=DEADLINE) + UNTIL_SEEN
     program = program.replace("sock.sendall", "print('connected', flush=True); sock.sendall")
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))  # it is ours, and refuses whoever comes before it listens
@@ -374,7 +337,7 @@ except OSError as error:
 """
     driver = Slow(faults.plan([faults.port_taken(rank=0)]), journal=tmp_path / "journal.jsonl")
     env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    spec = driver.prepare(spec_of(tmp_path, UNTIL_FAKE + program + f"until('{ENDED}')", env=env))
+    spec = driver.prepare(spec_of(tmp_path, UNTIL + program + f"until('{ENDED}')", env=env))
     driver.said = spec.ranks[0].streams.stdout
     FakeJob(spec, driver).run()
 
@@ -530,7 +493,7 @@ def test_a_rank_is_started_with_a_wrong_environment(tmp_path, make, says):
 
 def test_a_wrong_address_is_refused_by_the_kernel(tmp_path, listener):
     """Nobody listens there, whose port is another's at 127.0.0.1."""
-    program = TALKS.format(times=1, timeout=DEADLINE) + UNTIL_SEEN
+    program = program_text("faults/talks", TIMEOUT=DEADLINE) + UNTIL_SEEN
     seen, text = ended(tmp_path, program, faults.wrong_address(rank=0), master_port=port_of(listener))
 
     assert told(text)[1] == [[0, "ECONNREFUSED"]]
@@ -557,20 +520,7 @@ def test_the_environment_of_a_function_is_refused(tmp_path):
         ended(tmp_path, print, faults.wrong_world_size(5, rank=0))
 
 
-RESOLVES = """
-import socket
-import subprocess
-import sys
-def ask(name):
-    try:
-        return socket.getaddrinfo(name, 80)[0][4][0]
-    except socket.gaierror as error:
-        return error.errno
-print(ask("localhost"), ask("127.0.0.1"), flush=True)
-while ask("localhost") == socket.EAI_AGAIN:
-    time.sleep(0.05)
-print(ask("localhost"), flush=True)
-"""
+RESOLVES = program_text("faults/resolves")
 
 
 def test_names_do_not_resolve_in_the_rank_for_a_while(tmp_path):

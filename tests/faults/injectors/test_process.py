@@ -12,10 +12,10 @@ from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.inrank.actions.delayed_crashes import _number
 from derail.model.exit import signal_name, signal_number
 from derail.model.input_error import InputError
-from faults.fake_job import UNTIL
 from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import ended, running, stat_of, state_of, wait_for
+from program_files import program_text
 
 WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 READY = when.line("ready")
@@ -73,31 +73,13 @@ def test_an_exception_from_another_thread_can_be_caught(run_faults, version):
     assert (run.one().status, str(run.job.status[0])) == ("injected", "exit 0")
 
 
-WHEN_SENT = f"""{UNTIL}
-import threading
-def when_sent(act):
-    def watch():
-        until('"event": "start"')
-        while len(os.listdir("/proc/self/task")) > 2:  # the main thread, this one, and the one that sends it
-            time.sleep(0.001)
-        act()
-    threading.Thread(target=watch, daemon=True).start()
-"""
+WHEN_SENT = program_text("faults/when_sent")
 """For a rank's program: something happens once an exception was sent to its main thread."""
 
 
 def test_an_exception_from_another_thread_does_not_end_a_call_into_c(run_faults):
     """It arrives when the call is over."""
-    source = f"""{WHEN_SENT}
-reader, writer = os.pipe()
-def end_the_call():
-    print(time.monotonic(), flush=True)
-    os.write(writer, b"x")
-when_sent(end_the_call)
-print("ready", flush=True)
-os.read(reader, 1)
-print("too far", flush=True)
-"""
+    source = program_text("faults/ends_call_when_sent")
     run = run_faults([faults.async_exception("ValueError", rank=0, when=READY)], source)
 
     first, ended_at = run.log(0).split()
@@ -276,16 +258,7 @@ def test_a_program_that_is_not_there_leaves_the_rank_as_it_was(run_faults):
     assert (run.log(0), str(run.job.status[0])) == (plain.log(0), "exit 0")
 
 
-FORKS = f"""{UNTIL}
-import threading
-child = os.fork()
-if child:
-    os.waitpid(child, 0)
-    threading.Thread(target=lambda: (until('"event": "end"'), os._exit(0)), daemon=True).start()
-import colorsys
-if not child:
-    print("child", flush=True)
-"""
+FORKS = program_text("faults/forks_before_import")
 
 
 @pytest.mark.parametrize(

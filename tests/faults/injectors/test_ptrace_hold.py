@@ -10,7 +10,8 @@ from derail import faults, when
 from derail.platform.capabilities import why_no_ptrace
 from derail.platform.proc_status import read_process_state
 from derail.platform.tracing import Hold
-from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
+from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+from program_files import UNTIL
 
 pytestmark = pytest.mark.skipif(bool(why_no_ptrace()), reason=why_no_ptrace())
 READY = when.line("ready")

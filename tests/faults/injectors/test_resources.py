@@ -10,32 +10,12 @@ from derail.faults.mechanisms import namespaces
 from derail.faults.registry import entry
 from derail.model.input_error import InputError
 from faults.rank_functions_of_faults import work
-from faults.real_job import ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
+from faults.real_job import ENDED, LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+from program_files import UNTIL, program_text
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
 WAITS_FOR_GO = "while not os.path.exists(os.environ['GO']): time.sleep(0.01)\n" + WAITS
 READY = when.line("ready")
-
-TRIES = """
-import errno, mmap, resource, signal, threading
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-def files(): return [open(os.devnull) for _ in range(64)]
-def memory(): return bytearray(512 << 20)
-def size():
-    with open("big", "wb") as file: file.write(b"x" * 100_000)
-print("ready", flush=True)
-end = time.monotonic() + 120
-while time.monotonic() < end:
-    try:
-        {what}()
-    except OSError as error:
-        print(errno.errorcode[error.errno], flush=True)
-        sys.exit(3)
-    except MemoryError:
-        print("MemoryError", flush=True)
-        sys.exit(3)
-    time.sleep(0.01)
-"""
 
 
 @pytest.mark.parametrize(
@@ -49,9 +29,8 @@ while time.monotonic() < end:
 )
 def test_a_limit_hits_a_rank_that_runs_already(tmp_path, resource, value, what, said):
     """Its next attempt fails with the error that the kernel gives for this limit."""
-    seen, text = ended(
-        tmp_path, TRIES.format(what=what), faults.limit(resource, value, rank=0, when=READY), cwd=tmp_path
-    )
+    program = program_text("faults/exhausts", WHAT=what)
+    seen, text = ended(tmp_path, program, faults.limit(resource, value, rank=0, when=READY), cwd=tmp_path)
 
     assert text.split() == ["ready", said]
     assert str(seen.ranks[0].status) == "exit 3"
@@ -68,18 +47,7 @@ def test_a_limit_of_processor_time_kills_a_busy_rank(tmp_path):
     assert [result.status for result in seen.faults] == ["injected"]
 
 
-FORKS = """
-import errno, resource
-print("ready", flush=True)
-end = time.monotonic() + 120
-while resource.getrlimit(resource.RLIMIT_NPROC)[0] != 0 and time.monotonic() < end:
-    time.sleep(0.005)
-try:
-    os.fork()
-except OSError as error:
-    os.write(1, errno.errorcode[error.errno].encode())
-os._exit(3)
-"""
+FORKS = program_text("faults/forks")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may have as many processes as it wants")
@@ -91,26 +59,13 @@ def test_a_limit_of_processes_lets_fork_fail(tmp_path):
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
 
 
-RECURSES = """
-import resource
-sys.setrecursionlimit(1_000_000)
-def deep(n):
-    return sorted([1], key=lambda _: deep(n - 1) if n else 0)  # by way of C, which takes stack
-print("ready", flush=True)
-end = time.monotonic() + 120
-while resource.getrlimit(resource.RLIMIT_STACK)[0] != {value} and time.monotonic() < end:
-    time.sleep(0.005)
-deep(400)  # with a hundred more, Python 3.12 has too many calls from C, whatever there is of stack
-print("done", flush=True)
-"""
-
-
 def test_a_limit_of_the_stack_lets_recursion_end_in_a_segmentation_fault(tmp_path):
     """The stack cannot grow to what it needs; with what it had before it could."""
-    seen, text = ended(tmp_path, RECURSES.format(value=128 << 10), faults.limit("STACK", "128K", rank=0, when=READY))
+    program = program_text("faults/recurses", LIMIT=128 << 10)
+    seen, text = ended(tmp_path, program, faults.limit("STACK", "128K", rank=0, when=READY))
     other = tmp_path / "other"
     other.mkdir()
-    _, whole = ended(other, RECURSES.format(value="resource.getrlimit(resource.RLIMIT_STACK)[0]"))
+    _, whole = ended(other, program_text("faults/recurses"))
 
     assert seen.ranks[0].status.signal == 11
     assert (text.split(), whole.split()) == (["ready"], ["ready", "done"])
@@ -222,18 +177,7 @@ def test_a_score_that_it_has_already_is_no_injection(tmp_path):
         assert result_of(job) == "errored"
 
 
-LEAKS = """
-import errno, resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-from derail.faults import fail_point
-fail_point("full")
-try:
-    open(os.devnull)
-except OSError as error:
-    os.write(1, errno.errorcode[error.errno].encode())
-os.write(1, b" ready")
-time.sleep(60)
-"""
+LEAKS = program_text("faults/opens")
 
 
 def test_a_rank_that_leaks_descriptors_cannot_open_a_file(tmp_path):
@@ -267,17 +211,6 @@ def test_a_program_that_is_no_python_leaks_nothing(tmp_path):
     assert [result.status for result in seen.faults] == ["unavailable"]
 
 
-WRITES = """
-import errno
-for n in range(100):
-    try:
-        with open(f"{place}/file{{n}}", "wb", buffering=0) as file: file.write(b"x" * {bytes})
-    except OSError as error:
-        print(n, errno.errorcode[error.errno], flush=True)
-        break
-print(os.getpid(), "ready", flush=True)
-time.sleep(60)
-"""
 NAMESPACES = pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namespaces.why_not("mount"))
 
 
@@ -290,7 +223,7 @@ def test_a_full_disk_is_full_for_the_rank_and_for_nobody_else(tmp_path, options,
     place = tmp_path / "disk"
     place.mkdir()
     (place / "kept").write_text("before")
-    program = WRITES.format(place=place, bytes=bytes_)
+    program = program_text("faults/fills", PLACE=place, BYTES=bytes_)
     with running(tmp_path, program, faults.full_disk(str(place), **options, rank=0)) as job:
         wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
         lines = job.log(0, "stdout").read_text().splitlines()
@@ -305,7 +238,7 @@ def test_a_disk_without_inodes_takes_data_and_no_more_files(tmp_path, files):
     """The next file is refused with ENOSPC, although almost everything is free."""
     place = tmp_path / "disk"
     place.mkdir()
-    program = WRITES.format(place=place, bytes=100_000)
+    program = program_text("faults/fills", PLACE=place)
     with running(tmp_path, program, faults.full_inodes(str(place), files=files, rank=0)) as job:
         wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
         assert job.log(0, "stdout").read_text().splitlines()[0] == f"{files} ENOSPC"

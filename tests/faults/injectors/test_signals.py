@@ -13,6 +13,7 @@ from derail.faults.injectors import signals
 from derail.model.input_error import InputError
 from derail.platform.proc_status import ProcessState
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
+from program_files import program_text
 
 READY = when.line("ready")
 SLEEPS = "print('ready', flush=True)\ntime.sleep(60)\n"
@@ -56,22 +57,7 @@ def test_a_rank_that_stands_is_ended_with_its_job(tmp_path):
     assert state_of(pid) == ""
 
 
-CONTINUES = """
-pid = os.getpid() if os.environ["RANK"] == "0" else None
-path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pid")
-if pid:
-    with open(path + ".new", "w") as file:
-        file.write(str(pid))
-    os.rename(path + ".new", path)
-    os.kill(pid, 19)
-    print("went on", flush=True)
-else:
-    while not os.path.exists(path):
-        time.sleep(0.01)
-    while open(f"/proc/{open(path).read()}/stat").read().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.01)
-    print("it stands", flush=True)
-"""
+CONTINUES = program_text("faults/stops_itself")
 
 
 def test_a_stopped_rank_is_continued_whoever_stopped_it(tmp_path):
@@ -144,22 +130,7 @@ def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
     assert seen.ranks[0].status.signal == signal.SIGTERM
 
 
-TWICE = """
-import signal
-if os.environ["RANK"] == "1":
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work", "journal.jsonl")
-    while '"text": "ready"' not in open(path).read():
-        time.sleep(0.01)
-    sys.exit(3)
-got = []
-signal.signal(signal.SIGTERM, lambda *_: got.append(1))
-signal.signal(signal.SIGINT, lambda *_: got.append(2))
-print("ready", flush=True)
-while len(got) < 2:
-    time.sleep(0.01)
-print(*got, flush=True)
-sys.exit(0)
-"""
+TWICE = program_text("faults/two_signals")
 
 
 @pytest.mark.parametrize(("name", "text"), [("SIGTERM", "1 1"), ("SIGINT", "1 2")])

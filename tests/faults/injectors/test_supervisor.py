@@ -15,26 +15,15 @@ from derail.model.input_error import InputError
 from derail.platform import seccomp
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
-from faults.real_job import DEADLINE, ENDED, UNTIL, record_of, result_of, running, state_of, wait_for
+from faults.real_job import DEADLINE, ENDED, record_of, result_of, running, state_of, wait_for
+from program_files import UNTIL, program_text
 
 SECCOMP = pytest.mark.skipif(bool(seccomp.why_not()), reason=seccomp.why_not())
 
 # A launcher as many are: it starts programs, waits for each, and says what it was told. Its lines and theirs are in one
 # file, so each is written at once: an unbuffered ``print`` writes its words one by one.
-NAIVE = """
-import os, subprocess
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-def start(n):
-    try:
-        return subprocess.Popen(["/bin/sh", "-c", f"echo rank {n}; exit {n + 3}"])
-    except OSError as error:
-        say("rank", n, type(error).__name__, error.errno)
-started = [start(n) for n in range(3)]
-say("all started")
-say("told", [each and each.wait() for each in started])
-"""
-PIPES = NAIVE.replace('{n + 3}"]', '{n + 3}"], start_new_session=True')  # else Python 3.13 needs no pipe for it
+NAIVE = program_text("faults/naive_launcher")
+PIPES = program_text("faults/naive_launcher", SESSION=True)  # else Python 3.13 needs no pipe for it
 SEEN = f"{UNTIL}\nuntil('{ENDED}')\n"
 """For a launcher: it goes on when it is known what came of the fault."""
 HOLDS = """
@@ -288,19 +277,7 @@ def test_a_killed_launcher_leaves_its_process_alone(tmp_path):
 @pytest.mark.parametrize("phase", ["running", "stopping", "killing"])
 def test_the_ranks_of_a_killed_derail_die_with_it_in_every_phase(tmp_path, phase):
     """Its keeper sees its end: also between SIGTERM and SIGKILL, and while it starts nobody."""
-    deaf = """
-import signal
-os.write(1, b"pid %d\\n" % os.getpid())
-if os.environ["RANK"] == "1":
-    signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"asked\\n"))
-    open("ready", "w").close()
-while not os.path.exists("ready"):
-    time.sleep(0.005)
-if os.environ["RANK"] == "0" and sys.argv[1:] != ["running"]:
-    sys.exit(3)
-while True:
-    time.sleep(60)
-"""
+    deaf = program_text("faults/deaf")
     line = {"running": "pid", "stopping": "stopping rank 1", "killing": "asked"}[phase]
     program = [*derail_launch(tmp_path, deaf), phase]
     fault = faults.launcher_killed(rank=0, when=when.line(line))

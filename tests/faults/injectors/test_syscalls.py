@@ -32,20 +32,11 @@ from derail.platform import exits, seccomp
 from derail.platform.handshake import HandshakeListener, PrivateDirectory
 from derail.platform.seccomp import Call
 from faults.real_job import DEADLINE
+from program_files import program_text
 
 REASON = seccomp.why_not()
 needs_seccomp = pytest.mark.skipif(bool(REASON), reason=REASON or "it works")
 DD = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=512", "count=10"]
-FSYNC = """
-import errno, os, tempfile
-with tempfile.TemporaryFile() as file:
-    for _ in range({times}):
-        try:
-            os.fsync(file.fileno())
-            print("0", end=" ")
-        except OSError as error:
-            print(errno.errorcode[error.errno], end=" ")
-"""
 
 
 @pytest.fixture
@@ -71,9 +62,9 @@ def launched(tmp_path):
         job.close()
 
 
-def python(source, **values):
+def python(source):
     """A program."""
-    return [sys.executable, "-c", source.format(**values) if values else source]
+    return [sys.executable, "-c", source]
 
 
 def statuses(seen):
@@ -106,7 +97,9 @@ def test_the_fourth_write_of_dd_fails_for_want_of_space(launched):
 )
 def test_exactly_the_calls_that_are_meant_fail(launched, calls, errors):
     """The program itself counts them."""
-    seen, stdout, _ = launched(python(FSYNC, times=7), faults.syscall_errno("fsync", "EIO", calls=calls, rank=0))
+    seen, stdout, _ = launched(
+        python(program_text("faults/syncs_often", TIMES=7)), faults.syscall_errno("fsync", "EIO", calls=calls, rank=0)
+    )
 
     assert stdout.split() == errors.split()
     assert statuses(seen) == ["injected"]
@@ -147,10 +140,10 @@ def test_a_call_that_never_comes_is_not_reached(launched):
 @needs_seccomp
 def test_another_rank_keeps_its_calls(launched):
     """Only the rank that is meant is under a filter at all."""
-    source = FSYNC + "print(open('/proc/self/status').read().count('Seccomp:\\t2'))"
-    seen, first, _, second, _ = launched(
-        python(source.replace("{times}", "3")), faults.syscall_errno("fsync", "EIO", calls=2, rank=1), ranks=2
+    source = (
+        program_text("faults/syncs_often", TIMES=3) + "print(open('/proc/self/status').read().count('Seccomp:\\t2'))"
     )
+    seen, first, _, second, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", calls=2, rank=1), ranks=2)
 
     assert [first.split(), second.split()] == [["0", "0", "0", "0"], ["0", "EIO", "0", "1"]]
     assert statuses(seen) == ["injected"]
@@ -170,9 +163,12 @@ def test_a_machine_that_cannot_do_it_says_why_and_changes_nothing(launched, monk
 @needs_seccomp
 def test_all_faults_on_a_rank_share_one_listener(launched):
     """A process can have one only."""
-    source = FSYNC + "began = time.monotonic(); os.sync(); print(time.monotonic() - began)"
+    source = (
+        program_text("faults/syncs_often", TIMES=4)
+        + "began = time.monotonic(); os.sync(); print(time.monotonic() - began)"
+    )
     seen, stdout, _ = launched(
-        python("import time\n" + source, times=4),
+        python("import time\n" + source),
         faults.syscall_errno("fsync", "EIO", calls=2, rank=0),
         faults.syscall_errno("fsync", "ENOSPC", calls=3, rank=0),
         faults.syscall_delay("sync", 0.3, rank=0),
@@ -199,20 +195,7 @@ def test_calls_of_children_count_if_the_plan_says_so(launched, children, status)
 @needs_seccomp
 def test_only_calls_on_paths_that_match_count(launched, tmp_path):
     """A path as the program gives it, or that of the file behind a descriptor."""
-    source = f"""
-import os
-for name in ("other", "checkpoint-1", "checkpoint-2"):
-    try:
-        fd = os.open({str(tmp_path)!r} + "/" + name, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        print(name, "open", error.errno)
-        continue
-    for _ in range(2):
-        try:
-            os.write(fd, b"x")
-        except OSError as error:
-            print(name, "write", error.errno)
-"""
+    source = program_text("faults/opens_and_writes", DIRECTORY=str(tmp_path))
     seen, stdout, _ = launched(
         python(source),
         faults.syscall_errno("open,openat", "EMFILE", calls=2, path="checkpoint", rank=0),
@@ -226,17 +209,7 @@ for name in ("other", "checkpoint-1", "checkpoint-2"):
 @needs_seccomp
 def test_a_held_call_that_is_interrupted_goes_on_being_held(launched):
     """A signal handler runs meanwhile, and the call is made once, when its time has come."""
-    source = """
-import os, signal, time
-signal.signal(signal.SIGALRM, lambda *_: None)
-signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-reader, writer = os.pipe()
-os.write(writer, b"xx")
-for _ in range(2):
-    began = time.monotonic()
-    os.read(reader, 1)
-    print(time.monotonic() - began)
-"""
+    source = program_text("faults/reads_by_timer")
     seen, stdout, _ = launched(python(source), faults.syscall_delay("read", 0.4, calls=2, path="pipe", rank=0))
 
     assert float(stdout.split()[1]) >= 0.4
@@ -291,21 +264,7 @@ def test_a_call_whose_caller_has_died_when_its_time_is_over_was_cut_off():
 @needs_seccomp
 def test_a_job_is_torn_down_while_a_call_is_held(launched):
     """The rank dies of the supervisor's signal, and nobody waits for the call."""
-    source = """
-import os, sys, tempfile, threading, _thread
-main = threading.get_native_id()
-def tell(file):
-    while not open(f"/proc/self/task/{main}/syscall").read().startswith(NUMBER):
-        pass
-    os.fsync(file.fileno())  # calls are answered in their order: once this one is, the first has been seen
-    print("it is held", flush=True)
-if os.environ["RANK"] == "0":
-    with tempfile.TemporaryFile() as file:
-        _thread.start_new_thread(tell, (file,))
-        os.fsync(file.fileno())
-else:
-    sys.stdin.close(); threading.Event().wait()
-""".replace("NUMBER", repr(f"{syscalls.this_machine().number('fsync')} "))
+    source = program_text("faults/held_call", NUMBER=f"{syscalls.this_machine().number('fsync')} ")
     seen, *_ = launched(
         python(source),
         faults.syscall_delay("fsync", 3600, rank=0),
@@ -323,21 +282,7 @@ else:
 @needs_seccomp
 def test_calls_are_counted_from_the_trigger_on(launched):
     """What was called before is no concern of the plan's."""
-    source = """
-import os, tempfile
-with tempfile.TemporaryFile() as file:
-    for _ in range(5):
-        os.fsync(file.fileno())
-    print("ready", flush=True)
-    calls = 0
-    while True:
-        calls += 1
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            print(error.errno)
-            break
-"""
+    source = program_text("faults/syncs")
     seen, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0, when=when.line("ready")))
 
     assert stdout.split() == ["ready", "5"]
@@ -419,26 +364,7 @@ def test_a_filter_under_a_filter_is_unavailable(launched):
     assert "Device or resource busy (this process is under such a filter itself)" in stdout
 
 
-UNPRIVILEGED = """
-import shutil, sys, tempfile
-from pathlib import Path
-from derail import faults
-from derail.agents.native_job import start_job
-from derail.agents.invocation import LocalJob
-workdir = tempfile.mkdtemp(dir="/tmp")
-try:
-    plan = faults.plan([
-        faults.syscall_errno("write", "ENOSPC", calls=4, rank=0),
-        faults.syscall_errno("open,openat", "EIO", calls=1000, path="null", rank=0),
-    ])
-    job = start_job(LocalJob(sys.argv[1:], ranks=1, plan=plan), Path(workdir))
-    seen = job.wait(120)
-    job.close()
-    capless = "CapEff:\\t0000000000000000" in open("/proc/self/status").read()
-    print(*seen.faults, seen.ranks[0].status, capless, sep="\\n")
-finally:
-    shutil.rmtree(workdir)
-"""
+UNPRIVILEGED = program_text("faults/unprivileged")
 
 
 @needs_seccomp

@@ -13,7 +13,8 @@ from derail.faults import fail_point
 from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.engine.prepare import SITE
 from derail.faults.inrank.runtime import Runtime
-from faults.fake_job import UNTIL, FakeJob
+from faults.fake_job import FakeJob
+from program_files import UNTIL, program_text
 
 INSTALLED = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
 PYTHONS = {
@@ -101,22 +102,7 @@ def test_a_python_under_a_shell_is_told_what_is_due(run_faults):
     assert run.one().injected, run.one()
 
 
-CHILDREN = """
-import multiprocessing, os, subprocess, sys
-def child():
-    print("child", flush=True)
-if __name__ == "__main__":
-    subprocess.run([sys.executable, "-c", "print('child', flush=True)"], check=True)
-    for method in ("fork", "spawn", "forkserver"):
-        process = multiprocessing.get_context(method).Process(target=child)
-        process.start(); process.join()
-    if os.fork() == 0:
-        print("child", flush=True)
-        os._exit(0)
-    os.wait()
-    from derail.faults import fail_point
-    fail_point("here")
-"""
+CHILDREN = program_text("faults/children")
 
 
 def test_children_of_the_rank_do_not_act(run_faults, tmp_path):
@@ -130,19 +116,7 @@ def test_children_of_the_rank_do_not_act(run_faults, tmp_path):
 
 def test_a_child_that_gets_the_control_signal_does_not_act(run_faults):
     """A forked child inherits the handler, but not the rank's part."""
-    rank = """
-import os, signal, time
-from derail.faults.catalogue.injector_api import control_signal
-child = os.fork()
-if child == 0:
-    os.kill(os.getpid(), control_signal())
-    time.sleep(0.05)
-    print("child lives", flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-print("ready", flush=True)
-time.sleep(60)
-"""
+    rank = program_text("faults/forked_child")
     run = run_faults([faults.exit(7, rank=0, when=when.line("ready"))], rank)
 
     assert run.log(0).splitlines() == ["child lives", "ready"]
@@ -186,17 +160,7 @@ def test_a_disarmed_point_does_nothing():
 
 def test_several_faults_of_one_rank_are_due_at_the_same_time(run_faults):
     """One that raises does not swallow the next."""
-    rank = """
-import time
-caught = 0
-print("ready", flush=True)
-while caught < 2:
-    try:
-        time.sleep(60)
-    except ConnectionError as error:
-        caught += 1
-print("caught", caught, flush=True)
-"""
+    rank = program_text("faults/catches_two")
     plan = [
         faults.exception("ConnectionError", "a", rank=0, when=when.line("ready")),
         faults.exception("ConnectionError", "b", rank=0, when=when.line("ready")),
@@ -275,34 +239,11 @@ def test_a_signal_between_the_record_of_a_fault_and_its_exception_loses_neither(
     assert run.log(0) == "ready\na b\n"
 
 
-COUNTED = """
-import os, signal, sys, time
-def wake(frame, event, _):
-    if event == "line" and frame.f_code.co_name == {function!r} and "inrank" in frame.f_code.co_filename:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [{number}])
-    return wake
-signal.pthread_sigmask(signal.SIG_BLOCK, [{number}])
-print("ready", flush=True)
-while '"tell"' not in open({journal!r}).read():
-    time.sleep(0.01)
-caught = set()
-sys.settrace(wake)
-while len(caught) < 2:
-    try:
-        time.localtime()
-        time.sleep(0.01)
-    except ConnectionError as error:
-        caught.add(str(error))
-sys.settrace(None)
-print(*sorted(caught), flush=True)
-"""
-
-
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("function", ["__call__", "_act_here"])
 def test_a_signal_does_not_swallow_a_hit_that_is_about_to_count(run_faults, tmp_path, version, function):
     """An exception of another fault waits until the fault that is due at the hit has acted."""
-    rank = COUNTED.format(function=function, number=int(control_signal()), journal=str(tmp_path / "journal.jsonl"))
+    rank = program_text("faults/caught_in_function", FUNCTION=function, NUMBER=int(control_signal()))
     plan = [
         faults.exception("ConnectionError", "a", rank=0, when=when.call("time:localtime", hit=1)),
         faults.exception("ConnectionError", "b", rank=0, when=when.line("ready")),
@@ -551,22 +492,7 @@ def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_pa
 )
 def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults, make, trigger):
     """What cannot be journalled does not happen, and the program does not hear of it."""
-    rank = f"""{UNTIL}
-import json, signal
-from derail.faults import fail_point
-until('{STARTED}')  # the driver, too, makes a new journal where there is none
-signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
-journal = os.environ["JOURNAL"]
-os.rename(journal, journal + ".old")
-os.mkdir(journal)
-json.loads("1")
-fail_point("here")
-signal.raise_signal(signal.SIGUSR1)
-import wave
-print("went on", flush=True)
-os.rmdir(journal)
-os.rename(journal + ".old", journal)
-"""
+    rank = program_text("faults/without_journal")
     run = run_faults([make(rank=0, when=trigger)], rank)
 
     assert run.log(0) == "handled\nwent on\n", run.log(0, "stderr")

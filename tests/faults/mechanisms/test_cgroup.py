@@ -14,7 +14,8 @@ from derail.faults.model.results import Errored
 from derail.platform import cgroups
 from derail.platform.capabilities import why_no_cgroup
 from derail.platform.proc_status import read_process_state
-from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, UNTIL, ended, record_of, result_of, running, wait_for
+from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
+from program_files import UNTIL
 
 READY = when.line("ready")
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from program_files import program_text
 from pytest_derail import Derail
 from pytest_derail.jobs.lifecycle import Lifecycle
 
@@ -24,19 +25,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 DEADLINE = 120.0
-PRELUDE = """
-import os, signal, subprocess, sys, threading, time
-import pytest
-from derail import faults, when
-from pytest_derail import *
-
-def steps():
-    for step in range(6000):
-        print("step", step)
-        time.sleep(0.01)
-
-FAIL = ["sh", "-c", "test $RANK != 1 || exit 3; sleep 600"]
-"""
+PRELUDE = program_text("suites/jobs/steps")
 
 
 @pytest.fixture
@@ -105,24 +94,7 @@ def test_it(derail):
 
 def test_functions_get_their_processes_in_every_way(run_tests) -> None:
     """Forked ranks may even run what cannot be imported; faults inside ranks work in all of them."""
-    result = run_tests(
-        """
-def who():
-    return int(os.environ["RANK"])
-
-@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
-def test_returns(derail, method):
-    assert derail.run(who, start_method=method).return_values == {0: 0, 1: 1}
-
-@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
-def test_raises(derail, method):
-    outcome = derail.run(who, start_method=method, faults=[faults.exception("ValueError", rank=1)])
-    assert_failed(outcome, 1, exception=ValueError)
-
-def test_lambda(derail):
-    assert derail.run(lambda: 3, ranks=1, start_method="fork").return_values == {0: 3}
-"""
-    )
+    result = run_tests(program_text("suites/jobs/start_methods"))
     result.assert_outcomes(passed=9)
 
 
@@ -143,50 +115,7 @@ def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
 
 def test_what_was_looked_at_or_asked_for_is_no_failure(run_tests) -> None:
     """An assertion, a word before, or the test's own wish."""
-    result = run_tests(
-        """
-KILL = faults.signal("KILL", rank=1, when=when.line("x"))
-
-def test_one(derail):
-    assert_failed(derail.run(FAIL), 1, exit_code=3)
-
-def test_only(derail):
-    assert_only_failed(derail.run(FAIL), {1})
-
-def test_root_cause(derail):
-    assert_root_cause(derail.run(FAIL), 1)
-
-def test_said_before(derail):
-    derail.start(FAIL).expect_failure(1).wait()
-
-def test_said_of_any(derail):
-    derail.start(FAIL).expect_failure().wait()
-
-def test_timed_out(derail):
-    assert_timed_out(derail.run(["sleep", "600"], timeout=0.1))
-
-def test_not_waited_for(derail):
-    derail.start(["sleep", "600"])
-
-def test_stopped(derail):
-    derail.start(["sleep", "600"]).stop()
-
-def test_not_injected(derail):
-    assert_not_injected(derail.run("true", faults=[KILL]), KILL)
-
-def test_skipped(derail):
-    derail.run(FAIL)
-    pytest.skip("no such machine")
-
-def test_known(derail):
-    derail.run(FAIL)
-    pytest.xfail("known")
-
-@pytest.mark.xfail(strict=True)
-def test_known_by_mark(derail):
-    derail.run(FAIL)
-"""
-    )
+    result = run_tests(program_text("suites/jobs/seen_failures"))
     result.assert_outcomes(passed=9, skipped=1, xfailed=2)
 
 
@@ -215,25 +144,7 @@ def test_no_fault(derail):
 
 def test_a_job_of_a_fixture_is_judged_when_the_fixture_is_done(run_tests) -> None:
     """The fixture may look at it first; if it does not, its failure is an error of the test."""
-    result = run_tests(
-        """
-@pytest.fixture
-def looked_at(derail):
-    job = derail.start(FAIL)
-    yield job
-    assert_failed(job.wait(), 1)
-
-@pytest.fixture
-def forgotten(derail):
-    return derail.start(FAIL).wait()
-
-def test_looked_at(looked_at):
-    pass
-
-def test_forgotten(forgotten):
-    pass
-"""
-    )
+    result = run_tests(program_text("suites/jobs/failures_in_fixtures"))
     result.assert_outcomes(passed=2, errors=1)
     lines(result, "*ERROR at teardown of test_forgotten*", "job 0 (sh): rank 1: exit 3*")
 
@@ -295,47 +206,7 @@ def test_killed(derail):
 
 def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> None:
     """Descriptors, threads, handlers, children, zombies; unless the test said so."""
-    result = run_tests(
-        """
-from pytest_derail.jobs import leaks
-
-leaks.SETTLE_SECONDS = 0.3  # nothing here is about to end
-kept = []
-
-def leave_descriptor():
-    kept.append(os.open("/dev/null", os.O_RDONLY))
-
-def leave_thread():
-    threading.Thread(target=time.sleep, args=(30,), name="my-thread", daemon=True).start()
-
-def leave_handler():
-    signal.signal(signal.SIGUSR2, lambda *_: None)
-
-def leave_process():
-    kept.append(subprocess.Popen(["sleep", "613"]))
-
-def leave_zombie():
-    kept.append(subprocess.Popen(["true"]))
-    os.waitid(os.P_PID, kept[-1].pid, os.WEXITED | os.WNOWAIT)
-
-LEAVE = [leave_descriptor, leave_thread, leave_handler, leave_process, leave_zombie]
-
-@pytest.mark.parametrize("leave", LEAVE)
-def test_leaves(derail, leave):
-    leave()
-
-@pytest.mark.parametrize("leave", LEAVE)
-def test_may_leave(derail, leave):
-    derail.allow_left("descriptor", "thread", "handler", "process")
-    leave()
-
-def test_after():
-    for child in kept:
-        if isinstance(child, subprocess.Popen):
-            child.kill()
-            child.wait()
-"""
-    )
+    result = run_tests(program_text("suites/jobs/leaks_of_tests"))
     result.assert_outcomes(passed=11, errors=5)
     lines(
         result,
@@ -350,22 +221,7 @@ def test_after():
 
 def test_files_that_ranks_leave_are_named_and_removed(run_tests) -> None:
     """Ranks have a temporary directory of their own, so that nobody else's files are taken for theirs."""
-    result = run_tests(
-        """
-where = []
-
-def test_leaves(derail):
-    outcome = derail.run(["sh", "-c", "echo $TMPDIR; touch $TMPDIR/left-$RANK"])
-    where.append(outcome.log_tail[0, "stdout"][0])
-
-def test_removed(derail):
-    assert not os.path.exists(where[0])
-
-def test_may_leave(derail):
-    derail.allow_left("file")
-    derail.run(["sh", "-c", "touch $TMPDIR/left-$RANK"])
-"""
-    )
+    result = run_tests(program_text("suites/jobs/temporary_files"))
     result.assert_outcomes(passed=3, errors=1)
     lines(
         result,
@@ -485,56 +341,14 @@ def test_strangers(derail):
 
 def test_a_child_of_a_fork_server_that_the_test_leaves_is_named(run_tests) -> None:
     """It shows the command line of the fork server, which may stay."""
-    result = run_tests(
-        """
-import multiprocessing, time
-from pytest_derail.jobs import leaks
-
-leaks.SETTLE_SECONDS = 0.5
-kept = []
-
-def test_leaves(derail):
-    kept.append(multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(600,)))
-    kept[0].start()
-    derail.allow_left("descriptor")
-
-def test_after():
-    kept[0].kill()
-    kept[0].join()
-"""
-    )
+    result = run_tests(program_text("suites/jobs/forkservers"))
     result.assert_outcomes(passed=2, errors=1)
     lines(result, "*test_leaves left behind:", "  process *: *from multiprocessing.forkserver import main*")
 
 
 def test_a_free_port_is_nobody_elses_until_the_test_is_over(run_tests) -> None:
     """It is a number, and a bound socket for whoever can take one: a function on a rank gets it among its arguments."""
-    result = run_tests(
-        """
-import socket
-
-ports = []
-
-def serve(sock, port):
-    sock.listen()
-    return sock.getsockname() == ("127.0.0.1", port)
-
-@pytest.mark.parametrize("method", ["warm", "spawn", "fork", "forkserver"])
-def test_handed_on(derail, method):
-    port = derail.free_port()
-    assert port.socket is port.socket and port.socket.getsockname()[1] == port
-    assert derail.run(serve, ranks=1, args=(port.socket, port), start_method=method).return_values == {0: True}
-
-def test_many(derail):
-    ports.extend(derail.free_port() for _ in range(50))
-    assert len(set(ports)) == 50
-    for port in ports:
-        with socket.create_server(("127.0.0.1", port)):
-            pass
-    outcome = derail.run(["sh", "-c", "echo $MASTER_PORT"], ranks=1)
-    assert int(outcome.log_tail[0, "stdout"][0]) not in ports
-"""
-    )
+    result = run_tests(program_text("suites/jobs/free_ports"))
     result.assert_outcomes(passed=5)
 
 

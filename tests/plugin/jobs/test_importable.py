@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
 from pytest_derail.jobs.importable import RankFunction, check_importable, import_from
 
 if TYPE_CHECKING:
@@ -17,30 +18,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-MODULE = """
-import functools
-from dataclasses import dataclass
-
-from derail import faults
-{imports}
-
-@dataclass(frozen=True)
-class Size:
-    n: int
-
-    def double(self):
-        return Size(2 * self.n)
-
-def double(size, by=2):
-    return Size(size.n * by)
-
-def test_functions_and_classes_of_this_module(derail):
-    assert dict(derail.run(double, ranks=1, args=(Size(3),)).return_values) == {{0: Size(6)}}
-
-def test_partials_and_methods(derail):
-    assert dict(derail.run(functools.partial(double, by=5), ranks=1, args=(Size(3),)).return_values) == {{0: Size(15)}}
-    assert dict(derail.run(Size(4).double, ranks=1).return_values) == {{0: Size(8)}}
-"""
+MODULE = program_text("suites/jobs/own_functions")
 
 
 @pytest.mark.parametrize("mode", ["prepend", "append", "importlib"])
@@ -50,15 +28,15 @@ def test_ranks_import_the_module_that_pytest_imported(
     """In each of pytest's import modes: alone, in a package with relative imports, in folders that are no packages."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     flat = pytester.mkdir("flat")
-    (flat / "test_flat.py").write_text(MODULE.format(imports=""))
+    (flat / "test_flat.py").write_text(MODULE)
     package = pytester.mkpydir("packed")
     (package / "inner").mkdir()
     (package / "inner" / "__init__.py").touch()
     (package / "inner" / "values.py").write_text("ANSWER = 42\n")
-    (package / "inner" / "test_packed.py").write_text(MODULE.format(imports="from .values import ANSWER"))
+    (package / "inner" / "test_packed.py").write_text("from .values import ANSWER\n" + MODULE)
     if mode == "importlib":  # the same name again; only this mode allows it
         other = pytester.mkdir("other")
-        (other / "test_flat.py").write_text(MODULE.format(imports="import json"))
+        (other / "test_flat.py").write_text("import json\n" + MODULE)
     options = ("-p", "no:cacheprovider", "-p", "pytest_derail.plugin", f"--import-mode={mode}")
     result = pytester.runpytest_subprocess(*options, timeout=120)
     result.assert_outcomes(passed=6 if mode == "importlib" else 4)

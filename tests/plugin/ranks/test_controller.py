@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
@@ -15,104 +17,14 @@ pytest_plugins = ["pytester"]
 
 def test_a_body_runs_on_its_ranks_as_one_job(run_pytest: RunPytest) -> None:
     """Each rank knows who it is and where the others are, is a process of its own, and can reach rank 0."""
-    result = run_pytest(
-        """
-import os, socket
-import pytest
-
-@pytest.mark.ranks(3)
-def test_job(rank, local_rank, world_size, tmp_path):
-    assert (rank, local_rank, world_size) == (int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), 3)
-    assert os.environ["WORLD_SIZE"] == "3"
-    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if rank == 0:
-        with socket.create_server(address) as server:
-            (tmp_path / "listens").touch()
-            seen = set()
-            for _ in range(2):
-                peer, _ = server.accept()
-                with peer:
-                    seen.add(peer.recv(100))
-        assert seen == {b"rank 1", b"rank 2"}
-    else:
-        while not (tmp_path / "listens").exists():
-            os.sched_yield()
-        with socket.create_connection(address) as peer:
-            peer.sendall(f"rank {rank}".encode())
-
-pids = []
-
-@pytest.mark.ranks([1, 2])
-def test_list(world_size, request):
-    assert request.node.name == f"test_list[ranks={world_size}]"
-    pids.append(os.getpid())
-    assert pids == [os.getpid()]
-
-def test_not_on_ranks():
-    assert pids == []
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/job"))
     result.assert_outcomes(passed=4)
 
 
 def test_fixtures_of_functions_are_set_up_in_each_rank_and_the_others_once(run_pytest: RunPytest) -> None:
     """Whoever asks for them, and whatever they give, None too; what module set-up functions do happens in each rank."""
     result = run_pytest(
-        """
-import os
-from multiprocessing import parent_process
-import pytest
-
-def launcher():
-    return parent_process().pid
-
-class Here:
-    def __init__(self):
-        self.pid = os.getpid()
-
-@pytest.fixture(scope="module", params=["a", "b"])
-def letter(request, count):
-    count.append(request.param)
-    return request.param
-
-@pytest.fixture(scope="session")
-def count():
-    return []
-
-@pytest.fixture(scope="session")
-def nothing(count):
-    count.append("nothing")
-
-@pytest.fixture(scope="class")
-def here(letter):
-    yield Here()
-    assert os.environ.get("RANK") is None, "its end is in the controller, too"
-
-@pytest.fixture
-def mine(here, rank):
-    yield os.getpid(), here.pid, rank
-    print("torn down in", rank)
-
-state = []
-
-def setup_module():
-    state.append(os.getpid())
-
-class TestClass:
-    def setup_method(self):
-        self.pid = os.getpid()
-
-    @pytest.mark.ranks(2)
-    @pytest.mark.parametrize("number", [1, 2])
-    def test_values(self, mine, here, letter, nothing, number, rank, request):
-        assert mine == (os.getpid(), launcher(), rank)
-        assert self.pid == os.getpid() == state[-1]
-        assert nothing is None
-        assert request.node.name == f"test_values[{letter}-{number}]"
-
-def test_count(count, nothing):
-    assert count == ["nothing", "a", "b"] or count == ["a", "nothing", "b"]
-""",
+        program_text("suites/ranks/fixture_scopes"),
         "-rA",
     )
     result.assert_outcomes(passed=5)
@@ -123,32 +35,7 @@ def test_count(count, nothing):
 def test_conftest_plugins_and_pytests_own_fixtures_work_in_ranks(run_pytest: RunPytest) -> None:
     """monkeypatch, capsys, caplog, tmp_path (one for all), tmp_path_factory (one for each), request.getfixturevalue."""
     result = run_pytest(
-        """
-import logging, os
-import pytest
-
-@pytest.mark.ranks(2)
-def test_own(rank, monkeypatch, capsys, caplog, tmp_path, tmp_path_factory, pytestconfig, request, from_conftest):
-    monkeypatch.setenv("RANK", "7")
-    print("captured", rank)
-    assert capsys.readouterr().out == f"captured {rank}\\n"
-    logging.getLogger().warning("rank %d", rank)
-    assert caplog.messages == [f"rank {rank}"]
-    (tmp_path / str(rank)).touch()
-    (tmp_path_factory.mktemp("mine", numbered=False) / str(rank)).touch()
-    assert os.listdir(tmp_path_factory.getbasetemp() / "mine") == [str(rank)]
-    assert request.getfixturevalue("late") == f"late {rank}"
-    assert from_conftest == ("conftest", rank)
-    assert pytestconfig.getini("log_level") == "INFO"
-    with pytest.raises(ZeroDivisionError, match="zero"):
-        1 / 0
-    with pytest.warns(UserWarning):
-        import warnings
-        warnings.warn("x")
-
-def test_shared(tmp_path_factory):
-    assert [sorted(os.listdir(path)) for path in tmp_path_factory.getbasetemp().glob("test_own0")] == [["0", "1"]]
-""",
+        program_text("suites/ranks/own_fixtures"),
         ini="log_level = INFO",
         conftest="""
 import os
@@ -168,49 +55,7 @@ def late(request):
 
 def test_what_cannot_be_handed_to_ranks_is_an_error_that_names_the_fixture(run_pytest: RunPytest) -> None:
     """In the controller or in a rank, too late or covered; and there are two ways out."""
-    result = run_pytest(
-        """
-import os, threading
-import pytest
-
-@pytest.fixture(scope="session")
-def lock():
-    return threading.Lock()
-
-class Odd:
-    def __reduce__(self):
-        return odd, (os.getpid(),)
-
-def odd(pid):
-    if pid != os.getpid():
-        raise ValueError("not here")
-    return Odd()
-
-@pytest.fixture(scope="module")
-def gives_odd():
-    return Odd()
-
-@pytest.fixture(scope="module")
-def late():
-    return 3
-
-@pytest.mark.ranks(1)
-def test_lock(lock):
-    pass
-
-@pytest.mark.ranks(1, in_ranks=["lock"])
-def test_lock_in_ranks(lock):
-    assert lock.acquire()
-
-@pytest.mark.ranks(1)
-def test_odd(gives_odd):
-    pass
-
-@pytest.mark.ranks(1)
-def test_late(request):
-    request.getfixturevalue("late")
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/unpicklable"))
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
         [
@@ -252,36 +97,7 @@ def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_re
     run_pytest: RunPytest, reuse: str
 ) -> None:
     """Not by the name of one that it depends on. Both remedies work: naming it, and having each rank set it up."""
-    result = run_pytest(
-        f"""
-import pytest
-
-@pytest.fixture(scope="session")
-def base():
-    return 1
-
-@pytest.fixture(scope="module")
-def wide(base):
-    return base + 1
-
-@pytest.fixture
-def narrow(request):
-    return request.getfixturevalue("wide")
-
-@pytest.mark.ranks(2{reuse})
-@pytest.mark.parametrize("name", ["wide", "narrow"])
-def test_late(request, name):
-    request.getfixturevalue(name)
-
-@pytest.mark.ranks(2{reuse})
-def test_named(request, wide, narrow):
-    assert (request.getfixturevalue("wide"), narrow, request.getfixturevalue("base")) == (2, 2, 1)
-
-@pytest.mark.ranks(2{reuse}, in_ranks=["wide", "base"])
-def test_in_ranks(request):
-    assert request.getfixturevalue("narrow") == 2
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/late_fixtures").replace("ranks(2", f"ranks(2{reuse}"))
     result.assert_outcomes(passed=2, failed=2)
     for name in ("wide", "narrow"):
         result.stdout.fnmatch_lines([f"FAILED *test_late?{name}? - rank ?: Failed: the fixture 'wide' *"])
@@ -291,53 +107,7 @@ def test_in_ranks(request):
 def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> None:
     """By a marker, without any rank; in the body, on all ranks or on one, if the others come to their end."""
     result = run_pytest(
-        """
-import os, threading
-import pytest
-
-@pytest.mark.ranks(2)
-@pytest.mark.skip(reason="by marker")
-def test_marker():
-    os._exit(1)
-
-@pytest.mark.ranks(2)
-def test_all():
-    pytest.importorskip("no_such_module")
-
-@pytest.mark.ranks(2)
-def test_one(rank):
-    if rank == 1:
-        pytest.skip("no such thing")
-
-@pytest.fixture
-def skips():
-    pytest.skip("in a fixture")
-
-@pytest.mark.ranks(1)
-def test_fixture(skips):
-    pass
-
-@pytest.mark.ranks(2)
-def test_imperative(rank):
-    if rank == 1:
-        pytest.xfail("known")
-
-@pytest.mark.ranks(2)
-@pytest.mark.xfail(raises=ValueError, strict=True, reason="by marker")
-def test_raises(rank):
-    if rank == 1:
-        raise ValueError
-
-@pytest.mark.ranks(1)
-@pytest.mark.xfail(raises=KeyError)
-def test_raises_another():
-    raise ValueError
-
-@pytest.mark.ranks(1)
-@pytest.mark.xfail(strict=True, reason="never")
-def test_passes_strictly():
-    pass
-""",
+        program_text("suites/ranks/skips"),
         "-rA",
     )
     result.assert_outcomes(skipped=4, xfailed=2, failed=2)
@@ -449,31 +219,7 @@ def test_one(rank):
 def test_ranks_are_started_in_every_way(run_pytest: RunPytest) -> None:
     """The marker wins over the command line, that over the environment, that over the ini file; what a test sees is the
     same in all of them."""
-    source = """
-import os, sys
-import pytest
-
-@pytest.fixture(scope="session")
-def shared():
-    return {"pid": os.getpid()}
-
-def check(rank, shared, tmp_path, capfd):
-    os.write(1, b"direct")
-    print("captured")
-    assert capfd.readouterr().out == "directcaptured\\n"
-    assert shared["pid"] != os.getpid()
-    print("out of", rank)
-    numbers = [rank]
-    assert numbers == [0]
-
-@pytest.mark.ranks(2)
-def test_one(rank, shared, tmp_path, capfd):
-    check(rank, shared, tmp_path, capfd)
-
-@pytest.mark.ranks(2, start_method="forkserver")
-def test_marker(rank, shared, tmp_path, capfd):
-    check(rank, shared, tmp_path, capfd)
-"""
+    source = program_text("suites/ranks/start_methods")
     for options, env, ini, method in (
         ((), {}, "", "warm"),
         (("--derail-start-method=spawn",), {}, "", "spawn"),
@@ -514,21 +260,7 @@ def test_the_time_of_a_test_is_that_of_its_marker_or_else_of_the_command_line(ru
     """It begins when the ranks begin with the test: what their modules take to be imported does not count, or they
     would not have come to their set-up."""
     result = run_pytest(
-        """
-import os, threading
-import pytest
-
-if "RANK" in os.environ:
-    threading.Event().wait(0.7)
-
-@pytest.mark.ranks(2)
-def test_option(rank):
-    threading.Event().wait()
-
-@pytest.mark.ranks(2, timeout=0.4)
-def test_marker(rank):
-    threading.Event().wait()
-""",
+        program_text("suites/ranks/timeouts"),
         "--derail-timeout=0.5",
     )
     result.assert_outcomes(failed=2)

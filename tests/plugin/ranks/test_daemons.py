@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,26 +15,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-DAEMON = """
-import os, signal
-import pytest
-
-def leave():
-    if os.environ["RANK"] == "1":
-        its_end, ready = os.pipe()
-        if os.fork() == 0:
-            os.setsid()
-            if os.fork() == 0:
-                os.write(ready, b"%d" % os.getpid())
-                os.closerange(0, 100)
-                while True:
-                    signal.pause()
-            os._exit(0)
-        os.wait()
-        print("DAEMON", os.read(its_end, 100).decode())
-        os.close(its_end)
-        os.close(ready)
-"""
+DAEMON = program_text("suites/ranks/daemons")
 WAYS = {
     **{
         f"fixture, {method}": f"""

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from plugin.ranks.deaths import ALL, RANKS
+from program_files import program_text
 
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
@@ -23,23 +24,7 @@ pytest_plugins = ["pytester"]
 
 TESTS = Path(__file__).resolve().parents[2]
 PATH = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-SOURCE = """
-import pytest
-from plugin.ranks.deaths import ALL, RANKS, body
-
-# Only those that hang take their whole time; the others of such a test must be through with it by then.
-TIMES = {"hang_in_c": 4}
-DEATHS = [
-    pytest.param(death, id=death.id, marks=pytest.mark.ranks(RANKS, timeout=TIMES.get(death.die, 100))) for death in ALL
-]
-
-@pytest.mark.parametrize("death", DEATHS)
-def test_death(death, rank, tmp_path):
-    body(death, rank, tmp_path)
-
-def test_another():
-    pass
-"""
+SOURCE = program_text("suites/ranks/deaths")
 ENDS = {
     "kill": "SIGKILL (9), in call",
     "segfault": "SIGSEGV (11), in call",

@@ -6,63 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-PRELUDE = """
-import os, signal, threading
-import pytest
-from pytest_derail import RanksFailed
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def hang():
-    threading.Event().wait()
-"""
+PRELUDE = program_text("suites/ranks/ends")
 
 
 def test_an_xfail_marker_is_about_what_ranks_raise(run_pytest: RunPytest) -> None:
     """A death and a hang fail the test under it, unless it names them."""
-    result = run_pytest(
-        PRELUDE
-        + """
-@pytest.mark.ranks(2)
-@pytest.mark.xfail
-def test_raises(rank):
-    assert rank == 0
-
-@pytest.mark.ranks(2)
-@pytest.mark.xfail(strict=True)
-def test_dies(rank):
-    if rank == 1:
-        die()
-
-@pytest.mark.ranks(2)
-@pytest.mark.xfail(raises=Exception)
-def test_dies_behind_another(rank, tmp_path):
-    if rank == 1:
-        with open(tmp_path / "there", "w"):
-            die()
-    while not (tmp_path / "there").exists():
-        pass
-    assert not rank
-
-@pytest.mark.ranks(2, timeout=3)
-@pytest.mark.xfail
-def test_hangs(rank):
-    if rank == 1:
-        hang()
-
-@pytest.mark.ranks(2)
-@pytest.mark.xfail(raises=(OSError, RanksFailed))
-def test_names_it(rank):
-    if rank == 1:
-        die()
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/expected_failures"))
     result.assert_outcomes(xfailed=2, failed=3)
     result.stdout.fnmatch_lines(["the marker is about what a rank raises*xfail(raises=pytest_derail.RanksFailed)*"] * 3)
 
@@ -100,31 +56,7 @@ def test_takes_its_time(rank, tmp_path):
 
 def test_a_thread_that_outlives_the_test_keeps_its_rank(run_pytest: RunPytest) -> None:
     """If it is no daemon the rank cannot end: a hang, with the stack of the thread, unless it ends in time."""
-    result = run_pytest(
-        PRELUDE
-        + """
-def waits_for_ever():
-    threading.Event().wait()
-
-@pytest.mark.ranks(2, timeout=4)
-def test_own_ranks(rank):
-    if rank == 1:
-        threading.Thread(target=waits_for_ever).start()
-
-@pytest.mark.ranks(2)
-def test_ends_in_time(rank):
-    threading.Timer(1.0, print).start()
-
-@pytest.mark.ranks(2)
-def test_daemon(rank):
-    threading.Thread(target=waits_for_ever, daemon=True).start()
-
-@pytest.mark.ranks(2, timeout=4, reuse="module")
-def test_reused_ranks(rank):
-    if rank == 1:
-        threading.Thread(target=waits_for_ever).start()
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/late_threads"))
     result.assert_outcomes(passed=3, failed=1, errors=1)
     result.stdout.fnmatch_lines(
         ["*ERROR at teardown of test_reused_ranks*", "rank 1: did not end after the test*", "*in waits_for_ever"]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
@@ -37,43 +39,7 @@ def pytest_runtest_call(item):
 def test_a_hook_that_swallows_in_pytests_own_process_hides_nothing(run_pytest: RunPytest, hook: str, marker) -> None:
     """Failures, deaths, skips and unexpected successes of ranks count; what the hook swallows in ranks does not."""
     ran = run_pytest(
-        f"""
-import os, signal
-import pytest
-
-pytestmark = pytest.mark.{marker}
-
-
-def test_fails(rank):
-    assert rank == 0
-
-
-def test_dies(rank):
-    if rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_skips():
-    pytest.skip("as it is")
-
-
-def test_xfails():
-    pytest.xfail("as it is")
-
-
-@pytest.mark.xfail(strict=True)
-def test_passes_unexpectedly():
-    pass
-
-
-@pytest.mark.xfail(strict=True)
-def test_swallowed_and_expected():
-    assert False
-
-
-def test_swallowed():
-    assert False
-""",
+        program_text("suites/ranks/swallowed").replace("ranks(2)", marker),
         conftest=f"import os\nimport pytest\n{hook}",
     )
     ran.assert_outcomes(failed=4, skipped=1, xfailed=1, passed=1)

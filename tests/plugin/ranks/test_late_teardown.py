@@ -6,28 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-PRELUDE = """
-import os, signal, subprocess, threading
-import pytest
-
-@pytest.fixture(scope="module")
-def module_resource():
-    yield
-    assert os.environ["RANK"] != "1", "module's not released"
-
-@pytest.fixture(scope="session")
-def session_resource():
-    yield
-    assert os.environ["RANK"] != "1", "session's not released"
-
-def ranks(reuse="module", timeout=100):
-    return pytest.mark.ranks(2, reuse=reuse, timeout=timeout, in_ranks=["module_resource", "session_resource"])
-"""
+PRELUDE = program_text("suites/ranks/resources")
 
 
 @pytest.mark.parametrize("reuse", ["module", "session"])
@@ -141,24 +127,7 @@ def test_next(rank, module_resource):
 def test_what_the_next_test_has_no_use_for_is_torn_down_as_the_business_of_the_last(run_pytest: RunPytest) -> None:
     """A fixture of a class, or of a module where ranks stay for the session: no error of the test that comes next."""
     result = run_pytest(
-        PRELUDE
-        + """
-@pytest.fixture(scope="class")
-def class_resource():
-    yield
-    assert os.environ["RANK"] != "1", "class's not released"
-
-mark = pytest.mark.ranks(2, reuse="session", in_ranks=["class_resource", "module_resource"])
-
-class TestIt:
-    @mark
-    def test_in_class(self, class_resource):
-        pass
-
-@mark
-def test_next():
-    pass
-""",
+        program_text("suites/ranks/class_resources"),
         "-rE",
     )
     result.assert_outcomes(passed=2, errors=1)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,52 +21,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 DEADLINE = 100.0
-SOURCE = """
-import os, signal, sys, threading
-import pytest
-
-@pytest.mark.ranks(2)
-def test_one(rank):
-    value = 40 + rank
-    assert rank == 0, "a message"
-
-@pytest.mark.ranks(2)
-def test_all(rank):
-    check(rank)
-
-def check(rank):
-    __tracebackhide__ = True
-    raise ValueError(rank)
-
-def test_plain():
-    other = 5
-    assert other == 6
-
-@pytest.mark.ranks(2)
-def test_dies(rank):
-    os._exit(3)
-
-@pytest.mark.ranks(1, timeout=0.1)
-def test_hangs(rank):
-    threading.Event().wait()
-
-@pytest.mark.xfail
-@pytest.mark.ranks(1)
-def test_known(rank):
-    assert rank == 1
-
-@pytest.mark.ranks(1)
-def test_skips(rank):
-    pytest.skip("not here")
-
-@pytest.fixture
-def broken(rank):
-    raise OSError("no device")
-
-@pytest.mark.ranks(1)
-def test_in_set_up(broken):
-    pass
-"""
+SOURCE = program_text("suites/ranks/failures")
 
 
 @pytest.fixture
@@ -200,35 +157,7 @@ def pytest_leave_pdb():
     wait_until(lambda: not left(), what="nothing is left")
 
 
-BREAKPOINTS = """
-import os, pdb, sys
-import pytest
-
-@pytest.mark.ranks(2)
-@pytest.mark.parametrize("stop", ["breakpoint", "pdb.set_trace", "pytest.set_trace"])
-def test_stops(rank, stop):
-    value = rank + 40
-    if rank == 1:
-        try:
-            eval(stop)()
-        except Exception:
-            pass
-
-@pytest.mark.ranks(1, reuse="module")
-def test_reused(rank):
-    breakpoint()
-
-@pytest.mark.ranks(1)
-def test_own_debugger(rank):
-    pdb.Pdb().set_trace()
-    assert rank == 0
-
-def function():
-    breakpoint()
-
-def test_job(derail):
-    derail.run(function, ranks=1)
-"""
+BREAKPOINTS = program_text("suites/ranks/breakpoints")
 
 
 def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
@@ -15,31 +17,7 @@ pytest_plugins = ["pytester"]
 @pytest.mark.torch
 def test_a_group_is_joined_before_the_test_and_left_after_it(run_pytest: RunPytest) -> None:
     """Collectives work; a failure in one rank is the root cause of what the others then meet."""
-    result = run_pytest(
-        """
-import pytest
-
-@pytest.mark.ranks([1, 2])
-def test_all_reduce(rank, world_size, process_group):
-    import torch
-    tensor = torch.tensor(float(rank))
-    torch.distributed.all_reduce(tensor, group=process_group)
-    assert tensor == sum(range(world_size))
-
-@pytest.fixture
-def after(request):
-    yield
-    import torch
-    assert not torch.distributed.is_initialized()
-
-@pytest.mark.ranks(2)
-def test_one_fails(after, process_group, rank):
-    import torch
-    if rank == 1:
-        raise ValueError("only here")
-    torch.distributed.barrier()
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/process_groups"))
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(
         [

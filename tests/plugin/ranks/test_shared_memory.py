@@ -9,29 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-SOURCE = """
-import multiprocessing, os, signal
-import pytest
-from multiprocessing import resource_tracker
-from multiprocessing.shared_memory import SharedMemory
-
-kept = []
-
-def make_and_kill_tracker(rank):
-    kept.append(SharedMemory("{name}-made-%d" % rank, create=True, size=1))
-    kept.append(multiprocessing.get_context("spawn").Semaphore())
-    kept.append(SharedMemory("{name}-strangers"))  # attached to
-    with open("%d.semaphore" % rank, "w") as file:
-        file.write(kept[1]._semlock.name)
-    tracker = resource_tracker._resource_tracker._pid
-    os.kill(tracker, signal.SIGKILL)
-    os.waitpid(tracker, 0)
-"""
 DIE = """
 @pytest.mark.ranks(1, timeout=60{options})
 def test_it(rank):
@@ -57,7 +41,9 @@ def test_what_a_dead_tracker_had_registered_is_unlinked_if_the_rank_has_created_
     """Shared memory and semaphores of the rank are gone. What it only attached to is another's, and stays."""
     strangers = Path(f"/dev/shm/{name}-strangers")
     strangers.write_bytes(b"x")
-    result = run_pytest(SOURCE.format(name=name) + DIE.format(options=options, death=death))
+    result = run_pytest(
+        program_text("suites/ranks/dead_trackers", NAME=name) + DIE.format(options=options, death=death)
+    )
     result.assert_outcomes(failed=1)
     semaphore = pytester.path.joinpath("0.semaphore").read_text().lstrip("/")
     assert not os.path.exists(f"/dev/shm/sem.{semaphore}")
@@ -104,6 +90,6 @@ def test_it(rank):
     os._exit(3)
 """
     Path(f"/dev/shm/{name}-strangers").write_bytes(b"another's")
-    result = run_pytest(SOURCE.format(name=name) + body)
+    result = run_pytest(program_text("suites/ranks/dead_trackers", NAME=name) + body)
     result.assert_outcomes(failed=1)
     assert Path(f"/dev/shm/{name}-made-0").read_bytes() == b"another's"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
@@ -88,21 +90,7 @@ def test_it(rank, outcome):
     assert rank == 0
 """,
         "-rsx",
-        conftest="""
-import os
-import pytest
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = yield
-    if report.when == "call" and report.failed and "RANK" in os.environ:
-        outcome = item.callspec.params["outcome"]
-        report.outcome = "passed" if outcome == "passed" else "skipped"
-        report.longrepr = ("here.py", 3, "Skipped: known") if outcome == "skipped" else None
-        if outcome == "xfailed":
-            report.wasxfail = "known"
-    return report
-""",
+        conftest=program_text("suites/ranks/conftest_with_outcomes"),
     )
     result.assert_outcomes(passed=1, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines(["SKIPPED *: rank 1: known", "XFAIL *- rank 1: known"])
@@ -283,102 +271,9 @@ def test_it(rank, tmp_path):
     result.stdout.fnmatch_lines(["FAILED *test_it - rank 1: KeyError: 'another'"])
 
 
-CASES = """
-import os, sys, unittest
-import pytest
+CASES = program_text("suites/ranks/unittest_cases")
 
-pytestmark = pytest.mark.{marker}
-
-def first():
-    return os.environ["RANK"] == "0"
-
-class TestIt(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.made = os.environ["WORLD_SIZE"]
-
-    def setUp(self):
-        self.addCleanup(print, "cleaned up")
-        self.is_set_up = True
-
-    def tearDown(self):
-        print("torn down")
-
-    def test_passes(self):
-        self.assertEqual((self.made, self.is_set_up), ("2", True))
-
-    def test_fails(self):
-        self.assertTrue(first(), "not the first")
-
-    def test_raises(self):
-        if not first():
-            raise KeyError("broken")
-
-    def test_skips(self):
-        self.skipTest("not now")
-
-    def test_raises_skip(self):
-        raise unittest.SkipTest("not here")
-
-    @unittest.skip("never")
-    def test_is_skipped(self):
-        os._exit(1)
-
-    @unittest.expectedFailure
-    def test_fails_as_expected(self):
-        self.fail("known")
-
-    @unittest.expectedFailure
-    def test_passes_unexpectedly(self):
-        pass
-
-class TestSetUp(unittest.TestCase):
-    def setUp(self):
-        assert first(), "set-up"
-    def test_it(self):
-        pass
-
-class TestTearDown(unittest.TestCase):
-    def tearDown(self):
-        assert first(), "tear-down"
-    def test_it(self):
-        pass
-
-class TestCleanUp(unittest.TestCase):
-    def test_it(self):
-        self.addCleanup(self.assertTrue, first(), "clean-up")
-
-class TestSetUpClass(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        assert first(), "set-up of the class"
-    def test_it(self):
-        pass
-
-class TestAsync(unittest.IsolatedAsyncioTestCase):
-    async def asyncSetUp(self):
-        self.made = os.environ["WORLD_SIZE"]
-    async def test_passes(self):
-        self.assertEqual(self.made, "2")
-    async def test_fails(self):
-        self.assertTrue(first(), "async")
-"""
-
-OF_CLASSES = """
-class TestTearDownClass(unittest.TestCase):
-    @classmethod
-    def tearDownClass(cls):
-        assert first(), "tear-down of the class"
-    def test_it(self):
-        pass
-
-class TestCleanUpClass(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.addClassCleanup(cls.fail, cls, "clean-up of the class")
-    def test_it(self):
-        pass
-"""
+OF_CLASSES = program_text("suites/ranks/unittest_classes")
 
 
 OF_RANK_1 = (
@@ -397,7 +292,7 @@ OF_RANK_1 = (
 def test_methods_of_unittest_run_on_ranks(run_pytest: RunPytest, kind: str) -> None:
     """With all that belongs to their class; failures, skips and expectations are what they are without ranks."""
     marker, plugins = STARTS[kind]
-    result = run_pytest(CASES.replace("{marker}", marker), "-rfsx", *(("-n", "1") if plugins else ()), plugins=plugins)
+    result = run_pytest(CASES.replace("ranks(2)", marker), "-rfsx", *(("-n", "1") if plugins else ()), plugins=plugins)
     result.assert_outcomes(passed=2, failed=8, skipped=3, xfailed=1)
     result.stdout.fnmatch_lines_random(
         [
@@ -412,11 +307,7 @@ def test_methods_of_unittest_run_on_ranks(run_pytest: RunPytest, kind: str) -> N
 
 def test_the_end_of_a_class_of_unittest_fails_its_test(run_pytest: RunPytest) -> None:
     """A rank of its own tears the class down with the test."""
-    result = run_pytest(
-        "import os, unittest\nimport pytest\n"
-        + CASES.partition("class")[0].replace("{marker}", "ranks(2)")
-        + OF_CLASSES
-    )
+    result = run_pytest("import os, unittest\nimport pytest\n" + OF_CLASSES)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         ["FAILED *TestTearDownClass::test_it - rank 1: *", "FAILED *TestCleanUpClass::test_it - rank ?: *"]
@@ -427,30 +318,7 @@ def test_the_exit_codes_by_which_tests_of_torch_skip_are_skips(run_pytest: RunPy
     """In functions and in methods of unittest; torch's table is looked up where the test has imported it, and another
     code is a failure."""
     result = run_pytest(
-        """
-import sys, types, unittest
-from collections import namedtuple
-import pytest
-
-pytestmark = pytest.mark.ranks(2)
-Skip = namedtuple("Skip", "exit_code message")
-table = types.ModuleType("torch.testing._internal.common_distributed")
-table.TEST_SKIPS = {"multi-gpu-2": Skip(77, "Need at least 2 CUDA devices")}
-
-@pytest.fixture(autouse=True)
-def imported(monkeypatch):
-    monkeypatch.setitem(sys.modules, table.__name__, table)
-
-def test_function():
-    sys.exit(table.TEST_SKIPS["multi-gpu-2"].exit_code)
-
-def test_fails():
-    sys.exit(3)
-
-class TestIt(unittest.TestCase):
-    def test_method(self):
-        sys.exit(table.TEST_SKIPS["multi-gpu-2"].exit_code)
-""",
+        program_text("suites/ranks/torch_skips"),
         "-rs",
     )
     result.assert_outcomes(skipped=2, failed=1)
@@ -459,53 +327,13 @@ class TestIt(unittest.TestCase):
 
 def test_the_end_of_the_session_that_a_rank_asks_for_is_heard(run_pytest: RunPytest) -> None:
     """``pytest.exit`` ends it as it does without ranks; an interrupt that a rank raises fails its test."""
-    result = run_pytest(
-        """
-import pytest
-
-@pytest.mark.ranks(2)
-def test_interrupt(rank):
-    if rank == 1:
-        raise KeyboardInterrupt("mine")
-
-@pytest.mark.ranks(2)
-def test_exit(rank):
-    pytest.exit("that is enough", returncode=7)
-
-def test_never():
-    pass
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/interrupts"))
     assert result.ret == 7
     result.stdout.fnmatch_lines(["*Exit: that is enough*"])
     result.assert_outcomes(failed=1)
 
 
-RECORDS = """
-import logging, os, threading
-import pytest
-
-log = logging.getLogger("train")
-
-@pytest.mark.{marker}
-@pytest.mark.parametrize("ending", ["passes", "fails", "hangs", "dies"])
-def test_it(rank, ending, record_property, record_testsuite_property, request, caplog, tmp_path):
-    log.warning("%s: logged by %d", ending, rank)
-    caplog.set_level("INFO")
-    record_property("alike", ending)
-    record_property("loss", 0.5 + rank)
-    record_testsuite_property(f"suite {ending}", rank)
-    request.node.add_report_section("call", "metrics", f"{ending}: measured by {rank}")
-    (tmp_path / str(rank)).touch()
-    while not (tmp_path / str(1 - rank)).exists():
-        pass
-    if rank == 1 and ending == "fails":
-        assert False
-    if rank == 1 and ending == "hangs":
-        threading.Event().wait()
-    if rank == 1 and ending == "dies":
-        os._exit(9)
-"""
+RECORDS = program_text("suites/ranks/records")
 
 
 @pytest.mark.parametrize("kind", ["warm", "reused", "xdist"])
@@ -516,7 +344,7 @@ def test_what_a_rank_records_arrives_however_it_ends(
     What all ranks record alike is there once, under its own name."""
     marker, plugins = STARTS[kind]
     result = run_pytest(
-        RECORDS.replace("{marker}", marker.replace(")", ", timeout=3)")),
+        RECORDS.replace("ranks(2)", marker.replace(")", ", timeout=3)")),
         "-rfP",
         "--junitxml=junit.xml",
         *(("-n", "1") if plugins else ()),
@@ -577,21 +405,7 @@ def test_it(record_property):
 
 def test_what_a_forked_child_logs_is_not_the_ranks(run_pytest: RunPytest) -> None:
     """As without ranks: it has a copy of what pytest has captured."""
-    result = run_pytest(
-        """
-import logging, os
-import pytest
-
-@pytest.mark.ranks(2)
-def test_it(rank):
-    child = os.fork()
-    if child == 0:
-        logging.getLogger().warning("by a %s", "child")
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert rank == 0
-"""
-    )
+    result = run_pytest(program_text("suites/ranks/logging_children"))
     result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*by a child*")
 
@@ -601,33 +415,7 @@ def test_warnings_of_ranks_are_in_the_summary_once_with_the_ranks_that_have_them
     ranks know is shown by one of its bases."""
     marker, plugins, options = start
     result = run_pytest(
-        f"""
-import pytest, warnings
-pytestmark = pytest.mark.{marker}
-
-@pytest.fixture
-def warning():
-    warnings.warn("in the fixture")
-
-def test_body(warning, rank, recwarn):
-    class Local(FutureWarning): pass
-    if rank == 1:
-        recwarn.clear()
-    warnings.warn("taken away")
-
-def test_ranks(warning, rank):
-    class Local(FutureWarning): pass
-    if rank == 1:
-        warnings.warn("in one rank", Local)
-    with pytest.warns(UserWarning):
-        warnings.warn("expected")
-
-@pytest.mark.filterwarnings("ignore:ignored", "error:raised")
-def test_filters():
-    warnings.warn("ignored")
-    with pytest.raises(UserWarning):
-        warnings.warn("raised")
-""",
+        program_text("suites/ranks/warned").replace("ranks(2)", marker),
         *options,
         plugins=plugins,
     )

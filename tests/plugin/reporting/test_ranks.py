@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from derail.platform.ports import EPHEMERAL
 from plugin.inner_pytest import evidence_of
+from program_files import program_text
 from pytest_derail.jobs import ports
 from pytest_derail.ranks.stacks import shorten
 
@@ -24,33 +25,7 @@ pytest_plugins = ["pytester"]
 def test_every_rank_that_failed_is_told_the_first_first(run_pytest: RunPytest) -> None:
     """With its own traceback, rewritten assertions and streams; ranks that waited in vain are told apart, and where."""
     result = run_pytest(
-        """
-import os, sys, threading
-import pytest
-
-def wait_for(path):
-    while not path.exists():
-        threading.Event().wait(0.01)
-
-@pytest.fixture
-def telling(rank, tmp_path):
-    yield
-    (tmp_path / f"told-{rank}").touch()
-
-@pytest.mark.ranks(4)
-def test_one(rank, tmp_path, telling):
-    print("out of", rank)
-    print("err of", rank, file=sys.stderr)
-    numbers = [1, 2, rank]
-    if rank == 2:
-        assert numbers == [1, 2, 3]
-    wait_for(tmp_path / "told-2")
-    if rank == 0:
-        {}["missing"]
-    if rank == 3:
-        return
-    threading.Event().wait()
-""",
+        program_text("suites/reporting/root_cause"),
         # Rank 0 fails because rank 2 has: it gets more time for that than a rank gets by default.
         conftest="from pytest_derail.ranks import controller\ncontroller.SETTLE_SECONDS = 5\n",
     )
@@ -105,43 +80,7 @@ def test_one(rank):
 
 def test_failures_of_fixtures_and_of_imports_tell_their_phase(run_pytest: RunPytest) -> None:
     """In set-up, in tear-down, in a module that cannot be imported in a rank, in one whose parameters differ."""
-    result = run_pytest(
-        """
-import os
-import pytest
-
-@pytest.fixture
-def broken_start(rank):
-    if rank == 1:
-        raise OSError("no start")
-
-@pytest.fixture
-def broken_end(rank):
-    yield
-    if rank == 1:
-        raise OSError("no end")
-
-@pytest.mark.ranks(2)
-def test_start(broken_start):
-    pass
-
-@pytest.mark.ranks(2)
-def test_end(broken_end):
-    pass
-
-@pytest.mark.ranks(1)
-@pytest.mark.parametrize("pid", [os.getpid()])
-def test_other_parameters(pid):
-    pass
-
-@pytest.mark.ranks(1)
-def test_import(monkeypatch):
-    pass
-
-if os.environ.get("PYTEST_CURRENT_TEST", "").startswith("test_it.py::test_import"):
-    raise OSError("not in a rank")
-"""
-    )
+    result = run_pytest(program_text("suites/reporting/phases"))
     result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(
         [
@@ -155,21 +94,7 @@ if os.environ.get("PYTEST_CURRENT_TEST", "").startswith("test_it.py::test_import
 
 def test_what_a_test_on_ranks_leaves_behind_fails_it(run_pytest: RunPytest) -> None:
     """Processes and files of ranks that ended well."""
-    result = run_pytest(
-        """
-import subprocess, tempfile
-import pytest
-
-@pytest.mark.ranks(2)
-def test_process(rank):
-    if rank == 1:
-        subprocess.Popen(["sleep", "619"], start_new_session=True)
-
-@pytest.mark.ranks(2)
-def test_file(rank):
-    tempfile.mkstemp(suffix=f"-of-{rank}")
-"""
-    )
+    result = run_pytest(program_text("suites/reporting/leftovers"))
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
         ["left behind: process *: sleep 619 (ended)", "left behind: file in the ranks' TMPDIR: *-of-0"]

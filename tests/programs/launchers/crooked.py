@@ -13,13 +13,13 @@ running = {
     rank: subprocess.Popen(
         command,
         env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(ranks)},
-        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),  # noqa: PLW1509 - one thread
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     )
     for rank in range(ranks)
 }
 failures = []
 while running:
-    time.sleep(0.005)  # noqa: TID251 - it is a launcher
+    time.sleep(0.005)
     for rank, process in list(running.items()):
         if process.poll() is not None:
             del running[rank]

@@ -19,7 +19,7 @@ for number in (signal.SIGTERM, signal.SIGINT):
 def group(process, number):
     """Signal a rank and its group."""
     try:
-        os.killpg(process.pid, number)  # noqa: TID251 - it is a launcher
+        os.killpg(process.pid, number)
     except ProcessLookupError:
         pass
 
@@ -34,7 +34,7 @@ def attempt():
         )
     codes, failed = {}, None
     while len(codes) < ranks and failed is None and not asked:
-        time.sleep(0.005)  # noqa: TID251 - it is a launcher
+        time.sleep(0.005)
         for rank, process in running.items():
             if rank not in codes and process.poll() is not None:
                 codes[rank] = process.returncode

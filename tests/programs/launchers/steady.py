@@ -117,7 +117,7 @@ class Rank:
         self.process = subprocess.Popen(
             [*([sys.executable, "-u"] if OPTIONS.program[0].endswith(".py") else []), *OPTIONS.program],
             env=env, stdin=subprocess.DEVNULL, stdout=streams[0], stderr=streams[1], start_new_session=True,
-            preexec_fn=before,  # noqa: PLW1509 - it has no threads
+            preexec_fn=before,
         )  # fmt: skip
         for stream in streams:
             os.close(stream)
@@ -128,7 +128,7 @@ class Rank:
         """Signal the rank and its group, which cannot be a stranger's before it is reaped."""
         try:
             if group and BUG != "leader_only":
-                os.killpg(self.pid, number)  # noqa: TID251 - it is a launcher
+                os.killpg(self.pid, number)
             else:
                 os.kill(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -267,7 +267,7 @@ class Launcher:
             self.hear()
             ended = [fd for fd in ready if fd in by_fd]  # in the order in which they ended
             if BUG == "slow_look" and ended and time.monotonic() < self.last + 5:
-                time.sleep(0.01)  # noqa: TID251 - it is a launcher
+                time.sleep(0.01)
                 continue
             for fd in sorted(ended) if BUG == "rank_order" else ended:
                 poller.unregister(fd)
@@ -368,19 +368,19 @@ class Launcher:
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, os.WNOHANG)  # noqa: TID251 - it is a launcher
+                    os.waitpid(pid, os.WNOHANG)
                 except (ProcessLookupError, PermissionError, ChildProcessError):
                     pass
             if not left:
                 break
-            time.sleep(0.005)  # noqa: TID251 - it is a launcher
+            time.sleep(0.005)
         self.show()
         for rank in self.ranks:
             if rank.pipe is not None and rank.status is not None:
                 with open(rank.pipe, "rb") as pipe, open(rank.logs[0], "ab") as file:
                     file.write(pipe.read())
             try:
-                os.waitpid(rank.pid, os.WNOHANG)  # noqa: TID251 - it is a launcher
+                os.waitpid(rank.pid, os.WNOHANG)
             except ChildProcessError:
                 pass
             rank.process.returncode = rank.status or 0

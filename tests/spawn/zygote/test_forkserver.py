@@ -18,6 +18,7 @@ from derail.spawn import descriptors
 from derail.spawn.spawn_error import StartError
 from derail.spawn.zygote import client, pool, server, wire
 from function_rank import opened, rank_spec, run, started, wait_readable, wait_status
+from program_files import program_text
 
 
 def parent(pid):
@@ -87,20 +88,11 @@ def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
 
 def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
     """Nobody is left of a launcher that had no time for anything."""
-    source = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(function_rank.__file__).parent)!r})
-import function_rank, rank_functions
-returns = function_rank.Returns([0]); returns.open()
-spec = function_rank.rank_spec(Path({str(tmp_path)!r}), "forkserver", rank_functions.wait_for_ever)
-handle = function_rank.start_function(spec, returns)
-print(handle.pid, flush=True)
-sys.stdin.read()
-"""
+    source = program_text("spawn/host_of_forkserver")
     import subprocess
 
-    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+    words = [sys.executable, "-c", source, str(Path(function_rank.__file__).parent), str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
         rank = int(launcher.stdout.readline())
         server = parent(rank)
         launcher.kill()
@@ -212,26 +204,11 @@ def test_a_fork_of_the_launcher_has_no_say_over_the_server(tmp_path):
 
 def test_the_server_ends_with_the_launcher_although_a_fork_of_that_lives_on(tmp_path, pid_gone):
     """It watches the process and not only the socket, of which others may hold a copy."""
-    source = f"""
-import os, sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(function_rank.__file__).parent)!r})
-import function_rank, rank_functions
-returns = function_rank.Returns([0]); returns.open()
-spec = function_rank.rank_spec(Path({str(tmp_path)!r}), "forkserver", rank_functions.wait_for_ever)
-handle = function_rank.start_function(spec, returns)
-from derail.spawn import descriptors
-with descriptors.kept_by_forks(descriptors.owned()):
-    child = os.fork()
-if child == 0:
-    sys.stdin.read()
-    os._exit(0)
-print(handle.pid, flush=True)
-os.kill(os.getpid(), 9)
-"""
+    source = program_text("spawn/host_with_fork")
     import subprocess
 
-    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+    words = [sys.executable, "-c", source, str(Path(function_rank.__file__).parent), str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
         rank = int(launcher.stdout.readline())
         assert pid_gone(rank)
 

@@ -22,6 +22,7 @@ from derail.spawn import descriptors
 from derail.spawn.function import ask_function
 from derail.spawn.zygote import import_scan, pool, warm
 from function_rank import opened, rank_spec, run, started, wait_readable
+from program_files import program_text
 
 TESTS = str(Path(function_rank.__file__).parent)
 
@@ -284,28 +285,13 @@ def test_a_killed_zygote_is_replaced(tmp_path, monkeypatch):
     assert (value, handle.spawned_because, third != second) == (3, "", True)
 
 
-HOST = f"""
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {TESTS!r})
-import function_rank, rank_functions
-def main(directory, how):
-    from derail.spawn.zygote import pool
-    function_rank.run(Path(directory), "warm", rank_functions.give, 1)
-    (pid,) = pool.kept()
-    print(pid, flush=True)
-    if how == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "raises":
-        raise SystemExit(3)
-main(*sys.argv[1:])
-"""
+HOST = program_text("spawn/host_of_warm_ranks")
 
 
 @pytest.mark.parametrize(("how", "code"), [("ends", 0), ("raises", 3), ("killed", -9)])
 def test_an_idle_zygote_ends_with_its_host(how, code, tmp_path, run_python, pid_gone):
     """However that ends."""
-    done = run_python(HOST, str(tmp_path), how, check=False)
+    done = run_python(HOST, str(tmp_path), how, TESTS, check=False)
 
     assert (done.returncode, done.stderr, pid_gone(int(done.stdout))) == (code, "", True)
 
@@ -316,7 +302,7 @@ def test_a_reader_of_the_hosts_output_does_not_wait_for_the_zygote(tmp_path):
         '    if how == "killed":', "    sys.stdout.flush(); os.close(1); os.close(2); sys.stdin.read()\n    if 0:"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", source, str(tmp_path), "ends"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", source, str(tmp_path), "ends", TESTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as host:
         assert host.stdout is not None
         pid = int(host.stdout.read())  # to its end, while the host and its zygote live

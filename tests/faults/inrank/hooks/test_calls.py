@@ -8,10 +8,10 @@ from derail import faults, when
 from derail.agents.invocation import LocalJob
 from derail.agents.native_job import start_job
 from derail.faults import Plan
-from faults.fake_job import UNTIL
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, ENDED
+from program_files import UNTIL, program_text
 
 WAVE = "__import__('wave')"
 
@@ -53,17 +53,7 @@ def test_a_rank_leaves_at_exactly_the_third_call(run_faults, case, version):
 @pytest.mark.parametrize("target", ["json:dumps", "time:sleep", "__main__:work", "__main__:Trainer.step"])
 def test_a_rank_is_killed_from_outside_at_exactly_the_third_call(run_faults, target, version):
     """It stays in the call until the driver has acted."""
-    program = """
-import json, time
-def work(n):
-    json.dumps(n); time.sleep(0); print("worked", n, flush=True)
-class Trainer:
-    def step(self, n):
-        work(n)
-if __name__ == "__main__":
-    for n in range(1, 6):
-        Trainer().step(n)
-"""
+    program = program_text("faults/trains")
     run = run_faults(
         [faults.signal("SIGKILL", rank=0, when=when.call(target, hit=3))], program, python=PYTHONS[version]
     )
@@ -73,30 +63,7 @@ if __name__ == "__main__":
     assert run.one().injected, run.one()
 
 
-MODULE = """
-import functools
-def counted(function):
-    @functools.wraps(function)
-    def wrapper(*args):
-        return function(*args)
-    return wrapper
-@counted
-def first(n): return n
-@counted
-def second(n): return n
-class Base:
-    def step(self): return "base"
-class Child(Base):
-    def step(self): return super().step() + "child"
-    @classmethod
-    def made(cls, n): return n
-    @staticmethod
-    def still(n): return n
-def fails(n): raise KeyError(n)
-def numbers(n):
-    yield n
-SIZE = 3
-"""
+MODULE = program_text("faults/things")
 
 
 @pytest.fixture
@@ -188,19 +155,7 @@ def test_a_call_that_cannot_come_does_not_end_as_injected(with_module, make, tar
 def test_nothing_is_left_when_nobody_waits_any_more(tmp_path, run_faults, version):
     """No tool of sys.monitoring, no detour, no finder, no handler; what the functions say of themselves is theirs."""
     (tmp_path / "things.py").write_text(MODULE)
-    source = """
-import inspect, json, signal, sys, time, things
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-for n in range(2):
-    things.first(n); json.dumps(n); time.sleep(0)
-import wave
-signal.raise_signal(signal.SIGUSR1)
-print([name for name in vars(things) if "derail" in name], str(inspect.signature(things.first)))
-print([finder for finder in sys.meta_path if "derail" in type(finder).__module__])
-print([getattr(sys, "monitoring").get_tool(tool) for tool in (3, 4)] if hasattr(sys, "monitoring") else [None, None])
-print(time.sleep, json.dumps.__code__.co_filename == json.__file__, signal.signal.__module__)
-print(signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN, __import__)
-"""
+    source = program_text("faults/looks_unchanged")
     stays = f"{UNTIL}until('{ENDED}', 5)\n"
     whens = [
         when.call("things:first", hit=2), when.call("json:dumps", hit=2), when.call("time:sleep", hit=2),

@@ -10,29 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-KEPT = """
-import os, signal, subprocess, sys, threading
-import pytest
-
-@pytest.fixture(scope="session")
-def seen():
-    return os.environ["SEEN"]
-
-def note(seen, rank, name):
-    with open(f"{seen}/{name}-{rank}", "a") as file:
-        file.write(f"{os.getpid()}\\n")
-
-def wait_for_both(seen, name):
-    # The end of one is that of the other, which may not have noted anything so far.
-    paths = [f"{seen}/{name}-{rank}" for rank in (0, 1)]
-    while not all(os.path.exists(path) and os.path.getsize(path) for path in paths):
-        threading.Event().wait(0.01)
-"""
+KEPT = program_text("suites/pool/notes")
 
 
 @pytest.fixture
@@ -65,22 +50,7 @@ def test_session(rank, seen, from_conftest):
 """
     )
     result = run_pytest(
-        KEPT
-        + """
-@pytest.mark.ranks([1, 2], reuse="module")
-@pytest.mark.parametrize("number", [1, 2])
-def test_module(rank, world_size, seen, number):
-    note(seen, rank, f"module_{world_size}_{number}")
-
-@pytest.mark.ranks(2, reuse="session")
-def test_session(rank, seen, from_conftest):
-    note(seen, rank, "session")
-    assert from_conftest == "conftest"
-
-@pytest.mark.ranks(2)
-def test_alone(rank, seen):
-    note(seen, rank, "alone")
-""",
+        program_text("suites/pool/kept"),
         conftest="import pytest\n@pytest.fixture\ndef from_conftest():\n    return 'conftest'\n",
     )
     result.assert_outcomes(passed=8)
@@ -96,38 +66,7 @@ def test_alone(rank, seen):
 def test_what_can_be_put_back_is_put_back(run_pytest: RunPytest, pids) -> None:
     """Environment, directory, path, arguments, umask, streams and random numbers are for each test what they were for
     the first; no rank is replaced for them."""
-    result = run_pytest(
-        KEPT
-        + """
-import random
-
-first = {}
-
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_it(rank, seen, number, tmp_path_factory):
-    note(seen, rank, number)
-    mask = os.umask(0o077)
-    found = {
-        "environment": {n: v for n, v in os.environ.items() if n != "PYTEST_CURRENT_TEST"},
-        "directory": os.getcwd(),
-        "path": list(sys.path),
-        "arguments": list(sys.argv),
-        "umask": mask,
-        "stdout": id(sys.stdout),
-        "random": random.random(),
-    }
-    first.setdefault("found", found)
-    assert found == first["found"]
-    os.environ["NEW"] = "1"
-    del os.environ["SEEN"]
-    os.chdir(tmp_path_factory.getbasetemp())
-    sys.path.append("/nowhere")
-    sys.argv.append("more")
-    sys.stdout = sys.stderr
-    random.seed(number)
-"""
-    )
+    result = run_pytest(program_text("suites/pool/put_back"))
     result.assert_outcomes(passed=3)
     result.stdout.no_fnmatch_line("*were replaced*")
     assert len({*map(tuple, pids("1", "2", "3"))}) == 1
@@ -211,22 +150,7 @@ def test_it(rank, seen, number):
 def test_skips_and_expected_failures_work_as_on_ranks_of_their_own(run_pytest: RunPytest, pids) -> None:
     """A skip in all of them keeps them; one that did not come to the same everywhere does not."""
     result = run_pytest(
-        KEPT
-        + """
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_it(rank, seen, number):
-    note(seen, rank, number)
-    if number == 1:
-        pytest.skip("not here")
-    if number == 2 and rank == 1:
-        pytest.xfail("expected")
-
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.xfail(raises=ZeroDivisionError, strict=True)
-def test_marked(rank):
-    1 / 0
-""",
+        program_text("suites/pool/skips"),
         "-rsx",
         # All ranks come to their own end here, however much later than the first one.
         conftest="from pytest_derail.ranks.pool import pool\npool.SETTLE_SECONDS = 60\n",
@@ -260,34 +184,7 @@ def test_it(rank, seen, number):
 
 def test_fixtures_of_a_module_live_as_long_as_it_does(run_pytest: RunPytest, pids) -> None:
     """Those that ranks set up: once in each rank. What is handed over is the controller's value of the moment."""
-    result = run_pytest(
-        KEPT
-        + """
-numbers = []
-
-@pytest.fixture(scope="module")
-def in_rank():
-    numbers.append("set up")
-    file = open(os.devnull)
-    yield numbers
-    print("torn down")
-
-@pytest.fixture(scope="module", params=["a", "b"])
-def letter(request):
-    return request.param
-
-def setup_module():
-    numbers.append("module")
-
-@pytest.mark.ranks(2, reuse="module", in_ranks=["in_rank"])
-@pytest.mark.parametrize("number", [1, 2])
-def test_it(rank, seen, number, letter, in_rank, tmp_path, request):
-    note(seen, rank, f"{number}{letter}")
-    assert in_rank == ["module", "set up"]
-    assert request.node.name == f"test_it[{letter}-{number}]"
-    assert tmp_path.name.startswith(f"test_it_{letter}_{number}_")
-"""
-    )
+    result = run_pytest(program_text("suites/pool/fixtures"))
     result.assert_outcomes(passed=4)
     result.stdout.no_fnmatch_line("*were replaced*")
     assert len({*map(tuple, pids("1a", "2a", "1b", "2b"))}) == 1
@@ -317,28 +214,7 @@ pool.wait = lambda ends, seconds: everything(ends[-1:], seconds)
 @pytest.mark.torch
 def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
     """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
-    result = run_pytest(
-        KEPT
-        + """
-import torch
-from torch import distributed
-
-groups = []
-
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_it(rank, seen, number, process_group):
-    note(seen, rank, number)
-    groups.append(process_group)
-    assert len(set(map(id, groups))) == 1
-    tensor = torch.tensor(float(rank))
-    distributed.all_reduce(tensor)
-    assert tensor == 1.0
-    torch.set_default_dtype(torch.float64)
-    if number == 3:
-        distributed.destroy_process_group()
-"""
-    )
+    result = run_pytest(program_text("suites/pool/process_groups"))
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*test_it?3?: rank 0: the default process group is another; rank 1: *"])
     one, two, three, four = pids("1", "2", "3", "4")
@@ -347,27 +223,7 @@ def test_it(rank, seen, number, process_group):
 
 def test_a_test_with_faults_has_ranks_of_its_own(run_pytest: RunPytest, pids) -> None:
     """Faults are armed when ranks start; those that are kept are not touched."""
-    result = run_pytest(
-        KEPT
-        + """
-from derail import faults, when
-
-@pytest.mark.ranks(2, reuse="module")
-def test_before(rank, seen):
-    note(seen, rank, "before")
-
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.faults(faults.signal("SIGKILL", rank=1, when=when.line("here")))
-@pytest.mark.xfail(strict=True)
-def test_broken(rank, seen):
-    print("here", flush=True)
-    threading.Event().wait()
-
-@pytest.mark.ranks(2, reuse="module")
-def test_after(rank, seen):
-    note(seen, rank, "after")
-"""
-    )
+    result = run_pytest(program_text("suites/pool/broken"))
     result.assert_outcomes(passed=2, xfailed=1)
     before, after = pids("before", "after")
     assert before == after

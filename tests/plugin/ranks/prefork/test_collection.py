@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-MARK = """
-import os
-import pytest
-
-def mark(name):
-    with open(os.path.join(os.path.dirname(__file__), name), "a") as file:
-        file.write("x")
-"""
+MARK = program_text("suites/prefork/marks")
 """A module counts how often it is imported; nothing of this is the rank's own."""
 
 TESTS = """
@@ -129,21 +124,7 @@ def test_what_another_module_has_imported_is_found_out(
 
 def test_what_a_module_prints_is_printed_by_each_rank(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
     """Also through a stream that it has kept from then, and with half a line at the end."""
-    result = run_pytest(
-        """
-import sys
-import pytest
-from sys import stdout as kept
-
-print("imported")
-print("also", file=sys.stderr)
-
-@pytest.mark.ranks(2)
-def test_it(rank):
-    print("half", end="", file=kept)
-    assert rank != 1
-"""
-    )
+    result = run_pytest(program_text("suites/prefork/prints"))
 
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
@@ -177,25 +158,7 @@ def test_it(rank, tmp_path_factory):
 def test_a_changed_module_is_imported_anew(run_pytest: RunPytest, imported) -> None:
     """The test that changes it is seen by the next one, as if each rank had imported it."""
     result = run_pytest(
-        MARK
-        + """
-mark("module")
-import helper
-
-@pytest.fixture(scope="module")
-def change():
-    path = os.path.join(os.path.dirname(__file__), "helper.py")
-    with open(path, "w") as file:
-        file.write("value = 'another'\\n")
-
-@pytest.mark.ranks(1)
-def test_before():
-    assert helper.value == "one"
-
-@pytest.mark.ranks(1)
-def test_then(change):
-    assert helper.value == "another"
-""",
+        program_text("suites/prefork/changes_helper"),
         conftest="""
 import os
 path = os.path.join(os.path.dirname(__file__), "helper.py")

@@ -16,6 +16,7 @@ from derail.agents.native_job import start_job
 from derail.faults import Plan
 from derail.faults.mechanisms import namespaces
 from derail.platform import exits
+from program_files import program_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,14 +37,7 @@ def noted(tmp_path_factory, monkeypatch):
     return lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
-NOTE = """
-import json, os, signal, sys, threading
-import pytest
-
-def note(*what):
-    with open(os.environ["NOTED"], "a") as file:
-        file.write(json.dumps(what) + "\\n")
-"""
+NOTE = program_text("suites/prefork/notes")
 
 
 def test_all_tests_are_forked_from_one_process(run_pytest: RunPytest, pytester: pytest.Pytester, noted) -> None:
@@ -89,42 +83,8 @@ note("conftest", os.getpid(), os.environ.get("RANK"), loaded)
 def test_a_session_that_was_made_ready_is_like_one_that_was_not(run_pytest: RunPytest, noted) -> None:
     """Its options, settings, plugins, fixtures and paths, and what conftest files add to them, are those of a spawned
     rank."""
-    source = (
-        NOTE
-        + """
-@pytest.mark.ranks(1)
-def test_it(request, from_conftest):
-    config = request.config
-    fixtures = request.session._fixturemanager
-    names = vars(fixtures).get("_arg2node2fixturedefs") or vars(fixtures)["_arg2fixturedefs"]
-    note({
-        "options": {name: repr(value) for name, value in vars(config.option).items() if name != "basetemp"},
-        "own": (config.getoption("--own"), config.getini("own_ini"), config.stash_of_conftest),
-        "plugins": sorted(name for name, _ in config.pluginmanager.list_name_plugin() if not name.isdigit()),
-        "fixtures": sorted(names),
-        "paths": [str(config.rootpath), str(config.inipath), config.args, str(config.invocation_params.dir)],
-        "directory": os.getcwd(),
-        "path": list(dict.fromkeys(sys.path)),
-        "filters": config.getini("filterwarnings"),
-        "modules": sorted(name for name in sys.modules if name in ("conftest", "test_it")),
-    })
-    assert from_conftest == 1
-"""
-    )
-    conftest = """
-import pytest
-
-def pytest_addoption(parser):
-    parser.addoption("--own", default="unset")
-    parser.addini("own_ini", "of the suite")
-
-def pytest_configure(config):
-    config.stash_of_conftest = config.getoption("--own") + config.getini("own_ini")
-
-@pytest.fixture
-def from_conftest():
-    return 1
-"""
+    source = program_text("suites/prefork/configuration")
+    conftest = program_text("suites/prefork/conftest_with_options")
     ini = "own_ini = here\naddopts = --own=given --strict-markers\nfilterwarnings =\n    error\npythonpath = .\n"
     for method in ("warm", "spawn"):
         options = ("-p", "xdist", f"--derail-start-method={method}", "test_it.py")
@@ -217,24 +177,7 @@ def test_a_module_that_has_changed_is_imported_anew(run_pytest: RunPytest, pytes
     """Also one of the suite's own that was preloaded."""
     pytester.makepyfile(own_module="value = 1")
     result = run_pytest(
-        """
-import pathlib
-import pytest
-
-@pytest.mark.ranks(1)
-def test_before():
-    import own_module
-    assert own_module.value == 1
-
-def test_changes():
-    path = pathlib.Path(__file__).parent / "own_module.py"
-    path.write_text("value = 'another'")
-
-@pytest.mark.ranks(1)
-def test_after():
-    import own_module
-    assert own_module.value == "another"
-""",
+        program_text("suites/prefork/changes_module"),
         ini="pythonpath = .\nderail_preload = own_module",
     )
     result.assert_outcomes(passed=3)
@@ -347,27 +290,7 @@ def kernel_keeps_statuses() -> bool:
 def test_the_resident_process_is_killed_in_the_middle_of_a_test(run_pytest: RunPytest, noted) -> None:
     """How the ranks of that test ended the kernel tells, if it keeps that; else it may be lost, and the test fails, and
     says so. The next ones have a new one; ranks that are kept go on."""
-    result = run_pytest(
-        NOTE
-        + """
-@pytest.mark.ranks(2)
-def test_killed(rank):
-    if rank == 0:
-        note("killed", os.getppid())
-        os.kill(os.getppid(), signal.SIGKILL)
-
-@pytest.mark.ranks(2)
-def test_after(rank):
-    note("after", os.getppid())
-
-@pytest.mark.ranks(2, reuse="module")
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_kept(rank, number):
-    note("kept", os.getpid())
-    if number == 2 and rank == 0:
-        os.kill(os.getppid(), signal.SIGKILL)
-"""
-    )
+    result = run_pytest(program_text("suites/prefork/killed_zygote"))
     if kernel_keeps_statuses() or result.parseoutcomes() == {"passed": 5}:
         result.assert_outcomes(passed=5)
     else:
@@ -415,50 +338,14 @@ def test_it(number):
     assert list(disk.iterdir()) == []
 
 
-ROW = """
-import os
-import pytest
-
-def held():
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        children = len(file.read().split())
-    return len(os.listdir("/proc/self/fd")), children, len(os.listdir("/proc/self/task"))
-
-before = []
-
-@pytest.mark.ranks(2)
-def test_first():
-    pass
-
-@pytest.mark.ranks(2, reuse="session")
-def test_first_of_kept():
-    pass
-
-def test_before():
-    before.append(held())
-
-@pytest.mark.ranks(2)
-@pytest.mark.parametrize("number", range(NUMBER))
-def test_in_a_row(number):
-    pass
-
-@pytest.mark.ranks(2, reuse="session")
-@pytest.mark.parametrize("number", range(NUMBER))
-def test_in_a_row_on_kept(number):
-    pass
-
-def test_after():
-    assert held() == before[0]
-"""
-
-
 @pytest.mark.parametrize("number", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])])
 def test_many_tests_in_a_row_cost_nothing_in_the_end(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """No descriptor, process or thread more behind the last one than behind the first."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile(test_it=ROW.replace("NUMBER", str(number)))
+    monkeypatch.setenv("NUMBER", str(number))
+    pytester.makepyfile(test_it=program_text("suites/prefork/rows"))
     options = ("-q", "-p", "no:cacheprovider", "-p", "pytest_derail.plugin")
     result = pytester.runpytest_subprocess(*options, timeout=6 * number + 60)
     result.assert_outcomes(passed=2 * number + 4)

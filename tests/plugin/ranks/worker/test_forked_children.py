@@ -6,40 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-PRELUDE = """
-import os, sys, unittest
-import pytest
-
-def exit_status(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-def exit_1(): sys.exit(1)
-def exit_300(): sys.exit(300)
-def exit_none(): sys.exit()
-def exit_text(): sys.exit("a text")
-def fail(): assert 1 == 2
-def fail_pytest(): pytest.fail("on purpose")
-def interrupt(): raise KeyboardInterrupt
-def leave_pytest(): pytest.exit("enough", returncode=9)
-def nothing(): pass
-def skip(): pytest.skip("not here")
-def expect(): pytest.xfail("known")
-
-CASES = [(exit_1, 1), (exit_300, 44), (exit_none, 0), (exit_text, 1), (fail, 1), (fail_pytest, 1), (interrupt, 1),
-         (leave_pytest, 9), (nothing, 0), (skip, 0), (expect, 0)]
-
-@pytest.fixture
-def torn_down(tmp_path):
-    yield
-    with open(tmp_path / "torn down", "a") as file:
-        file.write(f"{os.getpid()} ")
-    print("torn down by", open(tmp_path / "torn down").read())
-"""
+PRELUDE = program_text("suites/worker/children")
 
 
 @pytest.mark.parametrize("mark", ["'spawn'", "'fork'", "'forkserver'", "'warm'", "'warm', reuse='module'"])
@@ -70,24 +44,7 @@ def test_it(rank, torn_down):
 def test_a_child_that_is_forked_in_a_fixture_ends_with_that_phase(run_pytest: RunPytest) -> None:
     """It runs neither the body nor the tear-down of the rank."""
     result = run_pytest(
-        PRELUDE
-        + """
-pids = []
-
-@pytest.fixture
-def forks():
-    pids.append(os.fork())
-    yield pids[-1]
-    code = exit_status(pids[-1])
-    pid = os.fork()
-    assert pid, "second child"
-    assert (code, exit_status(pid)) == (0, 1)
-
-@pytest.mark.ranks(1)
-def test_it(rank, forks):
-    assert forks > 0
-    print("body of", rank)
-""",
+        program_text("suites/worker/forking_fixtures"),
         "-rP",
     )
     result.assert_outcomes(passed=1)
@@ -116,23 +73,6 @@ def test_it(rank):
 def test_subtests_and_test_cases_in_a_child_are_its_own(run_pytest: RunPytest) -> None:
     """They make it exit with 1, and the rank reports none of them."""
     result = run_pytest(
-        PRELUDE
-        + """
-@pytest.mark.ranks(1)
-def test_subtests(rank, subtests):
-    pid = os.fork()
-    with subtests.test("of the child"):
-        assert pid, "of the child"
-    if pid:
-        assert exit_status(pid) == 1
-
-class TestIt(unittest.TestCase):
-    @pytest.mark.ranks(1)
-    def test_method(self):
-        pid = os.fork()
-        if pid == 0:
-            self.assertEqual(1, 2)
-        self.assertEqual(exit_status(pid), 1)
-""",
+        program_text("suites/worker/subtests"),
     )
     result.assert_outcomes(passed=2)

@@ -6,24 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from program_files import program_text
+
 if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 pytest_plugins = ["pytester"]
 
-PRELUDE = """
-import os, unittest
-import pytest
-from hypothesis import example, given, seed, settings, strategies as st
-
-@pytest.fixture(scope="session")
-def out(pytestconfig):
-    return str(pytestconfig.rootpath)
-
-def note(out, name, *values):
-    with open(f"{out}/{name}-{os.environ['RANK']}", "a") as file:
-        file.write(f"{values!r}\\n")
-"""
+PRELUDE = program_text("suites/worker/draws")
 PLUGINS = ("_hypothesis_pytestplugin",)
 
 MARKERS = {
@@ -75,27 +65,7 @@ class TestIt(unittest.TestCase):
 
 def test_a_run_draws_other_values_than_the_last_unless_they_are_fixed(run_pytest: RunPytest, drawn) -> None:
     """By ``derandomize``, by ``@seed``; and the seed that Hypothesis prints is that of all ranks."""
-    source = (
-        PRELUDE
-        + """
-@pytest.mark.ranks(2)
-@given(number=st.integers())
-def test_free(out, number):
-    note(out, "free", number)
-
-@pytest.mark.ranks(2)
-@settings(derandomize=True)
-@given(number=st.integers())
-def test_derandomized(out, number):
-    note(out, "derandomized", number)
-
-@pytest.mark.ranks(2)
-@seed(3)
-@given(number=st.integers())
-def test_seeded(out, number):
-    note(out, "seeded", number)
-"""
-    )
+    source = program_text("suites/worker/seeds")
     for _ in range(2):
         run_pytest(source, plugins=PLUGINS).assert_outcomes(passed=3)
     for name, is_fixed in (("free", False), ("derandomized", True), ("seeded", True)):
