@@ -213,3 +213,37 @@ class FakeJob:
     def _tell(self, event) -> None:
         self.events.append(event)
         self.observer.observe(event)
+
+
+class IdleJob(FakeJob):
+    """A job that is not run: each of its ranks is one process, which is not the job's own.
+
+    Args:
+        pid: the process; by default this one.
+        error_file: that of each rank.
+
+    Attributes:
+        sent: the signals that were to be sent.
+        later: the actions that were to be run later.
+    """
+
+    def __init__(self, pid: int | None = None, *, error_file: Path | None = None) -> None:
+        ranks = (RankSpec(rank, Command(("/bin/true",)), {}, Streams(), error_file=error_file) for rank in range(2))
+        super().__init__(JobSpec("idle", "job-0", tuple(ranks)), None)
+        self._pid = os.getpid() if pid is None else pid
+        self.sent = []
+        self.later = []
+
+    def pid(self, rank):
+        """The process, whatever the rank."""
+        return self._pid
+
+    def send_signal(self, rank, number, *, group=False):
+        """Note the signal; it is not sent."""
+        self.sent.append(number)
+        return True
+
+    def call_later(self, delay, action):
+        """Note the action; it is not run."""
+        self.later.append(action)
+        return lambda: action in self.later and self.later.remove(action)

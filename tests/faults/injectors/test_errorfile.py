@@ -15,6 +15,7 @@ from derail.faults.mechanisms.error_file_samples import CONTENTS, HUGE, NEEDS_OL
 from derail.faults.mechanisms.file_swapper import Replacing
 from derail.faults.model.results import Errored, Injected, NotReached, Unavailable
 from derail.model.input_error import InputError
+from faults.fake_job import IdleJob
 from faults.rank_functions_of_faults import waits_for, work
 from faults.real_job import DEADLINE, ENDED, running, wait_for
 from program_files import program_text
@@ -23,25 +24,10 @@ EXTRA = {"py_callstack": "Trace", "timestamp": "1700000000"}
 GOOD = json.dumps({"message": {"message": "RuntimeError: x", "extraInfo": EXTRA}})
 
 
-class Control:
-    """What this family asks of a job."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def error_file(self, rank):
-        """Where the rank writes its error file."""
-        return self.path
-
-    def pid(self, rank):
-        """A process that was told nothing."""
-        return os.getpid()
-
-
 def aim(content, path, seed=0):
     """A fault, aimed at a rank that has ended."""
     (fault,) = faults.plan([faults.error_file(content, rank=1)], seed=seed).faults
-    return Aim(fault, 1, seed, Control(path))
+    return Aim(fault, 1, seed, IdleJob(error_file=path))
 
 
 @pytest.fixture
@@ -327,7 +313,7 @@ def test_a_forked_function_whose_environment_nobody_sees_is_refused(tmp_path, me
 def test_a_rank_that_was_told_otherwise_is_no_injection(tmp_path):
     """Its environment, as /proc has it, names another file or none."""
     (fault,) = faults.plan([faults.error_file_unwritable(rank=1)]).faults
-    step = cannot_write(Aim(fault, 1, 0, Control(tmp_path / "error.json")))
+    step = cannot_write(Aim(fault, 1, 0, IdleJob(error_file=tmp_path / "error.json")))
 
     assert step.check() is None
     assert isinstance(step.at_exit("exit 3"), Errored)

@@ -12,6 +12,7 @@ from derail.faults.catalogue.injector_api import Aim
 from derail.faults.injectors import signals
 from derail.model.input_error import InputError
 from derail.platform.proc_status import ProcessState
+from faults.fake_job import IdleJob
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
 from program_files import program_text
 
@@ -145,27 +146,6 @@ def test_a_second_signal_comes_while_the_first_is_dealt_with(tmp_path, name, tex
     assert statuses(seen) == ["injected", "injected"], seen.faults
 
 
-class Asked:
-    """A job that has sent its rank SIGTERM: what is sent then, and what is to happen later."""
-
-    def __init__(self):
-        self.sent = []
-        self.later = []
-
-    def pid(self, rank):
-        """Any."""
-        return 4321
-
-    def send_signal(self, rank, number, *, group=False):
-        """Keep it."""
-        self.sent.append(number)
-        return True
-
-    def call_later(self, delay, action):
-        """Keep it."""
-        self.later.append(action)
-
-
 @pytest.mark.parametrize(
     ("look", "waits"),
     [
@@ -180,7 +160,7 @@ class Asked:
 def test_a_second_signal_is_not_sent_while_the_first_is_still_on_its_way(monkeypatch, look, waits):
     """Of two that are pending the kernel makes one, or swaps them. One that is held back is not waited for."""
     usual = {"state": "R", "pending": set(), "blocked": set(), "ignored": set(), "caught": {15}}
-    job, states = Asked(), [ProcessState(**{**usual, **look}), ProcessState(**usual)]
+    job, states = IdleJob(), [ProcessState(**{**usual, **look}), ProcessState(**usual)]
     (fault,) = faults.plan([faults.second_signal("SIGTERM", rank=0)]).faults
     monkeypatch.setattr(signals, "read_process_state", lambda pid: states[0])
     step = signals.send_again(Aim(fault, 0, 0, job, sent_by_supervisor=[signal.SIGTERM]))

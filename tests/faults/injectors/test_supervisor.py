@@ -13,11 +13,13 @@ from derail.faults.registry import entry
 from derail.model.exit import ExitStatus
 from derail.model.input_error import InputError
 from derail.platform import seccomp
+from faults.fake_job import IdleJob
 from faults.inrank.test_runtime import PYTHONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import DEADLINE, ENDED, record_of, result_of, running, state_of, wait_for
 from program_files import UNTIL, program_text
 
+NO_PID = 2**22 + 1  # more than the kernel gives out
 SECCOMP = pytest.mark.skipif(bool(seccomp.why_not()), reason=seccomp.why_not())
 
 # A launcher as many are: it starts programs, waits for each, and says what it was told. Its lines and theirs are in one
@@ -62,17 +64,6 @@ def observe(tmp_path, program, fault, **options):
         errors = job.log(0, "stderr").read_text()
     (result,) = seen.faults
     return seen, text, errors, result
-
-
-class Gone:
-    """A job whose only process cannot be seen any more."""
-
-    def pid(self, rank):
-        """None that the kernel gives out."""
-        return 2**22 + 1
-
-    def log_file(self, rank, stream):
-        """It has none."""
 
 
 def line_of(text, first):
@@ -121,7 +112,7 @@ def test_a_program_that_is_not_there_is_no_injection_of_anything(tmp_path):
 def test_a_launcher_that_ended_before_it_was_seen_proves_nothing(make, status, came):
     """Not by itself: it was not reached."""
     (fault,) = faults.plan([make(rank=0)]).faults
-    step = entry(fault.name).inject(Aim(fault, 0, 0, Gone()))
+    step = entry(fault.name).inject(Aim(fault, 0, 0, IdleJob(NO_PID)))
 
     assert step.check() is None
     assert isinstance(step.at_exit(status), came)

@@ -14,6 +14,7 @@ from derail.faults.model.results import Errored
 from derail.platform import cgroups
 from derail.platform.capabilities import why_no_cgroup
 from derail.platform.proc_status import read_process_state
+from faults.fake_job import IdleJob
 from faults.real_job import DEADLINE, ENDED, LATER_THAN_RANK_0, ended, record_of, result_of, running, wait_for
 from program_files import UNTIL
 
@@ -206,14 +207,6 @@ def test_a_rank_that_has_ended_is_not_held(tmp_path, make, controller):
     assert "its target ended with exit 0" in seen.faults[0].detail
 
 
-class Control:
-    """What these ask of a job."""
-
-    def pid(self, rank):
-        """A process that stays where it is."""
-        return os.getpid()
-
-
 @pytest.mark.parametrize(
     ("act", "make"),
     [
@@ -229,7 +222,7 @@ def test_a_directory_that_is_no_cgroup_holds_nobody(tmp_path, monkeypatch, act, 
     (tmp_path / f"derail-rank-0-{os.getpid()}" / "cgroup.events").write_text("frozen 1\n")
     monkeypatch.setattr(cgroups.Hierarchy, "standing", lambda *_: tmp_path)
 
-    assert isinstance(act(Aim(fault, 0, 0, Control()), os.getpid()), Errored)
+    assert isinstance(act(Aim(fault, 0, 0, IdleJob()), os.getpid()), Errored)
 
 
 def test_nothing_is_claimed_where_it_cannot_be_seen_who_stands_where(monkeypatch):
@@ -237,4 +230,4 @@ def test_nothing_is_claimed_where_it_cannot_be_seen_who_stands_where(monkeypatch
     (fault,) = faults.plan([faults.freeze(rank=0)]).faults
     monkeypatch.setattr(cgroups, "PROC", Path("/nowhere"))
 
-    assert isinstance(freeze(Aim(fault, 0, 0, Control()), os.getpid()), Errored)
+    assert isinstance(freeze(Aim(fault, 0, 0, IdleJob()), os.getpid()), Errored)
