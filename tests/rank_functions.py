@@ -8,9 +8,11 @@ import asyncio
 import atexit
 import faulthandler
 import importlib
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -236,6 +238,28 @@ def affinity():
 
 def wait_for_ever():
     threading.Event().wait()
+
+
+def exit_7_on_sigusr1(path):
+    signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+    Path(path).touch()
+    threading.Event().wait()
+
+
+def leave_a_helper(path):
+    """End with 3, and leave a process of the same group, whose pid is in ``path``."""
+    helper = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    Path(path).write_text(str(helper.pid))
+    os._exit(3)
+
+
+def cpus():
+    return sorted(os.sched_getaffinity(0))
+
+
+def say(name, *arguments):
+    """Print what another function of this module returns, as JSON."""
+    print(json.dumps(call(name, *arguments)))
 
 
 def ignore_sigterm_then_wait(path):

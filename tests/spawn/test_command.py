@@ -85,30 +85,6 @@ def test_a_program_is_looked_up_on_its_own_path(run, out, tmp_path):
     assert out.read_text() == "found\n"
 
 
-def test_a_program_leads_its_own_session_and_group(run):
-    """pid, group and session are one number."""
-    handle = run(*BLOCKED)
-
-    assert (os.getpgid(handle.pid), os.getsid(handle.pid)) == (handle.pid, handle.pid)
-    assert handle.rank == 0
-
-
-def test_output_is_appended_and_kept_apart(run, tmp_path, out):
-    """What an earlier attempt wrote stays; stdout and stderr go to their files."""
-    out.write_text("before\n")
-    errors = tmp_path / "stderr.log"
-    handle = run("sh", "-c", "echo out; echo err >&2", streams=Streams(out, errors))
-
-    assert _ended(handle).ok
-    assert (out.read_text(), errors.read_text()) == ("before\nout\n", "err\n")
-
-
-def test_two_streams_may_share_a_file(run, out):
-    """Appending ones do not overwrite each other."""
-    assert _ended(run("sh", "-c", "echo out; echo err >&2; echo out", streams=Streams(out, out))).ok
-    assert out.read_text() == "out\nerr\nout\n"
-
-
 def test_without_a_file_the_stream_is_ours(capfd):
     """None means the launcher's own stream."""
     handle = start_command(RankSpec(0, Command(("sh", "-c", "echo out; echo err >&2")), PATH))
@@ -118,40 +94,8 @@ def test_without_a_file_the_stream_is_ours(capfd):
     assert tuple(capfd.readouterr()) == ("out\n", "err\n")
 
 
-def test_the_working_directory_is_there_at_exec(run, out, tmp_path):
-    """Relative programs and files start there."""
-    (tmp_path / "here").mkdir()
-
-    assert _ended(run("pwd", cwd=tmp_path / "here")).ok
-    assert out.read_text().strip() == os.path.realpath(tmp_path / "here")
-
-
-def test_cpus_are_bound_before_the_first_instruction_and_ours_stay(run, out):
-    """The affinity is the rank's, and the starting thread has its own back."""
-    before = os.sched_getaffinity(0)
-    chosen = frozenset({max(before)})
-    source = "import os; print(*os.sched_getaffinity(0))"
-
-    assert _ended(run(sys.executable, "-c", source, cpus=chosen)).ok
-    assert out.read_text().split() == [str(max(before))]
-    assert os.sched_getaffinity(0) == before
-
-
 def _masks(text):
     return {line.split()[0]: int(line.split()[1], 16) for line in text.splitlines()}
-
-
-def test_no_signal_is_blocked_in_a_program(run, out):
-    """A launcher thread that blocks SIGTERM does not make ranks deaf to it; its own mask stays."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-    try:
-        handle = run("grep", "-E", "SigBlk|SigIgn", "/proc/self/status")
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == old | {signal.SIGTERM, signal.SIGUSR1}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-    assert _ended(handle).ok
-
-    assert _masks(out.read_text())["SigBlk:"] == 0
 
 
 def test_a_signal_that_waits_does_not_strike_during_a_start(run, out):
@@ -221,79 +165,6 @@ def test_256_programs_cost_256_descriptors_and_no_thread(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert (during - before, threads_during - threads) == (256, 0)
-
-
-def test_an_exit_is_seen_and_told_again_until_and_after_it_is_reaped(run):
-    """``peek`` does not reap, ``reap`` does it once, and both go on saying the same."""
-    handle = run("sh", "-c", "exit 7")
-    seven = ExitStatus(code=7)
-
-    assert _ended(handle) == seven
-    assert os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    assert [handle.reap(), handle.reap(), handle.peek()] == [seven] * 3
-    with pytest.raises(ChildProcessError):
-        os.waitid(os.P_PID, handle.pid, os.WEXITED | os.WNOHANG)
-    handle.close()
-    handle.close()
-    assert (handle.peek(), handle.exit_fd, handle.pidfd) == (seven, -1, None)
-
-
-def test_a_living_program_is_not_reaped(run):
-    """While it runs there is nothing to tell."""
-    handle = run(*BLOCKED)
-
-    assert (handle.peek(), handle.reap(), exits.is_readable(handle.exit_fd)) == (None, None, False)
-
-
-def test_a_signal_reaches_the_program_and_then_nobody(run, wait_until, out):
-    """False once it has ended, also before it is reaped."""
-    handle = run(*BLOCKED)
-    wait_until(lambda: out.read_text() == "ready\n")
-
-    assert handle.signal(signal.SIGUSR1)
-    assert _ended(handle) == ExitStatus(code=7)
-    assert not handle.signal(signal.SIGUSR1)
-    handle.reap()
-    assert not handle.signal(signal.SIGUSR1)
-    assert not handle.signal(signal.SIGUSR1, group=True)
-
-
-def test_the_group_is_signalled_after_its_leader_has_died(run, out, pid_gone, wait_until):
-    """A helper does not survive because the rank is dead already; that is the time for it."""
-    handle = run("sh", "-c", "sleep 600 & echo $!; exit 3")
-    assert _ended(handle) == ExitStatus(code=3)
-    helper = int(out.read_text())
-
-    assert handle.signal(signal.SIGKILL, group=True)
-    assert pid_gone(helper)
-
-
-def test_a_stolen_wait_is_no_success_and_no_group_is_signalled(run):
-    """Another thread reaped the rank: its code is told by the kernel or is lost, and its number is left alone."""
-    handle = run("sh", "-c", "exit 0", rank=4)
-    os.waitid(os.P_PID, handle.pid, os.WEXITED)
-
-    status = _ended(handle)
-    assert status == ExitStatus(code=0) if handle.pidfd and not status.lost else status.lost
-    assert not handle.signal(signal.SIGKILL, group=True)
-    assert not handle.signal(signal.SIGKILL)
-    assert handle.reap() == status
-
-
-def test_a_group_whose_leader_was_stolen_is_left_alone(run, out, pid_gone):
-    """Once somebody else reaped the leader, its number is not signalled; a sweep finds such helpers singly."""
-    handle = run("sh", "-c", "sleep 600 & echo $!; exit 3")
-    _ended(handle)
-    helper = int(out.read_text())
-    pidfd = os.pidfd_open(helper)
-    os.waitid(os.P_PID, handle.pid, os.WEXITED)
-    sent = handle.signal(signal.SIGKILL, group=True)
-    alive = not exits.is_readable(pidfd, 0.1)
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.close(pidfd)
-
-    assert (sent, alive) == (False, True)
-    assert pid_gone(helper)
 
 
 _MESSAGES = [

@@ -11,7 +11,6 @@ import pickle
 import signal
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,38 +259,6 @@ def test_a_rank_gets_its_own_arguments_only(method, tmp_path):
 
 
 @each_method
-def test_the_working_directory_is_the_specs_or_the_launchers(method, tmp_path, monkeypatch):
-    """Without ``cwd`` it is where the launcher is now."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    monkeypatch.chdir(one)
-
-    assert run(tmp_path, method, ranks.where).value == str(one)
-    assert run(tmp_path, method, ranks.where, cwd=two).value == str(two)
-
-
-@each_method
-def test_streams_go_into_their_files(method, tmp_path):
-    """Python's objects, the descriptors and the rank's children write to the files, which are appended to."""
-    (tmp_path / "out-0").write_text("before\n")
-    ran = run(tmp_path, method, ranks.speak)
-
-    assert ran.stdout == "before\nto stdout\nto descriptor 1\nfrom a child\nwithout a line end"
-    assert ran.stderr == "to stderr\nto descriptor 2\n"
-
-
-@each_method
-def test_both_streams_may_be_one_file(method, tmp_path):
-    """Nothing of either is lost."""
-    both = function_rank.Streams(tmp_path / "both", tmp_path / "both")
-    run(tmp_path, method, ranks.speak, streams=both)
-
-    lines = sorted((tmp_path / "both").read_text().replace("without a line end", "").splitlines())
-    assert lines == ["from a child", "to descriptor 1", "to descriptor 2", "to stderr", "to stdout"]
-
-
-@each_method
 def test_stdin_is_empty(method, tmp_path):
     """A rank that reads its stdin meets the end at once, and takes nothing away from the launcher."""
     assert run(tmp_path, method, ranks.read_stdin).value == ""
@@ -333,49 +300,6 @@ def test_children_of_the_launcher_are_not_those_of_a_forked_rank(tmp_path):
         child.terminate()
         child.join()
         child.close()
-
-
-@each_method
-def test_affinity_is_set(method, tmp_path):
-    """The rank runs on the CPUs of its spec, and the launcher's own binding is as before."""
-    before = os.sched_getaffinity(0)
-    cpu = frozenset({max(before)})
-
-    assert (run(tmp_path, method, ranks.affinity, cpus=cpu).value, os.sched_getaffinity(0)) == (cpu, before)
-
-
-@contextmanager
-def a_disturbed_host():
-    """Handlers, a mask, a wakeup descriptor and ignored signals, as hosts have them."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    before = {
-        n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
-    }
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    old = signal.set_wakeup_fd(write)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(old)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(read)
-        os.close(write)
-
-
-def test_signals_mean_the_same_by_every_method(tmp_path):
-    """No handler, mask or wakeup descriptor of the launcher reaches a rank; what it ignores stays ignored."""
-    with a_disturbed_host():
-        found = {method: run(tmp_path, method, ranks.dispositions).value for method in METHODS}
-
-    assert found["fork"] == found["spawn"]
-    assert found["forkserver"] == found["warm"] == found["spawn"]
-    assert found["spawn"]["python"][signal.SIGHUP] == str(signal.Handlers.SIG_IGN)
 
 
 @each_method
@@ -577,21 +501,6 @@ def test_a_rank_forked_from_any_thread_waits_for_its_own_threads(kind, tmp_path)
     assert (tmp_path / "thread").read_text() == "thread ended"
 
 
-@each_method
-def test_a_wrong_directory_is_an_error_of_the_start(method, tmp_path):
-    """It says which rank and what to do, and nothing is left."""
-    with opened() as returns, pytest.raises(StartError, match=r"rank 0 could not be started: its working directory"):
-        function_rank.start_function(rank_spec(tmp_path, method, ranks.where, cwd=tmp_path / "missing"), returns)
-
-
-@each_method
-def test_a_stream_that_cannot_be_opened_is_an_error_of_the_start(method, tmp_path):
-    """It names the file."""
-    streams = function_rank.Streams(tmp_path / "missing" / "out", None)
-    with opened() as returns, pytest.raises(StartError, match=r"missing/out'.*its directory does not exist"):
-        function_rank.start_function(rank_spec(tmp_path, method, ranks.where, streams=streams), returns)
-
-
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_why_a_forked_rank_is_not_there_is_told_in_words_that_fit(method, tmp_path, monkeypatch):
     """A CPU that does not exist is no missing program."""
@@ -652,24 +561,6 @@ def test_what_the_host_holds_back_behind_a_replaced_stdout_is_not_in_the_ranks_l
     )
 
     assert done.stdout == "held back 'rank\\n' held back 3 ''\n"
-
-
-@each_method
-def test_the_handle_is_like_any_other(method, tmp_path, wait_until):
-    """Nothing is reaped before ``reap``; signals to what has ended reach nobody; all of it can be done again."""
-    with opened() as returns:
-        handle = function_rank.start_function(rank_spec(tmp_path, method, ranks.wait_for_ever), returns)
-        assert (handle.rank, handle.peek(), handle.reap(), handle.result().reason) == (0, None, None, "")
-        assert handle.signal(0)
-        assert handle.signal(signal.SIGKILL, group=True)
-        status = wait_status(handle)
-        assert (status, handle.peek(), handle.signal(0)) == (ExitStatus(signal=9), status, False)
-        os.kill(handle.pid, 0)  # still in the process table
-        assert (handle.reap(), handle.reap(), handle.signal(0, group=True)) == (status, status, False)
-        wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="whose child it is has reaped it")
-        handle.close()
-        handle.close()
-        assert (handle.peek(), handle.exit_fd) == (status, -1)
 
 
 def test_an_unknown_start_method_is_refused(tmp_path):

@@ -58,15 +58,6 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
     assert (pool._zygotes, descriptors.owned()) == ({}, frozenset())
 
 
-def test_a_rank_is_a_zombie_until_it_is_reaped(tmp_path, wait_until):
-    """Its pid, and that of its group, cannot be a stranger's before."""
-    with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (7,)), returns) as handle:
-        assert wait_status(handle) == ExitStatus(code=7)
-        assert Path(f"/proc/{handle.pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
-        assert handle.reap() == ExitStatus(code=7)
-        wait_until(lambda: not os.path.exists(f"/proc/{handle.pid}"), what="the server has reaped it")
-
-
 def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
     """The launcher knows the status from /proc, and is done with the rank before SIGCHLD has reached the server."""
     pid = os.fork()
@@ -273,20 +264,6 @@ def test_a_handle_that_is_closed_early_leaves_a_rank_that_is_reaped_in_the_end(t
         other.close()
         os.kill(other.pid, signal.SIGKILL)
         wait_until(lambda: not os.path.exists(f"/proc/{other.pid}"), what="it has left the process table")
-
-
-def test_closing_the_last_handle_leaves_a_living_rank_alone(tmp_path):
-    """A rank that had to be abandoned is not killed by it; its end is somebody else's matter."""
-    with opened() as returns:
-        handle = function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns)
-        pidfd = os.pidfd_open(handle.pid)
-        try:
-            handle.close()
-            assert not wait_readable(pidfd, 0.3)
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            assert wait_readable(pidfd)
-        finally:
-            os.close(pidfd)
 
 
 @pytest.mark.parametrize(
