@@ -223,7 +223,7 @@ def test_a_full_disk_is_full_for_the_rank_and_for_nobody_else(tmp_path, options,
     place = tmp_path / "disk"
     place.mkdir()
     (place / "kept").write_text("before")
-    program = program_text("faults/fills", PLACE=place, BYTES=bytes_)
+    program = program_text("faults/fills", PLACE=str(place), BYTES=bytes_)
     with running(tmp_path, program, faults.full_disk(str(place), **options, rank=0)) as job:
         wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
         lines = job.log(0, "stdout").read_text().splitlines()
@@ -238,7 +238,7 @@ def test_a_disk_without_inodes_takes_data_and_no_more_files(tmp_path, files):
     """The next file is refused with ENOSPC, although almost everything is free."""
     place = tmp_path / "disk"
     place.mkdir()
-    program = program_text("faults/fills", PLACE=place)
+    program = program_text("faults/fills", PLACE=str(place))
     with running(tmp_path, program, faults.full_inodes(str(place), files=files, rank=0)) as job:
         wait_for(lambda: "ready" in job.log(0, "stdout").read_text())
         assert job.log(0, "stdout").read_text().splitlines()[0] == f"{files} ENOSPC"
