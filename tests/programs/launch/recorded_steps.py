@@ -1,6 +1,7 @@
 """Records an error as ``record`` does, and tells and awaits steps by files."""
 
 import os
+import sys  # noqa: F401 - for what tests append
 import time
 
 from derail.errors.recorder import ErrorHandler
