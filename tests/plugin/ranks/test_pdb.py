@@ -179,12 +179,13 @@ def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
 
 def test_with_pdb_a_rank_stays_at_its_breakpoint(run_pytest: RunPytest) -> None:
     """As at a failure: the line of the breakpoint is where the debugger stands."""
+    line = 1 + BREAKPOINTS[: BREAKPOINTS.index("eval(stop)()")].count("\n")
     result = run_pytest(BREAKPOINTS, "--pdb", "-k", "stops and breakpoint")
     result.stdout.fnmatch_lines(
         [
             "*> rank 1: traceback >*",
             "*> rank 1: pdb >*",
-            "> *test_it.py(10)test_stops()",
+            f"> *test_it.py({line})test_stops()",
             "-> eval(stop)()",
             "(Pdb rank 1) *",
         ]
