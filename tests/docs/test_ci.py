@@ -1,4 +1,4 @@
-"""What the page about CI shows can be pasted: it is YAML, and each command in it is one that there is."""
+"""What the pages about CI show can be pasted: it is YAML, and each command in it is one that there is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from derail.cli import main
+from derail.scenario.load import shipped
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "ci.md"
-TEXT = PAGE.read_text()
+HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
+TEXT = "\n".join((HOW_TO / page).read_text() for page in ("ci.md", "xdist-and-ci.md"))
 BLOCKS = re.findall(r"^```(yaml|console)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
 PIPELINES = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml"]
 
@@ -44,8 +45,11 @@ CALLS = [
 
 
 def test_the_pipelines_are_those_of_github_and_gitlab() -> None:
-    """Both keep JUnit and HTML, and say what the machine must be able to do."""
-    github, gitlab = PIPELINES
+    """Both keep JUnit and HTML, and say what the machine must be able to do; GitLab's has a job for each family."""
+    github, gitlab, _ = PIPELINES
+    assert gitlab["verify-agent"]["parallel"]["matrix"] == [
+        {"FAMILY": sorted({name.partition("/")[0] for name in shipped()})}
+    ]
     steps = github["jobs"]["verify"]["steps"]
     assert [step["uses"].partition("@")[0] for step in steps if "uses" in step] == [
         "actions/checkout",
@@ -53,7 +57,7 @@ def test_the_pipelines_are_those_of_github_and_gitlab() -> None:
         "actions/upload-artifact",
     ]
     assert gitlab["verify-agent"]["artifacts"]["reports"] == {"junit": "report/junit.xml"}
-    for pipeline in PIPELINES:
+    for pipeline in (github, gitlab):
         called = [call for script in scripts(pipeline) for call in commands(script)]
         assert [call[1] for call in called][:2] == ["doctor", "verify-agent"]
         assert "--require" in called[0]
@@ -77,5 +81,5 @@ def test_each_option_of_pytest_is_one_that_there_is() -> None:
         [sys.executable, "-m", "pytest", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     known = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", told.stdout))
-    assert len(PYTEST) == 3
+    assert len(PYTEST) == 5
     assert {word.partition("=")[0] for call in PYTEST for word in call if word.startswith("-")} <= known

@@ -18,6 +18,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
 
 
+RUN_ELSEWHERE = {"verifying-an-agent.md": "by tests/docs/test_agent_tutorial.py, with arguments"}
+"""Pages whose pieces of Python are run by another test, and by which."""
+
+
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     """Line number and text of each fenced block of a language."""
     text = page.read_text()
@@ -30,6 +34,7 @@ def cases(language: str) -> list[object]:
     return [
         pytest.param(text, id=f"{page.relative_to(ROOT)}:{line}")
         for page in PAGES
+        if page.name not in RUN_ELSEWHERE
         for line, text in blocks(page, language)
     ]
 
@@ -61,9 +66,11 @@ def test_each_piece_of_python_on_a_page_runs(source, tmp_path):
     else:
         (tmp_path / "page.py").write_text(source)
         command = [sys.executable, "page.py"]
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
     ran = subprocess.run(
-        command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-    )
+        command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
