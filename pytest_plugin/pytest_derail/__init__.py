@@ -1,4 +1,4 @@
-"""The pytest plugin of derail: the ``derail`` fixture, and assertions about what became of a job."""
+"""pytest plugin of derail: the ``derail`` fixture, and assertions about the result of a job."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ _HOME = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker must not take a misspelt name for a lazy one
+if not TYPE_CHECKING:  # otherwise a type checker would accept a misspelt name as a lazy one
 
     def __getattr__(name: str) -> object:
-        """Import a public name when it is first asked for: pytest imports this package in every suite."""
+        """Import a public name at its first use: pytest imports this package in every suite."""
         if name not in __all__:
             raise AttributeError(f"module 'pytest_derail' has no attribute {name!r}")
         from importlib import import_module

@@ -1,7 +1,8 @@
-"""A Faker provider for what training jobs say: messages of NCCL, gloo, CUDA, checkpoints and data loaders, tracebacks,
-step lines, progress bars, host names, error files.
+"""Faker provider for the output of training jobs.
 
-The forms are those that real libraries use, since that is what logs are searched for; names and numbers are made up.
+It has messages of NCCL, gloo, CUDA, checkpoints and data loaders, tracebacks, step lines, progress bars, host names,
+and error files. The forms are those of real libraries, because logs are searched for those; names and numbers are
+made up.
 """
 
 from __future__ import annotations
@@ -52,23 +53,23 @@ _WHERE = (
 
 
 class Fake(NamedTuple):
-    """An exception as it appears in a log: the name of its type, and its message."""
+    """Exception as it appears in a log: the name of its type, and its message."""
 
     type: str
     message: str
 
     def __str__(self) -> str:
-        """The last line of a traceback."""
+        """Return the last line of a traceback."""
         return f"{self.type}: {self.message}"
 
 
 class TrainingProvider(BaseProvider):
-    """What training jobs say. Add it to a Faker of your own, or take one from ``faker(plan)``."""
+    """Provider for the output of training jobs. Add it to a Faker of your own, or take one from ``faker(plan)``."""
 
-    # ---- where
+    # ---- places
 
     def host_name(self) -> str:
-        """The name of a node of a cluster."""
+        """Return the name of a node of a cluster."""
         cluster = self.random_element(_CLUSTERS)
         number = (
             f"{self.random_int(0, 63)}-{self.random_int(1, 254)}"
@@ -78,36 +79,36 @@ class TrainingProvider(BaseProvider):
         return f"{cluster}-{number}{self.random_element(('', '', '.cluster.local', f'-gpu{self._number(0, 7)}'))}"
 
     def gpu_name(self) -> str:
-        """The name of an accelerator, as its driver gives it."""
+        """Return the name of an accelerator as its driver reports it."""
         return str(self.random_element(_GPUS))
 
     def peer_address(self) -> str:
-        """An address and a port inside a cluster, as gloo writes them."""
+        """Return an address and a port inside a cluster, in the form of gloo."""
         return f"[10.{self._number(0, 255)}.{self._number(0, 255)}.{self._number(1, 254)}]:{self._number(1024, 60999)}"
 
-    # ---- what goes wrong
+    # ---- errors
 
     def nccl_timeout(self, rank: int = 0) -> Fake:
-        """A collective that did not end in time, as the watchdog of torch tells it."""
+        """Return a collective that did not end in time, as the watchdog of torch reports it."""
         work, patience, elements = (
             self._number(1, 99_999),
             self.random_element((600_000, 1_800_000)),
             self._number(1, 1 << 29),
         )
-        told = (
+        details = (
             f"SeqNum={work}, OpType={self.random_element(_COLLECTIVES)}, NumelIn={elements}, NumelOut={elements}, "
             f"Timeout(ms)={patience}"
         )
         late = patience + self._number(1, 200)
         return Fake(
             "torch.distributed.DistBackendError",
-            f"[Rank {rank}] Watchdog caught collective operation timeout: WorkNCCL({told}) "
+            f"[Rank {rank}] Watchdog caught collective operation timeout: WorkNCCL({details}) "
             f"ran for {late} milliseconds before timing out.",
         )
 
     def nccl_error(self) -> Fake:
-        """A connection or a device that NCCL has lost."""
-        what = self.random_element(
+        """Return a lost connection or device of NCCL."""
+        kind = self.random_element(
             (
                 (
                     "ncclRemoteError",
@@ -126,15 +127,15 @@ class TrainingProvider(BaseProvider):
         return Fake(
             "torch.distributed.DistBackendError",
             f"NCCL error in: ProcessGroupNCCL.cpp:{self._number(300, 3900)}, remote process exited or there was a "
-            f"network error, NCCL version {version}\n{what[0]}: {what[1]}\n"
+            f"network error, NCCL version {version}\n{kind[0]}: {kind[1]}\n"
             f"Last error:\nsocketProgress: Connection closed by remote peer {peer}",
         )
 
     def nccl_line(self, rank: int = 0) -> str:
-        """A line of the log that NCCL writes with NCCL_DEBUG=INFO."""
+        """Return a line of the log that NCCL writes with NCCL_DEBUG=INFO."""
         channels = self.random_element((2, 4, 8, 16, 24))
         channel = f"{self._number(0, channels - 1):02d}/{channels:02d}"
-        said = self.random_element(
+        text = self.random_element(
             (
                 f"Channel {channel} : {rank}[{rank}] -> {rank + 1}[{rank + 1}] via P2P/IPC",
                 f"Connected all rings, use ring PXN 0 GDR {self._number(0, 1)}",
@@ -142,24 +143,24 @@ class TrainingProvider(BaseProvider):
                 f"{channels} coll channels, 0 collnet channels, 0 nvls channels, {channels} p2p channels",
             )
         )
-        return f"{self.host_name()}:{self._number(2, 99_999)}:{self._number(2, 99_999)} [{rank}] NCCL INFO {said}"
+        return f"{self.host_name()}:{self._number(2, 99_999)}:{self._number(2, 99_999)} [{rank}] NCCL INFO {text}"
 
     def gloo_error(self) -> Fake:
-        """A connection that gloo has lost, or a peer that it waited for in vain."""
+        """Return a connection that gloo has lost, or its timeout while waiting for a peer."""
         place = f"[../third_party/gloo/gloo/transport/tcp/{{}}:{self._number(80, 800)}]"
         pair, buffer = place.format("pair.cc"), place.format("unbound_buffer.cc")
         patience = self.random_element((30_000, 1_800_000))
-        said = self.random_element(
+        text = self.random_element(
             (
                 f"{pair} Connection closed by peer {self.peer_address()}",
                 f"{pair} Read error {self.peer_address()}: Connection reset by peer",
                 f"{buffer} Timed out waiting {patience}ms for recv operation to complete",
             )
         )
-        return Fake("RuntimeError", str(said))
+        return Fake("RuntimeError", str(text))
 
     def cuda_oom(self, device: int = 0) -> Fake:
-        """A GPU without memory, with numbers that fit together."""
+        """Return an out-of-memory error of a GPU, with consistent numbers."""
         total = self.random_element((15.77, 23.65, 44.39, 79.11, 139.81))
         free = self._fraction(1, 19)
         used = total - 0.4 - free / 1024
@@ -175,14 +176,14 @@ class TrainingProvider(BaseProvider):
         )
 
     def checkpoint_path(self) -> str:
-        """Where a checkpoint lies."""
+        """Return the path of a checkpoint."""
         run = f"{self.random_element(('gpt', 'vit', 'llama', 'whisper'))}-{self.random_element(('small', '7b', 'xl'))}"
         return f"/checkpoints/{run}/step-{self._number(1, 500) * 100}/model-{self._number(0, 7):05d}-of-00008.pt"
 
     def checkpoint_error(self) -> Fake:
-        """A checkpoint that is torn, missing, of another model, or for which there is no room."""
+        """Return an error about a checkpoint: truncated, missing, of another model, or too large for the disk."""
         path, width = self.checkpoint_path(), self.random_element((768, 1024, 4096))
-        made = (
+        errors = (
             Fake("RuntimeError", "PytorchStreamReader failed reading zip archive: failed finding central directory"),
             Fake("FileNotFoundError", f"[Errno 2] No such file or directory: '{path}'"),
             Fake("OSError", f"[Errno 28] No space left on device: '{path}'"),
@@ -194,12 +195,12 @@ class TrainingProvider(BaseProvider):
                 f"torch.Size([{2 * width}, {width}]).",
             ),
         )
-        return made[self._number(0, len(made) - 1)]
+        return errors[self._number(0, len(errors) - 1)]
 
     def data_loader_error(self) -> Fake:
-        """A worker of a data loader that died, was too slow, or met a bad sample."""
+        """Return an error of a data loader: a worker that died or was too slow, or a bad sample."""
         worker = self._number(2, 99_999)
-        made = (
+        errors = (
             Fake("RuntimeError", f"DataLoader worker (pid {worker}) is killed by signal: Killed. "),
             Fake("RuntimeError", f"DataLoader worker (pid(s) {worker}, {worker + 1}) exited unexpectedly"),
             Fake(
@@ -210,10 +211,10 @@ class TrainingProvider(BaseProvider):
             Fake("RuntimeError", f"DataLoader timed out after {self._number(5, 600)} seconds"),
             Fake("IndexError", f"index {worker} is out of bounds for dimension 0 with size {worker}"),
         )
-        return made[self._number(0, len(made) - 1)]
+        return errors[self._number(0, len(errors) - 1)]
 
     def training_error(self, rank: int = 0) -> Fake:
-        """Any of these."""
+        """Return any of these errors."""
         kinds = (
             lambda: self.nccl_timeout(rank),
             self.nccl_error,
@@ -224,10 +225,10 @@ class TrainingProvider(BaseProvider):
         )
         return kinds[self._number(0, len(kinds) - 1)]()
 
-    # ---- what is written
+    # ---- output
 
     def training_traceback(self, error: Fake | None = None, *, depth: int = 3) -> str:
-        """A Python traceback of up to eight frames that ends in this error, or in any."""
+        """Return a Python traceback of up to eight frames that ends in ``error``, or in any error."""
         chosen = self.random_elements(range(len(_WHERE)), length=min(depth, len(_WHERE)), unique=True)
         frames = [
             f'  File "/workspace/{file}", line {self._number(10, 900)}, in {function}\n    {code}\n'
@@ -236,20 +237,20 @@ class TrainingProvider(BaseProvider):
         return "Traceback (most recent call last):\n" + "".join(frames) + f"{error or self.training_error()}\n"
 
     def step_line(self, step: int, *, steps: int = 1000, rank: int | None = None) -> str:
-        """What a trainer prints about a step: its loss falls with the steps, and is never the same twice."""
+        """Return a trainer's line about a step; the loss falls with the steps, and never repeats."""
         loss = 2.0 + 8.0 * math.exp(-3 * step / steps) + self._fraction(-0.05, 0.05)
-        whose = "" if rank is None else f"[rank{rank}]: "
+        prefix = "" if rank is None else f"[rank{rank}]: "
         return (
-            f"{whose}step {step}/{steps} | loss {loss:.4f} | lr {3e-4 * (1 - step / (steps + 1)):.2e} | "
+            f"{prefix}step {step}/{steps} | loss {loss:.4f} | lr {3e-4 * (1 - step / (steps + 1)):.2e} | "
             f"grad norm {self._fraction(0.1, 2):.3f} | {self._fraction(1500, 4000):.0f} tok/s"
         )
 
     def step_lines(self, first: int, last: int, *, rank: int | None = None) -> list[str]:
-        """The lines of several steps."""
+        """Return the lines of several steps."""
         return [self.step_line(step, steps=last, rank=rank) for step in range(first, last + 1)]
 
     def progress_bar(self, *, total: int = 50, until: int | None = None) -> str:
-        r"""A bar that has been redrawn by ``\r`` until step ``until`` (by default to its end), without a line end."""
+        r"""Return a bar redrawn by ``\r`` up to step ``until`` (by default to its end), without a line end."""
         drawn = []
         for step in range((total if until is None else until) + 1):
             blocks, part = divmod(step * 80 // total, 8)
@@ -258,22 +259,22 @@ class TrainingProvider(BaseProvider):
         return "".join(drawn)
 
     def error_file(self, error: Fake | None = None) -> bytes:
-        """An error file as derail and torch write it, about this error or any."""
-        told = error or self.training_error()
+        """Return an error file in the form of derail and torch, about ``error`` or any error."""
+        chosen = error or self.training_error()
         return encode(
-            str(told),
-            self.training_traceback(told),
+            str(chosen),
+            self.training_traceback(chosen),
             wall=1_700_000_000 + self._fraction(0, 1e8),
             monotonic=self._fraction(0, 1e6),
         )
 
     def rank_stderr(self, *, rank: int = 0, error: Fake | None = None) -> str:
-        """What a rank that fails may write to its stderr: lines of NCCL, a bar that breaks off, a traceback."""
+        """Return possible stderr of a failing rank: lines of NCCL, an interrupted bar, a traceback."""
         broken_off = self.progress_bar(until=self._number(1, 49))
         lines = [self.nccl_line(rank) for _ in range(self._number(1, 4))]
         return "\n".join([*lines, broken_off, self.training_traceback(error or self.training_error(rank))])
 
-    # ---- how
+    # ---- draws
 
     def _number(self, low: int, high: int) -> int:
         return int(self.generator.random.randint(low, high))
@@ -283,14 +284,14 @@ class TrainingProvider(BaseProvider):
 
 
 def faker(plan: Plan, *, rank: int | None = None, locale: str | Sequence[str] | None = None) -> Faker:
-    """A Faker with ``TrainingProvider``, seeded from the plan: the same plan says the same things, in each rank others.
+    """Return a Faker with ``TrainingProvider``, seeded from the plan: same plan, same texts, different in each rank.
 
     Args:
-        plan: only its seed counts, so that a fault more or less changes no text.
-        rank: whose it is; None for nobody's.
+        plan: only its seed counts, so that adding a fault changes no text.
+        rank: the rank that writes the texts; None for texts of no rank.
         locale: for Faker.
     """
-    made = Faker(locale)
-    made.seed_instance(decide(plan.seed, "fakes", "all" if rank is None else rank))
-    made.add_provider(TrainingProvider)
-    return made
+    fake = Faker(locale)
+    fake.seed_instance(decide(plan.seed, "fakes", "all" if rank is None else rank))
+    fake.add_provider(TrainingProvider)
+    return fake

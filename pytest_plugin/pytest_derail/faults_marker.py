@@ -1,4 +1,4 @@
-"""``@pytest.mark.faults``: the plan that a test runs under, and how to run it again."""
+"""``@pytest.mark.faults``: the plan for the ranks of a test, and the command that runs the test again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PLAN = "plan.toml"
 
 
 def marked_plan(item: pytest.Item) -> Plan | None:
-    """The plan of a test: the one on the command line, which is there to run a failure again, else its marker's.
+    """Return the plan of a test: the one on the command line, for rerunning a failure, else its marker's.
 
     Raises:
-        UsageError: if it cannot be read, or anything in it is wrong.
+        UsageError: if the plan cannot be read, or is wrong.
     """
     from derail.faults import codec
 
@@ -45,7 +45,7 @@ def marked_plan(item: pytest.Item) -> Plan | None:
 
 
 def once_more(item: pytest.Item, job: Job | AgentJob) -> Iterator[str]:
-    """The commands that run a job again whose plan stands in the test itself."""
+    """Yield the commands that run a job again, if its plan is written in the test itself."""
     if job.plan.faults:
         yield "to run it again: " + shlex.join(["python", "-m", "pytest", item.nodeid])
         if job.is_program:
@@ -53,7 +53,7 @@ def once_more(item: pytest.Item, job: Job | AgentJob) -> Iterator[str]:
 
 
 def again(item: pytest.Item, plan: Plan, folder: Path) -> Iterator[str]:
-    """The command that runs a test under the same plan again; the plan is written to a file for that."""
+    """Yield the command that runs a test again under the same plan, after writing the plan to a file."""
     if plan.faults:
         from derail.faults import codec
 
@@ -62,15 +62,15 @@ def again(item: pytest.Item, plan: Plan, folder: Path) -> Iterator[str]:
         yield "to run it again: " + shlex.join(["python", "-m", "pytest", item.nodeid, f"--derail-plan={path}"])
 
 
-def _read(item: pytest.Item, *what: object, seed: int | None = None) -> tuple[tuple[Fault, ...], int]:
-    """The faults that a marker names: files, plans and single faults, one after the other."""
+def _read(item: pytest.Item, *parts: object, seed: int | None = None) -> tuple[tuple[Fault, ...], int]:
+    """Return the faults that a marker names, in order (files, plans and single faults), and the seed."""
     from derail.faults import codec
 
-    if not what:
-        raise TypeError("it names no plan; give the path of a file, or faults")
+    if not parts:
+        raise TypeError("the marker has no plan. Give the path of a file, or faults")
     faults: list[Fault] = []
     seeds = []
-    for part in what:
+    for part in parts:
         plan = codec.load(_find(item, part)) if isinstance(part, str | Path) else part
         if isinstance(plan, Plan):
             faults += plan.faults
@@ -78,11 +78,11 @@ def _read(item: pytest.Item, *what: object, seed: int | None = None) -> tuple[tu
         elif isinstance(plan, Fault):
             faults.append(plan)
         else:
-            raise TypeError(f"{plan!r} is neither the path of a plan, nor a plan, nor a fault")
+            raise TypeError(f"expected the path of a plan, a plan or a fault, got {part!r}")
     return tuple(faults), seed if seed is not None else next(iter(seeds), 0)
 
 
 def _find(item: pytest.Item, name: str | Path) -> Path:
-    """A plan beside the test's module, else below the root directory."""
+    """Return the path of a plan beside the test's module, else below the root directory."""
     beside = item.path.parent / name
     return beside if beside.is_file() else item.config.rootpath / name

@@ -1,7 +1,7 @@
 """Options, markers, fixtures and hooks of the plugin.
 
-A suite that does not use the plugin pays for this file and nothing else: whatever imports derail is imported by the
-first test that asks for the fixture, or runs on ranks.
+A suite that does not use the plugin imports only this file: the modules that import derail are imported by the first
+test that uses the fixture or runs on ranks.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from pytest_derail.jobs.fixture import Derail
 
 OF_PYTEST = frozenset({"parametrize", "skip", "skipif", "xfail", "usefixtures", "filterwarnings"})
-"""Markers that say nothing of ranks."""
+"""Markers that do not concern ranks."""
 
 pytest.register_assert_rewrite("pytest_derail.assertions")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare what can be set: on the command line, or, less strongly, in the ini file."""
+    """Declare the options: on the command line, or, with lower priority, in the ini file."""
     add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers; nothing is open yet."""
+    """Declare the markers; open nothing yet."""
     config.stash[LIVE] = []
     for marker, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
-    """End ranks that are kept while reports still reach everybody; what fails in that makes the session fail."""
+    """End reused ranks while reports still reach all plugins; a failure in that makes the session fail."""
     if session.config.stash.get(KEPT, {}):
         from pytest_derail.ranks.pool.pool import finish_all
 
@@ -72,8 +72,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End what no fixture could end (the session was broken off in the middle of a tear-down), and the processes that
-    were kept for later tests."""
+    """End what no fixture could end, because the session was aborted in a tear-down, and processes kept for later."""
     for kept in tuple(config.stash.get(KEPT, {}).values()):
         kept.close()
     for lifecycle in config.stash.get(LIVE, []):
@@ -86,13 +85,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def derail(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Derail]:
-    """Starts multi-rank jobs, breaks them, and leaves nothing behind: ``derail.run(step_loop, ranks=4)``.
-    start, run: a function or a program on ranks. agent: a program under another supervisor. plan: faults and a seed.
-    hold, release, barrier: ranks stay, or meet, at a point. workdir, free_port, allow_left: as they say.
-    faults, when: the modules of these names, which the name of the fixture hides in a test.
+    """Start multi-rank jobs, break them, and leave nothing behind: ``derail.run(step_loop, ranks=4)``.
+    start, run: a function or a program on ranks. agent: a program under another launcher. plan: faults and a seed.
+    hold, release, barrier: ranks wait or meet at a sync point. workdir, free_port, allow_left: see their docstrings.
+    faults, when: the modules of these names, because the fixture's name hides the package in a test.
 
-    A rank that fails and is not expected to fails the test; so do a fault that did not happen and a job that took too
-    long. What ranks leave behind is an error of the test that left it.
+    A test fails if a rank fails unexpectedly, a fault did not happen, or a job took too long. Leftovers of ranks are an
+    error of the test that left them.
     """
     from pytest_derail.jobs.fixture import Derail
     from pytest_derail.jobs.lifecycle import Lifecycle
@@ -113,33 +112,35 @@ def derail(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def _in_rank(request: pytest.FixtureRequest, name: str) -> int:
     if IN_RANK not in request.config.stash:
-        pytest.fail(f"this is there only in tests with @pytest.mark.ranks(n): {request.fixturename}", pytrace=False)
+        pytest.fail(f"the `{request.fixturename}` fixture needs @pytest.mark.ranks(n)", pytrace=False)
     return int(os.environ[name])
 
 
 @pytest.fixture
 def rank(request: pytest.FixtureRequest) -> int:
-    """The number of this rank in its job, in tests with ``@pytest.mark.ranks(n)``: from 0 to n - 1."""
+    """Return the number of this rank in its job, from 0 to n - 1, in tests with ``@pytest.mark.ranks(n)``."""
     return _in_rank(request, "RANK")
 
 
 @pytest.fixture
 def local_rank(request: pytest.FixtureRequest) -> int:
-    """The number of this rank on its machine, in tests with ``@pytest.mark.ranks(n)``."""
+    """Return the number of this rank on its machine, in tests with ``@pytest.mark.ranks(n)``."""
     return _in_rank(request, "LOCAL_RANK")
 
 
 @pytest.fixture
 def world_size(request: pytest.FixtureRequest) -> int:
-    """How many ranks there are, in tests with ``@pytest.mark.ranks(n)``."""
+    """Return the number of ranks, in tests with ``@pytest.mark.ranks(n)``."""
     return _in_rank(request, "WORLD_SIZE")
 
 
 @pytest.fixture
 def process_group(request: pytest.FixtureRequest, world_size: int) -> Iterator[object]:
-    """The default process group of torch (gloo), in tests with ``@pytest.mark.ranks(n)``: joined by each rank before
-    the test, and left after it. Needs torch; without it the test is skipped."""
-    del world_size  # it says that this is a rank
+    """Join torch's default process group (gloo) before the test, and leave it afterwards.
+
+    It is for tests with ``@pytest.mark.ranks(n)``. Without torch the test is skipped.
+    """
+    del world_size  # requested because it fails outside ranks
     from pytest_derail.ranks.process_group import open_process_group
 
     order = request.config.stash[IN_RANK]
@@ -149,13 +150,13 @@ def process_group(request: pytest.FixtureRequest, world_size: int) -> Iterator[o
 
 @pytest.fixture(name=PARAMETER)
 def _derail_ranks(request: pytest.FixtureRequest) -> int:
-    """How many ranks the test runs on, if its marker has a list."""
+    """Return the number of ranks of the test, if its marker has a list."""
     count: int = request.param
     return count
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``ranks([1, 2, 4])`` makes three tests. What is wrong with markers is an error of the collection."""
+    """Make three tests of ``ranks([1, 2, 4])``; wrong markers are collection errors."""
     marked = {mark.name for mark in metafunc.definition.iter_markers()}
     if IN_RANK not in metafunc.config.stash and (marked - OF_PYTEST or not ON_RANKS.isdisjoint(metafunc.fixturenames)):
         from pytest_derail.ranks.marker import check
@@ -168,7 +169,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """``--scenarios``: TOML files are tests."""
+    """With ``--scenarios``, collect TOML files as tests."""
     if file_path.suffix == ".toml" and parent.config.getoption("derail_scenarios"):
         from pytest_derail.scenarios import ScenarioFile, is_scenario
 
@@ -179,11 +180,13 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """``--scenarios``: note if there is none, before others are deselected. Look at the markers of methods of
-    unittest.TestCase: no other hook of the collection sees them."""
+    """With ``--scenarios``, note if there is none, before others are deselected.
+
+    Also check the markers of methods of unittest.TestCase: no other hook of the collection covers them.
+    """
     if (
         config.getoption("derail_scenarios") and not session.testsfailed
-    ):  # one with a mistake is no test, and is reported
+    ):  # a scenario with a mistake is not an item, and is reported as an error
         from pytest_derail.scenarios import none_collected
 
         config.stash[NO_SCENARIO] = none_collected(config, items)
@@ -200,7 +203,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test with the ``ranks`` marker gets another body: the job that runs its own one."""
+    """Give a test with the ``ranks`` marker another body: the job that runs its own one."""
     mark = ranks_marker(item)
     if mark is None or not isinstance(item, pytest.Function) or IN_RANK in item.config.stash:
         try:
@@ -225,8 +228,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[None, object, object]:
-    """pytest-timeout limits a test on ranks: the controller keeps to that while ranks run. Where it ends the process,
-    the jobs of the ``derail`` fixture are shown before."""
+    """Apply the limit of pytest-timeout to a test on ranks: the controller enforces it while ranks run.
+
+    Where pytest-timeout ends the process, show the jobs of the ``derail`` fixture before.
+    """
     on_ranks = item.stash.get(RANKS, None)
     if on_ranks is not None:
         on_ranks.outer.note(settings)
@@ -244,7 +249,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> Generator[N
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
-    """In a rank, what is to be set up once is not set up again."""
+    """In a rank, do not set up a shared fixture again."""
     order = request.config.stash.get(IN_RANK, None)
     if order is not None:
         from pytest_derail.ranks.shared_fixtures import refuse_late
@@ -254,7 +259,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """When the test's own code is done, its jobs end, and what went wrong in them unseen fails the test."""
+    """After the test's own code, end its jobs; failures in them that the test did not check fail the test."""
     lifecycle = item.stash.get(LIFECYCLE, None)
     if lifecycle is None:
         return (yield)
@@ -274,7 +279,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what became of the jobs beside the failure of the test, and no frames of derail's own."""
+    """Show the results of the jobs with the failure of the test, and hide derail's own frames."""
     on_ranks, lifecycle = item.stash.get(RANKS, None), item.stash.get(LIFECYCLE, None)
     if call.excinfo is not None and (on_ranks or lifecycle or IN_RANK in item.config.stash):
         from pytest_derail.reporting.own_frames import hide
@@ -291,14 +296,14 @@ def pytest_runtest_makereport(
 
 
 class RecordedForJUnit:
-    """Hands on to JUnit XML what ranks have recorded for it. With xdist only this process writes that."""
+    """Plugin that passes records of ranks to JUnit XML. With xdist only the main process writes that file."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Look at each report."""
+        """Write the records on a report, if it has any."""
         recorded = getattr(report, "__dict__", {}).get("derail_junit")
         if recorded:
             from pytest_derail.reporting.ranks import write_junit
@@ -307,14 +312,14 @@ class RecordedForJUnit:
 
 
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """``--pdb``, when the report of a failure is there."""
+    """With ``--pdb``, finish debugging after the report of a failure."""
     on_ranks = node.stash.get(RANKS, None)
     if on_ranks is not None:
         on_ranks.look_into()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line about the jobs of the session, if there were any; and ranks that ran when it was broken off."""
+    """Write one line about the jobs of the session, if any, and the ranks that ran when it was aborted."""
     if missing := terminalreporter.config.stash.get(NO_SCENARIO, ""):
         terminalreporter.write_line(missing)
     for test in terminalreporter.config.stash.get(BROKEN_OFF, []):

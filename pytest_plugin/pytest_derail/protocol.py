@@ -1,6 +1,6 @@
-"""Names that the pytest process and its ranks share: order of a rank, paths of records, stash keys.
+"""Names shared by the pytest process and its ranks: order of a rank, paths of records, stash keys.
 
-pytest imports this module in every suite, so it imports nothing of derail. Values of the rooms are ``Any`` here.
+pytest imports this module in every suite, so it imports nothing of derail. Types of other packages are ``Any`` here.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group"})
-"""Fixtures that are there only on ranks."""
+"""Fixtures that exist only on ranks."""
 
 PARAMETER = "_derail_ranks"
-"""The hidden parameter of a test whose ``ranks`` marker has a list."""
+"""Hidden parameter of a test with a list in its ``ranks`` marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a rank is told about its test.
+    """Instructions for a rank about its test.
 
     Attributes:
-        nodeid: of the test.
-        node: where it is, for the collection.
+        nodeid: node ID of the test.
+        node: its location, for the collection.
         args: the command line of pytest.
-        options: what is added to it.
+        options: additional options.
         directory: where pytest was started.
-        folder: where the records of ranks are, and where the bell hangs.
-        handed: the values of fixtures that were set up in the controller, pickled.
+        folder: folder of the ranks' records and of the bell.
+        handed: pickled values of the fixtures that were set up in the controller.
         in_ranks: fixtures that each rank sets up although their scope is wider.
-        worker: what plugins find in ``config.workerinput``.
-        timeout: seconds that the test may take.
-        seed: from which Hypothesis draws, the same in all ranks.
-        debugger: where somebody waits who looks into the rank that fails first; empty if nobody does.
+        worker: the value of ``config.workerinput`` for plugins.
+        timeout: time limit of the test in seconds.
+        seed: seed for Hypothesis, the same in all ranks.
+        debugger: endpoint of the debugger for the rank that fails first; empty without one.
         kept: whether the rank, and its process group, stay for the next test.
     """
 
@@ -57,17 +57,17 @@ class Order:
 
 
 def report_path(folder: Path, rank: int) -> Path:
-    """Where the record of a rank is."""
+    """Return the path of a rank's record."""
     return folder / f"rank-{rank}.record"
 
 
 def names_path(folder: Path, rank: int) -> Path:
-    """Where the names are that a rank has registered with its resource tracker."""
+    """Return the path of the names that a rank has registered with its resource tracker."""
     return folder / f"rank-{rank}.names"
 
 
 def bell_path(folder: Path) -> Path:
-    """Where the bell hangs."""
+    """Return the path of the bell."""
     return folder / "bell"
 
 
@@ -78,24 +78,24 @@ LIVE: pytest.StashKey[list[Any]] = pytest.StashKey()
 """In the stash of the configuration: lifecycles of fixtures that have not been torn down yet."""
 
 RANKS: pytest.StashKey[Any] = pytest.StashKey()
-"""In the stash of a test that runs on ranks: its side in the controller."""
+"""In the stash of a test that runs on ranks: its controller side."""
 
 CURRENT: pytest.StashKey[Any] = pytest.StashKey()
 """In the stash of the configuration: the test on ranks whose protocol runs."""
 
 BROKEN_OFF: pytest.StashKey[list[Any]] = pytest.StashKey()
-"""In the stash of the configuration: tests whose ranks ran when the session was broken off, which have no report."""
+"""In the stash of the configuration: tests without a report, whose ranks ran when the session was aborted."""
 
 KEPT: pytest.StashKey[dict[object, Any]] = pytest.StashKey()
-"""In the stash of the configuration: ranks that are kept for the next tests."""
+"""In the stash of the configuration: reused ranks."""
 
 IN_RANK: pytest.StashKey[Order] = pytest.StashKey()
-"""In the stash of the configuration of a rank's own session: what it was told."""
+"""In the stash of the configuration of a rank's own session: its order."""
 
 NO_SCENARIO: pytest.StashKey[str] = pytest.StashKey()
-"""In the stash of the configuration: what to say as ``--scenarios`` has found none."""
+"""In the stash of the configuration: the message if ``--scenarios`` has found none."""
 
 
 def ranks_marker(item: pytest.Item) -> pytest.Mark | None:
-    """Return the ``ranks`` marker of a test function; other items (doctests) of its module are no tests on ranks."""
+    """Return the ``ranks`` marker of a test function; None for other items (doctests), which never run on ranks."""
     return item.get_closest_marker("ranks") if isinstance(item, pytest.Function) else None

@@ -1,7 +1,7 @@
 """``pytest --scenarios``: each scenario is a test, run on the agent that ``--derail-agent`` names.
 
-PASS passes, FAIL and INCONCLUSIVE fail, SKIPPED skips, each with its reasons. A file with mistakes is an error of the
-collection.
+PASS passes, FAIL and INCONCLUSIVE fail, SKIPPED skips, each with its reasons. A file with mistakes is a collection
+error.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ NEEDED = re.compile(r"^(title|ranks|worker|expect)(?=\s*[=.])|^\[(expect)\]", re
 
 
 class ScenarioFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
-    """A scenario did not show what it expects, or its faults did not verifiably happen."""
+    """A scenario did not meet its expectations, or its faults did not verifiably happen."""
 
 
 def choose_scenarios(config: pytest.Config) -> None:
-    """If no paths are given: the scenarios of this project, or if it has none, those that come with derail."""
+    """Without paths, choose the scenarios of this project or, if it has none, those that come with derail."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         own = config.rootpath / FOLDER
         config.args = [str(own if own.is_dir() else shipped_root())]
@@ -49,15 +49,18 @@ def choose_scenarios(config: pytest.Config) -> None:
 
 
 def is_scenario(path: Path, parent: pytest.Collector) -> bool:
-    """Return whether to collect a file as a scenario: it lies in a scenario folder, is named on the command line, or
-    looks like a scenario. Mistakes in it are reported when it is read."""
+    """Return whether to collect a file as a scenario.
+
+    It is one if it lies in a scenario folder, is named on the command line, or looks like a scenario. Mistakes in it
+    are reported when it is read.
+    """
     return path.suffix == ".toml" and (
         FOLDER in path.parts or parent.session.isinitpath(path) or _looks_like_scenario(path)
     )
 
 
 def _looks_like_scenario(path: Path) -> bool:
-    """Whether a file has at least two of the keys that every scenario needs."""
+    """Return whether a file has at least two of the keys that every scenario needs."""
     from derail.faults.serialization.toml_files import read_text
 
     try:
@@ -68,44 +71,44 @@ def _looks_like_scenario(path: Path) -> bool:
 
 
 def none_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
-    """What to say if there is no scenario among the tests; empty if there is one."""
+    """Return the message if there is no scenario among the tests; empty if there is one."""
     if any(isinstance(item, ScenarioItem) for item in items):
         return ""
     places = ", ".join(map(str, config.args)) or "."
     return (
-        f"derail: --scenarios: there is no scenario in {places}. A scenario is a TOML file with title, ranks, worker "
-        "and [expect]; derail list scenarios has those that come with derail"
+        f"derail: --scenarios: no scenario in {places}. A scenario is a TOML file with title, ranks, worker "
+        "and [expect]; derail list scenarios shows those that come with derail"
     )
 
 
 class ScenarioFile(pytest.File):
-    """A TOML file with a scenario."""
+    """TOML file with a scenario."""
 
     def collect(self) -> Iterable[ScenarioItem]:
-        """One test, named after the agent."""
+        """Yield one test, named after the agent."""
         try:
             scenario = load(self.path)
         except InputError as error:
             raise self.CollectError(str(error)) from None
-        made = agent(agent_name(self.config))
-        item: ScenarioItem = ScenarioItem.from_parent(self, name=made.name)
-        item.scenario, item.agent = scenario, made
+        chosen = agent(agent_name(self.config))
+        item: ScenarioItem = ScenarioItem.from_parent(self, name=chosen.name)
+        item.scenario, item.agent = scenario, chosen
         item.extra_keyword_matches.update((scenario.family, scenario.name))
         yield item
 
 
 class ScenarioItem(pytest.Item):
-    """A scenario on an agent."""
+    """Scenario on an agent."""
 
     scenario: Any
     agent: Agent
 
     def runtest(self) -> None:
-        """Run it.
+        """Run the scenario.
 
         Raises:
-            ScenarioFailed: unless it is PASS.
-            Skipped: if it cannot be run here, or on this agent.
+            ScenarioFailed: unless the verdict is PASS.
+            Skipped: if the scenario cannot be run here, or on this agent.
         """
         folder = evidence_folder(self.config._tmp_path_factory, self)  # type: ignore[attr-defined] # noqa: SLF001 - as pytest's own
         done = run_scenario(self.scenario, self.agent, workdir=folder)
@@ -114,18 +117,18 @@ class ScenarioItem(pytest.Item):
         if done.verdict.kind == "SKIPPED":
             raise pytest.skip.Exception("; ".join(done.verdict.reasons), _use_item_location=True)
         if not done.verdict.passed:
-            raise ScenarioFailed(_told(done))
+            raise ScenarioFailed(_described(done))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The verdict and all that it rests on; a traceback only if something else broke."""
+        """Return the verdict with its evidence; a traceback only for other errors."""
         if isinstance(excinfo.value, ScenarioFailed):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
-        """Where it stands, and what must come of it."""
+        """Return the location and the name of the test."""
         return self.path, 0, f"{self.scenario.name} on {self.agent.name}"
 
 
-def _told(done: Run) -> str:
+def _described(done: Run) -> str:
     return render_verdict(done.scenario, done.result, done.verdict).rstrip("\n")

@@ -66,9 +66,9 @@ def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
 @pytest.mark.parametrize(
     ("marker", "told"),
     [
-        ("faults()", "it names no plan"),
+        ("faults()", "the marker has no plan"),
         ("faults('missing.toml')", "cannot be read"),
-        ("faults(3)", "3 is neither the path of a plan, nor a plan, nor a fault"),
+        ("faults(3)", "expected the path of a plan, a plan or a fault, got 3"),
         ("faults('x.toml', sede=3)", "unexpected keyword argument 'sede'"),
     ],
 )

@@ -155,8 +155,8 @@ signal.signal(signal.SIGUSR1, handler)
     result.stdout.fnmatch_lines(
         [
             *head,
-            f"rank 0: stopped in call, when the controller was broken off by {name}",
-            f"rank 1: stopped in call, when the controller was broken off by {name}",
+            f"rank 0: stopped in call, when {name} interrupted the controller",
+            f"rank 1: stopped in call, when {name} interrupted the controller",
             "*rank 1: where it was*",
             "*in waits_here",
             "*in test_it",

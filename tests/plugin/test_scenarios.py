@@ -58,7 +58,7 @@ def test_each_verdict_is_an_outcome_with_its_reasons(run_pytest: RunPytest, writ
     result.assert_outcomes(passed=1, failed=2, skipped=1)
     result.stdout.fnmatch_lines([
         "*FAIL*crash/fails*",
-        "*expected the job to have succeeded, saw that it failed*",
+        "*expected outcome succeeded, got failed*",
         "*INCONCLUSIVE*crash/inconclusive*",
         "*not reached*no line of*never*",
         "SKIPPED * scenarios/node/skipped.toml:1: native: it launches on one node, and the scenario wants 2; *",
@@ -100,7 +100,7 @@ def test_it_is_said_that_there_is_no_scenario(run_pytest: RunPytest, write) -> N
     (Path.cwd() / "empty").mkdir()
 
     result = run_pytest("", "-q", "--scenarios", "empty")
-    result.stdout.fnmatch_lines(["derail: --scenarios: there is no scenario in empty. A scenario is a TOML file with*"])
+    result.stdout.fnmatch_lines(["derail: --scenarios: no scenario in empty. A scenario is a TOML file with*"])
     run_pytest("", "-q", "--scenarios", "-k", "no such name").stdout.no_fnmatch_line("*there is no scenario*")
 
 

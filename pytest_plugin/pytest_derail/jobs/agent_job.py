@@ -1,4 +1,4 @@
-"""``derail.agent``: a job under a supervisor that is not derail, as the test holds it when it is over."""
+"""``derail.agent``: a finished job under an external agent, as the test sees it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from derail.scenario.model import JobResult
 
 NO_WORKER = Path("no-worker")
-"""What stands for the program of the ranks where the command line has it already."""
+"""Placeholder for the program of the ranks if the command line contains the program already."""
 
 
 class AgentJob:
-    """A job that an agent has supervised, and that is over.
+    """Finished job of an agent.
 
     Attributes:
-        name: of the agent.
+        name: name of the agent.
         plan: the faults.
-        workdir: its logs and its journal.
+        workdir: folder with its logs and its journal.
         is_program: whether derail can run it again from its journal.
     """
 
@@ -49,7 +49,7 @@ class AgentJob:
 
     @property
     def journal(self) -> Path:
-        """The journal of the run."""
+        """Journal of the run."""
         return self.workdir / JOURNAL
 
     def poll(self) -> JobResult:
@@ -61,19 +61,19 @@ class AgentJob:
         return self._result
 
     def stop(self, reason: str, *, grace: float | None = None) -> None:
-        """There is nothing to stop any more."""
+        """Do nothing: the job is over."""
 
     def pids(self) -> dict[int, int]:
-        """The process of each rank, of the last attempt."""
+        """Return the process id of each rank in the last attempt."""
         return {rank: fate.pid for rank, fate in self._result.ranks.items()}
 
     def forget(self) -> None:
-        """No assertion will be made about it any more."""
+        """End the recording of assertions: none will follow."""
         close_account(self._result)
 
 
 class Script(ForeignAgent):
-    """A command line that is run as it stands: it knows itself what its ranks are to run."""
+    """Agent for a command line that is run unchanged, because it contains the program of its ranks."""
 
     restarts = True
 
@@ -82,45 +82,46 @@ class Script(ForeignAgent):
         self._argv = tuple(argv)
 
     def version(self) -> str:
-        """Nobody knows."""
+        """Return an empty text: the version is unknown."""
         return ""
 
     def unavailable(self) -> str:
-        """Its program must be there."""
+        """Return a reason if its program does not exist."""
         from shutil import which
 
-        return "" if which(self._argv[0]) else f"there is no program {self._argv[0]!r} here"
+        return "" if which(self._argv[0]) else f"program not found: {self._argv[0]!r}"
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """The command line."""
+        """Return the command line."""
         del job
         return (Invocation(self._argv),)
 
 
 def find_agent(command: str | Sequence[str | os.PathLike[str]], declaration: Path | Declaration | None) -> Agent:
-    """The agent that a test means: by its name, or by its command line.
+    """Return the agent of a test, by its name or by its command line.
 
     Raises:
-        InputError: if there is none of this name, or something is wrong with the command line or the declaration.
-        ValueError: if there is nothing to run.
+        InputError: if no agent has this name, or the command line or the declaration is wrong.
+        ValueError: if the command line is empty.
     """
     if isinstance(command, str):
         return registered(command)
     words = [os.fspath(word) for word in command]
     if not words or not words[0]:
-        raise ValueError("there is no agent to run: give a name, or a command line of at least one word")
-    told = declaration if isinstance(declaration, Declaration) or declaration is None else read_declaration(declaration)
-    if told is None and not placeholders(" ".join(words)) & {"script", "command"}:
+        raise ValueError("agent: empty command line. Give a name, or a command line of at least one word")
+    if declaration is not None and not isinstance(declaration, Declaration):
+        declaration = read_declaration(declaration)
+    if declaration is None and not placeholders(" ".join(words)) & {"script", "command"}:
         return Script(words)
-    return CommandAgent(shlex.join(words), told)
+    return CommandAgent(shlex.join(words), declaration)
 
 
 def run_agent(agent: Agent, scenario: Scenario, workdir: Path) -> AgentJob:
     """Run a job under an agent to its end.
 
     Raises:
-        ValueError: if it cannot be run under this agent.
-        Skipped: if the agent is not there.
+        ValueError: if the agent does not support the job.
+        Skipped: if the agent is not installed.
     """
     import pytest
 
@@ -144,14 +145,14 @@ def job_of(
     nodes: int,
     restarts: int,
 ) -> Scenario:
-    """The job as a scenario that expects nothing: that is the test's business.
+    """Return the job as a scenario without expectations: the test checks the result.
 
     Raises:
-        FileNotFoundError: if there is no such script.
+        FileNotFoundError: if the script does not exist.
     """
     worker = NO_WORKER if run is None else Path(run).absolute()
     if run is not None and not worker.is_file():
-        raise FileNotFoundError(f"there is no script {worker}")
+        raise FileNotFoundError(f"script not found: {worker}")
     return Scenario(
         title="a job of a test",
         ranks=ranks,

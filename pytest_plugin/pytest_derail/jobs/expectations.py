@@ -1,7 +1,7 @@
-"""Which failures a test has looked at, and what fails it where it has not.
+"""Failures that a test has checked, and failures that fail it because it has not.
 
-Assertions note here what they were asked about; the ``derail`` fixture reads it when the test's own code is done. What
-happened and was not expected is told with what to write if it was meant.
+Assertions record here which failures they check; the ``derail`` fixture reads the record after the test's own code.
+An unexpected failure is reported with the assertion to write if it is intended.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Account:
-    """What a test has said about one job.
+    """Failures of one job that a test has checked or expects.
 
     Attributes:
-        failures_seen: ranks that an assertion asked about, or whose failure the test expects.
+        failures_seen: ranks that an assertion checked, or whose failure the test expects.
         any_failure: whether it expects the failure of any rank.
-        timeout_seen: whether it knows that the job timed out.
-        faults_seen: faults, with their rank, that it knows not to have happened.
-        leftovers_seen: whether it knows what the job left.
-        exit_code_seen: whether it asked for another exit code of the agent than 0.
+        timeout_seen: whether it checked that the job timed out.
+        faults_seen: faults, with their rank, that it expects not to have happened.
+        leftovers_seen: whether it checked the leftovers of the job.
+        exit_code_seen: whether it expects an exit code of the agent other than 0.
     """
 
     failures_seen: set[int] = field(default_factory=set)
@@ -40,32 +40,32 @@ class Account:
     exit_code_seen: bool = False
 
     def looked_at(self, *ranks: int) -> None:
-        """The test knows of the failure of these ranks."""
+        """Record that the test has checked the failure of these ranks."""
         self.failures_seen.update(ranks)
 
 
 _open: dict[int, tuple[object, Account]] = {}
-"""By the identity of a result, which is kept so that no other object gets the same one."""
+"""Accounts by the identity of the result, which is kept so that no other object gets the same identity."""
 
 
 def open_account(result: JobResult, account: Account) -> None:
-    """Note from now on what assertions ask about a result."""
+    """Record assertions about a result from now on."""
     _open[id(result)] = (result, account)
 
 
 def close_account(result: JobResult) -> None:
-    """Forget a result. Idempotent."""
+    """Stop recording for a result. Idempotent."""
     _open.pop(id(result), None)
 
 
 def account_of(result: object) -> Account:
-    """Return the account of a result; one that is never read if it is of no job of a test."""
-    found = _open.get(id(result))
-    return Account() if found is None else found[1]
+    """Return the account of a result; a new one that is never read if the result is of no job of a test."""
+    opened = _open.get(id(result))
+    return Account() if opened is None else opened[1]
 
 
 def judge(seen: JobResult, account: Account) -> list[str]:
-    """What went wrong in a job and was not looked at."""
+    """Return the failures of a job that the test has not checked."""
     return [*_failures(seen, account), *_timeout(seen, account), *_faults(seen, account)]
 
 
@@ -75,36 +75,36 @@ def _failures(seen: JobResult, account: Account) -> Iterator[str]:
     if not seen.ran or account.any_failure:
         return
     if seen.external and seen.exit_code and not (seen.failed or account.exit_code_seen):
-        meant = f"if it is meant: assert_exit_code(result, {seen.exit_code})"
-        yield f"the agent exited with {seen.exit_code}, and nobody expected it ({meant})"
+        meant = f"if that is intended: assert_exit_code(result, {seen.exit_code})"
+        yield f"unexpected exit code of the agent: {seen.exit_code} ({meant})"
     if seen.unseen and not seen.exit_code and not seen.timed_out and not _breaks_agent(seen):
         yield seen.unseen
     for rank in seen.failed:
         if rank not in account.failures_seen:
-            yield f"{seen.ranks[rank]}, and nobody expected it (if it is meant: assert_failed(result, {rank}))"
+            yield f"{seen.ranks[rank]}; unexpected (if that is intended: assert_failed(result, {rank}))"
 
 
 def _breaks_agent(seen: JobResult) -> bool:
-    """Whether the launcher itself was broken on purpose: it may have been stopped while it was starting ranks."""
-    return any(told.fault.target == AGENT for told in seen.faults)
+    """Return whether a fault broke the launcher itself, which may have been stopped while it started ranks."""
+    return any(result.fault.target == AGENT for result in seen.faults)
 
 
 def _timeout(seen: JobResult, account: Account) -> Iterator[str]:
     if seen.timed_out and not account.timeout_seen:
-        yield f"timed out: {seen.stop_reason} (if it is meant: assert_timed_out(result))"
+        yield f"timed out: {seen.stop_reason} (if that is intended: assert_timed_out(result))"
 
 
 def _faults(seen: JobResult, account: Account) -> Iterator[str]:
-    for told in seen.faults:
-        if not told.injected and (told.fault.id, told.rank) not in account.faults_seen:
-            yield f"a fault did not verifiably happen: {told} (if it is meant: assert_not_injected(result))"
+    for result in seen.faults:
+        if not result.injected and (result.fault.id, result.rank) not in account.faults_seen:
+            yield f"a fault did not verifiably happen: {result} (if that is intended: assert_not_injected(result))"
 
 
 def judge_left(seen: JobResult, account: Account) -> list[str]:
-    """Processes that outlived their ranks and were not looked at.
+    """Return processes that outlived their ranks and that the test has not checked.
 
-    A rank that was killed could not clean up: what it left counts only if derail could not end it either. A rank that
-    ended by itself could have.
+    A killed rank could not clean up: its leftovers count only if derail could not end them either. A rank that ended by
+    itself could have cleaned up.
     """
     if not seen.ran or account.leftovers_seen:
         return []
@@ -112,7 +112,7 @@ def judge_left(seen: JobResult, account: Account) -> list[str]:
 
 
 def could_clean_up(result: JobOutcome, rank: int | None = None) -> bool:
-    """Whether a rank, or each of them, ended by itself and with a code: then its own clean-up has run."""
+    """Return whether a rank, or each of them, ended by itself with a code, so that its own clean-up has run."""
     fate = None if rank is None else result.ranks.get(rank)
     fates = list(result.ranks.values()) if fate is None else [fate]
     return all(fate.cause is Cause.SELF and fate.status is not None and fate.status.code is not None for fate in fates)

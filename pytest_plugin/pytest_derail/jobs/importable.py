@@ -1,7 +1,8 @@
-"""Makes what a test module defines runnable in a rank: a fresh interpreter, which knows nothing of pytest's imports.
+"""Make objects of a test module runnable in a rank, whose fresh interpreter lacks pytest's import configuration.
 
-A function travels by its name, and the name of a test module is pytest's business: in one import mode its folder is on
-``sys.path``, in another it is on none and the name was made up. So the file travels along, and the rank imports that.
+A function is pickled by its name, and pytest decides the name of a test module: in one import mode its folder is on
+``sys.path``, in another it is not and the name is made up. So the path of the file is pickled as well, and the rank
+imports that file.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     import pytest
 
 OF_JOBS = "write it as a test with @pytest.mark.ranks(n) and run that with --pdb, or run the program with derail launch"
-"""How to get a debugger into a rank of a job."""
+"""Advice for debugging a rank of a job."""
 
 Source = tuple[str, str]
-"""A module's name, and the file that it must come from."""
+"""Name of a module, and the file that it must come from."""
 
 
 class RankFunction:
-    """A function of a test module, as a rank can run it.
+    """Function of a test module that a rank can run.
 
-    Its lines reach the rank's log when they are printed, not when a buffer is full: what a test waits for with
-    ``when.line(...)``, and what was printed last before a SIGKILL, must be there.
+    Its lines reach the rank's log when they are printed, not when a buffer is full: lines for ``when.line(...)``, and
+    the last lines before a SIGKILL, must be in the log.
     """
 
     def __init__(self, run: Callable[..., Any]) -> None:
@@ -43,7 +44,7 @@ class RankFunction:
         self.__doc__ = run.__doc__
 
     def __call__(self, *args: Any) -> Any:
-        """Run it, with streams that pass lines on as they end."""
+        """Run the function with line-buffered streams."""
         breakpoints.explain(OF_JOBS)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
@@ -51,24 +52,24 @@ class RankFunction:
         return self.run(*args)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """The modules come first: whatever is unpickled after them, arguments too, finds its classes."""
+        """Return the modules first, so that objects unpickled after them, including arguments, find their classes."""
         return _rebuild, (tuple(_sources(self.run)), pickle.dumps(self.run))
 
     def __repr__(self) -> str:
-        """Name the function that it runs."""
+        """Return a text with the name of the function."""
         return f"<rank function {self.__qualname__}>"
 
 
 def check_importable(run: Callable[..., Any]) -> None:
-    """Say early and clearly why a function could not reach a rank.
+    """Check early that a function can be pickled for a rank.
 
     Raises:
-        TypeError: if it cannot travel to a fresh interpreter.
+        TypeError: if it cannot be sent to a fresh interpreter.
     """
     __tracebackhide__ = True
     try:
         pickle.dumps(run)
-    except Exception as error:  # whatever an object's own __reduce__ raises is the reason
+    except Exception as error:  # an exception of an object's own __reduce__ is the reason
         name = getattr(run, "__qualname__", repr(run))
         raise TypeError(
             f"{name} cannot be a rank: {error}. A rank is a fresh interpreter that imports its function by name; "
@@ -77,14 +78,17 @@ def check_importable(run: Callable[..., Any]) -> None:
 
 
 def warm_modules(config: pytest.Config, run: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the modules that the warm ranks of a function find imported: those that the session names, else the
-    installed ones that the function's module imports; and this one, which finds the function."""
+    """Return the modules to import in the zygote of a function's warm ranks.
+
+    They are those that the session names, else the installed ones that the function's module imports; and this module,
+    which imports the function.
+    """
     named = preload(config)
     return (__name__, *(imports_of(run) if named is None else named))
 
 
 def _sources(run: object) -> Iterator[Source]:
-    """The modules that a callable is defined in, with their files; built-in ones have none and need none."""
+    """Yield the modules that define a callable, with their files; built-in ones have none and need none."""
     parts = [run]
     while parts:
         part = parts.pop()
@@ -101,20 +105,20 @@ def _sources(run: object) -> Iterator[Source]:
 
 
 def _rebuild(sources: tuple[Source, ...], pickled: bytes) -> RankFunction:
-    """In the rank: import the modules from their files, then the callable from the modules."""
+    """In the rank: import the modules from their files, then unpickle the callable."""
     for name, file in sources:
         import_from(name, Path(file))
     return RankFunction(pickle.loads(pickled))
 
 
 def import_from(name: str, file: Path) -> ModuleType:
-    """Import the module ``name`` from ``file``, whatever else ``sys.path`` holds under that name.
+    """Import the module ``name`` from ``file``, whatever else ``sys.path`` contains under that name.
 
     Packages around it are imported in the same way; a folder without ``__init__.py`` becomes a namespace.
     """
-    known = sys.modules.get(name)
-    if known is not None and _is_from(getattr(known, "__file__", None), file):
-        return known
+    present = sys.modules.get(name)
+    if present is not None and _is_from(getattr(present, "__file__", None), file):
+        return present
     parent, _, last = name.rpartition(".")
     package = _import_package(parent, _folder_of_parent(file)) if parent else None
     module = _load(name, file)
@@ -130,14 +134,14 @@ def _folder_of_parent(file: Path) -> Path:
 def _import_package(name: str, folder: Path) -> ModuleType:
     if (folder / "__init__.py").is_file():
         return import_from(name, folder / "__init__.py")
-    known = sys.modules.get(name)
-    if known is not None and str(folder) in map(str, getattr(known, "__path__", ())):
-        return known
+    present = sys.modules.get(name)
+    if present is not None and str(folder) in map(str, getattr(present, "__path__", ())):
+        return present
     from types import ModuleType
 
     parent, _, last = name.rpartition(".")
     package = _import_package(parent, folder.parent) if parent else None
-    namespace = ModuleType(name, "A folder of tests.")
+    namespace = ModuleType(name, "Folder of tests.")
     namespace.__path__ = [str(folder)]
     sys.modules[name] = namespace
     if package is not None:
@@ -146,7 +150,7 @@ def _import_package(name: str, folder: Path) -> ModuleType:
 
 
 def _load(name: str, file: Path) -> ModuleType:
-    """Load the file: through the import system where that finds the same file, else directly."""
+    """Load the file: through the import system if that finds the same file, else directly."""
     from importlib.util import find_spec, module_from_spec, spec_from_file_location
 
     sys.modules.pop(name, None)

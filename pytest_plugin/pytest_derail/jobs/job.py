@@ -1,4 +1,4 @@
-"""A job that a test has started, as the test holds it."""
+"""Job that a test has started, as the test sees it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A job that a test has started.
+    """Job that a test has started.
 
     Attributes:
-        name: what runs.
-        workdir: its logs and its journal.
-        is_program: whether its ranks are programs, and no functions of the test.
-        where: where its ranks were when something broke off the wait for its end.
+        name: the program or function that runs.
+        workdir: folder with its logs and its journal.
+        is_program: whether its ranks run a program, not a function of the test.
+        where: stacks of its ranks at the time when an exception interrupted the wait.
     """
 
     def __init__(self, native: NativeJob, *, timeout: float, is_program: bool) -> None:
@@ -39,29 +39,29 @@ class Job:
 
     @property
     def plan(self) -> Plan:
-        """The faults of the job."""
+        """Faults of the job."""
         return self._native.plan
 
     @property
     def journal(self) -> Path:
-        """The journal of the run."""
+        """Journal of the run."""
         return self._native.journal
 
     def wait(self, timeout: float | None = None) -> JobResult:
         """Wait until the job is over, and return its result: the same object every time.
 
-        After ``timeout`` seconds (by default those that the job was started with) it is ended, and has timed out. What
-        is returned must then be looked at, by ``assert_timed_out``, or the test fails.
+        After ``timeout`` seconds (by default the job's own limit) the job is ended, and has timed out. The test then
+        fails unless it checks that by ``assert_timed_out``.
         """
         try:
             seen = self._native.wait(self._timeout if timeout is None else timeout)
-        except BaseException:  # of pytest-timeout, a signal handler, Ctrl-C: the ranks still run
+        except BaseException:  # from pytest-timeout, a signal handler, Ctrl-C: the ranks still run
             self.look()
             raise
         return self._observed(seen)
 
     def look(self) -> None:
-        """Find out where its ranks are."""
+        """Take stacks of the ranks."""
         from pytest_derail.ranks import stacks
 
         self.where = stacks.look(self._native, list(self._native.pids()))
@@ -72,28 +72,28 @@ class Job:
         return None if seen is None else self._observed(seen)
 
     def stop(self, reason: str = "the test asked for it", *, grace: float | None = None) -> None:
-        """Ask for the end of the job, and do not wait for it."""
+        """Request the end of the job, without waiting for it."""
         self._native.stop(reason, grace=grace)
 
     def close(self) -> JobResult:
-        """End the job if it is not over, and return its result."""
+        """End the job if it still runs, and return its result."""
         self._native.close()
         return self.wait()
 
     def pids(self) -> dict[int, int]:
-        """The process of each rank."""
+        """Return the process id of each rank."""
         return self._native.pids()
 
     def log(self, rank: int, stream: str = "stdout") -> Path:
-        """The file that a stream of a rank goes to."""
+        """Return the log file of a rank's stream."""
         return self._native.log(rank, stream)
 
     def faults(self) -> tuple[FaultResult, ...]:
-        """What has come of the faults so far."""
+        """Return the results of the faults so far."""
         return self._native.fault_results()
 
     def expect_failure(self, *ranks: int) -> Job:
-        """Whatever becomes of these ranks (of any, if none is named) does not fail the test by itself."""
+        """Expect failures of these ranks (of any rank, if none is named), so that they do not fail the test."""
         self.account.failures_seen.update(ranks)
         self.account.any_failure |= not ranks
         return self
@@ -105,6 +105,6 @@ class Job:
         return seen
 
     def forget(self) -> None:
-        """No assertion will be made about it any more."""
+        """End the recording of assertions: none will follow."""
         if self._result is not None:
             close_account(self._result)

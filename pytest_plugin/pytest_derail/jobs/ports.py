@@ -1,7 +1,8 @@
-"""Ports for a job, or a test, that no other job on this machine gets while it runs.
+"""Ports for a job or a test that no other job on this machine gets while it runs.
 
-The number lies outside the range from which the kernel hands ports to whoever asks for any, and is claimed by a name
-that only one process in this network namespace can hold, and that is free again when the process ends, however it does.
+The number lies outside the kernel's ephemeral range, from which it assigns ports on request. The port is claimed by the
+name of an abstract socket: only one process in this network namespace can bind it, and the kernel frees it when the
+process ends.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from derail.platform.shared_memory import open_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-TRIES = 1000
+TRIES = 1000  # random ports to try
 
 
 class Port(int):
-    """The number of a TCP port on the loopback address that is nobody's, and of no other job until its test is over.
+    """Number of a free TCP port on the loopback address, which no other job gets until its test is over.
 
-    Whoever can take a socket that is bound already is handed ``socket``, also as an argument of a function on ranks;
-    others are told the number.
+    Servers that accept a bound socket take ``socket``, which can also be an argument of a function on ranks; others
+    take the number.
     """
 
     _socket: socket.socket | None = None
 
     @property
     def socket(self) -> socket.socket:
-        """A socket that is bound to it, and does not listen yet; always the same one. The test's end closes it."""
+        """Socket bound to the port, not listening yet; always the same one. It is closed at the end of the test."""
         if self._socket is None:
             bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
@@ -53,13 +54,15 @@ class Port(int):
             self._socket.close()
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
-        """Elsewhere it is a number."""
+        """Pickle the port as a plain number."""
         return int, (int(self),)
 
 
 def listened_on(ports: Collection[int], ours: Callable[[int], bool]) -> list[int]:
-    """Return those of these ports on which a process listens that is one of ``ours``. Other users and other tests of
-    the machine may take a port as soon as it is free."""
+    """Return those of these ports on which a process listens that belongs to ``ours``.
+
+    Other users and other tests on the machine may take a port as soon as it is free.
+    """
     sockets = table("self").items() if ports else ()
     listening = {f"socket:[{inode}]": port for inode, (state, port, _) in sockets if state == LISTENING}
     wanted = {link: port for link, port in listening.items() if port in set(map(int, ports))}
@@ -69,7 +72,7 @@ def listened_on(ports: Collection[int], ours: Callable[[int], bool]) -> list[int
 
 @contextmanager
 def claimed_port() -> Iterator[int]:
-    """A TCP port on the loopback address that is nobody's, and no other job's while the body runs."""
+    """Claim a free TCP port on the loopback address; no other job gets it while the body runs."""
     candidates = outside_of_the_ephemeral()
     chance = random.SystemRandom()
     for _ in range(TRIES if candidates else 0):
@@ -82,7 +85,7 @@ def claimed_port() -> Iterator[int]:
 
 
 def _claim(port: int) -> socket.socket | None:
-    """The claim to a port, or None if another job has it or something is bound to it."""
+    """Return the claim to a port, or None if another job has claimed it or a socket is bound to it."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(f"\0derail-port-{port}")

@@ -1,4 +1,4 @@
-"""``derail.hold`` and ``derail.barrier``: places at which the ranks of a test's jobs stay."""
+"""``derail.hold`` and ``derail.barrier``: points at which the ranks of a test's jobs wait."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Hold:
-    """A place at which ranks stay; of each job that the test starts after it has asked for it.
+    """Point at which ranks wait, in each job that the test starts after creating it.
 
-    Leaving a ``with`` block lets the ranks go.
+    Leaving a ``with`` block releases the ranks.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class Hold:
         self._gates: list[Gate] = []
         self._asked = False
         self._open: set[int] | None = set()
-        self.new_gate().aim(range(max(ranks or (0,)) + 1))  # what cannot be is told here, and not when a job starts
+        self.new_gate().aim(range(max(ranks or (0,)) + 1))  # raises an error here, and not when a job starts
         self._gates.clear()
 
     def __str__(self) -> str:
-        """What it is."""
+        """Return a description of the point."""
         return str(self._gates[0]) if self._gates else str(self._how[1])
 
     def new_gate(self) -> Gate:
-        """For one more job."""
+        """Return a gate for one more job."""
         name, at, ranks, together = self._how
         gate = Gate(name, at, ranks=ranks, together=together)
         if self._open is None or self._open:
@@ -46,28 +46,28 @@ class Hold:
         return gate
 
     def wait(self, timeout: float | None = None) -> frozenset[int]:
-        """Wait until all ranks are there (or have been), in each job; which those are.
+        """Wait until all ranks have reached the point, in each job; return the ranks.
 
         Raises:
-            GateError: if one ended without coming there.
-            TimeoutError: if they are not there after ``timeout`` seconds; by default those that a job may take.
+            GateError: if a rank ended without reaching it.
+            TimeoutError: if they have not reached it after ``timeout`` seconds; by default the time limit of a job.
         """
         __tracebackhide__ = True
         self._asked = True
         seconds = self._timeout if timeout is None else timeout
         deadline = SYSTEM_CLOCK.now() + seconds
         if not self._gates:
-            raise RuntimeError("no job was started after this hold: start it first, then wait")
-        came = [gate.wait(max(0.0, deadline - SYSTEM_CLOCK.now())) for gate in self._gates]
-        return frozenset().union(*came)
+            raise RuntimeError("hold: no job was started after it. Start the job first, then wait")
+        reached = [gate.wait(max(0.0, deadline - SYSTEM_CLOCK.now())) for gate in self._gates]
+        return frozenset().union(*reached)
 
     @property
     def came(self) -> frozenset[int]:
-        """The ranks that are there, or have been."""
+        """Ranks that have reached the point."""
         return frozenset().union(*(gate.came for gate in self._gates))
 
     def release(self, *ranks: int) -> None:
-        """Let these ranks go on (all, if none is named), now and whenever they come here."""
+        """Release these ranks (all, if none is named), now and whenever they reach the point."""
         if not ranks:
             self._open = None
         elif self._open is not None:
@@ -81,15 +81,18 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let all ranks go on."""
+        """Release all ranks."""
         self.release()
 
     def unreached(self) -> Iterator[str]:
-        """What shows that it held nobody back: a name with a typo, most likely. Nothing if the test has waited for it,
-        which has told."""
+        """Yield a message for each job in which the point held no rank, most likely because of a misspelt name.
+
+        Yield nothing if the test has waited for the point, because ``wait`` raises an error then.
+        """
         if self._asked:
             return
         for gate in self._gates:
             missing = gate.missing
             if gate.over and missing and not gate.came:
-                yield f"{gate}: no rank arrived: " + ", ".join(f"rank {rank} {how}" for rank, how in missing.items())
+                reasons = ", ".join(f"rank {rank} {reason}" for rank, reason in missing.items())
+                yield f"{gate}: no rank arrived: {reasons}"

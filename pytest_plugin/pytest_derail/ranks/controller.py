@@ -1,8 +1,8 @@
-"""``@pytest.mark.ranks(n)``: the body of a test runs on n ranks as one job. The controller's side.
+"""Controller side of ``@pytest.mark.ranks(n)``: run the body of a test on n ranks as one job.
 
-pytest goes through its usual protocol. Only what the test itself does in it is replaced: its set-up prepares what the
-ranks share, its body is the job. Each rank goes through the whole protocol as well, and what its hooks decide counts:
-the test failed if it failed in a rank, else xfailed, else skipped, else passed unexpectedly if a rank says so.
+The controller runs pytest's usual protocol, and replaces only the parts of the item. Set-up prepares what the ranks
+share; the body is the job. Each rank runs the whole protocol as well, and the results of its hooks decide: the test
+failed if it failed in any rank, else xfailed, else skipped, else passed unexpectedly if any rank reports that.
 """
 
 from __future__ import annotations
@@ -61,18 +61,20 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.result import Verdict
 
 NOT_EXPECTED = (
-    "the marker is about what a rank raises, not about one that died or hung; if that is expected: "
+    "xfail applies to an exception of a rank, not to a rank that died or hung. To expect those, use "
     "xfail(raises=pytest_derail.RanksFailed)"
 )
 
 
 class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
-    """The test failed on its ranks, by a death, a hang, or what cannot be brought here; the report has all that is
-    known."""
+    """Failure of a test on its ranks: a death, a hang, or an exception that cannot be unpickled in the controller.
+
+    The report has all that is known.
+    """
 
 
 def install(item: pytest.Function, mark: pytest.Mark) -> RanksTest:
-    """Have a test run on ranks. What is wrong with its marker is told when it is set up."""
+    """Make a test run on ranks; errors in its marker are reported at its set-up."""
     test = RanksTest(item, mark)
     item.stash[RANKS] = test
     test.install()
@@ -84,9 +86,9 @@ class RanksTest:
 
     Attributes:
         item: the test.
-        in_body: whether its body runs: its tear-down is still to come.
+        in_body: whether its body runs, so that its tear-down is still pending.
         outer: the timer of pytest-timeout.
-        verdict: what became of the body; None while that is not known.
+        verdict: result of the body; None while it is not known.
     """
 
     def __init__(self, item: pytest.Function, mark: pytest.Mark) -> None:
@@ -108,13 +110,13 @@ class RanksTest:
         self._of_marker: str | None = None
 
     def install(self) -> None:
-        """Take the place of the item's own set-up, body and tear-down."""
+        """Replace the item's own set-up, body and tear-down."""
         item: Any = self.item
         item.setup, item.runtest, item.teardown = self.set_up, self.run, self.tear_down
         item.repr_failure = self.show_failure
 
     def set_up(self) -> None:
-        """Set up the fixtures that the ranks share; this may be once more, for plugins that run tests again."""
+        """Set up the fixtures that the ranks share; plugins that rerun tests call this again."""
         integrations.append_to_log_file(self.item.config)
         self.mark = read_mark(self.item, self._given)
         self.verdict, self._folder, self._debugger = None, None, None
@@ -128,18 +130,18 @@ class RanksTest:
             self._body, self.item.obj = self.item.obj, without_draws(self.item)
 
     def tear_down(self) -> None:
-        """Leave the item as it was: nothing of its own was set up here."""
+        """Restore the item; this class sets up no fixture of its own."""
         if self._body is not None:
             self.item.obj, self._body = self._body, None
 
     def run(self) -> None:
         """Run the body on the ranks.
 
-        A skip or an expected failure of ranks is not raised: ``before_report`` has it. Hooks of the body have seen it
-        in the ranks.
+        A skip or an expected failure of ranks is not raised here: ``before_report`` adds it, because the hooks of the
+        body have already run in the ranks.
 
         Raises:
-            Exception: what the root cause raised if it can be brought here, else ``RanksFailed``.
+            Exception: the exception of the root cause if it can be unpickled here, else ``RanksFailed``.
         """
         __tracebackhide__ = True
         self._raised = self._unraised = None
@@ -229,17 +231,17 @@ class RanksTest:
         return bool(self.item.config.getoption("usepdb", default=False))
 
     def attend(self, bell: Bell) -> None:
-        """Let a debugger look into a rank that asks for one, if there is a debugger."""
+        """If a debugger is attached, connect it to a rank that asks for one."""
         if self._debugger is not None:
             self.limit.stand_still(self._debugger.attend(bell, self._failure_of))
 
     def _failure_of(self, rank: int) -> str:
         """Return the last failure that a rank has recorded."""
-        told = [] if self._folder is None else phase_reports.read(report_path(self._folder, rank)).reports
-        return next((report.text for report in reversed(told) if report.result == "failed"), "")
+        reports = [] if self._folder is None else phase_reports.read(report_path(self._folder, rank)).reports
+        return next((report.text for report in reversed(reports) if report.result == "failed"), "")
 
     def look_into(self) -> None:
-        """The report of a failure is there, and ``--pdb`` was asked for."""
+        """With ``--pdb``, finish debugging once the report of the failure exists."""
         if self._debugger is not None and self.verdict is not None:
             self._debugger.conclude(self.verdict)
 
@@ -262,16 +264,16 @@ class RanksTest:
         )
 
     def _conclude(self, verdict: Verdict) -> None:
-        """Log what the ranks have logged, and raise what the test came to."""
+        """Log the log records of the ranks, and raise the result of the test."""
         __tracebackhide__ = True
         config = self.item.config
         if self._body is not None:
             self.tear_down()
             keep_examples(self.item, {number: rank.record for number, rank in verdict.ranks.items()})
-        known = self.item.user_properties
+        properties = self.item.user_properties
         named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
-        present = phase_reports.plain(known)
-        known += [each for each in named if each not in present]
+        present = phase_reports.plain(properties)
+        properties += [each for each in named if each not in present]
         report_warnings(self.item, {number: rank.record.warned for number, rank in verdict.ranks.items()})
         self._log_extras(verdict)
         marked = self.item.stash.get(xfailed_key, None)
@@ -287,19 +289,22 @@ class RanksTest:
             self._unraised = pytest.skip.Exception(reason, _use_item_location=True)
 
     def _may_be_expected(self) -> bool:
-        """Whether an xfail marker may be about this failure: about what ranks raised, and what the faults of the test
-        did; not about a rank that died or hung by itself, unless the marker names that."""
+        """Return whether an xfail marker may cover this failure.
+
+        It may cover exceptions of ranks, and effects of the test's own faults. It covers a rank that died or hung
+        without a fault only if the marker names ``RanksFailed``.
+        """
         if self.verdict is None:
             return True
-        broken = {told.rank for told in self.verdict.seen.faults if told.injected}
+        broken = {fault.rank for fault in self.verdict.seen.faults if fault.injected}
         if all(rank.fate == "failed" or rank.rank in broken for rank in self.verdict.bad):
             return True
         raises = [mark.kwargs.get("raises") for mark in self.item.iter_markers("xfail")]
         return any(RanksFailed in (each if isinstance(each, tuple) else (each,)) for each in raises)
 
     def _log_extras(self, verdict: Verdict) -> None:
-        """Log the reports of subtests, and of other plugins, as they do it: the terminal shows them at once."""
-        reports = [extra_report(self.item.config, number, told) for number, told in verdict.extras]
+        """Log reports of subtests and other plugins the way they do; the terminal shows them at once."""
+        reports = [extra_report(self.item.config, number, extra) for number, extra in verdict.extras]
         capture: Any = self.item.config.pluginmanager.get_plugin("capturemanager")
         with nullcontext() if capture is None else capture.global_and_fixture_disabled():
             for report in filter(None, reports):
@@ -307,7 +312,7 @@ class RanksTest:
                 count_subtest(self.item, report)
 
     def show_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-        """What the report shows of a failure: of ours, what the ranks told."""
+        """Return the report text of a failure; of a failure on ranks, what the ranks recorded."""
         if self.verdict is not None and excinfo.value is self._raised:
             plan = marked_plan(self.item)
             command = () if plan is None or self._folder is None else again(self.item, plan, self._folder)
@@ -315,13 +320,13 @@ class RanksTest:
             if not self._may_be_expected() and self.item.get_closest_marker("xfail") is not None:
                 shown_all.addsection("xfail", NOT_EXPECTED)
             return shown_all
-        found = type(self.item).repr_failure(self.item, excinfo)
+        shown_error = type(self.item).repr_failure(self.item, excinfo)
         if self.verdict is not None and excinfo.value is self._broken_off:
-            return with_sections(found, rank_sections(self.item, self.verdict, ()))
-        return found
+            return with_sections(shown_error, rank_sections(self.item, self.verdict, ()))
+        return shown_error
 
     def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
-        """Show the ranks of a test that has no report, as the session was broken off in it."""
+        """Show the ranks of a test without a report, because the session was aborted during the test."""
         if self.verdict is None:
             return
         name = type(self._broken_off).__name__
@@ -331,11 +336,11 @@ class RanksTest:
             terminal.write_line(text)
 
     def before_report(self, call: pytest.CallInfo[None]) -> None:
-        """Have the report be about what the ranks did, whatever hooks made of it here: the same hooks have run in the
-        ranks. They may fail a test that has not failed there.
+        """Make the report describe what the ranks did, whatever hooks made of it in the controller.
 
-        pytest does not ask the xfail marker of the test where ranks have asked it, or where it is about nothing that
-        has happened."""
+        The same hooks have run in the ranks. Hooks may still fail a test that has not failed in the ranks. pytest does
+        not evaluate the xfail marker again if the ranks have done so, or if the marker cannot cover the failure.
+        """
         if call.when != "call" or self.verdict is None:
             return
         has_failed_here = call.excinfo is not None and not call.excinfo.errisinstance(
@@ -347,23 +352,23 @@ class RanksTest:
             self.item.stash[xfailed_key] = None
 
     def note_report(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
-        """Put on a report what ranks have recorded; keep the evidence of a failure."""
+        """Add the records of the ranks to a report, and keep the evidence of a failure."""
         if excinfo is not None and isinstance(excinfo.value, LateTeardownFailed):
             report.longrepr = sections_of(self.item, excinfo.value.verdict, ())
         if report.when == "call" and self._replaced:
-            report.sections.append(("kept ranks", f"the next test gets new ones: {self._replaced}"))
+            report.sections.append(("kept ranks", f"the next test gets new ranks: {self._replaced}"))
         if report.failed and self._debugger is not None and self.verdict is not None:
-            # It would look into this process. It is there again when the test is over.
+            # pytest's own debugger would open in this process. It is registered again when the test is over.
             self.item.config.pluginmanager.unregister(name=PDB_OF_PYTEST)
         if report.when == "call" and self.verdict is not None:
             self._note_call(report, self.verdict)
         if report.when == "teardown" and self.verdict is not None:
-            if not report.failed:  # JUnit XML takes them from here, and the terminal shows them only of a failure
+            if not report.failed:  # JUnit XML takes them from here; the terminal shows them only for failures
                 report.sections += outputs(self.verdict)
             if self._counted:
                 summary.note(report, [self.verdict.seen], ranks=self.mark.ranks)
             summary.note_words(report, spawned=self._spawned, replaced=self._replaced)
-            self._counted = False  # there may be another report, of a late tear-down
+            self._counted = False  # a late tear-down may add another report
         if report.when == "teardown" and self._folder is not None and not self._keeps():
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -397,12 +402,12 @@ def _raised_again(error: BaseException | None) -> pytest.ExceptionInfo[BaseExcep
 
 
 def _captured(name: str) -> str:
-    """The name of a section as pytest has it."""
+    """Return the title of a section as pytest spells it."""
     return name if name.startswith("Captured") else f"Captured {name}"
 
 
 class _OwnRanks:
-    """The progress of a test whose ranks are a job of their own: they ring, and keep records."""
+    """Progress of a test with a job of its own: its ranks write to the bell and keep records."""
 
     def __init__(self, test: RanksTest, folder: Path, bell: Bell) -> None:
         self._test = test

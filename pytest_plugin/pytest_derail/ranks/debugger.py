@@ -1,9 +1,8 @@
-"""``--pdb`` for tests on ranks: the rank that failed first stays in a pdb of its own, whose input and output are the
-terminal of whoever runs pytest.
+"""``--pdb`` for tests on ranks: the first rank that failed runs pdb, connected to the terminal of the pytest run.
 
-The rank connects to a socket of the controller, which only this user's processes reach, and both ends prove that they
-belong to the same test: the debugger runs what it is sent. The rank asks for each line, so that no line goes to it that
-is meant for the next test; the clock of the test stands still meanwhile.
+The rank connects to a socket of the controller that only processes of this user can reach. Both ends prove that they
+belong to the same test, because the debugger executes what it receives. The rank requests each line, so that it never
+consumes a line meant for the next test. The time limit of the test is paused during debugging.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ if TYPE_CHECKING:
 
 GO, ASK, QUIT = b"\x01", b"\x05", b"\x04"
 CONNECT_SECONDS = 10.0
-"""How long a rank that has rung may take to be there."""
+"""Seconds within which a rank that asked for the debugger must connect."""
 
 PDB_OF_PYTEST = "pdbinvoke"
-"""The name of pytest's own plugin, which looks into the controller."""
+"""Name of pytest's own plugin, which opens pdb in the controller."""
 
 
 class Debugger:
-    """The controller's end. Use it as a context manager around the job; without ``--pdb`` it does nothing.
+    """Controller end of the debugger: a context manager around the job. Without ``--pdb`` it does nothing.
 
     Attributes:
-        address: the endpoint that ranks connect to, as text; empty if they are not to.
-        attached: the rank that was looked into.
-        quits: whether the user has asked for the end of the session.
+        address: the endpoint that ranks connect to, as text; empty without ``--pdb``.
+        attached: the rank that was debugged.
+        quits: whether the user has asked to end the session.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -52,7 +51,7 @@ class Debugger:
         self._listener: HandshakeListener | None = None
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Open the listener."""
         if self._config.getoption("usepdb", default=False):
             self._listener = HandshakeListener().open()
             self.address = str(self._listener.endpoint)
@@ -61,17 +60,17 @@ class Debugger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Listen no more: ranks that come later, or wait for their turn, go on."""
+        """Close the listener: ranks that connect later, or wait for their turn, continue."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
 
     def attend(self, bell: Bell, show: Callable[[int], str]) -> float:
-        """If a rank wants to be looked into, have it looked into until the user goes on; the seconds that this took.
+        """If a rank asks for the debugger, debug it until the user continues; return the seconds that this took.
 
         Args:
-            bell: which ranks have rung.
-            show: what is shown of the failure of a rank.
+            bell: which ranks have asked.
+            show: returns the text of a rank's failure.
         """
         rank = bell.first_to_debug
         if self._listener is None or rank is None:
@@ -99,21 +98,21 @@ class Debugger:
             connection.sendall(endpoint.reply.encode() + GO)
             self.quits = _bridge(connection)
         except OSError:
-            terminal.write_line(f"rank {rank} has gone")
+            terminal.write_line(f"rank {rank}: connection closed")
         finally:
             self._config.hook.pytest_leave_pdb(config=self._config, pdb=None)
             if capture is not None:
                 capture.resume()
 
     def conclude(self, verdict: Verdict) -> None:
-        """The report of the failure is there: say why nobody was looked into, or end the session if the user wants it.
+        """After the report of the failure: explain why no rank was debugged, or end the session if the user asked.
 
         Raises:
-            Exit: if so.
+            Exit: if the user asked to end the session.
         """
         terminal: Any = self._config.pluginmanager.getplugin("terminalreporter")
         if self.attached is None:
-            terminal.write_line(f"\nderail: --pdb has nothing to look into: {_why_not(verdict)}")
+            terminal.write_line(f"\nderail: --pdb: no rank to debug: {_why_not(verdict)}")
         if self.quits:
             pytest.exit("Quitting debugger")
 
@@ -121,16 +120,16 @@ class Debugger:
 def _why_not(verdict: Verdict) -> str:
     first = verdict.bad[0] if verdict.bad else None
     if first is None:
-        return "no rank raised anything"
+        return "no rank raised an exception"
     if first.fate == "hung":
-        return f"rank {first.rank} hung, and was ended when its stack had been taken"
+        return f"rank {first.rank} hung, and was ended after its stack was taken"
     if first.fate == "died":
-        return f"rank {first.rank} is gone ({first.words})"
+        return f"rank {first.rank} has exited ({first.words})"
     return f"rank {first.rank} failed in {first.phase}, where it cannot wait"
 
 
 def _accept(listener: HandshakeListener, deadline: float) -> socket.socket | None:
-    """The connection of the first peer that proves to be a rank of the test; None if there is none in time."""
+    """Return the connection of the first peer that proves to be a rank of the test, or None at the deadline."""
     while (left := deadline - SYSTEM_CLOCK.now()) > 0 and is_readable(listener.fileno(), left):
         connection = listener.accept()
         if connection is None:
@@ -140,14 +139,14 @@ def _accept(listener: HandshakeListener, deadline: float) -> socket.socket | Non
             if proves(_receive(connection, len(listener.endpoint.call)), listener.endpoint.call):
                 connection.settimeout(None)
                 return connection
-        except OSError:  # it has died meanwhile, or says nothing
+        except OSError:  # the peer died, or sends nothing
             pass
         connection.close()
     return None
 
 
 def _receive(connection: socket.socket, count: int) -> str:
-    """As many bytes as a proof has, as text; fewer if the other end closes before."""
+    """Read ``count`` bytes as text; fewer if the peer closes the connection first."""
     data = b""
     while len(data) < count and (more := connection.recv(count - len(data))):
         data += more
@@ -155,7 +154,7 @@ def _receive(connection: socket.socket, count: int) -> str:
 
 
 def _bridge(connection: socket.socket) -> bool:
-    """Show what the rank writes, and give it a line whenever it asks for one; whether the user quits."""
+    """Show the rank's output and send it one line per request; return whether the user quits."""
     quits, asked, stdin = False, 0, sys.__stdin__.fileno() if sys.__stdin__ is not None else -1
     while True:
         sources: list[Any] = [connection, stdin] if asked and stdin >= 0 else [connection]
@@ -179,7 +178,7 @@ def _bridge(connection: socket.socket) -> bool:
 
 
 def _read_line(fd: int) -> bytes:
-    """One line and not a byte more, which is for whoever reads next; nothing at the end of the input."""
+    """Read one line, byte by byte, and leave the rest for the next reader; return nothing at the end of the input."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(fd, 1)
@@ -190,19 +189,19 @@ def _read_line(fd: int) -> bytes:
 
 
 class Terminal:
-    """What pdb reads and writes in a rank."""
+    """File object for input and output of pdb in a rank."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lines = connection.makefile("r", encoding="utf-8", errors="replace")
 
     def readline(self) -> str:
-        """A line of the user's; empty if there will be none."""
+        """Request and return a line from the user; empty at the end of the input."""
         self._connection.sendall(ASK)
         return self._lines.readline()
 
     def write(self, text: str) -> int:
-        """Show something."""
+        """Send text to the user's terminal."""
         data = text.encode(errors="replace")
         for control in (GO, ASK, QUIT):
             data = data.replace(control, b"?")
@@ -210,11 +209,11 @@ class Terminal:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: writes are not buffered."""
 
 
 def look_into(address: str, rank: int, trace: TracebackType | None) -> None:
-    """In a rank that has failed, and has rung: wait for somebody to look into it, and until that is over."""
+    """In a rank that has failed and asked for the debugger: wait for the controller, then debug until the user ends."""
     from pytest_derail.ranks.pdb import RankPdb
 
     try:
@@ -227,4 +226,4 @@ def look_into(address: str, rank: int, trace: TracebackType | None) -> None:
             if RankPdb(rank, Terminal(connection)).look_at(trace):
                 connection.sendall(QUIT)
     except OSError:
-        return  # another rank was first, or the controller has gone
+        return  # another rank was first, or the controller has exited

@@ -1,6 +1,6 @@
-"""Failures of what reused ranks tear down late: when no more tests come, or the next one has no use for it.
+"""Failures in late tear-downs of reused ranks: at the end of the session, or when the next test cannot reuse a fixture.
 
-They are errors of the last test that the ranks have run. That one may be over by then.
+They count as errors of the last test that the ranks have run, which may be over by then.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class LateTeardownFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
-    """What reused ranks had kept could not be torn down; the report has all that is known.
+    """Failure of the tear-down of fixtures that reused ranks had kept; the report has all that is known.
 
     Attributes:
-        verdict: what became of each rank.
+        verdict: result of each rank.
     """
 
     def __init__(self, config: pytest.Config, verdict: Verdict) -> None:
@@ -29,8 +29,10 @@ class LateTeardownFailed(Exception):  # noqa: N818 - a name of what happened rea
 
 
 def report(item: pytest.Function, verdict: Verdict) -> None:
-    """Report that a late tear-down failed, if it did, as an error of ``item``: in its own tear-down if that is still
-    to come, else in a report of its own."""
+    """Report a failed late tear-down as an error of ``item``.
+
+    If the tear-down of ``item`` is still pending, the error is part of it; else it gets a separate report.
+    """
     if not verdict.failed:
         return
 
@@ -45,5 +47,5 @@ def report(item: pytest.Function, verdict: Verdict) -> None:
         fail()
     else:
         call: pytest.CallInfo[None] = pytest.CallInfo.from_call(fail, "teardown")
-        found = item.ihook.pytest_runtest_makereport(item=item, call=call)
-        item.ihook.pytest_runtest_logreport(report=found)
+        late_report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        item.ihook.pytest_runtest_logreport(report=late_report)

@@ -1,4 +1,4 @@
-"""What ``@pytest.mark.ranks`` says: how many ranks, how long, and how they are started."""
+"""Arguments of ``@pytest.mark.ranks``: number of ranks, time limit, start method, reuse."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ARGUMENTS = ("timeout", "start_method", "preload", "in_ranks", "reuse")
 
 @dataclass(frozen=True, slots=True)
 class RanksMark:
-    """The marker of one test, with what the command line, the environment and the ini file say besides.
+    """Marker of one test, combined with command line, environment and ini file.
 
     Attributes:
-        ranks: how many.
-        timeout: seconds that the test may take on them.
+        ranks: number of ranks.
+        timeout: time limit of the test on its ranks, in seconds.
         grace: seconds from SIGTERM to SIGKILL.
-        start_method: how their processes are made.
-        preload: modules that warm ranks find imported; None for those that the test's module imports.
+        start_method: how the rank processes are created.
+        preload: modules already imported in warm ranks; None for those that the test's module imports.
         in_ranks: fixtures that each rank sets up although their scope is wider than "function".
-        reuse: what the ranks are kept for: the tests of a "module", or of the "session"; None for the one test.
+        reuse: which tests share the ranks: those of a "module" or of the "session"; None for this test only.
     """
 
     ranks: int
@@ -45,10 +45,10 @@ class RanksMark:
 
 
 def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
-    """The marker of a test.
+    """Return the marker of a test.
 
     Raises:
-        UsageError: if it, or a setting, says something that cannot be.
+        UsageError: if the marker or a setting has an invalid value.
     """
     config = item.config
     try:
@@ -61,10 +61,12 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
     timeout, reuse = options["timeout"], options["reuse"]
     if reuse not in (None, *SCOPES):
         raise pytest.UsageError(
-            f"{item.nodeid}: @pytest.mark.ranks: reuse is {reuse!r}; it must be one of {SCOPES}{near(reuse, SCOPES)}"
+            f"{item.nodeid}: @pytest.mark.ranks: reuse: expected one of {SCOPES}, got {reuse!r}{near(reuse, SCOPES)}"
         )
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0):
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: timeout is {timeout!r}; give seconds, more than 0")
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.ranks: timeout: expected a number of seconds above 0, got {timeout!r}"
+        )
     return RanksMark(
         ranks=ranks,
         timeout=seconds(config, "timeout") if timeout is None else float(timeout),
@@ -77,10 +79,10 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
 
 
 def check(metafunc: pytest.Metafunc) -> None:
-    """Look at the markers of a test when it is collected, and at those that it lacks.
+    """Check the markers of a collected test, and report those that are missing.
 
     Raises:
-        Failed: if one of them is wrong or misspelt. That is an error of the collection.
+        Failed: if a marker is wrong or misspelt. pytest reports this as a collection error.
     """
     item = metafunc.definition
     on_ranks, uses_derail = item.get_closest_marker("ranks") is not None, "derail" in metafunc.fixturenames
@@ -92,8 +94,8 @@ def check(metafunc: pytest.Metafunc) -> None:
             problem = f"{hint}\n{problem}".strip()
         else:
             item.warn(pytest.PytestWarning(hint))
-    if needing and problem:  # else the marker may be a parameter's, or a hook may add it
-        problem = f"{problem}\nthis is there only in tests with @pytest.mark.ranks(n): {needing}".strip()
+    if needing and problem:  # else the marker may come from a parameter, or a hook may add it
+        problem = f"{problem}\nthe `{needing}` fixture needs @pytest.mark.ranks(n)".strip()
     if problem:
         pytest.fail(problem, pytrace=False)
 
@@ -103,22 +105,22 @@ def _misspelt(item: pytest.Item) -> Iterator[tuple[str, str]]:
     for name in dict.fromkeys(mark.name for mark in item.iter_markers()):
         meant = [mark for mark in MARKS if name not in MARKS and abs(len(name) - len(mark)) <= 1 and near(name, [mark])]
         if meant:
-            known = {line.partition(":")[0].partition("(")[0].strip() for line in item.config.getini("markers")}
-            if name not in known:
+            declared = {line.partition(":")[0].partition("(")[0].strip() for line in item.config.getini("markers")}
+            if name not in declared:
                 yield name, meant[0]
 
 
 def _needs_ranks(metafunc: pytest.Metafunc) -> str:
-    """The first fixture of ranks that a test asks for, and that no other fixture covers; empty if it asks for none."""
+    """Return the first rank-only fixture that a test requests and no fixture overrides; empty if there is none."""
     for name in metafunc.fixturenames:
-        found = metafunc.definition._fixtureinfo.name2fixturedefs.get(name)  # noqa: SLF001 - there is no other way
-        if name in ON_RANKS and found and getattr(found[-1].func, "__module__", "") == "pytest_derail.plugin":
+        defs = metafunc.definition._fixtureinfo.name2fixturedefs.get(name)  # noqa: SLF001 - there is no other way
+        if name in ON_RANKS and defs and getattr(defs[-1].func, "__module__", "") == "pytest_derail.plugin":
             return name
     return ""
 
 
 def wrong_markers(item: pytest.Item) -> str:
-    """What is wrong with the markers of a test; empty if nothing is."""
+    """Return the problem with the markers of a test; empty if there is none."""
     mark = item.get_closest_marker("ranks")
     try:
         if mark is not None:
@@ -133,7 +135,7 @@ def wrong_markers(item: pytest.Item) -> str:
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each number in the list of a marker."""
+    """Make one test for each number of ranks in the marker's list."""
     mark = metafunc.definition.get_closest_marker("ranks")
     if mark is None or not mark.args or isinstance(mark.args[0], int):
         return
@@ -160,7 +162,7 @@ def _names(item: pytest.Item, modules: object) -> list[str] | None:
         return None
     if isinstance(modules, str) or not isinstance(modules, Iterable):
         raise pytest.UsageError(
-            f"{item.nodeid}: @pytest.mark.ranks: preload is {modules!r}; give a list of modules' names"
+            f"{item.nodeid}: @pytest.mark.ranks: preload: expected a list of module names, got {modules!r}"
         )
     return [str(name) for name in modules]
 
@@ -168,10 +170,11 @@ def _names(item: pytest.Item, modules: object) -> list[str] | None:
 def _counts(item: pytest.Item, ranks: object) -> Iterator[int]:
     listed = ranks if isinstance(ranks, list | tuple | range) else [ranks]
     if not listed:
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks has an empty list")
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: the list of numbers of ranks is empty")
     for count in listed:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise pytest.UsageError(
-                f"{item.nodeid}: @pytest.mark.ranks({ranks!r}): give a number of ranks, 1 or more, or a list of such"
+                f"{item.nodeid}: @pytest.mark.ranks: expected a number of ranks of 1 or more, or a list of them, "
+                f"got {ranks!r}"
             )
         yield count

@@ -1,6 +1,7 @@
-"""A bell that ranks ring when the test begins, or does not pass, in them, and the job when it is over.
+"""FIFO on which ranks report the start and the failure of a test, and the job reports its end.
 
-A named pipe: any rank finds it by its path, however its process was made, and a rank that dies leaves it as it was.
+A named pipe, because any rank can open it by its path, however its process was created, and a rank that dies does not
+damage it.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ JOB_OVER = b"over\n"
 
 
 class Bell:
-    """The controller's end; an observer of the job. Use it as a context manager."""
+    """Controller end of the FIFO; an observer of the job. Use it as a context manager."""
 
     wants_lines = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
-        self._heard = b""
+        self._received = b""
 
     def __enter__(self) -> Self:
-        """Hang it up."""
+        """Create and open the FIFO."""
         os.mkfifo(self.path)
-        # For reading and writing: there is always a writer, so that it never polls as ended.
+        # Open for reading and writing: there is always a writer, so that poll never reports POLLHUP.
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take it down."""
+        """Close and remove the FIFO."""
         fd, self._fd = self._fd, -1
         os.close(fd)
         self.path.unlink(missing_ok=True)
 
     def fileno(self) -> int:
-        """Polls readable when somebody has rung."""
+        """Return the descriptor, which polls readable when a message has arrived."""
         return self._fd
 
     @property
     def job_is_over(self) -> bool:
-        """Whether the job has said so."""
-        return JOB_OVER in self._heard
+        """Whether the job has reported its end."""
+        return JOB_OVER in self._received
 
     @property
     def begun(self) -> frozenset[int]:
@@ -59,38 +60,40 @@ class Bell:
 
     @property
     def first_bad(self) -> int | None:
-        """The rank that was the first to say that the test did not pass in it."""
+        """First rank that reported that the test did not pass."""
         return next(iter(self._ranks("bad")), None)
 
     @property
     def first_to_debug(self) -> int | None:
-        """The rank that was the first to ask for somebody who looks into it."""
+        """First rank that asked for the debugger."""
         return next(iter(self._ranks("debug")), None)
 
-    def _ranks(self, what: str) -> list[int]:
-        words = [line.decode(errors="replace").split() for line in self._heard.split(b"\n")[:-1]]
-        return [int(line[1]) for line in words if line[0] == what]
+    def _ranks(self, message: str) -> list[int]:
+        words = [line.decode(errors="replace").split() for line in self._received.split(b"\n")[:-1]]
+        return [int(line[1]) for line in words if line[0] == message]
 
     def wait(self, seconds: float) -> None:
-        """Wait until somebody rings, at most so long."""
+        """Wait until a message arrives, for at most ``seconds``."""
         __tracebackhide__ = True
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         if poll.poll(None if seconds == float("inf") else max(0.0, seconds) * 1000):
-            self._heard += os.read(self._fd, 4096)
+            self._received += os.read(self._fd, 4096)
 
     def attach(self, job: JobControl) -> None:
-        """Nothing is to be prepared."""
+        """Do nothing: no preparation is needed."""
 
     def observe(self, event: Event) -> None:
-        """Ring when the job is over."""
+        """Write a message when the job is over."""
         if isinstance(event, Finished) and self._fd >= 0:
             os.write(self._fd, JOB_OVER)
 
 
 def ring(path: Path, rank: int, what: Literal["begun", "bad", "debug"]) -> None:
-    """In a rank: say that the test has begun, or does not pass, here, or that somebody may look into it. If nobody
-    listens any more, no matter."""
+    """In a rank: report that the test has begun, or did not pass, or that the rank waits for a debugger.
+
+    Without a reader this does nothing.
+    """
     try:
         fd = Held.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

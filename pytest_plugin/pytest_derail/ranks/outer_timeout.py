@@ -1,8 +1,8 @@
-"""The timer of pytest-timeout while a test runs on ranks.
+"""Timer of pytest-timeout while a test runs on ranks.
 
-Its methods break off the controller: by an exception out of whatever it waits in, or by ending the process. Neither
-leaves time to ask the ranks where they are. So the controller keeps to that limit itself while ranks run, counted from
-the moment when all of them have begun. The timer stays armed for much longer, in case the controller itself hangs.
+pytest-timeout interrupts the controller, by an exception or by ending the process. Neither leaves time to ask the ranks
+for their stacks. So the controller enforces that limit itself while ranks run, counted from the moment when all of them
+have begun. The timer stays armed with a much longer limit, in case the controller itself hangs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from derail.model.clock import SYSTEM_CLOCK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEAST_SECONDS = 1.0  # seconds that the tear-down has at least
+LEAST_SECONDS = 1.0  # minimum seconds left for the tear-down
 
 
 class OuterTimeout:
-    """The timer of one test.
+    """Timer of one test.
 
     Attributes:
-        left: seconds that the test may still take; infinite if it has no such timer.
+        left: seconds left for the test; infinite without such a timer.
     """
 
     def __init__(self) -> None:
@@ -34,28 +34,28 @@ class OuterTimeout:
         self._is_ours = False
 
     def note(self, settings: Any) -> None:
-        """pytest-timeout sets its timer."""
+        """Record the settings when pytest-timeout sets its timer."""
         if not self._is_ours and hasattr(settings, "_replace"):
             self._settings, self._set_at = settings, SYSTEM_CLOCK.now()
 
     @property
     def limit(self) -> str:
-        """What a report says of it, in the words of pytest-timeout; empty if there is none."""
+        """Description of the limit for reports, in the words of pytest-timeout; empty without a timer."""
         return "" if self._settings is None else f"Failed: Timeout (>{self._settings.timeout}s) from pytest-timeout"
 
     def suspend(self, item: pytest.Item, spare: float) -> None:
-        """Ranks are about to start: from now on the controller watches the time.
+        """Take over the limit before ranks start: from now on the controller watches the time.
 
         Args:
             item: the test.
-            spare: seconds after which the controller itself must hang.
+            spare: seconds beyond the limit after which the controller itself must have hung.
         """
         if self._settings is not None:
             self.left = max(0.0, self._settings.timeout - (SYSTEM_CLOCK.now() - self._set_at))
             self._set(item, self.left + spare)
 
     def resume(self, item: pytest.Item, used: float) -> None:
-        """The job is over: the timer has what it had before, less the seconds that the test has used."""
+        """Give the limit back after the job, less the seconds that the test has used."""
         if self._settings is not None:
             self._set(item, max(LEAST_SECONDS, self.left - used))
 
@@ -70,17 +70,16 @@ class OuterTimeout:
 
 
 def is_of_timeout(error: BaseException | None) -> bool:
-    """Whether pytest-timeout has broken off the test by this exception."""
+    """Return whether pytest-timeout raised this exception."""
     return isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout (>")
 
 
 def report_before_exit(item: pytest.Item, report: Callable[[Any], None]) -> None:
-    """Have ``report`` called with the terminal before ``timeout_method = thread`` ends the process, which makes no
-    reports then.
+    """Call ``report`` with the terminal before ``timeout_method = thread`` ends the process without any report.
 
     Args:
-        item: the test, whose timer has just been set.
-        report: prints what is known.
+        item: the test; its timer has just been set.
+        report: prints the state of the ranks.
     """
     for timer in threading.enumerate():
         if isinstance(timer, threading.Timer) and item in tuple(timer.args):

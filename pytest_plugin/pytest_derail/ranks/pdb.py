@@ -1,4 +1,4 @@
-"""pdb in a rank that has failed: it tells the end of a look from the end of the session."""
+"""pdb in a failed rank; it distinguishes the end of one debugging session from the end of the pytest session."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class RankPdb(pdb.Pdb):
-    """pdb whose user is somewhere else.
+    """pdb with its user at another terminal.
 
     Args:
-        rank: whose it is.
-        terminal: what is read from and written to.
+        rank: the rank that it runs in.
+        terminal: file object for its input and output.
     """
 
     def __init__(self, rank: int, terminal: Any) -> None:
@@ -23,7 +23,7 @@ class RankPdb(pdb.Pdb):
         self._quits = False
 
     def look_at(self, trace: TracebackType | None) -> bool:
-        """Let the user look at what was raised; whether the session is to end then."""
+        """Let the user debug the traceback; return whether to end the pytest session afterwards."""
         self.reset()
         self.interaction(None, trace)
         return self._quits
@@ -36,12 +36,12 @@ class RankPdb(pdb.Pdb):
     do_q = do_exit = do_quit
 
     def do_EOF(self, arg: str) -> bool | None:  # noqa: N802 - the name is pdb's
-        """End the session: there is nobody to ask."""
+        """End the session: there is no more input."""
         self._quits = True
         return super().do_EOF(arg)
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
-        """The stack, and the last frame in it that is not hidden from tracebacks."""
+        """Return the stack, and the index of its last frame that is not hidden from tracebacks."""
         stack, index = super().get_stack(f, t)
         while f is None and index > 0 and stack[index][0].f_locals.get("__tracebackhide__"):
             index -= 1

@@ -1,7 +1,7 @@
-"""The record of one rank: a file that grows entry by entry while the test runs, and what the controller reads from it.
+"""Record of one rank: a file that grows entry by entry during the test, and the controller's reader for it.
 
-Each entry is written at once, so that a rank that dies or hangs has its earlier entries kept: reports of pytest, log
-records, properties, sections.
+Each entry is written at once, so that the earlier entries of a rank that dies or hangs are kept. Entries are reports of
+pytest, log records, properties and sections.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ Kind: TypeAlias = Literal[
 ]
 Named: TypeAlias = tuple[str, Any]
 Warned: TypeAlias = tuple[str, str, int, tuple[tuple[str, str], ...]]
-"""Text, file and line of a warning, and module and name of its category and of each base of that."""
+"""Text, file and line of a warning; then module and name of its category and of each base class of that."""
 
 LENGTH = struct.Struct("!Q")
-"""What stands before each entry: its bytes."""
+"""Prefix of each entry: its size in bytes."""
 
 EXACT = (type(None), bool, int, float, complex, str, bytes)
-"""Types that are recorded as they are; of others, but for containers, their text is."""
+"""Types recorded unchanged; of other types, except containers, the text is recorded."""
 
-MOST_DEEP = 50  # levels of containers that are recorded as such
-MOST_PARTS = 200_000  # values in a property that is recorded as such
+MOST_DEEP = 50  # levels of nested containers that are recorded as containers
+MOST_PARTS = 200_000  # values in a property that is recorded as a container
 
 
 @dataclass(slots=True)
 class ReportTold:
-    """A report that pytest has logged in a rank.
+    """Report that pytest has logged in a rank.
 
     Attributes:
-        when: the phase that it is about.
-        result: what the rank's hooks have decided.
+        when: the phase of the report.
+        result: the result that the rank's hooks decided.
         at: monotonic seconds when it was logged.
-        reason: of a skip, an xfail or an xpass.
-        text: the failure as text; of a report that did not pass.
-        report: pytest's own report, as ``pytest_report_to_serializable`` gives it.
-        exception: what was raised, pickled; empty if it cannot be.
-        is_extra: whether it is not the report of the phase itself, but that of a subtest or of another plugin.
-        is_strict: of an xpass, whether that is a failure.
+        reason: the reason of a skip, an xfail or an xpass.
+        text: the failure as text, of a report that did not pass.
+        report: pytest's own report, in the form that ``pytest_report_to_serializable`` returns.
+        exception: the pickled exception; empty if it cannot be pickled.
+        is_extra: whether it is a report of a subtest or another plugin, not of the phase itself.
+        is_strict: of an xpass, whether it counts as a failure.
     """
 
     when: When
@@ -72,30 +72,30 @@ class ReportTold:
     is_strict: bool = False
 
     def load(self, config: pytest.Config) -> pytest.TestReport | None:
-        """The report, made again by the plugin whose it is; None if there is none, or that plugin is not here."""
+        """Return the report, restored by its plugin; None without a report, or if that plugin is not loaded here."""
         if not self.report:
             return None
         try:
-            # It is taken to pieces, so that each call gets its own copy.
+            # Copied, because the hook takes its argument apart: each call needs its own copy.
             data = pickle.loads(pickle.dumps(self.report))
-            found = config.hook.pytest_report_from_serializable(config=config, data=data)
-        except Exception:  # hooks are code of others; the text is there
+            restored = config.hook.pytest_report_from_serializable(config=config, data=data)
+        except Exception:  # hooks are third-party code; the text remains
             return None
-        return cast("pytest.TestReport | None", found)
+        return cast("pytest.TestReport | None", restored)
 
 
 @dataclass(slots=True)
 class RankTold:
-    """All that a rank has recorded.
+    """All entries of one rank's record.
 
     Attributes:
-        phase: what it is in, or was in when it died; "done" if the test is over in it.
-        reports: those that were logged, in order.
-        open_sections: sections, with what was logged in the phase, that came after the last report of a phase.
-        open_properties: properties that did.
+        phase: the current phase, or the phase in which the rank died; "done" if the test is over in it.
+        reports: the reports, in the order in which they were logged.
+        open_sections: sections, and log records of the phase, that came after the last report of a phase.
+        open_properties: properties that came after the last report of a phase.
         suite_properties: those of ``record_testsuite_property``.
         attributes: those of ``record_xml_attribute``.
-        examples: what Hypothesis saved in its database, or deleted from it: "save" or "delete", key, value.
+        examples: changes of Hypothesis to its database: "save" or "delete", key, value.
         warned: warnings.
     """
 
@@ -115,31 +115,31 @@ class RankTold:
 
     @property
     def phases(self) -> list[ReportTold]:
-        """The reports of the phases themselves."""
+        """Reports of the phases themselves."""
         return [report for report in self.reports if not report.is_extra]
 
     @property
     def extras(self) -> list[ReportTold]:
-        """The reports of subtests, and of other plugins."""
+        """Reports of subtests and of other plugins."""
         return [report for report in self.reports if report.is_extra]
 
     @property
     def sections(self) -> list[tuple[str, str]]:
-        """All sections: those of the reports, each once, and those that no report has any more."""
+        """All sections: those of the reports, each once, and those that came after the last report."""
         reported = (each for phase in self.phases for each in pairs(phase.report.get("sections")))
         return list(dict.fromkeys([*((str(name), str(text)) for name, text in reported), *self.open_sections]))
 
     @property
     def properties(self) -> list[Named]:
-        """All properties: the reports of later phases have those of earlier ones again."""
-        found: list[Named] = []
+        """All properties, each once: the report of a later phase repeats those of earlier phases."""
+        merged: list[Named] = []
         for phase in self.phases:
             named = [(str(name), value) for name, value in pairs(phase.report.get("user_properties"))]
-            found = [*[each for each in found if each not in named], *named]
-        return [*found, *self.open_properties]
+            merged = [*[each for each in merged if each not in named], *named]
+        return [*merged, *self.open_properties]
 
     def first(self, result: Result) -> ReportTold | None:
-        """The first report of a phase with this result."""
+        """Return the first report of a phase with this result."""
         return next((report for report in self.phases if report.result == result), None)
 
     def _add(self, kind: Kind, values: tuple[Any, ...]) -> None:
@@ -156,7 +156,7 @@ class RankTold:
             case "section":
                 when, key, text = values
                 name = f"Captured {key} {when}"
-                # At the end of a phase pytest makes a section of all that was logged in it.
+                # At the end of a phase pytest makes one section of all log records of the phase.
                 self.open_sections = [each for each in self.open_sections if key != "log" or each[0] != name]
                 self.open_sections.append((name, text))
             case "property":
@@ -182,13 +182,13 @@ class RankTold:
 
 
 SHOWN = ("longrepr", "wasxfail", "_subtest.context")
-"""Parts of pytest's report with texts that are shown."""
+"""Parts of pytest's report with displayed text."""
 
 
 def _harmless(told: ReportTold) -> ReportTold:
-    """The report with every character named that a terminal obeys. Ranks write no colours of their own into it.
+    """Return the report with every terminal control character escaped. Ranks add no colours of their own to it.
 
-    Names of properties as well: pytest writes them into JUnit's XML unescaped.
+    Names of properties are escaped as well: pytest writes them unescaped into JUnit XML.
     """
     report = {name: _neutral(value) if name in SHOWN else value for name, value in told.report.items()}
     if "user_properties" in report:
@@ -205,7 +205,7 @@ def _neutral(value: Any) -> Any:
 
 
 class RecordFile:
-    """In the rank: the end at which the file grows. Children that the test forks write nothing into it."""
+    """Writer of a rank's record, in the rank. Forked children of the test write nothing to it."""
 
     def __init__(self, path: Path) -> None:
         self._path = os.fspath(path)
@@ -215,17 +215,17 @@ class RecordFile:
         self._is_writing = False
 
     def add(self, kind: Kind, *values: object) -> None:
-        """Write an entry. Where that is not possible now (no descriptor is free), it is written with the next one."""
+        """Write an entry; if that is not possible now (no descriptor is free), write it with the next one."""
         if Held.getpid() != self._pid:
             return
         try:
             data = Held.dumps((kind, plain(values)))
         except (RecursionError, MemoryError):
-            return  # the test has used up its stack, and raises this itself: what it reports comes later
+            return  # the test has used up its stack, and raises this itself: its report follows
         with self._lock:
             self._pending += LENGTH.pack(len(data)) + data
             if self._is_writing:
-                return  # the handler of a signal, in the middle of the loop below
+                return  # called by a signal handler during the write below
             self._is_writing = True
             try:
                 self._write()
@@ -243,10 +243,10 @@ class RecordFile:
             Held.close(fd)
 
     def finish(self) -> None:
-        """Write what could not be written before.
+        """Write the entries that could not be written before.
 
         Raises:
-            OSError: if that is still not possible.
+            OSError: if writing still fails.
         """
         with self._lock:
             if self._pending and Held.getpid() == self._pid:
@@ -259,28 +259,31 @@ def add_report(file: RecordFile, report: ReportTold) -> None:
 
 
 def read(path: Path) -> RankTold:
-    """In the controller: what a rank has recorded so far, up to the last whole entry."""
-    told = RankTold()
+    """In the controller: return the entries that a rank has recorded so far, up to the last complete one."""
+    record = RankTold()
     try:
         data = path.read_bytes()
     except OSError:
-        return told
+        return record
     for kind, values in _entries(data):
         try:
-            told._add(kind, values)  # noqa: SLF001 - of this module
+            record._add(kind, values)  # noqa: SLF001 - of this module
         except (TypeError, ValueError, IndexError):
             break  # a rank has damaged the file
-    return told
+    return record
 
 
 def read_all(folder: Path, ranks: int) -> dict[int, RankTold]:
-    """In the controller: what each of the ranks of a test has recorded in a folder so far."""
+    """In the controller: return the record of each rank of a test so far."""
     return {rank: read(report_path(folder, rank)) for rank in range(ranks)}
 
 
 def plain(value: object, most: float = float("inf")) -> Any:
-    """A value as every process can read it: containers of numbers and texts; of anything else its text. That is so of a
-    container that contains itself, and a text in short of one that has more than ``most`` parts."""
+    """Return a value in a form that every process can read: containers of numbers and texts.
+
+    Any other object becomes its text, as does a container that contains itself. A container of more than ``most`` parts
+    becomes a shortened text.
+    """
     try:
         return _plain(value, set(), itertools.count(), most)
     except _TooLargeError:
@@ -288,19 +291,19 @@ def plain(value: object, most: float = float("inf")) -> Any:
 
 
 def text_of(value: object, shortened: Callable[[object], str] = str) -> str:
-    """The text of a value, which may be code of others that raises."""
+    """Return the text of a value; third-party ``__str__`` methods may raise."""
     try:
-        return str.join("", [shortened(value)])  # of a subclass of str its characters
+        return str.join("", [shortened(value)])  # converts a subclass of str to its characters
     except BaseException as error:
         return f"<{type.__repr__(type(value))}, whose text raises {type.__repr__(type(error))}>"
 
 
 class _ItselfError(Exception):
-    """A container contains itself: its id is the argument."""
+    """Error for a container that contains itself; its argument is the container's id."""
 
 
 class _TooLargeError(Exception):
-    """A container has too many parts."""
+    """Error for a container with too many parts."""
 
 
 def _plain(value: object, above: set[int], parts: Iterator[int], most: float) -> Any:
@@ -330,17 +333,17 @@ def _plain(value: object, above: set[int], parts: Iterator[int], most: float) ->
 
 
 def pairs(values: object) -> Iterator[Named]:
-    """The pairs among these: tests write into the lists of pytest as they like."""
+    """Yield the pairs among these values: tests may append anything to pytest's lists."""
     for each in values if isinstance(values, list | tuple) else ():
         if isinstance(each, list | tuple) and len(each) == 2:
             yield each[0], each[1]
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values, and nothing that would have to be imported."""
+    """Unpickler that reads plain values only, and imports nothing."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module_name}.{global_name} is no plain value")
+        raise pickle.UnpicklingError(f"expected a plain value, got {module_name}.{global_name}")
 
 
 def _entries(data: bytes) -> Iterator[tuple[Kind, tuple[Any, ...]]]:
@@ -349,7 +352,7 @@ def _entries(data: bytes) -> Iterator[tuple[Kind, tuple[Any, ...]]]:
         (size,) = LENGTH.unpack_from(data, at)
         at += LENGTH.size
         if at + size > len(data):
-            return  # the rank died in the middle of it
+            return  # the rank died while writing it
         try:
             kind, values = _PlainUnpickler(io.BytesIO(data[at : at + size])).load()
         except Exception:  # a damaged pickle raises nearly anything

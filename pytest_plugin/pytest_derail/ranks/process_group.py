@@ -1,4 +1,4 @@
-"""The torch process group of a test on ranks: gloo, from what the environment of a rank says."""
+"""Torch process group of a test on ranks: gloo, configured from the environment of a rank."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 KEPT_SECONDS = 24 * 3600.0
-"""How long a collective of a kept group may wait: the tests have their own limits."""
+"""Seconds that a collective of a kept group may wait; each test has its own limit."""
 
 
 @contextmanager
 def open_process_group(seconds: float, backend: str = "gloo", *, kept: bool = False) -> Iterator[Any]:
-    """Join the default group of the job, if this is not done yet, and leave it at the end, if it is not kept.
+    """Join the job's default group unless that is done, and leave it at the end unless it is kept.
 
     Args:
-        seconds: how long a collective may wait for other ranks. Longer than the test itself may take, so that a hang
-            is told as one, with stacks.
-        backend: torch's name of it.
-        kept: whether the next test wants it too; ``leave_process_group`` is its end.
+        seconds: the timeout of a collective. It is longer than the test's own limit, so that a hang is reported as a
+            hang, with stacks.
+        backend: torch's name of the backend.
+        kept: whether the next test uses the group as well; ``leave_process_group`` ends it then.
 
     Raises:
         Skipped: if torch is not installed.

@@ -1,4 +1,4 @@
-"""What became of a test on ranks: of each rank, and of the test as a whole."""
+"""Result of a test on ranks: of each rank, and of the test as a whole."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Fate: TypeAlias = Literal["failed", "died", "hung", "skipped", "xfailed", "xpass
 
 BAD: tuple[Fate, ...] = ("failed", "died", "hung")
 SEEN_LATE = 0.02
-"""Seconds by which the end of a process may be seen later than what it caused elsewhere: others notice it through their
-connections while the launcher is still being woken."""
+"""Seconds by which the end of a process may be observed later than its effects on other processes: those notice it
+through their connections before the launcher wakes up."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankVerdict:
-    """What became of one rank.
+    """Result of one rank.
 
     Attributes:
-        rank: which.
-        fate: how the test went in it.
+        rank: number of the rank.
+        fate: the result of the test in it.
         phase: the phase that it was in.
-        at: monotonic seconds of that; None if unknown.
-        words: how, in a line.
+        at: monotonic seconds of the result; None if unknown.
+        words: a one-line description.
         told: the report that decided, if the rank has recorded one.
-        record: all that the rank has recorded.
+        record: everything that the rank has recorded.
     """
 
     rank: int
@@ -48,29 +48,29 @@ class RankVerdict:
 
     @property
     def exception(self) -> BaseException | None:
-        """What was raised in it, if it could be brought here."""
+        """Exception raised in the rank, if it can be unpickled here."""
         if self.told is None or not self.told.exception:
             return None
         try:
-            found: Any = pickle.loads(self.told.exception)
+            error: Any = pickle.loads(self.told.exception)
         except KeyboardInterrupt:
             raise
         except BaseException:
             return None
-        return found if isinstance(found, BaseException) else None
+        return error if isinstance(error, BaseException) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the test.
+    """Result of the test.
 
     Attributes:
-        ranks: each rank.
+        ranks: result of each rank.
         seen: the result of the job.
-        timeout: the seconds that it was given.
-        where: where ranks were that had to be stopped.
-        problems: what is wrong besides what ranks did: faults that did not happen, processes that were left.
-        limit: what says how long the test may take, if it is not its own timeout.
+        timeout: time limit in seconds.
+        where: stacks of the ranks that had to be stopped.
+        problems: failures beyond those of the ranks: faults that did not happen, leftover processes.
+        limit: description of the time limit, if it is not the test's own timeout.
     """
 
     ranks: Mapping[int, RankVerdict]
@@ -82,9 +82,9 @@ class Verdict:
 
     @property
     def bad(self) -> list[RankVerdict]:
-        """The ranks that failed, died or hung: the root cause first, the others in the order in which they did."""
-        found = [rank for rank in self.ranks.values() if rank.fate in BAD]
-        return sorted(found, key=lambda rank: (rank.fate == "hung", _order(rank), rank.rank))
+        """Ranks that failed, died or hung: the root cause first, the others in the order of their failures."""
+        bad = [rank for rank in self.ranks.values() if rank.fate in BAD]
+        return sorted(bad, key=lambda rank: (rank.fate == "hung", _order(rank), rank.rank))
 
     @property
     def failed(self) -> bool:
@@ -93,33 +93,36 @@ class Verdict:
 
     @property
     def is_of_reports(self) -> bool:
-        """Whether hooks of pytest in the ranks have decided: no rank died or hung, and nothing else is wrong."""
+        """Whether hooks of pytest in the ranks have decided: no rank died or hung, and there is no other problem."""
         return not self.problems and all(rank.fate == "failed" for rank in self.bad)
 
     @property
     def extras(self) -> list[tuple[int, ReportTold]]:
-        """The reports of subtests and of other plugins, with their ranks, as they were logged."""
-        found = [(number, report) for number, rank in self.ranks.items() for report in rank.record.extras]
-        return sorted(found, key=lambda each: (each[1].at, each[0]))
+        """Reports of subtests and of other plugins, with their ranks, in the order in which they were logged."""
+        extras = [(number, report) for number, rank in self.ranks.items() for report in rank.record.extras]
+        return sorted(extras, key=lambda each: (each[1].at, each[0]))
 
     def first(self, fate: Fate) -> RankVerdict | None:
-        """The first rank, by number, with this fate and a report that decided it."""
-        found = (rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.told is not None)
-        return next(found, None)
+        """Return the first rank, by number, with this fate and a report that decided it."""
+        ranks = (rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.told is not None)
+        return next(ranks, None)
 
     def reason(self, fate: Fate, *, of_test: str | None = None) -> str | None:
-        """Why the first rank with this fate has it, and which that is if not all have it; None if none has.
+        """Return the reason of the first rank with this fate, prefixed with the rank unless all share the fate.
 
         Args:
-            fate: which.
-            of_test: a reason that the whole test has, by its marker.
+            fate: the fate to look for.
+            of_test: a reason that applies to the whole test, by its marker.
+
+        Returns:
+            The reason, or None if no rank has the fate.
         """
-        found = self.first(fate)
-        if found is None or found.told is None:
+        first = self.first(fate)
+        if first is None or first.told is None:
             return None
-        reason = found.told.reason
+        reason = first.told.reason
         is_of_all = reason == of_test or all(rank.fate == fate for rank in self.ranks.values())
-        return reason if is_of_all else f"rank {found.rank}: {reason}"
+        return reason if is_of_all else f"rank {first.rank}: {reason}"
 
 
 def judge_ranks(
@@ -133,17 +136,17 @@ def judge_ranks(
     over: bool = False,
     whole: bool = True,
 ) -> Verdict:
-    """Put together what the launcher saw and what the ranks told.
+    """Combine the result of the job with the records of the ranks.
 
     Args:
-        seen: what the launcher saw.
-        told: what each rank told.
-        where: where ranks were that did not end.
-        late: what those had told that were not done when the time was over.
-        timeout: the seconds that the job was given.
-        files: what lay in the temporary directory of the ranks at the end.
-        over: whether the test was over in all ranks before any of them ended: how they ended is not its business.
-        whole: whether each rank has a record of a test, which ends with it.
+        seen: the result of the job.
+        told: the record of each rank.
+        where: stacks of the ranks that did not end.
+        late: records, at the time limit, of the ranks that had not finished then.
+        timeout: time limit of the job in seconds.
+        files: names of the files left in the temporary directory of the ranks.
+        over: whether the test was over in all ranks before any of them ended, so that their exits do not count.
+        whole: whether each rank has a record of a test that must end with its end.
     """
     fates = {} if over else seen.ranks
     ranks = {
@@ -162,15 +165,15 @@ def judge_ranks(
 
 
 def _without_end(rank: RankVerdict) -> RankVerdict:
-    """The verdict on a rank in which the test would be taken for stopped, though nothing has stopped it."""
+    """Return the verdict on a rank whose record ends early; without a stop of the job the rank has died."""
     if rank.fate != "stopped":
         return rank
     return replace(rank, fate="died", words=f"its record ends in {rank.phase}, before the end of the test")
 
 
 def broken_off(verdict: Verdict, error: BaseException) -> Verdict:
-    """The verdict on ranks that were stopped because ``error`` left the controller, and not because of one of them."""
-    words = f"when the controller was broken off by {type(error).__name__}"
+    """Return the verdict with the reason of stopped ranks: ``error`` interrupted the controller, not another rank."""
+    words = f"when {type(error).__name__} interrupted the controller"
     ranks = {
         number: replace(rank, words=f"stopped in {rank.phase}, {words}") if rank.fate == "stopped" else rank
         for number, rank in verdict.ranks.items()
@@ -179,12 +182,12 @@ def broken_off(verdict: Verdict, error: BaseException) -> Verdict:
 
 
 def _judge_rank(rank: int, fate: RankOutcome | None, told: RankTold, *, late: bool) -> RankVerdict:
-    """The fate of a rank: what a report of a phase says, how the rank ended, what its subtests say, in this order."""
+    """Judge a rank by the report of a phase, then its exit, then its subtests."""
     failed = told.first("failed")
     if failed is not None:
         return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed, told)
     if late:
-        words = "did not end after the test; a thread of its own keeps it" if told.done else f"hung in {told.phase}"
+        words = "did not end after the test: a thread keeps it alive" if told.done else f"hung in {told.phase}"
         return RankVerdict(rank, "hung", told.phase, None, words, record=told)
     if fate is not None and fate.failed:
         ended = "still there" if fate.status is None else str(fate.status)

@@ -1,8 +1,8 @@
-"""Fixtures of a test on ranks: which are set up once, in the controller, and how ranks get their values.
+"""Fixtures of a test on ranks: which ones the controller sets up once, and how ranks receive their values.
 
 Once: fixtures of a wider scope than "function", and ``tmp_path``, so that the ranks of a job share one directory. In
-each rank: all others; pytest's own; setup_module and its like, whose purpose is what they do to the process; and those
-that the test or the ini file names.
+each rank: all others; pytest's own; setup_module and similar, because their purpose is their effect on the process; and
+those named by the test or the ini file.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 SHARED = frozenset({"tmp_path"})
 OWN_IN_EACH_RANK = ("_pytest", "anyio", "pytest_asyncio", "pytest_cov", "pytest_timeout")
-"""Whose fixtures belong to a process and not to a test: pytest itself, and plugins that keep event loops."""
+"""Packages whose fixtures belong to a process and not to a test: pytest itself, and plugins that keep event loops."""
 
 XUNIT = ("_xunit_", "_unittest_")
 
 
 class Problem(str):
-    """Why something could not be pickled, or unpickled."""
+    """Reason why a value could not be pickled, or unpickled."""
 
     __slots__ = ()
 
 
 def shared_fixtures(item: pytest.Function, in_ranks: Collection[str]) -> Iterator[str]:
-    """The names of the fixtures of a test that are set up once, in the order in which pytest sets them up."""
+    """Yield the names of the fixtures of a test that are set up once, in the order in which pytest sets them up."""
     for name in item.fixturenames:
-        found = item._fixtureinfo.name2fixturedefs.get(name)  # noqa: SLF001 - there is no other way to know scopes
-        if found and is_shared(found[-1], in_ranks):
+        defs = item._fixtureinfo.name2fixturedefs.get(name)  # noqa: SLF001 - there is no other way to get scopes
+        if defs and is_shared(defs[-1], in_ranks):
             yield name
 
 
 def is_shared(fixture: pytest.FixtureDef[Any], in_ranks: Collection[str]) -> bool:
-    """Whether a fixture is set up once for all ranks."""
+    """Return whether a fixture is set up once for all ranks."""
     name = fixture.argname
     if name in SHARED:
         return True
@@ -46,10 +46,10 @@ def is_shared(fixture: pytest.FixtureDef[Any], in_ranks: Collection[str]) -> boo
 
 
 def pack(item: pytest.Function, values: Mapping[str, object]) -> dict[str, bytes]:
-    """Pickle what ranks are handed.
+    """Pickle the values for the ranks.
 
     Raises:
-        Failed: if a value cannot be; it names the fixture, and says what can be done.
+        Failed: if a value cannot be pickled; the message names the fixture and the remedies.
     """
     packed = {}
     for name, value in values.items():
@@ -57,11 +57,11 @@ def pack(item: pytest.Function, values: Mapping[str, object]) -> dict[str, bytes
         if isinstance(data, Problem):
             fixture = item._fixtureinfo.name2fixturedefs[name][-1]  # noqa: SLF001
             pytest.fail(
-                f"the fixture {name!r} (scope {fixture.scope!r}, {_place(fixture)}) cannot be handed to the ranks: it "
-                f"gave a {type(value).__qualname__}, and: {data}.\nIt is set up once, in the process that runs pytest. "
-                "Let it give what ranks need to find the thing (an address, a path); or have each rank set it up: give "
-                f"it the scope 'function', or write ranks(..., in_ranks=[{name!r}]), or derail_fixtures_in_ranks = "
-                f"{name} in the ini file",
+                f"fixture {name!r} (scope {fixture.scope!r}, {_place(fixture)}): its value, of type "
+                f"{type(value).__qualname__}, cannot be pickled for the ranks: {data}.\nThe fixture is set up once, in "
+                "the process that runs pytest. Let it return what ranks need to find the object (an address, a path); "
+                "or have each rank set it up: give it the scope 'function', or write "
+                f"ranks(..., in_ranks=[{name!r}]), or derail_fixtures_in_ranks = {name} in the ini file",
                 pytrace=False,
             )
         packed[name] = data
@@ -69,16 +69,16 @@ def pack(item: pytest.Function, values: Mapping[str, object]) -> dict[str, bytes
 
 
 def place(item: pytest.Function, packed: Mapping[str, bytes]) -> None:
-    """In a rank: make the fixtures give what was handed over.
+    """In a rank: make the fixtures return the values from the controller.
 
     Raises:
-        Failed: if a value cannot be unpickled here; it names the fixture.
+        Failed: if a value cannot be unpickled here; the message names the fixture.
     """
     for name, data in packed.items():
         value = _try(pickle.loads, data)
         if isinstance(value, Problem):
             pytest.fail(
-                f"what the fixture {name!r} gave in the controller cannot be made again in a rank: {value}",
+                f"fixture {name!r}: its value from the controller cannot be unpickled in a rank: {value}",
                 pytrace=False,
             )
         fixture: Any = item._fixtureinfo.name2fixturedefs[name][-1]  # noqa: SLF001
@@ -89,10 +89,10 @@ def place(item: pytest.Function, packed: Mapping[str, bytes]) -> None:
 def refuse_late(
     fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest, packed: Collection[str], in_ranks: Collection[str]
 ) -> None:
-    """In a rank: a fixture that should have been set up once, and was asked for too late for that, is an error.
+    """In a rank: reject a fixture that should have been set up once, and is requested too late for that.
 
     Raises:
-        Failed: if it is one; it names the fixture that was asked for, which may be one that depends on this one.
+        Failed: for such a fixture; the message names the requested one, which may be a fixture that depends on it.
     """
 
     def is_late(each: Any) -> bool:
@@ -105,16 +105,16 @@ def refuse_late(
             fixture = asked if is_late(asked) else fixture
             asking = getattr(asking, "_parent_request", None)
         pytest.fail(
-            f"the fixture {fixture.argname!r} (scope {fixture.scope!r}, {_place(fixture)}) is set up once, before the "
-            "ranks start, and the test asks for it only while it runs (request.getfixturevalue), or another fixture of "
-            "this name covers it. Name it among the test's arguments, or have each rank set it up: "
-            f"ranks(..., in_ranks=[{fixture.argname!r}])",
+            f"fixture {fixture.argname!r} (scope {fixture.scope!r}, {_place(fixture)}): requested after the ranks "
+            "started, but it is set up once, before that. The test requests it only while it runs "
+            "(request.getfixturevalue), or another fixture of this name overrides it. Name it among the test's "
+            f"arguments, or have each rank set it up: ranks(..., in_ranks=[{fixture.argname!r}])",
             pytrace=False,
         )
 
 
 def _try(run: Callable[[Any], Any], argument: object) -> Any:
-    """What it returns, or why it does not: pickling runs the code of others."""
+    """Return the result of a call, or the problem: pickling runs third-party code."""
     try:
         return run(argument)
     except Exception as error:

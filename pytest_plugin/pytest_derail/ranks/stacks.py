@@ -1,4 +1,4 @@
-"""Where ranks were that did not end: asked while they still live, before anybody stops them."""
+"""Stacks of ranks that did not end, taken while they still run, before they are stopped."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from derail.agents.native_job import NativeJob
 
 ANSWER_SECONDS = 5.0
-"""How long a rank may take to write its stack, on a machine that has much else to do. One in the freezer never does."""
+"""Seconds for a rank to write its stack on a busy machine. A frozen rank never does."""
 
 INNER_FRAMES = re.compile(r'^  File ".*[/\\](_pytest|pluggy|pytest_derail|derail)[/\\]')
 
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where one rank was.
+    """State of one rank.
 
     Attributes:
-        system: what the kernel says: state, wait channel, system call.
-        stack: the Python stacks of its threads, the test's own frames of them; empty if it gave none.
-        stderr_end: where its stderr ended before it was asked, for the answer goes there too.
+        system: its state according to the kernel: state, wait channel, system call.
+        stack: the Python stacks of its threads, reduced to the test's own frames; empty if it wrote none.
+        stderr_end: size of its stderr log before the request, because the answer goes there as well.
     """
 
     system: str
@@ -34,12 +34,12 @@ class Whereabouts:
     stderr_end: int
 
     def __str__(self) -> str:
-        """Both, for people: Python's first."""
-        return f"{self.stack or 'it gave no Python stack'}\n{self.system}"
+        """Return both for display, the Python stack first."""
+        return f"{self.stack or 'no Python stack received'}\n{self.system}"
 
 
 def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
-    """Find out where these ranks of a job are. Those that have ended meanwhile are left out."""
+    """Return the state of these ranks of a job, except those that have ended by now."""
     pids = job.pids()
     hangs = report_hangs(
         {rank: pids[rank] for rank in ranks}, {rank: job.log(rank, "stderr") for rank in ranks}, patience=ANSWER_SECONDS
@@ -52,7 +52,7 @@ def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
 
 
 def shorten(stack: str) -> str:
-    """Of each thread the frames above pytest's and derail's own, which are the same in every test."""
+    """Drop from each thread the frames below pytest's and derail's own, which are the same in every test."""
     lines, hidden = [], 0
     for line in stack.splitlines():
         if not line.startswith("  "):

@@ -1,4 +1,4 @@
-"""How long the controller waits for the ranks of a test, and what it has to show if it is interrupted meanwhile."""
+"""Time limits for the ranks of a test, and the controller's state when it is interrupted while ranks run."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.result import Verdict
 
 START_SECONDS = 60.0
-"""How long ranks may take to start and to import the test besides: the time of a test begins with its body, however
+"""Seconds for ranks to start and to import the test. They are extra: the time of a test begins with its body, however
 busy the machine is."""
 
 SETTLE_SECONDS = 1.0
-"""How long the other ranks have to come to their own end when the test did not pass in one. Those that wait for that
-one never do."""
+"""Seconds for the other ranks to end by themselves after the test did not pass in one. Ranks that wait for that one
+never do."""
 
 SPARE_SECONDS = 30.0
-"""How long it may take besides to ask ranks where they are, and to end them."""
+"""Extra seconds to take stacks of ranks and to end them."""
 
 
 class BrokenOff(BaseException):
-    """The controller left while ranks ran, which have been ended.
+    """Interruption of the controller while ranks ran; the ranks have been ended.
 
     Attributes:
-        cause: by what.
-        verdict: what was known of the ranks then.
+        cause: the exception that interrupted it.
+        verdict: result of the ranks at that time.
     """
 
     def __init__(self, cause: BaseException, verdict: Verdict) -> None:
@@ -37,7 +37,7 @@ class BrokenOff(BaseException):
 
 
 class TimeLimit:
-    """The time limit of one test: its own, and that of pytest-timeout.
+    """Time limit of one test: its own, and that of pytest-timeout.
 
     Attributes:
         timeout: seconds that the test may take from the moment when all ranks have begun.
@@ -52,7 +52,7 @@ class TimeLimit:
 
     @property
     def seconds(self) -> float:
-        """How long to wait for the next thing to happen."""
+        """Seconds to wait for the next message."""
         return min(self._deadline, self._outer_deadline, self._settled) - SYSTEM_CLOCK.now()
 
     @property
@@ -62,26 +62,26 @@ class TimeLimit:
 
     @property
     def timed_out(self) -> bool:
-        """Whether the test takes too long."""
+        """Whether the test has exceeded a limit."""
         return SYSTEM_CLOCK.now() >= min(self._deadline, self._outer_deadline)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether to stop waiting."""
         return self.timed_out or SYSTEM_CLOCK.now() >= self._settled
 
     @property
     def passed_limit(self) -> str:
-        """The limit of pytest-timeout that has passed, in words; empty if none has."""
+        """Description of pytest-timeout's limit if the test has exceeded it; else empty."""
         return self._outer.limit if SYSTEM_CLOCK.now() >= self._outer_deadline else ""
 
     @property
     def reason(self) -> str:
-        """Why a job that takes too long is stopped."""
-        return self.passed_limit or f"it was not over after {self.timeout:g} s"
+        """Reason for stopping a job that takes too long."""
+        return self.passed_limit or f"the test was not over after {self.timeout:g} s"
 
     def begin(self) -> None:
-        """All ranks have begun with the test."""
+        """Start the time of the test, when all ranks have begun."""
         if self._began_at is None:
             now = self._began_at = SYSTEM_CLOCK.now()
             self._deadline, self._outer_deadline = now + self.timeout, now + self._outer.left
@@ -94,4 +94,4 @@ class TimeLimit:
         """Extend the deadlines by the seconds that a debugger has spent in a rank."""
         if seconds:
             self._deadline += seconds
-            self._outer_deadline = float("inf")  # as pytest-timeout itself does
+            self._outer_deadline = float("inf")  # pytest-timeout also stops its timer for a debugger

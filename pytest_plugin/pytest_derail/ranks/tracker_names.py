@@ -1,7 +1,7 @@
-"""Names of shared memory and semaphores that are registered with multiprocessing's resource tracker, which unlinks
-them when the processes that share it have ended.
+"""Names of shared memory and semaphores registered with multiprocessing's resource tracker.
 
-The tracker has no public interface: its private members are used here, and nowhere else (SLF001).
+The tracker unlinks them when the processes that share it have ended. It has no public interface: its private members
+are used here, and nowhere else (SLF001).
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 
 class Registered:
-    """The names that this process makes known to multiprocessing's resource tracker, between ``begin`` and ``end``:
-    shared memory and semaphores whose names do not say who made them."""
+    """Names that this process registers with multiprocessing's resource tracker between ``begin`` and ``end``.
+
+    They are shared memory and semaphores; such a name does not identify its creator.
+    """
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
 
     def begin(self) -> None:
-        """Listen to what is sent to the tracker."""
+        """Start to record messages to the tracker."""
 
         def listen(command: str, path: str) -> None:
             self.paths.add(path) if command == "REGISTER" else self.paths.discard(path)
@@ -38,12 +40,12 @@ class Registered:
         _listen(listen, before=True)
 
     def end(self) -> None:
-        """Listen no more. Idempotent."""
+        """Stop recording. Idempotent."""
         vars(_tracker()).pop("_send", None)
 
 
 def record(file: Path) -> None:
-    """In a rank: append to a file what this process, and what it forks, registers and has created itself.
+    """In a rank: append to a file the names that this process and its forks create and register.
 
     A tracker that runs already is the launcher's. It outlives the rank, and unlinks these names when pytest ends.
     """
@@ -53,28 +55,28 @@ def record(file: Path) -> None:
 
     def write(command: str, path: str) -> None:
         try:
-            found = os.lstat(path) if command == "REGISTER" else None
-            if found is not None and not (_is_created() and tracker._pid):  # noqa: SLF001 - see above
+            status = os.lstat(path) if command == "REGISTER" else None
+            if status is not None and not (_is_created() and tracker._pid):  # noqa: SLF001 - see above
                 return
-            entry = None if found is None else [found.st_dev, found.st_ino, tracker._pid]  # noqa: SLF001 - see above
+            entry = None if status is None else [status.st_dev, status.st_ino, tracker._pid]  # noqa: SLF001 - see above
             fd = Held.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 Held.write(fd, json.dumps([path, entry]).encode() + b"\n")
             finally:
                 Held.close(fd)
         except (OSError, ValueError, TypeError):
-            return  # it is not known then, and nothing is unlinked
+            return  # then the name stays unrecorded, and is not unlinked
 
     _listen(write, before=False)
 
 
 def unlink_orphaned(files: list[Path]) -> list[str]:
-    """Unlink what ranks recorded whose resource tracker has ended, killed before it could do so.
+    """Unlink names that ranks recorded, if their resource tracker was killed before it could do so.
 
-    Only the very file that a rank has created, by device and inode, and only if no process uses it.
+    Only the exact file that a rank has created is unlinked, by device and inode, and only if no process uses it.
 
     Returns:
-        What was unlinked.
+        The unlinked paths.
     """
     left: dict[str, list[int]] = {}
     for file in files:
@@ -86,7 +88,7 @@ def unlink_orphaned(files: list[Path]) -> list[str]:
             try:
                 path, entry = json.loads(line)
             except ValueError:
-                continue  # the rank died while it wrote
+                continue  # the rank died while writing it
             left.pop(path, None)
             if entry is not None:
                 left[path] = entry
@@ -102,20 +104,22 @@ def unlink_orphaned(files: list[Path]) -> list[str]:
 
 
 def _is_orphaned(path: str, device: int, inode: int, tracker: int) -> bool:
-    """Whether a file is the one that was registered, and its tracker has ended."""
+    """Return whether a file is the registered one, and its tracker has ended."""
     process = look_up(tracker)
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return False
-    same = (found.st_dev, found.st_ino) == (device, inode) and found.st_uid == os.geteuid()
-    inside = os.path.dirname(path) == SHARED_MEMORY and stat.S_ISREG(found.st_mode)
+    same = (status.st_dev, status.st_ino) == (device, inode) and status.st_uid == os.geteuid()
+    inside = os.path.dirname(path) == SHARED_MEMORY and stat.S_ISREG(status.st_mode)
     return same and inside and (process is None or not process.alive)
 
 
 def _is_created() -> bool:
-    """Whether the caller of ``register`` has created what it registers: semaphores always are, shared memory may only
-    be attached to, which is registered as well before Python 3.13."""
+    """Return whether the caller of ``register`` has created the object that it registers.
+
+    Semaphores are always created. Shared memory may only be attached to; before Python 3.13 that registers it as well.
+    """
     frame = sys._getframe()  # noqa: SLF001 - see above
     while frame is not None and frame.f_code.co_name != "__init__":
         frame = frame.f_back  # type: ignore[assignment]
@@ -127,12 +131,12 @@ def _is_created() -> bool:
     return module == "multiprocessing.synchronize"
 
 
-def _listen(heard: Callable[[str, str], None], *, before: bool) -> None:
-    """Have a function called with what is sent to the tracker of this process: the command, and the path of the name.
+def _listen(report: Callable[[str, str], None], *, before: bool) -> None:
+    """Call ``report`` for each message to the tracker of this process: the command, and the path of the name.
 
     Args:
-        heard: the function.
-        before: whether it is called before the message is sent, or after.
+        report: the function to call.
+        before: whether to call it before the message is sent, or after.
     """
     tracker = _tracker()
     send = tracker._send  # noqa: SLF001 - see above
@@ -140,10 +144,10 @@ def _listen(heard: Callable[[str, str], None], *, before: bool) -> None:
     def listen(command: str, name: str, kind: str) -> None:
         path = os.path.join(SHARED_MEMORY, ("sem." if kind == "semaphore" else "") + name.lstrip("/"))
         if before:
-            heard(command, path)
+            report(command, path)
         send(command, name, kind)
         if not before:
-            heard(command, path)
+            report(command, path)
 
     tracker._send = listen  # noqa: SLF001 - see above
 

@@ -1,4 +1,4 @@
-"""Wait for the end of a test on its ranks, of a job of their own or kept, and end them if it does not come."""
+"""Wait for the end of a test on its ranks, new or reused, and end them if they exceed the limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """What the controller knows of a test on its ranks while it runs."""
+    """Progress of a running test on its ranks, as the controller sees it."""
 
     @property
     def is_over(self) -> bool:
@@ -34,7 +34,7 @@ class Progress(Protocol):
         """The first rank in which the test did not pass."""
 
     def wait(self, seconds: float) -> None:
-        """Wait for news of the ranks, for at most this number of seconds."""
+        """Wait for a message of the ranks, for at most this number of seconds."""
 
     def records(self) -> dict[int, RankTold]:
         """Return what each rank has recorded by now."""
@@ -46,12 +46,13 @@ class Progress(Protocol):
 def watch(
     job: NativeJob, ranks: Progress, limit: TimeLimit
 ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
-    """Wait for the end of a test. Stop its job if it takes too long, or if only those ranks are left that wait for one
-    in which the test did not pass.
+    """Wait for the end of a test, and stop its job if it takes too long.
+
+    The job is also stopped if only ranks are left that wait for one in which the test did not pass.
 
     Returns:
-        Where ranks were that did not end, and, if the time was over, what they had recorded by then: being asked for
-        its stack may wake a rank that hangs in a system call, and nothing that it does afterwards counts.
+        The state of the ranks that did not end; and, at the time limit, what they had recorded by then. Later records
+        do not count: the request for a stack may wake a rank that hangs in a system call.
     """
     __tracebackhide__ = True
     while not ranks.is_over:
@@ -63,23 +64,23 @@ def watch(
         if not ranks.is_over and limit.is_over:
             records = ranks.records()
             unfinished = ranks.unfinished(records)
-            found = stacks.look(job, unfinished or list(records))
+            states = stacks.look(job, unfinished or list(records))
             if limit.timed_out:
                 job.stop(limit.reason, timed_out=True)
-                return found, {rank: records[rank] for rank in unfinished or found}
-            job.stop(f"the test did not pass in rank {ranks.first_bad}, and others waited for it")
-            return found, {}
+                return states, {rank: records[rank] for rank in unfinished or states}
+            job.stop(f"the test did not pass in rank {ranks.first_bad}, and other ranks waited for it")
+            return states, {}
     return {}, {}
 
 
 def break_off(job: NativeJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:
-    """End the job of a test whose controller was interrupted, and return what is known of its ranks."""
+    """End the job of a test when the controller is interrupted, and return the result of its ranks so far."""
     try:
-        found = stacks.look(job, ranks.unfinished(ranks.records()))
-        job.stop(f"the controller was broken off: {type(error).__name__}")
+        states = stacks.look(job, ranks.unfinished(ranks.records()))
+        job.stop(f"{type(error).__name__} interrupted the controller")
         job.close()
-    except BaseException:  # a second Ctrl-C, wherever it comes: the ranks have no grace any more
+    except BaseException:  # a second Ctrl-C at any point: the ranks get no grace period any more
         job.stop("interrupted while closing", grace=0)
         raise
-    verdict = judge_ranks(job.wait(), ranks.records(), found, late={}, timeout=limit.timeout)
+    verdict = judge_ranks(job.wait(), ranks.records(), states, late={}, timeout=limit.timeout)
     return broken_off(verdict, error)

@@ -1,4 +1,4 @@
-"""Where the evidence of a test lies."""
+"""Folders for the evidence of tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evidence_folder(paths: pytest.TempPathFactory, item: pytest.Item) -> Path:
 
 
 def _numbered(directory: Path, name: str) -> Path:
-    """Return a new private folder: several processes of pytest may make theirs in one directory at the same time."""
+    """Return a new private folder: several pytest processes may create theirs in one directory at the same time."""
     make_private(directory)
     for number in count():
         folder = directory / f"{name}-{number}"
@@ -31,4 +31,4 @@ def _numbered(directory: Path, name: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise AssertionError("there is always a next number")
+    raise AssertionError("unreachable: there is always a next number")

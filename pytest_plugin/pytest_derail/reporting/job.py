@@ -1,4 +1,4 @@
-"""What the report of a failed test shows of one of its jobs."""
+"""Sections about one job in the report of a failed test."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def job_sections(
     item: pytest.Item, index: int, job: Job | AgentJob, *, text: str, marked: bool
 ) -> Iterator[tuple[str, str]]:
-    """The sections, each with its name.
+    """Yield the sections, each with its title.
 
     Args:
         item: the test.
-        index: which of its jobs.
+        index: the number of the job in the test.
         job: the job.
-        text: what the report shows already; what an assertion has shown of the job is not shown again.
-        marked: whether its plan is that of the test's marker.
+        text: the report so far; facts that an assertion has shown already are not repeated.
+        marked: whether its plan comes from the test's marker.
     """
     name = f"derail: job {index}"
     seen = job.poll()
@@ -42,11 +42,11 @@ def job_sections(
         return
     yield from _whereabouts(name, job)
     asserted = re.search(rf"^E\s+logs: {re.escape(str(seen.workdir))}$", text, re.MULTILINE) is not None
-    for part, told in sections(seen, shown=asserted):
-        yield f"{name}: {part}" if part else whole, told
+    for part, body in sections(seen, shown=asserted):
+        yield f"{name}: {part}" if part else whole, body
     commands = "\n".join(again(item, job.plan, job.workdir) if marked else once_more(item, job))
     if commands:
-        yield f"{name}: the same once more", commands
+        yield f"{name}: to run it again", commands
 
 
 def _whereabouts(name: str, job: Job | AgentJob) -> Iterator[tuple[str, str]]:
@@ -55,7 +55,7 @@ def _whereabouts(name: str, job: Job | AgentJob) -> Iterator[tuple[str, str]]:
 
 
 def _printed(name: str, job: Job) -> Iterator[tuple[str, str]]:
-    """The last lines of each rank, without the stack that we have asked for."""
+    """Yield the last lines of each rank, without the stack that derail has requested."""
     for rank in sorted(job.pids())[:SHOWN_RANKS]:
         for stream in ("stdout", "stderr"):
             try:

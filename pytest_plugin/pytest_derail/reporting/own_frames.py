@@ -1,4 +1,4 @@
-"""Frames of derail in the traceback of a test: shown only where derail is at fault."""
+"""Frames of derail in the traceback of a test: shown only for an error of derail itself."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 OWN = ("derail", "pytest_derail")
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, NameError, NotImplementedError, TypeError)
-"""Exceptions that no code raises on purpose: raised by derail's own code, they are a fault of derail."""
+"""Exceptions that are not raised on purpose: from derail's own code, they indicate a bug in derail."""
 
 
 def hide(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Take derail's own frames out of a traceback, unless the exception is a fault of derail."""
+    """Remove derail's own frames from a traceback, unless the exception is a bug in derail."""
     frames = list(_frames(excinfo.tb))
     if not frames or (_is_own(frames[-1]) and isinstance(excinfo.value, FAULTS)):
         return
     kept = [frame for frame in frames if not _is_own(frame)]
     if kept and len(kept) < len(frames):
         trace = None
-        for frame in reversed(kept):  # pytest cuts a traceback by its first frame: it must be whole
+        for frame in reversed(kept):  # pytest cuts a traceback by its first frame: the chain must be complete
             trace = TracebackType(trace, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
         excinfo.traceback = type(excinfo.traceback)(cast("TracebackType", trace))
 

@@ -1,4 +1,4 @@
-"""What the report of a failed test on ranks shows: the root cause first, then every rank under its number."""
+"""Report of a failed test on ranks: the root cause first, then every rank under its number."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.phase_reports import ReportTold
     from pytest_derail.ranks.result import RankVerdict, Verdict
 
-SHOWN_LINES = 100
-WIDEST = 160
+SHOWN_LINES = 100  # lines of a stream
+WIDEST = 160  # characters of a line in the table of ranks
 CRASH = "(most recent call first):"
-"""What tells the stack that Python writes when it crashes from the usual one."""
+"""Text in the stack that Python writes when it crashes, and not in an ordinary traceback."""
 
 
 def shown(config: pytest.Config, verdict: Verdict) -> str:
-    """What went wrong, in a line."""
+    """Return the failure in one line."""
     if not verdict.bad:
         return verdict.problems[0]
     first = verdict.bad[0]
@@ -43,8 +43,10 @@ def shown(config: pytest.Config, verdict: Verdict) -> str:
 
 
 def sections_of(item: pytest.Function, verdict: Verdict, command: Iterable[str]) -> ExceptionRepr:
-    """The whole report, as pytest's own: it reaches terminal, JUnit XML and other processes; ``command`` runs it
-    again."""
+    """Return the whole report in pytest's own form, which reaches terminal, JUnit XML and other processes.
+
+    ``command`` runs the test again.
+    """
     first = verdict.bad[0] if verdict.bad else None
     longrepr: Any = None if first is None else _longrepr(item.config, first)
     message = shown(item.config, verdict)
@@ -59,12 +61,12 @@ def sections_of(item: pytest.Function, verdict: Verdict, command: Iterable[str])
     _set_crash(longrepr, ReprFileLocation(crash.path, crash.lineno, message))
     for name, text in rank_sections(item, verdict, command):
         longrepr.addsection(name, text)
-    found: ExceptionRepr = longrepr
-    return found
+    result: ExceptionRepr = longrepr
+    return result
 
 
 def extra_report(config: pytest.Config, rank: int, told: ReportTold) -> pytest.TestReport | None:
-    """The report of a subtest, or of another plugin, with its rank, to be logged here; None if it cannot be made."""
+    """Return the report of a subtest or another plugin, with its rank; None if it cannot be restored here."""
     report: Any = told.load(config)
     if report is None:
         return None
@@ -72,26 +74,26 @@ def extra_report(config: pytest.Config, rank: int, told: ReportTold) -> pytest.T
     report.sections = [(f"{name} of rank {rank}", printable_text(text)) for name, text in report.sections]
     context = told.report.get("_subtest.context")
     if context is not None and getattr(report, "context", None) is not None:
-        # pytest makes texts of the values once more whenever it makes the report again.
+        # pytest converts the values to text again whenever it restores the report.
         object.__setattr__(report.context, "kwargs", {**context["kwargs"], "rank": str(rank)})
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
         _set_crash(report.longrepr, ReprFileLocation(crash.path, crash.lineno, f"rank {rank}: {crash.message}"))
     elif isinstance(report.longrepr, str):
         report.longrepr = f"rank {rank}: {report.longrepr}"
-    found: pytest.TestReport = report
-    return found
+    result: pytest.TestReport = report
+    return result
 
 
 def count_subtest(item: pytest.Function, report: pytest.TestReport) -> None:
-    """Have pytest know that a subtest has failed, as it does where the test runs: plugins that run tests again ask."""
+    """Count a failed subtest as pytest does in the process of the test: plugins that rerun tests read the count."""
     subtests = sys.modules.get("_pytest.subtests")  # since pytest 9
     if subtests is not None and report.failed and isinstance(report, subtests.SubtestReport):
         item.config.stash[subtests.failed_subtests_key][getattr(item, "id", item.nodeid)] += 1
 
 
 def merge_named(values: Mapping[int, Sequence[tuple[str, Any]]]) -> list[tuple[str, Any]]:
-    """Properties of all ranks: under its own name what all ranks have alike, else with the rank behind the name."""
+    """Return the properties of all ranks: a shared value under its own name, else the name followed by the rank."""
     merged: list[tuple[str, Any]] = []
     for name in dict.fromkeys(name for named in values.values() for name, _ in named):
         of_ranks = {rank: [value for each, value in named if each == name] for rank, named in values.items()}
@@ -99,16 +101,16 @@ def merge_named(values: Mapping[int, Sequence[tuple[str, Any]]]) -> list[tuple[s
         if all(other == first for other in others):
             merged += [(name, value) for value in first]
         else:
-            merged += [(f"{name}[rank {rank}]", value) for rank, found in of_ranks.items() for value in found]
+            merged += [(f"{name}[rank {rank}]", value) for rank, values_of in of_ranks.items() for value in values_of]
     return merged
 
 
 def note_records(report: pytest.TestReport, config: pytest.Config, verdict: Verdict) -> None:
-    """Put on the report of a test what its reports in the ranks have besides: keywords, and attributes of plugins."""
+    """Add keywords and plugin attributes from the reports in the ranks to the report of the test."""
     deciding = [rank.told for rank in verdict.bad if rank.told is not None]
-    others = [told for rank in verdict.ranks.values() for told in rank.record.phases if told.when == "call"]
-    for told in (*deciding, *others):
-        of_rank = told.load(config)
+    others = [each for rank in verdict.ranks.values() for each in rank.record.phases if each.when == "call"]
+    for recorded_report in (*deciding, *others):
+        of_rank = recorded_report.load(config)
         if of_rank is None:
             continue
         report.keywords = {**of_rank.keywords, **report.keywords}
@@ -125,7 +127,7 @@ def note_records(report: pytest.TestReport, config: pytest.Config, verdict: Verd
 
 
 def write_junit(config: pytest.Config, report: pytest.TestReport, recorded: Mapping[str, Any]) -> None:
-    """Write properties of the suite, and attributes of the test, where JUnit XML is made."""
+    """Write properties of the suite and attributes of the test to JUnit XML."""
     xml: Any = config.stash.get(xml_key, None)
     if xml is None:
         return
@@ -136,7 +138,7 @@ def write_junit(config: pytest.Config, report: pytest.TestReport, recorded: Mapp
 
 
 def _set_crash(longrepr: Any, crash: ReprFileLocation) -> None:
-    """Set where and why, which the last lines of pytest show: other processes make it again from the chain."""
+    """Set location and message for pytest's last lines; other processes restore both from the chain."""
     longrepr.reprcrash = crash
     chain = getattr(longrepr, "chain", None)
     if chain:
@@ -145,7 +147,7 @@ def _set_crash(longrepr: Any, crash: ReprFileLocation) -> None:
 
 
 def _longrepr(config: pytest.Config, rank: RankVerdict) -> Any:
-    """How pytest shows what decided the fate of a rank; as text where it cannot be made again here."""
+    """Return pytest's display of the report that decided the fate of a rank; its text if it cannot be restored here."""
     if rank.told is None:
         return None
     report = rank.told.load(config)
@@ -153,43 +155,43 @@ def _longrepr(config: pytest.Config, rank: RankVerdict) -> Any:
 
 
 def _message(config: pytest.Config, rank: RankVerdict) -> str:
-    """The same in a line."""
+    """Return the same in one line."""
     longrepr = _longrepr(config, rank)
     crash = getattr(longrepr, "reprcrash", None)
-    found = getattr(crash, "message", "") or str(longrepr or "")
-    return found or ("" if rank.told is None else rank.told.reason)
+    message = getattr(crash, "message", "") or str(longrepr or "")
+    return message or ("" if rank.told is None else rank.told.reason)
 
 
 def with_sections(longrepr: Any, sections: Iterable[tuple[str, str]]) -> ExceptionRepr:
-    """A report of pytest's, with sections."""
+    """Return a report of pytest with these sections added."""
     if not isinstance(longrepr, ExceptionRepr):
         longrepr = ReprExceptionInfo(ReprTracebackNative([f"{line}\n" for line in str(longrepr).splitlines()]), None)
     for name, text in sections:
         longrepr.addsection(name, text)
-    found: ExceptionRepr = longrepr
-    return found
+    result: ExceptionRepr = longrepr
+    return result
 
 
 def rank_sections(item: pytest.Function, verdict: Verdict, command: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The sections of a report on ranks, each with its name."""
+    """Yield the sections of a report on ranks, each with its title."""
     yield "ranks", "\n".join(_fates(item.config, verdict))
     yield from _others(item.config, verdict)
-    for rank, found in sorted(verdict.where.items())[:SHOWN_RANKS]:
-        yield f"rank {rank}: where it was", printable_text(str(found))
+    for rank, place in sorted(verdict.where.items())[:SHOWN_RANKS]:
+        yield f"rank {rank}: where it was", printable_text(str(place))
     wanted = item.config.getoption("showcapture", "all")
     for name, text in captured(verdict):
         if wanted == "all" or wanted in name:
             yield name, text
-    told = "\n".join(faults_told(verdict.seen))
-    if told:
-        yield "faults", told
+    faults = "\n".join(faults_told(verdict.seen))
+    if faults:
+        yield "faults", faults
     yield from what_happened(verdict.seen, lambda drawn: _with_verdicts(drawn, verdict))
     if verdict.seen.workdir is not None:
         yield "evidence", "\n".join([f"logs and journal: {verdict.seen.workdir}", *command])
 
 
 def _with_verdicts(drawn: Timeline, verdict: Verdict) -> Timeline:
-    """A timeline that says how the test went in each rank, where the launcher saw a function return."""
+    """Return the timeline with the result of the test in each rank, instead of the function's return."""
     lanes = []
     for lane in drawn.lanes:
         rank = None if lane.rank is None else verdict.ranks.get(lane.rank)
@@ -213,24 +215,24 @@ def _fates(config: pytest.Config, verdict: Verdict) -> Iterator[str]:
 
 
 def _others(config: pytest.Config, verdict: Verdict) -> Iterator[tuple[str, str]]:
-    """The ranks that failed besides the root cause; the same traceback is shown once."""
-    seen: dict[str, list[RankVerdict]] = {}
+    """Yield the ranks that failed besides the root cause; equal tracebacks are shown once."""
+    by_text: dict[str, list[RankVerdict]] = {}
     for rank in verdict.bad[1 : SHOWN_RANKS + 1]:
         longrepr = _longrepr(config, rank)
         text = "\n".join(_death(rank, verdict)) if longrepr is None else str(longrepr)
         if text:
-            seen.setdefault(text, []).append(rank)
+            by_text.setdefault(text, []).append(rank)
     main = str(_longrepr(config, verdict.bad[0]) or "") if verdict.bad else ""
-    for text, ranks in seen.items():
+    for text, ranks in by_text.items():
         names = ", ".join(str(rank.rank) for rank in ranks)
         yield (
-            f"rank {names} failed too",
-            f"with the same traceback as rank {verdict.bad[0].rank}" if text == main else text.strip("\n"),
+            f"rank {names} also failed",
+            f"same traceback as rank {verdict.bad[0].rank}" if text == main else text.strip("\n"),
         )
 
 
 def _death(rank: RankVerdict, verdict: Verdict) -> Iterator[str]:
-    """What is known of a rank that died without a word: what its launcher says, and its last lines."""
+    """Yield what is known of a rank that died without a report: its error file, and its last lines."""
     failure = verdict.seen.failures.get(rank.rank)
     if failure is not None and failure.error_file == "good":
         yield from (printable(line) for line in failure.message.splitlines())
@@ -242,7 +244,7 @@ def _death(rank: RankVerdict, verdict: Verdict) -> Iterator[str]:
 
 
 def captured(verdict: Verdict) -> Iterator[tuple[str, str]]:
-    """What each rank has logged, added to its report, and printed, those that failed first."""
+    """Yield each rank's log records, report sections and output; failed ranks first."""
     for rank in _in_order(verdict):
         for name, text in verdict.ranks[rank].record.sections:
             yield f"{name} of rank {rank}", printable_text(text)
@@ -251,7 +253,7 @@ def captured(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
 
 def outputs(verdict: Verdict) -> Iterator[tuple[str, str]]:
-    """The same for JUnit XML, which has one text of all that was logged, and one of each stream."""
+    """Yield the same for JUnit XML, which has one text for all log records, and one for each stream."""
     for rank in _in_order(verdict):
         for kind in ("log", "stdout", "stderr"):
             prefix = f"Captured {kind}"
@@ -267,7 +269,7 @@ def _in_order(verdict: Verdict) -> list[int]:
 
 
 def _streams(verdict: Verdict, rank: int) -> Iterator[tuple[str, str]]:
-    """Yield the last lines that a rank printed, unless the report of its death has them already."""
+    """Yield the last lines that a rank printed, unless the report of its death contains them already."""
     for stream in ("stdout", "stderr"):
         lines = _lines(verdict, rank, stream)
         if lines and (verdict.ranks[rank].fate != "died" or len(lines) > TAIL_LINES):
@@ -275,14 +277,14 @@ def _streams(verdict: Verdict, rank: int) -> Iterator[tuple[str, str]]:
 
 
 def _lines(verdict: Verdict, rank: int, stream: Any) -> tuple[str, ...]:
-    """The last lines of a stream, without the stack that we have asked for."""
+    """Return the last lines of a stream, without the stack that derail has requested."""
     path = verdict.seen.logs.get((rank, stream))
     if path is None:
         return ()
-    found = verdict.where.get(rank)
-    if stream == "stderr" and found is not None:
+    place = verdict.where.get(rank)
+    if stream == "stderr" and place is not None:
         try:
-            text = path.read_bytes()[: found.stderr_end].decode(errors="replace")
+            text = path.read_bytes()[: place.stderr_end].decode(errors="replace")
         except OSError:
             return ()
         return tuple(text.splitlines()[-SHOWN_LINES:])
@@ -291,10 +293,10 @@ def _lines(verdict: Verdict, rank: int, stream: Any) -> tuple[str, ...]:
 
 
 def shorten_line(line: str) -> str:
-    """A line of a table, made harmless for a terminal."""
+    """Return a line for a table, shortened and safe for a terminal."""
     return printable(line if len(line) <= WIDEST else f"{line[:WIDEST]}...")
 
 
 def printable_text(text: str) -> str:
-    """Several lines, made harmless for a terminal."""
+    """Return several lines, safe for a terminal."""
     return "\n".join(map(printable, text.splitlines()))

@@ -1,5 +1,4 @@
-"""What a report shows of a job: each rank's fate, the faults and their evidence, last lines, what happened when, and
-where the rest is."""
+"""Sections about a job: each rank's fate, faults and their evidence, last lines, timeline, and paths of evidence."""
 
 from __future__ import annotations
 
@@ -21,16 +20,16 @@ JOURNAL_RECORDS = 12
 
 
 def picture(seen: JobResult) -> str:
-    """All that matters of a job that is over."""
+    """Return everything important about a finished job."""
     return "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen), *_tails(seen), *_where(seen)])
 
 
 def sections(seen: JobResult, *, shown: bool = False) -> Iterator[tuple[str, str]]:
-    """The same in sections, each with its name, and what happened when.
+    """Yield the same in sections, each with its title, and the timeline.
 
     Args:
         seen: the result of the job.
-        shown: whether ``picture`` stands in the report already.
+        shown: whether the report contains ``picture`` already.
     """
     if not shown:
         yield "", "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen)])
@@ -47,12 +46,13 @@ def sections(seen: JobResult, *, shown: bool = False) -> Iterator[tuple[str, str
 
 
 def what_happened(seen: JobResult, change: Callable[[Timeline], Timeline] | None = None) -> Iterator[tuple[str, str]]:
-    """What happened when: as a timeline, and, of a job with faults, as the last records of the journal. Nothing of a
-    job in which nothing did but that its ranks came and went.
+    """Yield a timeline and, for a job with faults, the last records of the journal.
+
+    Yield nothing for a job that succeeded without faults: its ranks only started and ended.
 
     Args:
         seen: the result of the job.
-        change: puts into the timeline what is known besides.
+        change: adds further facts to the timeline.
     """
     from derail.report.timeline import observed
     from derail.report.timeline_text import render_timeline
@@ -69,7 +69,7 @@ def what_happened(seen: JobResult, change: Callable[[Timeline], Timeline] | None
 
 
 def add_sections(report: pytest.TestReport, named: Iterable[tuple[str, str]]) -> None:
-    """Put sections where they reach the terminal, JUnit XML and other processes."""
+    """Add sections where they reach the terminal, JUnit XML and other processes."""
     longrepr: Any = report.longrepr
     for name, text in named:
         if hasattr(longrepr, "addsection"):
@@ -79,14 +79,14 @@ def add_sections(report: pytest.TestReport, named: Iterable[tuple[str, str]]) ->
 
 
 def _error_files(seen: JobResult) -> Iterator[str]:
-    """What ranks that failed have written about it, as far as their supervisor could read it, and where."""
+    """Yield state and path of the error files of failed ranks, as far as their supervisor could read them."""
     for rank, failure in seen.failures.items():
         if failure.error_file == "missing":
             yield f"rank {rank}: none"
             continue
         log = seen.logs.get((rank, "stdout")) or seen.logs.get((rank, "stderr"))
-        found = "" if log is None else str(log.parent / "error.json")
-        yield printable(f"rank {rank}: {failure.error_file} {found}".rstrip())
+        path = "" if log is None else str(log.parent / "error.json")
+        yield printable(f"rank {rank}: {failure.error_file} {path}".rstrip())
         if failure.problem:
             yield f"  {printable(failure.problem)}"
 
@@ -120,11 +120,11 @@ def _failures(seen: JobResult) -> Iterator[str]:
 
 
 def faults_told(seen: JobResult) -> Iterator[str]:
-    """What came of each fault, and how it was proved."""
-    for told in seen.faults:
-        whom = "" if told.rank is None else f" on rank {told.rank}"
-        yield printable(f"fault {MARKS[told.status]} {told.fault}")
-        yield f"  {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
+    """Yield the status of each fault, and its evidence."""
+    for result in seen.faults:
+        target = "" if result.rank is None else f" on rank {result.rank}"
+        yield printable(f"fault {MARKS[result.status]} {result.fault}")
+        yield f"  {result.status.replace('_', ' ')}{target}: {printable(result.detail)}"
 
 
 def _tails(seen: JobResult) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _streams(seen: JobResult, rank: int) -> Iterator[tuple[str, tuple[str, ...]]
 
 
 def _most_telling(seen: JobResult) -> list[int]:
-    """Ranks, those that failed first."""
+    """Return the ranks, failed ones first."""
     return [*seen.failed, *(rank for rank in sorted(seen.ranks) if rank not in seen.failed)]
 
 

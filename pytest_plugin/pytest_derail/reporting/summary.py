@@ -1,5 +1,7 @@
-"""Counts what a session did, for the summary: jobs, ranks, faults, leftovers. Counts travel on reports, so that those
-of xdist's workers arrive as well."""
+"""Counts of a session for the summary: jobs, ranks, faults, leftovers.
+
+Counts travel on reports, so that those of xdist's workers arrive as well.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ KINDS = ("jobs", "ranks", "faults injected", "not reached", "leftovers")
 
 
 def note(report: pytest.TestReport, jobs: Iterable[JobResult], *, ranks: int = 0) -> None:
-    """Put the counts of a test's jobs on its last report. ``ranks`` has a job of which nobody has observed the end."""
+    """Put the counts of a test's jobs on its last report; ``ranks`` counts for a job whose end was not observed."""
     counts = dict.fromkeys(KINDS, 0)
     for seen in jobs:
         counts["jobs"] += 1
@@ -26,11 +28,11 @@ def note(report: pytest.TestReport, jobs: Iterable[JobResult], *, ranks: int = 0
         counts["not reached"] += sum(not fault.injected for fault in seen.faults)
         counts["leftovers"] += len(seen.leftovers)
     if counts["jobs"]:
-        vars(report)["derail_counts"] = counts  # reports may have attributes of plugins, and take them along
+        vars(report)["derail_counts"] = counts  # pytest serialises attributes of plugins along with a report
 
 
 def note_words(report: pytest.TestReport, *, spawned: str, replaced: str = "") -> None:
-    """Put on the last report of a test why its ranks had to be spawned, and why kept ranks were its last."""
+    """Put on the last report of a test why its ranks had to be spawned, and why reused ranks were replaced after it."""
     if spawned:
         vars(report)["derail_spawned"] = spawned
     if replaced:
@@ -38,7 +40,7 @@ def note_words(report: pytest.TestReport, *, spawned: str, replaced: str = "") -
 
 
 def summary(counted: Iterable[Mapping[str, int]]) -> str:
-    """One line about the counts of all reports."""
+    """Return one line with the totals of all reports."""
     totals = dict.fromkeys(KINDS, 0)
     for counts in counted:
         for kind, count in counts.items():
@@ -47,14 +49,14 @@ def summary(counted: Iterable[Mapping[str, int]]) -> str:
 
 
 def fallbacks(reasons: Iterable[str]) -> Iterator[str]:
-    """A line for each reason why ranks were spawned and not forked."""
+    """Yield one line for each reason why ranks were spawned instead of forked."""
     counts = Counter(reasons)
     for reason, count in counts.items():
         yield f"derail: {count} test{'s' if count > 1 else ''} not on warm ranks, but on spawned ones: {reason}"
 
 
 def replacements(reasons: Sequence[str]) -> Iterator[str]:
-    """Why kept ranks had to be replaced."""
+    """Yield the reasons why reused ranks had to be replaced."""
     if reasons:
         yield f"derail: kept ranks were replaced after {len(reasons)} test{'s' if len(reasons) > 1 else ''}:"
         yield from (f"  {reason}" for reason in reasons)

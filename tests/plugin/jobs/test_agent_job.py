@@ -45,13 +45,13 @@ def test_no_rank(derail):
     result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(
         [
-            "job 0 (honest): rank 1: SIGKILL (9), by itself, and nobody expected it (if it is meant: assert_failed*",
+            "job 0 (honest): rank 1: SIGKILL (9), by itself; unexpected (if that is intended: assert_failed*",
             "*derail: job 0 (honest, 2 ranks)*",
             "root cause: rank 1",
             "*derail: job 0: rank 1, last lines of stdout*",
             "*derail: job 0: timeline*",
             "to run it again: python -m pytest test_it.py::test_rank",
-            "job 0 (sh): the agent exited with 7, and nobody expected it (if it is meant: assert_exit_code(*, 7))",
+            "job 0 (sh): unexpected exit code of the agent: 7 (if that is intended: assert_exit_code(*, 7))",
             "job 0 (*): a fault did not verifiably happen: *",
             "job 0 (sh): the launcher broke: sh ended with exit 5 before any rank was seen; it said: cannot do that",
         ]
@@ -85,9 +85,9 @@ def test_nothing(derail):
         [
             "E *InputError: unknown agent 'torchrum'; did you mean 'torchrun'?",
             "E *ValueError: *the command line has no {node}, and the scenario wants 2 nodes",
-            "E *FileNotFoundError: there is no script *train.py",
-            "E *ValueError: there is no agent to run: give a name, or a command line of at least one word",
-            "SKIPPED *no-such-launcher: there is no program 'no-such-launcher' here",
+            "E *FileNotFoundError: script not found: *train.py",
+            "E *ValueError: agent: empty command line. Give a name, or a command line of at least one word",
+            "SKIPPED *no-such-launcher: program not found: 'no-such-launcher'",
         ]
     )
 

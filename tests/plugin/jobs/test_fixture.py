@@ -104,7 +104,7 @@ def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
     result.assert_outcomes(failed=1)
     lines(
         result,
-        "job 0 (sh): rank 1: exit 3, by itself, and nobody expected it (if it is meant: assert_failed(result, 1))",
+        "job 0 (sh): rank 1: exit 3, by itself; unexpected (if that is intended: assert_failed(result, 1))",
         "*derail: job 0 (sh, 2 ranks)*",
         "root cause: rank 1",
         "  rank 0: SIGTERM (15), stopped by us",
@@ -136,7 +136,7 @@ def test_no_fault(derail):
     result.assert_outcomes(failed=3)
     lines(
         result,
-        "job 0 (sh): rank 1: exit 3*nobody expected it*",
+        "job 0 (sh): rank 1: exit 3*unexpected*",
         "job 0 (sleep): timed out: it was not over after 0.1 s*",
         "job 0 (true): a fault did not verifiably happen: *not reached*",
     )
@@ -512,7 +512,7 @@ def test_waits(derail):
     pids = next(line for line in result.outlines if line.startswith("PIDS")).split()[1:]
     assert all(pid_gone(int(pid)) for pid in pids)
     lines(result, "*derail: job 0 (sh, 2 ranks)*")
-    lines(result, "*derail: job 0: rank 1: where it was*", "it gave no Python stack", "state: S (sleeping)")
+    lines(result, "*derail: job 0: rank 1: where it was*", "no Python stack received", "state: S (sleeping)")
     lines(result, "*derail: job 0: rank 1, last lines of stdout*", "printed")
 
 

@@ -31,7 +31,7 @@ def test_a_hold_that_holds_nobody_fails_the_test(run_pytest: RunPytest) -> None:
             "E *TimeoutError: hold at point 'never': rank 0 did not arrive within 0.1 s",
             "E *InputError: hold at point 'step': there is no rank 2",
             "E *InputError: expected a point or an in-rank trigger (when.call, when.import_of ...), got: after 3 s",
-            "E *RuntimeError: no job was started after this hold: start it first, then wait*",
+            "E *RuntimeError: hold: no job was started after it. Start the job first, then wait*",
         ]
     )
 

@@ -59,10 +59,10 @@ def test_what_cannot_be_handed_to_ranks_is_an_error_that_names_the_fixture(run_p
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
         [
-            "*the fixture 'lock' (scope 'session', *.py:*) cannot be handed to the ranks: it gave a lock, and: *",
+            "*fixture 'lock' (scope 'session', *.py:*): its value, of type lock, cannot be pickled for the ranks: *",
             "*ranks(..., in_ranks=[[]'lock'[]])*",
-            "*what the fixture 'gives_odd' gave in the controller cannot be made again in a rank: ValueError: not here",
-            "*the fixture 'late' (scope 'module', *.py:*) is set up once, before the ranks start*",
+            "*fixture 'gives_odd': its value from the controller cannot be unpickled in a rank: ValueError: not here",
+            "*fixture 'late' (scope 'module', *.py:*): requested after the ranks started, but it is set up once*",
         ]
     )
 
@@ -100,7 +100,7 @@ def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_re
     result = run_pytest(program_text("suites/ranks/late_fixtures").replace("ranks(2", f"ranks(2{reuse}"))
     result.assert_outcomes(passed=2, failed=2)
     for name in ("wide", "narrow"):
-        result.stdout.fnmatch_lines([f"FAILED *test_late?{name}? - rank ?: Failed: the fixture 'wide' *"])
+        result.stdout.fnmatch_lines([f"FAILED *test_late?{name}? - rank ?: Failed: fixture 'wide' *"])
     result.stdout.fnmatch_lines(["*ranks(..., in_ranks=[[]'wide'[]])*"])
 
 
@@ -129,14 +129,14 @@ def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> 
     ("marker", "told"),
     [
         ("ranks()", "missing 1 required positional argument: 'ranks'"),
-        ("ranks(0)", "give a number of ranks, 1 or more, or a list of such"),
-        ("ranks([])", "has an empty list"),
-        ("ranks(2, timeout=0)", "timeout is 0; give seconds, more than 0"),
+        ("ranks(0)", "expected a number of ranks of 1 or more, or a list of them, got 0"),
+        ("ranks([])", "the list of numbers of ranks is empty"),
+        ("ranks(2, timeout=0)", "timeout: expected a number of seconds above 0, got 0"),
         ("ranks(2, tiemout=3)", "unexpected keyword argument 'tiemout'; did you mean 'timeout'?"),
         ("ranks(2, start_method='sporn')", "start_method=) is 'sporn'; it must be one of"),
         ("ranks(2, start_method='spwan')", "; did you mean 'spawn'?"),
         ("ranks(2, reuse='modul')", "; did you mean 'module'?"),
-        ("ranks([1, 0])", "give a number of ranks, 1 or more, or a list of such"),
+        ("ranks([1, 0])", "expected a number of ranks of 1 or more, or a list of them"),
         ("faults('no_such_plan.toml')", "no_such_plan.toml"),
         ("faults('plan.toml', sede=1)", "unexpected keyword argument 'sede'; did you mean 'seed'?"),
     ],
@@ -191,10 +191,10 @@ def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) ->
     """They are an error in a test that does not run on ranks, when they are asked for."""
     result = run_pytest("def test_one(rank):\n    pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*ERROR at setup*", "*only in tests with @pytest.mark.ranks(n): rank"])
+    result.stdout.fnmatch_lines(["*ERROR at setup*", "*the `rank` fixture needs @pytest.mark.ranks(n)"])
     result = run_pytest("def test_one(request):\n    request.getfixturevalue('rank')")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*only in tests with @pytest.mark.ranks(n): rank"])
+    result.stdout.fnmatch_lines(["*the `rank` fixture needs @pytest.mark.ranks(n)"])
     own = "import pytest\n@pytest.fixture\ndef rank():\n    return 3\ndef test_one(rank):\n    assert rank == 3"
     run_pytest(own).assert_outcomes(passed=1)
 

@@ -52,7 +52,7 @@ def test_the_rank_that_failed_is_looked_into(debug, left, wait_until) -> None:
     assert "-> assert rank == 0" in asked
     assert "(Pdb rank 1) (41, " in asked
     assert "1 failed, 1 skipped, 5 deselected, 1 xfailed" in ran.stdout
-    assert ran.stdout.count("looked into") == ran.stdout.count("nothing to look into") == 0
+    assert ran.stdout.count("no rank to debug") == 0
     assert ran.returncode == 1
     wait_until(lambda: not left(), what="nothing is left")
 
@@ -87,9 +87,9 @@ def test_to_quit_is_the_end_of_the_session(debug, left, wait_until, lines: str) 
 def test_where_there_is_nothing_to_look_into_it_says_why(debug) -> None:
     """A rank that has died, or hangs. Tests without ranks are looked into as ever."""
     ran = debug("p 'plain', other\nc\n", "-k", "dies or hangs or plain")
-    assert "derail: --pdb has nothing to look into: rank " in ran.stdout
+    assert "derail: --pdb: no rank to debug: rank " in ran.stdout
     assert "is gone (exit 3" in ran.stdout
-    assert "derail: --pdb has nothing to look into: rank 0 hung, and was ended when its stack" in ran.stdout
+    assert "derail: --pdb: no rank to debug: rank 0 hung, and was ended after its stack" in ran.stdout
     assert "(Pdb) ('plain', 5)" in ran.stdout
     assert ran.stdout.count("entering PDB") == 1
 
@@ -169,9 +169,9 @@ def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
     result.assert_outcomes(failed=6)
     lines = [line.removeprefix("E").strip() for line in result.outlines if line.startswith("E ")]
     told = [line.partition(": the first")[0] for line in lines if line.startswith("Failed: ")]
-    how = "a rank has no terminal. To look into it, run this test with --pdb"
+    how = "a rank has no terminal. To debug it, run this test with --pdb"
     assert told == [f"Failed: breakpoint() in rank {rank}: {how}" for rank in (1, 1, 1, 0)]
-    assert f"a debugger has read the end of its input: {how}: the first rank that" in "\n".join(lines)
+    assert f"the debugger reached the end of its input: {how}: the first rank that" in "\n".join(lines)
     result.stdout.fnmatch_lines(
         ["rank 0 says: *Failed: breakpoint() in rank 0: *write it as a test with @pytest.mark*"]
     )

@@ -93,4 +93,4 @@ def test_it(derail):
 def test_ranks_that_failed_in_the_same_way_are_told_in_a_line(run_pytest: RunPytest, ranks: int) -> None:
     """With the number of the rank whose traceback stands above."""
     result = run_pytest(f"import pytest\n@pytest.mark.ranks({ranks})\ndef test_it():\n    assert not 'the same'")
-    result.stdout.fnmatch_lines(["-* rank * failed too -*", "with the same traceback as rank ?"])
+    result.stdout.fnmatch_lines(["-* rank * also failed -*", "same traceback as rank ?"])

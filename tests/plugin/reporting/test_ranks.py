@@ -41,7 +41,7 @@ def test_every_rank_that_failed_is_told_the_first_first(run_pytest: RunPytest) -
             "rank 1: stopped in call, because of another rank",
             "rank 2: failed in call: assert ?1, 2, 2? == ?1, 2, 3?  <- root cause",
             "rank 3: passed",
-            "-* rank 0 failed too -*",
+            "-* rank 0 also failed -*",
             '>  *{}?"missing"?',
             "E  *KeyError: 'missing'",
             "-* rank 1: where it was -*",

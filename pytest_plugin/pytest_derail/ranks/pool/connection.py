@@ -1,4 +1,4 @@
-"""The connection between the controller and a rank that is kept, and what has come through it of one test."""
+"""Connection between the controller and a reused rank, and the messages of one test that arrived through it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from pytest_derail.protocol import Order
 
 SEND_SECONDS = 10
-"""How long a rank may take to accept a test: it waits for one."""
+"""Seconds within which a rank must accept a test, as it waits for one."""
 
 
 @dataclass(slots=True)
 class Told:
-    """What a rank has sent of the test so far; the rest is in its record.
+    """Messages of a rank about the current test; everything else is in the rank's record.
 
     Attributes:
         begun: whether its set-up has begun.
         bad: whether it does not pass.
         done: whether it is over.
-        left: what it left in the rank: kind and words.
-        late_bad: whether it could not tear down what it had kept for other tests.
+        left: what it left in the rank: kind and description.
+        late_bad: whether the tear-down of fixtures kept for other tests failed.
     """
 
     begun: bool = False
@@ -39,7 +39,7 @@ class Told:
 
 
 class Line:
-    """The connection to a rank. One that has ended is no error: the end of the job is told elsewhere."""
+    """Connection to a rank. Its end is not an error: the end of the job is reported elsewhere."""
 
     def __init__(self, end: Connection[Any, Any]) -> None:
         self.end = end
@@ -48,21 +48,21 @@ class Line:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
 
     def send(self, order: Order | None) -> None:
-        """Send a test, or that there are no more. What the rank has told before can be received all the same."""
+        """Send a test, or None if there are no more. Messages that the rank sent before can still be received."""
         with suppress(OSError):
             self.end.send(order)
 
     def receive(self, told: Told) -> None:
-        """Take one message."""
+        """Receive one message."""
         try:
-            what, left = self.end.recv()
+            message, left = self.end.recv()
         except (EOFError, OSError):
             self.is_open = False
             return
-        if what == "late bad":
+        if message == "late bad":
             told.late_bad = True
             return
         told.left = left
-        told.begun |= what == "begun"
-        told.bad |= what == "bad"
-        told.done = what == "done"
+        told.begun |= message == "begun"
+        told.bad |= message == "bad"
+        told.done = message == "done"

@@ -1,9 +1,9 @@
-"""``ranks(n, reuse="module")``: ranks that stay for the next tests. The controller's side.
+"""Controller side of ``ranks(n, reuse="module")``: ranks that are reused for later tests.
 
-They are one job. The controller sends a test to each rank through a connection, and each rank reports back; nothing is
-started. Fixtures that the ranks kept are torn down at the end; a failure in that is an error of the last test that used
-them. After a test that failed, or that left in a rank what cannot be put back, all ranks are ended: they share a
-process group, and a rank in a collective with a rank that is gone hangs there. The next test gets new ranks.
+The ranks are one job. The controller sends a test to each rank through a connection, and each rank reports back; no
+process is started. Fixtures that the ranks kept are torn down at the end; a failure there is an error of the last test
+that used them. All ranks are ended after a test that failed, or that left state in a rank that cannot be restored: they
+share a process group, and a rank in a collective with a rank that has exited hangs there. The next test gets new ranks.
 """
 
 from __future__ import annotations
@@ -62,43 +62,43 @@ STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 
 def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFactory) -> KeptRanks:
-    """The ranks that this test shares with others of its module, or of the session; ended with that."""
+    """Return the ranks that this test shares with others of its module or session; they are ended with that scope."""
     scope: Any = item.session if mark.reuse == "session" else item.getparent(pytest.Module)
     every = item.config.stash.setdefault(KEPT, {})
     key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace)
-    found = every.get(key)
-    if found is None:
-        found = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
+    ranks = every.get(key)
+    if ranks is None:
+        ranks = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
 
         def end() -> None:
-            if found is every.get(key):
+            if ranks is every.get(key):
                 every.pop(key).finish()
 
         scope.addfinalizer(end)
-    return found
+    return ranks
 
 
 def finish_all(config: pytest.Config) -> None:
-    """End all ranks that are still kept, and report what fails in their last tear-down."""
+    """End all ranks that are still kept, and report failures of their last tear-down."""
     every = config.stash.get(KEPT, {})
     while every:
         every.popitem()[1].finish()
 
 
 def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
-    """The files of the tests that may come."""
+    """Return the files of the tests that may follow."""
     if mark.reuse == "module":
         return [str(item.path)]
-    marks = ((each, ranks_marker(each)) for each in item.session.items)
-    return dict.fromkeys(str(each.path) for each, found in marks if found and found.kwargs.get("reuse") == "session")
+    marked = ((each, ranks_marker(each)) for each in item.session.items)
+    return dict.fromkeys(str(each.path) for each, mark in marked if mark and mark.kwargs.get("reuse") == "session")
 
 
 class KeptRanks:
-    """The ranks of some tests. ``run`` starts them when there are none; whoever has it must ``close`` it.
+    """Ranks shared by several tests. ``run`` starts them if there are none; the owner must call ``close``.
 
     Attributes:
-        is_new: whether the last test was the first one that they have run.
-        replaced: why it was also their last one; empty if it was not.
+        is_new: whether the last test was the first one on these ranks.
+        replaced: why the last test was also their last one; empty if it was not.
         spawned: why they had to be spawned; empty if they were forked.
     """
 
@@ -123,7 +123,7 @@ class KeptRanks:
         return self._mark.start_method == "warm"
 
     def run(self, item: pytest.Function, order: Order, limit: TimeLimit, evidence: Callable[[], Path]) -> Verdict:
-        """Run a test. What was printed in it goes to files in ``evidence``, if there is anything."""
+        """Run a test. Its output, if any, goes to files in ``evidence``."""
         __tracebackhide__ = True
         self.replaced, self.is_new = "", self._job is None
         try:
@@ -153,8 +153,7 @@ class KeptRanks:
         return verdict
 
     def finish(self) -> None:
-        """Have the ranks tear down what they have kept, and end them. What fails in that is an error of the last test
-        that they have run."""
+        """Tear down what the ranks have kept, and end them; a failure is an error of the last test on them."""
         job = self._job
         try:
             if job is not None:
@@ -168,7 +167,7 @@ class KeptRanks:
         self._end()
 
     def _make_folder(self, name: str) -> Path:
-        """Where ranks keep records."""
+        """Create a folder for records of ranks."""
         folder = self._folder / name
         folder.mkdir(mode=0o700)
         return folder
@@ -183,19 +182,20 @@ class KeptRanks:
         return phase_reports.read_all(records, self._mark.ranks)
 
     def _take_late(self, otherwise: When) -> dict[int, RankTold]:
-        """What the ranks have recorded of a late tear-down; the phase of those that have recorded none is given."""
+        """Return and remove the records of a late tear-down; ranks without one get the phase ``otherwise``."""
         folder = self._folder / LATE
-        found = {
-            rank: RankTold(otherwise) if told.phase == "collect" else told for rank, told in self._read(folder).items()
+        records = {
+            rank: RankTold(otherwise) if record.phase == "collect" else record
+            for rank, record in self._read(folder).items()
         }
-        for rank in found:
+        for rank in records:
             report_path(folder, rank).unlink(missing_ok=True)
-        return found
+        return records
 
     def _report_earlier(self) -> None:
-        """Report what failed when ranks tore down what this test had no use for: the business of the one before."""
+        """Report failures when ranks tore down what this test did not use, as errors of the test before."""
         if self._last is None or not os.listdir(self._folder / LATE):
-            return  # ranks tell of it only where there was anything to tear down
+            return  # ranks record a late tear-down only if there was anything to tear down
         reports = self._take_late("done")
         verdict = judge_ranks(JobResult(), reports, {}, late={}, timeout=self._mark.timeout, whole=False)
         late_teardown.report(self._last, verdict)
@@ -203,14 +203,14 @@ class KeptRanks:
     def _tear_down(
         self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool
     ) -> JobResult:
-        """Have the ranks tear down what they have kept, and end; report what fails in that.
+        """Make the ranks tear down what they have kept, and end them; report failures of the tear-down.
 
         Args:
             job: the job of the ranks.
             told: records to which the messages of the ranks are added.
             seconds: time limit of the tear-down.
-            hang_counts: whether it is a failure if that takes longer.
-            left_counts: whether processes and files that are left are a failure of it, and not of a test.
+            hang_counts: whether exceeding the limit is a failure.
+            left_counts: whether leftover processes and files are failures of the tear-down, and not of a test.
 
         Returns:
             The result of their job.
@@ -285,12 +285,12 @@ class KeptRanks:
         return job
 
     def _logs(self, job: NativeJob) -> tuple[Mapping[Key, Path], Mapping[Key, int]]:
-        """The logs of the ranks, and how long they are by now."""
+        """Return the logs of the ranks, and their current sizes."""
         logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
         return logs, {key: _size(path) for key, path in logs.items()}
 
     def hear(self, told: list[Told], seconds: float) -> None:
-        """Take the messages of ranks, and that the job is over; wait for the first at most this number of seconds."""
+        """Receive messages of ranks and of the job; wait for the first one for at most ``seconds``."""
         __tracebackhide__ = True
         ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
         bell = self._bell.fileno()
@@ -311,7 +311,7 @@ class KeptRanks:
         records: Path,
     ) -> Verdict:
         new = [name for name in self._files.left() if name not in self._remained]
-        new = [name for name in new if not name.startswith(LASTING_FILES)]  # looked for again when the ranks have ended
+        new = [name for name in new if not name.startswith(LASTING_FILES)]  # checked again when the ranks have ended
         self._remained.update(new)
         problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
         for rank, each in enumerate(told):
@@ -327,7 +327,7 @@ class KeptRanks:
                 seen = self._tear_down(job, told, seconds=seconds, hang_counts=not failed, left_counts=False)
             else:
                 seen = job.wait(self._mark.grace)
-                reports = self._read(records)  # the end of the job may be heard before what a rank recorded last
+                reports = self._read(records)  # the end of the job may arrive before a rank's last record
             verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout, over=over)
         return replace(verdict, problems=(*verdict.problems, *problems))
 
@@ -335,13 +335,13 @@ class KeptRanks:
         if failed or self.job_is_over:
             return "the test did not pass"
         if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
-            return "it did not come to the same in all of them"
+            return "its results differ between the ranks"
         left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
         return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())
 
 
 class _KeptProgress:
-    """The progress of a test on kept ranks: each sends messages, and keeps records."""
+    """Progress of a test on reused ranks: each sends messages, and keeps records."""
 
     def __init__(self, kept: KeptRanks, told: list[Told], folder: Path) -> None:
         self._kept = kept
@@ -379,7 +379,10 @@ def with_slices(
     *,
     keeps: bool = False,
 ) -> Verdict:
-    """The verdict, with what was printed in this test only in its logs; they are kept if it failed, or if ``keeps``."""
+    """Return the verdict with logs that contain only the output of this test.
+
+    The logs are kept if the test failed, or if ``keeps`` is true.
+    """
     printed = [key for key, path in logs.items() if _size(path) > before[key]]
     keeps = keeps or verdict.failed
     if not printed and not keeps:

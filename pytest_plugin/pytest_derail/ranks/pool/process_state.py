@@ -1,9 +1,9 @@
-"""In a rank that is kept for later tests: what a test may change, what is put back after it, and what cannot be.
+"""State of a reused rank: what a test may change, what is restored after it, and what cannot be restored.
 
-Put back: environment, working directory, ``sys.path``, ``sys.argv``, standard streams, umask, the state of the random
-generators of Python, numpy and torch, torch's default type, number of threads and gradient mode. A rank is replaced for
-threads of Python, descriptors and processes that a test has left, for signal handlers, signal mask and limits that are
-others, and for a default process group that is another.
+Restored: environment, working directory, ``sys.path``, ``sys.argv``, standard streams, umask, the state of the random
+generators of Python, numpy and torch, torch's default type, number of threads and gradient mode. A rank is replaced if
+a test has left Python threads, descriptors or processes. It is also replaced if signal handlers, the signal mask,
+resource limits or the default process group have changed.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SETTLE_SECONDS = 0.5
-"""How long a thread or a process that is ending may take to be gone."""
+"""Seconds within which a thread or process that is ending must be gone."""
 
 STREAMS = ("stdin", "stdout", "stderr")
 PYTESTS_OWN = b"PYTEST_CURRENT_TEST"
 RANDOM = "random"
-"""How the names of generators begin."""
+"""Prefix of the names of generators."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What a rank is like.
+    """State of a rank.
 
     Attributes:
-        settings: what can be put back: name, value.
-        marks: what else has one value: words, value.
-        things: what there is: kind and key, words.
+        settings: what can be restored: name, value.
+        marks: other single values: description of a change, value.
+        things: existing objects: kind and key, description.
     """
 
     settings: Mapping[str, Any]
@@ -53,11 +53,11 @@ class Condition:
 
     @classmethod
     def now(cls) -> Condition:
-        """Look."""
+        """Read the current state."""
         return cls(dict(_settings()), dict(_marks()), dict(_things()))
 
     def with_changes(self, before: Condition, after: Condition) -> Condition:
-        """The same, with what became different from ``before`` to ``after``: that is meant to stay."""
+        """Return this state plus the changes from ``before`` to ``after``, which are meant to stay."""
         return Condition(
             {**self.settings, **_news(before.settings, after.settings)},
             {**self.marks, **_news(before.marks, after.marks)},
@@ -65,23 +65,23 @@ class Condition:
         )
 
     def restore(self) -> None:
-        """Put back what can be."""
+        """Restore the settings."""
         now = dict(_settings())
         for name, value in self.settings.items():
-            if name.startswith(RANDOM) or not now.get(name) == value:  # noqa: SIM201 - a missing one differs, too
+            if name.startswith(RANDOM) or not now.get(name) == value:  # noqa: SIM201 - a missing one differs as well
                 SETTERS[name](value)
 
     def left_since(self) -> list[tuple[str, str]]:
-        """What cannot be put back: kind and words. What is just ending gets a moment."""
-        found = list(self._differences())
-        if found:
+        """Return what cannot be restored: kind and description. Threads and processes get time to end."""
+        left = list(self._differences())
+        if left:
             gc.collect()
-            found = list(self._differences())
+            left = list(self._differences())
         end = SYSTEM_CLOCK.now() + SETTLE_SECONDS
-        while any(kind in ("thread", "process") for kind, _ in found) and SYSTEM_CLOCK.now() < end:
+        while any(kind in ("thread", "process") for kind, _ in left) and SYSTEM_CLOCK.now() < end:
             threading.Event().wait(0.01)
-            found = list(self._differences())
-        return found
+            left = list(self._differences())
+        return left
 
     def _differences(self) -> Iterator[tuple[str, str]]:
         now = dict(_marks())
@@ -94,7 +94,7 @@ class Condition:
 
 
 def _news(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What is new, or different. The state of generators is not: reading it changes nothing, and it is long."""
+    """Return the new and changed entries. Generator states are excluded: reading changes none, and they are large."""
     return {
         key: value
         for key, value in after.items()
@@ -168,25 +168,25 @@ def _marks() -> Iterator[tuple[str, object]]:
 
     handled = _handled()
     for number, words in _handlers():
-        # One that a library has set in C, as readline does, is none to Python.
+        # A handler that a library has set in C, as readline does, is None to Python.
         yield words, (signal.getsignal(number) or None) if handled >> (number - 1) & 1 else None
-    yield "the signal mask is another", signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    yield "the resource limits are others", tuple(map(resource.getrlimit, _limits()))
-    yield "the default process group is another", process_group()
+    yield "signal mask changed", signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield "resource limits changed", tuple(map(resource.getrlimit, _limits()))
+    yield "default process group changed", process_group()
 
 
 def _handled() -> int:
-    """A bit for each signal that is caught or ignored; all where the kernel does not say so. Most are not, and to ask
-    Python about each takes longer."""
+    """Return a bit for each signal that is caught or ignored; all bits if the kernel does not report them.
+
+    Most signals are not handled, and asking Python about each of them is slower.
+    """
     mask = signal_mask(read_status("self"), "SigIgn", "SigCgt")
     return -1 if mask is None else mask
 
 
 @functools.cache
 def _handlers() -> tuple[tuple[int, str], ...]:
-    return tuple(
-        (int(number), f"the handler of {_signal_name(number)} is another") for number in signal.valid_signals()
-    )
+    return tuple((int(number), f"handler of {_signal_name(number)} changed") for number in signal.valid_signals())
 
 
 @functools.cache
@@ -213,12 +213,14 @@ def _descriptors() -> Iterator[tuple[int, str]]:
         try:
             yield int(name), os.readlink(f"/proc/self/fd/{name}")
         except OSError:
-            continue  # what the directory was read by
+            continue  # the descriptor used to read the directory
 
 
 def _processes() -> dict[int, str]:
-    """Return the command lines of this rank's children and of its daemons. Those that have ended
-    and nobody has waited for, and those that serve the rank until it ends, do not count."""
+    """Return the command lines of this rank's children and of its daemons.
+
+    Zombies do not count, nor processes that serve the rank until it ends.
+    """
     living = [process for process in map(look_up, _children()) if process is not None and process.alive]
     children = {process.pid: line for process in living if not is_lasting(line := command_line(process), process.pid)}
     return children | _daemons().find()
@@ -258,7 +260,7 @@ def _signal_name(number: int) -> str:
 
 
 def process_group() -> object:
-    """The default process group of torch; None if there is none."""
+    """Return torch's default process group, or None if there is none."""
     distributed: Any = sys.modules.get("torch.distributed")
     return distributed.group.WORLD if distributed is not None and distributed.is_available() else None
 

@@ -1,4 +1,4 @@
-"""In a rank that is kept: one pytest session, in which the tests run that the controller sends, one after the other."""
+"""Reused rank: one pytest session, in which the rank runs the tests that the controller sends, one after the other."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.worker.session import Problems
 
 LATE = "late"
-"""The folder with the records of late tear-downs."""
+"""Folder with the records of late tear-downs."""
 
 
 def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, Any]]) -> None:
-    """Run the tests of ``modules`` that are sent, until None is, or nobody is there any more.
+    """Run tests of ``modules`` as the controller sends them, until it sends None or closes the connection.
 
     Args:
-        order: a session to have; the test in it is not run.
-        modules: the files of all tests that may come.
-        ends: one for each rank.
+        order: describes the session; its test is not run.
+        modules: the files of all tests that may follow.
+        ends: one connection for each rank.
     """
     rank = become_rank()
     record(names_path(order.folder, rank))
@@ -61,39 +61,39 @@ def _receive(line: Connection[Any, Any]) -> Order | None:
 
 
 def _uses_all(item: pytest.Item, session: pytest.Session) -> bool:
-    """Whether a test uses all that is set up: then nothing is torn down before it, and there is nothing to tell."""
+    """Return whether a test uses all fixtures that are set up: then no tear-down precedes it, and none is reported."""
     up = list(session._setupstate.stack)  # noqa: SLF001 - which is what ``teardown_exact`` compares
     return up == item.listchain()[: len(up)]
 
 
 class Sender(Teller):
-    """Sends through a connection what others ring by a bell."""
+    """Teller that reports through a connection instead of the bell."""
 
     def __init__(self, folder: Path, rank: int, line: Connection[Any, Any]) -> None:
         super().__init__(folder, rank)
         self.line = line
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Send it."""
+        """Send the message."""
         self.send(what)
 
     def send(self, what: str, left: Sequence[tuple[str, str]] = ()) -> None:
-        """Send something; a controller that has gone needs nothing, and what was kept is still torn down."""
+        """Send a message. A controller that has exited is ignored: fixtures that were kept are still torn down."""
         with suppress(OSError):
             self.line.send((what, left))
 
 
 class LateSender(Sender):
-    """Says how the tear-down went of what was kept for other tests."""
+    """Sender for the late tear-down of fixtures kept for other tests."""
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Report a failure to the controller; it does not wait for the beginning of the tear-down."""
+        """Report a failure; the controller does not wait for the start of the tear-down."""
         if what == "bad":
             self.send("late bad")
 
 
 class KeptProtocol(Protocol):
-    """Runs tests, and watches over what they leave."""
+    """Protocol of a reused rank, which also checks what tests leave."""
 
     keeps = True
 
@@ -106,7 +106,7 @@ class KeptProtocol(Protocol):
         self._last: pytest.Function | None = None
 
     def take(self, session: pytest.Session, items: Sequence[pytest.Item], problems: Problems, order: Order) -> None:
-        """Run a test, and tell how it went, and what it has left."""
+        """Run a test, and report its result and what it has left."""
         teller = Sender(order.folder, self._rank, self._line)
         self.order = order
         session.config.stash[IN_RANK] = order
@@ -125,14 +125,14 @@ class KeptProtocol(Protocol):
         teller.send("done", left)
 
     def finish(self, session: pytest.Session) -> None:
-        """Tear down all that was kept, and tell how that went: there are no more tests."""
+        """After the last test, tear down all that was kept, and report the result."""
         if self._last is None:
             leave_process_group()
         else:
             self._tear_down_up_to(session, None)
 
     def _tear_down_up_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
-        """Tear down the fixtures that the next test does not use. Report failures in it as errors of the last test."""
+        """Tear down the fixtures that the next test does not use; report failures as errors of the last test."""
         last = self._last
         if last is None or (item is not None and _uses_all(item, session)):
             return
@@ -141,7 +141,7 @@ class KeptProtocol(Protocol):
         def tear_down() -> None:
             try:
                 with children_end(last, "teardown"):
-                    session._setupstate.teardown_exact(item)  # noqa: SLF001 - what pytest does behind the last test
+                    session._setupstate.teardown_exact(item)  # noqa: SLF001 - what pytest does after the last test
             finally:
                 if item is None:
                     leave_process_group()
@@ -151,12 +151,12 @@ class KeptProtocol(Protocol):
         teller.finish()
 
     def prepare(self, item: pytest.Function) -> None:
-        """The same; a fixture that is handed another value is set up again, and all that depend on it."""
+        """Prepare the item; a fixture is set up again, with its dependents, if the value handed to it has changed."""
         for name, data in self.order.handed.items():
             fixture: Any = item._fixtureinfo.name2fixturedefs[name][-1]  # noqa: SLF001
             if self._handed.get(id(fixture)) != data:
                 self._handed[id(fixture)] = data
-                fixture.finish(item._request)  # noqa: SLF001 - it has another value by now
+                fixture.finish(item._request)  # noqa: SLF001 - its value has changed
         super().prepare(item)
         now = Condition.now()
         for name, state in now.settings.items():
@@ -167,7 +167,7 @@ class KeptProtocol(Protocol):
     def _end(self) -> list[tuple[str, str]]:
         expected, self._expected = self._expected, None
         if expected is None:
-            return []  # it did not even begin
+            return []  # the test has not begun
         expected.restore()
         self._streams.replace_closed()
         for stream in (sys.stdout, sys.stderr):
@@ -179,7 +179,7 @@ class KeptProtocol(Protocol):
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """What a fixture does that outlives the test is meant to stay."""
+        """Keep the changes made by a fixture that outlives the test."""
         del request
         joins = fixturedef.argname == "process_group" and process_group() is None
         stays = fixturedef.scope != "function" or joins

@@ -1,5 +1,6 @@
-"""The suite's own part of a session, made in the process that warm ranks are forked from: conftest files, and modules
-of tests. Only what is alike in every rank; the rest is left to each of them.
+"""Collection of the suite in the zygote, from which warm ranks are forked: conftest files and modules of tests.
+
+Only files whose import has the same effect in every rank are collected here; each rank collects the rest itself.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.prefork.pytest_session import Preparation
 
 TRIAL_SECONDS = 60.0
-"""How long the suite's modules may take to be imported. All of them were, in the process that runs pytest."""
+"""Seconds for importing the suite's modules. All of them were imported before in the process that runs pytest."""
 
 ROUNDS = 4
-"""How often files are left out, and the rest is tried once more."""
+"""Number of attempts, each without the files that the last one excluded."""
 
 END = b"\n"
-"""The last byte of an answer that is whole."""
+"""Last byte of a complete answer."""
 
 
 @dataclass(slots=True)
 class Gathered:
-    """A session that has begun, with what was printed meanwhile.
+    """Session that has begun, with the output of its collection.
 
     Attributes:
-        session: with its tests in ``COLLECTED``.
-        streams: those of this process, which modules may have kept.
-        printed: the descriptor of a stream, and what was written to it.
+        session: the session, with its tests in ``COLLECTED``.
+        streams: stdout and stderr of this process, which modules may have kept.
+        printed: descriptor of a stream, and the output written to it.
     """
 
     session: pytest.Session
@@ -55,12 +56,12 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
-    """What it depends on. Calling it does it, for ``take`` to find.
+    """Inputs of a collection. Calling the object collects; ``take`` returns the result.
 
     Attributes:
-        preparation: the session to go on with; it was made here before.
-        worker: what plugins find in ``config.workerinput``, pickled.
-        files: of the tests that may come.
+        preparation: the session to continue, which was prepared in this process before.
+        worker: ``config.workerinput`` for plugins, pickled.
+        files: the files of tests that may follow.
     """
 
     preparation: Preparation
@@ -68,7 +69,7 @@ class Gathering:
     files: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Begin the session and collect its tests, if that is alike in all ranks."""
+        """Begin the session and collect its tests, unless conftest files differ between ranks."""
         if not pytest_session.is_made(self.preparation):
             return
         here = os.getcwd()
@@ -89,17 +90,17 @@ class Gathering:
             os.chdir(here)
 
     def _alike(self) -> list[str] | None:
-        """The files that are alike in all ranks; None if not even conftest files are."""
+        """Return the files that have the same effect in all ranks; None if not even conftest files do."""
         files = list(self.files)
         for _ in range(ROUNDS):
-            found = self._try(files)
-            if found is None or found == files:
-                return found
-            files = found  # what they import may have been imported by one that is left out now
+            same = self._try(files)
+            if same is None or same == files:
+                return same
+            files = same  # their imports may have been done by a file that is excluded now
         return self._try([])
 
     def _try(self, files: Sequence[str]) -> list[str] | None:
-        """Which of these are, as a fork finds out."""
+        """Return those files that have the same effect in all ranks, determined in a fork."""
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -117,11 +118,11 @@ class Gathering:
                 break
             answer += part
         os.close(read)
-        signal_process(pid, None, signal.SIGKILL)  # if it hangs, or something in it does not let it end
-        signal_group(pid, signal.SIGKILL)  # what a module has started
+        signal_process(pid, None, signal.SIGKILL)  # if it hangs, or one of its threads keeps it alive
+        signal_group(pid, signal.SIGKILL)  # processes that a module has started
         os.waitid(os.P_PID, pid, os.WEXITED)
-        found: list[str] | None = json.loads(answer) if answer.endswith(END) else None
-        return found
+        same: list[str] | None = json.loads(answer) if answer.endswith(END) else None
+        return same
 
     def _find_out(self, answer: int, files: Sequence[str]) -> None:
         from pytest_derail.ranks.prefork.import_purity import alike
@@ -129,40 +130,40 @@ class Gathering:
         null = os.open(os.devnull, os.O_WRONLY)
         for number in (1, 2):
             os.dup2(null, number)
-        found = alike(self.preparation, pickle.loads(self.worker), files)
+        same = alike(self.preparation, pickle.loads(self.worker), files)
         with open(answer, "wb") as file:
-            file.write(json.dumps(found).encode() + END)
+            file.write(json.dumps(same).encode() + END)
 
 
 _gathered: dict[Preparation, Gathered] = {}
 
 
 def take(preparation: Preparation, basetemp: str) -> pytest.Session | None:
-    """In a rank: the session that was made for this, and what it has printed; None if there is none. It is taken once.
+    """In a rank: return the prepared session once, after writing its output; None if there is none.
 
     Args:
-        preparation: what it depends on.
-        basetemp: where its temporary directories are made.
+        preparation: what the session depends on.
+        basetemp: base folder of its temporary directories.
     """
-    found = _gathered.pop(preparation, None)
-    if found is None:
+    gathered = _gathered.pop(preparation, None)
+    if gathered is None:
         return None
-    for number, text in found.printed.items():
+    for number, text in gathered.printed.items():
         with open(number, "wb", closefd=False) as stream:
             stream.write(text)
-    for kept in found.streams:
-        atexit.register(kept.flush)  # what was kept of them ends up where those of the rank do
+    for kept in gathered.streams:
+        atexit.register(kept.flush)  # output still buffered in them goes where the rank's own output goes
     from _pytest.tmpdir import TempPathFactory
 
-    config: Any = found.session.config
+    config: Any = gathered.session.config
     config.option.basetemp = basetemp
     config._tmp_path_factory = TempPathFactory.from_config(config, _ispytest=True)  # noqa: SLF001
-    return found.session
+    return gathered.session
 
 
 @contextmanager
 def _kept(printed: dict[int, bytes]) -> Iterator[None]:
-    """Keep what the body writes to stdout and stderr; nobody sees it yet."""
+    """Divert what the body writes to stdout and stderr into ``printed``."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     saved = {number: os.dup(number) for number in (1, 2)}
@@ -177,6 +178,6 @@ def _kept(printed: dict[int, bytes]) -> Iterator[None]:
         for number, file in files.items():
             os.dup2(saved[number], number)
             os.close(saved[number])
-            with open(file, "rb") as heard:
-                heard.seek(0)
-                printed[number] = heard.read()
+            with open(file, "rb") as output:
+                output.seek(0)
+                printed[number] = output.read()

@@ -1,14 +1,14 @@
-"""Whether what a suite's own code does before its tests comes to the same in every rank.
+"""Check that importing the suite has no rank-dependent side effects.
 
-Conftest files and modules of tests may look at RANK when they are imported, or draw a random number, or open a file:
-then each rank has to import them itself. Found out by importing them once, in a process that ends afterwards.
+Conftest files and modules of tests may read RANK at import, draw a random number, or open a file: then each rank has to
+import them itself. The check imports them once, in a process that ends afterwards.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import pdb  # noqa: F401, T100 - pytest has it when it is configured, and from 3.13 on it has an exit function
+import pdb  # noqa: F401, T100 - pytest imports it at configuration, and from 3.13 on it registers an exit function
 import pickle
 import sys
 import tempfile
@@ -38,32 +38,32 @@ OF_A_RANK = frozenset({
     "TMPDIR",
     ERROR_FILE_ENV,
 })  # fmt: skip
-"""Variables that each rank has of its own, or may have."""
+"""Environment variables with a separate value for each rank, or possibly so."""
 
 SEEDED_BY = {"randomly": (f"{RANDOM} of Python", f"{RANDOM} of numpy")}
-"""Plugins that seed generators before each phase of a test, in each process alike: what they were before is lost."""
+"""Plugins that seed generators identically in each process before each phase of a test: earlier states are lost."""
 
 INHERITED = ("environment", "sys.path", "torch")
-"""Settings that a fork has from its parent, whatever they are."""
+"""Settings that a fork always inherits from its parent."""
 
 HARMLESS = os.devnull
-"""A descriptor of this is as good as another."""
+"""File whose descriptors are interchangeable."""
 
 
 def alike(preparation: Preparation, worker: Mapping[str, Any], files: Sequence[str]) -> list[str] | None:
-    """Begin a session and collect tests as a rank does it; nothing that this process does afterwards can be trusted.
+    """Begin a session and collect tests as a rank does; afterwards this process is unusable for anything else.
 
     Returns:
-        The files whose import came to nothing in which ranks could differ; None if that cannot be said of the conftest
-        files, or of other plugins.
+        The files whose import had no effect that could differ between ranks; None if conftest files or other plugins
+        may have had one.
     """
     asked = Asked()
-    tempfile.tempdir = None  # who asks for it is to be heard
+    tempfile.tempdir = None  # so that a module that asks for it reads the environment again
     with watched(asked):
         before = Look(asked)
         session = begin(preparation, worker)
         if any(map(_is_of_the_suite, session.config.hook.pytest_sessionstart.get_hookimpls())):
-            return None  # what it does at the start of a session, it undoes at the end
+            return None  # its effects at the start of a session are undone at the end
         seeded = {
             name
             for plugin, names in SEEDED_BY.items()
@@ -79,11 +79,11 @@ def alike(preparation: Preparation, worker: Mapping[str, Any], files: Sequence[s
 
 
 class Watch:
-    """Looks before and after each module is imported.
+    """Plugin that compares the state of the process before and after each module is imported.
 
     Attributes:
-        unlike: files whose import left something, asked for something, or failed.
-        undecided: whether something happened between the imports of modules, as that of a conftest file.
+        unlike: files whose import left something, read a rank-specific value, or failed.
+        undecided: whether the state changed between imports of modules, for example by a conftest file.
     """
 
     def __init__(self, asked: Asked, seeded: Collection[str]) -> None:
@@ -96,7 +96,7 @@ class Watch:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """A collector lists what is in it; a module is imported for that."""
+        """Compare the state around each collector; collecting a module imports it."""
         before = Look(self._asked)
         self.undecided |= self._last.differs(before, but=self._seeded)
         report = yield
@@ -109,20 +109,20 @@ class Watch:
 
 
 class Look:
-    """What this process is like, as far as a fork of it would not have that, or all forks would have it in common."""
+    """State of this process, without what a fork would not inherit or all forks would have in common."""
 
     def __init__(self, asked: Asked) -> None:
         with asked.unheard():
-            found = Condition.now()
-        self._chance = {name: _plain(state) for name, state in found.settings.items() if name.startswith(RANDOM)}
-        settings = {name: value for name, value in found.settings.items() if name not in (*self._chance, *INHERITED)}
-        things = {key: words for key, words in found.things.items() if not words.endswith(f" {HARMLESS}")}
+            now = Condition.now()
+        self._chance = {name: _plain(state) for name, state in now.settings.items() if name.startswith(RANDOM)}
+        settings = {name: value for name, value in now.settings.items() if name not in (*self._chance, *INHERITED)}
+        things = {key: words for key, words in now.things.items() if not words.endswith(f" {HARMLESS}")}
         finalizers: Any = weakref.finalize
         counts = (atexit._ncallbacks(), len(finalizers._registry), count_threads(), asked.times)  # noqa: SLF001
-        self._state = (settings, found.marks, things, counts)
+        self._state = (settings, now.marks, things, counts)
 
     def differs(self, other: Look, *, but: Collection[str] = ()) -> bool:
-        """Whether the other is not the same, apart from some generators of random numbers."""
+        """Return whether the other state is different, except for the generators in ``but``."""
         return self._state != other._state or self._chances(but) != other._chances(but)
 
     def _chances(self, but: Collection[str]) -> dict[str, object]:
@@ -130,29 +130,29 @@ class Look:
 
 
 def _plain(state: Any) -> object:
-    """The state of a generator, to be compared: that of torch is a tensor, which is pickled by where it lies."""
+    """Return the state of a generator for comparison: torch's is a tensor, and its pickle depends on its address."""
     return state.tolist() if hasattr(state, "tolist") else pickle.dumps(state)
 
 
 @dataclass(slots=True)
 class Asked:
-    """How often somebody has asked for something that no other process has.
+    """Count of requests for values that differ between processes.
 
     Attributes:
-        times: how often.
-        heard: whether it counts at the moment.
+        times: number of requests.
+        heard: whether requests are counted at the moment.
     """
 
     times: int = 0
     heard: bool = True
 
     def note(self) -> None:
-        """It was asked for."""
+        """Count a request."""
         self.times += self.heard
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """While the body runs, nothing counts."""
+        """Do not count requests while the body runs."""
         self.heard = False
         try:
             yield
@@ -162,8 +162,10 @@ class Asked:
 
 @contextmanager
 def watched(asked: Asked) -> Iterator[None]:
-    """While the body runs, note who asks for variables of ranks, and what of the suite asks for a number that no other
-    process has."""
+    """While the body runs, count reads of rank-specific variables, and the suite's calls for process-specific values.
+
+    The latter are process ids and random bytes.
+    """
 
     class Watched(type(os.environ)):  # type: ignore[misc]
         def __getitem__(self, name: str) -> str:
@@ -181,7 +183,7 @@ def watched(asked: Asked) -> Iterator[None]:
 
     def noting(name: str) -> Callable[..., Any]:
         def ask(*args: object) -> Any:
-            caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to know who asks
+            caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to identify the caller
             if _is_of_the_suite_itself(caller) or _is_of_the_suite_itself(caller.f_back):
                 asked.note()
             return functions[name](*args)

@@ -1,4 +1,4 @@
-"""What the process that warm ranks are forked from has imported: pytest, its plugins, and what the tests need."""
+"""Preloaded modules of the zygote, from which warm ranks are forked: pytest, its plugins, and imports of the tests."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ OF_EVERY_RANK = (
     "pytest_derail.ranks.marker",
     "derail.errors.recorder",
 )
-"""What each rank imports before it comes to its test."""
+"""Modules that each rank imports before its test."""
 
 
 @dataclass(slots=True)
 class Learned:
-    """What the session has found out.
+    """Preloading decisions of the session.
 
     Attributes:
-        preparation: what makes a session of pytest ready; nothing if its plugins are the suite's own code.
-        gathering: what collects the tests in it, as far as all ranks find the same; nothing likewise.
-        together: what the modules of all tests on ranks import, so that one process serves them all.
-        handed: what the values are made of that the first of these tests is handed: fixtures of plugins are the same
-            for all.
-        is_fit: whether ranks can be forked from a process that has imported all that.
+        preparation: the object that prepares a pytest session; empty if its plugins are part of the suite.
+        gathering: the object that collects the tests in it, as far as all ranks agree; empty in the same case.
+        together: imports of the modules of all tests on ranks, so that one zygote serves them all.
+        handed: modules of the values handed to the first of these tests: fixtures of plugins are the same for all.
+        is_fit: whether ranks can be forked from a process that has imported all of these.
     """
 
     preparation: tuple[pytest_session.Preparation, ...]
@@ -57,24 +56,25 @@ class Learned:
 
 
 LOOKED_THROUGH = 1 << 18
-"""Bytes of a pickle that is looked through, at most: it takes a moment."""
+"""Maximum size in bytes of a pickle that is searched for modules, as searching takes time."""
 
 LEARNED: pytest.StashKey[Learned] = pytest.StashKey()
-"""In the stash of the session."""
+"""Key in the stash of the session."""
 
 
 def parts(
     item: pytest.Function, wanted: tuple[str, ...] | None, handed: Mapping[str, bytes], *, broken: bool = False
 ) -> tuple[Preload, ...]:
-    """What to preload for a test: pytest, as far as it can be made ready, the modules that the test wants, and the
-    tests. By default the wanted modules are the installed ones that are imported by the modules of all tests on ranks,
-    or, if no rank can be forked from those, by its own module.
+    """Return what to preload for a test: pytest as far as it can be prepared, the wanted modules, and the tests.
+
+    By default the wanted modules are the installed ones that the modules of all tests on ranks import. If no rank can
+    be forked from those, they are the imports of the test's own module.
 
     Args:
         item: the test.
         wanted: modules; None for the default.
-        handed: the values of fixtures that its ranks are handed, pickled.
-        broken: whether faults are planned for its ranks, which may be about the import of its module.
+        handed: the pickled values of the fixtures that its ranks receive.
+        broken: whether faults are planned for its ranks, which may affect the import of its module.
     """
     learned = _learn(item.session, handed)
     by_default = learned.together if learned.is_fit else imports_of(item.module)
@@ -84,7 +84,7 @@ def parts(
 
 
 def heed(item: pytest.Function, wanted: tuple[str, ...] | None, result: JobOutcome) -> str:
-    """Why the ranks of a job were spawned and not forked, if they were; the next test may fare better."""
+    """Return why the ranks of a job were spawned instead of forked, or ""; adapt the preloading of later tests."""
     reason = next((fate.spawned_because for fate in result.ranks.values() if fate.spawned_because), "")
     if reason and wanted is None:
         item.session.stash[LEARNED].is_fit = False
@@ -92,7 +92,7 @@ def heed(item: pytest.Function, wanted: tuple[str, ...] | None, result: JobOutco
 
 
 def why_spawned(item: pytest.Function, wanted: tuple[str, ...] | None, job: NativeJob) -> str:
-    """The same of a job that runs."""
+    """Return the same for a running job."""
     if any(psutil.Process(pid).ppid() in pool.kept() for pid in job.pids().values()):
         return ""
     if wanted is None:
@@ -101,8 +101,8 @@ def why_spawned(item: pytest.Function, wanted: tuple[str, ...] | None, job: Nati
 
 
 def _learn(session: pytest.Session, handed: Mapping[str, bytes]) -> Learned:
-    found = session.stash.get(LEARNED, None)
-    if found is None:
+    learned = session.stash.get(LEARNED, None)
+    if learned is None:
         config = session.config
         preparation: tuple[pytest_session.Preparation, ...] = ()
         gathering: tuple[Gathering, ...] = ()
@@ -112,8 +112,9 @@ def _learn(session: pytest.Session, handed: Mapping[str, bytes]) -> Learned:
             worker = pickle.dumps(integrations.worker_input(config))
             gathering = (Gathering(*preparation, worker, tuple(dict.fromkeys(map(_file, _on_ranks(session.items))))),)
         named = dict.fromkeys(_modules_in(handed.values()))
-        found = session.stash[LEARNED] = Learned(preparation, gathering, tuple(_imports(session.items)), tuple(named))
-    return found
+        learned = Learned(preparation, gathering, tuple(_imports(session.items)), tuple(named))
+        session.stash[LEARNED] = learned
+    return learned
 
 
 def _on_ranks(items: Iterable[pytest.Item]) -> Iterable[pytest.Function]:
@@ -131,7 +132,7 @@ def _imports(items: Iterable[pytest.Item]) -> Iterable[str]:
 
 
 def _modules_in(pickles: Iterable[bytes]) -> Iterable[str]:
-    """The installed modules that these name: whoever unpickles them imports those."""
+    """Yield the installed modules that these pickles name: unpickling imports them."""
     for data in pickles:
         if len(data) <= LOOKED_THROUGH:
             texts = {text for _, text, _ in pickletools.genops(data) if isinstance(text, str)}

@@ -1,9 +1,9 @@
-"""A pytest session as far as it is the same in each rank: made once, in the process that warm ranks are forked from.
+"""Part of a pytest session that is the same in each rank, prepared once in the zygote of warm ranks.
 
-It ends where code of the suite begins, whose conftest files and modules may look at RANK. A rank goes on from there:
-conftest files, ``pytest_configure``, collection. What is done here is what pytest itself does, in the same order, only
-that fixtures of plugins are found before ``pytest_configure`` and not after it. Where that fails a rank has to begin at
-the beginning.
+The preparation ends where code of the suite begins, because conftest files and modules may read RANK. A rank continues
+from there: conftest files, ``pytest_configure``, collection. The steps are those of pytest itself, in the same order.
+One differs: fixtures of plugins are found before ``pytest_configure`` and not after it. If the preparation fails, a
+rank starts from the beginning.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-"""What pytest reads before it comes to the suite."""
+"""Variables that pytest reads before it reaches the suite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a session depends on so far. Calling it makes one, for ``take`` to find.
+    """Inputs of a prepared session. Calling the object prepares it; ``take`` returns the result.
 
     Attributes:
         args: the command line of a rank.
         directory: where pytest was started.
-        variables: what pytest reads from the environment.
+        variables: values of the environment variables that pytest reads.
     """
 
     args: tuple[str, ...]
@@ -40,11 +40,11 @@ class Preparation:
 
     @classmethod
     def of(cls, args: tuple[str, ...], directory: str) -> Preparation:
-        """That of a rank with this command line, in an environment like this process's own."""
+        """Return the preparation of a rank with this command line, in an environment like this process's own."""
         return cls(args, directory, tuple(map(os.environ.get, VARIABLES)))
 
     def __call__(self) -> None:
-        """Make the session."""
+        """Prepare the session."""
         here = os.getcwd()
         os.chdir(self.directory)
         try:
@@ -61,21 +61,23 @@ class _StopHereError(Exception):
 
 
 class _HookUpToConftests:
-    """The hooks of a configuration, but the one that loads the first conftest files: that one stops it."""
+    """Hooks of a configuration; the hook that loads the first conftest files stops the preparation instead."""
 
     def __init__(self, hook: object) -> None:
         self._hook = hook
 
     def __getattr__(self, name: str) -> Any:
-        """Any other hook."""
+        """Return any other hook."""
         if name == "pytest_load_initial_conftests":
             raise _StopHereError
         return getattr(self._hook, name)
 
 
 def is_possible(config: pytest.Config) -> bool:
-    """Whether the plugins of a session are all installed ones: others are the suite's own code. Objects that were given
-    to ``pytest.main``, or registered by other plugins, are in no other process."""
+    """Return whether all plugins of a session are installed, as others are part of the suite.
+
+    Objects passed to ``pytest.main``, or registered by other plugins, exist in no other process.
+    """
     manager = config.pluginmanager
     offered = [plugin for plugin, _ in manager.list_plugin_distinfo()]
     named = [plugin for plugin in manager.get_plugins() if isinstance(plugin, ModuleType)]
@@ -83,17 +85,16 @@ def is_possible(config: pytest.Config) -> bool:
 
 
 def is_made(preparation: Preparation) -> bool:
-    """Whether there is a session to ``take``."""
+    """Return whether there is a session to ``take``."""
     return preparation in _made
 
 
 def take(preparation: Preparation) -> pytest.Session | None:
-    """The session that was made for this, with the suite's own part of its configuration added; None if there is none.
-    It is taken once."""
-    found = _made.pop(preparation, None)
-    if found is None:
+    """Return the prepared session once, after configuring the suite's own part of it; None if there is none."""
+    made = _made.pop(preparation, None)
+    if made is None:
         return None
-    session, args = found
+    session, args = made
     config: Any = session.config
     config.hook.pytest_load_initial_conftests(early_config=config, args=args, parser=config._parser)  # noqa: SLF001
     config._parser.parse(args, namespace=config.option)  # noqa: SLF001
@@ -105,7 +106,7 @@ def take(preparation: Preparation) -> pytest.Session | None:
 
 
 def start(session: pytest.Session) -> None:
-    """Tell plugins that the session has begun; one that was made here has its fixtures already."""
+    """Call the plugins' session start hooks; a prepared session has its fixtures already."""
     from _pytest import fixtures
 
     hook = session.config.hook.pytest_sessionstart
@@ -129,7 +130,7 @@ def _make(args: list[str]) -> tuple[pytest.Session, list[str]]:
     except _StopHereError:
         pass
     else:
-        raise RuntimeError("this version of pytest reads its command line in another way")
+        raise RuntimeError("pytest: unsupported version: it parses the command line without loading conftest files")
     finally:
         config.hook = hook
     session: Any = pytest.Session.from_config(config)

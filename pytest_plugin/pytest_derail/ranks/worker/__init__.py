@@ -1,1 +1,1 @@
-"""Code that runs a test inside a rank."""
+"""Execution of a test inside a rank."""

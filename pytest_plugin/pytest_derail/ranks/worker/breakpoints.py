@@ -1,4 +1,4 @@
-"""``breakpoint()`` in a rank, which has no terminal: it says how to get a debugger, and reads no empty input."""
+"""``breakpoint()`` in a rank, which has no terminal: an error that says how to get a debugger, not an empty input."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import os
 import sys
 from typing import Any, NoReturn
 
-HOW = "run this test with --pdb: the first rank that fails stays where it is, in a pdb of its own, here too"
+HOW = "run this test with --pdb: the first rank that fails opens pdb where it failed, also at a breakpoint"
 
 
 def add_hint(error: BaseException) -> None:
-    """Say of an exception that a debugger has raised because its input was empty how to get one with input."""
+    """Add a note to the exception of a debugger whose input was empty: how to get a debugger with input."""
     if type(error).__name__ == "BdbQuit":
-        error.add_note(f"a debugger has read the end of its input: a rank has no terminal. To look into it, {HOW}")
+        error.add_note(f"the debugger reached the end of its input: a rank has no terminal. To debug it, {HOW}")
 
 
 class NoTerminalError(RuntimeError):
-    """A rank has come to a breakpoint, and has no terminal."""
+    """Error for a breakpoint in a rank, which has no terminal."""
 
 
 def explain(how: str = HOW) -> None:
-    """Have ``breakpoint()``, ``pdb.set_trace()`` and ``pytest.set_trace()`` fail in this process and say how to get a
-    debugger. PYTHONBREAKPOINT keeps its meaning: 0 skips breakpoints, a name is called."""
+    """Make ``breakpoint()``, ``pdb.set_trace()`` and ``pytest.set_trace()`` in this process fail with an explanation.
+
+    PYTHONBREAKPOINT keeps its meaning: 0 skips breakpoints, a name is called.
+    """
 
     def set_trace(*_: Any, **__: Any) -> NoReturn:
         __tracebackhide__ = True
         rank = os.environ.get("RANK", "?")
-        text = f"breakpoint() in rank {rank}: a rank has no terminal. To look into it, {how}"
+        text = f"breakpoint() in rank {rank}: a rank has no terminal. To debug it, {how}"
         if "pytest" in sys.modules:
             import pytest
 

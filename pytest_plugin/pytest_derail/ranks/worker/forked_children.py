@@ -1,4 +1,4 @@
-"""Children that a test forks in a rank: one that returns from the test's own code ends there, and is never a rank."""
+"""Children that a test forks in a rank: a child that returns from the test's code ends, and never acts as a rank."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ForkedChildren:
-    """Ends forked children at the end of the phase in which they were forked, before the rank's own protocol continues.
+    """Plugin that ends forked children at the end of their phase, before the rank's own protocol continues.
 
     The wrappers are the innermost ones: in a child, no other plugin's clean-up runs, no fixture is torn down, and no
     report is written.
@@ -50,7 +50,7 @@ class ForkedChildren:
 
 @contextmanager
 def children_end(item: pytest.Item, when: When) -> Iterator[None]:
-    """End at the end of this block each process that was forked in it, and that comes there."""
+    """End each process that was forked in this block when it reaches the end of the block."""
     pid, error = Held.getpid(), None
     try:
         yield
@@ -63,7 +63,7 @@ def children_end(item: pytest.Item, when: When) -> Iterator[None]:
 
 
 def _exit_as(item: pytest.Item, when: When, error: BaseException | None) -> None:
-    """End this process with 0 only if the test's code did not fail in it, or asked for that."""
+    """End this process, with 0 only if the test's code did not fail in it, or requested exit code 0."""
     code = 1
     try:
         if error is None and getattr(item, "_excinfo", None):  # where unittest.TestCase keeps what was raised
@@ -80,7 +80,7 @@ def _exit_as(item: pytest.Item, when: When, error: BaseException | None) -> None
 
 
 def _outcome(item: pytest.Item, when: When, error: BaseException | None) -> tuple[int, str]:
-    """The exit code, and what to print."""
+    """Return the exit code and the text to print."""
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF, ""
@@ -96,5 +96,5 @@ def _outcome(item: pytest.Item, when: When, error: BaseException | None) -> tupl
 
     call: pytest.CallInfo[Any] = pytest.CallInfo.from_call(raise_error, when)
     report = pytest.TestReport.from_item_and_call(item, call)
-    item.config.hook.pytest_report_teststatus(report=report, config=item.config)  # it counts failed subtests as well
+    item.config.hook.pytest_report_teststatus(report=report, config=item.config)  # pytest counts failed subtests here
     return (1, f"failed in {when}\n{report.longreprtext}") if report.failed else (0, "")

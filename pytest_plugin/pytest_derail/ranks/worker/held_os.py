@@ -1,7 +1,7 @@
-"""What a rank needs of ``os`` and ``pickle`` to record how its test goes, held as it is when this module is imported.
+"""Functions of ``os`` and ``pickle`` that a rank needs to record its test, saved when this module is imported.
 
-Tests put others into those modules (``monkeypatch.setattr(os, "write", ...)``, pyfakefs), and the report of a body is
-recorded before that is undone. As attributes of a class they are not found by libraries that replace names in modules.
+Tests replace functions in those modules (``monkeypatch.setattr(os, "write", ...)``, pyfakefs), and the report of a body
+is recorded before that is undone. Libraries that replace names in modules do not find attributes of a class.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""In a rank: a pytest session of its own for the one test, which runs it by pytest's own protocol and records every
-report that is logged."""
+"""In a rank: a pytest session for one test, which runs it by pytest's own protocol and records every logged report."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def run_rank(order: Order) -> None:
-    """Run the test of ``order`` in this process, which is a rank and nothing else."""
+    """Run the test of ``order`` in this process, which is only a rank."""
     rank = become_rank()
     record(names_path(order.folder, rank))
     teller = Teller(order.folder, rank)
@@ -60,9 +59,9 @@ def run_rank(order: Order) -> None:
 
 
 def become_rank() -> int:
-    """What each rank does first; its number."""
+    """Do the first steps of each rank; return its number."""
     start_coverage()
-    gc.freeze()  # pytest collects garbage at its end: what was here before the test is none
+    gc.freeze()  # pytest collects garbage at its end: objects from before the test are not garbage of the test
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
@@ -70,11 +69,11 @@ def become_rank() -> int:
 
 
 class Teller:
-    """Keeps the record of a rank, and rings the bell if the test does not pass.
+    """Recorder of a rank, which also rings the bell if the test does not pass.
 
     Attributes:
-        rank: the number of the rank.
-        phase: the one that it is in.
+        rank: number of the rank.
+        phase: the current phase.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -84,55 +83,57 @@ class Teller:
         self._file = RecordFile(report_path(folder, rank))
 
     def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
-        """Ring the notify."""
+        """Ring the bell."""
         notify.ring(bell_path(self._folder), self.rank, what)
 
     def enter(self, phase: When) -> None:
-        """The next phase begins."""
+        """Record the start of the next phase."""
         self.phase = phase
         self._file.add("phase", phase)
         if phase == "setup":
             self.ring("begun")
 
     def tell(self, report: ReportTold) -> None:
-        """Record a report. A subtest that fails does not ring, since its test continues; nor does a skip, since other
-        ranks may take their time."""
+        """Record a report, and ring the bell unless the test continues.
+
+        A failed subtest does not ring, since its test continues; nor does a skip, since other ranks may take longer.
+        """
         if Held.getpid() != self._pid:
-            return  # a forked child reports nothing: of its subtests, its exit status says how they went
+            return  # a forked child reports nothing: its exit status covers its subtests
         add_report(self._file, report)
         if report.result in ("failed", "xfailed") and not report.is_extra:
             self.ring("bad")
 
     def tell_not_collected(self, error: BaseException) -> None:
-        """Record that this rank has not found the test: its module skips itself here, or could not be imported."""
+        """Record that this rank has no such test: its module skips itself here, or could not be imported."""
         result: Result = "skipped" if isinstance(error, pytest.skip.Exception) else "failed"
         self.tell(ReportTold("collect", result, SYSTEM_CLOCK.now(), reason=str(error), text=str(error)))
         if result == "skipped":
-            self.ring("begun")  # the time of the test runs when all ranks have begun
+            self.ring("begun")  # the time of the test starts when all ranks have begun
 
     def note(self, kind: Kind, *values: object) -> None:
-        """Record what comes between reports."""
+        """Record an entry between reports."""
         if kind == "log":
             values = (self.phase, *values)
         self._file.add(kind, *values)
 
     def finish(self) -> None:
-        """The test is over.
+        """Record the end of the test.
 
         Raises:
-            OSError: if not everything could be recorded.
+            OSError: if an entry could not be recorded.
         """
         self.enter("done")
         self._file.finish()
 
 
 class Protocol:
-    """Runs the test in place of the controller's protocol: by pytest's own, whose hooks decide what comes of it.
+    """Replacement for the controller's protocol: runs the test by pytest's own protocol; its hooks decide the result.
 
     Attributes:
         teller: keeps the record.
         order: the test.
-        keeps: whether what belongs to its class, its module and the session stays set up.
+        keeps: whether fixtures of its class, its module and the session stay set up.
     """
 
     keeps = False
@@ -150,7 +151,7 @@ class Protocol:
         add_hooks(config, NotedWarnings(self.note))
 
     def note(self, kind: Kind, *values: object) -> None:
-        """Record something about the test that runs."""
+        """Record an entry about the running test."""
         self.teller.note(kind, *values)
 
     @pytest.hookimpl(tryfirst=True)
@@ -171,7 +172,7 @@ class Protocol:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Function) -> Generator[None, object, object]:
-        """Have the test find what was set up in the controller."""
+        """Prepare the test with the fixtures that were set up in the controller."""
         self.teller.enter("setup")
         self.prepare(item)
         with self._streams.phase():
@@ -179,14 +180,14 @@ class Protocol:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
-        """Have Hypothesis draw the same in all ranks."""
+        """Make Hypothesis draw the same values in all ranks."""
         self.teller.enter("call")
         with self._streams.phase(), draw_alike(item, self.order.seed, self.note):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        """Record that it begins."""
+        """Record that the tear-down begins."""
         self.teller.enter("teardown")
         with self._streams.phase():
             return (yield)
@@ -195,7 +196,7 @@ class Protocol:
     def pytest_runtest_makereport(
         self, item: pytest.Function, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Remember the report of a phase: others that are logged are those of subtests and of other plugins."""
+        """Remember the report of a phase: other logged reports are those of subtests and of other plugins."""
         convert_exit_of_torch(item, call)
         report = yield
         self._made, self._call = report, call
@@ -203,18 +204,18 @@ class Protocol:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Record the report, when all hooks have seen it: they may change it, that of the terminal's words as well."""
+        """Record the report after all hooks, since they may change it, as may the hook for the terminal's words."""
         result = yield
         self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         call = self._call
         if self.order.debugger and report.failed and call is not None and check_interactive_exception(call, report):
-            self.teller.ring("debug")  # before the bell says that the test does not pass: the clock stands still then
+            self.teller.ring("debug")  # before the bell for the failure, because debugging stops the clock
         self.teller.tell(self._told(report, is_extra=report is not self._made))
         return result
 
     @pytest.hookimpl
     def pytest_exception_interact(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """``--pdb``: wait for the user."""
+        """With ``--pdb``, wait for the user."""
         if self.order.debugger and report.failed and call.excinfo is not None:
             from pytest_derail.ranks.debugger import look_into
 
@@ -229,7 +230,7 @@ class Protocol:
                 data["user_properties"] = [
                     (plain(name), plain(value, MOST_PARTS)) for name, value in pairs(data["user_properties"])
                 ]
-        except Exception:  # hooks are third-party code; what they decided before counts anyway
+        except Exception:  # hooks are third-party code; their earlier decisions count anyway
             data = {}
         return ReportTold(
             when=report.when,
@@ -251,34 +252,34 @@ class Protocol:
         self.tell_call(item, pytest.CallInfo.from_call(raise_error, when))
 
     def tell_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
-        """Record what no hook of pytest is asked about."""
+        """Record a call about which pytest asks no hook."""
         if call.excinfo is not None:
             own_frames.hide(call.excinfo)
         try:
             self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
-            told = self._told(self._made, is_extra=False)
+            report = self._told(self._made, is_extra=False)
         except BaseException as error:
             raised = None if call.excinfo is None else call.excinfo.value
             reason = f"{text_of(raised, repr)} could not be reported: {text_of(error, repr)}"
-            told = ReportTold(self.teller.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
-        self.teller.tell(told)
+            report = ReportTold(self.teller.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
+        self.teller.tell(report)
 
     def prepare(self, item: pytest.Function) -> None:
-        """The first part of its set-up: have it find what was set up in the controller."""
+        """Insert the values of fixtures that were set up in the controller, at the start of the set-up."""
         shared_fixtures.place(item, self.order.handed)
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_timeout_set_timer(self) -> bool:
-        """The controller has the only timer of pytest-timeout."""
+        """Set no timer: only the controller has one for pytest-timeout."""
         return True
 
 
 XPASS_STRICT = "[XPASS(strict)] "
-"""How the reason begins of a test that was expected to fail, and must, and did not."""
+"""Prefix of the reason for a strict xfail test that passed."""
 
 
 def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Result, str]:
-    """What the hooks have decided, and the reason."""
+    """Return the decision of the hooks, and its reason."""
     expected = getattr(report, "wasxfail", None)
     if expected is not None and not report.failed:
         return "xfailed" if report.skipped else "xpassed", str(expected)
@@ -290,7 +291,7 @@ def _result(report: pytest.TestReport, error: BaseException | None) -> tuple[Res
 
 
 def _pickled(error: BaseException) -> bytes:
-    """The exception without its traceback, if it survives the way there and back."""
+    """Return the pickled exception without its traceback, or nothing if it does not survive a round trip."""
     try:
         data = Held.dumps(error)
         Held.loads(data)
@@ -306,7 +307,7 @@ def _longreprtext(report: object) -> str:
 
 @contextmanager
 def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
-    """A pytest session that has begun, here or in the process that this one was forked from."""
+    """Open a pytest session that was begun in this process, or in the zygote that it was forked from."""
     os.chdir(order.directory)
     preparation = Preparation.of(command_line(order.args, order.options), order.directory)
     basetemp = str(order.folder / f"tmp-{rank}")

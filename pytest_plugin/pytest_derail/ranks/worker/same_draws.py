@@ -1,10 +1,10 @@
-"""Tests with Hypothesis on ranks: all ranks draw the same values, so that they can meet in collectives.
+"""Hypothesis on ranks: all ranks draw the same values, so that their collectives match.
 
-- Each rank draws from the seed of its job, unless the test, its settings or the command line name one.
-- No rank writes into the example database while another may read it. What ranks save in it, and what all of them
-  delete from it, the controller does when the job is over.
-- A rank in which an example fails shrinks nothing: it would run the body without the others. Examples have no deadline,
-  since a rank waits for the slowest one. Settings that the test has changed itself stay.
+- Each rank draws from the seed of its job, unless the test, its settings or the command line specify one.
+- No rank writes to the example database while another may read it. When the job is over, the controller saves the
+  examples that ranks saved, and deletes those that all ranks deleted.
+- A rank in which an example fails shrinks nothing, because it would run the body without the others. Examples have no
+  deadline, since a rank waits for the slowest one. Settings that the test has changed itself stay.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.worker.write_through import Note
 
 FIXED = frozenset({"rank", "local_rank", "world_size", "process_group"})
-"""Fixtures that are the same for all examples, though each test has its own."""
+"""Fixtures that are the same for all examples of a test, though function-scoped."""
 
 SETTINGS = "_hypothesis_internal_use_settings"
-"""Where Hypothesis keeps the settings of a test."""
+"""Attribute in which Hypothesis keeps the settings of a test."""
 
 
 def is_given(item: pytest.Item) -> bool:
-    """Whether Hypothesis draws the arguments of a test."""
+    """Return whether Hypothesis draws the arguments of a test."""
     return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False)) and "hypothesis" in sys.modules
 
 
 @contextmanager
 def draw_alike(item: pytest.Function, seed: str, note: Note) -> Iterator[None]:
-    """In a rank: while the body of a test runs, have Hypothesis draw what it draws in the other ranks."""
+    """In a rank: while the body of a test runs, make Hypothesis draw the same values as in the other ranks."""
     core: Any = sys.modules.get("hypothesis.core")
     if core is None:
         yield
@@ -57,8 +57,7 @@ def draw_alike(item: pytest.Function, seed: str, note: Note) -> Iterator[None]:
 
 
 def _place_of_settings(item: pytest.Function) -> tuple[Any, str]:
-    """Where the settings of a test are: an object, and the name of its attribute. State machines have them in their
-    class."""
+    """Return where the settings of a test are: an object and an attribute name; for state machines, their class."""
     function = getattr(item.obj, "__func__", item.obj)
     return (function, SETTINGS) if hasattr(function, SETTINGS) else (item.cls, "settings")
 
@@ -82,9 +81,9 @@ def _settings_on_ranks(item: pytest.Function, settings: Any, note: Note) -> Any:
 
 
 def _names_per_example(item: pytest.Function) -> set[str]:
-    """The arguments of a test that are fixtures with the scope of a function, of which Hypothesis warns."""
-    manager: Any = item.session._fixturemanager  # noqa: SLF001 - there is no other way to know scopes
-    info = manager.getfixtureinfo(node=item, func=item.function, cls=None)  # without what the test is parametrized by
+    """Return the arguments of a test that are function-scoped fixtures; Hypothesis warns about those."""
+    manager: Any = item.session._fixturemanager  # noqa: SLF001 - there is no other way to get scopes
+    info = manager.getfixtureinfo(node=item, func=item.function, cls=None)  # without the parametrized arguments
     defined = info.name2fixturedefs
     return {name for name in info.argnames if name in defined and defined[name][-1].scope == "function"}
 
@@ -93,7 +92,7 @@ def _database_on_ranks(database: Any, note: Note) -> Any:
     from hypothesis.database import ExampleDatabase
 
     class DatabaseOfRank(ExampleDatabase):
-        """Reads from the database of the test, and records what would be written."""
+        """Database that reads from the test's database, and records writes."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -102,7 +101,7 @@ def _database_on_ranks(database: Any, note: Note) -> Any:
         def fetch(self, key: bytes) -> Iterable[bytes]:
             if key not in self._values:
                 self._values[key] = set(database.fetch(key))
-            return sorted(self._values[key])  # the order of a set is another in each process
+            return sorted(self._values[key])  # the order of a set differs between processes
 
         def save(self, key: bytes, value: bytes) -> None:
             self.fetch(key)
@@ -118,28 +117,28 @@ def _database_on_ranks(database: Any, note: Note) -> Any:
 
 
 def keep_examples(item: pytest.Function, told: Mapping[int, RankTold]) -> None:
-    """In the controller: save the examples that a rank has saved, and delete those that all ranks have deleted."""
+    """In the controller: save examples that a rank has saved, and delete those that all ranks have deleted."""
     database = getattr(getattr(*_place_of_settings(item), None), "database", None)
     if database is None:
         return
     last: list[dict[tuple[bytes, bytes], str]] = [
-        {(key, value): what for what, key, value in rank.examples} for rank in told.values()
+        {(key, value): action for action, key, value in rank.examples} for rank in told.values()
     ]
     for key, value in sorted({example for rank in last for example in rank}):
-        said = [rank.get((key, value)) for rank in last]
-        if "save" in said:
+        actions = [rank.get((key, value)) for rank in last]
+        if "save" in actions:
             database.save(key, value)
-        elif set(said) == {"delete"}:
+        elif set(actions) == {"delete"}:
             database.delete(key, value)
 
 
 def without_draws(item: pytest.Function) -> Any:
-    """In the controller: the body of a test as the plugin of Hypothesis is to see it, whose part is done in ranks."""
+    """In the controller: return a substitute for the body, so that Hypothesis's plugin does not draw; ranks do."""
 
     def body() -> None:
-        """Nothing: the body runs on the ranks."""
+        """Do nothing: the body runs on the ranks."""
 
     inner = getattr(getattr(item.obj, "hypothesis", None), "inner_test", None)
     if inner is not None:
-        body.__wrapped__ = inner  # type: ignore[attr-defined] # where it stands
+        body.__wrapped__ = inner  # type: ignore[attr-defined] # for its source location
     return body

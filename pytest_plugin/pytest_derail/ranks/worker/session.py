@@ -1,4 +1,4 @@
-"""A pytest session in a rank: how it begins, and how tests are found in it."""
+"""pytest session in a rank: start, collection, and search for a test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.prefork.pytest_session import Preparation
 
 UNSET: Mapping[str, Any] = {
-    # What chooses, sorts or lists tests, or belongs to the one process that reports: the controller has done it.
+    # Options that select, sort or list tests, or belong to the one reporting process: the controller applies them.
     "keyword": "",
     "markexpr": "",
     "deselect": None,
@@ -47,22 +47,24 @@ NOT_FOUND = (
 )
 
 COLLECTED: pytest.StashKey[Mapping[str, Sequence[pytest.Item]]] = pytest.StashKey()
-"""In the stash of a session: the tests of files that were collected before the rank was there."""
+"""Key in the stash of a session: tests of files that were collected before the rank was forked."""
 
 
 def add_hooks(config: pytest.Config, plugin: object) -> None:
-    """Register an object of our own that has hooks and no fixtures. pytest would look through its attributes for those,
-    which takes a millisecond."""
+    """Register one of our objects that has hooks and no fixtures.
+
+    This skips pytest's search of its attributes for fixtures, which takes a millisecond.
+    """
     PluginManager.register(config.pluginmanager, plugin)
 
 
 def begin(preparation: Preparation, worker: Mapping[str, Any], basetemp: str | None = None) -> pytest.Session:
-    """A session that has begun, like that of a worker of pytest-xdist: another process reports.
+    """Begin a session like that of a pytest-xdist worker: another process reports.
 
     Args:
-        preparation: what it depends on; goes on from what was made ready for it, if that is there.
-        worker: what plugins find in ``config.workerinput``.
-        basetemp: where temporary directories are made; None for where pytest makes them.
+        preparation: what the session depends on; a session prepared for it is continued if there is one.
+        worker: the value of ``config.workerinput`` for plugins.
+        basetemp: base folder of temporary directories; None for pytest's default.
     """
     from _pytest.config import _prepareconfig
 
@@ -75,7 +77,7 @@ def begin(preparation: Preparation, worker: Mapping[str, Any], basetemp: str | N
         config.option.basetemp = basetemp
     for name in ("terminalreporter", "terminal", "faulthandler"):
         config.pluginmanager.set_blocked(name)
-    # By this plugins know that another process reports.
+    # Plugins detect by this attribute that another process reports.
     config.workerinput, config.workeroutput = dict(worker), {}  # type: ignore[attr-defined]
     try:
         config._do_configure()  # noqa: SLF001 - what pytest's own main does
@@ -89,7 +91,7 @@ def begin(preparation: Preparation, worker: Mapping[str, Any], basetemp: str | N
 
 
 def command_line(args: tuple[str, ...], options: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line, and what makes it that of a rank: modules are imported already."""
+    """Return the command line with the options of a rank; its modules are imported already."""
     end = args.index("--") if "--" in args else len(args)
     added = ("-W", "ignore::pytest.PytestAssertRewriteWarning", *options)
     return (*args[:end], *added, *args[end:])
@@ -109,7 +111,7 @@ class Problems:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note a failure or a skip."""
+        """Record a failure or a skip."""
         if report.failed:
             self.failed.append(report.longreprtext)
         elif report.skipped and isinstance(report.longrepr, tuple):
@@ -117,10 +119,10 @@ class Problems:
 
 
 def find(items: Iterable[pytest.Item], problems: Problems, nodeid: str) -> pytest.Function:
-    """The test of this name.
+    """Return the test with this node ID.
 
     Raises:
-        CollectError: if it is not there, or its module could not be imported.
+        CollectError: if it does not exist, or its module could not be imported.
         Skipped: if its module skips itself in this rank.
     """
     for item in items:
@@ -136,13 +138,13 @@ def find(items: Iterable[pytest.Item], problems: Problems, nodeid: str) -> pytes
 
 
 def _names(node: str) -> frozenset[str] | None:
-    """The names of a test, and of the classes that it is in; None for a whole module."""
+    """Return the names of a test and of its classes; None for a whole module."""
     _, _, inside = node.partition("::")
     return frozenset(inside.partition("[")[0].split("::")) if inside else None
 
 
 def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pytest.Item], Problems]:
-    """Collect tests; what was found, and what went wrong. What was collected before is found at once."""
+    """Collect tests; return them and the problems. Files that were collected before are reused."""
     problems = Problems()
     collected = session.stash.get(COLLECTED, {})
     files = [node.partition("::")[0] for node in nodes]
@@ -158,7 +160,7 @@ def collect(session: pytest.Session, nodes: Sequence[str]) -> tuple[Sequence[pyt
     watch = Watch()
     add_hooks(session.config, watch)
     add_hooks(session.config, problems)
-    # Files that are named are rewritten whatever their names are: here the hook that rewrites asks which those are.
+    # pytest rewrites assertions in named files whatever their names are; its rewrite hook asks here for those files.
     assertion.pytest_collection(session)
     try:
         return session.perform_collect(list(nodes)), problems

@@ -1,4 +1,4 @@
-"""The standard streams of a rank, which its launcher needs after the test, whatever the test has done with them."""
+"""Standard streams of a rank, which its launcher needs after the test, whatever the test has done to them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NUMBERS = {"stdout": 1, "stderr": 2}
-"""Names in ``sys``, and their descriptors."""
+"""Names in ``sys`` and their descriptors."""
 
 
 class RankStreams:
-    """Stdout and stderr as they are when the test begins.
+    """Stdout and stderr at the start of the test.
 
-    A test may put others in their place, as in any pytest. One that closes them fails, as it does under pytest's own
-    capture.
+    A test may replace them, as in any pytest. A test that closes them fails, as it does under pytest's own capture.
     """
 
     def __init__(self) -> None:
@@ -27,7 +26,7 @@ class RankStreams:
 
     @contextmanager
     def phase(self) -> Iterator[None]:
-        """Fail a phase of the test that closes them, and open them again."""
+        """Fail a phase of the test that closes a stream, and open the stream again."""
         try:
             yield
         finally:
@@ -39,7 +38,7 @@ class RankStreams:
             pytest.fail(f"{names}: closed by the test; pytest and derail still write to it", pytrace=False)
 
     def restore(self) -> None:
-        """Put them back."""
+        """Restore the streams in ``sys``."""
         for name, stream in self._streams.items():
             setattr(sys, name, stream)
             original = getattr(sys, f"__{name}__", None)
@@ -47,7 +46,7 @@ class RankStreams:
                 setattr(sys, f"__{name}__", stream)
 
     def replace_closed(self) -> None:
-        """Put them in the place of those that are closed: what is put back after a test may be."""
+        """Replace streams in ``sys`` that are closed; a stream restored after a test may be."""
         for name, stream in self._streams.items():
             present = getattr(sys, name, None)
             if present is not None and _is_closed(present):
@@ -66,7 +65,7 @@ def _is_closed(stream: Any) -> bool:
         return bool(stream.closed)
     except ValueError:  # it is detached from its buffer
         return True
-    except AttributeError:  # a substitute of the test's
+    except AttributeError:  # a substitute object of the test
         return False
 
 

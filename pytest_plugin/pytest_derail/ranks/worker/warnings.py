@@ -1,4 +1,4 @@
-"""Warnings of ranks: recorded as pytest hands them to its hooks there, and handed to the hooks of the controller."""
+"""Warnings of ranks: recorded by pytest's hook in the rank, and passed to the hooks of the controller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NotedWarnings:
-    """Plugin of a rank that records warnings of its test. Those of the collection are the controller's as well."""
+    """Plugin of a rank that records warnings of its test. The controller has those of the collection itself."""
 
     def __init__(self, note: Note) -> None:
         self._note = note
@@ -36,7 +36,7 @@ class NotedWarnings:
 
 
 def report_warnings(item: pytest.Item, of_ranks: Mapping[int, Iterable[Warned]]) -> None:
-    """Hand the warnings of all ranks to the hooks: each once for all ranks that have it, which its node id names."""
+    """Pass the warnings of all ranks to the hooks: each once, with the ranks that have it in its node id."""
     counts = {rank: Counter(warned) for rank, warned in of_ranks.items()}
     for warned in dict.fromkeys(each for counted in counts.values() for each in counted):
         ranks = [str(rank) for rank, counted in sorted(counts.items()) if warned in counted]
@@ -53,17 +53,17 @@ def report_warnings(item: pytest.Item, of_ranks: Mapping[int, Iterable[Warned]])
 
 
 def _message(text: str, file: str, line: int, names: Iterable[tuple[str, str]]) -> warnings.WarningMessage:
-    category = next(_known(names), Warning)
+    category = next(_imported(names), Warning)
     try:
         message: Any = category(text)
-    except Exception:  # its constructor is code of others
+    except Exception:  # its constructor is third-party code
         message = text
     return warnings.WarningMessage(message=message, category=category, filename=file, lineno=line)
 
 
-def _known(names: Iterable[tuple[str, str]]) -> Iterator[type[Warning]]:
-    """Those of these classes that are imported here."""
+def _imported(names: Iterable[tuple[str, str]]) -> Iterator[type[Warning]]:
+    """Yield those of these classes that are imported in this process."""
     for module, name in names:
-        found = getattr(sys.modules.get(module), name, None)
-        if isinstance(found, type) and issubclass(found, Warning):
-            yield found
+        category = getattr(sys.modules.get(module), name, None)
+        if isinstance(category, type) and issubclass(category, Warning):
+            yield category

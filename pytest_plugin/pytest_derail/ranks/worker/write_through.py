@@ -1,4 +1,4 @@
-"""In a rank: log records, properties and sections are recorded at once, for the report of a phase may never come."""
+"""In a rank: immediate recording of log records, properties and sections; the report of a phase may never be made."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.phase_reports import Kind
 
 FIRST_PROPERTIES: pytest.StashKey[list[tuple[str, object]]] = pytest.StashKey()
-"""In the stash of a test: the properties that it had when it was collected."""
+"""Key in the stash of a test: its properties at collection."""
 
 
 class Note(Protocol):
-    """Records something."""
+    """Function that records an entry."""
 
     def __call__(self, kind: Kind, /, *values: object) -> None:
         """Write an entry of this kind."""
@@ -28,7 +28,7 @@ class Note(Protocol):
 
 
 class NotedList(list[Any]):
-    """A list that says what is added to it."""
+    """List that reports each value added to it."""
 
     def __init__(self, values: Iterable[Any], note: Callable[[Any], None]) -> None:
         super().__init__(values)
@@ -40,23 +40,23 @@ class NotedList(list[Any]):
         self._note(value)
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
-        """Add a value at a place."""
+        """Insert a value at an index."""
         super().insert(index, value)
         self._note(value)
 
     def extend(self, values: Iterable[Any]) -> None:
-        """Add several."""
+        """Add several values."""
         for value in values:
             self.append(value)
 
     def __iadd__(self, values: Iterable[Any]) -> Any:  # type: ignore[misc] # it is used for its effect
-        """Add several."""
+        """Add several values."""
         self.extend(values)
         return self
 
 
 def note_additions(item: pytest.Function, note: Note) -> None:
-    """Have the properties and the sections of a test recorded; those of an earlier run of it are gone."""
+    """Record the properties and sections of a test from now on; those of an earlier run are removed."""
     test: Any = item
     first = item.stash.setdefault(FIRST_PROPERTIES, list(item.user_properties))
     test.user_properties = NotedList(first, lambda named: _note(note, "property", named, 2))
@@ -64,13 +64,13 @@ def note_additions(item: pytest.Function, note: Note) -> None:
 
 
 def _note(note: Note, kind: Kind, values: object, count: int) -> None:
-    """Record what was added, if it is what pytest itself adds."""
+    """Record an added value if it has the form that pytest itself uses."""
     if isinstance(values, list | tuple) and len(values) == count:
         note(kind, *(plain(value, MOST_PARTS) for value in values))
 
 
 def note_log_records(config: pytest.Config, note: Note) -> None:
-    """Have each log record recorded, as it will stand in the "Captured log" section of its phase."""
+    """Record each log record with the text of the "Captured log" section of its phase."""
     handler: Any = getattr(config.pluginmanager.get_plugin("logging-plugin"), "report_handler", None)
     if handler is None:
         return
@@ -88,7 +88,7 @@ def note_log_records(config: pytest.Config, note: Note) -> None:
 
 
 class SuiteProperties:
-    """Substitute, in a rank, for pytest's writer of JUnit XML: the controller has the real one."""
+    """Substitute for pytest's writer of JUnit XML in a rank: the controller has the real one."""
 
     family = "xunit1"
 
@@ -100,7 +100,7 @@ class SuiteProperties:
         self._note("suite property", str(name), plain(value, MOST_PARTS))
 
     def node_reporter(self, _report: object) -> SuiteProperties:
-        """Return what ``record_xml_attribute`` writes to."""
+        """Return the object that ``record_xml_attribute`` writes to."""
         return self
 
     def add_attribute(self, name: str, value: object) -> None:
@@ -109,20 +109,20 @@ class SuiteProperties:
 
 
 def note_suite_properties(config: pytest.Config, note: Note) -> None:
-    """Have ``record_testsuite_property`` and ``record_xml_attribute`` recorded."""
+    """Record the calls of ``record_testsuite_property`` and ``record_xml_attribute``."""
     if xml_key not in config.stash:
         xml: Any = SuiteProperties(note)
         config.stash[xml_key] = xml
-        config.pluginmanager.register(xml)  # pytest unregisters it at its end
+        config.pluginmanager.register(xml)  # pytest unregisters it at the end
 
 
 TORCH_SKIPS = "torch.testing._internal.common_distributed"
-"""The module of torch whose ``TEST_SKIPS`` says which exit codes of a test's process mean that it was skipped."""
+"""Module of torch with ``TEST_SKIPS``: the exit codes by which a test's process reports a skip."""
 
 
 def convert_exit_of_torch(item: pytest.Function, call: pytest.CallInfo[None]) -> None:
-    """Make a skip of ``sys.exit(TEST_SKIPS[...].exit_code)``, by which torch's own tests skip in their processes."""
-    raised = [call.excinfo, *(getattr(item, "_excinfo", None) or ())]  # the latter are those of unittest's classes
+    """Convert ``sys.exit(TEST_SKIPS[...].exit_code)`` into a skip: torch's own tests skip that way in processes."""
+    raised = [call.excinfo, *(getattr(item, "_excinfo", None) or ())]  # the latter come from unittest classes
     if not any(each is not None and isinstance(each.value, SystemExit) for each in raised):
         return
     skips = getattr(sys.modules.get(TORCH_SKIPS), "TEST_SKIPS", {})

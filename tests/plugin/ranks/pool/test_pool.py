@@ -75,11 +75,11 @@ def test_what_can_be_put_back_is_put_back(run_pytest: RunPytest, pids) -> None:
 LEAVE = {
     "thread": ("threading.Thread(target=threading.Event().wait, daemon=True, name='mine').start()", "thread 'mine'"),
     "descriptor": ("os.open('/dev/null', os.O_RDONLY)", "descriptor * /dev/null"),
-    "handler": ("signal.signal(signal.SIGUSR2, lambda *_: None)", "the handler of SIGUSR2 is another"),
-    "mask": ("signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})", "the signal mask is another"),
+    "handler": ("signal.signal(signal.SIGUSR2, lambda *_: None)", "handler of SIGUSR2 changed"),
+    "mask": ("signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})", "signal mask changed"),
     "limit": (
         "__import__('resource').setrlimit(__import__('resource').RLIMIT_NOFILE, (200, 200))",
-        "the resource limits are others",
+        "resource limits changed",
     ),
 }
 
@@ -103,7 +103,7 @@ def test_it(rank, seen, number):
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
         [
-            f"the next test gets new ones: rank 1: {words}",
+            f"the next test gets new ranks: rank 1: {words}",
             "derail: 2 jobs, 4 ranks, *",
             "derail: kept ranks were replaced after 1 test:",
             f"  test_it.py::test_it?2?: rank 1: {words}",
@@ -216,7 +216,7 @@ def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
     """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
     result = run_pytest(program_text("suites/pool/process_groups"))
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(["*test_it?3?: rank 0: the default process group is another; rank 1: *"])
+    result.stdout.fnmatch_lines(["*test_it?3?: rank 0: default process group changed; rank 1: *"])
     one, two, three, four = pids("1", "2", "3", "4")
     assert (one == two == three, three != four) == (True, True)
 
@@ -241,7 +241,7 @@ def test_it():
 """
     )
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*reuse is 'package'; it must be one of ('module', 'session')"])
+    result.stdout.fnmatch_lines(["*reuse: expected one of ('module', 'session'), got 'package'"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -170,7 +170,7 @@ def test_what_is_wrong_with_preload_is_told(run_pytest: RunPytest) -> None:
     """A name in place of a list of names."""
     result = run_pytest("import pytest\n@pytest.mark.ranks(1, preload='torch')\ndef test_it():\n    pass\n")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*preload is 'torch'; give a list of modules' names"])
+    result.stdout.fnmatch_lines(["*preload: expected a list of module names, got 'torch'"])
 
 
 def test_a_module_that_has_changed_is_imported_anew(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
