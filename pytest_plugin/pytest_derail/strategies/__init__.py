@@ -1,5 +1,7 @@
-"""Hypothesis strategies: faults and plans, error files, log streams, exit statuses, and histories of a launcher
-(``AgentMachine``)."""
+"""Hypothesis strategies: faults and plans, error files, log streams, exit statuses, and launcher histories.
+
+``AgentMachine`` draws the histories.
+"""
 
 from pytest_derail.strategies.artifacts import LogStream, error_files, exit_statuses, log_streams
 from pytest_derail.strategies.machine import AgentMachine

@@ -1,4 +1,4 @@
-"""Hypothesis: what ranks leave behind in bytes and numbers. Error files, the writes of a log, exit statuses."""
+"""Hypothesis strategies for bytes and numbers that ranks leave behind: error files, log writes, exit statuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Validity: TypeAlias = Literal["valid", "near-valid", "hostile"]
 
 KINDS: tuple[Validity, ...] = ("valid", "near-valid", "hostile")
 _LARGE = ("huge", "many_values")
-"""Contents of the corpus that are too large to be drawn often; there are small ones of their kind."""
+"""Contents of the corpus that are too large to be drawn often; the corpus has small ones of the same kind."""
 
 _SAYS_SOMETHING = st.text(min_size=1).filter(lambda text: bool(text.strip()))
 _MESSAGES = (
@@ -49,7 +49,7 @@ def _valid() -> SearchStrategy[bytes]:
 
 @st.composite
 def _damaged(draw: DrawFn) -> bytes:
-    """An error file that was cut, had bytes changed, put in or taken out, or another one written over its beginning."""
+    """Draw an error file that was cut, has changed, inserted or deleted bytes, or has its beginning overwritten."""
     whole = draw(_valid())
     start = draw(st.integers(0, len(whole)))
     end = draw(st.integers(start, min(len(whole), start + 8)))
@@ -85,35 +85,34 @@ def _hostile() -> SearchStrategy[bytes]:
 
 
 def error_files(kinds: Sequence[Validity] = KINDS) -> SearchStrategy[bytes]:
-    """What may lie under the name of an error file.
+    """Return a strategy for the contents of an error file.
 
     Args:
-        kinds: "valid": as derail, torch and others write it, with something to say; "near-valid": such a file, damaged
-            by somebody, or written by somebody who knows the format not quite; "hostile": any bytes, and those that are
-            hard to read.
+        kinds: "valid": as derail, torch and others write it, with a message; "near-valid": such a file, damaged, or
+            written with small errors in the format; "hostile": any bytes, and those that are hard to read.
     """
-    made = {"valid": _valid, "near-valid": _near_valid, "hostile": _hostile}
-    return st.one_of(*(made[kind]() for kind in kinds))
+    strategies = {"valid": _valid, "near-valid": _near_valid, "hostile": _hostile}
+    return st.one_of(*(strategies[kind]() for kind in kinds))
 
 
 @dataclass(frozen=True, slots=True)
 class LogStream:
-    """What a rank writes to one of its streams.
+    """Output of a rank to one of its streams.
 
     Attributes:
-        writes: the bytes of each call of write, in order; cut anywhere, through lines and characters.
+        writes: the bytes of each call of write, in order; calls may end in the middle of lines and characters.
     """
 
     writes: tuple[bytes, ...]
 
     @property
     def data(self) -> bytes:
-        """All that is written."""
+        """All bytes that are written."""
         return b"".join(self.writes)
 
     @property
     def lines(self) -> list[bytes]:
-        """The lines, without their ends; the last one may have none."""
+        """Lines without their line ends; the last one may have none."""
         lines = self.data.split(b"\n")
         return lines if lines[-1] else lines[:-1]
 
@@ -123,7 +122,7 @@ _WORDS = (
     b"\0", b"\0" * 8, b"\xff\xfe", b"\xc3", b"\xed\xa0\x80", b"\x1b[31mred\x1b[0m", b"\x1b[2K", b"\t", b" ",
     b"\r", b"\r\n", b"\x0b", b"\x0c", b"\x1c", b"\x85", "\u2028".encode(), b"Traceback (most recent call last):",
 )  # fmt: skip
-"""Also what Python, and nobody else, takes for the end of a line."""
+"""Words of the output; they include characters that only Python treats as line ends."""
 
 
 def _bar(length: int) -> bytes:
@@ -132,10 +131,10 @@ def _bar(length: int) -> bytes:
 
 @st.composite
 def log_streams(draw: DrawFn, *, max_size: int = 40) -> LogStream:
-    """What a rank writes: lines and parts of lines, prefixes, bars that redraw themselves, characters of several bytes,
-    NUL, invalid UTF-8, colours; sometimes without a line end at the end; in writes that are cut anywhere.
+    """Draw the output of a rank: lines, parts of lines and other fragments, in writes that are cut anywhere.
 
-    ``max_size`` is how many such parts there are at most.
+    Fragments are prefixes, progress bars, characters of several bytes, NUL, invalid UTF-8 and colours. Sometimes there
+    is no final line end. ``max_size`` is the maximum number of fragments.
     """
     word = st.sampled_from(_WORDS) | st.binary(max_size=6) | st.integers(1, 10).map(_bar)
     parts = draw(st.lists(word | st.just(b"\n") | st.just(b"step 1\n"), max_size=max_size))
@@ -145,8 +144,10 @@ def log_streams(draw: DrawFn, *, max_size: int = 40) -> LogStream:
 
 
 def exit_statuses(*, lost: bool = True) -> SearchStrategy[ExitStatus]:
-    """How a process can end: with a code; by any signal of this platform, with or without a core file; or in a way that
-    nobody knows, unless ``lost`` is False."""
+    """Return a strategy for exit statuses: a code; any signal of this platform, with or without a core file; unknown.
+
+    Unknown statuses are left out if ``lost`` is False.
+    """
     codes = st.builds(ExitStatus, code=st.sampled_from([0, 1, 2, 127, 128, 137, 255]) | st.integers(0, 255))
     numbers = st.sampled_from(sorted(map(int, signal.valid_signals())))
     signals = st.builds(ExitStatus, signal=numbers, core_dumped=st.booleans())

@@ -1,7 +1,7 @@
-"""``AgentMachine``: random histories of a job, told to a launcher's face, and the smallest one that it gets wrong.
+"""``AgentMachine``: random histories of a job for a real launcher, and the smallest one that the launcher gets wrong.
 
-A Hypothesis state machine whose rules start a job, make ranks fail, signal them, stop the job and start it again. What
-the launcher tells is held against what has really happened.
+A Hypothesis state machine whose rules start a job, make ranks fail, signal them, stop the job and start it again. The
+launcher's reports are compared with the real events.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ if TYPE_CHECKING:
     from derail.conformance.adapter import Driven
     from derail.faults.model.plan import Plan
 
-MOST_RANKS = 4
-MOST_JOBS = 3
+MOST_RANKS = 4  # ranks of a job
+MOST_JOBS = 3  # jobs of a history, including restarts
 REHEARSALS = settings(
     max_examples=25,
     stateful_step_count=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),  # which lines ran explains nothing here
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),  # explain: executed lines explain nothing here
 )
-"""How often and how long, unless something else is said: real processes take their time."""
+"""Default number and length of the histories: real processes are slow."""
 
 _WHICH = st.integers(0, MOST_RANKS - 1)
 _CODES = st.sampled_from([1, 2, 3, 7, 42, 126, 127, 128, 130, 137, 143, 255])
 
 
 class AgentMachine(RuleBasedStateMachine):
-    """Drives the launcher that ``agent`` makes; derail's own unless a subclass says otherwise.
+    """State machine for the launcher that ``agent`` creates: derail's own unless a subclass overrides it.
 
-    ``TestIt = It.TestCase`` makes a test of a subclass ``It``. When that fails, its report has the smallest plan that
-    shows why, as TOML and as a test.
+    ``TestIt = It.TestCase`` makes a test of a subclass ``It``. When it fails, its report contains the smallest failing
+    plan, as TOML and as a test.
     """
 
     most_ranks: ClassVar[int] = 3
-    """Jobs have from 1 to so many ranks; 4 at most."""
+    """Maximum number of ranks in a job; at most 4."""
     patience: ClassVar[float] = PATIENCE
-    """Seconds that the launcher gets for the end of a job."""
+    """Seconds within which the launcher must report the end of a job."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -67,22 +67,22 @@ class AgentMachine(RuleBasedStateMachine):
 
     @classmethod
     def agent(cls) -> Driven:
-        """A launcher to drive: a new one for each history."""
+        """Return a new launcher, called once for each history."""
         return DerailLauncher()
 
     @classmethod
     def replay(cls, plan: Plan | Path | str, *, ranks: int, restarts: int = 0, stopped: tuple[int, ...] = ()) -> None:
-        """Do once what a plan says.
+        """Perform one history from a plan.
 
         Args:
-            plan: a plan; a path of one; or one as TOML. It may have the faults that a rehearsal makes.
-            ranks: of how many ranks the job is.
-            restarts: how often the job is started again at least; a fault may stand at a restart.
-            stopped: the jobs, counted from 0, that the launcher is asked to stop at their end. It is also asked to if
-                no rank has failed and some live.
+            plan: a plan; the path of one; or one as TOML. It may contain the faults that a rehearsal generates.
+            ranks: the number of ranks of the job.
+            restarts: minimum number of restarts of the job; a fault may require a later one.
+            stopped: the jobs, counted from 0, that the launcher is asked to stop at their end. A job without failed
+                ranks is stopped as well if ranks still run.
 
         Raises:
-            ValueError: if the plan says what no rehearsal can do.
+            ValueError: if a rehearsal cannot perform the plan.
             BrokenPromise: if the launcher gets it wrong.
         """
         if isinstance(plan, str):
@@ -97,7 +97,7 @@ class AgentMachine(RuleBasedStateMachine):
 
     @initialize(ranks=st.integers(1, MOST_RANKS))
     def start(self, ranks: int) -> None:
-        """A job begins."""
+        """Start a job."""
         self._ranks = min(ranks, self.most_ranks)
         self._rehearsal = Rehearsal(type(self).agent(), ranks=self._ranks, patience=self.patience)
         with self._telling() as rehearsal:
@@ -106,14 +106,14 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._awake())
     @rule(which=_WHICH, code=_CODES)
     def fail(self, which: int, code: int) -> None:
-        """A rank exits with a code that is not 0."""
+        """Make a rank exit with a code that is not 0."""
         with self._telling() as rehearsal:
             rehearsal.fail(self._one_of(self._awake(), which), code)
 
     @precondition(lambda self: len(self._awake()) > 1)
     @rule(which=_WHICH, code=_CODES | st.just(0), killed=st.booleans())
     def fail_together(self, which: int, code: int, killed: bool) -> None:  # noqa: FBT001 - drawn by name
-        """Two ranks end within a millisecond; nobody can know which was the first."""
+        """End two ranks within a millisecond, so that their order is unknown."""
         with self._telling() as rehearsal:
             one = self._one_of(self._awake(), which)
             other = self._one_of(self._awake(), which + 1)
@@ -123,21 +123,21 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._awake() and self._promises.helpers and self._calm())
     @rule(which=_WHICH, code=_CODES)
     def fail_and_leave_a_helper(self, which: int, code: int) -> None:
-        """A rank exits, and what it had started stays."""
+        """Make a rank exit, and leave a helper process that it had started."""
         with self._telling() as rehearsal:
             rehearsal.fail(self._one_of(self._awake(), which), code, helper=True)
 
     @precondition(lambda self: self._awake())
     @rule(which=_WHICH)
     def succeed(self, which: int) -> None:
-        """A rank exits with code 0: for a program that is success."""
+        """Make a rank exit with code 0, which is success for a program."""
         with self._telling() as rehearsal:
             rehearsal.fail(self._one_of(self._awake(), which), 0)
 
     @precondition(lambda self: self._living())
     @rule(which=_WHICH, name=st.sampled_from(DEADLY))
     def kill(self, which: int, name: str) -> None:
-        """A rank gets a signal that ends it, unless it has made up its mind not to."""
+        """Send a rank a signal that ends it, unless the rank ignores that signal."""
         with self._telling() as rehearsal:
             rank = self._one_of(self._living(), which)
             rehearsal.signal(rank, "SIGKILL" if rank in rehearsal.job.paused else name)
@@ -145,59 +145,59 @@ class AgentMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._living() and self._calm())
     @rule(which=_WHICH, name=st.sampled_from(HARMLESS))
     def disturb(self, which: int, name: str) -> None:
-        """A rank gets a signal that nobody minds."""
+        """Send a rank a signal without effect."""
         with self._telling() as rehearsal:
             rehearsal.signal(self._one_of(self._living(), which), name)
 
     @precondition(lambda self: self._awake() and self._promises.deaf and self._calm())
     @rule(which=_WHICH)
     def pause(self, which: int) -> None:
-        """A rank is stopped by SIGSTOP, and does not even hear SIGTERM."""
+        """Stop a rank by SIGSTOP, so that it does not even handle SIGTERM."""
         with self._telling() as rehearsal:
             rehearsal.signal(self._one_of(self._awake(), which), "SIGSTOP")
 
     @precondition(lambda self: self._awake() and self._promises.deaf and self._calm())
     @rule(which=_WHICH)
     def turn_deaf(self, which: int) -> None:
-        """A rank ignores SIGTERM from now on."""
+        """Make a rank ignore SIGTERM from now on."""
         with self._telling() as rehearsal:
             rehearsal.arm(self._one_of(self._awake(), which), "ignores")
 
     @precondition(lambda self: self._awake() and self._calm())
     @rule(which=_WHICH)
     def turn_obedient(self, which: int) -> None:
-        """A rank leaves with code 0 at SIGTERM from now on, as if it had finished."""
+        """Make a rank exit with code 0 at SIGTERM from now on, as if it had finished."""
         with self._telling() as rehearsal:
             rehearsal.arm(self._one_of(self._awake(), which), "leaves")
 
     @precondition(lambda self: self._running() and (not self._living() or self._failing()))
     @rule()
     def wait(self) -> None:
-        """The job comes to its end by itself."""
+        """Wait for the job to end without a request."""
         with self._telling() as rehearsal:
             rehearsal.wait()
 
     @precondition(lambda self: self._running())
     @rule()
     def stop(self) -> None:
-        """The launcher is asked for the end of the job, also when ranks have failed already."""
+        """Ask the launcher to stop the job, also when ranks have failed already."""
         with self._telling() as rehearsal:
             rehearsal.stop()
 
     @precondition(lambda self: not self._running() and self._jobs() < MOST_JOBS)
     @rule()
     def restart(self) -> None:
-        """The job is over, and begins again."""
+        """Start the job again after it is over."""
         with self._telling() as rehearsal:
             rehearsal.start()
 
     @precondition(lambda self: not self._running() and self._jobs() >= MOST_JOBS)
     @rule()
     def rest(self) -> None:
-        """It is enough."""
+        """Do nothing: the history has its maximum number of jobs."""
 
     def teardown(self) -> None:
-        """The job that still runs comes to its end; nothing is left."""
+        """End a running job, and check that nothing is left."""
         if self._rehearsal is None:
             return
         try:
@@ -207,19 +207,19 @@ class AgentMachine(RuleBasedStateMachine):
         finally:
             self._rehearsal.close()
 
-    # ---- what there is
+    # ---- state
 
     @contextmanager
     def _telling(self) -> Iterator[Rehearsal]:
-        """Where the launcher breaks its word, say by what plan."""
+        """Add the plan to the exception when the launcher breaks a promise."""
         assert self._rehearsal is not None
         try:
             yield self._rehearsal
         except BrokenPromise as broken:
-            found = broken, self._rehearsal
+            breach = broken, self._rehearsal
             if _is_final():
-                found = _smallest(type(self), *found)
-            raise BrokenPromise(found[0].violations, advise(type(self), found[1])) from broken.__cause__
+                breach = _smallest(type(self), *breach)
+            raise BrokenPromise(breach[0].violations, advise(type(self), breach[1])) from broken.__cause__
 
     def _running(self) -> bool:
         return self._rehearsal is not None and self._rehearsal.running
@@ -237,7 +237,7 @@ class AgentMachine(RuleBasedStateMachine):
         return self._rehearsal.job.living if self._rehearsal is not None and self._running() else []
 
     def _awake(self) -> list[int]:
-        """Ranks that take orders."""
+        """Return the ranks that react to orders."""
         return [rank for rank in self._living() if self._rehearsal and rank not in self._rehearsal.job.paused]
 
     @staticmethod
@@ -249,28 +249,30 @@ AgentMachine.TestCase.settings = REHEARSALS
 
 
 def _is_final() -> bool:
-    """Whether this history is about to be shown, or is one that was pasted from what Hypothesis has shown."""
+    """Return whether this history is about to be shown, or was pasted from Hypothesis's output."""
     try:
         return current_build_context().is_final
-    except InvalidArgument:  # Hypothesis is not at work
+    except InvalidArgument:  # Hypothesis does not run
         return True
 
 
 def _smallest(
     machine: type[AgentMachine], broken: BrokenPromise, rehearsal: Rehearsal
 ) -> tuple[BrokenPromise, Rehearsal]:
-    """Take away what the history can do without. Hypothesis has made the choices smaller that led to it, which may end
-    before the history itself is as small as it can be."""
+    """Remove every step that the failure does not need.
+
+    Hypothesis has shrunk the choices that led to the history. That may stop before the history itself is minimal.
+    """
     rehearsal.close()
-    found = broken, rehearsal
+    breach = broken, rehearsal
 
     def breaks(history: History) -> bool:
-        nonlocal found
+        nonlocal breach
         with Rehearsal(machine.agent(), ranks=history.ranks, patience=machine.patience) as again:
             try:
                 history.perform(again)
             except BrokenPromise as error:
-                found = error, again
+                breach = error, again
                 return True
             except ValueError:
                 return False
@@ -278,14 +280,14 @@ def _smallest(
 
     restarts, stopped = len(rehearsal.jobs) - 1, rehearsal.stopped()
     History.of(rehearsal.plan(), ranks=rehearsal.ranks, restarts=restarts, stopped=stopped).smallest(breaks)
-    return found
+    return breach
 
 
 def advise(machine: type[AgentMachine], rehearsal: Rehearsal) -> str:
-    """The plan that a rehearsal has gone through until now, as TOML and as a test."""
+    """Return the plan that a rehearsal has performed so far, as TOML and as a test."""
     ranks = rehearsal.ranks
     lines = to_toml(rehearsal.plan()).splitlines(keepends=True)
-    toml = "".join(line for line in lines if not line.startswith("id = "))  # a plan names them again, and the same
+    toml = "".join(line for line in lines if not line.startswith("id = "))  # a plan generates the same ids again
     restarts, stopped = len(rehearsal.jobs) - 1, tuple(rehearsal.stopped())
     options = [f"ranks={ranks}"]
     options += [f"restarts={restarts}"] * bool(restarts)
@@ -297,5 +299,5 @@ def advise(machine: type[AgentMachine], rehearsal: Rehearsal) -> str:
     call = f"{machine.__name__}.replay(PLAN, {', '.join(options)})"
     return (
         f"\nthe plan, with {ranks} rank(s){again}{asked}:\n\n{toml}\n"
-        f"as a test:\n\n{place}\n\nPLAN = r'''\n{toml}'''\n\n\ndef test_the_launcher_keeps_its_word():\n    {call}\n"
+        f"as a test:\n\n{place}\n\nPLAN = r'''\n{toml}'''\n\n\ndef test_launcher_keeps_its_promises():\n    {call}\n"
     )

@@ -1,4 +1,4 @@
-"""Random faults and plans, drawn from the whole catalogue with parameters that are allowed.
+"""Random faults and plans, drawn from the whole catalogue with valid parameters.
 
 ``@given(plan=fault_plans(ranks=4))`` needs nothing else: a fault that is added to the catalogue is drawn as well.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from derail.faults.model.triggers import Trigger
 
 LINES = ("step 1", "step 2$", "step 3", "step 5", "done", "never")
-"""What triggers wait for unless something else is said; ``workers/step_loop.py`` writes all but the last."""
+"""Default lines for triggers; ``workers/step_loop.py`` writes all but the last."""
 USUAL = ("start", "after", "line")
-"""Triggers that come in most jobs; they are drawn more often, so that faults meet."""
+"""Triggers that fire in most jobs; they are drawn more often, so that faults overlap."""
 _SIGNALS = st.sampled_from(["SIGTERM", "SIGINT", "SIGUSR1", "SIGKILL", "SIGSEGV", "SIGSTOP", "SIGWINCH"])
 _VALUES: dict[str, SearchStrategy[Any]] = {
     "amount": st.sampled_from([64, 4096, "64M", "unlimited"]),
@@ -42,34 +42,34 @@ _VALUES: dict[str, SearchStrategy[Any]] = {
     "signals": st.lists(_SIGNALS, max_size=3),
     "system call": st.sampled_from(["write", "openat", "clock_nanosleep", "close", "read"]),
 }
-"""Values by what a parameter takes; small ones, so that a job is over soon. Others stay as in the entry's example."""
+"""Values by type of parameter; small ones, so that a job ends soon. Others keep the value of the entry's example."""
 
 
 def available_faults(
     without: Sequence[str] = ("supervisor",), families: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """The names of the faults that can be done on this machine, of some families, or without some.
+    """Return the names of the faults that are available on this machine, of some families, or without some.
 
-    Those of the family ``supervisor`` break the process that launches the job; they are there only if they are named.
+    Faults of the family ``supervisor`` break the process that launches the job; they are included only if named.
 
     Raises:
-        InputError: if there is no such family, or nothing of them can be done here.
+        InputError: if a family does not exist, or has no fault that is available here.
     """
     every = {entry.family for entry in entries().values()}
     chosen = every - set(without) if families is None else set(families)
     if not chosen <= every:
-        strange, known = ", ".join(sorted(chosen - every)), ", ".join(sorted(every))
-        raise InputError(f"families: there is no {strange}; there are {known}")
+        unknown, existing = ", ".join(sorted(chosen - every)), ", ".join(sorted(every))
+        raise InputError(f"families: unknown: {unknown}. Choose from {existing}")
     names = tuple(
         name for name, entry in entries().items() if entry.family in chosen and not entry.requires.unavailable()
     )
     if not names:
-        raise InputError(f"families: no fault of {', '.join(sorted(chosen))} can be done on this machine")
+        raise InputError(f"families: no fault of {', '.join(sorted(chosen))} is available on this machine")
     return names
 
 
 def triggers(words: Sequence[str], *, ranks: int, lines: Sequence[str] = LINES) -> SearchStrategy[Trigger]:
-    """Triggers of some kinds, by the words that make them, for a job of so many ranks."""
+    """Return a strategy for triggers of some kinds, by the names that create them, for a job of ``ranks`` ranks."""
     rank = st.integers(0, ranks - 1)
     simple: dict[str, SearchStrategy[Trigger]] = {
         "start": st.just(when.start()),
@@ -84,24 +84,24 @@ def triggers(words: Sequence[str], *, ranks: int, lines: Sequence[str] = LINES) 
         "restart": st.just(when.restart(1)),
         "phase": st.sampled_from(["starting rank 1", "running", "stopping", "killing"]).map(when.phase),
     }
-    known = st.one_of(*(simple[word] for word in words if word in simple))
-    both = st.tuples(known, known)
+    single = st.one_of(*(simple[word] for word in words if word in simple))
+    both = st.tuples(single, single)
     combined: dict[str, SearchStrategy[Trigger]] = {
-        "barrier": known.map(when.barrier),
-        "probability": st.builds(when.probability, st.floats(0, 1), known),
+        "barrier": single.map(when.barrier),
+        "probability": st.builds(when.probability, st.floats(0, 1), single),
         "all_of": both.map(lambda pair: when.all_of(*pair)),
         "any_of": both.map(lambda pair: when.any_of(*pair)),
         "then": both.map(lambda pair: when.then(*pair)),
     }
-    usual = st.one_of(*(simple[word] for word in USUAL if word in words)) if set(USUAL) & set(words) else known
-    return st.one_of(usual, usual, usual, known, *(combined[word] for word in words if word in combined))
+    usual = st.one_of(*(simple[word] for word in USUAL if word in words)) if set(USUAL) & set(words) else single
+    return st.one_of(usual, usual, usual, single, *(combined[word] for word in words if word in combined))
 
 
 @st.composite
 def random_faults(
     draw: DrawFn, *, ranks: int, names: Sequence[str] | None = None, lines: Sequence[str] = LINES
 ) -> Fault:
-    """Faults for a job of so many ranks: any of ``names`` (default: ``available_faults()``), anyhow and at any time."""
+    """Draw a fault for a job of ``ranks`` ranks: any of ``names`` (default: ``available_faults()``), at any time."""
     entry = entries()[draw(st.sampled_from(list(names if names is not None else available_faults())))]
     given = dict(_example(entry).params)
     for param in entry.params:
@@ -116,9 +116,9 @@ def random_faults(
     }
     for params in (given, dict(_example(entry).params)):
         for times in (options["times"], None):
-            made = make(entry.name, params, [], **{**options, "times": times})
-            if made is not None:
-                return made
+            fault = make(entry.name, params, [], **{**options, "times": times})
+            if fault is not None:
+                return fault
     return make(entry.name, dict(_example(entry).params), [], rank=options["rank"]) or _example(entry)
 
 
@@ -131,18 +131,18 @@ def fault_plans(
     names: Sequence[str] | None = None,
     lines: Sequence[str] = LINES,
 ) -> SearchStrategy[Plan]:
-    """Plans for a job of so many ranks, with a seed.
+    """Return a strategy for plans, with a seed, for a job of ``ranks`` ranks.
 
     Args:
-        ranks: of how many ranks the job is.
-        families: of which families faults are drawn; by default of all but ``supervisor``.
-        min_size: how many faults at least.
-        max_size: how many at most.
-        names: which faults are drawn, whatever their family.
-        lines: regular expressions of lines at which something may happen.
+        ranks: the number of ranks of the job.
+        families: the families of which faults are drawn; by default all but ``supervisor``.
+        min_size: the minimum number of faults.
+        max_size: the maximum number of faults.
+        names: the faults to draw from, whatever their family.
+        lines: regular expressions of lines for triggers.
 
     Raises:
-        InputError: if there is no such family.
+        InputError: if a family does not exist.
     """
     if names is None and families is not None:
         names = available_faults(families=families)
@@ -155,7 +155,7 @@ def _trigger(entry: Entry, ranks: int, lines: Sequence[str]) -> SearchStrategy[T
 
 
 def _value_of(draw: DrawFn, param: Param) -> Any:
-    """A value that the parameter takes; None to leave it as it is."""
+    """Return a value that the parameter accepts; None to keep the example's."""
     values = st.sampled_from(param.choices) if param.choices else _VALUES.get(param.type)
     if values is None or not draw(st.booleans()):
         return None
@@ -168,6 +168,6 @@ def _value_of(draw: DrawFn, param: Param) -> Any:
 
 
 def _example(entry: Entry) -> Fault:
-    """The fault that the entry shows: it is known to be allowed."""
+    """Return the example of the entry, which is known to be valid."""
     read: Callable[[str, dict[str, Any]], Fault] = eval
     return read(entry.example, {"faults": faults, "when": when})

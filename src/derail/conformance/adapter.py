@@ -1,4 +1,4 @@
-"""A launcher or agent as it is driven by a rehearsal: start, fail, stop, restart, signal, wait; and what it tells."""
+"""Interface between rehearsals and a launcher or agent: start, fail, stop, restart, signal, wait; and its report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from derail.conformance.scripted_ranks import Crew
+    from derail.conformance.scripted_ranks import ScriptedRanks
     from derail.model.exit import ExitStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a launcher says of a job that is over.
+class LauncherReport:
+    """Report of a launcher about a finished job.
 
     Attributes:
-        failed: how the ranks ended that it counts as failed.
-        root_cause: the one that it blames; None if it blames none.
-        stopped: how the ranks ended that it says it has stopped; None if it says nothing of those.
+        failed: exit statuses of the ranks that it counts as failed.
+        root_cause: the rank that it reports as root cause; None if it reports none.
+        stopped: exit statuses of the ranks that it reports as stopped by itself; None if it does not report those.
     """
 
     failed: Mapping[int, ExitStatus | None] = field(default_factory=dict)
@@ -29,16 +29,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """What is expected of a launcher beyond the least: that it tells a failure, tells how each rank that it names has
-    ended, leaves none alive, comes to an end, and says the same again.
+    """Promises of a launcher beyond the minimum.
+
+    The minimum: it reports a failure, and the exit status of each rank that it names. It leaves no rank alive, ends,
+    and reports the same when asked again.
 
     Attributes:
-        order: among failures that it sees at one look, it blames the first.
-        bystanders: ranks that it has ended itself are not among those that failed.
-        helpers: what ranks have started in their groups ends with them.
+        order: of several failures that it finds at once, it reports the first one as root cause.
+        bystanders: ranks that it has ended itself are not reported as failed.
+        helpers: processes that ranks have started in their process groups end with the ranks.
         deaf: ranks that do not end at SIGTERM are killed soon.
-        after_stop: asked to stop, it still tells the failures that there were before.
-        zero: a rank that exits with code 0 has succeeded, as a program has; a function has not if it never returned.
+        after_stop: after a request to stop, it still reports the earlier failures.
+        zero: a rank that exits with code 0 has succeeded, as for programs; a function that never returned has not.
     """
 
     order: bool = True
@@ -50,49 +52,52 @@ class Promises:
 
 
 LEAST = Promises(order=False, bystanders=False, helpers=False, deaf=False, after_stop=False)
-"""What every launcher must keep; torch's keeps no more."""
+"""Promises that every launcher must keep; torch's keeps no more."""
 
 
 class Driven(Protocol):
-    """A launcher or agent under test. One object runs one job after the other."""
+    """Launcher or agent under test. One object runs one job after the other."""
 
     @property
     def promises(self) -> Promises:
-        """What it may be held to."""
+        """Promises that it is checked against."""
         ...
 
-    def start(self, crew: Crew) -> None:
-        """Start the program of each rank of the crew, as one job; return when their processes are there."""
+    def start(self, scripted: ScriptedRanks) -> None:
+        """Start the program of each rank as one job; return when the processes exist."""
         ...
 
-    def restart(self, crew: Crew) -> None:
-        """The same once more, after the end of the job before."""
+    def restart(self, scripted: ScriptedRanks) -> None:
+        """Start the job again, after the end of the one before."""
         ...
 
     def fail(self, rank: int, code: int) -> None:
-        """Have a rank exit with a code, by itself."""
+        """Make a rank exit with a code, without a signal from the launcher."""
         ...
 
     def signal(self, rank: int, number: int) -> None:
-        """Send a signal to a rank, as a stranger would."""
+        """Send a signal to a rank, as an unrelated process would."""
         ...
 
     def hold(self) -> bool:
-        """Have the launcher take no notice of anything until ``release``; False if that cannot be had."""
+        """Make the launcher ignore all events until ``release``; return False if that is not possible."""
         ...
 
     def release(self) -> None:
-        """Let it go on, if it was held."""
+        """Let the launcher continue, if it was held."""
         ...
 
     def stop(self) -> None:
-        """Ask for the end of the job, which is not held any longer then, and wait for it."""
+        """Request the end of the job, which releases the launcher, and wait for the end."""
         ...
 
-    def wait(self, timeout: float) -> Told | None:
-        """What it says of the job, if that is over within so many seconds; the same when it is asked again."""
+    def wait(self, timeout: float) -> LauncherReport | None:
+        """Return the report on the job, or None if the job is not over within ``timeout`` seconds.
+
+        A second call returns the same report.
+        """
         ...
 
     def close(self) -> None:
-        """Give back what it holds. The ranks have been ended."""
+        """Release all resources, after the ranks have ended."""
         ...

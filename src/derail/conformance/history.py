@@ -1,4 +1,4 @@
-"""The history of a rehearsal as a value: read from a plan, performed on a launcher, and made smaller."""
+"""History of a rehearsal as a value: read from a plan, performed on a launcher, and reduced."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from derail.faults.model.plan import Fault, Plan
 
 KNOWN = "exit, orphan, signal, stop, ignore_signal and exit_zero_handler"
-"""The faults that a rehearsal makes."""
+"""Faults that a rehearsal generates."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is done in a rehearsal.
+    """Actions of a rehearsal.
 
     Attributes:
-        ranks: of how many ranks each job is.
+        ranks: the number of ranks of each job.
         jobs: the faults of each job, in order. Those that end a rank at the same moment act together.
         stopped: the jobs, counted from 0, that the launcher is asked to stop at their end.
     """
@@ -36,26 +36,26 @@ class History:
 
     @classmethod
     def of(cls, plan: Plan, *, ranks: int, restarts: int = 0, stopped: Collection[int] = ()) -> History:
-        """Read it from a plan.
+        """Return the history of a plan.
 
         Raises:
-            ValueError: if the plan has a fault that no rehearsal makes, or one for a rank that is not there.
+            ValueError: if the plan has a fault that no rehearsal generates, or one for a rank that does not exist.
         """
         for fault in plan.faults:
             if not isinstance(fault.target, int) or not 0 <= fault.target < ranks:
                 raise ValueError(f"{fault}: a rehearsal needs the number of one of {ranks} rank(s)")
             if fault.name not in KNOWN.replace(" and", ",").split(", "):
-                raise ValueError(f"{fault}: a rehearsal knows {KNOWN}")
+                raise ValueError(f"{fault}: a rehearsal supports only {KNOWN}")
         last = max([restarts, *map(_attempt, plan.faults)])
         jobs = (tuple(fault for fault in plan.faults if _attempt(fault) == number) for number in range(last + 1))
         return cls(ranks, tuple(jobs), frozenset(stopped))
 
     def perform(self, rehearsal: Rehearsal) -> None:
-        """Do all of it, and have each job judged.
+        """Perform all actions, and judge each job.
 
         Raises:
-            ValueError: if it has something done by a rank that has ended or is stopped.
-            BrokenPromise: if the launcher does something wrong.
+            ValueError: if an action concerns a rank that has ended or is stopped.
+            BrokenPromise: if the launcher makes an error.
         """
         for number, job in enumerate(self.jobs):
             rehearsal.start()
@@ -70,7 +70,7 @@ class History:
             (rehearsal.stop if number in self.stopped else rehearsal.finish)()
 
     def smaller(self) -> Iterator[History]:
-        """Histories with one thing less: a job, a fault, a stop, a rank."""
+        """Yield histories with one element less: a job, a fault, a stop, a rank."""
         for number, job in enumerate(self.jobs):
             if len(self.jobs) > 1:
                 yield replace(
@@ -89,7 +89,7 @@ class History:
             yield replace(self, ranks=self.ranks - 1, jobs=tuple(moved))
 
     def smallest(self, breaks: Callable[[History], bool], *, tries: int = 60) -> History:
-        """The smallest that still breaks the launcher, and is smaller than this one by one thing after the other."""
+        """Return the smallest history that still breaks the launcher, by removing one element after the other."""
         smallest, rest = self, self.smaller()
         for _ in range(tries):
             candidate = next(rest, None)
@@ -120,18 +120,18 @@ def _rank(fault: Fault) -> int:
 
 
 def _moved(fault: Fault, *, beyond: int) -> Fault:
-    """The fault, where this rank has gone and those behind it have moved up."""
+    """Return the fault with its rank renumbered after the removal of rank ``beyond``."""
     rank = _rank(fault)
     return replace(fault, target=rank - 1) if rank > beyond else fault
 
 
 def _attempt(fault: Fault) -> int:
-    """At which restart a fault acts."""
+    """Return the restart at which a fault acts."""
     return next((trigger.n for trigger in walk(fault.when) if isinstance(trigger, Restart)), 0)
 
 
 def _end(fault: Fault) -> ExitStatus | None:
-    """How a rank ends by a fault that ends it whatever it has made up its mind to; None by others."""
+    """Return the exit status from a fault that ends a rank for certain; None for other faults."""
     if fault.name == "exit":
         return ExitStatus(code=int(str(fault.param("code"))))
     if fault.name == "signal" and fault.param("signal") == "SIGKILL":

@@ -1,4 +1,4 @@
-"""Launchers that a rehearsal can drive: derail's own, and any that has the face of torch's ``start_processes``."""
+"""Launchers that a rehearsal can drive: derail's own, and any with the interface of torch's ``start_processes``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from derail.conformance.adapter import LEAST, Promises, Told
+from derail.conformance.adapter import LEAST, LauncherReport, Promises
 from derail.conformance.scripted_ranks import obey
 from derail.model.exit import ExitStatus
 from derail.model.spec import Teardown
@@ -15,52 +15,52 @@ from derail.model.std import Std
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.conformance.scripted_ranks import Crew
+    from derail.conformance.scripted_ranks import ScriptedRanks
     from derail.launch.context import PContext
     from derail.model.events import Event, JobControl
 
 HELD_AT_MOST = 120.0
-"""Seconds after which a launcher that is held goes on by itself."""
-_KEPT = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+"""Seconds after which a held launcher continues without a release."""
+_KEPT = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")  # signals with handlers that are restored
 
 
 class _InProcess:
-    """A launcher that is called in this process, and starts the ranks as its children."""
+    """Launcher that is called in this process, and starts the ranks as its children."""
 
     def __init__(self) -> None:
-        self._crew: Crew | None = None
+        self._scripted: ScriptedRanks | None = None
 
-    def restart(self, crew: Crew) -> None:
-        """Start a job like the one before."""
+    def restart(self, scripted: ScriptedRanks) -> None:
+        """Start a job like the previous one."""
         self.close()
-        self.start(crew)
+        self.start(scripted)
 
-    def start(self, crew: Crew) -> None:
+    def start(self, scripted: ScriptedRanks) -> None:
         """Start a job."""
-        self._crew = crew
+        self._scripted = scripted
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources to release."""
 
     def fail(self, rank: int, code: int) -> None:
         """Order the rank to exit."""
-        assert self._crew is not None
-        self._crew.leave(rank, code)
+        assert self._scripted is not None
+        self._scripted.leave(rank, code)
 
     def signal(self, rank: int, number: int) -> None:
         """Signal the rank's process."""
-        assert self._crew is not None
-        self._crew.signal(rank, number)
+        assert self._scripted is not None
+        self._scripted.signal(rank, number)
 
 
 class DerailLauncher(_InProcess):
     """derail's own launcher.
 
-    It is held by an action in the job's thread: what happens meanwhile is seen when it is released, all at once.
+    It is held by an action in the job's thread: the launcher processes all events of that time when it is released.
 
     Args:
-        start_method: None for ranks that are programs; else they are functions, whose processes are made in this way.
-        grace: seconds between SIGTERM and SIGKILL; short, since some ranks do not hear SIGTERM.
+        start_method: None for ranks that are programs; else they are functions in processes created by this method.
+        grace: seconds between SIGTERM and SIGKILL; short, because some ranks ignore SIGTERM.
     """
 
     def __init__(self, *, start_method: str | None = None, grace: float = 0.1) -> None:
@@ -71,22 +71,22 @@ class DerailLauncher(_InProcess):
         self._context: PContext | None = None
         self._brake = _Brake()
 
-    def start(self, crew: Crew) -> None:
-        """Start a job, all of whose helpers are ended with it."""
+    def start(self, scripted: ScriptedRanks) -> None:
+        """Start a job; its helpers end with it."""
         from derail import DefaultLogsSpecs, start_processes
 
-        super().start(crew)
+        super().start(scripted)
         self._brake = _Brake()
         entry: str | Callable[..., None]
-        entry, args = _call_of(crew)
+        entry, args = _call_of(scripted)
         if self._start_method is not None:
-            entry, args = obey, {rank: crew.call(rank) for rank in range(crew.ranks)}
+            entry, args = obey, {rank: scripted.call(rank) for rank in range(scripted.ranks)}
         self._context = start_processes(
-            "crew",
+            "scripted",
             entry,
             args,
-            {rank: crew.env(rank) for rank in range(crew.ranks)},
-            DefaultLogsSpecs(str(crew.directory / "logs"), redirects=Std.ALL),
+            {rank: scripted.env(rank) for rank in range(scripted.ranks)},
+            DefaultLogsSpecs(str(scripted.directory / "logs"), redirects=Std.ALL),
             start_method=self._start_method or "spawn",
             teardown=Teardown(grace=self._grace, kill_wait=10.0, sweep="all"),
             observers=(self._brake,),
@@ -98,23 +98,23 @@ class DerailLauncher(_InProcess):
         return self._brake.pull()
 
     def release(self) -> None:
-        """Let it run."""
+        """Let the job's thread continue."""
         self._brake.let_go()
 
     def stop(self) -> None:
-        """``close`` the job; a launcher that is held finds the request before it has seen any end."""
+        """``close`` the job; a held launcher processes the request before any exit."""
         assert self._context is not None
         self._context.stop("closed")
         self.release()
         self._context.close()
 
-    def wait(self, timeout: float) -> Told | None:
-        """Its result, with what only derail tells."""
+    def wait(self, timeout: float) -> LauncherReport | None:
+        """Return the report, including the stopped ranks, which only derail reports."""
         assert self._context is not None
         result = self._context.wait(timeout)
         if result is None:
             return None
-        return Told(
+        return LauncherReport(
             failed={rank: failure.status for rank, failure in result.failures.items()},
             root_cause=result.root_cause,
             stopped={rank: result.exits[rank] for rank in result.stopped},
@@ -128,7 +128,7 @@ class DerailLauncher(_InProcess):
 
 
 class _Brake:
-    """Holds a job of derail: an action of its own thread that does not return until it is let go."""
+    """Observer that holds a job of derail: an action in the job's thread that blocks until it is released."""
 
     wants_lines = False
 
@@ -137,11 +137,11 @@ class _Brake:
         self._go: threading.Event | None = None
 
     def attach(self, control: JobControl) -> None:
-        """The job begins."""
+        """Keep the control of the job when it begins."""
         self._control = control
 
     def observe(self, event: Event) -> None:
-        """What happens is none of its business."""
+        """Ignore the event."""
 
     def pull(self) -> bool:
         if self._control is None:
@@ -162,14 +162,14 @@ class _Brake:
 
 
 class StartProcesses(_InProcess):
-    """Any launcher with the face of torch's ``start_processes``.
+    """Any launcher with the interface of torch's ``start_processes``.
 
     Args:
-        start_processes: called as torch's is; returns an object with ``wait(timeout)`` and ``close()``. What ``wait``
-            returns has ``failures``, by local rank, each with an ``exitcode``.
-        promises: what it is held to.
-        asleep: whether it does nothing between two calls of ``wait``, as torch's: it is held then by not being called.
-        logs_specs: makes what it takes as ``logs_specs`` from a directory; derail's ``DefaultLogsSpecs`` by default.
+        start_processes: called as torch's is; returns an object with ``wait(timeout)`` and ``close()``. The result of
+            ``wait`` has ``failures``, by local rank, each with an ``exitcode``.
+        promises: the promises that it is checked against.
+        asleep: whether it is inactive between two calls of ``wait``, as torch's: then not calling it holds it.
+        logs_specs: creates the ``logs_specs`` argument from a directory; derail's ``DefaultLogsSpecs`` by default.
         options: more arguments for it.
     """
 
@@ -192,56 +192,59 @@ class StartProcesses(_InProcess):
         self._stopped = False
         self._handlers: dict[int, Any] = {}
 
-    def start(self, crew: Crew) -> None:
-        """Start a job of programs. Signal handlers that the launcher sets are put back with ``close``."""
+    def start(self, scripted: ScriptedRanks) -> None:
+        """Start a job of programs; ``close`` restores the signal handlers that the launcher replaces."""
         from derail import DefaultLogsSpecs
 
-        super().start(crew)
+        super().start(scripted)
         self._stopped = False
-        logs = crew.directory / "logs"
+        logs = scripted.directory / "logs"
         logs.mkdir()
-        entry, args = _call_of(crew)
+        entry, args = _call_of(scripted)
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.getsignal(number) for number in map(signal.Signals.__getitem__, _KEPT)}
         self._context = self._start_processes(
-            name="crew",
+            name="scripted",
             entrypoint=entry,
             args=args,
-            envs={rank: crew.env(rank) for rank in range(crew.ranks)},
+            envs={rank: scripted.env(rank) for rank in range(scripted.ranks)},
             logs_specs=(self._logs_specs or DefaultLogsSpecs)(str(logs)),
             **self._options,
         )
 
     def hold(self) -> bool:
-        """It is, if it only acts when it is called."""
+        """Return whether it is held without being called."""
         return self._asleep
 
     def release(self) -> None:
-        """There is nothing to do."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """``close`` the job; what a launcher says after that is asked for only where it has promised something."""
+        """``close`` the job; the report after that is checked only if the launcher promises one."""
         self._stopped = True
         self._context.close()
 
-    def wait(self, timeout: float) -> Told | None:
-        """Its result. The root cause is what the result itself calls so, else the failure with the first timestamp."""
+    def wait(self, timeout: float) -> LauncherReport | None:
+        """Return the report.
+
+        The root cause is the result's own ``root_cause``, else the failure with the first timestamp.
+        """
         if self._stopped and not self.promises.after_stop:
-            return Told()
+            return LauncherReport()
         result = self._context.wait(timeout)
         if result is None:
             return None
         failures = result.failures
         first = min(failures, key=lambda rank: getattr(failures[rank], "timestamp", 0), default=None)
         stopped, exits = getattr(result, "stopped", None), getattr(result, "exits", {})
-        return Told(
+        return LauncherReport(
             failed={rank: ExitStatus.from_returncode(failure.exitcode) for rank, failure in failures.items()},
             root_cause=getattr(result, "root_cause", first),
             stopped=None if stopped is None else {rank: exits.get(rank) for rank in stopped},
         )
 
     def close(self) -> None:
-        """End the job, and put back the handlers that were there before."""
+        """End the job, and restore the earlier signal handlers."""
         if self._context is not None:
             self._context.close()
         for number, handler in self._handlers.items():
@@ -251,12 +254,12 @@ class StartProcesses(_InProcess):
 
 
 def torch_launcher() -> StartProcesses:
-    """The launcher of torch: its own ``start_processes``, held to what it promises. torch is imported only here."""
+    """Return torch's launcher, checked against the minimum; torch is imported only here."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
     return StartProcesses(start_processes, asleep=True, logs_specs=DefaultLogsSpecs)
 
 
-def _call_of(crew: Crew) -> tuple[str, dict[int, tuple[Any, ...]]]:
-    """Entry point and arguments, as ``start_processes`` takes them."""
-    return crew.argv(0)[0], {rank: crew.argv(rank)[1:] for rank in range(crew.ranks)}
+def _call_of(scripted: ScriptedRanks) -> tuple[str, dict[int, tuple[Any, ...]]]:
+    """Return entry point and arguments in the form of ``start_processes``."""
+    return scripted.argv(0)[0], {rank: scripted.argv(rank)[1:] for rank in range(scripted.ranks)}

@@ -1,4 +1,4 @@
-"""What has really happened in a job of a rehearsal, and what is wrong in what its launcher tells of it. Pure."""
+"""Facts of a job in a rehearsal, and errors in its launcher's report about them. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from derail.model.exit import ExitStatus
 
 if TYPE_CHECKING:
-    from derail.conformance.adapter import Promises, Told
-    from derail.conformance.scripted_ranks import Answer, Crew
+    from derail.conformance.adapter import LauncherReport, Promises
+    from derail.conformance.scripted_ranks import Answer, ScriptedRanks
     from derail.faults.model.plan import Fault
 
 _BY_LAUNCHER = (ExitStatus(signal=int(signal.SIGTERM)), ExitStatus(signal=int(signal.SIGKILL)))
@@ -18,14 +18,14 @@ _BY_LAUNCHER = (ExitStatus(signal=int(signal.SIGTERM)), ExitStatus(signal=int(si
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of a rank that the launcher has not caused, or not for certain.
+    """End of a rank that the launcher has not caused, or not for certain.
 
     Attributes:
-        rank: whose.
-        status: how it has ended if it has done so by itself.
+        rank: number of the rank.
+        status: its exit status if it ended by itself.
         failed: whether that was a failure.
-        certain: whether it has: the launcher knew of no failure yet, or could not act.
-        turn: which of the deaths; those that came together, in an order that nobody knows, have the same.
+        certain: whether it ended by itself: the launcher had no failure to react to, or could not act.
+        turn: number of the death; simultaneous deaths, in an unknown order, share one.
     """
 
     rank: int
@@ -37,20 +37,20 @@ class Death:
 
 @dataclass(slots=True)
 class Job:
-    """What has happened in one job so far.
+    """State of one job.
 
     Attributes:
-        crew: its ranks.
-        faults: what was done to them, in order.
-        deaths: which of them have ended by themselves, in order.
-        answers: what ranks do at SIGTERM, if not what any program does.
-        paused: ranks that SIGSTOP has stopped.
-        held: whether the launcher takes no notice at the moment.
-        stopped: whether the launcher was asked for the end.
-        over: whether the job is.
+        scripted: its ranks.
+        faults: the actions on them, in order.
+        deaths: the ranks that have ended by themselves, in order.
+        answers: reactions to SIGTERM, if not the default one.
+        paused: ranks stopped by SIGSTOP.
+        held: whether the launcher ignores events at the moment.
+        stopped: whether the launcher was asked to stop the job.
+        over: whether the job is over.
     """
 
-    crew: Crew
+    scripted: ScriptedRanks
     faults: list[Fault] = field(default_factory=list)
     deaths: list[Death] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -61,9 +61,9 @@ class Job:
 
     @property
     def living(self) -> list[int]:
-        """Ranks that nobody has told to end."""
+        """Ranks without an order to end."""
         dead = {death.rank for death in self.deaths}
-        return [rank for rank in range(self.crew.ranks) if rank not in dead]
+        return [rank for rank in range(self.scripted.ranks) if rank not in dead]
 
     @property
     def failing(self) -> bool:
@@ -72,94 +72,96 @@ class Job:
 
     @property
     def calm(self) -> bool:
-        """Whether the launcher has no reason to end anybody, or cannot act on it: ranks still take orders."""
+        """Whether the launcher has no reason to end a rank, or cannot act on it: ranks still take orders."""
         return self.held or not self.failing
 
     @property
     def first(self) -> list[Death]:
-        """The first failures: one, or several that came together."""
+        """First failures: one, or several that were simultaneous."""
         failures = [death for death in self.deaths if death.failed]
         return [death for death in failures if death.turn == failures[0].turn]
 
 
-def violations(job: Job, told: Told, promises: Promises) -> list[str]:
-    """What is wrong in what a launcher told of a job that is over, and in what it left.
+def violations(job: Job, report: LauncherReport, promises: Promises) -> list[str]:
+    """Return the errors in a launcher's report about a finished job, and its leftovers.
 
-    A failure that it may have caused itself, because it knew of another one and could act, need not be told.
+    A failure that the launcher may have caused itself, because it reacted to another one, need not be reported.
     """
-    found = [f"{left} outlived the job" for left in job.crew.left()]
+    problems = [f"{left} outlived the job" for left in job.scripted.left()]
     if promises.helpers:
-        found += [f"{left} outlived the job" for left in job.crew.helpers_left()]
+        problems += [f"{left} outlived the job" for left in job.scripted.helpers_left()]
     if job.stopped and not promises.after_stop:
-        return found
+        return problems
     return [
-        *found,
-        *_not_told(job, told),
-        *_innocent(job, told, promises),
-        *_blame(job, told, promises),
-        *_stops(job, told),
+        *problems,
+        *_not_told(job, report),
+        *_innocent(job, report, promises),
+        *_blame(job, report, promises),
+        *_stops(job, report),
     ]
 
 
-def _not_told(job: Job, told: Told) -> list[str]:
-    found = []
+def _not_told(job: Job, report: LauncherReport) -> list[str]:
+    problems = []
     for death in job.deaths:
         if not (death.failed and death.certain):
             continue
-        if death.rank not in told.failed:
+        if death.rank not in report.failed:
             first = ", before all others" if job.first == [death] else ""
-            found.append(f"rank {death.rank} failed by itself ({death.status}{first}), which is not told")
-        elif not _same(told.failed[death.rank], death.status):
-            found.append(f"rank {death.rank} ended with {death.status}, and {told.failed[death.rank]} is told")
-    if job.first and not any(_same(told.failed.get(death.rank), death.status) for death in job.first) and not found:
+            problems.append(f"rank {death.rank} failed by itself ({death.status}{first}), which is not reported")
+        elif not _same(report.failed[death.rank], death.status):
+            problems.append(f"rank {death.rank}: expected {death.status}, got {report.failed[death.rank]}")
+    if job.first and not problems and not any(_same(report.failed.get(one.rank), one.status) for one in job.first):
         ranks = " or ".join(f"rank {death.rank} ({death.status})" for death in job.first)
-        found.append(f"{ranks} failed by itself before all others, and neither is told")
-    return found
+        problems.append(f"{ranks} failed by itself before all others, and neither is reported")
+    return problems
 
 
-def _innocent(job: Job, told: Told, promises: Promises) -> list[str]:
+def _innocent(job: Job, report: LauncherReport, promises: Promises) -> list[str]:
     if not promises.bystanders:
         return []
     guilty = {death.rank for death in job.deaths if death.failed or not death.certain}
     return [
-        f"rank {rank} is told to have failed ({status}), and it had not"
-        for rank, status in told.failed.items()
+        f"rank {rank} is reported as failed ({status}), and it had not failed"
+        for rank, status in report.failed.items()
         if rank not in guilty
     ]
 
 
-def _blame(job: Job, told: Told, promises: Promises) -> list[str]:
-    root = told.root_cause
+def _blame(job: Job, report: LauncherReport, promises: Promises) -> list[str]:
+    root = report.root_cause
     if not job.first and (root is None or not promises.bystanders):
         return []
     failures = job.first if promises.order else [death for death in job.deaths if death.failed]
     allowed = sorted({death.rank for death in failures})
     if root in allowed:
         return []
-    wanted = " or ".join(f"rank {rank}" for rank in allowed) or "nobody"
-    return [f"{wanted} was to be blamed, and {'nobody' if root is None else f'rank {root}'} is"]
+    wanted = " or ".join(f"rank {rank}" for rank in allowed) or "none"
+    return [f"expected root cause {wanted}, got {'none' if root is None else f'rank {root}'}"]
 
 
-def _stops(job: Job, told: Told) -> list[str]:
-    """What is wrong in what is told of the ranks that the launcher has ended itself."""
-    if told.stopped is None:
+def _stops(job: Job, report: LauncherReport) -> list[str]:
+    """Return the errors in the report about ranks that the launcher has ended itself."""
+    if report.stopped is None:
         return []
     deaths = {death.rank: death for death in job.deaths}
-    found = [
-        f"rank {rank} was stopped by the launcher, which is not told" for rank in job.living if rank not in told.stopped
+    problems = [
+        f"rank {rank} was stopped by the launcher, which is not reported"
+        for rank in job.living
+        if rank not in report.stopped
     ]
-    for rank, status in told.stopped.items():
+    for rank, status in report.stopped.items():
         death = deaths.get(rank)
         if death is not None and death.certain:
-            found.append(f"rank {rank} is told to have been stopped, and it had ended by itself ({death.status})")
+            problems.append(f"rank {rank} is reported as stopped, and it had ended by itself ({death.status})")
             continue
         answer = [ExitStatus(code=0)] if job.answers.get(rank) == "leaves" else []
         own = [] if death is None else [death.status]
         if not any(_same(status, possible) for possible in (*_BY_LAUNCHER, *answer, *own)):
-            found.append(f"rank {rank} was stopped, and cannot have ended with {status} then")
-    return found
+            problems.append(f"rank {rank} was stopped, and cannot have ended with {status} then")
+    return problems
 
 
-def _same(told: ExitStatus | None, known: ExitStatus) -> bool:
-    """Whether two ends are the same, but for a core file."""
-    return told is not None and (told.code, told.signal) == (known.code, known.signal)
+def _same(reported: ExitStatus | None, actual: ExitStatus) -> bool:
+    """Return whether two exit statuses are the same, ignoring core files."""
+    return reported is not None and (reported.code, reported.signal) == (actual.code, actual.signal)

@@ -1,7 +1,7 @@
-"""The ranks of a rehearsal: tiny programs that do what they are told, so that all that happens to a job is known.
+"""Ranks of a rehearsal: tiny programs that obey orders, so that every event of a job is known.
 
-A rank reads orders from a FIFO of its own and answers in one that all share. It ends when it is told to, by a signal,
-or when whoever gives the orders is gone.
+A rank reads orders from its own FIFO and reports on a shared one. It ends at an order, by a signal, or when the process
+that gives the orders has exited.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from derail.platform.exits import ExitFd
 
 Answer: TypeAlias = Literal["dies", "ignores", "leaves"]
-"""What a rank does when it gets SIGTERM: what any program does; nothing; or exit with code 0."""
+"""Reaction of a rank to SIGTERM: the default one; none; or exit with code 0."""
 
 SHELL = "/bin/sh"
 _SCRIPT = """
@@ -42,21 +42,21 @@ exit 111
 """
 
 
-class CrewError(RuntimeError):
-    """A rank did not do what it was told, for reasons that are not known: it never came up, or was ended before."""
+class ScriptedRankError(RuntimeError):
+    """Error of a rank that did not obey, for an unknown reason: it never started, or was ended before."""
 
 
 def obey(orders: str, reports: str, rank: int) -> None:
-    """What the shell script does, as a function. It never returns."""
+    """Do the same as the shell script, as a function; never return."""
     import faulthandler
     import resource
     import subprocess
 
-    def report(what: str, number: int) -> None:
+    def report(event: str, number: int) -> None:
         with open(reports, "wb", buffering=0) as file:
-            file.write(f"{rank} {what} {number}\n".encode())
+            file.write(f"{rank} {event} {number}\n".encode())
 
-    faulthandler.disable()  # it is meant to die, and quietly
+    faulthandler.disable()  # the rank is meant to die, without output
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open(orders) as given:
         report("here", os.getpid())
@@ -79,30 +79,30 @@ def obey(orders: str, reports: str, rank: int) -> None:
 
 @dataclass(slots=True)
 class _Member:
-    """One rank, or what it has started."""
+    """One rank, or a helper that it has started."""
 
     name: str
     pid: int
     end: ExitFd
 
     def gone(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended, now or within so many seconds."""
+        """Return whether the process has ended, now or within ``seconds``."""
         return wait_readable(self.end, seconds)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it is still there."""
+        """Send a signal, if the process still exists."""
         if not self.gone():
             signal_process(self.pid, self.end.pidfd, number)
 
 
 @dataclass(slots=True)
-class Crew:
-    """The ranks of one job. ``open`` it, have ``argv(rank)`` started for each rank, and ``muster`` them.
+class ScriptedRanks:
+    """Ranks of one job. ``open`` it, start ``argv(rank)`` for each rank, and ``wait_started`` them.
 
     Attributes:
-        ranks: how many.
-        attempt: how often the job has been started before.
-        patience: seconds that a rank gets to do what it is told.
+        ranks: the number of ranks.
+        attempt: the number of earlier starts of the job.
+        patience: seconds for a rank to obey an order.
     """
 
     ranks: int
@@ -111,36 +111,36 @@ class Crew:
     _directory: Path | None = None
     _orders: list[int] = field(default_factory=list)
     _reports: int = -1
-    _heard: bytes = b""
+    _received: bytes = b""
     _members: dict[int, _Member] = field(default_factory=dict)
     _helpers: list[_Member] = field(default_factory=list)
 
     @property
     def directory(self) -> Path:
-        """A directory of this crew alone; the launcher may write its logs there."""
-        assert self._directory is not None, "open the crew first"
+        """Directory of these ranks only; the launcher may write its logs there."""
+        assert self._directory is not None, "ScriptedRanks: call open() first"
         return self._directory
 
     def open(self) -> None:
-        """Make the ways by which orders go out and reports come in."""
-        self._directory = Path(tempfile.mkdtemp(prefix="derail-crew-"))
+        """Create the FIFOs for orders and reports."""
+        self._directory = Path(tempfile.mkdtemp(prefix="derail-scripted-"))
         for name in ("reports", *map(str, range(self.ranks))):
             os.mkfifo(self._directory / name)
-        # For reading and writing: so neither end waits for the other, and a rank that is alone reads the end.
+        # Open for reading and writing: neither end waits for the other, and a rank reads the end when derail exits.
         both = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
         self._reports = os.open(self._directory / "reports", both)
         self._orders = [os.open(self._directory / str(rank), both) for rank in range(self.ranks)]
 
     def argv(self, rank: int) -> tuple[str, ...]:
-        """The program of a rank."""
+        """Return the command line of a rank."""
         return (SHELL, "-c", _SCRIPT, SHELL, *map(str, self.call(rank)))
 
     def call(self, rank: int) -> tuple[str, str, int]:
-        """What ``obey`` is called with in a rank that is a function and no program."""
+        """Return the arguments of ``obey`` in a rank that is a function."""
         return (str(self.directory / str(rank)), str(self.directory / "reports"), rank)
 
     def env(self, rank: int) -> dict[str, str]:
-        """What torchrun would tell the rank of itself, as far as a rank of this kind cares."""
+        """Return torchrun's variables for the rank, as far as a rank of this kind needs them."""
         return {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
@@ -148,67 +148,67 @@ class Crew:
             "TORCHELASTIC_RESTART_COUNT": str(self.attempt),
         }
 
-    def muster(self) -> None:
-        """Wait until all ranks are there.
+    def wait_started(self) -> None:
+        """Wait until all ranks have reported their start.
 
         Raises:
-            CrewError: if one does not come.
+            ScriptedRankError: if one does not report.
         """
         while len(self._members) < self.ranks:
             rank, _, pid = self._hear("here")
             self._members[rank] = _Member(f"rank {rank}", pid, open_exit_fd(pid))
 
     def arm(self, rank: int, answer: Answer) -> None:
-        """Have a rank answer SIGTERM in another way from now on.
+        """Change a rank's reaction to SIGTERM.
 
         Raises:
-            CrewError: if it does not say that it will.
+            ScriptedRankError: if the rank does not confirm it.
         """
         self._order(rank, answer)
         self._hear("armed")
 
-    def beget(self, rank: int) -> None:
-        """Have a rank start a helper in its process group, which stays when the rank goes.
+    def start_helper(self, rank: int) -> None:
+        """Make a rank start a helper in its process group, which outlives the rank.
 
         Raises:
-            CrewError: if it does not tell of one.
+            ScriptedRankError: if the rank does not report one.
         """
         self._order(rank, "helper")
         _, _, pid = self._hear("helper")
         self._helpers.append(_Member(f"helper of rank {rank}", pid, open_exit_fd(pid)))
 
     def leave(self, rank: int, code: int) -> None:
-        """Have a rank exit with a code; it need not be there any more."""
+        """Order a rank to exit with a code; it may have ended already."""
         self._order(rank, f"leave {code}")
 
     def signal(self, rank: int, number: int) -> None:
-        """Send a signal to a rank, as a stranger would; it need not be there any more."""
+        """Send a signal to a rank, as an unrelated process would; it may have ended already."""
         self._members[rank].signal(number)
 
     def await_end(self, rank: int) -> None:
-        """Wait until the kernel says that a rank has ended.
+        """Wait until the kernel reports the end of a rank.
 
         Raises:
-            CrewError: if it does not.
+            ScriptedRankError: if it does not.
         """
         if not self._members[rank].gone(self.patience):
-            raise CrewError(f"rank {rank} was told to end and did not within {self.patience:g} s")
+            raise ScriptedRankError(f"rank {rank} was ordered to end, and did not within {self.patience:g} s")
 
     def left(self) -> list[str]:
-        """Who of the ranks is still there."""
+        """Return the ranks that still exist."""
         return [f"{member.name} (pid {member.pid})" for member in self._members.values() if not member.gone()]
 
     def helpers_left(self) -> list[str]:
-        """Who of the helpers is still there."""
+        """Return the helpers that still exist."""
         return [f"{member.name} (pid {member.pid})" for member in self._helpers if not member.gone()]
 
     def end_all(self) -> None:
-        """SIGKILL whoever is still there; from any thread."""
+        """Send SIGKILL to all existing processes; from any thread."""
         for member in [*self._members.values(), *self._helpers]:
             member.signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """End whoever is still there, and remove all traces. Idempotent."""
+        """End all existing processes, and remove the directory. Idempotent."""
         self.end_all()
         for member in [*self._members.values(), *self._helpers]:
             member.gone(self.patience)
@@ -225,18 +225,20 @@ class Crew:
         os.write(self._orders[rank], f"{words}\n".encode())
 
     def _hear(self, about: str) -> tuple[int, str, int]:
-        """The next report, which must be about this."""
+        """Return the next report, which must have the event ``about``."""
         deadline = SYSTEM_CLOCK.now() + self.patience
         poll = select.poll()
         poll.register(self._reports, select.POLLIN)
-        while b"\n" not in self._heard:
+        while b"\n" not in self._received:
             left = deadline - SYSTEM_CLOCK.now()
             if left <= 0 or not poll.poll(left * 1000):
-                there = sorted(self._members)
-                raise CrewError(f"no rank has said {about!r} within {self.patience:g} s; there are ranks {there}")
-            self._heard += os.read(self._reports, 4096)
-        line, _, self._heard = self._heard.partition(b"\n")
-        rank, what, number = line.decode().split()
-        if what != about:
-            raise CrewError(f"rank {rank} said {what!r} where {about!r} was to come")
-        return int(rank), what, int(number)
+                present = sorted(self._members)
+                raise ScriptedRankError(
+                    f"no rank reported {about!r} within {self.patience:g} s; ranks so far: {present}"
+                )
+            self._received += os.read(self._reports, 4096)
+        line, _, self._received = self._received.partition(b"\n")
+        rank, event, number = line.decode().split()
+        if event != about:
+            raise ScriptedRankError(f"rank {rank}: expected the report {about!r}, got {event!r}")
+        return int(rank), event, int(number)

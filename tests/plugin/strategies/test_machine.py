@@ -15,12 +15,12 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from derail import faults, when
-from derail.conformance.adapter import LEAST, Promises, Told
+from derail.conformance.adapter import LEAST, LauncherReport, Promises
 from derail.conformance.driver import BrokenPromise, Rehearsal
 from derail.conformance.history import History
 from derail.conformance.launchers import DerailLauncher, StartProcesses, torch_launcher
 from derail.conformance.oracle import Death, Job, violations
-from derail.conformance.scripted_ranks import Crew, CrewError
+from derail.conformance.scripted_ranks import ScriptedRankError, ScriptedRanks
 from derail.faults.codec import from_toml
 from derail.model.exit import ExitStatus
 from pytest_derail.strategies import AgentMachine
@@ -140,7 +140,7 @@ def test_a_swallowed_failure_is_found_with_a_plan_of_two_faults(swallowed: str) 
 
     assert [fault.name for fault in told.faults] == ["exit", "exit"]
     assert "rank 0 failed by itself (exit 1" in swallowed
-    assert "which is not told" in swallowed
+    assert "which is not reported" in swallowed
 
 
 def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
@@ -150,10 +150,10 @@ def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
     exec(source, names)
 
     with pytest.raises(BrokenPromise, match=re.escape(swallowed.splitlines()[1])):
-        names["test_the_launcher_keeps_its_word"]()
+        names["test_launcher_keeps_its_promises"]()
     Swallows.kind = "correct"
     try:
-        names["test_the_launcher_keeps_its_word"]()
+        names["test_launcher_keeps_its_promises"]()
     finally:
         Swallows.kind = "swallow"
 
@@ -165,7 +165,7 @@ def test_the_steps_that_hypothesis_prints_can_be_run_too() -> None:
     state.disturb(which=2, name="SIGWINCH")
     state.fail(code=7, which=2)
     state.fail(code=1, which=0)
-    with pytest.raises(BrokenPromise, match=r"rank 0 failed by itself \(exit 1\), which is not told") as broken:
+    with pytest.raises(BrokenPromise, match=r"rank 0 failed by itself \(exit 1\), which is not reported") as broken:
         state.wait()
     state.teardown()
 
@@ -272,9 +272,11 @@ def test_torchs_launcher_keeps_what_it_promises() -> None:
 def test_a_function_that_leaves_with_0_has_failed() -> None:
     """It never returned: that is told, and the others are stopped."""
     rehearse(DerailLauncher(start_method="fork"), 2, faults.exit(0, rank=1))
-    wrong = violations(after(Death(1, OK, failed=True, certain=True, turn=0)), Told({}, None, {0: TERM}), Promises())
+    wrong = violations(
+        after(Death(1, OK, failed=True, certain=True, turn=0)), LauncherReport({}, None, {0: TERM}), Promises()
+    )
 
-    assert wrong[0] == "rank 1 failed by itself (exit 0, before all others), which is not told"
+    assert wrong[0] == "rank 1 failed by itself (exit 0, before all others), which is not reported"
 
 
 def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = ()) -> None:
@@ -290,7 +292,7 @@ def test_what_torch_does_not_promise_is_found() -> None:
     launcher = torch_launcher()
     launcher.promises = Promises(order=False, helpers=False, deaf=False, after_stop=False)
 
-    with pytest.raises(BrokenPromise, match=r"rank 1 is told to have failed \(SIGTERM \(15\)\), and it had not"):
+    with pytest.raises(BrokenPromise, match=r"rank 1 is reported as failed \(SIGTERM \(15\)\), and it had not"):
         rehearse(launcher, 2, faults.exit(1, rank=0))
 
 
@@ -325,7 +327,7 @@ def test_each_thing_that_a_rehearsal_does_is_done_to_derail(given: tuple[Any, ..
 
 def test_a_launcher_that_tells_something_else_when_asked_again_is_found() -> None:
     """The result is published once: whoever asks again is told the same."""
-    with pytest.raises(BrokenPromise, match=r"asked once more it told something else: .*code=1"):
+    with pytest.raises(BrokenPromise, match=r"asked again, expected the same report, .*code=1"):
         rehearse(StartProcesses(start_toy, asleep=True, kind="liar"), 2, faults.exit(1, rank=0))
 
 
@@ -338,7 +340,7 @@ def test_ranks_that_are_not_ended_are_named_and_ended() -> None:
 class Endless(StartProcesses):
     """Waits for its ranks without a limit, and ends none of them."""
 
-    def wait(self, timeout: float) -> Told | None:
+    def wait(self, timeout: float) -> LauncherReport | None:
         """Wait for all."""
         if timeout:
             for process in self._context.processes.values():
@@ -352,7 +354,7 @@ def test_a_launcher_that_does_not_come_to_an_end_is_made_to() -> None:
         rehearsal.start()
         rehearsal.fail(0, 1)
         rehearsal._patience = 0.5  # from now on: the ranks had all the time that they wanted to be there, and to leave
-        with pytest.raises(BrokenPromise, match=r"it did not come to an end within 0\.5 s"):
+        with pytest.raises(BrokenPromise, match=r"it did not end within 0\.5 s"):
             rehearsal.wait()
 
 
@@ -369,7 +371,7 @@ def test_a_launcher_that_cannot_start_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "why"),
-    [(faults.segfault(rank=0), "knows exit, orphan"), (faults.exit(1, rank=7), "number of one of 2 rank"),
+    [(faults.segfault(rank=0), "supports only exit, orphan"), (faults.exit(1, rank=7), "number of one of 2 rank"),
      (faults.exit(1, rank="one"), "number of one of 2 rank")],
 )  # fmt: skip
 def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> None:
@@ -389,13 +391,13 @@ def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> Non
 )
 def test_what_a_rank_cannot_do_is_refused(given: tuple[Any, ...]) -> None:
     """Nobody ends twice, and a stopped rank takes no orders: such a plan is an error, and no verdict."""
-    with pytest.raises(ValueError, match="rank 0 has ended, is stopped, or may be ended now"):
+    with pytest.raises(ValueError, match="rank 0: cannot take orders: it has ended, is stopped, or may be ended"):
         rehearse(DerailLauncher(), 2, *given)
 
 
 def test_a_launcher_that_may_act_at_any_time_is_not_asked_for_more_than_can_be_known() -> None:
     """When a rank has failed, another one may be ended at any moment: it can only be told to end too."""
-    with pytest.raises(ValueError, match="may be ended now"):
+    with pytest.raises(ValueError, match="may be ended at any time"):
         rehearse(Unheld(), 2, faults.exit(1, rank=0), faults.stop(rank=1, when=when.exit_of(0)))
 
 
@@ -441,18 +443,18 @@ def test_what_cannot_be_done_without_stays(kind: str) -> None:
 
 
 def test_a_rank_that_never_comes_is_told() -> None:
-    """A crew whose ranks were not started says who is there."""
-    crew = Crew(2, patience=0.05)
-    crew.open()
+    """Ranks that were not started are an error that names those that were."""
+    scripted = ScriptedRanks(2, patience=0.05)
+    scripted.open()
     try:
-        with pytest.raises(CrewError, match=r"no rank has said 'here' within 0\.05 s; there are ranks \[\]"):
-            crew.muster()
+        with pytest.raises(ScriptedRankError, match=r"no rank reported 'here' within 0\.05 s; ranks so far: \[\]"):
+            scripted.wait_started()
     finally:
-        crew.close()
+        scripted.close()
 
 
-class Silent(Crew):
-    """A crew of which nobody is left."""
+class Silent(ScriptedRanks):
+    """Scripted ranks that have all ended."""
 
     def left(self) -> list[str]:
         """Nobody."""
@@ -473,62 +475,62 @@ DONE = after(Death(0, OK, failed=False, certain=True, turn=0), Death(1, KILL, fa
 @pytest.mark.parametrize(
     ("job", "told", "wrong"),
     [
-        (BOTH, Told({0: ONE, 2: KILL}, 0, {1: TERM}), []),
-        (BOTH, Told({0: ONE, 2: KILL}, 0, {1: KILL}), []),
-        (BOTH, Told({0: ONE, 2: KILL}, 0), []),
-        (BOTH, Told({0: ONE, 2: KILL}, 2), ["rank 0 was to be blamed, and rank 2 is"]),
-        (BOTH, Told({0: ONE, 2: KILL}, None), ["rank 0 was to be blamed, and nobody is"]),
-        (BOTH, Told({0: ONE}, 0), ["rank 2 failed by itself (SIGKILL (9)), which is not told"]),
-        (BOTH, Told({0: ONE, 2: TERM}, 0), ["rank 2 ended with SIGKILL (9), and SIGTERM (15) is told"]),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, 0, {1: TERM}), []),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, 0, {1: KILL}), []),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, 0), []),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, 2), ["expected root cause rank 0, got rank 2"]),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, None), ["expected root cause rank 0, got none"]),
+        (BOTH, LauncherReport({0: ONE}, 0), ["rank 2 failed by itself (SIGKILL (9)), which is not reported"]),
+        (BOTH, LauncherReport({0: ONE, 2: TERM}, 0), ["rank 2: expected SIGKILL (9), got SIGTERM (15)"]),
         (
             BOTH,
-            Told({0: ONE, 1: TERM, 2: KILL}, 0),
-            ["rank 1 is told to have failed (SIGTERM (15)), and it had not"],
+            LauncherReport({0: ONE, 1: TERM, 2: KILL}, 0),
+            ["rank 1 is reported as failed (SIGTERM (15)), and it had not failed"],
         ),
-        (BOTH, Told({0: ONE, 2: KILL}, 0, {}), ["rank 1 was stopped by the launcher, which is not told"]),
+        (BOTH, LauncherReport({0: ONE, 2: KILL}, 0, {}), ["rank 1 was stopped by the launcher, which is not reported"]),
         (
             BOTH,
-            Told({0: ONE, 2: KILL}, 0, {1: ExitStatus(code=3)}),
+            LauncherReport({0: ONE, 2: KILL}, 0, {1: ExitStatus(code=3)}),
             ["rank 1 was stopped, and cannot have ended with exit 3 then"],
         ),
-        (LATER, Told({0: ONE}, 0, {1: TERM, 2: KILL}), []),
-        (LATER, Told({0: ONE, 2: KILL}, 0, {1: TERM}), []),
-        (LATER, Told({0: ONE, 2: KILL}, 2, {1: TERM}), ["rank 0 was to be blamed, and rank 2 is"]),
-        (AT_ONCE, Told({0: ONE, 2: KILL}, 2, {1: TERM}), []),
-        (AT_ONCE, Told({2: KILL}, 2, {0: TERM, 1: TERM}), []),
+        (LATER, LauncherReport({0: ONE}, 0, {1: TERM, 2: KILL}), []),
+        (LATER, LauncherReport({0: ONE, 2: KILL}, 0, {1: TERM}), []),
+        (LATER, LauncherReport({0: ONE, 2: KILL}, 2, {1: TERM}), ["expected root cause rank 0, got rank 2"]),
+        (AT_ONCE, LauncherReport({0: ONE, 2: KILL}, 2, {1: TERM}), []),
+        (AT_ONCE, LauncherReport({2: KILL}, 2, {0: TERM, 1: TERM}), []),
         (
             AT_ONCE,
-            Told({}, None, {0: TERM, 1: TERM, 2: KILL}),
+            LauncherReport({}, None, {0: TERM, 1: TERM, 2: KILL}),
             [
-                "rank 0 (exit 1) or rank 2 (SIGKILL (9)) failed by itself before all others, and neither is told",
-                "rank 0 or rank 2 was to be blamed, and nobody is",
+                "rank 0 (exit 1) or rank 2 (SIGKILL (9)) failed by itself before all others, and neither is reported",
+                "expected root cause rank 0 or rank 2, got none",
             ],
         ),
-        (DONE, Told({1: KILL}, 1, {2: TERM}), []),
+        (DONE, LauncherReport({1: KILL}, 1, {2: TERM}), []),
         (
             DONE,
-            Told({1: KILL, 0: OK}, 1, {2: TERM}),
-            ["rank 0 is told to have failed (exit 0), and it had not"],
+            LauncherReport({1: KILL, 0: OK}, 1, {2: TERM}),
+            ["rank 0 is reported as failed (exit 0), and it had not failed"],
         ),
         (
             DONE,
-            Told({1: KILL}, 1, {0: OK, 2: TERM}),
-            ["rank 0 is told to have been stopped, and it had ended by itself (exit 0)"],
+            LauncherReport({1: KILL}, 1, {0: OK, 2: TERM}),
+            ["rank 0 is reported as stopped, and it had ended by itself (exit 0)"],
         ),
-        (after(), Told({}, None, {0: TERM, 1: TERM, 2: TERM}), []),
-        (after(answers={0: "leaves"}), Told({}, None, {0: OK, 1: TERM, 2: TERM}), []),
-        (after(), Told({}, 1, {0: TERM, 1: TERM, 2: TERM}), ["nobody was to be blamed, and rank 1 is"]),
+        (after(), LauncherReport({}, None, {0: TERM, 1: TERM, 2: TERM}), []),
+        (after(answers={0: "leaves"}), LauncherReport({}, None, {0: OK, 1: TERM, 2: TERM}), []),
+        (after(), LauncherReport({}, 1, {0: TERM, 1: TERM, 2: TERM}), ["expected root cause none, got rank 1"]),
     ],
 )
-def test_what_is_told_is_held_against_what_has_happened(job: Job, told: Told, wrong: list[str]) -> None:
+def test_what_is_told_is_held_against_what_has_happened(job: Job, told: LauncherReport, wrong: list[str]) -> None:
     """Each thing that can be wrong is said in a sentence; what nobody can know is not asked for."""
     assert violations(job, told, Promises()) == wrong
 
 
 def test_of_a_launcher_no_more_is_expected_than_it_has_promised() -> None:
     """The same words are right for one launcher and wrong for another."""
-    sloppy = Told({0: ONE, 1: TERM, 2: KILL}, 2)
+    sloppy = LauncherReport({0: ONE, 1: TERM, 2: KILL}, 2)
 
     assert violations(BOTH, sloppy, LEAST) == []
     assert len(violations(BOTH, sloppy, Promises())) == 2
-    assert violations(after(BOTH.deaths[0], stopped=True), Told(), LEAST) == []
+    assert violations(after(BOTH.deaths[0], stopped=True), LauncherReport(), LEAST) == []

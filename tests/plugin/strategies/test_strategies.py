@@ -57,7 +57,7 @@ def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
     with pytest.raises(InputError) as refused:
         fault_plans(ranks=2, families=["signals", "sygnals"])
 
-    assert str(refused.value) == f"families: there is no sygnals; there are {', '.join(FAMILIES)}"
+    assert str(refused.value) == f"families: unknown: sygnals. Choose from {', '.join(FAMILIES)}"
 
 
 @settings(UNHURRIED)
