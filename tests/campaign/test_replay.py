@@ -176,9 +176,9 @@ DAMAGES = {
     "a rank twice": (damaged("plan", ranks=[0, 0]), "run.ranks"),
     "truth values as ranks": (damaged("plan", ranks=[False, True]), "run.ranks"),
     "a directory with NUL": (damaged("plan", run__cwd="/tm\0p"), "NUL"),
-    "a word that is no bytes": (damaged("plan", run__argv=["\ud800"]), "a process can be given"),
+    "a word that is no bytes": (damaged("plan", run__argv=["\ud800"]), "a process can receive"),
     "a time that no clock shows": (damaged("started", at=10**400), "started.at"),
-    "no run": (damaged("plan", run=[]), "does not say what its ranks ran"),
+    "no run": (damaged("plan", run=[]), "does not name the program of the ranks"),
     "an agent's run": (damaged("plan", run__agent="torchrun"), "run.agent"),
     "no ranks": (damaged("plan", run__ranks=None), "run.ranks: is missing"),
     "many ranks": (damaged("plan", run__ranks=10**9), "run.ranks"),
@@ -286,13 +286,13 @@ def test_a_file_without_an_end_is_not_read(tmp_path):
     ("text", "why"),
     [
         (None, "cannot be read"),
-        ("", "is no journal of a run"),
-        ("nonsense\n", "is no journal of a run"),
+        ("", "not a journal of a run"),
+        ("nonsense\n", "not a journal of a run"),
         (
             '{"event": "plan", "version": 1, "plan": {"faults": [{"fault": "hagn", "rank": 0}]}}\n',
             "did you mean 'hang'?",
         ),
-        ('{"event": "plan", "version": 1, "plan": {"seed": 1}}\n', "does not say what its ranks ran"),
+        ('{"event": "plan", "version": 1, "plan": {"seed": 1}}\n', "does not name the program of the ranks"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path, text, why):

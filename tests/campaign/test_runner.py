@@ -49,7 +49,7 @@ def test_what_an_agent_saw_is_on_its_scorecard(verified, worker, tmp_path) -> No
     assert (card.agent, card.version, card.machine.uid) == ("planted", "1.2.3", os.geteuid())
     assert [(row.scenario, row.family, row.verdict, row.reasons) for row in card.rows] == [
         ("a/right", "a", "PASS", ()),
-        ("b/wrong", "b", "FAIL", ("expected the launcher to exit with 9, saw 137",)),
+        ("b/wrong", "b", "FAIL", ("expected exit code 9 of the launcher, got 137",)),
     ]
     right = card.rows[0]
     assert (right.blame, right.reported, right.exit_code) == ("right", "rank 0: SIGKILL (9)", 137)
@@ -113,7 +113,7 @@ def test_an_agent_that_breaks_when_it_is_asked_is_reported(verified, worker) -> 
     """It may be anybody's code."""
     card = verified(scenario("x/unasked", worker), scenario("y/right", worker))
     assert [row.verdict for row in card.rows] == ["INCONCLUSIVE", "PASS"]
-    assert card.rows[0].reasons == ("planted broke when it was asked: RuntimeError: do not ask",)
+    assert card.rows[0].reasons == ("planted: its availability check failed: RuntimeError: do not ask",)
 
 
 def test_runs_go_on_side_by_side(verified, worker) -> None:
@@ -187,14 +187,14 @@ def test_a_second_signal_ends_at_once_what_does_not_end(
 
 def test_an_agent_that_cannot_be_handed_on_is_refused(verified, worker) -> None:
     """With what is to be done about it."""
-    with pytest.raises(ValueError, match="its class must stand at the top of a module"):
+    with pytest.raises(ValueError, match="Define its class at the top level of a module"):
         verified(scenario("x/right", worker), agent=Planted(hook=lambda: None))
 
 
 @pytest.mark.parametrize("names", [("x/a", "x/a"), ("",)])
 def test_scenarios_need_names_of_their_own(verified, worker, names: tuple[str, ...]) -> None:
     """Rows and folders are called by them."""
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="needs a unique name"):
         verified(*(scenario(name, worker) for name in names))
 
 
@@ -234,7 +234,7 @@ def test_a_run_never_clears_a_folder_that_no_campaign_made(verified, worker, tmp
     own = tmp_path / "runs" / "a" / "right" / "thesis.tex"
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    with pytest.raises(ValueError, match="holds files of something else than a run of derail"):
+    with pytest.raises(ValueError, match="contains files that do not come from a run of derail"):
         verified(scenario("b/right", worker), scenario("a/right", worker))
 
     assert (own.read_text(), (tmp_path / "runs" / "b").exists()) == ("mine", False)

@@ -1,4 +1,4 @@
-"""Many scenarios on one agent: which can be run here, run each in a process of its own, make the scorecard."""
+"""Campaign of many scenarios on one agent: skip those that cannot run here, run each in a subprocess, score them."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 __all__ = ["Began", "Judged", "News", "Run", "as_data", "gate", "load_scenario", "run_scenario", "verify"]
 
 MARGIN = 60.0
-"""Seconds that a run may take besides the time that its scenario allows its job: start, clean-up, a busy machine."""
+"""Seconds that a run may take in addition to the time limit of its job: start, clean-up, a busy machine."""
 ORDER, ROW, OUTPUT = "order", "row.json", "runner.log"
 TIMED = frozenset({"stragglers"})
-"""Families of faults whose runs are held against the clock: nothing else runs beside them."""
+"""Families of faults whose runs are timed: no other run goes on at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """A scenario is being run now."""
+    """Event: a scenario starts to run."""
 
     scenario: str
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A scenario has its row."""
+    """Event: a scenario has its row."""
 
     row: Row
 
@@ -66,26 +66,25 @@ def verify(
     keep: bool = True,
     handle_signals: bool = False,
 ) -> Scorecard:
-    """Run scenarios on an agent, each in a process of its own, and make its scorecard.
+    """Run scenarios on an agent, each in a subprocess, and return the scorecard.
 
-    A run that breaks, or takes too long, is INCONCLUSIVE; the others are run all the same. Whatever a run leaves is
-    ended before the next one begins. If this is left by an exception (a signal that raises, say), all runs are ended.
+    A run that breaks, or takes too long, is INCONCLUSIVE; the others still run. Leftovers of a run are ended before the
+    next one begins. If an exception leaves this function (from a signal, for example), all runs are ended.
 
     Args:
-        agent: who supervises; it is pickled, so its class must be importable.
-        scenarios: with a name of its own each.
-        workdir: each run has a folder under it, named like its scenario. One of an earlier campaign is cleared.
-        jobs: how many runs go on at the same time. Those that are held against the clock have the machine for
-            themselves, when the others are over.
-        told: hears of each beginning and each row, in this thread.
-        keep: whether the folders of the runs stay.
-        handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread meanwhile; a second
-            one while runs are being ended ends them at once.
+        agent: the agent; it is pickled, so its class must be importable.
+        scenarios: each with a unique name.
+        workdir: each run has a folder in it, named after its scenario. A folder of an earlier campaign is cleared.
+        jobs: the number of runs at the same time. Timed runs have the machine for themselves, after the others.
+        told: receives each beginning and each row, in this thread.
+        keep: whether the folders of the runs are kept.
+        handle_signals: whether SIGTERM and similar signals raise ``SignalException`` in the main thread. A second one,
+            while runs are being ended, ends them at once.
 
     Raises:
-        SignalException: if signals are handled and one came; nothing is left of the runs then.
-        ValueError: if scenarios have no names or the same, the agent cannot be pickled, or the folder of a run holds
-            something that no campaign has put there.
+        SignalException: if signals are handled and one arrived; nothing is left of the runs then.
+        ValueError: if scenarios have no names or the same, the agent cannot be pickled, or the folder of a run has
+            files that do not come from a campaign.
         OSError: if no process can be started, or the folder cannot be written.
     """
     from importlib.metadata import version
@@ -96,10 +95,10 @@ def verify(
     chosen = list(scenarios)
     names = [scenario.name for scenario in chosen]
     if "" in names or len(set(names)) < len(names):
-        raise ValueError("each scenario that is to be run needs a name of its own")
+        raise ValueError("scenarios: each scenario needs a unique name")
     for name in names:
         _check_is_ours(workdir / name)
-    for name in names:  # logs, journals and checkpoints of an earlier campaign are not this one's
+    for name in names:  # logs, journals and checkpoints of an earlier campaign do not belong to this one
         shutil.rmtree(workdir / name, ignore_errors=True)
     began, date = SYSTEM_CLOCK.now(), datetime.fromtimestamp(SYSTEM_CLOCK.wall(), UTC)
     campaign = _Campaign(agent, workdir, told, keep=keep)
@@ -120,24 +119,24 @@ def verify(
 
 
 def _check_is_ours(folder: Path) -> None:
-    """Refuse a folder that holds files, but not those of an earlier run, which may be cleared.
+    """Refuse a folder with files that do not come from an earlier run, which may be cleared.
 
     Raises:
-        ValueError: if it is one.
+        ValueError: if the folder has such files.
     """
     if is_of_another_user(folder):
-        raise ValueError(f"{folder}: another user could exchange what is cleared; give a directory of your own")
+        raise ValueError(f"{folder}: not safe to clear: another user could replace its files. Give your own directory")
     if folder.is_symlink() or (folder.exists() and not (folder / ORDER).is_file() and any(folder.iterdir())):
-        raise ValueError(f"{folder}: holds files of something else than a run of derail; give another directory")
+        raise ValueError(f"{folder}: contains files that do not come from a run of derail. Give another directory")
 
 
 def is_timed(scenario: Scenario) -> bool:
-    """Whether a run of the scenario is held against the clock, and wants the machine for itself."""
+    """Return whether a run of the scenario is timed, and needs the machine for itself."""
     return any(entry(fault.name).family in TIMED for fault in scenario.faults.faults)
 
 
 class _Campaign:
-    """The runs of one agent, and their rows by scenario."""
+    """Runs of one agent, and their rows by scenario."""
 
     def __init__(self, agent: Agent, workdir: Path, told: Callable[[News], None], *, keep: bool) -> None:
         self._agent = agent
@@ -148,7 +147,7 @@ class _Campaign:
         self.rows: dict[str, Row] = {}
 
     def run(self, runner: Runner, scenarios: Iterable[Scenario], jobs: int) -> None:
-        """Run these, so many at the same time."""
+        """Run these scenarios, at most ``jobs`` at the same time."""
         waiting = deque(scenarios)
         while waiting or runner.running:
             while waiting and len(runner.running) < max(1, jobs):
@@ -161,8 +160,8 @@ class _Campaign:
         self._began[scenario.name] = (scenario, SYSTEM_CLOCK.now())
         try:
             skipped = gate(scenario, self._agent)
-        except Exception as error:  # an agent may be anybody's code
-            self._broke(scenario, f"{self._agent.name} broke when it was asked: {type(error).__name__}: {error}")
+        except Exception as error:  # an agent may be third-party code
+            self._broke(scenario, f"{self._agent.name}: its availability check failed: {type(error).__name__}: {error}")
             return
         if skipped is not None:
             self._enter(_row(skipped, self._agent))
@@ -179,7 +178,7 @@ class _Campaign:
         )
 
     def _end(self, ended: Ended) -> None:
-        """Read the row of a run that has ended; make one if it left none."""
+        """Read the row of a run that has ended; make one if the run left none."""
         from derail.model.input_error import InputError
         from derail.report.scorecard_json import decode_row
 
@@ -190,7 +189,7 @@ class _Campaign:
         except (OSError, InputError):
             self._broke(scenario, _how_it_broke(ended, folder / OUTPUT), ended.leftovers)
         else:
-            late = [] if ended.status.ok else [f"the process of the run ended with {ended.status} after it had judged"]
+            late = [] if ended.status.ok else [f"the process of the run ended with {ended.status} after the verdict"]
             late += [f"outlived the run: {left}" for left in ended.leftovers]
             if late:
                 row = _doubted(row, late, ended.leftovers)
@@ -219,7 +218,7 @@ class _Campaign:
 
 
 def _doubted(row: Row, reasons: Iterable[str], leftovers: tuple[str, ...]) -> Row:
-    """A row that cannot be PASS any more: its run did not end as runs do."""
+    """Return a row that cannot be PASS any more, because its run did not end as expected."""
     verdict: Kind = "INCONCLUSIVE" if row.verdict == "PASS" else row.verdict
     return replace(row, verdict=verdict, reasons=(*row.reasons, *reasons), leftovers=(*row.leftovers, *leftovers))
 
@@ -235,40 +234,40 @@ def _row(run: Run, agent: Agent, *, timeline: Timeline | None = None) -> Row:
     from derail.report.lanes import Timeline
     from derail.report.scorecard import row
 
-    known = timeline or Timeline()
+    drawn = timeline or Timeline()
     if run.scenario.launches:  # derail has started the launcher as its rank
         names = {"agent": "derail", "rank 0": "launcher"}
-        known = replace(known, lanes=tuple(replace(lane, name=names.get(lane.name, lane.name)) for lane in known.lanes))
-    return row(run.scenario, run.result, run.verdict, promises=agent.promises, timeline=known)
+        drawn = replace(drawn, lanes=tuple(replace(lane, name=names.get(lane.name, lane.name)) for lane in drawn.lanes))
+    return row(run.scenario, run.result, run.verdict, promises=agent.promises, timeline=drawn)
 
 
 def _order(agent: Agent, scenario: Scenario, folder: Path) -> bytes:
-    """What the process of a run is to do, pickled; before it, how its main module is to be made, if that is needed."""
+    """Return the pickled work of a run's process; it is preceded by the preparation of its main module, if needed."""
     import pickle
     from multiprocessing import spawn
 
     try:
         work = pickle.dumps((agent, scenario, folder))
-    except Exception as error:  # reducers are the code of others
+    except Exception as error:  # reducers are third-party code
         raise ValueError(
-            f"the agent {agent.name} cannot be handed to the processes of its runs: {type(error).__name__}: {error};"
-            " its class must stand at the top of a module, and it may hold nothing that cannot be pickled"
+            f"the agent {agent.name} cannot be pickled for the processes of its runs: {type(error).__name__}: {error}."
+            " Define its class at the top level of a module, and keep only picklable attributes"
         ) from error
     preparation = spawn.get_preparation_data("run") if b"__main__" in work else {}
-    preparation.pop("authkey", None)  # it refuses to be pickled, and nothing listens
+    preparation.pop("authkey", None)  # it cannot be pickled, and no process listens
     return pickle.dumps(preparation) + work
 
 
 def main(order: BinaryIO) -> None:
-    """The process of one run: run it, judge it, write its row."""
+    """Run the scenario in this process, judge it, and write its row."""
     import pickle
     from multiprocessing import spawn
 
-    from derail.campaign.runner import Signals, hear_signals
+    from derail.campaign.runner import Signals, unblock_signals
     from derail.report.scorecard_json import encode_row
     from derail.report.timeline import observed
 
-    hear_signals()
+    unblock_signals()
     with order:
         spawn.prepare(pickle.load(order))
         agent, scenario, folder = pickle.load(order)

@@ -1,4 +1,4 @@
-"""Runs a job again from the journal of its first run: the same program, ranks and plan; and says what differed."""
+"""Replay of a job from the journal of its first run, with the same program, ranks and plan; and the differences."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 _LAST_SECOND = 1e15
-"""Seconds of CLOCK_MONOTONIC that no machine has been up."""
+"""Upper limit in seconds for CLOCK_MONOTONIC: no machine has been up that long."""
 SAME, DIFFERS, INCONCLUSIVE, SKIPPED = 0, 1, 3, 4
-"""What a replay exits with, as a scenario does."""
+"""Exit codes of a replay, the same as those of a scenario."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a journal says of the run of one job.
+    """Run of one job according to its journal.
 
     Attributes:
-        plan: what was to be broken.
+        plan: the planned faults.
         program: what the ranks ran: an argv, or the path of a script; None for a function.
         how: the other arguments of ``start_job``.
-        stopped_after: seconds after which somebody asked for its end; None if nobody did.
-        results: what came of each fault on each rank.
-        hits: at which time of what it waited for each fault acted; None for what is not counted.
-        order: who acted, first to last.
+        stopped_after: seconds until a stop was requested; None if it was not.
+        results: the result of each fault on each rank.
+        hits: the occurrences at which each fault acted; None for what is not counted.
+        order: the faults in the order in which they acted.
         root_cause: the rank that failed first; None if none did.
         fates: how each rank ended.
     """
@@ -60,12 +60,12 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that was not the same again.
+    """One difference between two runs.
 
     Attributes:
-        text: what, before and now.
-        matters: whether the plan decides it. The order of what happens in different ranks, and how those end that were
-            stopped because of another, are for the machine to decide.
+        text: the values before and now.
+        matters: whether the plan determines it. The order of events in different ranks, and the exit status of ranks
+            stopped because of another, depend on the machine.
     """
 
     text: str
@@ -73,21 +73,21 @@ class Difference:
 
 
 def read(path: Path) -> Recorded:
-    """The last run that a journal tells of.
+    """Return the last run in a journal.
 
     Raises:
-        InputError: if it is no journal, or that run cannot be repeated from it.
+        InputError: if the file is no journal, or that run cannot be replayed from it.
     """
     try:
         records = journal.read_strictly(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except InputError as error:
-        raise InputError(f"{error}; the file is damaged, or is no journal of a run") from None
+        raise InputError(f"{error}; the file is damaged, or not a journal of a run") from None
     plans = [place for place, (_, record) in enumerate(records) if record["event"] == "plan"]
     if not plans:
-        raise InputError(f"{path}: is no journal of a run: no plan stands in it")
-    (line, head), told = records[plans[-1]], records[plans[-1] + 1 :]
+        raise InputError(f"{path}: not a journal of a run: it contains no plan")
+    (line, head), body = records[plans[-1]], records[plans[-1] + 1 :]
     where = f"{path}:{line}"
     if head.get("version") != journal.VERSION:
         raise InputError(f"{where}: version: expected {journal.VERSION}, got {short(head.get('version'))}")
@@ -97,22 +97,22 @@ def read(path: Path) -> Recorded:
         raise InputError(str(error).splitlines()[0]) from None
     run = head.get("run")
     if not isinstance(run, dict):
-        raise InputError(f"{where}: run: does not say what its ranks ran")
+        raise InputError(f"{where}: run: does not name the program of the ranks")
     if head.get("hash") != plan.hash:
         raise InputError(f"{where}: hash: expected {plan.hash!r}, got {short(head.get('hash'))}: the plan was changed")
     program, how = _what_ran(run, head.get("ranks"), where)
-    for number, record in told:
+    for number, record in body:
         problem = _problem(record)
         if problem:
             raise InputError(f"{path}:{number}: {problem}")
-    return _recorded(plan, program, how, [record for _, record in told])
+    return _recorded(plan, program, how, [record for _, record in body])
 
 
 def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | None, dict[str, Any]]:
-    """What the ranks ran, None for a function; and the other arguments of ``start_job``.
+    """Return the program of the ranks, None for a function; and the other arguments of ``start_job``.
 
     Raises:
-        InputError: at the first thing that is missing, or has another type.
+        InputError: at the first value that is missing or has the wrong type.
     """
     if "agent" in run:
         raise InputError(
@@ -142,17 +142,17 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     }
     words = (script, *argv, *how["args"], *variables, *variables.values(), str(how["cwd"]))
     if any(word and not _can_be_given(word) for word in words) or any("=" in name or not name for name in variables):
-        fields.note("", "expected words and variables that a process can be given: without NUL, names without '='")
+        fields.note("", "expected words and variables that a process can receive: without NUL, names without '='")
     if problems:
         raise InputError(f"{where}: {problems[0]}")
     return (None if function else script or list(argv)), how
 
 
 def _can_be_given(word: str) -> bool:
-    """Whether a process can be given a word: bytes without NUL."""
+    """Return whether a word can be passed to a process: bytes without NUL."""
     try:
         return b"\0" not in os.fsencode(word)
-    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+    except UnicodeEncodeError:  # a lone surrogate that represents no byte
         return False
 
 
@@ -169,7 +169,7 @@ def _teardown(fields: Fields) -> Teardown:
 
 
 def _problem(record: Record) -> str:
-    """What is wrong with a record that a replay reads; empty if nothing is."""
+    """Return the problem of a record that a replay reads; empty if there is none."""
     event, rank, hit, at = record["event"], record.get("rank"), record.get("hit"), record.get("at")
     if event in ("started", "stop_requested"):
         finite = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < _LAST_SECOND
@@ -194,25 +194,25 @@ def _problem(record: Record) -> str:
     return ""
 
 
-def _recorded(plan: Plan, program: Run | None, how: dict[str, Any], told: Sequence[Record]) -> Recorded:
+def _recorded(plan: Plan, program: Run | None, how: dict[str, Any], records: Sequence[Record]) -> Recorded:
     hits: dict[Key, tuple[int | None, ...]] = {}
-    for record in told:
+    for record in records:
         if record["event"] in ("start", "again", "tell"):
             hit = record.get("hit")
             earlier = hits.get(_key(record), ())
             if record["event"] == "start" and earlier:
-                continue  # the rank that was told does it
+                continue  # the instructed rank performs the fault itself
             hits[_key(record)] = (*earlier, hit if isinstance(hit, int) else None)
-    finished = next((record for record in reversed(told) if record["event"] == "finished"), {})
+    finished = next((record for record in reversed(records) if record["event"] == "finished"), {})
     cause, fates = finished.get("root_cause"), finished.get("ranks")
     return Recorded(
         plan=plan,
         program=program,
         how=how,
-        stopped_after=_stopped_after(told),
-        results={_key(record): str(record["result"]) for record in told if record["event"] == "end"},
+        stopped_after=_stopped_after(records),
+        results={_key(record): str(record["result"]) for record in records if record["event"] == "end"},
         hits=hits,
-        order=tuple(_key(record) for record in told if record["event"] == "start"),
+        order=tuple(_key(record) for record in records if record["event"] == "start"),
         root_cause=cause if isinstance(cause, int) else None,
         fates=fates if isinstance(fates, dict) else {},
     )
@@ -222,17 +222,17 @@ def _key(record: Record) -> Key:
     return str(record.get("fault")), int(str(record.get("rank")))
 
 
-def _stopped_after(told: Sequence[Record]) -> float | None:
-    started = [float(str(record["at"])) for record in told if record["event"] == "started"]
-    stopped = [float(str(record["at"])) for record in told if record["event"] == "stop_requested"]
+def _stopped_after(records: Sequence[Record]) -> float | None:
+    started = [float(str(record["at"])) for record in records if record["event"] == "started"]
+    stopped = [float(str(record["at"])) for record in records if record["event"] == "stop_requested"]
     return max(0.0, stopped[0] - started[0]) if started and stopped else None
 
 
 def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = ()) -> NativeJob:
-    """Start the same job again; it is to be stopped after ``stopped_after`` seconds, if somebody had done so.
+    """Start the same job again; the caller must stop it after ``stopped_after`` seconds, if that is given.
 
     Raises:
-        InputError: if its ranks were functions, or were given variables that are not set here.
+        InputError: if its ranks were functions, or had variables that are not set here.
         OSError, InputError, ValueError: as ``start_job`` does.
     """
     from derail.agents.invocation import LocalJob
@@ -240,15 +240,15 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
 
     if recorded.program is None:
         raise InputError(
-            f"its ranks were the function {recorded.how['name']}, which cannot be called from the command line; "
-            "run whatever called it, with the plan of the journal"
+            f"the ranks ran the function {recorded.how['name']}, which cannot be called from the command line. "
+            "Run the code that called it, with the plan of the journal"
         )
     env: dict[str, str | None] = recorded.how["env"]
     missing = [name for name, value in env.items() if value is None and name not in os.environ]
     if missing:
         raise InputError(
-            f"its ranks were given {', '.join(missing)}, and a journal holds no values of such variables; set them and "
-            "replay it again"
+            f"the ranks had the variables {', '.join(missing)}, and a journal holds no values of such variables. Set "
+            "them and replay again"
         )
     given = {name: os.environ[name] if value is None else value for name, value in env.items()}
     how = {**recorded.how, "name": recorded.how["name"] or "", "env": given}
@@ -258,40 +258,43 @@ def start(recorded: Recorded, *, workdir: Path, observers: Sequence[Observer] = 
 
 
 def differences(before: Recorded, now: Recorded) -> tuple[Difference, ...]:
-    """What was not the same again, fault by fault; then in which order, and how the job ended."""
-    found = []
+    """Return the differences, fault by fault; then in the order of the faults, and in the end of the job."""
+    listed = []
     for key in sorted({*before.results, *now.results}):
         was, then = before.results.get(key, "not aimed at"), now.results.get(key, "not aimed at")
         if was != then:
-            found.append(Difference(f"{key[0]} on rank {key[1]}: {was} then, {then} now"))
+            listed.append(Difference(f"{key[0]} on rank {key[1]}: {was} then, {then} now"))
         elif before.hits.get(key) != now.hits.get(key):
-            found.append(
+            listed.append(
                 Difference(f"{key[0]} on rank {key[1]}: acted {_times(before, key)} then, {_times(now, key)} now")
             )
     if before.order != now.order and sorted(before.order) == sorted(now.order):
-        found.append(Difference(f"the order was {_row(before)} then, {_row(now)} now", matters=False))
+        listed.append(Difference(f"the order was {_row(before)} then, {_row(now)} now", matters=False))
     if before.root_cause != now.root_cause:
-        was, then = ("none" if told.root_cause is None else f"rank {told.root_cause}" for told in (before, now))
-        found.append(Difference(f"the root cause was {was} then, {then} now"))
+        was, then = ("none" if run.root_cause is None else f"rank {run.root_cause}" for run in (before, now))
+        listed.append(Difference(f"the root cause was {was} then, {then} now"))
     for rank in sorted({*before.fates, *now.fates}, key=int):
         was, then = before.fates.get(rank, "was not started"), now.fates.get(rank, "was not started")
         if was != then:
-            found.append(Difference(f"{was} then; {then} now", matters=False))
-    return tuple(found)
+            listed.append(Difference(f"{was} then; {then} now", matters=False))
+    return tuple(listed)
 
 
-def _times(told: Recorded, key: Key) -> str:
-    hits = told.hits.get(key, ())
+def _times(run: Recorded, key: Key) -> str:
+    hits = run.hits.get(key, ())
     return "at hit " + ", ".join("?" if hit is None else str(hit) for hit in hits) if hits else "never"
 
 
-def _row(told: Recorded) -> str:
-    return ", ".join(f"{fault} on rank {rank}" for fault, rank in told.order)
+def _row(run: Recorded) -> str:
+    return ", ".join(f"{fault} on rank {rank}" for fault, rank in run.order)
 
 
 def exit_code(before: Recorded, now: Recorded) -> int:
-    """0 if it was the same again; 4 if a fault is unavailable now and was not then, 3 if one does not verifiably happen
-    that did then, 1 for any other difference that matters."""
+    """Return the exit code of a replay.
+
+    It is 0 if the run was the same; 4 if a fault is unavailable that was injected before; 3 if one does not verifiably
+    happen that did before; 1 for any other difference that matters.
+    """
     lost = {now.results.get(key, "") for key, was in before.results.items() if was == "injected"} - {"injected"}
     if lost:
         return SKIPPED if lost == {"unavailable"} else INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""One scenario from its file to its verdict: load, check that it can be run here, run, judge."""
+"""One scenario from its file to its verdict: load it, check that it can run here, run it, judge it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 PROBE_S = 0.03
-"""Seconds of processor time in which the load of the machine is measured: several slices of the scheduler."""
+"""Seconds of processor time in which the load of the machine is measured: several time slices of the scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a scenario on an agent, and what it showed."""
+    """One run of a scenario on an agent, and its verdict."""
 
     scenario: Scenario
     agent: str
@@ -34,22 +34,22 @@ class Run:
 
 
 def load_scenario(name: str) -> Scenario:
-    """The scenario of a file, or one that comes with derail, by name.
+    """Return the scenario of a file, or one that comes with derail, by name.
 
     Raises:
-        InputError: if there is no such scenario, or anything in it is wrong.
+        InputError: if there is no such scenario, or it has an error.
     """
     return load(find(name))
 
 
 def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
-    """Run a scenario on an agent and judge what it left.
+    """Run a scenario on an agent and judge the result.
 
-    What cannot be done on this machine, or was never promised by the agent, is SKIPPED and not started.
+    A scenario that needs something this machine cannot do, or the agent never promised, is SKIPPED and not started.
 
     Raises:
         InputError: if a fault cannot be aimed at the scenario's ranks.
-        SignalException: if this process was asked to end meanwhile; nothing is left of the job.
+        SignalException: if this process was asked to end during the run; nothing is left of the job.
     """
     if (skipped := gate(scenario, agent)) is not None:
         return skipped
@@ -57,7 +57,7 @@ def run_scenario(scenario: Scenario, agent: Agent, *, workdir: Path) -> Run:
 
 
 def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
-    """The run of a scenario for which ``gate`` is open."""
+    """Run and judge a scenario that ``gate`` has let through."""
     before = slowdown()
     result = agent.run(scenario.placed(workdir), workdir)
     result = replace(result, slowdown=max(before, slowdown()))
@@ -65,7 +65,7 @@ def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
 
 
 def slowdown() -> float:
-    """Return how much slower than idle this machine is just now: wall-clock seconds per second of processor time."""
+    """Return how much slower than idle this machine is right now: wall-clock seconds per second of processor time."""
     began, used = SYSTEM_CLOCK.now(), time.thread_time()
     while (worked := time.thread_time() - used) < PROBE_S:
         pass
@@ -73,7 +73,7 @@ def slowdown() -> float:
 
 
 def gate(scenario: Scenario, agent: Agent) -> Run | None:
-    """The run of a scenario that is not to be started, with the reason; None if it can be run here."""
+    """Return the run of a scenario that must not be started, with the reason; None if it can run here."""
     from derail.scenario.model import JobResult
 
     if reason := agent.unavailable() or agent.unsupported(scenario) or _missing(scenario):
@@ -84,7 +84,7 @@ def gate(scenario: Scenario, agent: Agent) -> Run | None:
 
 
 def _missing(scenario: Scenario) -> str:
-    """The modules that the ranks of a scenario cannot import here; empty if they can import all."""
+    """Return the modules that the ranks of a scenario cannot import here; empty if they can import all."""
     from importlib.util import find_spec
 
     missing = [name for name in scenario.needs if find_spec(name) is None]
@@ -92,7 +92,7 @@ def _missing(scenario: Scenario) -> str:
 
 
 def as_data(run: Run) -> dict[str, object]:
-    """A run as plain data, for JSON."""
+    """Return a run as plain data, for JSON."""
     seen = run.result
     return {
         "scenario": run.scenario.name,
@@ -122,9 +122,9 @@ def as_data(run: Run) -> dict[str, object]:
             for _, fate in sorted(seen.ranks.items())
         ],
         "faults": [
-            {"fault": told.fault.data(), "id": told.fault.id, "rank": told.rank, "result": told.status}
-            | {"detail": told.detail, "at": told.at}
-            for told in seen.faults
+            {"fault": result.fault.data(), "id": result.fault.id, "rank": result.rank, "result": result.status}
+            | {"detail": result.detail, "at": result.at}
+            for result in seen.faults
         ],
         "leftovers": [str(left) for left in seen.leftovers],
         "plan": run.scenario.faults.data(),

@@ -1,13 +1,12 @@
-"""Work in processes of its own: side by side, each bounded, and nothing of it stays, however it ends.
+"""Parallel subprocesses, each with a timeout and guaranteed clean-up.
 
-A process gets a mark in its environment, which all that it starts inherits. Each process that carries the mark when the
-process has ended is ended too, and reported; if this process is killed, a keeper does it.
+A process gets a mark in its environment, which its descendants inherit. When the process has ended, every process with
+the mark is ended as well, and reported. If this process is killed, a keeper process does it.
 
-These are no one-rank jobs of derail's own launcher, for three reasons. The order of a process lies in a memory file
-without a name, and the launcher, as torch's, gives ranks no stdin of their own. A process that is to end is asked
-alone, so that it can end the launcher under test in the way that the scenario is about, while the launcher signals a
-rank's whole group. And the runner waits for the first end among several, with one keeper for all; a context waits for
-one job.
+derail's own launcher with one-rank jobs is not used, for three reasons. The order of a process lies in an unnamed
+memory file, and the launcher, like torch's, gives ranks no stdin of their own. Only the process itself is asked to end,
+so that it can end the launcher under test as the scenario requires; the launcher signals a rank's whole group. And the
+runner waits for the first end among several, with one keeper for all; a context waits for one job.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ if TYPE_CHECKING:
     from derail.platform.leftovers import FoundProcess
 
 FAREWELL = 15.0
-"""Seconds that a process which was asked to end has for its own clean-up, until it is killed."""
+"""Seconds for a process that was asked to end to clean up, until it is killed."""
 PASSING = 1.0
-"""Seconds in which what is just ending of itself may do so, once the process that started it has ended."""
-SWEEP = 5.0
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Seconds for descendants to end by themselves, after the process that started them has ended."""
+SWEEP = 5.0  # seconds for processes to end after SIGKILL
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # signals that ask for the end
 
 
 @dataclass(slots=True)
 class _Process:
-    """A process that runs.
+    """Running process.
 
     Attributes:
-        name: whose work it does.
+        name: name of its work.
         bound: monotonic seconds at which it is asked to end.
         kill_at: monotonic seconds at which it is killed.
         overran: whether it was ended because it took too long.
@@ -69,13 +68,13 @@ class _Process:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended.
+    """Finished process.
 
     Attributes:
-        name: whose work it did.
-        status: how it ended.
+        name: name of its work.
+        status: its exit status.
         overran: whether it had to be ended because it took too long.
-        leftovers: what it left behind, and whether that was ended.
+        leftovers: descriptions of its leftovers, and whether they were ended.
     """
 
     name: str
@@ -85,10 +84,10 @@ class Ended:
 
 
 class Runner:
-    """Starts processes and waits for their ends; a context manager, which leaves none of them behind.
+    """Context manager that starts processes and waits for their ends, and leaves none of them behind.
 
     Args:
-        signals: they may raise while ends are waited for, and nowhere else.
+        signals: signal handling; it raises exceptions only while the runner waits for an end.
     """
 
     def __init__(self, signals: Signals | None = None) -> None:
@@ -112,18 +111,18 @@ class Runner:
 
     @property
     def running(self) -> tuple[str, ...]:
-        """Whose processes run."""
+        """Names of the running processes."""
         return tuple(self._running)
 
     def start(self, name: str, argv: Sequence[str], *, output: Path, seconds: float, stdin: bytes = b"") -> None:
-        """Start a process in a session of its own, so that a Ctrl-C on the terminal does not reach it.
+        """Start a process in a new session, so that a Ctrl-C on the terminal does not reach it.
 
         Args:
-            name: whose work it does; nobody else's who runs.
+            name: name of its work; unique among the running processes.
             argv: its command.
-            output: where its stdout and stderr go.
-            seconds: how long it may take until it is ended.
-            stdin: what it reads from there; it has no name that another process could open or replace.
+            output: file for its stdout and stderr.
+            seconds: time limit, after which it is ended.
+            stdin: its input, in a memory file without a name that another process could open or replace.
 
         Raises:
             OSError: if it cannot be started.
@@ -148,13 +147,13 @@ class Runner:
         self._running[name] = _Process(name, child, exit_fd, mark, SYSTEM_CLOCK.now() + seconds)
 
     def wait(self) -> Ended:
-        """Wait until one of the processes has ended and nothing of it is left, and say how.
+        """Wait until one of the processes has ended and its leftovers are ended; return its end.
 
         Raises:
-            ValueError: if none runs.
+            ValueError: if no process runs.
         """
         if not self._running:
-            raise ValueError("no process runs whose end could be waited for")
+            raise ValueError("runner: no running process to wait for")
         while True:
             now = SYSTEM_CLOCK.now()
             for process in self._running.values():
@@ -163,7 +162,7 @@ class Runner:
                 return self._buried(ended)
 
     def end_all(self) -> None:
-        """End whatever runs: ask, wait, kill. A signal meanwhile takes the waiting away."""
+        """End all running processes: ask, wait, kill. A signal meanwhile skips the wait."""
         try:
             for process in self._running.values():
                 self._ask(process, SYSTEM_CLOCK.now())
@@ -191,17 +190,17 @@ class Runner:
         signal_process(process.child.pid, process.exit_fd.pidfd, number)
 
     def _poll(self, seconds: float) -> _Process | None:
-        """Wait for an end, so many seconds at most."""
+        """Wait for an end, at most ``seconds``."""
         poll = select.poll()
         by_fd = {process.exit_fd.fileno(): process for process in self._running.values()}
         for fd in by_fd:
             poll.register(fd, select.POLLIN)
         with nullcontext() if self._signals is None else self._signals.may_raise():
-            told = poll.poll(max(0.0, min(seconds, 3600.0)) * 1000)
-        return by_fd[told[0][0]] if told else None
+            ready = poll.poll(max(0.0, min(seconds, 3600.0)) * 1000)
+        return by_fd[ready[0][0]] if ready else None
 
     def _buried(self, process: _Process) -> Ended:
-        """Reap a process that has ended or was killed, and end all that carries its mark."""
+        """Reap a process that has ended or was killed, and end all processes with its mark."""
         exits.wait_readable(process.exit_fd, SWEEP)
         pid = process.child.pid
         status = exits.reap(pid, process.exit_fd) or ExitStatus(lost="it was killed, and is still there")
@@ -213,12 +212,12 @@ class Runner:
 
 
 def _sweep(mark: str) -> tuple[str, ...]:
-    """End everybody who carries a mark; what there was, in words. What goes by itself in a moment was not left."""
-    if not (found := find_processes(mark, ())):
+    """End all processes with a mark; return descriptions of them. Those that end by themselves soon do not count."""
+    if not (processes := find_processes(mark, ())):
         return ()
     deadline = SYSTEM_CLOCK.now() + PASSING
     with ExitStack() as held:
-        for process in found:
+        for process in processes:
             _wait_for(process, deadline, held)
     swept = end_processes(
         find_processes(mark, ()), deadline=SYSTEM_CLOCK.now() + SWEEP, find_more=lambda: find_processes(mark, ())
@@ -236,22 +235,26 @@ def _wait_for(process: FoundProcess, deadline: float, held: ExitStack) -> None:
     exits.is_readable(fd, max(0.0, deadline - SYSTEM_CLOCK.now()))
 
 
-def hear_signals() -> None:
-    """Ignore and block no signal in this process, whatever the one that started it does (``nohup``, ``&`` in a script):
-    what it starts inherits that, and would not hear them either. To be called first thing in the main thread."""
-    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # those Python ignores itself
+def unblock_signals() -> None:
+    """Stop ignoring or blocking signals, whatever this process has inherited (from ``nohup``, or ``&`` in a script).
+
+    Its children inherit the settings, and would not receive signals either. Call it first in the main thread.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python itself ignores those
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 class Signals:
-    """While this is entered, a signal that asks for the end raises ``SignalException`` in the main thread, so often;
-    further ones do nothing. One that is ignored stays ignored. To be used in the main thread.
+    """Context manager in which a signal that asks for the end raises ``SignalException`` in the main thread.
+
+    At most ``times`` signals raise; further ones do nothing. An ignored signal stays ignored. Use it in the main
+    thread.
 
     Args:
-        times: how many raise.
-        anywhere: whether they raise wherever the thread is, or only within ``may_raise``, as soon as it comes there.
+        times: the number of signals that raise.
+        anywhere: whether they raise at any point of the thread, or only within ``may_raise``, as soon as it is entered.
     """
 
     def __init__(self, *, times: int = 1, anywhere: bool = True) -> None:
@@ -277,7 +280,7 @@ class Signals:
 
     @contextmanager
     def may_raise(self) -> Iterator[None]:
-        """What came before raises now, what comes now at once."""
+        """Raise the pending signal now, and further ones as they arrive."""
         self._open = True
         try:
             self._raise()
@@ -305,6 +308,8 @@ _BOOTSTRAP = (
 
 
 def interpreter(module: str, *, name: str) -> list[str]:
-    """The command of a fresh interpreter that calls ``main`` of ``module`` with its stdin, which begins with
-    ``path_front()``, open behind that. ``name`` is for people who look at the process list."""
+    """Return the command of a fresh interpreter that calls ``main`` of ``module`` with its stdin.
+
+    The stdin begins with ``path_front()``, and is positioned after it. ``name`` is shown in the process list.
+    """
     return [sys.executable, "-c", _BOOTSTRAP.format(module=module), name]
