@@ -31,7 +31,7 @@ def test_what_is_worse_exits_with_1(derail_command: Derail, cards: tuple[Path, P
     before, now = cards
     worse, better = derail_command("compare", before, now), derail_command("compare", now, before)
     assert (worse.returncode, better.returncode) == (1, 0)
-    assert "worse (1):\n  crash/right: PASS -> FAIL: expected rank 1 as root cause, saw rank 0" in worse.stdout
+    assert "worse (1):\n  crash/right: PASS -> FAIL: expected root cause rank 1, got rank 0" in worse.stdout
     assert "better (1):\n  crash/right: FAIL -> PASS" in better.stdout
 
 

@@ -52,7 +52,7 @@ def test_it_is_readable(derail_command: Derail) -> None:
     answers = {line.split()[1]: line.split()[0] for line in lines if line.startswith(("yes  ", "no   "))}
 
     assert answers == {found.name: "yes" if found.available else "no" for found in examine().mechanisms}
-    assert lines[-1].endswith(f"of {len(entries())} faults can be done on this machine")
+    assert lines[-1].endswith(f"of {len(entries())} faults are available on this machine")
     assert max(map(len, lines)) <= doctor.WIDTH
 
 
@@ -60,7 +60,7 @@ def test_it_is_readable(derail_command: Derail) -> None:
     ("required", "missing"),
     [
         (["1"], []),
-        (["2"], ["2 faults are required, 1 of 2 can be done here"]),
+        (["2"], ["2 faults are required, 1 of 2 are available here"]),
         (["proc", "signal"], []),
         (["netem", "sever", "proc"], ["netem: unknown qdisc", "sever: not permitted"]),
     ],
@@ -92,7 +92,7 @@ def test_what_does_not_work_is_told_with_its_reason() -> None:
     text = render_checkup(SEEN)
 
     assert "no   netem            delays\n                      unknown qdisc\n" in text
-    assert "fault sever cannot be done here: not permitted\n1 of 2 faults can be done on this machine\n" in text
+    assert "fault sever is unavailable here: not permitted\n1 of 2 faults are available on this machine\n" in text
     assert as_data(SEEN)["mechanisms"] == [
         {"name": "proc", "available": True, "told": "", "for": "seeing"},
         {"name": "netem", "available": False, "told": "unknown qdisc", "for": "delays"},
@@ -106,7 +106,7 @@ def test_a_trial_that_throws_is_no_mechanism_that_works() -> None:
         raise RuntimeError("broken")
 
     found = doctor._tried(doctor.Mechanism("odd", "nothing", throw))
-    assert (found.available, found.told) == (False, "it could not be tried: RuntimeError: broken")
+    assert (found.available, found.told) == (False, "trial failed: RuntimeError: broken")
 
 
 def test_a_python_that_reads_no_environment_cannot_be_entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_little_room_for_evidence_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     """Logs and journals need some."""
     monkeypatch.setattr(doctor, "_evidence_room", lambda: 2**20)
 
-    assert doctor._why_no_room() == "1 MiB are free where temporary files go; 128 should be"
+    assert doctor._why_no_room() == "1 MiB are free for temporary files; 128 MiB should be"
 
 
 def test_torch_is_no_condition(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
     assert (done.returncode, done.stderr, names) == (0, "", list(entries()))
     assert families == list(dict.fromkeys(entry.family for entry in entries().values()))
     available = sum(not entry.requires.unavailable() for entry in entries().values())
-    assert lines[-1] == f"{available} of {len(names)} faults can be done on this machine"
+    assert lines[-1] == f"{available} of {len(names)} faults are available on this machine"
 
 
 def test_the_catalogue_is_there_as_json(derail_command: Derail) -> None:
@@ -169,6 +169,6 @@ def test_a_name_that_is_none_is_told_with_the_nearest_one(
 def test_what_cannot_be_done_here_says_why() -> None:
     """In the list, in the explanation and in the data."""
     assert "not here: this machine has no signals" in render_list([ABSENT])
-    assert "0 of 1 faults can be done on this machine" in render_list([ABSENT])
+    assert "0 of 1 faults are available on this machine" in render_list([ABSENT])
     assert "On this machine: this machine has no signals\n" in render_entry(ABSENT).replace(":  ", ": ")
     assert (as_data(ABSENT)["available"], as_data(ABSENT)["unavailable"]) == (False, "this machine has no signals")

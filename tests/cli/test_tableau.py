@@ -29,7 +29,7 @@ def test_a_line_for_each_verdict_tells_the_first_reason() -> None:
             tableau.hear(Judged(row))
     assert stream.getvalue().splitlines() == [
         "derail:    1.50 s [ 1/12] PASS crash/right",
-        "derail:    3.00 s [ 2/12] FAIL crash/wrong: expected rank 1 as root cause, saw rank 0 (and 1 more)",
+        "derail:    3.00 s [ 2/12] FAIL crash/wrong: expected root cause rank 1, got rank 0 (and 1 more)",
         "derail:    4.50 s [ 3/12] SKIPPED node/none: it has no nodes",
     ]
 

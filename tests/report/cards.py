@@ -35,10 +35,10 @@ def timeline(ranks: int = 2) -> Timeline:
     return Timeline(1.5, (agent, *lanes))
 
 
-ENDS = Finding("ends", True, "the job to end", "it end")
-CAUSE = Finding("root_cause", True, "rank 1 as root cause", "rank 1")
-BLAMED = replace(CAUSE, kept=False, saw="rank 0")
-CODE = Finding("exit_code", None, "the launcher to exit with 137", "1")
+ENDS = Finding("ends", True, "the end of the job", "its end")
+CAUSE = Finding("root_cause", True, "root cause rank 1", "rank 1")
+BLAMED = replace(CAUSE, kept=False, got="rank 0")
+CODE = Finding("exit_code", None, "exit code 137 of the launcher", "1")
 KILL = Injected("signal SIGKILL", "signal SIGKILL on rank 1 at line 'step 3'", 1, "injected", "gone")
 RIGHT = Row(
     "crash/right", "PASS", "crash", "A rank is killed", "It happens.", "https://example.org/1", 2,

@@ -10,23 +10,23 @@ from derail.report.comparison import Change, as_data, changes, exit_code, render
 from report.cards import BLAMED, CARD, CODE, ENDS, RIGHT, SKIPPED, UNKNOWN, WRONG
 
 NAME = "crash/right"
-FAILED = replace(RIGHT, verdict="FAIL", reasons=("expected 1, saw 2",), findings=(ENDS, BLAMED, CODE))
-TWICE = replace(FAILED, findings=(replace(ENDS, kept=False), BLAMED, CODE), reasons=("expected 1, saw 2", "and more"))
-OTHER = replace(FAILED, reasons=("expected 1, saw 3",))
+FAILED = replace(RIGHT, verdict="FAIL", reasons=("expected 1, got 2",), findings=(ENDS, BLAMED, CODE))
+TWICE = replace(FAILED, findings=(replace(ENDS, kept=False), BLAMED, CODE), reasons=("expected 1, got 2", "and more"))
+OTHER = replace(FAILED, reasons=("expected 1, got 3",))
 LOST = replace(UNKNOWN, scenario=NAME)
 
 
 @pytest.mark.parametrize(
     ("before", "now", "kind", "text", "code"),
     [
-        (RIGHT, FAILED, "worse", "PASS -> FAIL: expected 1, saw 2", 1),
-        (LOST, FAILED, "worse", "INCONCLUSIVE -> FAIL: expected 1, saw 2", 1),
-        (FAILED, TWICE, "worse", "still FAIL, and breaks ends: expected the job to end, saw it end", 1),
+        (RIGHT, FAILED, "worse", "PASS -> FAIL: expected 1, got 2", 1),
+        (LOST, FAILED, "worse", "INCONCLUSIVE -> FAIL: expected 1, got 2", 1),
+        (FAILED, TWICE, "worse", "still FAIL, and breaks ends: expected the end of the job, got its end", 1),
         (RIGHT, LOST, "not judged any more", "PASS -> INCONCLUSIVE: not reached", 3),
         (FAILED, replace(SKIPPED, scenario=NAME), "not judged any more", "FAIL -> SKIPPED: it has no nodes", 3),
         (FAILED, RIGHT, "better", "FAIL -> PASS", 0),
         (TWICE, FAILED, "better", "still FAIL, but keeps ends", 0),
-        (FAILED, OTHER, "differs", "FAIL for other reasons: expected 1, saw 3", 0),
+        (FAILED, OTHER, "differs", "FAIL for other reasons: expected 1, got 3", 0),
         (RIGHT, replace(RIGHT, reported="rank 0"), "differs", "reported rank 1: SIGKILL (9), now rank 0", 0),
         (RIGHT, replace(RIGHT, teardown_seconds=1.5), "slower", "teardown took 0.50 s, now 1.50 s", 0),
         (replace(RIGHT, teardown_seconds=1.5), RIGHT, "faster", "teardown took 1.50 s, now 0.50 s", 0),
@@ -79,7 +79,7 @@ def test_the_text_says_what_is_worse_first() -> None:
         "promised now: teardown_seconds",
     ]
     assert [line for line in lines if line.endswith("):")] == ["worse (1):", "better (1):", "only before (2):"]
-    assert as_data(found)[0] == {"kind": "worse", "scenario": NAME, "text": "PASS -> FAIL: expected 1, saw 2"}
+    assert as_data(found)[0] == {"kind": "worse", "scenario": NAME, "text": "PASS -> FAIL: expected 1, got 2"}
 
 
 def test_two_that_are_the_same_say_so() -> None:

@@ -90,7 +90,7 @@ def test_the_page_shows_rows_promises_blame_times_and_leftovers() -> None:
     runs = {given["data-scenario"]: "open" in given for given in page.having("run")}
     assert runs == {"crash/right": False, "crash/wrong": True, "hang/unknown": True, "node/none": False}
     assert [len(page.having(word)) > 0 for word in ("matrix", "bars", "timeline", "findings")] == [True] * 4
-    assert "root_cause: expected rank 1 as root cause, saw rank 0" in text
+    assert "root_cause: expected root cause rank 1, got rank 0" in text
     assert "process 7 of rank 1: sleep 600 (ended)" in text
 
 

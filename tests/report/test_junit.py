@@ -30,7 +30,7 @@ def test_what_failed_is_told_with_its_evidence() -> None:
     """The reasons as the message; timeline, faults and last lines as output. It is XML whatever ranks wrote."""
     root = ET.fromstring(render_junit(CARD))
     (failure,) = root.iter("failure")
-    assert failure.get("message", "").startswith("expected rank 1 as root cause, saw rank 0; <script>alert('\\x1b")
+    assert failure.get("message", "").startswith("expected root cause rank 1, got rank 0; <script>alert('\\x1b")
     output = root.findall(".//testcase[@name='wrong']/system-out")[0].text or ""
     for told in ("reported cause: rank 0", "rank 1: ended: SIGKILL (9)", "left behind: process 7", "  | <script>"):
         assert told in output

@@ -53,10 +53,10 @@ def test_a_scorecard_is_the_same_after_json() -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"{", "is no scorecard: Input data was truncated"),
-        (b"[]", "is no scorecard; `derail verify-agent --json` writes one"),
-        (b'{"format": 99}', "is a scorecard of format 99, not 1; `derail verify-agent --json` writes one"),
-        (b'{"format": 1}', "is no scorecard: Object missing required field `agent`"),
+        (b"{", "not a scorecard: Input data was truncated"),
+        (b"[]", "not a scorecard. `derail verify-agent --json` writes one"),
+        (b'{"format": 99}', "format: expected 1, got 99. `derail verify-agent --json` writes one"),
+        (b'{"format": 1}', "not a scorecard: Object missing required field `agent`"),
     ],
 )
 def test_what_is_no_scorecard_is_an_error_that_says_so(data: bytes, what: str) -> None:
@@ -82,7 +82,7 @@ def test_the_text_tells_all_of_it() -> None:
         ["SKIPPED", "node/none"],
     ]
     for told in (
-        "  * expected rank 1 as root cause, saw rank 0",
+        "  * expected root cause rank 1, got rank 0",
         "    evidence: /kept/crash/wrong",
         "SKIPPED  it has no nodes",
         "  wrong rank: crash/wrong reports rank 0",
@@ -138,7 +138,7 @@ def test_what_is_said_of_many_scenarios_is_said_once() -> None:
 def test_a_leftover_that_is_a_reason_is_told_once() -> None:
     """Below the table; others are listed at the end."""
     what = "process 7 of rank 1: sleep 600 (ended)"
-    row = replace(WRONG, reasons=(f"expected nothing to be left, saw {what}",), leftovers=(what, "file /x"))
+    row = replace(WRONG, reasons=(f"expected no leftovers, got {what}",), leftovers=(what, "file /x"))
     text = render_scorecard(replace(CARD, rows=(row,)))
 
     assert " ".join(text.split()).count(what) == 1
@@ -153,5 +153,5 @@ def test_what_was_never_promised_and_is_otherwise_is_told_as_a_difference() -> N
 
     assert (
         "never promised, and different: exit_code in 2 scenarios; crash/a: "
-        "expected the launcher to exit with 137, saw 1" in text
+        "expected exit code 137 of the launcher, got 1" in text
     )

@@ -50,14 +50,14 @@ def test_what_was_broken_is_said_by_promise():
     """An agent that broke nothing has nothing to be said."""
     assert lines("planted") == [
         "**root_cause**",
-        "- `crash/wrong`: expected rank 1 as root cause, saw rank 0 (https://example.org/1)",
+        "- `crash/wrong`: expected root cause rank 1, got rank 0 (https://example.org/1)",
     ]
     assert lines("other") == ["Nothing that it was held to was broken."]
 
 
 def test_what_ranks_say_is_text_and_nothing_else():
     """No tags, no tables, no control characters; and not more of it than fits."""
-    told = replace(WRONG, findings=(replace(BLAMED, saw=HOSTILE + "|" + "x" * 1000),))
+    told = replace(WRONG, findings=(replace(BLAMED, got=HOSTILE + "|" + "x" * 1000),))
     page = render_scorecards([replace(CARD, rows=(told,))])
 
     said = next(line for line in page.splitlines() if "crash/wrong`:" in line)

@@ -55,17 +55,17 @@ def test_a_verdict_reads_from_the_result_to_the_evidence():
 
 def test_violations_stand_right_below_the_verdict():
     """What was expected and what was seen."""
-    lines = render_verdict(SCENARIO, SEEN, Verdict("FAIL", ("expected a, saw b",), ("expected a, saw b",))).splitlines()
+    lines = render_verdict(SCENARIO, SEEN, Verdict("FAIL", ("expected a, got b",), ("expected a, got b",))).splitlines()
 
-    assert lines[:3] == ["FAIL  crash/one", "      One is killed", "  * expected a, saw b"]
+    assert lines[:3] == ["FAIL  crash/one", "      One is killed", "  * expected a, got b"]
 
 
 def test_an_inconclusive_run_tells_of_its_violations_beside_the_reason():
     """They may be a consequence."""
     seen = replace(SEEN, faults=(FaultResult(PLAN.faults[0], 1, NotReached("no line")),))
-    text = render_verdict(SCENARIO, seen, Verdict("INCONCLUSIVE", ("it: not reached",), ("expected a, saw b",)))
+    text = render_verdict(SCENARIO, seen, Verdict("INCONCLUSIVE", ("it: not reached",), ("expected a, got b",)))
 
-    assert "  * it: not reached\n    (and expected a, saw b)\n" in text
+    assert "  * it: not reached\n    (and expected a, got b)\n" in text
     assert "  - signal SIGKILL on rank 1 at line 'step 3'\n    not reached on rank 1: no line\n" in text
 
 

@@ -59,19 +59,19 @@ def test_a_run_that_shows_all_that_was_expected_passes():
 
 
 VIOLATED = {
-    "succeeded": (True, "expected the job to have succeeded, saw that it failed"),
-    "root_cause": (2, "expected rank 2 as root cause, saw rank 1"),
-    "failures": ((1, 2), "expected rank(s) 1, 2 to have failed, saw rank(s) 1"),
-    "stopped": ((), "expected no rank to have been stopped, saw rank(s) 0"),
-    "message": ("Traceback", "expected a message like 'Traceback' of rank 1, saw 'Signal 9 (SIGKILL) received'"),
-    "error_file": ({1: "good"}, "expected the error file of rank 1 to be good, saw it malformed (truncated)"),
-    "exit_code": (1, "expected the launcher to exit with 1, saw 137"),
-    "teardown_seconds": (0.5, "expected the teardown to take at most 0.5 s, saw 1.00 s"),
-    "restarts": (0, "expected 0 restart(s), saw 1"),
-    "resumed_at": (5, "expected the job to resume at step 5, saw step 4"),
+    "succeeded": (True, "expected outcome succeeded, got failed"),
+    "root_cause": (2, "expected root cause rank 2, got rank 1"),
+    "failures": ((1, 2), "expected failed: rank(s) 1, 2, got rank(s) 1"),
+    "stopped": ((), "expected stopped: no rank, got rank(s) 0"),
+    "message": ("Traceback", "expected a message like 'Traceback' of rank 1, got 'Signal 9 (SIGKILL) received'"),
+    "error_file": ({1: "good"}, "expected error file of rank 1: good, got malformed (truncated)"),
+    "exit_code": (1, "expected exit code 1 of the launcher, got 137"),
+    "teardown_seconds": (0.5, "expected a teardown of at most 0.5 s, got 1.00 s"),
+    "restarts": (0, "expected 0 restart(s), got 1"),
+    "resumed_at": (5, "expected resumption at step 5, got step 4"),
     "log_tail": (
         (LogTail(1, ("*3", "*2")),),
-        "expected a line like '*2' in the tail of stdout of rank 1, saw none in 3 lines; its last line is 'step 3'",
+        "expected a line like '*2' in the tail of stdout of rank 1, got none in 3 lines; its last line is 'step 3'",
     ),
 }
 
@@ -102,7 +102,7 @@ def test_each_expectation_is_found_also_if_it_is_met():
 
     assert all(told.kept for told in found)
     assert {told.promise for told in found} == ALL_PROMISES - {"forwards_signals", "ends_with_launcher"}
-    assert "expected rank 1 as root cause, saw rank 1" in map(str, found)
+    assert "expected root cause rank 1, got rank 1" in map(str, found)
 
 
 def test_of_a_job_that_never_ended_nothing_else_is_found():
@@ -117,8 +117,8 @@ def test_restarts_of_which_nobody_knows_are_not_those_expected():
     told = verdict(Expect(restarts=0, resumed_at=0), replace(SEEN, restarts=None, resumed_at=None))
 
     assert told.reasons == (
-        "expected 0 restart(s), saw that nobody knows",
-        "expected the job to resume at step 0, saw that no rank said so",
+        "expected 0 restart(s), got an unknown number",
+        "expected resumption at step 0, got no report by a rank",
     )
 
 
@@ -131,8 +131,8 @@ def test_of_a_foreign_supervisor_it_is_judged_what_it_says():
     told = verdict(Expect(root_cause=1, failures=(1,), exits={0: "SIGTERM", 1: "SIGKILL"}), blames)
 
     assert told.reasons == (
-        "expected rank 1 as root cause, saw rank 0",
-        "expected rank(s) 1 to have failed, saw rank(s) 0",
+        "expected root cause rank 1, got rank 0",
+        "expected failed: rank(s) 1, got rank(s) 0",
     )
 
 
@@ -152,7 +152,7 @@ def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
     tells = replace(FOREIGN, failures={1: FailureSeen(1, "m", status=ExitStatus(code=1))})
 
     assert verdict(Expect(exits={1: "SIGKILL"}), tells).reasons == (
-        "expected the launcher to tell SIGKILL of rank 1, saw exit 1",
+        "expected the launcher's report of SIGKILL of rank 1, got exit 1",
     )
 
 
@@ -163,13 +163,13 @@ def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
         (
             False,
             0,
-            ("expected the job to have failed, saw that it succeeded although rank(s) 0, 1 did not succeed",),
+            ("expected outcome failed, got succeeded, although rank(s) 0, 1 did not succeed",),
         ),
-        (True, 1, ("expected the job to have succeeded, saw that it failed",)),
+        (True, 1, ("expected outcome succeeded, got failed",)),
         (
             True,
             0,
-            ("expected the job to have succeeded, saw that it succeeded although rank(s) 0, 1 did not succeed",),
+            ("expected outcome succeeded, got succeeded, although rank(s) 0, 1 did not succeed",),
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_what_is_left_is_told_in_an_order_of_its_own():
     left = [Leftover("process", "sleep 9", 12, 1), Leftover("process", "train.py", 13, 0), Leftover("file", "/tmp/x")]
     told = verdict(MET, replace(SEEN, leftovers=(*left, Leftover("process", "sleep 9", 11, 0))))
 
-    assert told.reasons[0].removeprefix("expected nothing to be left, saw ").split("; ") == [
+    assert told.reasons[0].removeprefix("expected no leftovers, got ").split("; ") == [
         "file: /tmp/x",
         "process 11 of rank 0: sleep 9",
         "process 13 of rank 0: train.py",
@@ -194,10 +194,10 @@ def test_what_is_left_is_told_in_an_order_of_its_own():
 @pytest.mark.parametrize(
     ("exits", "reason"),
     [
-        ({0: 0}, "expected rank 0 to end with exit 0, saw SIGTERM (15)"),
-        ({1: "SIGTERM"}, "expected rank 1 to end with SIGTERM, saw SIGKILL (9)"),
-        ({2: "SIGKILL"}, "expected rank 2 to end with SIGKILL, saw exit 0"),
-        ({2: 1}, "expected rank 2 to end with exit 1, saw exit 0"),
+        ({0: 0}, "expected exit 0 of rank 0, got SIGTERM (15)"),
+        ({1: "SIGTERM"}, "expected SIGTERM of rank 1, got SIGKILL (9)"),
+        ({2: "SIGKILL"}, "expected SIGKILL of rank 2, got exit 0"),
+        ({2: 1}, "expected exit 1 of rank 2, got exit 0"),
     ],
 )
 def test_exits_are_told_apart(exits, reason):
@@ -210,7 +210,7 @@ def test_a_rank_that_never_ended_has_no_exit():
     ranks = {**RANKS, 1: RankOutcome(1, 11, None, Cause.ABANDONED)}
     told = verdict(Expect(exits={1: 0}), replace(SEEN, ranks=ranks))
 
-    assert told.reasons == ("expected rank 1 to end with exit 0, saw that it never ended",)
+    assert told.reasons == ("expected exit 0 of rank 1, got no end",)
 
 
 def test_several_violations_are_all_told():
@@ -243,7 +243,7 @@ def test_a_fault_of_which_nothing_is_known_did_not_happen():
     """Whoever observes must tell of each."""
     told = verdict(seen=replace(SEEN, faults=()))
 
-    assert (told.kind, told.reasons) == ("INCONCLUSIVE", (f"{PLAN.faults[0].id}: nothing is known of it",))
+    assert (told.kind, told.reasons) == ("INCONCLUSIVE", (f"{PLAN.faults[0].id}: no report about it",))
 
 
 def test_a_job_that_could_not_be_run_is_skipped():
@@ -264,14 +264,14 @@ def test_a_launcher_that_breaks_fails_the_run():
     told = verdict(seen=JobResult(faults=(KILLED,), error="JSONDecodeError: x"))
 
     assert told.kind == "FAIL"
-    assert told.reasons == ("expected the launcher to give a result, saw it break: JSONDecodeError: x",)
+    assert told.reasons == ("expected a result from the launcher, got an error: JSONDecodeError: x",)
 
 
 def test_a_job_that_had_to_be_ended_from_outside_fails():
     """Whatever else was expected."""
     told = verdict(seen=replace(SEEN, timed_out=True))
 
-    assert told.reasons == ("expected the job to end by itself within 30 s, saw it time out",)
+    assert told.reasons == ("expected the end of the job within 30 s, got a timeout",)
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ def test_what_is_left_behind_fails_unless_it_is_expected(expect, ended, kind):
         (LogTail(1, ("*1", "*3"), unlike=("*9",)), ()),
         (
             LogTail(1, unlike=("x*", "*2")),
-            ("expected no line like 'x*' or '*2' in the tail of stdout of rank 1, saw 'step 2'",),
+            ("expected no line like 'x*' or '*2' in the tail of stdout of rank 1, got 'step 2'",),
         ),
         (
             LogTail(1, ("*9",), "stderr", unlike=("*2",)),
-            ("expected a line like '*9' in the tail of stderr of rank 1, saw none in 0 lines; it is empty",),
+            ("expected a line like '*9' in the tail of stderr of rank 1, got none in 0 lines; it is empty",),
         ),
     ],
     ids=["none", "none, and others", "one", "one, and none of the others"],
@@ -323,9 +323,9 @@ def test_nobody_to_blame_is_told():
     told = verdict(Expect(root_cause=1, message="x", error_file={1: "good"}), fine)
 
     assert told.reasons == (
-        "expected rank 1 as root cause, saw none",
-        "expected a message like 'x' of the root cause, saw no failure",
-        "expected the error file of rank 1 to be good, saw no failure of that rank",
+        "expected root cause rank 1, got none",
+        "expected a message like 'x' of the root cause, got no failure",
+        "expected error file of rank 1: good, got no failure of that rank",
     )
 
 
@@ -333,7 +333,7 @@ def test_an_empty_log_is_said_to_be_empty():
     """And not to have a last line."""
     told = verdict(Expect(log_tail=(LogTail(0, ("x",), "stderr"),)))
 
-    assert told.reasons[0].endswith("in the tail of stderr of rank 0, saw none in 0 lines; it is empty")
+    assert told.reasons[0].endswith("in the tail of stderr of rank 0, got none in 0 lines; it is empty")
 
 
 @pytest.mark.parametrize(
@@ -398,10 +398,10 @@ def timed(took, at_most=None, *, grace=2.0, slowdown=1.0, **more):
 
 def test_a_teardown_may_take_the_grace_period_and_a_second():
     """If the scenario says nothing else: one grace period for each rank is too long."""
-    assert timed(2.9) == [(True, "the teardown to take at most 3 s")]
-    assert timed(3.1) == [(False, "the teardown to take at most 3 s")]
-    assert timed(1.7, grace=0.5) == [(False, "the teardown to take at most 1.5 s")]
-    assert timed(3.1, 4.0) == [(True, "the teardown to take at most 4 s")]
+    assert timed(2.9) == [(True, "a teardown of at most 3 s")]
+    assert timed(3.1) == [(False, "a teardown of at most 3 s")]
+    assert timed(1.7, grace=0.5) == [(False, "a teardown of at most 1.5 s")]
+    assert timed(3.1, 4.0) == [(True, "a teardown of at most 4 s")]
 
 
 def test_a_teardown_is_not_timed_where_none_was_or_any_time_will_do():
@@ -428,10 +428,8 @@ def test_a_launcher_that_restarts_by_its_own_default_is_told_so_and_nothing_else
 
     assert (told.kind, told.violations) == ("INCONCLUSIVE", ())
     (reason,) = told.reasons
-    assert reason.startswith(
-        "expected no restart, saw that it restarted the ranks once although the scenario allows none"
-    )
-    assert reason.endswith("; switch that off, or add {restarts} to its command line")
+    assert reason.startswith("expected no restart, got 1 restart of the ranks, although the scenario allows none")
+    assert reason.endswith("; switch restarts off, or add {restarts} to its command line")
     assert [found.promise for found in told.findings] == ["restarts"]
 
 
@@ -439,9 +437,9 @@ def test_a_launcher_that_promises_to_restart_as_often_as_it_may_fails_by_one_res
     """With the same words, and no others."""
     told = restarted(3)
 
-    assert (told.kind, len(told.reasons), "restarted the ranks 3 times" in told.reasons[0]) == ("FAIL", 1, True)
+    assert (told.kind, len(told.reasons), "got 3 restarts of the ranks" in told.reasons[0]) == ("FAIL", 1, True)
     assert restarted(1, restarts=1).kind == "FAIL"
-    assert "rank 1 as root cause, saw rank 2" in restarted(1, restarts=1).reasons[0]
+    assert "root cause rank 1, got rank 2" in restarted(1, restarts=1).reasons[0]
 
 
 def test_what_was_never_promised_and_not_met_is_a_difference():

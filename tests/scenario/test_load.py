@@ -117,7 +117,7 @@ def test_several_log_tails_are_a_list(write):
     ],
     ids=["no fault", "a named rank", "both", "none", "all ranks"],
 )
-def test_twins_are_those_that_can_be_made_if_nothing_is_said(write, text, control):
+def test_negative_controls_default_to_the_possible_ones(write, text, control):
     """A scenario without faults has none; a fault on all ranks cannot be aimed at somebody else."""
     assert load(write(text)).control == control
 
@@ -167,20 +167,26 @@ def change(old, new):
 
 
 WRONG = {
-    "uneven nodes": (change("nodes = 3", "nodes = 2"), "nodes: is 2; 3 ranks cannot be spread evenly on so many"),
+    "uneven nodes": (change("nodes = 3", "nodes = 2"), "nodes: is 2; 3 ranks cannot be spread evenly over 2 nodes"),
     "no nodes": (change("nodes = 3", "nodes = 0"), "nodes: expected a whole number, 1 or more, got 0"),
     "no restarts": (change("restarts = 2", "restarts = -1"), "restarts: expected a whole number, 0 or more, got -1"),
-    "too many restarts": (change("restarts = 1", "restarts = 3"), "expect.restarts: is 3; the scenario allows 2"),
+    "too many restarts": (
+        change("restarts = 1", "restarts = 3"),
+        "expect.restarts: expected at most 2, which the scenario allows, got 3",
+    ),
     "no step": (change("resumed_at = 3", 'resumed_at = "x"'), "expect.resumed_at: expected a whole number, 0 or more"),
-    "unknown twin": (change('"wrong-target"', '"wrong-targt"'), "control: unknown twin 'wrong-targt'; did you mean"),
-    "one twin": (change('["wrong-target"]', '"wrong-target"'), "control: expected a list of strings"),
+    "unknown negative control": (
+        change('"wrong-target"', '"wrong-targt"'),
+        "control: unknown negative control 'wrong-targt'; did you mean",
+    ),
+    "one negative control": (change('["wrong-target"]', '"wrong-target"'), "control: expected a list of strings"),
     "a launcher of one of two": (
         LEAST.replace("ranks = 2", "ranks = 2\nlaunches = 2"),
-        "launches: the launcher is the one rank of its job: ranks = 1",
+        "launches: the launcher is the one rank of its job: expected ranks = 1",
     ),
     "a launcher that restarts": (
         LEAST.replace("ranks = 2", "ranks = 1\nlaunches = 2\nrestarts = 1"),
-        "launches: the launcher is the one rank of its job: ranks = 1",
+        "launches: the launcher is the one rank of its job: expected ranks = 1",
     ),
     "no function": (
         change('"worker.py"', '"worker.py:train"'),
@@ -188,7 +194,7 @@ WRONG = {
     ),
     "no name of a function": (
         change('"worker.py"', '"worker.py:a b"'),
-        "worker: 'a b' cannot be the name of a function",
+        "worker: 'a b' is not a valid name of a function",
     ),
     "no module": (change("timeout = 12", "needs = 3"), "needs: expected a list of strings, got 3"),
     "no pattern that must not match": (
@@ -202,7 +208,7 @@ WRONG = {
     "missing expectations": (GOOD[: GOOD.index("[expect]")], "expect: is missing"),
     "no worker file": (change("worker.py", "wroker.py"), "worker: there is no file"),
     "no ranks": (change("ranks = 3", "ranks = 0"), "ranks: expected a whole number, 1 or more, got 0"),
-    "too many ranks": (change("ranks = 3", "ranks = 100000"), "ranks: is 100000; at most 4096"),
+    "too many ranks": (change("ranks = 3", "ranks = 100000"), "ranks: expected at most 4096, got 100000"),
     "impossible rank of a fault": (change("rank = 2\nwhen", "rank = 3\nwhen"), "faults[0].rank: there is no rank 3"),
     "impossible root cause": (change("root_cause = 2", "root_cause = 3"), "expect.root_cause: there is no rank 3"),
     "impossible rank in a list": (change("[1, 0]", "[1, 4]"), "expect.stopped: there is no rank 4"),
@@ -211,7 +217,7 @@ WRONG = {
         change("{ rank = 2, like", "{ rank = 5, like"),
         "expect.log_tail.rank: there is no rank 5",
     ),
-    "no rank in a table": (change("1 = 7", "one = 7"), "expect.exits.one: the keys of this table are rank numbers"),
+    "no rank in a table": (change("1 = 7", "one = 7"), "expect.exits.one: expected a rank number as key"),
     "no exit": (
         change("1 = 7", "1 = 256"),
         "expect.exits.1: expected an exit code from 0 to 255 or the name of a signal",
@@ -235,7 +241,7 @@ WRONG = {
     ),
     "unknown leftovers": (change('"ended"', '"some"'), "expect.leftovers: unknown leftovers 'some'"),
     "unknown error file": (change('"missing"', '"bad"'), "expect.error_file.2: unknown state of an error file 'bad'"),
-    "no expression": (change('"SIG.*"', '"SIG("'), "expect.message: 'SIG(' is no regular expression"),
+    "no expression": (change('"SIG.*"', '"SIG("'), "expect.message: expected a regular expression, got 'SIG('"),
     "no pattern": (change('"*step 3"', "3"), "expect.log_tail.like: expected a list of strings, got 3"),
     "unknown stream": (
         change("rank = 2, like", 'rank = 2, stream = "out", like'),
@@ -326,7 +332,7 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
     [
         ("stroy.toml", "there is no file stroy.toml (did you mean 'story.toml'?)"),
         ("killed_at_step3", "unknown scenario 'killed_at_step3'; did you mean 'crash/killed_at_step_3'?"),
-        ("crash", "crash is a family of scenarios: 'derail list scenarios crash' names them; give one"),
+        ("crash", "crash is a family of scenarios. Give one of those in 'derail list scenarios crash'"),
         ("zzzz", f"unknown scenario 'zzzz'; 'derail list scenarios' names all {len(shipped())}"),
     ],
 )

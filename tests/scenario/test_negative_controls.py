@@ -1,6 +1,6 @@
 """A scenario that passes without its faults, or with others hit by them, tests nothing.
 
-All twins of all scenarios: ``pytest -n 4 -m slow tests/scenario``.
+All negative controls of all scenarios: ``pytest -n 4 -m slow tests/scenario``.
 """
 
 import re
@@ -13,9 +13,9 @@ from derail.agents.native import NativeAgent
 from derail.campaign.campaign import run_scenario
 from derail.faults.model.plan import Plan
 from derail.report.text import render_verdict
-from derail.scenario.control import sees, twin, twins
 from derail.scenario.load import load, shipped
 from derail.scenario.model import Expect, Scenario
+from derail.scenario.negative_controls import negative_control, negative_controls, unmet
 from scenario.test_shipped import LIBRARY, marked
 
 QUICK = {
@@ -44,31 +44,31 @@ def step_loop(plan, **fields):
 
 
 def tells_apart(scenario, kind, workdir):
-    """Run a twin; something that the scenario expects must not be there."""
-    made = twin(scenario, kind)
+    """Run a negative control, and check that it does not meet every expectation."""
+    made = negative_control(scenario, kind)
     if made is None:
-        pytest.fail(f"{scenario.name} says that it has a {kind} twin, which would be the same scenario")
+        pytest.fail(f"{scenario.name} names a {kind} control, which would be the same scenario")
     done = run_scenario(made, NativeAgent(), workdir=workdir)
     if done.verdict.kind == "SKIPPED":
         pytest.skip("; ".join(done.verdict.reasons))
 
-    assert sees(done.verdict) != (), f"vacuous\n{render_verdict(made, done.result, done.verdict)}"
+    assert unmet(done.verdict) != (), f"vacuous\n{render_verdict(made, done.result, done.verdict)}"
 
 
 @pytest.mark.parametrize(("name", "kind"), QUICK.items())
-def test_a_twin_of_a_scenario_does_not_pass(name, kind, tmp_path):
+def test_negative_controls_of_some_scenarios_do_not_pass(name, kind, tmp_path):
     """A handful; the others are slow together."""
     tells_apart(LIBRARY[name], kind, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), ALL)
-def test_no_twin_of_any_scenario_passes(name, kind, tmp_path):
+def test_negative_controls_of_all_scenarios_do_not_pass(name, kind, tmp_path):
     """What each one expects is there because of its faults, and because of whom they hit."""
     tells_apart(LIBRARY[name], kind, tmp_path)
 
 
-def test_a_scenario_without_a_twin_that_it_could_have_says_why():
+def test_a_scenario_without_a_possible_negative_control_gives_the_reason():
     """Beside the key."""
     chosen = {name: re.search(r"^control = .*", path.read_text(), re.MULTILINE) for name, path in shipped().items()}
 
@@ -76,33 +76,33 @@ def test_a_scenario_without_a_twin_that_it_could_have_says_why():
 
 
 @pytest.mark.parametrize("name", LIBRARY)
-def test_the_twins_of_a_shipped_scenario_can_be_made(name):
+def test_negative_controls_of_shipped_scenarios_are_possible(name):
     """All that it says it has."""
-    assert len(twins(LIBRARY[name])) == len(LIBRARY[name].control)
+    assert len(negative_controls(LIBRARY[name])) == len(LIBRARY[name].control)
 
 
 def test_a_vacuous_scenario_is_found(tmp_path):
     """A pause that is looked for nowhere: the job succeeds with it, without it, and with another rank paused."""
     pause = faults.stop(rank=1, for_=0.1, when=when.line("step 1"))
     vacuous = step_loop([pause])
-    seen = [sees(run_scenario(twin(vacuous, kind), NativeAgent(), workdir=tmp_path / kind).verdict)
+    seen = [unmet(run_scenario(negative_control(vacuous, kind), NativeAgent(), workdir=tmp_path / kind).verdict)
             for kind in ("no-fault", "wrong-target")]  # fmt: skip
 
     assert seen == [(), ()]
 
 
-def test_a_twin_whose_fault_cannot_happen_is_judged_by_what_is_seen(tmp_path):
+def test_a_negative_control_with_an_impossible_fault_is_judged_by_its_findings(tmp_path):
     """It is INCONCLUSIVE, which does not hide that the expectation was met."""
     never = faults.exit(3, rank=0, when=when.line("never"))
-    done = run_scenario(twin(step_loop([never]), "wrong-target"), NativeAgent(), workdir=tmp_path)
+    done = run_scenario(negative_control(step_loop([never]), "wrong-target"), NativeAgent(), workdir=tmp_path)
 
-    assert (done.verdict.kind, sees(done.verdict)) == ("INCONCLUSIVE", ())
+    assert (done.verdict.kind, unmet(done.verdict)) == ("INCONCLUSIVE", ())
 
 
-def test_the_twin_without_faults_is_the_same_otherwise():
+def test_the_no_fault_control_is_the_same_otherwise():
     """Expectations, arguments and seed stay."""
     scenario = LIBRARY["crash/killed_at_step_3"]
-    made = twin(scenario, "no-fault")
+    made = negative_control(scenario, "no-fault")
 
     same = replace(scenario, name="crash/killed_at_step_3 (no-fault)", faults=Plan(seed=scenario.faults.seed))
     assert replace(made, control=scenario.control) == same
@@ -112,20 +112,20 @@ def test_the_twin_without_faults_is_the_same_otherwise():
     ("target", "moved"),
     [(0, 1), (2, 0), ((0, 2), (0, 1)), ((0, 1, 2), None), ("all", None), ("one", None)],
 )
-def test_the_twin_with_another_target_aims_each_fault_at_the_next_rank(target, moved):
+def test_the_wrong_target_control_aims_each_fault_at_the_next_rank(target, moved):
     """The last one is followed by the first; there is none for what is aimed at all, or at whomever the seed says."""
-    made = twin(replace(step_loop([faults.exit(3, rank=target)]), ranks=3), "wrong-target")
+    made = negative_control(replace(step_loop([faults.exit(3, rank=target)]), ranks=3), "wrong-target")
 
     assert (None if made is None else made.faults.faults[0].target) == moved
 
 
-def test_there_is_no_twin_of_a_scenario_without_faults():
+def test_a_scenario_without_faults_has_no_negative_control():
     """It would be the same."""
-    assert twins(replace(step_loop([]), control=("no-fault", "wrong-target"))) == ()
+    assert negative_controls(replace(step_loop([]), control=("no-fault", "wrong-target"))) == ()
 
 
 def test_a_job_of_one_rank_has_nobody_else_to_aim_at(tmp_path):
-    """By default it has one twin."""
+    """By default it has one negative control."""
     path = tmp_path / "one.toml"
     (tmp_path / "w.py").write_text("")
     fault = '[[faults]]\nfault = "exit"\ncode = 3\nrank = 0\n'

@@ -1,6 +1,6 @@
 """The scenarios that come with derail: what their files say, and each run for real.
 
-All of them, with their twins: ``pytest -n 4 -m slow tests/scenario``.
+All of them, with their negative controls: ``pytest -n 4 -m slow tests/scenario``.
 """
 
 import os
@@ -131,4 +131,4 @@ def test_an_expectation_that_is_wrong_fails_for_real(tmp_path):
     scenario = replace(LIBRARY["crash/killed_at_step_3"], expect=Expect(succeeded=False, root_cause=1))
     done = run_scenario(scenario, NativeAgent(), workdir=tmp_path)
 
-    assert done.verdict.reasons == ("expected rank 1 as root cause, saw rank 2",)
+    assert done.verdict.reasons == ("expected root cause rank 1, got rank 2",)

@@ -1,7 +1,7 @@
-"""The catalogue of faults for people and editors: on the command line, as data, in a page and in a stub.
+"""Catalogue of faults for people and editors: on the command line, as data, in a page and in a stub.
 
-``python -m derail.report.catalogue docs/reference/faults.md src/derail/faults/__init__.pyi`` writes the second half of
-both files anew and leaves what stands before it as it is.
+``python -m derail.report.catalogue docs/reference/faults.md src/derail/faults/__init__.pyi`` rewrites the part of both
+files after the marker, and keeps the part before it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MARKER = "<!-- The rest is written by: python -m derail.report.catalogue docs/re
 STUB_MARKER = "# The rest is written by: python -m derail.report.catalogue src/derail/faults/__init__.pyi"
 WIDTH = 100
 LINE = 120
-"""Columns of the stub, as ruff breaks lines."""
+"""Columns of the stub, at which ruff breaks lines."""
 
 
 def render_list(listed: Iterable[Entry]) -> str:
-    """All faults in few words, by family, with the reason at each that cannot be done on this machine."""
+    """Return all faults in a few words each, by family, with the reason if a fault is unavailable on this machine."""
     return "\n".join(_listed(list(listed))) + "\n"
 
 
@@ -47,27 +47,27 @@ def _listed(listed: list[Entry]) -> Iterator[str]:
                     f"not here: {reasons[entry.name]}", WIDTH, initial_indent=indent, subsequent_indent=indent
                 )
         yield ""
-    yield f"{sum(not reason for reason in reasons.values())} of {len(listed)} faults can be done on this machine"
+    yield f"{sum(not reason for reason in reasons.values())} of {len(listed)} faults are available on this machine"
 
 
 def render_entry(entry: Entry) -> str:
-    """All that is known of one fault, and whether it can be done on this machine."""
-    return "\n".join(_told(entry)) + "\n"
+    """Return the full description of one fault, and whether it is available on this machine."""
+    return "\n".join(_described(entry)) + "\n"
 
 
-def _told(entry: Entry) -> Iterator[str]:
+def _described(entry: Entry) -> Iterator[str]:
     reason = entry.requires.unavailable()
     yield from wrap(f"{entry.name}: {entry.summary}", WIDTH)
     yield ""
-    yield from _facts({"Family": entry.family, "Acts": entry.side, "On this machine": reason or "can be done"})
+    yield from _facts({"Family": entry.family, "Acts": entry.side, "On this machine": reason or "available"})
     yield ""
     if entry.params:
         yield "Parameters:"
         yield from _parameters(entry.params)
         yield ""
     facts = {
-        "Set off by": ", ".join(entry.acts.triggers),
-        "If not said": str(entry.acts.default),
+        "Triggers": ", ".join(entry.acts.triggers),
+        "By default": str(entry.acts.default),
         "Repeats": "up to times=n" if entry.acts.repeats else "",
         "Lasts": "for_=seconds, or until the end of the job" if entry.acts.lasts else "",
         "Needs": entry.requires.needs,
@@ -89,14 +89,14 @@ def _parameters(params: tuple[Param, ...]) -> Iterator[str]:
     wide = max(len(param.name) for param in params)
     indent = " " * (wide + 4)
     for param in params:
-        default = "must be given" if param.required else f"default {param.default!r}"
+        default = "required" if param.required else f"default {param.default!r}"
         begin = f"  {param.name:<{wide}}  "
         yield from wrap(f"{param.type}; {default}", WIDTH, initial_indent=begin, subsequent_indent=indent)
         yield from wrap(param.meaning, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def as_data(entry: Entry) -> dict[str, object]:
-    """All that is known of one fault, and whether it can be done on this machine, as plain data."""
+    """Return the full description of one fault, and whether it is available on this machine, as plain data."""
     reason = entry.requires.unavailable()
     return {
         "name": entry.name,
@@ -127,16 +127,16 @@ def as_data(entry: Entry) -> dict[str, object]:
 
 
 def render_page(page: str) -> str:
-    """Return the text of docs/reference/faults.md, or of the stub, with its second half as the catalogue has it now.
+    """Return the text of docs/reference/faults.md, or of the stub, with the current catalogue in its second half.
 
     Raises:
-        ValueError: if the page does not say where that half begins.
+        ValueError: if the page has no marker for the beginning of that half.
     """
     for marker, half in ((MARKER, _half), (STUB_MARKER, _stub)):
-        written, found, _ = page.partition(marker)
-        if found:
+        written, separator, _ = page.partition(marker)
+        if separator:
             return written + "\n".join((marker, "", *half())) + "\n"
-    raise ValueError(f"the page has no line {MARKER!r} or {STUB_MARKER!r}, behind which the catalogue would stand")
+    raise ValueError(f"the page has no line {MARKER!r} or {STUB_MARKER!r} to mark the place of the catalogue")
 
 
 def _half() -> Iterator[str]:
@@ -153,13 +153,13 @@ def _section(entry: Entry) -> Iterator[str]:
     if entry.params:
         yield from ("| Parameter | Takes | Default | Meaning |", "|---|---|---|---|")
         for param in entry.params:
-            default = "must be given" if param.required else f"`{param.default!r}`"
+            default = "required" if param.required else f"`{param.default!r}`"
             yield f"| `{param.name}` | {_cell(param.type)} | {_cell(default)} | {_cell(param.meaning)} |"
         yield ""
     more = [word for word, can in (("`times`", entry.acts.repeats), ("`for`", entry.acts.lasts)) if can]
     facts = {
         "Acts": entry.side,
-        "Set off by": ", ".join(f"`{word}`" for word in entry.acts.triggers),
+        "Triggers": ", ".join(f"`{word}`" for word in entry.acts.triggers),
         "Takes as well": " and ".join(more),
         "Needs": entry.requires.needs,
         "Verified by": entry.verified,
@@ -210,7 +210,7 @@ def _declared(parameter: Parameter) -> Iterator[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Write the second half of the files that are named."""
+    """Rewrite the second half of the named files."""
     for name in argv:
         page = Path(name)
         page.write_text(render_page(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What changed between two scorecards. Pure."""
+"""Changes between two scorecards. Pure."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal[
     "worse", "not judged any more", "better", "differs", "slower", "faster", "only before", "only now"
 ]
-"""What a change means; "slower", "faster" and what stands in one scorecard only are told and held against nobody."""
+"""Kinds of change. "slower", "faster", and rows in one scorecard only, are reported, and count against no agent."""
 ORDER: tuple[Kind, ...] = (
     "worse", "not judged any more", "better", "differs", "slower", "faster", "only before", "only now",
 )  # fmt: skip
 _PASSING = re.compile(r"\b(pid|process) \d+|\d+\.\d+ s\b|0x[0-9a-f]+|/[^\s'\",;:]*/", re.IGNORECASE)
-"""What is another one each time: process numbers, times, addresses, the folders of paths."""
-FACTOR, LEAST = 2.0, 0.5
-"""A teardown that takes twice as long as before, and half a second longer, is slower."""
+"""Values that differ in each run: process numbers, times, addresses, folders of paths."""
+FACTOR, LEAST = 2.0, 0.5  # times the earlier teardown; seconds
+"""A teardown is slower if it takes twice as long as before, and at least half a second longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that changed.
+    """One change.
 
     Attributes:
-        kind: what it means.
-        scenario: where.
-        text: what, in words.
+        kind: the kind of change.
+        scenario: name of the scenario.
+        text: description of the change.
     """
 
     kind: Kind
@@ -44,17 +44,17 @@ class Change:
 
 
 def changes(before: Scorecard, now: Scorecard) -> tuple[Change, ...]:
-    """All that changed, what is worse first."""
+    """Return all changes, the worst first."""
     old, new = ({row.scenario: row for row in card.rows} for card in (before, now))
-    found = [change for name in old.keys() & new.keys() for change in _changed(old[name], new[name])]
-    found += [Change("only before", name, old[name].verdict) for name in old.keys() - new.keys()]
-    found += [Change("only now", name, new[name].verdict) for name in new.keys() - old.keys()]
-    return tuple(sorted(found, key=lambda change: (ORDER.index(change.kind), change.scenario)))
+    listed = [change for name in old.keys() & new.keys() for change in _changed(old[name], new[name])]
+    listed += [Change("only before", name, old[name].verdict) for name in old.keys() - new.keys()]
+    listed += [Change("only now", name, new[name].verdict) for name in new.keys() - old.keys()]
+    return tuple(sorted(listed, key=lambda change: (ORDER.index(change.kind), change.scenario)))
 
 
-def exit_code(found: tuple[Change, ...]) -> int:
-    """1 if something is worse, 3 if nothing is but something was judged before and is not now, else 0."""
-    kinds = {change.kind for change in found}
+def exit_code(listed: tuple[Change, ...]) -> int:
+    """Return 1 if something is worse; else 3 if something was judged before and is not now; else 0."""
+    kinds = {change.kind for change in listed}
     return 1 if "worse" in kinds else 3 if "not judged any more" in kinds else 0
 
 
@@ -80,11 +80,11 @@ def _changed(old: Row, new: Row) -> Iterator[Change]:
 
 
 def _among_failures(old: Row, new: Row) -> Iterator[Change]:
-    """Of a scenario that fails as before: promises that it breaks now, or not any more, and other words."""
-    broke, breaks = {found.promise for found in old.broken}, {found.promise for found in new.broken}
-    for found in new.broken:
-        if found.promise not in broke:
-            yield Change("worse", new.scenario, f"still FAIL, and breaks {found.promise}: {found}")
+    """Yield the changes of a scenario that fails as before: other promises broken, or other reasons."""
+    broke, breaks = {finding.promise for finding in old.broken}, {finding.promise for finding in new.broken}
+    for finding in new.broken:
+        if finding.promise not in broke:
+            yield Change("worse", new.scenario, f"still FAIL, and breaks {finding.promise}: {finding}")
     for promise in sorted(broke - breaks):
         yield Change("better", new.scenario, f"still FAIL, but keeps {promise}")
     if broke == breaks and _lasting(old) != _lasting(new):
@@ -92,7 +92,7 @@ def _among_failures(old: Row, new: Row) -> Iterator[Change]:
 
 
 def _lasting(row: Row) -> list[str]:
-    """The reasons of a row, without what is another one each time."""
+    """Return the reasons of a row, without values that differ in each run."""
     return [_PASSING.sub("#", reason) for reason in row.reasons]
 
 
@@ -106,16 +106,17 @@ def _times(old: Row, new: Row) -> Iterator[Change]:
         yield Change("faster", new.scenario, f"teardown took {seconds(before)}, now {seconds(now)}")
 
 
-def render_changes(before: Scorecard, now: Scorecard, found: tuple[Change, ...]) -> str:
-    """The changes for people, ending with a newline."""
+def render_changes(before: Scorecard, now: Scorecard, listed: tuple[Change, ...]) -> str:
+    """Return the changes as text, ending with a newline."""
     lines = [f"before: {headline(before)}", f"now:    {headline(now)}"]
     if before.promises != now.promises:
         lines += _promises(before, now)
     for kind in ORDER:
-        told = [change for change in found if change.kind == kind]
-        if told:
-            lines += ["", f"{kind} ({len(told)}):", *(f"  {each.scenario}: {printable(each.text)}" for each in told)]
-    if not found:
+        of_kind = [change for change in listed if change.kind == kind]
+        if of_kind:
+            lines += ["", f"{kind} ({len(of_kind)}):"]
+            lines += [f"  {each.scenario}: {printable(each.text)}" for each in of_kind]
+    if not listed:
         lines += ["", f"nothing changed in {len(now.rows)} scenarios"]
     return neutral("\n".join(lines) + "\n")
 
@@ -127,6 +128,6 @@ def _promises(before: Scorecard, now: Scorecard) -> Iterator[str]:
             yield f"{words}: {', '.join(names)}"
 
 
-def as_data(found: tuple[Change, ...]) -> list[dict[str, str]]:
-    """The changes as plain data."""
-    return [{"kind": change.kind, "scenario": change.scenario, "text": change.text} for change in found]
+def as_data(listed: tuple[Change, ...]) -> list[dict[str, str]]:
+    """Return the changes as plain data."""
+    return [{"kind": change.kind, "scenario": change.scenario, "text": change.text} for change in listed]

@@ -1,4 +1,4 @@
-"""What works on this machine and what does not, with the reason: every mechanism, and every fault that needs them."""
+"""Checkup of this machine: every mechanism, and every fault that needs one, with the reason if it does not work."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 LEAST_FREE = 2**27
-"""Bytes that the logs of a job and what it leaves should have room for."""
+"""Bytes that should be free for the logs and leftovers of a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """Something that a machine has or has not.
+    """Ability that a machine may have.
 
     Attributes:
         name: its name, for ``--require``.
         purpose: what it is for.
-        why_not: tries it: the reason why it does not work; empty if it does.
-        more: what there is to say of one that works.
+        why_not: tries it; returns the reason why it does not work, or an empty text.
+        more: returns details about a mechanism that works.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Mechanism:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of trying one.
+    """Result of trying a mechanism or fault.
 
     Attributes:
-        name: of the mechanism or fault.
+        name: name of the mechanism or fault.
         available: whether it works here.
-        told: why it does not work; or what there is to say of one that works.
+        told: the reason why it does not work, or details if it does.
         purpose: what it is for.
     """
 
@@ -60,41 +60,43 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """Everything that was found out about a machine."""
+    """All results for a machine."""
 
     mechanisms: tuple[Finding, ...]
     faults: tuple[Finding, ...]
 
     def missing(self, required: Sequence[str]) -> list[str]:
-        """What is required and not there, each with its reason: names of mechanisms and faults, or a number of faults.
+        """Return what is required but unavailable, with reasons; required are names, or a number of faults.
 
         Raises:
-            ValueError: if there is no such name.
+            ValueError: if a name does not exist.
         """
-        found = {each.name: each for each in (*self.mechanisms, *self.faults)}
+        results = {each.name: each for each in (*self.mechanisms, *self.faults)}
         lacking = []
         for word in required:
             if word.isdigit():
                 able = sum(fault.available for fault in self.faults)
                 if able < int(word):
-                    lacking.append(f"{word} faults are required, {able} of {len(self.faults)} can be done here")
-            elif word not in found:
-                raise ValueError(f"--require: {not_known(word, found, 'mechanism or fault')}")
-            elif not found[word].available:
-                lacking.append(f"{word}: {found[word].told}")
+                    lacking.append(f"{word} faults are required, {able} of {len(self.faults)} are available here")
+            elif word not in results:
+                raise ValueError(f"--require: {not_known(word, results, 'mechanism or fault')}")
+            elif not results[word].available:
+                lacking.append(f"{word}: {results[word].told}")
         return lacking
 
 
 def _why_not_entered() -> str:
-    """Whether a Python that is started as a rank would be runs our sitecustomize, with nothing to do in it."""
+    """Return why a Python started like a rank does not run derail's sitecustomize; empty if it does."""
     from derail.platform.bounded import run_bounded
 
     source = "import sys; sys.exit('_derail_inrank.bootstrap' not in sys.modules)"
     before = os.environ.get("PYTHONPATH")
     path = f"{SITE}{os.pathsep}{before}" if before else str(SITE)
     tried = run_bounded((sys.executable, "-c", source), 60, env={**os.environ, "PYTHONPATH": path, VARIABLE: ""})
-    said = tried.stderr.decode(errors="replace").strip().splitlines()
-    return "" if tried.returncode == 0 else (said[-1] if said else "Python did not run the sitecustomize on PYTHONPATH")
+    output = tried.stderr.decode(errors="replace").strip().splitlines()
+    if tried.returncode == 0:
+        return ""
+    return output[-1] if output else "Python did not run the sitecustomize on PYTHONPATH"
 
 
 def _pythons() -> str:
@@ -114,7 +116,7 @@ def _evidence_room() -> int:
 
 def _why_no_room() -> str:
     free = _evidence_room()
-    return "" if free >= LEAST_FREE else f"{free // 2**20} MiB are free where temporary files go; 128 should be"
+    return "" if free >= LEAST_FREE else f"{free // 2**20} MiB are free for temporary files; 128 MiB should be"
 
 
 def _torch_version() -> str:
@@ -159,7 +161,7 @@ def _mechanisms() -> tuple[Mechanism, ...]:
 
 
 def examine() -> Checkup:
-    """Try everything once. Takes a second or two, and leaves nothing behind."""
+    """Try everything once. This takes a second or two, and leaves nothing behind."""
     return Checkup(
         tuple(_tried(each) for each in _mechanisms()),
         tuple(
@@ -173,40 +175,40 @@ def examine() -> Checkup:
 def _tried(mechanism: Mechanism) -> Finding:
     try:
         reason = mechanism.why_not()
-        told = reason or mechanism.more()
-    except Exception as error:  # a trial that throws has not shown that it works; the others are told all the same
-        reason = told = f"it could not be tried: {type(error).__name__}: {error}"
-    return Finding(mechanism.name, not reason, told, mechanism.purpose)
+        details = reason or mechanism.more()
+    except Exception as error:  # a trial that raises has not shown that it works; the others are still reported
+        reason = details = f"trial failed: {type(error).__name__}: {error}"
+    return Finding(mechanism.name, not reason, details, mechanism.purpose)
 
 
 def render_checkup(checkup: Checkup) -> str:
-    """A line or two for each mechanism, then the faults that cannot be done, and how many can."""
+    """Return a line or two for each mechanism, then the unavailable faults, and the number of available ones."""
     return "\n".join(_lines(checkup)) + "\n"
 
 
 def _lines(checkup: Checkup) -> Iterator[str]:
-    yield "     mechanism        what it is for, and what was found"
-    for found in checkup.mechanisms:
-        begin = f"{'yes' if found.available else 'no ':<3}  {found.name:<16} "
-        yield from wrap(found.purpose, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
-        if found.told:
+    yield "     mechanism        purpose, and result"
+    for result in checkup.mechanisms:
+        begin = f"{'yes' if result.available else 'no ':<3}  {result.name:<16} "
+        yield from wrap(result.purpose, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+        if result.told:
             indent = " " * len(begin)
-            yield from wrap(found.told, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            yield from wrap(result.told, WIDTH, initial_indent=indent, subsequent_indent=indent)
     yield ""
     for fault in checkup.faults:
         if not fault.available:
-            yield from wrap(f"fault {fault.name} cannot be done here: {fault.told}", WIDTH, subsequent_indent="  ")
+            yield from wrap(f"fault {fault.name} is unavailable here: {fault.told}", WIDTH, subsequent_indent="  ")
     able = sum(fault.available for fault in checkup.faults)
-    yield f"{able} of {len(checkup.faults)} faults can be done on this machine"
+    yield f"{able} of {len(checkup.faults)} faults are available on this machine"
 
 
 def as_data(checkup: Checkup) -> dict[str, object]:
-    """The same as plain data."""
+    """Return the same as plain data."""
 
-    def told(found: Finding) -> dict[str, object]:
-        return {"name": found.name, "available": found.available, "told": found.told, "for": found.purpose}
+    def row(result: Finding) -> dict[str, object]:
+        return {"name": result.name, "available": result.available, "told": result.told, "for": result.purpose}
 
     return {
-        "mechanisms": [told(found) for found in checkup.mechanisms],
+        "mechanisms": [row(result) for result in checkup.mechanisms],
         "faults": [{"name": fault.name, "available": fault.available, "told": fault.told} for fault in checkup.faults],
     }

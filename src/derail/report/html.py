@@ -1,4 +1,4 @@
-"""A scorecard as one HTML page that needs nothing else: readable without scripts, on a phone and on paper."""
+"""Scorecard as one self-contained HTML page, readable without scripts, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 SIGNS: dict[Cell, str] = {"PASS": "+", "FAIL": "✗", "n/a": "-", "INCONCLUSIVE": "?", "SKIPPED": "", "": ""}
-TICKS = 8
-LONGEST_BARS = 20
+TICKS = 8  # maximum ticks of a time axis
+LONGEST_BARS = 20  # runs in the chart of teardown times
 
 
 def render_html(card: Scorecard) -> str:
-    """The page. All text of ranks, scenarios and agents is escaped, and holds no control characters."""
+    """Return the page. All text of ranks, scenarios and agents is escaped, and has no control characters."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -44,7 +44,7 @@ def render_html(card: Scorecard) -> str:
         style=style,
         script=(PAGE / "page.js").read_text(encoding="utf-8"),
     )
-    return neutral(page).encode("utf-8", "replace").decode()  # the name of a file may have what UTF-8 has not
+    return neutral(page).encode("utf-8", "replace").decode()  # a file name may have characters that UTF-8 lacks
 
 
 def _percent(part: float, whole: float) -> str:
@@ -56,12 +56,12 @@ def _part(part: float, whole: float) -> str:
 
 
 def _clock(value: float | None) -> str:
-    """A time for people: with more places if it is short."""
+    """Return a time as text, with more decimal places if it is short."""
     return "" if value is None else f"{value:.3f} s" if 0 < value < 1 else seconds(value)
 
 
 def _ticks(whole: float) -> list[float]:
-    """Round times along the axis, a handful of them."""
+    """Return up to ``TICKS`` round times along the axis."""
     step = next(
         (step for power in range(-6, 7) for step in (10**power, 2 * 10**power, 5 * 10**power) if whole / step <= TICKS),
         whole or 1.0,
@@ -78,37 +78,37 @@ def _anchor(scenario: str) -> str:
 
 
 def _word(kind: str) -> str:
-    """The class of a verdict or a cell."""
+    """Return the CSS class of a verdict or a cell."""
     return {"n/a": "never"}.get(kind, kind.lower())
 
 
 def _cell_text(row: Row, promise: Promise) -> str:
-    """What became of a promise, for whoever points at it."""
-    told = [str(found) for found in row.findings if found.promise == promise and found.kept is not True]
-    return "; ".join(told) or {"PASS": "kept", "": "not asked for"}.get(row.cell(promise), row.cell(promise))
+    """Return the result of a promise for a tooltip."""
+    texts = [str(finding) for finding in row.findings if finding.promise == promise and finding.kept is not True]
+    return "; ".join(texts) or {"PASS": "kept", "": "not asked for"}.get(row.cell(promise), row.cell(promise))
 
 
 def _band_text(band: Band) -> str:
-    what = band.text or "lives"
-    came = f" ({band.result.replace('_', ' ')})" if band.result else ""
-    return f"{what}{came}, {band.begin:.3f} to {band.end:.3f} s"
+    label = band.text or "lives"
+    result = f" ({band.result.replace('_', ' ')})" if band.result else ""
+    return f"{label}{result}, {band.begin:.3f} to {band.end:.3f} s"
 
 
 def _address(issue: str) -> str:
-    """Where an issue is, if that can be told: an address, or ``owner/name#123``."""
-    if found := re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", issue):
-        return f"https://github.com/{found[1]}/issues/{found[2]}"
+    """Return the URL of an issue, which is a URL or ``owner/name#123``; empty for any other text."""
+    if match := re.fullmatch(r"([\w.-]+/[\w.-]+)#(\d+)", issue):
+        return f"https://github.com/{match[1]}/issues/{match[2]}"
     return issue if issue.startswith(("https://", "http://")) else ""
 
 
 def _timed(card: Scorecard) -> list[Row]:
-    """The runs that took longest to tear down."""
+    """Return the runs with the longest teardowns."""
     timed = [row for row in card.rows if row.teardown_seconds is not None]
     return sorted(timed, key=lambda row: row.teardown_seconds or 0.0, reverse=True)[:LONGEST_BARS]
 
 
-def _has_mark(told: Timeline, kind: str) -> bool:
-    return any(mark.kind == kind for lane in told.lanes for mark in lane.marks)
+def _has_mark(timeline: Timeline, kind: str) -> bool:
+    return any(mark.kind == kind for lane in timeline.lanes for mark in lane.marks)
 
 
 FILTERS: dict[str, Callable[..., object]] = {
@@ -129,6 +129,6 @@ FILTERS: dict[str, Callable[..., object]] = {
     "address": _address,
     "titled": titled,
     "has_mark": _has_mark,
-    "events": lambda told: "\n".join(events(told)),
+    "events": lambda timeline: "\n".join(events(timeline)),
     "printed": lambda text: "\n".join(map(printable, text.split("\n"))),
 }

@@ -1,4 +1,4 @@
-"""A scorecard as JUnit XML, in the form that CI systems read: a suite per family, a case per scenario."""
+"""Scorecard as JUnit XML, in the form that CI systems read: a suite per family, a case per scenario."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from derail.report.scorecard import Row, Scorecard
 
 TAGS = {"FAIL": "failure", "INCONCLUSIVE": "error", "SKIPPED": "skipped"}
-"""INCONCLUSIVE is an error: the case says nothing about the agent."""
+"""XML tags by verdict. INCONCLUSIVE is an error: the case proves nothing about the agent."""
 
 
 def render_junit(card: Scorecard) -> bytes:
-    """The scorecard as an XML document."""
+    """Return the scorecard as an XML document."""
     root = ET.Element("testsuites", name=f"derail verify-agent {titled(card)}", time=f"{card.seconds:.3f}")
     for family, members in groupby(card.rows, key=lambda row: row.family):
         rows = list(members)

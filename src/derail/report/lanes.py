@@ -1,4 +1,4 @@
-"""What a timeline is made of: lanes with bands and marks, as frozen values."""
+"""Elements of a timeline as frozen values: lanes with bands and marks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MarkKind: TypeAlias = Literal["start", "line", "fault", "signal", "exit", "value
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Something that lasts.
+    """Interval on a lane.
 
     Attributes:
-        kind: a rank's process lives; a phase of the supervisor; a fault, from its start until it is undone or its rank
-            ends.
+        kind: the life of a rank's process; a phase of the launcher; or a fault, from its start until it is undone or
+            its rank ends.
         begin: seconds from the beginning of the run.
-        end: the same.
-        text: what, for people.
-        result: of a fault: what came of it ("injected", "errored" ...; "unknown" if nobody saw).
+        end: seconds from the beginning of the run.
+        text: description.
+        result: of a fault, its result ("injected", "errored" ...; "unknown" if it was not observed).
     """
 
     kind: BandKind
@@ -31,12 +31,12 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happens at once.
+    """Moment on a lane.
 
     Attributes:
-        kind: what.
+        kind: kind of the event.
         at: seconds from the beginning of the run.
-        text: what, for people.
+        text: description.
     """
 
     kind: MarkKind
@@ -46,16 +46,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """All that happens to one rank, or to the supervisor.
+    """Events of one rank, or of the launcher.
 
     Attributes:
         name: ``rank 2``, ``agent``.
-        rank: whose; None for a supervisor.
-        fate: how it ended, in words; empty if that is not known.
-        telling: whether there is more to it than to the others: it was hit, failed by itself, or left something.
+        rank: number of the rank; None for a launcher.
+        fate: description of its end; empty if unknown.
+        telling: whether it is of special interest: a fault hit it, it failed by itself, or it left something.
         failed: whether it failed by itself, or had to be abandoned.
-        bands: in the order in which they began.
-        marks: in the order in which they happened.
+        bands: the intervals, in the order of their beginnings.
+        marks: the moments, in order.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A run.
+    """Timeline of a run.
 
     Attributes:
-        seconds: from the first thing that happened to the last.
-        lanes: supervisors first, then ranks by number.
-        wall: seconds since 1970 at which the run began; 0 if that is not known.
+        seconds: from the first event to the last.
+        lanes: launchers first, then ranks by number.
+        wall: seconds since 1970 at which the run began; 0 if unknown.
     """
 
     seconds: float = 0.0

@@ -1,6 +1,6 @@
-"""The scenarios that come with derail for people: on the command line, and in docs/reference/scenarios.md.
+"""Lists of derail's scenarios: on the command line, and in docs/reference/scenarios.md.
 
-``python -m derail.report.library docs/reference/scenarios.md`` rewrites the last part of that page only.
+``python -m derail.report.library docs/reference/scenarios.md`` rewrites only the last part of that page.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ WIDTH = 120
 
 
 def library() -> list[Scenario]:
-    """All of them, by name.
+    """Return all scenarios of derail, by name.
 
     Raises:
-        InputError: if anything is wrong with one.
+        InputError: if one has an error.
     """
     from derail.scenario.load import load, shipped
 
@@ -34,12 +34,12 @@ def library() -> list[Scenario]:
 
 
 def render_list(listed: Iterable[Scenario]) -> str:
-    """Names and titles, by family."""
+    """Return names and titles, by family."""
     return neutral("\n".join(_listed(list(listed))) + "\n")
 
 
 def as_data(scenario: Scenario) -> dict[str, object]:
-    """Return what a list says of a scenario, as plain data."""
+    """Return the facts of a scenario in a list, as plain data."""
     return {
         "name": scenario.name,
         "family": scenario.family,
@@ -67,14 +67,14 @@ def _listed(listed: list[Scenario]) -> Iterator[str]:
 
 
 def render_page(page: str, listed: Iterable[Scenario]) -> str:
-    """The text of docs/reference/scenarios.md with the scenarios as they are now.
+    """Return the text of docs/reference/scenarios.md with the current scenarios.
 
     Raises:
-        ValueError: if the page does not say where that part begins.
+        ValueError: if the page has no marker for the beginning of that part.
     """
-    written, found, _ = page.partition(MARKER)
-    if not found:
-        raise ValueError(f"the page has no line {MARKER!r}, behind which the scenarios would stand")
+    written, separator, _ = page.partition(MARKER)
+    if not separator:
+        raise ValueError(f"the page has no line {MARKER!r} to mark the place of the scenarios")
     return written + "\n".join((MARKER, "", *_tables(list(listed)))) + "\n"
 
 
@@ -85,7 +85,7 @@ def _tables(listed: list[Scenario]) -> Iterator[str]:
     named = ", ".join(f"[{name}](#{name})" for name in families)
     yield f"{len(listed)} scenarios in {len(families)} families: {named}."
     for family, members in families.items():
-        yield from ("", f"### {family}", "", "| Scenario | What must come of it | Met in |", "|---|---|---|")
+        yield from ("", f"### {family}", "", "| Scenario | Expected | Reported in |", "|---|---|---|")
         yield from (f"| `{each.name}` | {_cell(each.title)} | {each.issue} |" for each in members)
 
 
@@ -94,7 +94,7 @@ def _cell(text: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Write the last part of the pages that are named."""
+    """Rewrite the last part of the named pages."""
     for name in argv:
         page = Path(name)
         page.write_text(render_page(page.read_text(encoding="utf-8"), library()), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The scorecard of an agent: scenario by scenario what it promises and what it did. Plain data."""
+"""Scorecard of an agent as plain data: for each scenario, what the agent promises and what it did."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from derail.faults.model.results import FaultResult
     from derail.scenario.model import JobResult, Scenario, Verdict
 
-FORMAT = 1
-TAIL_LINES = 8
+FORMAT = 1  # version of the file format
+TAIL_LINES = 8  # lines of the root cause's output
 PROMISES: tuple[Promise, ...] = get_args(Promise)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Cell: TypeAlias = Literal["PASS", "FAIL", "n/a", "INCONCLUSIVE", "SKIPPED", ""]
 Blame: TypeAlias = Literal["right", "wrong rank", "nobody", "never tells", ""]
-"""Whom an agent blames: the rank that is to blame (or nobody, rightly), another one, nobody, or it never says. Empty
-where the scenario does not say who is to blame, or the run does not count."""
+"""Comparison of the agent's root cause with the expected one: right (also if none is right), another rank, none, or the
+agent never reports one. Empty if the scenario expects none, or the run does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a scorecard was made."""
+    """Machine on which a scorecard was made."""
 
     system: str
     python: str
@@ -37,13 +37,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault of a run.
+    """Fault of a run.
 
     Attributes:
-        cause: what it does, without whom and when: ``signal SIGKILL``.
-        fault: all of it.
-        rank: which rank it hit; None if it was aimed at none.
-        result: what came of it.
+        cause: its kind, without target and trigger: ``signal SIGKILL``.
+        fault: its full description.
+        rank: the rank that it hit; None if it was aimed at none.
+        result: its result.
         detail: the evidence, or the reason.
     """
 
@@ -56,29 +56,29 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scenario, and what the agent made of it.
+    """One scenario, and the agent's result.
 
     Attributes:
         scenario: its name.
-        family: the first part of that.
-        title: what must come of it, in a sentence.
-        why: what it protects against.
-        issue: where somebody met it.
-        ranks: how many.
+        family: the first part of the name.
+        title: the expected result, in a sentence.
+        why: the failure that it protects against.
+        issue: a report of that failure.
+        ranks: the number of ranks.
         verdict: PASS, FAIL, INCONCLUSIVE or SKIPPED.
-        reasons: why it is not PASS.
+        reasons: why the verdict is not PASS.
         findings: each expectation, met or not.
-        faults: what was broken.
-        blame: whom the agent blames, held against whom it should.
-        reported: the cause that the agent reports, in words.
-        exit_code: what it exited with.
-        restarts: how often it started all ranks again.
+        faults: the faults.
+        blame: the reported root cause compared with the expected one.
+        reported: description of the root cause that the agent reports.
+        exit_code: the exit code of the agent.
+        restarts: the number of restarts of all ranks.
         leftovers: what outlived its rank.
         seconds: from the start of the first rank to the end of the last.
         teardown_seconds: from the decision to stop to the end of the last rank.
-        elapsed: all that the run took.
-        tail: the last lines of the rank that is blamed.
-        timeline: what happened.
+        elapsed: seconds of the whole run.
+        tail: the last lines of the reported root cause.
+        timeline: the timeline of the run.
         evidence: the directory of journal and logs, if it was kept.
     """
 
@@ -105,41 +105,41 @@ class Row:
     evidence: str = ""
 
     def cell(self, promise: Promise) -> Cell:
-        """What became of a promise in this scenario; empty if it was not asked for."""
+        """Return the result of a promise in this scenario; empty if the scenario does not ask for it."""
         if self.verdict == "SKIPPED":
             return "SKIPPED"
-        found = [finding.kept for finding in self.findings if finding.promise == promise]
-        if not found:
+        kept = [finding.kept for finding in self.findings if finding.promise == promise]
+        if not kept:
             return ""
         if self.verdict == "INCONCLUSIVE":
             return "INCONCLUSIVE"
-        return "FAIL" if False in found else "n/a" if None in found else "PASS"
+        return "FAIL" if False in kept else "n/a" if None in kept else "PASS"
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """The expectations that were not met."""
+        """Expectations that were not met."""
         return tuple(finding for finding in self.findings if finding.kept is False)
 
     @property
     def cause(self) -> str:
-        """What was broken, in few words."""
+        """Short description of the faults."""
         return " + ".join(dict.fromkeys(fault.cause for fault in self.faults)) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """What an agent made of many scenarios.
+    """Results of an agent in many scenarios.
 
     Attributes:
         agent: its name.
-        version: of the supervisor.
-        promises: what it promises.
-        machine: where it ran.
-        date: when it was begun, in UTC: ``2026-11-22T22:40:00Z``.
-        seconds: how long it took.
+        version: version of the launcher.
+        promises: its promises.
+        machine: the machine.
+        date: the beginning, in UTC: ``2026-11-22T22:40:00Z``.
+        seconds: duration.
         derail: the version of derail.
         rows: one for each scenario, in the order of their names.
-        format: of the file.
+        format: version of the file format.
     """
 
     agent: str
@@ -154,24 +154,24 @@ class Scorecard:
 
     @property
     def counts(self) -> dict[Kind, int]:
-        """How many scenarios have each verdict."""
+        """Number of scenarios with each verdict."""
         return {kind: sum(row.verdict == kind for row in self.rows) for kind in KINDS}
 
     @property
     def exit_code(self) -> int:
-        """What ``derail verify-agent`` exits with: the worst that there is; 4 only if nothing could be run."""
+        """Exit code of ``derail verify-agent``: that of the worst verdict; 4 only if nothing could be run."""
         counts = self.counts
         worst: tuple[Kind, ...] = ("FAIL", "INCONCLUSIVE", "PASS", "SKIPPED")
         return next((EXIT_CODES[kind] for kind in worst if counts[kind]), EXIT_CODES["SKIPPED"])
 
     @property
     def asked(self) -> tuple[Promise, ...]:
-        """The promises that some scenario asks for, in the order in which they are always told."""
+        """Promises that at least one scenario asks for, in the usual order."""
         asked = {finding.promise for row in self.rows for finding in row.findings}
         return tuple(promise for promise in PROMISES if promise in asked)
 
     def promise_counts(self) -> dict[Promise, dict[Cell, int]]:
-        """How often each promise was kept, broken, or never made."""
+        """Return how often each promise was kept, broken, or never made."""
         cells: tuple[Cell, ...] = ("PASS", "FAIL", "INCONCLUSIVE", "n/a")
         return {
             promise: {cell: sum(row.cell(promise) == cell for row in self.rows) for cell in cells}
@@ -179,7 +179,7 @@ class Scorecard:
         }
 
     def attribution(self) -> dict[str, dict[Blame, tuple[str, ...]]]:
-        """By cause that was injected, whom the agent blamed: the names of the scenarios of each kind."""
+        """Return, by injected cause, how the agent's root causes compare: the names of the scenarios of each kind."""
         matrix: dict[str, dict[Blame, tuple[str, ...]]] = {}
         for row in sorted(self.rows, key=lambda row: row.cause):
             if row.blame:
@@ -198,7 +198,7 @@ def row(
     elapsed: float = 0.0,
     evidence: Path | None = None,
 ) -> Row:
-    """The row of a run."""
+    """Return the row of a run."""
     judged = verdict.kind in ("PASS", "FAIL")
     return Row(
         scenario=scenario.name,
@@ -225,12 +225,13 @@ def row(
     )
 
 
-def _injected(told: FaultResult) -> Injected:
-    given = dict(told.fault.params)
+def _injected(result: FaultResult) -> Injected:
+    given = dict(result.fault.params)
     word = next(
         (_shown(given[name]) for name in ("signal", "signals", "type", "content", "errno") if name in given), ""
     )
-    return Injected(f"{told.fault.name} {word}".strip(), str(told.fault), told.rank, told.status, told.detail)
+    cause = f"{result.fault.name} {word}".strip()
+    return Injected(cause, str(result.fault), result.rank, result.status, result.detail)
 
 
 def _shown(value: object) -> str:

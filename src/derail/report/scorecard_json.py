@@ -1,4 +1,4 @@
-"""Scorecards as JSON: written whatever stands in them, and read strictly."""
+"""Scorecards as JSON: any content can be written, and reading is strict."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ T = TypeVar("T")
 
 
 def encode(card: Scorecard) -> bytes:
-    """A scorecard as JSON."""
+    """Return a scorecard as JSON."""
     import msgspec
 
     return msgspec.json.format(_encoded(card), indent=1) + b"\n"
 
 
-def encode_row(told: Row) -> bytes:
-    """A row as JSON."""
-    return _encoded(told)
+def encode_row(row: Row) -> bytes:
+    """Return a row as JSON."""
+    return _encoded(row)
 
 
 def _encoded(value: object) -> bytes:
-    """As JSON; characters that UTF-8 does not have (the names of files may) as question marks."""
+    """Return JSON, with question marks for characters that UTF-8 lacks (names of files may have them)."""
     import msgspec
 
     try:
@@ -41,25 +41,25 @@ def _proper(value: object) -> object:
 
 
 def decode_row(data: bytes) -> Row:
-    """A row from JSON.
+    """Return a row from JSON.
 
     Raises:
-        InputError: if it is none.
+        InputError: if the data are no row.
     """
     return _decode(data, Row)
 
 
 def decode(data: bytes, *, source: str = "") -> Scorecard:
-    """A scorecard from JSON.
+    """Return a scorecard from JSON.
 
     Raises:
-        InputError: if it is none, or of another format.
+        InputError: if the data are no scorecard, or have another format.
     """
-    told: object = _decode(data, object, source=source)
-    found = told.get("format") if isinstance(told, dict) else None
-    if found != FORMAT:
-        what = "is no scorecard" if found is None else f"is a scorecard of format {found}, not {FORMAT}"
-        raise InputError(f"{source}: {what}; `derail verify-agent --json` writes one")
+    value: object = _decode(data, object, source=source)
+    version = value.get("format") if isinstance(value, dict) else None
+    if version != FORMAT:
+        problem = "not a scorecard" if version is None else f"format: expected {FORMAT}, got {version}"
+        raise InputError(f"{source}: {problem}. `derail verify-agent --json` writes one")
     return _decode(data, Scorecard, source=source)
 
 
@@ -69,4 +69,4 @@ def _decode(data: bytes, kind: type[T], *, source: str = "") -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise InputError(f"{source or 'this'}: is no scorecard: {error}") from None
+        raise InputError(f"{source or 'data'}: not a scorecard: {error}") from None

@@ -113,7 +113,7 @@ def _broken(card: Scorecard) -> Iterator[str]:
 
 def _said(row: Row, finding: Finding) -> str:
     issue = f" ({row.issue})" if row.issue else ""
-    return f"`{row.scenario}`: expected {_short(finding.expected)}, saw {_short(finding.saw)}{issue}"
+    return f"`{row.scenario}`: expected {_short(finding.expected)}, got {_short(finding.got)}{issue}"
 
 
 def _short(text: str) -> str:

@@ -1,1 +1,1 @@
-"""What a run should show, and what it did show."""
+"""Scenarios, their expectations, and results of runs."""

@@ -1,4 +1,4 @@
-"""Compares a result with what was expected. Pure."""
+"""Comparison of a result with the expectations. Pure."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     Look: TypeAlias = Callable[[Expect, JobResult], Iterator[Finding]]
 
 
-NO_ERROR_FILE = "it gives ranks no error file (TORCHELASTIC_ERROR_FILE), and the scenario is about one"
+NO_ERROR_FILE = "it gives ranks no error file (TORCHELASTIC_ERROR_FILE), and the scenario needs one"
 
 
 def judge(scenario: Scenario, result: JobResult, promises: frozenset[Promise] | None = None) -> Verdict:
-    """Say what a run showed. If a fault did not verifiably happen it is never PASS, whatever else was seen.
+    """Return the verdict on a run; it is never PASS if a fault did not verifiably happen.
 
     Args:
-        scenario: what was run, and what it expects.
-        result: what the run left.
-        promises: what the supervisor promises; the rest is looked at, but not held against it. None: everything.
+        scenario: the scenario, with its expectations.
+        result: the result of the run.
+        promises: the promises of the launcher; other expectations are checked, but unmet ones do not count. None: all.
     """
     promised = ALL_PROMISES if promises is None else promises
     unproven = _unproven(scenario, result)
     if not result.ran and not result.error:
-        if result.faults and all(isinstance(told.result, Unavailable) for told in result.faults):
+        if result.faults and all(isinstance(each.result, Unavailable) for each in result.faults):
             return Verdict("SKIPPED", tuple(map(str, result.faults)))
         return Verdict("INCONCLUSIVE", unproven or ("the job was never run",))
     if result.no_error_file and _is_about_error_files(scenario):
@@ -47,34 +47,36 @@ def judge(scenario: Scenario, result: JobResult, promises: frozenset[Promise] | 
         finding = Finding("restarts", False if "restarts" in promised else None, *restarted, differs=True)
         kind: Kind = "FAIL" if "restarts" in promised else "INCONCLUSIVE"
         return Verdict(kind, (str(finding),), (str(finding),) if kind == "FAIL" else (), (finding,))
-    findings = tuple(_as_promised(found, scenario, promised) for found in _findings(scenario, result))
-    violations = tuple(str(found) for found in findings if found.kept is False)
-    if result.deadlock:  # seen from outside, whether or not a fault got its turn
+    findings = tuple(_as_promised(each, scenario, promised) for each in _findings(scenario, result))
+    violations = tuple(str(each) for each in findings if each.kept is False)
+    if result.deadlock:  # observed from outside, whether or not a fault has acted
         return Verdict("FAIL", violations, violations, findings)
     if unproven:
         return Verdict("INCONCLUSIVE", unproven, violations, findings)
     return Verdict("FAIL" if violations else "PASS", violations, violations, findings)
 
 
-def _as_promised(found: Finding, scenario: Scenario, promised: frozenset[Promise]) -> Finding:
-    """A finding under the promise that the scenario is about, and without force where that was never made."""
-    saw = found.saw if found.promise in ("message", "log_tail") else scenario.named(found.saw)  # those are quotations
-    found = replace(found, expected=scenario.named(found.expected), saw=saw)
+def _as_promised(finding: Finding, scenario: Scenario, promised: frozenset[Promise]) -> Finding:
+    """Return the finding under the promise of the scenario; it does not count if the launcher never made that one."""
+    got = finding.got if finding.promise in ("message", "log_tail") else scenario.named(finding.got)  # quotations
+    finding = replace(finding, expected=scenario.named(finding.expected), got=got)
     expect = scenario.expect
-    if scenario.launches and found.promise == "exits":
-        found = replace(found, promise="exit_code")  # rank 0 is the launcher, and its end is its own exit code
-    promise = found.promise if expect.promise is None or found.promise == "ends" else expect.promise
+    if scenario.launches and finding.promise == "exits":
+        finding = replace(finding, promise="exit_code")  # rank 0 is the launcher: its exit status is the exit code
+    promise = finding.promise if expect.promise is None or finding.promise == "ends" else expect.promise
     if promise in promised:
-        return replace(found, promise=promise)
-    return replace(found, promise=promise, kept=None, differs=found.kept is False)
+        return replace(finding, promise=promise)
+    return replace(finding, promise=promise, kept=None, differs=finding.kept is False)
 
 
 def _beyond_this_launcher(seen: JobResult) -> tuple[str, ...]:
-    """Return the faults that cannot be done to the ranks of this launcher as it starts them (whose streams are pipes);
-    none if it hung, which counts whatever was to be broken."""
+    """Return the faults that this launcher's way of starting ranks makes unavailable (their streams are pipes).
+
+    Return none if the launcher hung, which counts whatever the faults were.
+    """
     if seen.deadlock or not seen.ran or seen.timed_out:
         return ()
-    return tuple(str(told) for told in seen.faults if isinstance(told.result, Unavailable))
+    return tuple(str(each) for each in seen.faults if isinstance(each.result, Unavailable))
 
 
 def _is_about_error_files(scenario: Scenario) -> bool:
@@ -85,50 +87,52 @@ def _is_about_error_files(scenario: Scenario) -> bool:
 
 
 def _restarted_by_default(scenario: Scenario, seen: JobResult) -> tuple[str, str] | None:
-    """What was expected and seen of a launcher that starts ranks again though it was not to; None if it did not.
+    """Return expectation and result for a launcher that restarts ranks although it must not; None if it does not.
 
-    Nothing else of such a run says anything: each expectation is about one attempt, and it made several.
+    Other findings of such a run mean nothing: each expectation is about one attempt, and there were several.
     """
     if not seen.external or scenario.restarts or not seen.restarts:
         return None
-    times = {1: "once", 2: "twice"}.get(seen.restarts, f"{seen.restarts} times")
-    saw = f"that it restarted the ranks {times} although the scenario allows none"
-    return "no restart", f"{saw}; switch that off, or add {{restarts}} to its command line"
+    times = f"{seen.restarts} restart{'s' if seen.restarts > 1 else ''}"
+    got = f"{times} of the ranks, although the scenario allows none"
+    return "no restart", f"{got}; switch restarts off, or add {{restarts}} to its command line"
 
 
 def _unproven(scenario: Scenario, result: JobResult) -> tuple[str, ...]:
-    """Return the faults that did not verifiably happen or were never reported, and the ranks that were never seen in a
-    job that failed: a launcher may have been right not to start them."""
+    """Return faults that did not verifiably happen or were never reported, and ranks that never appeared.
+
+    Missing ranks are listed only for a job that is expected to fail: its launcher may have been right not to start them.
+    """
     if scenario.expect.succeeded is False and not any(fault.target == AGENT for fault in scenario.faults.faults):
         unseen = [result.unseen] if result.unseen else []
     else:
         unseen = []
-    told = {each.fault.id for each in result.faults}
-    lost = [f"{fault.id}: nothing is known of it" for fault in scenario.faults.faults if fault.id not in told]
+    reported = {each.fault.id for each in result.faults}
+    lost = [f"{fault.id}: no report about it" for fault in scenario.faults.faults if fault.id not in reported]
     return (*unseen, *lost, *(str(each) for each in result.faults if not each.injected), *result.doubts)
 
 
 def _findings(scenario: Scenario, result: JobResult) -> Iterator[Finding]:
-    """Each expectation. Of a job that was ended from outside, nothing else says anything about its supervisor."""
+    """Yield a finding for each expectation; for a job that was ended from outside, only for its end."""
     if result.error:
-        yield Finding("ends", False, "the launcher to give a result", f"it break: {result.error}")
+        yield Finding("ends", False, "a result from the launcher", f"an error: {result.error}")
     if not result.ran:
         return
-    in_time = f"the job to end by itself within {scenario.timeout:g} s"
+    in_time = f"the end of the job within {scenario.timeout:g} s"
     if result.timed_out:
-        yield Finding("ends", False, in_time, f"it time out{result.deadlock and f': {result.deadlock}'}")
+        yield Finding("ends", False, in_time, f"a timeout{result.deadlock and f': {result.deadlock}'}")
         return
     if not result.error:
-        yield Finding("ends", True, in_time, "it end")
+        yield Finding("ends", True, in_time, "its end")
     expect = replace(scenario.expect, teardown_seconds=_at_most(scenario, result))
     for look in _LOOKS:
         yield from look(expect, result)
 
 
 def _at_most(scenario: Scenario, seen: JobResult) -> float | None:
-    """Seconds that the teardown may take; None if that is not looked at.
+    """Return the limit for the teardown in seconds; None if it is not checked.
 
-    That is the grace period and a margin, if the scenario says nothing else. The margin grows with the load.
+    By default that is the grace period plus a margin. The margin grows with the load.
     """
     within = scenario.expect.teardown_seconds
     if within == inf or (within is None and (scenario.launches or seen.teardown_seconds is None)):
@@ -139,28 +143,28 @@ def _at_most(scenario: Scenario, seen: JobResult) -> float | None:
 
 def _fate(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.succeeded is not None:
-        wrong = [rank for rank, told in seen.ranks.items() if not told.succeeded]
-        said = _says_success(seen)
-        hidden = f" although {_ranks(wrong)} did not succeed" if said and wrong else ""
-        if said and seen.unseen:
-            hidden += f" although {seen.unseen}"
-        kept = said == expect.succeeded and not hidden
-        wanted, saw = ("succeeded" if each else "failed" for each in (expect.succeeded, said))
-        yield Finding("succeeded", kept, f"the job to have {wanted}", f"that it {saw}{hidden}")
+        wrong = [rank for rank, each in seen.ranks.items() if not each.succeeded]
+        success = _reports_success(seen)
+        hidden = f", although {_ranks(wrong)} did not succeed" if success and wrong else ""
+        if success and seen.unseen:
+            hidden += f", although {seen.unseen}"
+        kept = success == expect.succeeded and not hidden
+        wanted, got = ("succeeded" if each else "failed" for each in (expect.succeeded, success))
+        yield Finding("succeeded", kept, f"outcome {wanted}", f"{got}{hidden}")
     if expect.root_cause is not None:
-        saw = "none" if seen.root_cause is None else f"rank {seen.root_cause}"
+        got = "none" if seen.root_cause is None else f"rank {seen.root_cause}"
         kept = seen.root_cause == expect.root_cause
-        yield Finding("root_cause", kept, f"rank {expect.root_cause} as root cause", saw)
+        yield Finding("root_cause", kept, f"root cause rank {expect.root_cause}", got)
     if expect.failures is not None:
         kept = set(seen.failures) == set(expect.failures)
-        yield Finding("failures", kept, f"{_ranks(expect.failures)} to have failed", _ranks(seen.failures))
+        yield Finding("failures", kept, f"failed: {_ranks(expect.failures)}", _ranks(seen.failures))
     if expect.stopped is not None:
         kept = set(seen.stopped) == set(expect.stopped)
-        yield Finding("stopped", kept, f"{_ranks(expect.stopped)} to have been stopped", _ranks(seen.stopped))
+        yield Finding("stopped", kept, f"stopped: {_ranks(expect.stopped)}", _ranks(seen.stopped))
 
 
-def _says_success(seen: JobResult) -> bool:
-    """Return whether the launcher takes the job for a success: an external one says it by its exit code alone."""
+def _reports_success(seen: JobResult) -> bool:
+    """Return whether the launcher reports success; an external one reports it by its exit code alone."""
     return seen.exit_code == 0 if seen.external and seen.exit_code is not None else seen.succeeded
 
 
@@ -168,14 +172,15 @@ def _exits(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     for rank, wanted in expect.exits.items():
         status = seen.exits.get(rank)
         end = f"exit {wanted}" if isinstance(wanted, int) else wanted
-        saw = str(status or ("that it never ended" if rank in seen.ranks else "that it was never seen"))
-        yield Finding("exits", _is_exit(status, wanted), f"rank {rank} to end with {end}", saw)
-        said = seen.failures[rank].status if seen.external and rank in seen.failures else None
-        if said is not None:
-            yield Finding("exits", _is_exit(said, wanted), f"the launcher to tell {end} of rank {rank}", str(said))
+        got = str(status or ("no end" if rank in seen.ranks else "no such rank"))
+        yield Finding("exits", _is_exit(status, wanted), f"{end} of rank {rank}", got)
+        reported = seen.failures[rank].status if seen.external and rank in seen.failures else None
+        if reported is not None:
+            kept = _is_exit(reported, wanted)
+            yield Finding("exits", kept, f"the launcher's report of {end} of rank {rank}", str(reported))
     if expect.exit_code is not None:
         kept = seen.exit_code == expect.exit_code
-        yield Finding("exit_code", kept, f"the launcher to exit with {expect.exit_code}", str(seen.exit_code))
+        yield Finding("exit_code", kept, f"exit code {expect.exit_code} of the launcher", str(seen.exit_code))
 
 
 def _is_exit(status: ExitStatus | None, wanted: int | str) -> bool:
@@ -190,21 +195,21 @@ def _message(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if not expect.message:
         return
     failure = None if seen.root_cause is None else seen.failures.get(seen.root_cause)
-    whose = "the root cause" if failure is None else f"rank {failure.rank}"
+    origin = "the root cause" if failure is None else f"rank {failure.rank}"
     kept = failure is not None and bool(re.search(expect.message, seen.message))
-    saw = "no failure" if failure is None else repr(_short(seen.message))
-    yield Finding("message", kept, f"a message like {expect.message!r} of {whose}", saw)
+    got = "no failure" if failure is None else repr(_short(seen.message))
+    yield Finding("message", kept, f"a message like {expect.message!r} of {origin}", got)
 
 
 def _error_files(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     for rank, wanted in expect.error_file.items():
         failure = seen.failures.get(rank)
-        saw = "no failure of that rank"
+        got = "no failure of that rank"
         if failure is not None:
             why = f" ({failure.problem})" if failure.problem and failure.error_file != wanted else ""
-            saw = f"it {failure.error_file}{why}"
+            got = f"{failure.error_file}{why}"
         kept = failure is not None and failure.error_file == wanted
-        yield Finding("error_file", kept, f"the error file of rank {rank} to be {wanted}", saw)
+        yield Finding("error_file", kept, f"error file of rank {rank}: {wanted}", got)
 
 
 def _log_tails(expect: Expect, seen: JobResult) -> Iterator[Finding]:
@@ -212,8 +217,8 @@ def _log_tails(expect: Expect, seen: JobResult) -> Iterator[Finding]:
         key = (tail.rank, tail.stream)
         lines, where = seen.log_tail.get(key, ()), f"in the tail of {tail.stream} of rank {tail.rank}"
         unlike = tail.unlike
-        if is_relayed := key in seen.relayed:  # with a prefix of the launcher's, or behind half a line of another rank
-            lines, where = seen.relayed[key], f"in what the launcher prints of rank {tail.rank}"
+        if is_relayed := key in seen.relayed:  # with a prefix by the launcher, or after half a line of another rank
+            lines, where = seen.relayed[key], f"in the launcher's output from rank {tail.rank}"
             unlike = tuple(f"*{pattern}" for pattern in unlike)
         if key in seen.unjudged:
             wanted = " or ".join(map(repr, (*tail.like, *tail.unlike)))
@@ -230,28 +235,30 @@ def _log_tails(expect: Expect, seen: JobResult) -> Iterator[Finding]:
         missing = first_unprinted(tail.like, lines) if is_relayed else first_unmatched(tail.like, lines)
         if missing is None:
             if tail.like:
-                yield Finding("log_tail", True, f"lines like {', '.join(map(repr, tail.like))} {where}", "them")
+                yield Finding("log_tail", True, f"lines like {', '.join(map(repr, tail.like))} {where}", "all")
             continue
         last = f"its last line is {lines[-1]!r}" if lines else "it is empty"
-        saw = f"none in {len(lines)} lines; {last}"
-        yield Finding("log_tail", False, f"a line like {missing!r} {where}", saw)
+        got = f"none in {len(lines)} lines; {last}"
+        yield Finding("log_tail", False, f"a line like {missing!r} {where}", got)
 
 
 def first_unprinted(patterns: Iterable[str], lines: Sequence[str]) -> str | None:
-    """The first pattern that is nowhere behind the one before it; None if all are found. A launcher that prints what it
-    reads in pieces puts several lines into one, so that a pattern may stand anywhere in a line."""
+    """Return the first pattern that does not occur after the one before it; None if all occur.
+
+    A launcher that prints data as it reads them joins lines, so that a pattern may occur anywhere in a line.
+    """
     text, at = "\n".join(lines), 0
     for pattern in patterns:
         parts = (re.escape(part).replace("\\?", ".") for part in pattern.strip("*").split("*"))
-        found = re.compile("[^\n]*?".join(parts)).search(text, at)
-        if found is None:
+        match = re.compile("[^\n]*?".join(parts)).search(text, at)
+        if match is None:
             return pattern
-        at = found.end()
+        at = match.end()
     return None
 
 
 def first_unmatched(patterns: Iterable[str], lines: Sequence[str]) -> str | None:
-    """The first pattern that no line matches after the line of the pattern before it; None if all are found."""
+    """Return the first pattern that no line matches after the match of the pattern before it; None if all match."""
     rest = iter(lines)
     for pattern in patterns:
         if not any(fnmatchcase(line, pattern) for line in rest):
@@ -263,30 +270,30 @@ def _times(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.teardown_seconds is not None:
         took = seen.teardown_seconds
         kept = took is None or took <= expect.teardown_seconds
-        saw = "that nothing had to be stopped" if took is None else f"{took:.2f} s"
-        wanted = f"the teardown to take at most {expect.teardown_seconds:g} s"
-        yield Finding("teardown_seconds", kept, wanted, saw)
+        got = "nothing to stop" if took is None else f"{took:.2f} s"
+        wanted = f"a teardown of at most {expect.teardown_seconds:g} s"
+        yield Finding("teardown_seconds", kept, wanted, got)
 
 
 def _attempts(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.restarts is not None:
-        saw = "that nobody knows" if seen.restarts is None else str(seen.restarts)
-        yield Finding("restarts", seen.restarts == expect.restarts, f"{expect.restarts} restart(s)", saw)
+        got = "an unknown number" if seen.restarts is None else str(seen.restarts)
+        yield Finding("restarts", seen.restarts == expect.restarts, f"{expect.restarts} restart(s)", got)
     if expect.resumed_at is not None:
-        saw = "that no rank said so" if seen.resumed_at is None else f"step {seen.resumed_at}"
+        got = "no report by a rank" if seen.resumed_at is None else f"step {seen.resumed_at}"
         kept = seen.resumed_at == expect.resumed_at
-        yield Finding("resumed_at", kept, f"the job to resume at step {expect.resumed_at}", saw)
+        yield Finding("resumed_at", kept, f"resumption at step {expect.resumed_at}", got)
 
 
 def _leftovers(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     if expect.leftovers == "any":
         return
-    # What a foreign supervisor left was ended by the sandbox, which saw it after the supervisor's own end.
+    # Leftovers of an external launcher were ended by the sandbox, which found them after the launcher's own end.
     bad = [left for left in seen.leftovers if expect.leftovers == "none" or seen.external or not left.ended]
     bad.sort(key=lambda left: (left.kind, -1 if left.rank is None else left.rank, left.what, left.pid or 0))
-    wanted = "nothing to be left" if expect.leftovers == "none" else "whatever is left to be ended"
-    saw = "; ".join(map(str, bad)) or ("nothing" if expect.leftovers == "none" else "that it was")
-    yield Finding("leftovers", not bad, wanted, saw)
+    wanted = "no leftovers" if expect.leftovers == "none" else "all leftovers ended"
+    got = "; ".join(map(str, bad)) or ("none" if expect.leftovers == "none" else "all ended")
+    yield Finding("leftovers", not bad, wanted, got)
 
 
 def _ranks(ranks: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Scenarios from TOML files, strictly: all that is wrong with a file is said at once, each with its path in it."""
+"""Strict reader of scenarios in TOML files: all problems of a file are reported at once, each with its path in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from derail.faults.serialization.table_schema import TableSchema
 from derail.faults.serialization.toml_files import read_toml
 from derail.model.events import Stream
 from derail.model.input_error import InputError, nearest_file, not_known
-from derail.scenario.model import ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario, Twin
+from derail.scenario.model import ControlKind, ErrorFileState, Expect, Leaves, LogTail, Promise, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from derail.faults.serialization.table_schema import Schema
 
 T = TypeVar("T")
-MOST_RANKS = 4096
+MOST_RANKS = 4096  # ranks of a scenario
 FOLDER = "scenarios"
-"""What a folder of scenarios is called: those that come with derail, and those of a project."""
+"""Name of a folder of scenarios: of those that come with derail, and of those of a project."""
 
 
 def load(path: Path) -> Scenario:
     """Read one scenario.
 
     Raises:
-        InputError: if the file cannot be read, or anything in it is wrong.
+        InputError: if the file cannot be read, or has an error.
     """
     problems: list[str] = []
     scenario = _read(Fields(read_toml(path), "", problems), path.absolute())
@@ -51,10 +51,10 @@ def schema() -> Schema:
 
 
 def find(name: str) -> Path:
-    """The file of a scenario: a path that is there, or the name of one that comes with derail.
+    """Return the file of a scenario, given by its path or by the name of one that comes with derail.
 
     Raises:
-        InputError: if there is neither.
+        InputError: if neither exists.
     """
     path = Path(name)
     if path.is_file():
@@ -64,12 +64,12 @@ def find(name: str) -> Path:
     if wanted in known:
         return known[wanted]
     if wanted in {each.partition("/")[0] for each in known}:
-        raise InputError(f"{name} is a family of scenarios: 'derail list scenarios {wanted}' names them; give one")
+        raise InputError(f"{name} is a family of scenarios. Give one of those in 'derail list scenarios {wanted}'")
     if path.is_dir():
         raise InputError(f"{name} is a folder; 'derail verify-agent native --scenario {name}' runs all in it")
     if beside := nearest_file(path.absolute()) if path.suffix else "":
         raise InputError(f"there is no file {name}{beside}")
-    if "/" not in wanted and not path.suffix:  # a story is found without its family
+    if "/" not in wanted and not path.suffix:  # the last part of a name is enough to suggest it
         from difflib import get_close_matches
 
         stories = {each.rpartition("/")[2]: each for each in known}
@@ -80,13 +80,13 @@ def find(name: str) -> Path:
 
 
 def shipped() -> Mapping[str, Path]:
-    """The scenarios that come with derail, by name."""
+    """Return the scenarios that come with derail, by name."""
     root = shipped_root()
     return {str(path.relative_to(root).with_suffix("")): path for path in sorted(root.rglob("*.toml"))}
 
 
 def shipped_root() -> Path:
-    """The folder of the scenarios that come with derail: inside an installed package, beside ``src`` in a checkout."""
+    """Return the folder of derail's scenarios: inside an installed package, beside ``src`` in a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "scenarios"
     return installed if installed.is_dir() else package.parent.parent / "scenarios"
@@ -97,11 +97,11 @@ def _read(fields: Fields, path: Path) -> Scenario:
     ranks = _ranks_of(fields)
     nodes, counted = fields.whole("nodes", 1, least=1), not fields.problems
     if ranks % nodes and counted:
-        fields.note("nodes", f"is {nodes}; {ranks} ranks cannot be spread evenly on so many")
-    restarts = fields.whole("restarts", None) if fields.has("restarts") else 0  # None: it is not said rightly
+        fields.note("nodes", f"is {nodes}; {ranks} ranks cannot be spread evenly over {nodes} nodes")
+    restarts = fields.whole("restarts", None) if fields.has("restarts") else 0  # None: the value is invalid
     launches = fields.whole("launches", 0)
     if launches and (ranks, nodes, restarts) not in ((1, 1, 0), (1, 1, None)) and counted:
-        fields.note("launches", "the launcher is the one rank of its job: ranks = 1, and neither nodes nor restarts")
+        fields.note("launches", "the launcher is the one rank of its job: expected ranks = 1, no nodes, no restarts")
     worker, function = _worker(fields, path)
     plan = read_plan(fields)
     try:
@@ -134,43 +134,43 @@ def _read(fields: Fields, path: Path) -> Scenario:
 
 
 def _ranks_of(fields: Fields) -> int:
-    """How many ranks there are; where that is not said rightly, as many as there can be, so that each rank exists."""
+    """Return the number of ranks; for an invalid value the maximum, so that every rank number is accepted."""
     ranks = fields.whole("ranks", MOST_RANKS, least=1)
     if ranks > MOST_RANKS:
-        fields.note("ranks", f"is {ranks}; at most {MOST_RANKS}")
+        fields.note("ranks", f"expected at most {MOST_RANKS}, got {ranks}")
         return MOST_RANKS
     return ranks
 
 
 def _worker(fields: Fields, path: Path) -> tuple[Path, str]:
-    """The program, relative to the scenario's file, and the function of it if one is named: ``file:function``."""
-    told, _, function = fields.text("worker", "").partition(".py:")
-    worker = (path.parent / (f"{told}.py" if function else told)).resolve()
-    if told and not worker.is_file():
+    """Return the program, relative to the scenario's file, and its function if one is named: ``file:function``."""
+    given, _, function = fields.text("worker", "").partition(".py:")
+    worker = (path.parent / (f"{given}.py" if function else given)).resolve()
+    if given and not worker.is_file():
         fields.note(
             "worker", f"there is no file {worker}{nearest_file(worker)}; paths are relative to the scenario's file"
         )
     elif function and not function.isidentifier():
-        fields.note("worker", f"{function!r} cannot be the name of a function")
+        fields.note("worker", f"{function!r} is not a valid name of a function")
     elif function and not re.search(rf"^def {function}\(", worker.read_text(errors="replace"), re.MULTILINE):
         fields.note("worker", f"there is no function {function} in {worker}")
     return worker, function
 
 
 def _strings(fields: Fields) -> dict[str, str]:
-    found = {}
+    variables = {}
     for key in fields.keys(r"[^=\x00]+", example="NAME", otherwise="cannot be an environment variable"):
-        found[key] = fields.text(key, "")
-        if "\0" in found[key]:
+        variables[key] = fields.text(key, "")
+        if "\0" in variables[key]:
             fields.note(key, "cannot be an environment variable")
-    return found
+    return variables
 
 
-def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[Twin, ...]:
-    """The twins that must not pass: those that are told, else those that can be made."""
+def _control(fields: Fields, plan: Plan, ranks: int) -> tuple[ControlKind, ...]:
+    """Return the negative controls: those that are named, else those that are possible."""
     if fields.has("control"):
-        told = fields.words("control", get_args(Twin), what="twin")
-        return tuple(word for word in get_args(Twin) if word in told)
+        named_kinds = fields.words("control", get_args(ControlKind), what="negative control")
+        return tuple(word for word in get_args(ControlKind) if word in named_kinds)
     if not plan.faults:
         return ()
     named = ranks > 1 and any(not isinstance(fault.target, str) for fault in plan.faults)
@@ -202,7 +202,7 @@ def _expect(fields: Fields, ranks: int, restarts: int | None) -> Expect:
     if expect.succeeded and (failures or root_cause is not None):
         fields.note("succeeded", "a job that succeeded has no failures and no root cause")
     if expect.restarts is not None and restarts is not None and expect.restarts > restarts:
-        fields.note("restarts", f"is {expect.restarts}; the scenario allows {restarts}")
+        fields.note("restarts", f"expected at most {restarts}, which the scenario allows, got {expect.restarts}")
     fields.finish()
     return expect
 
@@ -234,8 +234,8 @@ def _read_patterns(value: object) -> tuple[str, ...]:
 def _exits(fields: Fields, ranks: int) -> dict[int, int | str]:
     code = {"type": "integer", "minimum": 0, "maximum": 255}
     shape = {"anyOf": [code, {"type": "string"}]}
-    found = {rank: fields.custom(key, _read_exit, None, shape=shape) for rank, key in _by_rank(fields, ranks)}
-    return {rank: status for rank, status in found.items() if status is not None}
+    exits = {rank: fields.custom(key, _read_exit, None, shape=shape) for rank, key in _by_rank(fields, ranks)}
+    return {rank: status for rank, status in exits.items() if status is not None}
 
 
 def _read_exit(value: object) -> int | str:
@@ -249,18 +249,18 @@ def _read_exit(value: object) -> int | str:
 
 def _error_files(fields: Fields, ranks: int) -> dict[int, ErrorFileState]:
     states = get_args(ErrorFileState)
-    found = {rank: fields.word(key, states, what="state of an error file") for rank, key in _by_rank(fields, ranks)}
-    return {rank: state for rank, state in found.items() if state is not None}  # type: ignore[misc]
+    given = {rank: fields.word(key, states, what="state of an error file") for rank, key in _by_rank(fields, ranks)}
+    return {rank: state for rank, state in given.items() if state is not None}  # type: ignore[misc]
 
 
 def _by_rank(fields: Fields, ranks: int) -> list[tuple[int, str]]:
     """Return the ranks that are the keys of a table, each with its key."""
-    found = []
-    for key in fields.keys("[0-9]{1,9}", example="0", otherwise="the keys of this table are rank numbers"):
+    entries = []
+    for key in fields.keys("[0-9]{1,9}", example="0", otherwise="expected a rank number as key"):
         if int(key) >= ranks:
             fields.note(key, _no_rank(int(key), ranks))
-        found.append((int(key), key))
-    return found
+        entries.append((int(key), key))
+    return entries
 
 
 def _ranks(fields: Fields, key: str, ranks: int) -> tuple[int, ...] | None:
@@ -282,7 +282,7 @@ def _regex(fields: Fields, key: str) -> str:
     try:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
-        fields.note(key, f"{value!r} is no regular expression: {error}")
+        fields.note(key, f"expected a regular expression, got {value!r}: {error}")
     return value
 
 
@@ -291,7 +291,7 @@ def _no_rank(rank: int, ranks: int) -> str:
 
 
 def _name(path: Path) -> str:
-    """``family/story``: the file's place in the folder ``scenarios`` that it lies in; its own name if that is none."""
+    """Return ``family/story``: the path below the nearest folder ``scenarios``; the file's name if there is none."""
     above = path.parent.parts
     inside = len(above) - above[::-1].index(FOLDER) if FOLDER in above else len(above)
     return "/".join((*above[inside:], path.stem))

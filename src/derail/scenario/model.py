@@ -1,4 +1,4 @@
-"""A scenario, what it expects, the result of its run, and the verdict: frozen values."""
+"""Frozen values of a scenario: expectations, result and verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
 ErrorFileState: TypeAlias = Literal["good", "malformed", "missing"]
 Leaves: TypeAlias = Literal["none", "ended", "any"]
-Twin: TypeAlias = Literal["no-fault", "wrong-target"]
+ControlKind: TypeAlias = Literal["no-fault", "wrong-target"]
 Promise: TypeAlias = Literal[
     "ends",
     "succeeded",
@@ -39,28 +39,28 @@ Promise: TypeAlias = Literal[
     "forwards_signals",
     "ends_with_launcher",
 ]
-"""What a supervisor may promise. "ends": it gives a result at all, in time. Whole scenarios are about the last two; the
-others are the words of ``Expect``."""
+"""Promises of a launcher. "ends": it gives a result in time. The last two are subjects of whole scenarios; the others
+are named like the expectations in ``Expect``."""
 ALL_PROMISES: frozenset[Promise] = frozenset(get_args(Promise))
 UNSEEN_CAUSE = (
-    "the launcher started fewer ranks, or it cleared their environment: derail knows a rank by its number (RANK) and "
-    "by DERAIL_JOB in it, and needs DERAIL_INRANK and PYTHONPATH as the launcher got them"
+    "the launcher started fewer ranks, or it cleared their environment: derail identifies a rank by RANK and "
+    "DERAIL_JOB in it, and needs DERAIL_INRANK and PYTHONPATH as the launcher received them"
 )
 TEARDOWN_MARGIN = 1.0
-"""Seconds that a teardown may take besides the grace period, on an idle machine."""
+"""Seconds that a teardown may take beyond the grace period, on an idle machine."""
 HIGHEST_SLOWDOWN = 2.5
-"""How much slower than idle a machine is believed to be, where a margin depends on it."""
+"""Maximum factor by which a slow machine increases a margin."""
 EXIT_CODES: dict[Kind, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "SKIPPED": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class LogTail:
-    """What the last lines of a rank's stream must show.
+    """Expected last lines of a rank's stream.
 
     Attributes:
-        rank: whose.
+        rank: number of the rank.
         stream: "stdout" or "stderr".
-        like: patterns with ``*`` and ``?``, each for a whole line; they must match lines in this order, others between.
+        like: patterns with ``*`` and ``?``, each for a whole line; they must match in this order, with lines between.
         unlike: patterns that no line may match.
     """
 
@@ -72,24 +72,24 @@ class LogTail:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """What a run must show. What is None or empty is not looked at.
+    """Expectations of a run. None or an empty value is not checked.
 
     Attributes:
         succeeded: whether the job succeeds.
-        root_cause: the rank that is to blame.
-        failures: the ranks that the launcher reports as failed, and no others.
-        stopped: the ranks that the supervisor ended because of others, and no others.
+        root_cause: the rank that is the root cause.
+        failures: exactly the ranks that the launcher reports as failed.
+        stopped: exactly the ranks that the launcher ended because of others.
         exits: by rank, an exit code or the name of a signal.
-        message: a regular expression that is found in the root cause's message.
-        log_tail: what the last lines of ranks must show.
-        error_file: by failed rank, what the supervisor made of its error file.
-        exit_code: what the launcher exits with.
-        teardown_seconds: at most so many from the decision to stop until the last rank has ended; None for the grace
+        message: a regular expression that matches in the root cause's message.
+        log_tail: expected last lines of ranks.
+        error_file: by failed rank, the state of its error file as reported by the launcher.
+        exit_code: the exit code of the launcher.
+        teardown_seconds: maximum seconds from the decision to stop until the last rank has ended; None for the grace
             period and a second, infinity for any time.
-        restarts: how often all ranks were started again.
-        resumed_at: the step at which the last attempt went on, as its ranks say: "resumed at step 5".
-        leftovers: "none": nothing outlives its rank; "ended": what did was ended; "any".
-        promise: what all of this is about, if it is one promise; None if each expectation is a promise of its own.
+        restarts: the number of restarts of all ranks.
+        resumed_at: the step at which the last attempt resumed, as its ranks report it: "resumed at step 5".
+        leftovers: "none": nothing outlives its rank; "ended": leftovers were ended; "any".
+        promise: the one promise that all expectations are about; None if each is a separate promise.
     """
 
     succeeded: bool | None = None
@@ -110,29 +110,29 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A job, its faults, and what must come of it.
+    """Job, its faults, and the expected result.
 
     Attributes:
         title: what happens, in a few words.
-        ranks: how many, on all nodes together.
+        ranks: the number of ranks on all nodes together.
         worker: the program that each rank runs; a ``.py`` file is run by this Python.
-        function: the function of that file that each rank calls instead, if it is not to be run as a program.
-        faults: what is broken; empty for a job that is left alone.
-        expect: what must come of it.
-        why: what it protects against.
-        issue: where somebody met it, if anybody did.
-        args: arguments of the program, in which ``{workdir}`` stands for the directory of the run, which ranks share.
+        function: the function of that file that each rank calls instead of running it as a program.
+        faults: the plan; empty for a job without faults.
+        expect: the expected result.
+        why: the failure in practice that it protects against.
+        issue: a report of that failure, if there is one.
+        args: arguments of the program; ``{workdir}`` in them stands for the directory of the run, which ranks share.
         env: variables of the ranks, besides those of a job.
         timeout: seconds until the job is ended from outside.
         grace: seconds between SIGTERM and SIGKILL.
-        nodes: on how many nodes, each with a supervisor of its own and as many ranks as the others.
-        restarts: how often the supervisor may start all ranks again.
-        launches: 0; or the scenario is about the launcher itself: it is the one rank of a job of ours, and launches so
-            many ranks of the worker.
+        nodes: the number of nodes, each with its own launcher and the same number of ranks.
+        restarts: how often the launcher may restart all ranks.
+        launches: 0; or, for a scenario about the launcher itself, the number of worker ranks that it launches. The
+            launcher is then the one rank of derail's job.
         needs: modules that the worker imports, besides Python's own and derail.
-        control: the twins of the scenario that must not pass: the same without faults, and with each fault aimed at
-            somebody else. One that does pass tests nothing.
-        name: where it stands among the scenarios: ``crash/killed_at_step_3``.
+        control: the negative controls, which must not pass: the same without faults, and with each fault aimed at
+            another rank. If one passes, the scenario tests nothing.
+        name: its name among the scenarios: ``crash/killed_at_step_3``.
         path: its file.
     """
 
@@ -152,22 +152,22 @@ class Scenario:
     launches: int = 0
     function: str = ""
     needs: tuple[str, ...] = ()
-    control: tuple[Twin, ...] = ()
+    control: tuple[ControlKind, ...] = ()
     name: str = ""
     path: Path | None = None
 
     def named(self, text: str) -> str:
-        """The text with "the launcher" instead of rank 0, where that is what the scenario is about."""
+        """Return the text with "the launcher" instead of rank 0, if the scenario is about the launcher."""
         return re.sub(r"rank(\(s\))? 0\b", "the launcher", text) if self.launches else text
 
     @property
     def family(self) -> str:
-        """The first part of its name; empty if it has only one."""
+        """First part of its name; empty if it has only one."""
         first, slash, _ = self.name.partition("/")
         return first if slash else ""
 
     def placed(self, workdir: Path) -> Scenario:
-        """The same for one run: ``{workdir}`` in arguments and variables is the directory of that run."""
+        """Return the scenario for one run, with ``{workdir}`` in arguments and variables replaced by its directory."""
         from dataclasses import replace
 
         where = str(workdir.absolute())
@@ -178,14 +178,14 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class FailureSeen:
-    """What the supervisor says of a rank that failed.
+    """Report of the launcher about a failed rank.
 
     Attributes:
-        rank: which.
-        message: its text, as the supervisor gives it.
-        error_file: what it made of the rank's error file.
-        problem: why the error file is of no use, if it is malformed.
-        status: how it says that the rank ended; None if it does not say.
+        rank: number of the rank.
+        message: the text that the launcher reports.
+        error_file: the reported state of the rank's error file.
+        problem: the reason why the error file is malformed.
+        status: the reported exit status of the rank; None if there is none.
     """
 
     rank: int
@@ -197,34 +197,34 @@ class FailureSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult(JobOutcome):
-    """The result of a job: the fates of its ranks, what its launcher says of them, the faults, and the evidence.
+    """Result of a job: the exits of its ranks, its launcher's report about them, the faults, and the evidence.
 
-    Of an external agent, ``ranks`` and what follows from them is what derail saw (of the last attempt, if there were
-    several); ``root_cause``, ``failures`` and ``exit_code`` are what the agent says, be it true or not. It never ran if
-    the agent broke or no rank was started.
+    For an external agent, ``ranks`` and values derived from it are derail's observation (of the last attempt);
+    ``root_cause``, ``failures`` and ``exit_code`` are the agent's own report, true or not. The job never ran if the
+    agent broke or no rank was started.
 
     Attributes:
-        failures: what the launcher says, by failed rank, root cause first.
+        failures: the launcher's reports, by failed rank, root cause first.
         log_tail: the last lines of each stream, by rank and stream.
         logs: the files that they come from.
-        faults: what came of each fault on each rank.
-        return_values: what functions returned, by rank.
+        faults: the result of each fault on each rank.
+        return_values: return values of functions, by rank.
         workdir: the run's directory: journal and logs.
         journal: the journal of the run; None if there is none.
-        exit_code: what the launcher exits with.
-        error: what broke the launcher; empty if nothing did.
+        exit_code: the exit code of the launcher.
+        error: the error that broke the launcher; empty if there was none.
         external: whether the launcher is an external agent.
-        asked: how many ranks an external agent was to start; 0 for jobs of derail's own.
-        restarts: how often all ranks were started again; None if that is not known.
-        resumed_at: the step at which the last attempt went on, as its ranks say; None if none said so.
-        version: of the launcher.
-        slowdown: how much slower than idle the machine was, as measured before and after the run.
-        no_error_file: whether none of the ranks that were seen was given an error file.
-        unjudged: the streams of which nothing shows what the launcher makes of them: derail has read them elsewhere.
-        relayed: by rank and stream, what the launcher itself has printed, where it prints what its ranks print.
-        doubts: why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
-        deadlock: the full pipes that the launcher did not read when the job timed out, in words; empty if there were
-            none.
+        asked: the number of ranks that an external agent was to start; 0 for derail's own jobs.
+        restarts: the number of restarts of all ranks; None if unknown.
+        resumed_at: the step at which the last attempt resumed, as its ranks report it; None without a report.
+        version: version of the launcher.
+        slowdown: how much slower than idle the machine was, measured before and after the run.
+        no_error_file: whether no observed rank had an error file.
+        unjudged: streams whose handling by the launcher cannot be observed, because derail has read them elsewhere.
+        relayed: by rank and stream, the launcher's own output, if it prints the output of its ranks.
+        doubts: reasons why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
+        deadlock: description of the full pipes that the launcher did not read when the job timed out; empty if there
+            were none.
     """
 
     failures: Mapping[int, FailureSeen] = field(default_factory=dict)
@@ -250,18 +250,18 @@ class JobResult(JobOutcome):
 
     @property
     def message(self) -> str:
-        """What the launcher says of the root cause; empty if there is none, or it says nothing."""
+        """The launcher's message about the root cause; empty if there is none."""
         failure = None if self.root_cause is None else self.failures.get(self.root_cause)
         return "" if failure is None else failure.message
 
     @property
     def error_file(self) -> dict[int, ErrorFileState]:
-        """What the launcher made of the error file of each rank that failed."""
+        """State of the error file of each failed rank, as reported by the launcher."""
         return {rank: failure.error_file for rank, failure in self.failures.items()}
 
     @property
     def unseen(self) -> str:
-        """Which ranks that were asked for were never seen, and why that may be; empty if all were."""
+        """Description of the ranks that never appeared, with possible reasons; empty if all appeared."""
         lost = [str(rank) for rank in range(self.asked) if rank not in self.ranks]
         if not lost:
             return ""
@@ -273,35 +273,35 @@ class JobResult(JobOutcome):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One expectation, and what was seen.
+    """One expectation, and the result.
 
     Attributes:
-        promise: what the supervisor would have promised with it.
-        kept: whether it was met; None if the supervisor never promised it.
-        expected: what, behind "expected".
-        saw: what, behind "saw".
-        differs: whether it was not met, where the supervisor never promised it.
+        promise: the launcher's promise that the expectation belongs to.
+        kept: whether it was met; None if the launcher never promised it.
+        expected: text after "expected".
+        got: text after "got".
+        differs: whether it was not met, without a promise of the launcher.
     """
 
     promise: Promise
     kept: bool | None
     expected: str
-    saw: str
+    got: str
     differs: bool = False
 
     def __str__(self) -> str:
-        """``expected rank 2 as root cause, saw rank 1``."""
-        return f"expected {self.expected}, saw {self.saw}"
+        """Return the finding as text: ``expected root cause rank 2, got rank 1``."""
+        return f"expected {self.expected}, got {self.got}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run showed.
+    """Verdict on a run.
 
     Attributes:
         kind: PASS, FAIL, INCONCLUSIVE (a fault did not verifiably happen) or SKIPPED (nothing could be run).
-        reasons: why it is not PASS: violations ("expected ..., saw ..."), or faults that did not happen.
-        violations: what was violated, also where the verdict is INCONCLUSIVE.
+        reasons: why it is not PASS: violations ("expected ..., got ..."), or faults that did not happen.
+        violations: unmet expectations, also if the verdict is INCONCLUSIVE.
         findings: each expectation, met or not.
     """
 
@@ -312,10 +312,10 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether it is PASS."""
+        """Whether the verdict is PASS."""
         return self.kind == "PASS"
 
     @property
     def exit_code(self) -> int:
-        """What ``derail run`` exits with."""
+        """Exit code of ``derail run``."""
         return EXIT_CODES[self.kind]

@@ -1,4 +1,4 @@
-"""Gathers what a run left: the launcher's result, the faults' results, the ends of the log files."""
+"""Result of a run, built from the launcher's result, the faults' results and the ends of the log files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from derail.model.outcome import RunProcsResult
     from derail.scenario.model import ErrorFileState
 
-TAIL_LINES = 100
-TAIL_BYTES = 64 << 10
+TAIL_LINES = 100  # lines of a stream
+TAIL_BYTES = 64 << 10  # bytes of a stream
 _RESUMED = re.compile(r"\bresumed at step (\d+)\b")
 
 
@@ -32,12 +32,12 @@ def observe(
     workdir: Path | None = None,
     journal: Path | None = None,
 ) -> JobResult:
-    """What a run of ours left.
+    """Return the result of a run by derail's own launcher.
 
     Args:
-        result: what ``wait`` returned.
-        faults: what the driver says.
-        workdir: the run's directory; the journal is looked for there.
+        result: the result of ``wait``.
+        faults: the results of the faults, from the driver.
+        workdir: the run's directory, where the journal is expected.
         journal: the journal, if it is elsewhere.
     """
     logs = dict(_logs(result))
@@ -60,25 +60,25 @@ def observe(
 
 
 def not_run(plan: Plan) -> JobResult | None:
-    """What is observed of a job that need not be started, because a fault cannot be done here; None if all can."""
+    """Return the result of a job that is not started because a fault is unavailable here; None if all are."""
     from derail.faults.registry import entry
 
-    told = [(fault, entry(fault.name).requires.unavailable()) for fault in plan.faults]
-    results = tuple(FaultResult(fault, None, Unavailable(reason)) for fault, reason in told if reason)
+    reasons = [(fault, entry(fault.name).requires.unavailable()) for fault in plan.faults]
+    results = tuple(FaultResult(fault, None, Unavailable(reason)) for fault, reason in reasons if reason)
     return JobResult(faults=results) if results else None
 
 
 def resumed_at(tails: Mapping[tuple[int, Stream], Sequence[str]]) -> int | None:
-    """The step at which ranks say that they went on: the last such line of the first rank that has one."""
+    """Return the step at which ranks report to resume: the last such line of the first rank that has one."""
     for _, lines in sorted(tails.items()):
-        found = [match for line in lines if (match := _RESUMED.search(line))]
-        if found:
-            return int(found[-1][1])
+        matches = [match for line in lines if (match := _RESUMED.search(line))]
+        if matches:
+            return int(matches[-1][1])
     return None
 
 
 def tail(path: Path, *, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> tuple[str, ...]:
-    """The last lines of a file, bad bytes replaced, whatever the file is; empty if there is nothing to read."""
+    """Return the last lines of a file, with invalid bytes replaced; empty if it cannot be read, or is no file."""
     try:
         if not path.is_file():
             return ()
@@ -88,12 +88,12 @@ def tail(path: Path, *, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> tup
             data = file.read(limit)
     except OSError:
         return ()
-    found = data.decode("utf-8", errors="replace").split("\n")
+    texts = data.decode("utf-8", errors="replace").split("\n")
     if size > limit:
-        found = found[1:] or found  # the first may have lost its beginning
-    if found and not found[-1]:
-        found.pop()
-    return tuple(line.rstrip("\r") for line in found[-lines:])
+        texts = texts[1:] or texts  # the first line may be incomplete
+    if texts and not texts[-1]:
+        texts.pop()
+    return tuple(line.rstrip("\r") for line in texts[-lines:])
 
 
 def _logs(result: RunProcsResult) -> Iterator[tuple[tuple[int, Stream], Path]]:
@@ -112,7 +112,7 @@ def _failure(rank: int, failure: ProcessFailure) -> FailureSeen:
 
 
 def _text(message: object) -> str:
-    """The message of a failure, which is an object if the error file had one."""
+    """Return the message of a failure as text; it is an object if the error file contains one."""
     if isinstance(message, dict):
         return str(message.get("message", message))
     return str(message)

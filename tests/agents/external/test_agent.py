@@ -226,7 +226,7 @@ def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
     seen = agent.run(job, tmp_path / "run")
 
     assert (seen.timed_out, seen.leftovers) == (True, ())
-    assert judge(job, seen).reasons == ("expected the job to end by itself within 1.5 s, saw it time out",)
+    assert judge(job, seen).reasons == ("expected the end of the job within 1.5 s, got a timeout",)
     assert not alive(str(tmp_path))
 
 
@@ -382,14 +382,14 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
         verdict = judge(each, agent.run(each, tmp_path / name), agent.promises)
         found[name] = {finding.promise: str(finding) for finding in verdict.findings if finding.kept is False}
 
-    leak = "expected nothing to be left, saw process"
+    leak = "expected no leftovers, got process"
     assert {name: set(each) for name, each in found.items()} == {
         "end it": {"succeeded", "leftovers"},
         "blame": {"root_cause", "leftovers"},
         "calm": {"leftovers"},
     }
-    assert found["end it"]["succeeded"] == "expected the job to have failed, saw that it succeeded"
-    assert found["blame"]["root_cause"] != "expected rank 1 as root cause, saw rank 1"
+    assert found["end it"]["succeeded"] == "expected outcome failed, got succeeded"
+    assert found["blame"]["root_cause"] != "expected root cause rank 1, got rank 1"
     assert all(each["leftovers"].startswith(leak) and "sleep 617" in each["leftovers"] for each in found.values())
 
 

@@ -1,4 +1,4 @@
-"""Twins of a scenario that must not pass: if one does, the scenario looks at nothing that its faults change."""
+"""Negative controls of a scenario: variants that must not pass, else the scenario checks no effect of its faults."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from derail.faults.model.plan import Plan, Target
-    from derail.scenario.model import Finding, Scenario, Twin, Verdict
+    from derail.scenario.model import ControlKind, Finding, Scenario, Verdict
 
 
-def twin(scenario: Scenario, kind: Twin) -> Scenario | None:
-    """The same scenario without its faults, or with each of them aimed at the next rank; None if that is no other one.
+def negative_control(scenario: Scenario, kind: ControlKind) -> Scenario | None:
+    """Return the scenario without its faults, or with each aimed at the next rank; None if that changes nothing.
 
-    The moments stay as they are: what happens at the third step of rank 2 still does, to another rank.
+    Triggers do not change: a fault at the third step of rank 2 still acts at that time, on another rank.
     """
     from derail.faults.engine.prepare import check
     from derail.faults.model.plan import Plan
@@ -34,16 +34,16 @@ def twin(scenario: Scenario, kind: Twin) -> Scenario | None:
     return _renamed(scenario, kind, plan)
 
 
-def twins(scenario: Scenario) -> tuple[Scenario, ...]:
-    """The twins that a scenario says it has, as far as they can be made."""
-    made = (twin(scenario, kind) for kind in scenario.control)
-    return tuple(each for each in made if each is not None)
+def negative_controls(scenario: Scenario) -> tuple[Scenario, ...]:
+    """Return the negative controls that a scenario names, as far as they are possible."""
+    controls = (negative_control(scenario, kind) for kind in scenario.control)
+    return tuple(each for each in controls if each is not None)
 
 
-def sees(verdict: Verdict) -> tuple[Finding, ...]:
-    """What of the expectations tells a twin from its scenario: those that it did not keep.
+def unmet(verdict: Verdict) -> tuple[Finding, ...]:
+    """Return the unmet expectations, which distinguish a negative control from its scenario.
 
-    Whether its faults happened is not asked: a fault that is aimed at somebody else need not be able to happen.
+    Whether the faults happened does not matter: a fault aimed at another rank need not be possible.
     """
     return tuple(finding for finding in verdict.findings if finding.kept is False)
 
@@ -56,5 +56,5 @@ def _next(target: Target, ranks: int) -> Target:
     return tuple(sorted((rank + 1) % ranks for rank in target))
 
 
-def _renamed(scenario: Scenario, kind: Twin, plan: Plan) -> Scenario:
+def _renamed(scenario: Scenario, kind: ControlKind, plan: Plan) -> Scenario:
     return replace(scenario, name=f"{scenario.name} ({kind})", faults=plan, control=())
