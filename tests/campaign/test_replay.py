@@ -66,7 +66,7 @@ def test_a_journal_holds_values_of_known_variables_only(tmp_path, monkeypatch):
 
     assert "password" not in path.read_text()
     assert replay.read(path).how["env"] == {"MINE": None, "RANK": "0"}
-    with pytest.raises(replay.InputError, match="were given MINE, and a journal holds no values"):
+    with pytest.raises(replay.InputError, match="the ranks had the variables MINE, and a journal holds no values"):
         replay.start(replay.read(path), workdir=tmp_path / "again")
 
 

@@ -52,7 +52,7 @@ def test_what_was_broken_is_said_by_promise():
         "**root_cause**",
         "- `crash/wrong`: expected root cause rank 1, got rank 0 (https://example.org/1)",
     ]
-    assert lines("other") == ["Nothing that it was held to was broken."]
+    assert lines("other") == ["No promise was broken."]
 
 
 def test_what_ranks_say_is_text_and_nothing_else():

@@ -141,7 +141,7 @@ def test_everything_that_a_journal_tells_becomes_a_mark(tmp_path: Path) -> None:
     agent, rank = timeline(journal.read(writer.path)).lanes
     assert [(mark.kind, mark.at, mark.text) for mark in (*agent.marks, *rank.marks)] == [
         ("stop", 2.0, "asked to end the job: a timeout"),
-        ("deadline", 4.0, "waited long enough"),
+        ("deadline", 4.0, "the grace period is over"),
         ("start", 0.0, "started (pid 100)"),
         ("value", 1.0, "returned"),
         ("fault", 5.0, "healed: continue it"),
@@ -288,7 +288,7 @@ def test_the_text_draws_each_lane_and_tells_what_happened(tmp_path: Path) -> Non
         "agent   ======================sssssssssss",
         "rank 0  ----------------------T---------#  SIGTERM (15), stopped by us",
         "rank 1  ---------------------!#            SIGKILL (9), by itself",
-        "        - lives  ! fault  * line that set one off  T signal from the supervisor  # end",
+        "        - lives  ! fault  * line that triggered one  T signal from the launcher  # end",
     ]
     assert sorted(events) == [
         "   0.000 s  agent: running",

@@ -20,7 +20,7 @@ PROMISES: tuple[Promise, ...] = get_args(Promise)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Cell: TypeAlias = Literal["PASS", "FAIL", "n/a", "INCONCLUSIVE", "SKIPPED", ""]
-Blame: TypeAlias = Literal["right", "wrong rank", "nobody", "never tells", ""]
+Blame: TypeAlias = Literal["right", "wrong rank", "none", "never reports", ""]
 """Comparison of the agent's root cause with the expected one: right (also if none is right), another rank, none, or the
 agent never reports one. Empty if the scenario expects none, or the run does not count."""
 
@@ -243,10 +243,10 @@ def _blame(scenario: Scenario, seen: JobResult, promises: frozenset[Promise]) ->
     if scenario.launches or not seen.ran or (expect.root_cause is None and not expect.succeeded):
         return ""
     if "root_cause" not in promises:
-        return "never tells"
+        return "never reports"
     if seen.root_cause == expect.root_cause:
         return "right"
-    return "nobody" if seen.root_cause is None else "wrong rank"
+    return "none" if seen.root_cause is None else "wrong rank"
 
 
 def _reported(seen: JobResult, promises: frozenset[Promise]) -> str:
@@ -254,7 +254,7 @@ def _reported(seen: JobResult, promises: frozenset[Promise]) -> str:
     if seen.error:
         return f"it broke: {seen.error}"
     if rank is None:
-        return "nobody" if "root_cause" in promises else "never tells"
+        return "none" if "root_cause" in promises else "never reports"
     status = seen.failures[rank].status if rank in seen.failures else None
     return f"rank {rank}" if status is None else f"rank {rank}: {status}"
 

@@ -1,4 +1,4 @@
-"""The scorecards of several agents on one page of Markdown: versions, promises, scenarios, what was broken."""
+"""Scorecards of several agents on one page of Markdown: versions, promises, scenarios, broken expectations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from derail.report.scorecard import Row, Scorecard
     from derail.scenario.model import Finding, Kind
 
-LONGEST = 160
+LONGEST = 160  # characters of a finding's text
 CELLS: dict[Kind, str] = {"PASS": "yes", "FAIL": "**no**", "INCONCLUSIVE": "?", "SKIPPED": ""}
 
 
 def render_scorecards(cards: Sequence[Scorecard]) -> str:
-    """A page of Markdown, without a heading of its own, ending with a newline. The agents stand in the order given."""
+    """Return a page of Markdown, without a heading, ending with a newline, with the agents in the given order."""
     parts = [*_agents(cards), *_promises(cards), *_blame(cards), *_scenarios(cards)]
     for card in cards:
         parts += _broken(card)
@@ -54,22 +54,22 @@ def _agents(cards: Sequence[Scorecard]) -> Iterator[str]:
 def _promises(cards: Sequence[Scorecard]) -> Iterator[str]:
     yield "## Promises"
     yield ""
-    yield "How often each was kept, of the times that it was asked for; empty where it was never made."
+    yield "How often each promise was kept, of the times that a scenario asked for it; empty if it was never made."
     yield ""
     counts = {card.agent: card.promise_counts() for card in cards}
     rows = []
     for promise in PROMISES:
         cells = []
         for card in cards:
-            told = counts[card.agent].get(promise)
-            asked = 0 if told is None else told["PASS"] + told["FAIL"]
-            cells.append(f"{told['PASS']} of {asked}" if told and asked else "")
+            kept = counts[card.agent].get(promise)
+            asked = 0 if kept is None else kept["PASS"] + kept["FAIL"]
+            cells.append(f"{kept['PASS']} of {asked}" if kept and asked else "")
         rows.append([f"`{promise}`", *cells])
     yield from _table(["", *(card.agent for card in cards)], [row for row in rows if any(row[1:])])
 
 
 def _blame(cards: Sequence[Scorecard]) -> Iterator[str]:
-    yield "## Whom they blame"
+    yield "## Reported root causes"
     yield ""
     counts = {card.agent: {blame: sum(row.blame == blame for row in card.rows) for blame in BLAMES} for card in cards}
     rows = [[blame, *(str(counts[card.agent][blame] or "") for card in cards)] for blame in BLAMES]
@@ -79,11 +79,11 @@ def _blame(cards: Sequence[Scorecard]) -> Iterator[str]:
 def _scenarios(cards: Sequence[Scorecard]) -> Iterator[str]:
     yield "## Scenarios"
     yield ""
-    yield "Whether all that was expected, of what the agent promises, was seen; `?` where a fault was not proved to"
-    yield "have happened, empty where nothing was run: the agent does not do such a thing, or it was left out."
+    yield "Whether the agent met every expectation that it promises; `?` if a fault was not proved to have happened;"
+    yield "empty if the scenario was not run: the agent does not support it, or it was left out."
     yield ""
     rows = {card.agent: {row.scenario: row for row in card.rows} for card in cards}
-    names = sorted({name for found in rows.values() for name in found})
+    names = sorted({name for named in rows.values() for name in named})
     yield from _table(
         ["", *(card.agent for card in cards)],
         [
@@ -94,30 +94,30 @@ def _scenarios(cards: Sequence[Scorecard]) -> Iterator[str]:
 
 
 def _broken(card: Scorecard) -> Iterator[str]:
-    """What an agent did instead, alike ones together: by promise, the scenarios and what was seen."""
+    """Yield an agent's broken expectations, by promise, with their scenarios."""
     yield f"## {card.agent}"
     yield ""
     wrong = [(row, finding) for row in card.rows if row.verdict == "FAIL" for finding in row.broken]
     if not wrong:
-        yield "Nothing that it was held to was broken."
+        yield "No promise was broken."
         yield ""
         return
     for promise in PROMISES:
-        told = [(row, finding) for row, finding in wrong if finding.promise == promise]
-        if told:
+        broken = [(row, finding) for row, finding in wrong if finding.promise == promise]
+        if broken:
             yield f"**{promise}**"
             yield ""
-            yield from (f"- {_said(row, finding)}" for row, finding in told)
+            yield from (f"- {_described(row, finding)}" for row, finding in broken)
             yield ""
 
 
-def _said(row: Row, finding: Finding) -> str:
+def _described(row: Row, finding: Finding) -> str:
     issue = f" ({row.issue})" if row.issue else ""
     return f"`{row.scenario}`: expected {_short(finding.expected)}, got {_short(finding.got)}{issue}"
 
 
 def _short(text: str) -> str:
-    """One line of Markdown that means nothing but its letters."""
+    """Return one line of Markdown without markup."""
     line = printable(" ".join(text.split()))
     cut = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
     return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", cut)

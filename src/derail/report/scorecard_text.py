@@ -1,4 +1,4 @@
-"""A scorecard as plain text: scenarios and promises, then what went wrong, whom the agent blamed, and times."""
+"""Scorecard as plain text: scenarios and promises, then failures, reported root causes, and times."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from derail.report.scorecard import Cell, Row, Scorecard
     from derail.scenario.model import Promise
 
-WIDTH = 100
-SLOWEST = 5
+WIDTH = 100  # columns
+SLOWEST = 5  # runs with the longest teardowns
 CELLS: dict[Cell, str] = {"PASS": "+", "FAIL": "X", "n/a": "-", "INCONCLUSIVE": "?", "SKIPPED": " ", "": "."}
 WORDS: dict[Cell, str] = {
     "FAIL": "broken",
@@ -26,37 +26,37 @@ WORDS: dict[Cell, str] = {
     "n/a": "never promised",
 }
 FEW = 3
-"""Scenarios up to which a table, or one reason for all of them, is harder to read than words for each."""
+"""Number of scenarios up to which words for each are easier to read than a table, or one reason for all of them."""
 LEGEND = "+ kept   X broken   - never promised   ? not proved   . not asked"
 BLAMES: tuple[Blame, ...] = tuple(blame for blame in get_args(Blame) if blame)
 
 
 def render_scorecard(card: Scorecard) -> str:
-    """All of it, ending with a newline. No colours, no control characters from ranks."""
+    """Return the scorecard, ending with a newline, without colours or control characters from ranks."""
     parts = [_head, _table, _wrong, _skipped, _differs, _blamed, _times, _left, _sum]
     sections = ["\n".join(lines) for part in parts if (lines := list(part(card)))]
     return neutral("\n\n".join(sections) + "\n")
 
 
 def headline(card: Scorecard) -> str:
-    """Which agent, where and when, in one line."""
+    """Return agent, machine and date in one line."""
     where = f"{card.machine.system}, Python {card.machine.python}, {card.machine.cores} cores, uid {card.machine.uid}"
     return f"{titled(card)}: {card.date}, {where}, derail {card.derail}"
 
 
 def titled(card: Scorecard) -> str:
-    """The agent and its version."""
+    """Return the agent and its version."""
     return f"{card.agent} {card.version}".strip()
 
 
 def summary(card: Scorecard) -> str:
-    """The verdicts, counted."""
-    told = ", ".join(f"{count} {kind}" for kind, count in card.counts.items() if count)
-    return f"{len(card.rows)} scenario{'' if len(card.rows) == 1 else 's'}: {told or 'nothing was run'}"
+    """Return the number of each verdict."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in card.counts.items() if count)
+    return f"{len(card.rows)} scenario{'' if len(card.rows) == 1 else 's'}: {counts or 'nothing was run'}"
 
 
 def seconds(value: float | None) -> str:
-    """A time for people; empty if there is none."""
+    """Return a time as text; empty if there is none."""
     return "" if value is None else f"{value:.2f} s"
 
 
@@ -65,9 +65,9 @@ def _head(card: Scorecard) -> Iterator[str]:
 
 
 def _table(card: Scorecard) -> Iterator[str]:
-    """A line for each scenario and a column for each promise, with the promises' names from top to bottom.
+    """Yield a line for each scenario, with a column for each promise, under the promises' vertical names.
 
-    For a few scenarios there are no columns: each has the names of the promises below it.
+    For a few scenarios there are no columns: the names of the promises follow each scenario.
     """
     asked = card.asked
     if len(card.rows) <= FEW:
@@ -94,7 +94,7 @@ def _promises(row: Row, asked: Sequence[Promise]) -> Iterator[str]:
 
 
 def _wrong(card: Scorecard) -> Iterator[str]:
-    """Why rows are not PASS, FAIL first; what is said of several in the same words is said once."""
+    """Yield why rows are not PASS, FAIL first; reasons that several rows share appear once."""
     for verdict in ("FAIL", "INCONCLUSIVE"):
         together: dict[tuple[str, ...], list[Row]] = {}
         for row in card.rows:
@@ -113,7 +113,7 @@ def _wrong(card: Scorecard) -> Iterator[str]:
 
 
 def told(row: Row) -> Iterator[str]:
-    """Why a row is not PASS."""
+    """Yield why a row is not PASS."""
     yield printable(f"{row.verdict}  {row.scenario}: {row.title}")
     yield from _reasons(row)
     if row.issue:
@@ -128,19 +128,19 @@ def _reasons(row: Row) -> Iterator[str]:
 
 
 def _differs(card: Scorecard) -> Iterator[str]:
-    """What the agent never promised and does otherwise: how often, and the first case of each promise."""
+    """Yield deviations from promises that the agent never made: how many, and the first case of each promise."""
     for promise in card.asked:
         rows = [row for row in card.rows if row.verdict != "INCONCLUSIVE"]
-        found = [(row, each) for row in rows for each in row.findings if each.promise == promise and each.differs]
-        if found and not any(each.kept is False for _, each in found):
-            row, first = found[0]
-            many = len({row.scenario for row, _ in found})
+        different = [(row, each) for row in rows for each in row.findings if each.promise == promise and each.differs]
+        if different and not any(each.kept is False for _, each in different):
+            row, first = different[0]
+            many = len({row.scenario for row, _ in different})
             text = f"never promised, and different: {promise} in {many} scenario{'' if many == 1 else 's'}"
             yield from wrap(f"{text}; {row.scenario}: {printable(str(first))}", WIDTH, subsequent_indent="  ")
 
 
 def _skipped(card: Scorecard) -> Iterator[str]:
-    """Each reason once, with the scenarios that it holds for."""
+    """Yield each reason once, with its scenarios."""
     reasons: dict[str, list[str]] = {}
     for row in card.rows:
         if row.verdict == "SKIPPED":
@@ -155,12 +155,12 @@ def _blamed(card: Scorecard) -> Iterator[str]:
     if not matrix:
         return
     wide = max(len("injected cause"), *map(len, matrix))
-    yield f"{'injected cause':<{wide}}  {'  '.join(f'{blame:>11}' for blame in BLAMES)}"
+    yield f"{'injected cause':<{wide}}  {'  '.join(f'{blame:>13}' for blame in BLAMES)}"
     for cause, line in matrix.items():
-        counts = (f"{len(line[blame]) if blame in line else '.':>11}" for blame in BLAMES)
+        counts = (f"{len(line[blame]) if blame in line else '.':>13}" for blame in BLAMES)
         yield f"{cause:<{wide}}  {'  '.join(counts)}"
     for row in card.rows:
-        if row.blame in ("wrong rank", "nobody"):
+        if row.blame in ("wrong rank", "none"):
             yield f"  {row.blame}: {row.scenario} reports {printable(row.reported)}"
 
 
@@ -177,7 +177,7 @@ def _first(pair: tuple[float, Row]) -> float:
 
 
 def _left(card: Scorecard) -> Iterator[str]:
-    """What was left behind, but for what stands among the reasons already."""
+    """Yield the leftovers that do not appear among the reasons."""
     if not any(row.leftovers for row in card.rows) and any(row.verdict != "SKIPPED" for row in card.rows):
         yield "left behind: nothing"
     left = [

@@ -1,4 +1,4 @@
-"""A verdict as plain text: first what it is, then the evidence."""
+"""Verdict as plain text, followed by its evidence."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from derail.scenario.model import JobResult, Scenario, Verdict
 
-TAIL_LINES = 10
+TAIL_LINES = 10  # lines of a stream
 SHOWN_RANKS = 16
-"""Ranks that are shown one by one; of a larger job the first of those that matter most."""
+"""Ranks that are shown one by one; of a larger job, the most important ones."""
 MARKS = {"injected": "+", "not_reached": "-", "unavailable": "-", "errored": "!", "unknown": "?"}
 
 
 def render_verdict(scenario: Scenario, result: JobResult, verdict: Verdict) -> str:
-    """The verdict and what it rests on, ending with a newline. No colours, no control characters from ranks."""
+    """Return the verdict and its evidence, ending with a newline, without colours or control characters from ranks."""
     return neutral("\n".join(_lines(scenario, result, verdict)) + "\n")
 
 
@@ -62,7 +62,7 @@ def _cause(result: JobResult) -> Iterator[str]:
 
 
 def _ends(lines: list[str]) -> list[str]:
-    """The first and the last of many lines: a message begins with what happened, and ends with the exception."""
+    """Return the first and the last of many lines: a message begins with the event, and ends with the exception."""
     head = 4
     return lines if len(lines) <= head + TAIL_LINES else [*lines[:head], "...", *lines[-TAIL_LINES:]]
 
@@ -76,18 +76,18 @@ def _exits(result: JobResult) -> Iterator[str]:
 def _faults(result: JobResult) -> Iterator[str]:
     if result.faults:
         yield "faults:"
-    for told in result.faults:
-        whom = "" if told.rank is None else f" on rank {told.rank}"
-        yield f"  {MARKS[told.status]} {told.fault}"
-        yield f"    {told.status.replace('_', ' ')}{whom}: {printable(told.detail)}"
+    for fault in result.faults:
+        target = "" if fault.rank is None else f" on rank {fault.rank}"
+        yield f"  {MARKS[fault.status]} {fault.fault}"
+        yield f"    {fault.status.replace('_', ' ')}{target}: {printable(fault.detail)}"
 
 
 def _tail(result: JobResult) -> Iterator[str]:
     rank = result.root_cause
     if rank is None:
         return
-    for (whose, stream), lines in result.log_tail.items():
-        if whose == rank and lines:
+    for (owner, stream), lines in result.log_tail.items():
+        if owner == rank and lines:
             yield f"last lines of {stream} of rank {rank}:"
             yield from (f"  | {printable(line)}" for line in lines[-TAIL_LINES:])
 
@@ -109,7 +109,7 @@ def _left(result: JobResult) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """The text with control characters shown instead of sent to the terminal."""
+    """Return the text with control characters escaped, so that none reaches the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,6 +1,6 @@
-"""What happened in a run, as lanes: one for the supervisor and one for each rank, with bands and marks. Pure.
+"""Timeline of a run as lanes: one for the launcher and one for each rank, with bands and marks. Pure.
 
-A journal is made into a timeline whatever stands in it: ranks write to it, and a run may have been cut off anywhere.
+Any journal becomes a timeline, whatever its content: ranks write to it, and a run may have been cut off at any point.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 PHASES: tuple[BandKind, ...] = ("starting", "running", "stopping", "killing")
 Who: TypeAlias = "int | str | None"
-"""A rank, a process of the supervisor's by name, or the supervisor as such."""
+"""A rank, a process of the launcher by name, or the launcher itself."""
 AGENT = "agent"
 LATEST_S = 2.0**40
-"""Seconds since 1970 that a clock may show; a journal that says more is damaged."""
+"""Maximum seconds since 1970 of a plausible clock; a journal with later times is damaged."""
 
 
 @dataclass(slots=True)
 class _Lane:
-    """A lane while records are read."""
+    """Lane under construction."""
 
     bands: list[Band] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
@@ -45,7 +45,7 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Hit:
-    """A fault on a rank while records are read."""
+    """Fault on a rank under construction."""
 
     begin: float
     seen: float
@@ -65,10 +65,10 @@ def observed(seen: JobResult) -> Timeline:
 def timeline(
     records: Sequence[Record], *, outcome: JobOutcome | None = None, leftovers: Iterable[Leftover] = ()
 ) -> Timeline:
-    """Lanes from the records of a journal (of its last run, if it has several), and what is known besides."""
+    """Return the timeline of a journal's records (of its last run, if it has several), and of further facts."""
     run = _last_run(records)
     if not any(record["event"] == "started" for record in run):
-        run = [*run, *_told_by(outcome)]
+        run = [*run, *_records_of(outcome)]
     begin, end = _extent(run)
     reading = _Reading(begin, end, _fault_names(run))
     for record in sorted(run, key=reading.at):
@@ -77,7 +77,7 @@ def timeline(
 
 
 class _Reading:
-    """Takes records in the order of their times."""
+    """Reader of records in the order of their times."""
 
     def __init__(self, begin: float, end: float, faults: Mapping[str, str]) -> None:
         self._begin, self._end = begin, end
@@ -88,11 +88,11 @@ class _Reading:
         self._lane(None)
 
     def at(self, record: Record) -> float:
-        """When it happened, in seconds of the run. A clock that is wrong in a rank does not stretch the run."""
+        """Return the time of a record in seconds of the run. A wrong clock in a rank does not extend the run."""
         return min(max(_time(record), self._begin), self._end) - self._begin
 
     def take(self, record: Record) -> None:
-        """One more."""
+        """Add a record."""
         at, rank = self.at(record), _rank(record)
         match record["event"]:
             case "phase" if rank is None or record.get("phase") == "starting":
@@ -100,7 +100,7 @@ class _Reading:
             case "stop_requested":
                 self._mark(None, "stop", at, f"asked to end the job: {record.get('reason', '')}")
             case "deadline" if record.get("name") == "kill":
-                self._mark(None, "deadline", at, "waited long enough")
+                self._mark(None, "deadline", at, "the grace period is over")
             case "finished":
                 self._finish(record.get("ranks"), at)
             case "agent_started" | "agent_exited" | "agent_signalled" as event:
@@ -111,7 +111,7 @@ class _Reading:
                 self._take_of(record, event, rank, at)
 
     def _take_of(self, record: Record, event: str, rank: Who, at: float) -> None:
-        """One more about a rank, or about a process of the supervisor's."""
+        """Add a record about a rank, or about a process of the launcher."""
         fault = str(record.get("fault", ""))
         match event:
             case "started":
@@ -152,7 +152,7 @@ class _Reading:
         self._mark(rank, "fault", at, f"{name} {result.replace('_', ' ')}: {record.get('detail', '')}")
 
     def done(self, outcome: JobOutcome | None, leftovers: Iterable[Leftover]) -> Timeline:
-        """The lanes of all that was taken."""
+        """Return the lanes of all records."""
         last = self._end - self._begin
         self._move_on(None, last)
         for name, rank in list(self._ranks.items()):
@@ -160,8 +160,8 @@ class _Reading:
                 self._die(rank, last)
                 self._lanes[name].fate = "still there"
         for left in leftovers:
-            whose = left.rank if left.rank is not None and left.rank >= 0 else None
-            self._mark(whose, "left", last, f"left behind: {left}")
+            owner = left.rank if left.rank is not None and left.rank >= 0 else None
+            self._mark(owner, "left", last, f"left behind: {left}")
         for (fault, rank), hit in self._hits.items():
             self._lane(rank).bands.append(
                 Band("fault", hit.begin, self._over(rank, hit), self._fault(fault), hit.result)
@@ -173,17 +173,17 @@ class _Reading:
         return Timeline(round(last, 6), tuple(self._finished(name, rank, outcome) for name, rank in order))
 
     def _over(self, rank: Who, hit: _Hit) -> float:
-        """When a fault was over: undone, or its rank ended; if that had ended already, when its proof was there."""
+        """Return when a fault ended: undone, or with its rank; if that had ended before, at the time of its proof."""
         lives = [band for band in self._lane(rank).bands if band.kind == "alive"]
         exits = [band.end for band in lives if band.begin <= hit.begin < band.end]
         return min([*exits, hit.end or self._end - self._begin]) if exits else hit.end or hit.seen
 
     def _finished(self, name: str, rank: Who, outcome: JobOutcome | None) -> Lane:
         lane = self._lanes[name]
-        known = None if outcome is None or not isinstance(rank, int) else outcome.ranks.get(rank)
-        fate = lane.fate if known is None else str(known).partition(": ")[2]
+        exit_of_rank = None if outcome is None or not isinstance(rank, int) else outcome.ranks.get(rank)
+        fate = lane.fate if exit_of_rank is None else str(exit_of_rank).partition(": ")[2]
         hit = any(band.kind == "fault" for band in lane.bands)
-        failed = _failed(fate) if known is None else known.failed
+        failed = _failed(fate) if exit_of_rank is None else exit_of_rank.failed
         return Lane(
             name=name,
             rank=rank if isinstance(rank, int) else None,
@@ -206,14 +206,14 @@ class _Reading:
         self._lane(rank).marks.append(Mark(kind, round(at, 6), text))
 
     def _move_on(self, phase: object, at: float) -> None:
-        """The supervisor goes on to another phase; to none at the end of the run."""
+        """Enter another phase of the launcher, or none at the end of the run."""
         lane = self._lane(None)
         if lane.phase is not None and lane.phase[0] != phase:
             lane.bands.append(Band(lane.phase[0], lane.phase[1], at, lane.phase[0]))
             lane.phase = None
-        for known in PHASES:
-            if known == phase and lane.phase is None:
-                lane.phase = (known, at)
+        for each in PHASES:
+            if each == phase and lane.phase is None:
+                lane.phase = (each, at)
 
     def _live(self, rank: Who, at: float) -> None:
         self._die(rank, at)
@@ -236,13 +236,13 @@ class _Reading:
 
 
 def _last_run(records: Sequence[Record]) -> list[Record]:
-    """The records from the last plan on that have a time and are about something that we know."""
+    """Return the records from the last plan on that have a time and are of a known kind."""
     plans = [number for number, record in enumerate(records) if record["event"] == "plan"]
     return [record for record in records[plans[-1] if plans else 0 :] if isfinite(_time(record))]
 
 
 def _extent(run: Sequence[Record]) -> tuple[float, float]:
-    """First and last time. What the process says that wrote the plan counts; ranks may have wrong clocks."""
+    """Return the first and last time. Only the process that wrote the plan counts; ranks may have wrong clocks."""
     writers = [record.get("by") for record in run if record["event"] == "plan"]
     times = [_time(each) for each in run if each["event"] != "plan" and (not writers or each.get("by") in writers)]
     times = times or [_time(each) for each in run]
@@ -254,35 +254,35 @@ def _wall(run: Sequence[Record], begin: float) -> float:
     for record in run:
         wall, at = record.get("wall"), record.get("at")
         if record["event"] == "plan" and isinstance(wall, float) and isinstance(at, float):
-            known = wall + begin - at
-            return round(known, 6) if 0 < known < LATEST_S else 0.0
+            first = wall + begin - at
+            return round(first, 6) if 0 < first < LATEST_S else 0.0
     return 0.0
 
 
 def _fault_names(run: Sequence[Record]) -> dict[str, str]:
-    """What each fault of the plan is called in a few words, by id; the id itself where the plan cannot be read."""
+    """Return a short description of each fault of the plan, by id; empty if the plan cannot be read."""
     from derail.faults.codec import from_data
     from derail.model.input_error import InputError
 
-    told = next((record.get("plan") for record in run if record["event"] == "plan"), None)
+    plan = next((record.get("plan") for record in run if record["event"] == "plan"), None)
     try:
-        return {fault.id: str(fault) for fault in from_data(told).faults}
+        return {fault.id: str(fault) for fault in from_data(plan).faults}
     except InputError:
         return {}
 
 
-def _told_by(outcome: JobOutcome | None) -> list[Record]:
-    """Records in the place of a journal that has none of the ranks: when each ended is all that an outcome knows."""
+def _records_of(outcome: JobOutcome | None) -> list[Record]:
+    """Return substitutes for a journal without ranks: an outcome contains only the time of each exit."""
     if outcome is None:
         return []
-    told: list[Record] = []
+    records: list[Record] = []
     for rank, fate in outcome.ranks.items():
-        told.append({"event": "started", "at": outcome.started_at, "rank": rank, "pid": fate.pid})
+        records.append({"event": "started", "at": outcome.started_at, "rank": rank, "pid": fate.pid})
         if fate.exited_at is not None:
-            told.append({"event": "exited", "at": fate.exited_at, "rank": rank, "status": str(fate.status)})
+            records.append({"event": "exited", "at": fate.exited_at, "rank": rank, "status": str(fate.status)})
     if outcome.stop_requested_at is not None:
-        told.append({"event": "phase", "at": outcome.stop_requested_at, "phase": "stopping"})
-    return [*told, {"event": "finished", "at": outcome.ended_at}]
+        records.append({"event": "phase", "at": outcome.stop_requested_at, "phase": "stopping"})
+    return [*records, {"event": "finished", "at": outcome.ended_at}]
 
 
 def _time(record: Record) -> float:
@@ -291,12 +291,12 @@ def _time(record: Record) -> float:
 
 
 def _order(who: Who) -> tuple[int, int]:
-    """The supervisor, its processes, then ranks by number."""
+    """Return the sort key of a lane: the launcher, its processes, then ranks by number."""
     return (2, who) if isinstance(who, int) else (0 if who is None else 1, 0)
 
 
 def _failed(fate: str) -> bool:
-    """Whether a rank failed by itself, as far as words tell."""
+    """Return whether a rank failed by itself, according to the description of its end."""
     return fate.endswith("abandoned") or (fate.endswith("by itself") and not fate.startswith("exit 0,"))
 
 

@@ -1,4 +1,4 @@
-"""A timeline as plain text: a chart of the lanes that have something to tell, then what happened, one thing a line."""
+"""Timeline as plain text: a chart of the lanes of interest, then the events, one in each line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from derail.report.lanes import Lane, MarkKind, Timeline
 
 SHOWN_LANES = 16
-"""Ranks that get a lane of their own in the chart, if they are more: those that have something to tell."""
-SHOWN_EVENTS = 60
-LEAST_COLUMNS = 20
+"""Maximum number of lanes in the chart; of more, those of interest."""
+SHOWN_EVENTS = 60  # lines of events
+LEAST_COLUMNS = 20  # columns of the chart
 BANDS = {"alive": "-", "starting": ".", "running": "=", "stopping": "s", "killing": "k", "fault": "!"}
 MARKS: dict[MarkKind, str] = {
     "line": "*",
@@ -27,41 +27,41 @@ MARKS: dict[MarkKind, str] = {
     "exit": "#",
     "left": "L",
 }
-"""Later ones cover earlier ones where there is only one column for both."""
-LEGEND = "- lives  ! fault  * line that set one off  T signal from the supervisor  # end"
+"""Letters of marks; a later one covers an earlier one in the same column."""
+LEGEND = "- lives  ! fault  * line that triggered one  T signal from the launcher  # end"
 
 
-def render_timeline(told: Timeline, *, width: int = 100) -> str:
-    """Chart and events, ending with a newline; empty if nothing is known. No control characters from ranks."""
-    if not told.seconds:
+def render_timeline(timeline: Timeline, *, width: int = 100) -> str:
+    """Return chart and events, ending with a newline; empty without events. No control characters from ranks."""
+    if not timeline.seconds:
         return ""
-    return neutral("\n".join([*_chart(told, width), *events(told)]) + "\n")
+    return neutral("\n".join([*_chart(timeline, width), *events(timeline)]) + "\n")
 
 
-def _chart(told: Timeline, width: int) -> Iterator[str]:
-    shown = shown_lanes(told)
+def _chart(timeline: Timeline, width: int) -> Iterator[str]:
+    shown = shown_lanes(timeline)
     names = max(len(lane.name) for lane in shown)
     fates = max(len(lane.fate) for lane in shown)
     columns = max(LEAST_COLUMNS, width - names - fates - 4)
-    end = f"{told.seconds:.2f} s"
+    end = f"{timeline.seconds:.2f} s"
     yield f"{'':<{names}}  0{end:>{columns - 1}}"
     for lane in shown:
-        yield f"{lane.name:<{names}}  {_drawn(lane, told.seconds, columns)}  {printable(lane.fate)}".rstrip()
-    for fate, lanes in _hidden(told, shown).items():
-        yield f"{'':<{names}}  and {len(lanes)} more ranks: {printable(fate) or 'nothing is known of their end'}"
+        yield f"{lane.name:<{names}}  {_drawn(lane, timeline.seconds, columns)}  {printable(lane.fate)}".rstrip()
+    for fate, lanes in _hidden(timeline, shown).items():
+        yield f"{'':<{names}}  and {len(lanes)} more ranks: {printable(fate) or 'end unknown'}"
     yield f"{'':<{names}}  {LEGEND}"
 
 
-def shown_lanes(told: Timeline, most: int = SHOWN_LANES) -> list[Lane]:
-    """All lanes, or, of many, those that have something to tell and the first of the others."""
-    first = [lane for lane in told.lanes if lane.telling][:most]
-    others = [lane for lane in told.lanes if lane not in first][: max(0, most - len(first))]
-    return [lane for lane in told.lanes if lane in first or lane in others]
+def shown_lanes(timeline: Timeline, most: int = SHOWN_LANES) -> list[Lane]:
+    """Return all lanes; of many, those of interest and the first of the others."""
+    first = [lane for lane in timeline.lanes if lane.telling][:most]
+    others = [lane for lane in timeline.lanes if lane not in first][: max(0, most - len(first))]
+    return [lane for lane in timeline.lanes if lane in first or lane in others]
 
 
-def _hidden(told: Timeline, shown: Sequence[Lane]) -> dict[str, list[Lane]]:
+def _hidden(timeline: Timeline, shown: Sequence[Lane]) -> dict[str, list[Lane]]:
     hidden: dict[str, list[Lane]] = {}
-    for lane in told.lanes:
+    for lane in timeline.lanes:
         if lane not in shown:
             hidden.setdefault(lane.fate, []).append(lane)
     return hidden
@@ -83,19 +83,19 @@ def _drawn(lane: Lane, seconds: float, columns: int) -> str:
     for band in lane.bands:
         begin, end = column(band.begin), column(band.end)
         if band.kind == "fault" and BANDS["fault"] not in drawn[begin : end + 1]:
-            drawn[max(0, begin - 1)] = BANDS["fault"]  # too short to be seen behind what it caused
+            drawn[max(0, begin - 1)] = BANDS["fault"]  # so short that its consequences cover it
     return "".join(drawn)
 
 
-def events(told: Timeline) -> Iterator[str]:
-    """What happened, in the order in which it did, in a line each."""
+def events(timeline: Timeline) -> Iterator[str]:
+    """Yield the events in order, one in each line."""
     happened = sorted(
-        [(mark.at, mark.text, lane) for lane in told.lanes for mark in lane.marks]
-        + [(band.begin, band.text, lane) for lane in told.lanes for band in lane.bands if lane.rank is None],
+        [(mark.at, mark.text, lane) for lane in timeline.lanes for mark in lane.marks]
+        + [(band.begin, band.text, lane) for lane in timeline.lanes for band in lane.bands if lane.rank is None],
         key=lambda event: event[0],
     )
     lines = [
-        f"{group[0][0]:8.3f} s  {_whose([lane for _, _, lane in group])} {printable(_plural(group[0][1], len(group)))}"
+        f"{group[0][0]:8.3f} s  {_names([lane for _, _, lane in group])} {printable(_plural(group[0][1], len(group)))}"
         for group in _together(happened)
     ]
     if len(lines) > SHOWN_EVENTS:
@@ -105,7 +105,7 @@ def events(told: Timeline) -> Iterator[str]:
 
 
 def _together(happened: Sequence[tuple[float, str, Lane]]) -> Iterator[list[tuple[float, str, Lane]]]:
-    """What happens to several ranks in a row, in the same words but for their pids, is told once."""
+    """Group consecutive events of several ranks with the same text, apart from pids, so that they share a line."""
     for _, group in groupby(happened, key=lambda event: (event[1].partition(" (pid ")[0], event[2].rank is None)):
         yield list(group)
 
@@ -114,7 +114,7 @@ def _plural(text: str, count: int) -> str:
     return text if count == 1 else text.partition(" (pid ")[0]
 
 
-def _whose(lanes: Sequence[Lane]) -> str:
+def _names(lanes: Sequence[Lane]) -> str:
     names = list(dict.fromkeys(lane.name for lane in lanes))
     if len(names) == 1:
         return f"{names[0]}:"
@@ -123,7 +123,7 @@ def _whose(lanes: Sequence[Lane]) -> str:
 
 
 def spans(ranks: Sequence[int]) -> str:
-    """``0-2, 5``: numbers in ascending order, neighbours together."""
+    """Return ascending numbers as ranges: ``0-2, 5``."""
     parts: list[list[int]] = []
     for rank in ranks:
         if parts and rank == parts[-1][-1] + 1:

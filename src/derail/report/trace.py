@@ -33,13 +33,13 @@ CATEGORIES = {
     "stopping": "phase",
     "killing": "phase",
 }
-"""By kind of a span, its category."""
+"""Category of a span, by its kind."""
 
 
 def render_trace(runs: Iterable[tuple[str, Timeline]]) -> bytes:
     """Return the runs, each with its name, as a JSON trace.
 
-    A run whose place in time is not known begins with the earliest one.
+    A run whose wall-clock time is unknown begins with the earliest one.
     """
     listed = list(runs)
     earliest = min((run.wall for _, run in listed if run.wall), default=0.0)
@@ -91,9 +91,9 @@ def _of_run(name: str, run: Timeline, place: int, *, begin_ns: int, numbers: Ite
             yield {"name": mark.text, "cat": mark.kind, "ph": "i", "ts": at, "s": "t", **who, "args": {}}
 
 
-def _about(pid: int, tid: int, what: str, **args: object) -> Event:
-    """Return an event that says something of a process or a thread."""
-    return {"name": what, "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": args}
+def _about(pid: int, tid: int, field: str, **args: object) -> Event:
+    """Return a metadata event about a process or a thread."""
+    return {"name": field, "ph": "M", "ts": 0, "pid": pid, "tid": tid, "args": args}
 
 
 def _tracks(lane: Lane) -> Iterator[tuple[str, Lane, Sequence[Band], bool]]:

@@ -101,7 +101,7 @@ def _restarted_by_default(scenario: Scenario, seen: JobResult) -> tuple[str, str
 def _unproven(scenario: Scenario, result: JobResult) -> tuple[str, ...]:
     """Return faults that did not verifiably happen or were never reported, and ranks that never appeared.
 
-    Missing ranks are listed only for a job that is expected to fail: its launcher may have been right not to start them.
+    Missing ranks count only in a job that is expected to fail: its launcher may have been right not to start them.
     """
     if scenario.expect.succeeded is False and not any(fault.target == AGENT for fault in scenario.faults.faults):
         unseen = [result.unseen] if result.unseen else []
