@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from derail.platform.ports import free_port
 from program_files import program_text
 from report.trace_format import check_trace
 
@@ -111,6 +114,173 @@ def test_redirected_streams_are_only_in_files(derail_command: Derail, script: Pa
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (("-t", "1"), {"hello", "warning"}),
+        (("-r", "3", "-t", "1"), {"hello"}),
+        (("-r", "1"), {"warning"}),
+        (("-r", "3", "-t", "0"), set()),
+    ],
+)
+def test_tee_and_redirects_mean_what_torchrun_means(
+    derail_command: Derail, script: Path, options: tuple[str, ...], shown: set[str]
+) -> None:
+    """A stream is hidden if it is redirected and not teed."""
+    done = derail_command("launch", *options, script, "hello")
+    assert {word for word in ("hello", "warning") if word in done.stdout + done.stderr} == shown
+
+
+def test_a_filter_shows_some_ranks_only(derail_command: Derail, script: Path, tmp_path: Path) -> None:
+    """Files have the streams of all."""
+    logs = tmp_path / "logs"
+    done = derail_command("launch", "-n", 3, "--local-ranks-filter", "0,2", "--output-dir", logs, script, "hello")
+
+    assert sorted(done.stdout.splitlines()) == ["[rank0]:hello from 0 of 3", "[rank2]:hello from 2 of 3"]
+    assert sorted(done.stderr.splitlines()) == ["[rank0]:warning from 0", "[rank2]:warning from 2"]
+    assert sorted(path.read_text() for path in logs.glob("*/attempt_0/*/stdout.log")) == [
+        f"hello from {rank} of 3\n" for rank in range(3)
+    ]
+
+
+def test_lines_begin_with_what_the_template_says(derail_command: Derail, script: Path) -> None:
+    """With torch's words in it, ${hostname} of torch 2.14 among them; the option counts more than the variable."""
+    variable = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "of the variable "}
+    template = "${hostname} ${role_name} ${rank} ${local_rank} ${unknown} $"
+    done = derail_command("launch", "-n", 2, "--log-line-prefix-template", template, script, "hello", env=variable)
+    by_variable = derail_command("launch", script, "hello", env=variable)
+
+    host = socket.gethostname()
+    assert sorted(done.stdout.splitlines()) == [
+        f"{host} default {rank} {rank} ${{unknown}} $hello from {rank} of 2" for rank in (0, 1)
+    ]
+    assert by_variable.stdout == "of the variable hello from 0 of 1\n"
+
+
+ATTEMPTS = """
+import json, os, sys, time
+json.dumps(1)
+env = {name: os.environ[f"TORCHELASTIC_{name}"] for name in ("RESTART_COUNT", "MAX_RESTARTS")}
+print(env["RESTART_COUNT"], "of", env["MAX_RESTARTS"], "at", os.environ["MASTER_PORT"], flush=True)
+for step in range(4):
+    print("step", step, flush=True)
+if os.environ["RANK"] == "1" and env["RESTART_COUNT"] == "0" and sys.argv[2:]:
+    time.sleep(600)
+if os.environ["RANK"] == "1" and env["RESTART_COUNT"] < sys.argv[1]:
+    sys.exit(7)
+"""
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Path:
+    """A rank that fails in its first attempts, as many as its argument says; with another one it stays in the first."""
+    path = tmp_path / "attempts.py"
+    path.write_text(ATTEMPTS)
+    return path
+
+
+def test_after_a_failure_all_ranks_are_started_again(derail_command: Derail, attempts: Path, tmp_path: Path) -> None:
+    """Each attempt has its number, a port and a log directory of its own; the last one counts."""
+    logs, trace = tmp_path / "logs", tmp_path / "t.json"
+    options = ("-n", 2, "--max-restarts", 3, "--output-dir", logs, "--trace", trace)
+    done = derail_command("launch", *options, attempts, 2)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("[rank1]:") and " of 3 at " in line]
+
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" at ")[0] for line in lines] == [f"[rank1]:{attempt} of 3" for attempt in (0, 1, 2)]
+    assert len({line.partition(" at ")[2] for line in lines}) == 3
+    assert sorted(path.name for path in logs.glob("*/attempt_*")) == ["attempt_0", "attempt_1", "attempt_2"]
+    assert "restart 2 of 3: starting all ranks again" in done.stderr
+    launcher, *_ = check_trace(trace.read_bytes())
+    assert [event["name"] for event in launcher.instants if "restart" in event["name"]] == [
+        f"restart {number} of 3: all ranks are started again" for number in (1, 2)
+    ]
+
+
+def test_after_the_last_restart_the_failure_is_that_of_the_last_attempt(derail_command: Derail, attempts: Path) -> None:
+    """With its exit code; a fixed port is that of all attempts."""
+    done = derail_command("launch", "-n", 2, "--max-restarts", 1, "--master-port", free_port(), attempts, 9)
+
+    assert done.returncode == 7
+    assert done.stderr.count("Root Cause") == 1
+    assert len({line.rpartition(" at ")[2] for line in done.stdout.splitlines() if " of 1 at " in line}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "proof", "words"),
+    [
+        ("signal=SIGKILL rank=1 line='step 2'", "the rank ended with SIGKILL (9)", (0, "stay")),
+        ("exit=9 rank=1 call=json:dumps", "the rank ended with exit 9", (0,)),
+        ("exit=9 rank=0 restart=1", "the rank ended with exit 9", (1,)),
+        ("missing_variable=MASTER_PORT rank=0", "has no MASTER_PORT", (0,)),
+    ],
+)
+def test_a_fault_acts_once_in_all_attempts(
+    derail_command: Derail, attempts: Path, fault: str, proof: str, words: tuple[object, ...]
+) -> None:
+    """Whether it acts from outside, in the rank, in a later attempt, or before the rank is started."""
+    done = derail_command("launch", "-n", 2, "--max-restarts", 4, "--fault", fault, attempts, *words)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^fault .*: injected: .*{re.escape(proof)}", done.stderr, re.MULTILINE)
+    assert re.findall(r"restart (\d) of 4: ", done.stderr) == ["1", "2"][: int(str(words[0])) + 1]
+
+
+def test_a_job_that_a_signal_ends_is_not_started_again(start_derail: StartDerail, script: Path, pid_gone) -> None:
+    """Nobody wants it any more."""
+    launcher = start_derail("launch", "-n", 2, "--max-restarts", 5, script, "wait")
+    pids = ready_pids(launcher, 2)
+    launcher.send_signal(signal.SIGTERM)
+    _, stderr = launcher.communicate(timeout=DEADLINE)
+
+    assert launcher.returncode == 128 + signal.SIGTERM
+    assert "restart" not in stderr
+    assert all(pid_gone(pid) for pid in pids)
+
+
+def test_signals_to_handle_end_the_job_and_go_to_the_ranks(start_derail: StartDerail, script: Path) -> None:
+    """Those that are named, and no others; ranks find them in their environment, as under torchrun."""
+    launcher = start_derail("launch", "-n", 2, "--signals-to-handle", "SIGUSR1,SIGTERM", script, "wait", "SIGUSR1")
+    ready_pids(launcher, 2)
+    launcher.send_signal(signal.SIGUSR1)
+    stdout, stderr = launcher.communicate(timeout=DEADLINE)
+
+    assert sorted(stdout.splitlines()) == ["[rank0]:rank 0 got SIGUSR1", "[rank1]:rank 1 got SIGUSR1"]
+    assert (launcher.returncode, "ended by SIGUSR1" in stderr) == (128 + signal.SIGUSR1, True)
+
+
+DEVICES = "echo $LOCAL_RANK $RANK $CUDA_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"),
+    [(None, ["0 0 0", "0 1 1"]), ("4, 7,9", ["0 0 4", "0 1 7"]), ("GPU-a,GPU-b", ["0 0 GPU-a", "0 1 GPU-b"])],
+)
+def test_a_virtual_local_rank_is_0_with_a_device_of_its_own(
+    derail_command: Derail, monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: list[str]
+) -> None:
+    """The rank's place among those that are visible to the launcher, or its number."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    done = derail_command("launch", "-n", 2, "--virtual-local-rank", "--", "sh", "-c", DEVICES, env=env)
+
+    assert sorted(line.partition(":")[2] for line in done.stdout.splitlines()) == seen
+
+
+def test_a_port_that_is_taken_is_told_before_any_rank_is_started(derail_command: Derail, tmp_path: Path) -> None:
+    """With exit code 1 and the fields that torch gives, in the words of its server (libuv)."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = derail_command("launch", "--master-port", port, "--", "touch", tmp_path / "started")
+
+    assert (done.returncode, (tmp_path / "started").exists()) == (1, False)
+    assert done.stderr.endswith(
+        f"port: {port}, code: -{errno.EADDRINUSE}, name: EADDRINUSE, message: address already in use\n"
+    )
+
+
 def test_a_module_is_run_as_python_m_does(derail_command: Derail) -> None:
     """-m takes the name of a module; what comes behind it is the module's."""
     done = derail_command("launch", "-m", "json.tool", "--help")
@@ -203,6 +373,11 @@ def _ignore_hangup() -> None:
         (["launch", "no-such-program-anywhere"], "no-such-program-anywhere"),
         (["launch", "--tee", "5", "true"], "does not select streams"),
         (["launch", "--tee", "3:1", "true"], "local rank(s) [3]"),
+        (["launch", "--max-restarts", "-1", "true"], "-1 is not in the range"),
+        (["launch", "--local-ranks-filter", "0,x", "true"], "'0,x' is no list of ranks"),
+        (["launch", "-n", "2", "--local-ranks-filter", "0,2", "true"], "there is no rank 2; the job has ranks 0 to 1"),
+        (["launch", "--signals-to-handle", "SIGTRM", "true"], "did you mean 'SIGTERM'?"),
+        (["launch", "--signals-to-handle", "SIGKILL", "true"], "SIGKILL cannot be handled"),
         (["launch", "--fault", "sginal=KILL rank=0", "true"], "did you mean 'signal'?"),
         (["launch", "--fault", "signal=KILL rank=5", "true"], "rank 5"),
         (["launch", "--plan", "gone.toml", "true"], "gone.toml: cannot be read"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +27,52 @@ dist.all_reduce(value)
 print(f"the sum is {value.item():g}")
 dist.destroy_process_group()
 """
+
+
+TELLS = """
+import json, os, sys
+names = ["RANK", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS",
+         "TORCHELASTIC_SIGNALS_TO_HANDLE", "ROLE_NAME", "WORLD_SIZE", "GROUP_RANK"]
+told = {name: os.environ.get(name) for name in names}
+with open(f"{sys.argv[1]}-{told['RANK']}-{told['TORCHELASTIC_RESTART_COUNT']}", "w") as file:
+    json.dump(told, file)
+print("as prefixed", flush=True)
+if told["RANK"] == "0" and told["TORCHELASTIC_RESTART_COUNT"] == "0":
+    while not os.path.exists(f"{sys.argv[1]}-1-0"):
+        pass
+    sys.exit(3)
+if told["RANK"] == "1" and told["TORCHELASTIC_RESTART_COUNT"] == "0":
+    import signal
+    signal.pause()
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_options_mean_to_ranks_what_they_mean_under_torchrun(derail_command: Derail, tmp_path: Path) -> None:
+    """Variables of all attempts, and the lines on the console."""
+    script = tmp_path / "tells.py"
+    script.write_text(TELLS)
+    options = ["--nproc-per-node=2", "--max-restarts=1", "--virtual-local-rank", "--signals-to-handle=SIGTERM,SIGUSR1"]
+    options += ["--local-ranks-filter=1", "--redirects=2", "--tee=1", script]
+    env = {
+        "CUDA_VISIBLE_DEVICES": "5,7",
+        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "${role_name}/${rank}/${local_rank}> ",
+    }
+    own = derail_command("launch", *options, tmp_path / "own", env=env)
+    torchs = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, options), str(tmp_path / "torchs")],
+        env={**os.environ, **env, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+
+    told = {
+        name: {path.name.partition("-")[2]: json.loads(path.read_text()) for path in tmp_path.glob(f"{name}-*")}
+        for name in ("own", "torchs")
+    }
+    assert (own.returncode, torchs.returncode) == (0, 0), own.stderr + torchs.stderr
+    assert sorted(told["own"]) == ["0-0", "0-1", "1-0", "1-1"]
+    assert told["own"] == told["torchs"]
+    assert set(own.stdout.splitlines()) == set(torchs.stdout.splitlines()) == {"default/1/1> as prefixed"}
 
 
 PROFILED = """

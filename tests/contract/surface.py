@@ -61,6 +61,11 @@ CALLS: dict[str, str] = {
 }
 """Parameters by public name, in order. A default that has no plain text is ``...``."""
 
+CALLS_SINCE_2_14: dict[str, str] = {
+    "ErrorHandler.maybe_enrich_signal_failure_message": "self, message, error_file",
+}
+"""What torch 2.14 adds (pytorch#187098); tested on derail alone, as the torch of the tests is 2.13."""
+
 
 def spelled(call: object) -> str:
     """Write down how something is called, as in CALLS."""

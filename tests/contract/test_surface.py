@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from contract.implementations import HOMES, Api
-from contract.surface import CALLS, spelled
+from contract.surface import CALLS, CALLS_SINCE_2_14, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +23,12 @@ def _find(api: Api, name: str) -> Callable[..., object]:
     return call
 
 
-@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.parametrize("name", sorted({**CALLS, **CALLS_SINCE_2_14}))
 def test_derail_is_called_as_torch_is(name: str) -> None:
     """Each public callable takes torch's parameters in torch's order and with torch's defaults, and needs no more."""
     parameters = list(inspect.signature(_find(Api("derail"), name)).parameters.values())
-    wanted = [part.partition("=") for part in CALLS[name].split(", ") if part]
+    calls = {**CALLS, **CALLS_SINCE_2_14}
+    wanted = [part.partition("=") for part in calls[name].split(", ") if part]
     taken, more = parameters[: len(wanted)], parameters[len(wanted) :]
     optional = [p for p in more if p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     assert [p.name for p in taken] == [parameter for parameter, _, _ in wanted]

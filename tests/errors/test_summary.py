@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus_error_files import GOOD, SECONDS, record
+from derail.errors import recorder
 from derail.errors.failure import ProcessFailure
+from derail.errors.recorder import ErrorHandler
 from derail.errors.summary import ChildFailedError
 
 if TYPE_CHECKING:
@@ -53,6 +55,69 @@ def test_a_file_cannot_steal_the_root_cause_by_its_time(stamp: object, tmp_path:
     good = tmp_path / "good.json"
     good.write_bytes(GOOD)
     assert _root({0: ProcessFailure(0, 1, 1, str(path)), 1: ProcessFailure(1, 2, 1, str(good))}) == 1
+
+
+class Enriching(ErrorHandler):
+    """A handler that knows more than the failure tells, or breaks."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str]] = []
+
+    def maybe_enrich_signal_failure_message(self, message: str, error_file: str) -> str:
+        """Answer as it was made to."""
+        self.asked.append((message, error_file))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return message + self.answer if isinstance(self.answer, str) else self.answer  # type: ignore[return-value]
+
+
+def enriched(monkeypatch: pytest.MonkeyPatch, answer: object, failures: dict[int, ProcessFailure]) -> tuple[str, list]:
+    """The text of a failed job with such a handler, and what the handler was asked."""
+    handler = Enriching(answer)
+    monkeypatch.setattr(recorder, "get_error_handler", lambda: handler)
+    return str(ChildFailedError("job", failures)), handler.asked
+
+
+def test_the_error_handler_may_add_to_a_root_cause_that_a_signal_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from torch 2.14 on: it gets the paragraph and the error file, and the failure itself stays as it is."""
+    failures = {0: _failure(0, -6, order=0), 1: _failure(1, -9, order=1)}
+    text, asked = enriched(monkeypatch, "\n    [device fault]", failures)
+
+    ((paragraph, error_file),) = asked
+    assert "rank      : 0 (local_rank: 0)" in paragraph
+    assert "exitcode  : -6" in paragraph
+    assert error_file == failures[0].error_file
+    assert text.count("[device fault]") == 1
+    assert text.index("[device fault]") > text.index("Root Cause")
+    assert "[device fault]" not in failures[0].message
+
+
+def test_the_error_handler_is_not_asked_about_a_root_cause_with_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That rank could leave an error file."""
+    text, asked = enriched(monkeypatch, "more", {0: _failure(0, 1)})
+    assert (asked, "more" in text) == ([], False)
+
+
+@pytest.mark.parametrize("answer", [None, 7, ValueError("no log")])
+def test_an_error_handler_that_breaks_hides_no_failure(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    """What is known without it is there; an exception is named."""
+    text, _ = enriched(monkeypatch, answer, {0: _failure(0, -9)})
+
+    assert "exitcode  : -9" in text
+    assert ("its error handler failed: ValueError('no log')" in text) is isinstance(answer, Exception)
+
+
+def test_control_characters_that_an_error_handler_adds_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it took from a log reaches no terminal as it is."""
+    text, _ = enriched(monkeypatch, "\x1b[31mred\x07", {0: _failure(0, -9)})
+    assert "\x1b" not in text
+    assert "red" in text
+
+
+def test_by_default_nothing_is_added() -> None:
+    """The base class returns the message."""
+    assert ErrorHandler().maybe_enrich_signal_failure_message("as it is", "<N/A>") == "as it is"
 
 
 class Foreign:

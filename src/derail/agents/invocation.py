@@ -52,7 +52,11 @@ class LocalJob:
         tee: streams that are shown on the console as well.
         name: what runs, in a word; by default taken from ``run``.
         master_addr: MASTER_ADDR of the ranks.
-        master_port: MASTER_PORT of the ranks; by default a free port.
+        master_port: MASTER_PORT of the ranks; by default a free port, another one for each attempt.
+        restarts: how often all ranks are started again after a failure.
+        virtual_local_rank: whether LOCAL_RANK is 0 in each rank, which sees its own device only.
+        shown_ranks: the ranks of which ``tee`` shows streams; by default all.
+        prefixes: what shown lines begin with, by rank; by default ``[rank0]:``.
     """
 
     run: Run
@@ -69,6 +73,10 @@ class LocalJob:
     name: str = ""
     master_addr: str = LOOPBACK
     master_port: int | None = None
+    restarts: int = 0
+    virtual_local_rank: bool = False
+    shown_ranks: Collection[int] = ()
+    prefixes: Mapping[int, str] | None = None
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
@@ -108,9 +116,16 @@ def missing_program(run: Run, cwd: Path | None = None) -> str:
 
 
 def rank_environment(
-    rank: int, *, ranks: int, run_id: str, master_port: int, master_addr: str = LOOPBACK
+    rank: int,
+    *,
+    ranks: int,
+    run_id: str,
+    master_port: int,
+    master_addr: str = LOOPBACK,
+    attempt: int = 0,
+    restarts: int = 0,
 ) -> dict[str, str]:
-    """The variables that torchrun sets for a rank of a job on one node, which is never restarted.
+    """Return the variables that torchrun sets for a rank of a job on one node, in one of its attempts.
 
     Values of an outer job must not shine through, so all of them are set. ``TORCHELASTIC_USE_AGENT_STORE`` says that
     no agent keeps a store: rank 0 has to.
@@ -128,10 +143,25 @@ def rank_environment(
         "MASTER_ADDR": master_addr,
         "MASTER_PORT": str(master_port),
         "TORCHELASTIC_RUN_ID": run_id,
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RESTART_COUNT": str(attempt),
+        "TORCHELASTIC_MAX_RESTARTS": str(restarts),
         "TORCHELASTIC_USE_AGENT_STORE": "False",
     }
+
+
+def virtual_device(rank: int) -> dict[str, str]:
+    """Return the variables by which a rank sees its own device as the only one, as torchrun's virtual local rank.
+
+    The device is the ``rank``-th of CUDA_VISIBLE_DEVICES, or number ``rank`` where that is not set.
+
+    Raises:
+        ValueError: if CUDA_VISIBLE_DEVICES names fewer devices.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = None if visible is None else [device.strip() for device in visible.split(",")]
+    if devices is not None and rank >= len(devices):
+        raise ValueError(f"CUDA_VISIBLE_DEVICES={visible} has no device for rank {rank}: it names {len(devices)}")
+    return {"LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": str(rank) if devices is None else devices[rank]}
 
 
 def as_data(job: LocalJob, teardown: Teardown) -> dict[str, Data]:
@@ -148,6 +178,8 @@ def as_data(job: LocalJob, teardown: Teardown) -> dict[str, Data]:
             "kill_wait": teardown.kill_wait,
             "sweep": teardown.sweep,
         },
+        "restarts": job.restarts,
+        "virtual_local_rank": job.virtual_local_rank,
     }
     if callable(run):
         return {**data, "function": f"{run.__module__}:{getattr(run, '__qualname__', name)}"}

@@ -15,8 +15,10 @@ from derail.agents.invocation import (
     missing_program,
     name_of,
     rank_environment,
+    virtual_device,
 )
 from derail.faults.engine.journal import JOURNAL
+from derail.model.exit import signal_number
 from derail.model.std import Std
 from derail.platform.ports import free_port
 from derail.platform.private_files import make_private
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from derail.faults.engine.sync_points import Gate
     from derail.faults.model.results import FaultResult
     from derail.launch.context import PContext
+    from derail.launch.restarts import Attempts
     from derail.model.events import Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec, Teardown
@@ -45,7 +48,7 @@ class NativeJob:
         journal: the journal of the run.
     """
 
-    def __init__(self, name: str, context: PContext, driver: Driver, workdir: Path, journal: Path) -> None:
+    def __init__(self, name: str, context: PContext | Attempts, driver: Driver, workdir: Path, journal: Path) -> None:
         self.name = name
         self.plan = driver.plan
         self.workdir = workdir
@@ -155,6 +158,8 @@ def start_job(
     """
     from derail.faults.engine.driver import Driver
     from derail.faults.model.plan import Plan
+    from derail.launch.restarts import Attempts
+    from derail.launch.signals import signals_to_handle
     from derail.launch.start import start_processes
     from derail.logs.specs import DefaultLogsSpecs
 
@@ -165,31 +170,62 @@ def start_job(
     entry, first = entry_point(job.run)
     make_private(workdir)
     teardown = default_teardown() if job.teardown is None else job.teardown
-    port = free_port() if job.master_port is None else job.master_port
     run_id = f"derail-{os.urandom(4).hex()}"
-    specs = DefaultLogsSpecs(str(workdir / LOGS if logs is None else logs), redirects=Std.ALL, tee=job.tee)
-    journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
-    driver = Driver(job.plan or Plan(()), journal=journal, run=as_data(job, teardown), gates=gates)
-
-    def environment(rank: int) -> dict[str, str]:
-        own = rank_environment(rank, ranks=job.ranks, run_id=run_id, master_addr=job.master_addr, master_port=port)
-        return {**own, **(job.env or {})}
-
-    context = start_processes(
-        "rank",
-        entry,
-        args=dict.fromkeys(range(job.ranks), (*first, *job.args)),
-        envs={rank: environment(rank) for rank in range(job.ranks)},
-        logs_specs=specs,
-        start_method=job.start_method,
-        preload=job.preload,
-        teardown=teardown,
-        observers=(driver, *observers),
-        prepare=driver.prepare if prepare is None else lambda spec: driver.prepare(prepare(spec)),
-        cwd=None if job.cwd is None else str(job.cwd),
-        forward_signals=forward_signals,
-        handle_signals=handle_signals,
+    specs = DefaultLogsSpecs(
+        str(workdir / LOGS if logs is None else logs),
+        redirects=Std.ALL,
+        tee=job.tee,
+        local_ranks_filter=set(job.shown_ranks),
     )
+    journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
+    driver = Driver(
+        job.plan or Plan(()), journal=journal, run=as_data(job, teardown), gates=gates, restarts=job.restarts
+    )
+
+    def start(attempt: int, observers: Sequence[Observer]) -> PContext:
+        port = free_port() if job.master_port is None else job.master_port
+
+        def environment(rank: int) -> dict[str, str]:
+            own = rank_environment(
+                rank,
+                ranks=job.ranks,
+                run_id=run_id,
+                master_addr=job.master_addr,
+                master_port=port,
+                attempt=attempt,
+                restarts=job.restarts,
+            )
+            return {**own, **(virtual_device(rank) if job.virtual_local_rank else {}), **(job.env or {})}
+
+        return start_processes(
+            "rank",
+            entry,
+            args=dict.fromkeys(range(job.ranks), (*first, *job.args)),
+            envs={rank: environment(rank) for rank in range(job.ranks)},
+            logs_specs=specs,
+            log_line_prefixes=None if job.prefixes is None else dict(job.prefixes),
+            start_method=job.start_method,
+            preload=job.preload,
+            teardown=teardown,
+            observers=observers,
+            prepare=driver.prepare if prepare is None else lambda spec: driver.prepare(prepare(spec)),
+            cwd=None if job.cwd is None else str(job.cwd),
+            forward_signals=forward_signals,
+            handle_signals=handle_signals,
+        )
+
+    context: PContext | Attempts
+    if job.restarts:
+        context = Attempts(
+            start,
+            restarts=job.restarts,
+            observers=(driver, *observers),
+            ending=signals_to_handle() if handle_signals else (),
+            forwarding=tuple(signal_number(name) for name in forward_signals),
+        )
+        context.start()
+    else:
+        context = start(0, (driver, *observers))
     if logs is not None:
         with suppress(OSError):  # a file system without links: the journal is in the directory of the run
             _link_to_newest(logs / JOURNAL, journal)

@@ -134,6 +134,8 @@ def _what_ran(run: dict[str, object], ranks: object, where: str) -> tuple[Run | 
     variables = {name: None if value is None else env.text(name, "") for name, value in env.table.items()}
     how: dict[str, Any] = {
         "ranks": count,
+        "restarts": fields.whole("restarts", 0),
+        "virtual_local_rank": fields.flag("virtual_local_rank", default=False),
         "args": fields.texts("args"),
         "env": variables,
         "cwd": Path(fields.text("cwd", "")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from derail.model.std import Std
 
 
+FORWARDED = ("SIGUSR1", "SIGUSR2")
+"""Signals to derail that every rank gets, and that end nothing."""
+HANDLED = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+
+
 class _Streams(click.ParamType[object]):
     """Streams as torchrun takes them: ``3``, ``0:3,1:0``, ``0-7:1``."""
 
@@ -36,6 +43,39 @@ class _Streams(click.ParamType[object]):
             return Std.from_str(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Ranks(click.ParamType[frozenset[int]]):
+    """Ranks as torchrun takes them: ``0,2``."""
+
+    name = "ranks"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
+        """Read the text."""
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isascii() and word.isdecimal() for word in words):
+            self.fail(f"{value!r} is no list of ranks such as 0,2", param, ctx)
+        return frozenset(map(int, words))
+
+
+class _Signals(click.ParamType[tuple[str, ...]]):
+    """Signals that a process can handle, by their names: ``SIGTERM,SIGUSR1``."""
+
+    name = "signals"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Read the text."""
+        from derail.faults.catalogue.params import read_signal
+
+        names = []
+        for word in filter(None, (word.strip() for word in str(value).split(","))):
+            try:
+                names.append(read_signal(word))
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+            if names[-1] in ("SIGKILL", "SIGSTOP"):
+                self.fail(f"{names[-1]} cannot be handled by a process", param, ctx)
+        return tuple(names)
 
 
 @click.command(
@@ -54,10 +94,33 @@ class _Streams(click.ParamType[object]):
 )
 @click.option(
     "-t", "--tee", type=_Streams(), metavar="STREAMS",
-    help="Streams that are shown as well as written to files: 0 none, 1 stdout, 2 stderr, 3 both, or by rank as "
-    "0:3,4-7:1. Default 3, less what --redirects names.",
+    help="Streams that are shown as well as written to files, although --redirects names them: 0 none, 1 stdout, "
+    "2 stderr, 3 both, or by rank as 0:3,4-7:1. What --redirects does not name is shown in any case.",
 )  # fmt: skip
 @click.option("-r", "--redirects", type=_Streams(), metavar="STREAMS", help="Streams that are only written to files.")
+@click.option(
+    "--local-ranks-filter", "--local_ranks_filter", type=_Ranks(), metavar="RANKS",
+    help="Show the streams of these ranks only, such as 0,2; files have those of all.",
+)  # fmt: skip
+@click.option(
+    "--log-line-prefix-template", "--log_line_prefix_template", metavar="TEMPLATE",
+    envvar="TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", show_envvar=True,
+    help="What shown lines begin with; ${role_name}, ${rank}, ${local_rank} and ${hostname} are filled in. Default "
+    "[rank${rank}]:",
+)  # fmt: skip
+@click.option(
+    "--max-restarts", "--max_restarts", type=click.IntRange(min=0), default=0, show_default=True,
+    help="How often all ranks are started again after a failure, at most.",
+)  # fmt: skip
+@click.option(
+    "--signals-to-handle", "--signals_to_handle", type=_Signals(), metavar="SIGNALS",
+    help="Signals to derail that end the job; each rank gets the one that came. Default "
+    "SIGTERM,SIGINT,SIGHUP,SIGQUIT.",
+)  # fmt: skip
+@click.option(
+    "--virtual-local-rank", "--virtual_local_rank", is_flag=True,
+    help="Set LOCAL_RANK to 0 in each rank, and CUDA_VISIBLE_DEVICES to the one device of that rank.",
+)  # fmt: skip
 @click.option(
     "--grace", type=click.FloatRange(min=0), metavar="SECONDS",
     help="From SIGTERM to SIGKILL when the job is ended. Default 30, or TORCH_ELASTIC_SHUTDOWN_TIMEOUT.",
@@ -81,6 +144,11 @@ def launch(  # noqa: PLR0913 - an option each
     trace: Path | None,
     tee: Std | dict[int, Std] | None,
     redirects: Std | dict[int, Std] | None,
+    local_ranks_filter: frozenset[int] | None,
+    log_line_prefix_template: str | None,
+    max_restarts: int,
+    signals_to_handle: tuple[str, ...] | None,
+    virtual_local_rank: bool,
     grace: float | None,
     faults: tuple[str, ...],
     plan: Path | None,
@@ -98,7 +166,8 @@ def launch(  # noqa: PLR0913 - an option each
     The error file of the rank that failed first is copied to TORCHELASTIC_ERROR_FILE, if that is set.
 
     Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
-    SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank.
+    SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank,
+    unless --signals-to-handle says otherwise.
     """
     from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
@@ -112,6 +181,10 @@ def launch(  # noqa: PLR0913 - an option each
         check_writable(trace)
         chosen = read_plan(faults, file=plan, seed=seed, ranks=ranks)
         shown = _shown_streams(tee, redirects, ranks)
+        _check_ranks(local_ranks_filter, ranks)
+        _check_port(master_addr, master_port)
+        if signals_to_handle is not None:
+            os.environ[HANDLED] = ",".join(signals_to_handle)  # ranks find it in theirs, as under torchrun
         with display(ranks, chosen, live=not any(shown.values())) as progress:
             job: NativeJob | None = None
             try:
@@ -126,11 +199,15 @@ def launch(  # noqa: PLR0913 - an option each
                         name=program,
                         master_addr=master_addr,
                         master_port=master_port or None,
+                        restarts=max_restarts,
+                        virtual_local_rank=virtual_local_rank,
+                        shown_ranks=local_ranks_filter or (),
+                        prefixes=_prefixes(log_line_prefix_template, ranks),
                     ),
                     workdir=evidence.path,
                     logs=output_dir,
                     observers=[progress],
-                    forward_signals=("SIGUSR1", "SIGUSR2"),
+                    forward_signals=[name for name in FORWARDED if name not in (signals_to_handle or ())],
                     handle_signals=True,
                 )
                 watch_faults(progress, job)
@@ -152,15 +229,54 @@ def launch(  # noqa: PLR0913 - an option each
 def _shown_streams(
     tee: Std | dict[int, Std] | None, redirects: Std | dict[int, Std] | None, ranks: int
 ) -> dict[int, Std]:
-    """Which streams of each rank are shown: those that --tee names, else all that --redirects does not.
+    """Return which streams of each rank are shown: all but those that --redirects names and --tee does not.
 
     Raises:
         ValueError: if a rank is named that the job does not have.
     """
     from derail.model.std import Std, to_map
 
-    hidden = to_map(Std.NONE if redirects is None else redirects, ranks)
-    return {rank: Std.ALL & ~std for rank, std in hidden.items()} if tee is None else to_map(tee, ranks)
+    hidden, teed = (to_map(Std.NONE if streams is None else streams, ranks) for streams in (redirects, tee))
+    return {rank: Std.ALL & ~(hidden[rank] & ~teed[rank]) for rank in range(ranks)}
+
+
+def _check_ranks(chosen: frozenset[int] | None, ranks: int) -> None:
+    """Refuse a filter that names a rank which the job does not have.
+
+    Raises:
+        ValueError: if it does.
+    """
+    for rank in sorted(chosen or ()):
+        if rank >= ranks:
+            raise ValueError(f"--local-ranks-filter: there is no rank {rank}; the job has ranks 0 to {ranks - 1}")
+
+
+def _check_port(address: str, port: int | None) -> None:
+    """Refuse a port that is taken before any rank is started, as torchrun does; in the fields by which torch tells it.
+
+    Exits with 1: nothing was asked for wrongly.
+    """
+    from derail.platform.ports import LOOPBACKS, why_not_free
+
+    if port and address in LOOPBACKS and (error := why_not_free(port)) is not None:
+        code, message = error.errno or 0, (error.strerror or str(error)).lower()
+        click.echo(
+            f"derail: --master-port: rank 0 could not listen there. port: {port}, code: {-code}, "
+            f"name: {errno.errorcode.get(code, '?')}, message: {message}",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _prefixes(template: str | None, ranks: int) -> dict[int, str] | None:
+    """Return what shown lines of each rank begin with; None for the usual prefix."""
+    import socket
+    from string import Template
+
+    if not template:
+        return None
+    about = {"role_name": "default", "hostname": socket.gethostname()}
+    return {rank: Template(template).safe_substitute(about, rank=rank, local_rank=rank) for rank in range(ranks)}
 
 
 def _write_trace(path: Path, job: NativeJob | None) -> None:

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
 from derail.model.clock import SYSTEM_CLOCK
-from derail.model.events import Exited, Finished, PhaseChanged, SignalSent, Started, StopRequested, ValueReceived
+from derail.model.events import (
+    Exited,
+    Finished,
+    PhaseChanged,
+    Restarted,
+    SignalSent,
+    Started,
+    StopRequested,
+    ValueReceived,
+)
 from derail.model.exit import signal_name
 from derail.platform.threads import start_thread
 from derail.report.text import SHOWN_RANKS
@@ -69,6 +78,8 @@ class Board:
                 return ""
             case Exited(rank=rank, status=status, at=at):
                 return self._ended(rank, status, at)
+            case Restarted(number=number, restarts=restarts):
+                return f"restart {number} of {restarts}: starting all ranks again"
             case StopRequested(reason=reason):
                 return f"stopping: {reason}"
             case PhaseChanged(phase=phase):

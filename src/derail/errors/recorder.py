@@ -73,6 +73,19 @@ class ErrorHandler:
         except BaseException as error:  # a faulty subclass, or no memory: the recorded exception matters more
             _say(f"the error could not be recorded: {_short_text(error)}")
 
+    def maybe_enrich_signal_failure_message(self, message: str, error_file: str) -> str:
+        """Return what a ChildFailedError says of a root cause that a signal ended: here, as it is.
+
+        A rank that a signal ends leaves no traceback. Override this to add what is known elsewhere, such as the lines
+        of a driver in the kernel's log. Torch calls it from version 2.14 on.
+
+        Args:
+            message: the paragraph of that rank.
+            error_file: the path of its error file, or torch's "<N/A>".
+        """
+        del error_file
+        return message
+
     def dump_error_file(self, rootcause_error_file: str, error_code: int = 0) -> None:
         """Copy the error file of a child, the root cause, to this process's own; replace an unusable one. Never raises.
 

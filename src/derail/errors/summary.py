@@ -6,6 +6,7 @@ import copyreg
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
+from derail.errors import recorder
 from derail.errors.document import MAX_SECONDS
 from derail.errors.text import NOT_AVAILABLE, indented, printable
 
@@ -67,7 +68,9 @@ class ChildFailedError(Exception):
             *(others or ["  <NO_OTHER_FAILURES>"]),
             section,
             "Root Cause (first observed failure):",
-            _paragraph(list(self.failures).index(root), root, self.failures[root], _ROOT_LIMIT),
+            _enriched(
+                _paragraph(list(self.failures).index(root), root, self.failures[root], _ROOT_LIMIT), self.failures[root]
+            ),
             border,
         ]
         return "\n".join(parts)
@@ -117,6 +120,22 @@ def _paragraph(index: int, rank: GlobalRank, failure: ProcessFailure, limit: int
         if text_value.strip() or name not in optional:
             lines.append(f"  {name:<10}:" + (f"\n{margin}{text_value}" if "\n" in text_value else f" {text_value}"))
     return "\n".join(lines)
+
+
+def _enriched(paragraph: str, failure: ProcessFailure) -> str:
+    """Return what the error handler makes of the paragraph of a root cause that a signal ended."""
+    exit_code: object = failure.exitcode
+    if not (isinstance(exit_code, int) and exit_code < 0):
+        return paragraph
+    try:
+        enriched: object = recorder.get_error_handler().maybe_enrich_signal_failure_message(
+            paragraph, failure.error_file
+        )
+    except Exception as error:  # a handler of the user's: what is known of the failure matters more
+        return f"{paragraph}\n    (its error handler failed: {printable(repr(error), _LINE_LIMIT)})"
+    if not isinstance(enriched, str) or enriched == paragraph:
+        return paragraph
+    return printable(enriched, _ROOT_LIMIT)
 
 
 def _line(index: int, rank: GlobalRank, failure: ProcessFailure) -> str:

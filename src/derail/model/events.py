@@ -139,6 +139,15 @@ class PhaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarted:
+    """After a failure all ranks are about to be started again, for the ``number``-th of ``restarts`` times at most."""
+
+    number: int
+    restarts: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of the job, with its outcome."""
 
@@ -156,6 +165,7 @@ Event: TypeAlias = (
     | DeadlinePassed
     | SignalSent
     | PhaseChanged
+    | Restarted
     | Finished
 )
 

@@ -9,6 +9,8 @@ LOWEST, HIGHEST = 15000, 65535
 FEWEST = 1000
 """Minimum number of ports in a range for it to be used."""
 TRIES = 100
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine under which only its own processes reach a server."""
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -32,6 +34,23 @@ def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
+
+
+def why_not_free(port: int) -> OSError | None:
+    """Return why no server of this machine can listen at a TCP port on all its addresses; None if one can.
+
+    Connections of a server that has ended do not count.
+    """
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+            probe.listen(1)
+        except OSError as error:
+            return error
+    return None
 
 
 def outside_of_the_ephemeral() -> range:

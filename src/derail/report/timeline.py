@@ -101,6 +101,9 @@ class _Reading:
                 self._mark(None, "stop", at, f"asked to end the job: {record.get('reason', '')}")
             case "deadline" if record.get("name") == "kill":
                 self._mark(None, "deadline", at, "the grace period is over")
+            case "restarted":
+                number, restarts = record.get("number"), record.get("restarts")
+                self._mark(None, "start", at, f"restart {number} of {restarts}: all ranks are started again")
             case "finished":
                 self._finish(record.get("ranks"), at)
             case "agent_started" | "agent_exited" | "agent_signalled" as event:

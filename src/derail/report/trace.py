@@ -108,7 +108,7 @@ def _tracks(lane: Lane) -> Iterator[tuple[str, Lane, Sequence[Band], bool]]:
             rows.append([band])
         else:
             row.append(band)
-    title = "launcher" if lane.name == AGENT else lane.name
+    title = "launcher" if lane.name == AGENT else lane.name or "?"
     for number, row in enumerate(rows):
         yield (title if number == 0 else f"{title} ({number + 1})", lane, row, number == 0)
 

@@ -469,21 +469,27 @@ def test_a_broken_plan_in_the_environment_does_not_break_the_program(value):
 
 
 def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_path):
-    """One environment for all; each acts by its RANK."""
+    """One environment for all; each acts by its RANK, once in all attempts."""
     from derail.faults.engine.journal import Journal, read
     from derail.faults.engine.prepare import environment
 
     journal = Journal(tmp_path / "j")
     journal.write("plan")
-    plan = faults.plan([faults.exit(7, rank=1)])
+    plan = faults.plan([faults.exit(7, rank=[1, 2])])
     env = environment(plan, range(3), journal=journal.path, job="j", environ={})
     codes = [
         subprocess.run([sys.executable, "-c", "pass"], env={**env, **rank}, timeout=60, check=False).returncode
-        for rank in ({"RANK": "0"}, {"RANK": "1"}, {"LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "1"}, {})
+        for rank in (
+            {"RANK": "0"},
+            {"RANK": "1"},
+            {"LOCAL_RANK": "2", "TORCHELASTIC_RESTART_COUNT": "1"},
+            {"RANK": "1", "TORCHELASTIC_RESTART_COUNT": "1"},
+            {},
+        )
     ]
 
-    assert codes == [0, 7, 7, 0]
-    assert [record["rank"] for record in read(journal.path) if record["event"] == "start"] == [1, 1]
+    assert codes == [0, 7, 7, 0, 0]
+    assert [record["rank"] for record in read(journal.path) if record["event"] == "start"] == [1, 2]
 
 
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])

@@ -7,6 +7,7 @@ ends as ``errored``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.injector_api import Aim
@@ -81,21 +82,31 @@ class Driver:
         self._watching = False
         self._planned = False
         self._broken = ""
+        self._job = ""
 
     def prepare(self, spec: JobSpec) -> JobSpec:
         """Return the job with all that its in-rank faults need, and create the journal so that ranks can write to it.
+
+        A job of several attempts is prepared for each; for ranks and journal they are one job.
 
         Raises:
             InputError: if the plan cannot be carried out on this job.
             OSError: if the journal cannot be written.
         """
+        self._job = self._job or spec.job_id
         prepared = preparing.prepare(
-            self.plan, spec, journal=self.journal.path, gates=self._gates, sockets=self.sockets
+            self.plan,
+            replace(spec, job_id=self._job),
+            journal=self.journal.path,
+            gates=self._gates,
+            sockets=self.sockets,
+            first=not self._planned,
         )
+        if not self._planned:
+            self._attempts = {rank.rank: _attempt(rank.env) for rank in spec.ranks}
         self._write_plan(tuple(rank.rank for rank in spec.ranks))
         self._dialogue.prepared(spec)
-        self._attempts = {rank.rank: _attempt(rank.env) for rank in spec.ranks}
-        return prepared
+        return replace(prepared, job_id=spec.job_id)
 
     def results(self) -> tuple[FaultResult, ...]:
         """Return the result of each fault on each rank, in plan order; final once the job has finished."""

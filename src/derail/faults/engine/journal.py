@@ -22,6 +22,7 @@ from derail.model.events import (
     Finished,
     LineSeen,
     PhaseChanged,
+    Restarted,
     SignalSent,
     Started,
     StopRequested,
@@ -84,7 +85,7 @@ class Journal:
             ranks=list(ranks), plan=plan.data(), **({} if run is None else {"run": run}),
         )  # fmt: skip
 
-    def write_event(self, event: Event) -> None:
+    def write_event(self, event: Event) -> None:  # noqa: C901, PLR0912 - a case for each event
         """Append a launcher event; lines are left out, as the driver writes those that fire a trigger.
 
         Raises:
@@ -111,6 +112,8 @@ class Journal:
                 self.write("stop_requested", reason=event.reason, signal=event.signal, grace=event.grace)
             case DeadlinePassed():
                 self.write("deadline", name=event.name)
+            case Restarted():
+                self.write("restarted", number=event.number, restarts=event.restarts)
             case Finished():
                 fates = {str(rank): str(fate) for rank, fate in event.outcome.ranks.items()}
                 self.write("finished", root_cause=event.outcome.root_cause, ranks=fates)

@@ -90,12 +90,18 @@ def _named(trigger: Trigger) -> Iterator[tuple[str, int]]:
 
 
 def prepare(
-    plan: Plan, spec: JobSpec, *, journal: Path, gates: Gates | None = None, sockets: PrivateDirectory | None = None
+    plan: Plan,
+    spec: JobSpec,
+    *,
+    journal: Path,
+    gates: Gates | None = None,
+    sockets: PrivateDirectory | None = None,
+    first: bool = True,
 ) -> JobSpec:
     """Return the job with all that its in-rank faults need: two environment variables, and a wrapper around functions.
 
     The ranks write to the journal as well, so it must exist when they start. The ranks' shims connect to a socket in
-    ``sockets``.
+    ``sockets``. A fault that changes ranks before their start does so in the ``first`` attempt only: it acts once.
 
     Raises:
         InputError: if a fault targets a rank that the job does not have, or the plan is too long for an environment
@@ -106,6 +112,8 @@ def prepare(
     if gates is not None:
         gates.aim(ranks)
     told = [_prepare_rank(rank, plan, ranks, spec.job_id, journal, gates) for rank in spec.ranks]
+    if not first:
+        return replace(spec, ranks=tuple(told))
     return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank, sockets) for rank in told))
 
 

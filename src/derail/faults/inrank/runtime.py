@@ -81,7 +81,7 @@ class Runtime:
     def _was_here(self, record: dict[str, object]) -> bool:
         """Whether it was this process, before it replaced itself by exec; or its rank in an earlier attempt."""
         own = record.get("by") == self.pid
-        return own or (bool(self.part.meet) and record.get("rank") == self.part.rank and "job" in record)
+        return own or (record.get("rank"), record.get("job")) == (self.part.rank, self.part.job)
 
     def arm(self) -> None:
         """Set what has to wait: for the first line of the program, for what the plan looks out for."""
