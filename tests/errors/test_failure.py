@@ -100,7 +100,7 @@ def test_a_good_file_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nowhere", ["", "<N/A>", os.devnull, "/nowhere/error.json"])
-def test_a_rank_without_a_file_has_its_exit(nowhere: str) -> None:
+def test_a_rank_without_an_error_file_is_described_by_its_exit(nowhere: str) -> None:
     """No file is ``<N/A>``; the text names the exit code and how to get a traceback, and shows the end of stderr."""
     failure = ProcessFailure(1, 4000, 3, nowhere, stderr_tail="warning\nCUDA error: boom\n")
     assert (failure.error_file, failure.error_file_path, failure.error_file_problem) == ("<N/A>", "", "")
@@ -115,7 +115,7 @@ def test_a_rank_without_a_file_has_its_exit(nowhere: str) -> None:
     }
 
 
-def test_a_killed_rank_has_its_signal() -> None:
+def test_a_killed_rank_is_described_by_its_signal() -> None:
     """The text is torch's, with the core dump and the end of stderr behind it; there are no error traits."""
     plain = ProcessFailure(1, 4000, -9, "<N/A>")
     assert (plain.message, plain.signal_name()) == ("Signal 9 (SIGKILL) received by PID 4000", "SIGKILL")
@@ -139,7 +139,7 @@ def test_every_signal_has_a_name(exitcode: int, name: str) -> None:
     assert (name in str(failure.message)) == (exitcode < 0)
 
 
-def test_what_the_supervisor_knows_comes_first() -> None:
+def test_information_of_the_supervisor_takes_precedence() -> None:
     """Status and reason are told, and the time at which the exit was seen is the failure's time, not the file's."""
     lost = ProcessFailure(0, 5, 255, "", status=ExitStatus(lost="SIGCHLD is ignored"), reason="exit status lost")
     left = ProcessFailure(0, 5, 0, "", status=ExitStatus(code=0), reason="left without returning")
@@ -162,7 +162,7 @@ def test_the_time_of_the_file_is_shown_and_that_of_the_exit_only_without_one(tmp
     assert ProcessFailure(0, 1, 1, str(path), seen_at=SECONDS + 100.7).timestamp == SECONDS + 100
 
 
-def test_what_a_child_of_a_killed_rank_recorded_is_shown_and_is_not_its_failure(tmp_path: Path) -> None:
+def test_a_record_by_a_child_of_a_killed_rank_is_shown_but_is_not_its_failure(tmp_path: Path) -> None:
     """The pid in the file is not the rank's: a kill stays a kill, and of an exit code it may well be the reason."""
     path = tmp_path / "error.json"
     path.write_bytes(encode("ValueError: of a child", wall=SECONDS, monotonic=1.0, pid=7))
@@ -177,7 +177,7 @@ def test_what_a_child_of_a_killed_rank_recorded_is_shown_and_is_not_its_failure(
     assert (own.recorded_by, own.message["message"]) == (None, "ValueError: of a child")
 
 
-def test_a_time_that_is_none_is_shown_as_it_is() -> None:
+def test_an_invalid_time_is_shown_as_a_number() -> None:
     """``timestamp_isoformat`` has torch's form, and gives the number where there is no such year."""
     failure = ProcessFailure(0, 1, 1, "", seen_at=SECONDS)
     shown = failure.timestamp_isoformat()
@@ -196,7 +196,7 @@ def test_a_stale_file_is_no_evidence(tmp_path: Path) -> None:
     assert "boom" not in str(failure.message)
 
 
-def test_failures_share_nothing() -> None:
+def test_failures_share_no_data() -> None:
     """What one failure's data gains, another's does not have."""
     killed, exited = ProcessFailure(0, 1, -9, ""), ProcessFailure(1, 2, 3, "")
     exited.error_file_data["message"] = "changed"
@@ -204,7 +204,7 @@ def test_failures_share_nothing() -> None:
     assert ProcessFailure(1, 2, 3, "").error_file_data["message"] == "<NONE>"
 
 
-def test_a_failure_travels(tmp_path: Path) -> None:
+def test_a_failure_can_be_pickled_and_copied(tmp_path: Path) -> None:
     """Pickled or copied, it is the same, also when the file has gone since."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
@@ -225,7 +225,7 @@ def test_a_failure_travels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["\0", "x" * 5000, "\ud800", b"/nowhere", None, 5])
-def test_a_path_that_is_none_is_no_exception(path: object) -> None:
+def test_an_invalid_path_is_no_exception(path: object) -> None:
     """Whatever is given as path, there is a failure with its exit code."""
     failure = ProcessFailure(0, 1, 3, path)
     assert (failure.error_file, failure.exitcode) == ("<N/A>", 3)

@@ -71,7 +71,7 @@ def test_any_damage_to_a_good_file_is_decoded(data: st.DataObject, good: bytes) 
     monotonic=st.floats(0, 1e8),
     code=st.none() | st.integers(-64, 255),
 )
-def test_what_is_encoded_is_decoded(
+def test_an_encoded_record_is_decoded(
     message: str, traceback: str | None, wall: float, monotonic: float, code: int | None
 ) -> None:
     """Message, traceback, times (to the microsecond) and code come back; no traceback means the message stands in."""
@@ -87,7 +87,7 @@ def test_what_is_encoded_is_decoded(
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_the_corpus_is_read_as_it_should_be(name: str, tmp_path: Path) -> None:
+def test_the_corpus_is_decoded_as_declared(name: str, tmp_path: Path) -> None:
     """Each bad file has its reason, each odd one its remark and its time."""
     case, path = CORPUS[name], tmp_path / "error.json"
     case.write(path)
@@ -103,7 +103,7 @@ def test_the_corpus_is_read_as_it_should_be(name: str, tmp_path: Path) -> None:
     assert found.torch_can_read == case.torch_survives
 
 
-def test_the_reason_says_where() -> None:
+def test_the_reason_has_the_position() -> None:
     """A truncated file is said to end at its last byte, a wrong one to be wrong at the byte where it is."""
     reasons = [decode(data) for data in (b'{"message": "\xc3\xa4', '{"ä": 1 2}'.encode())]
     assert [str(found).partition(";")[0] for found in reasons] == [
@@ -212,7 +212,7 @@ def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
     assert isinstance(read(path), ErrorRecord)
 
 
-def test_a_file_that_never_rests_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_at_each_read_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that changes at each look is taken as it was last seen, with a remark."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
@@ -287,7 +287,7 @@ def test_a_new_mode_makes_no_old_file_new_and_an_old_time_makes_no_new_file_old(
         (b'{"message": "x"}' + b"\0" * 1000, True),
     ],
 )
-def test_the_end_of_a_file_tells_whether_it_may_be_whole(tmp_path: Path, data: bytes, *, expected: bool) -> None:
+def test_the_end_of_a_file_shows_whether_it_may_be_complete(tmp_path: Path, data: bytes, *, expected: bool) -> None:
     """So a file that grows is not decoded each time; what is padded may be one."""
     path = tmp_path / "error.json"
     path.write_bytes(data)
@@ -311,7 +311,7 @@ def test_an_unchanged_file_of_an_earlier_attempt_is_stale(tmp_path: Path) -> Non
     assert isinstance(read(path, stale=before), ErrorRecord)
 
 
-def test_no_descriptor_is_left_and_want_of_one_is_a_reason(tmp_path: Path) -> None:
+def test_no_descriptor_leaks_and_a_lack_of_one_is_a_reason(tmp_path: Path) -> None:
     """Out of descriptors, the file is Malformed with that reason."""
     import resource
 

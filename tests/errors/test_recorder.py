@@ -51,7 +51,7 @@ def _record_of(error: BaseException, path: Path) -> ErrorRecord:
     return found
 
 
-def test_an_exception_is_recorded_and_goes_on(error_file: Path) -> None:
+def test_an_exception_is_recorded_and_propagates(error_file: Path) -> None:
     """Type, text, traceback with its causes, and both clocks stand in the file."""
     try:
         _raise(KeyError("cause"))
@@ -102,7 +102,7 @@ def test_success_passes_through(error_file: Path) -> None:
         (None, None),
     ],
 )
-def test_an_exit_is_recorded_unless_it_is_plain(error_file: Path, code: object, told: str | None) -> None:
+def test_an_exit_is_recorded_unless_it_has_no_code(error_file: Path, code: object, told: str | None) -> None:
     """``sys.exit`` with a code or a text goes on and leaves its reason; without one it goes on and leaves nothing."""
     with pytest.raises(SystemExit) as caught:
         record(sys.exit)(code)
@@ -118,7 +118,7 @@ def test_exit_zero_is_a_return(error_file: Path, code: int) -> None:
     assert not error_file.exists()
 
 
-def test_an_exit_does_not_overwrite_what_the_rank_recorded(error_file: Path) -> None:
+def test_an_exit_does_not_overwrite_a_record_of_the_rank(error_file: Path) -> None:
     """A rank that records an exception by hand and then exits has left the better reason."""
 
     def main() -> None:
@@ -133,7 +133,7 @@ def test_an_exit_does_not_overwrite_what_the_rank_recorded(error_file: Path) -> 
     assert read(error_file).message == "ValueError: the reason"
 
 
-def test_an_exit_overwrites_what_an_earlier_attempt_left(error_file: Path) -> None:
+def test_an_exit_overwrites_a_record_of_an_earlier_attempt(error_file: Path) -> None:
     """Only what was written since the start counts."""
     error_file.write_bytes(GOOD)
     with pytest.raises(SystemExit):
@@ -142,7 +142,7 @@ def test_an_exit_overwrites_what_an_earlier_attempt_left(error_file: Path) -> No
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit("x"), BaseException("own")], ids=repr)
-def test_what_is_no_exception_is_recorded_too(error_file: Path, error: BaseException) -> None:
+def test_base_exceptions_are_recorded(error_file: Path, error: BaseException) -> None:
     """Whatever ends a rank is its reason: Ctrl-C, and exceptions that derive from BaseException."""
     assert _record_of(error, error_file).message.startswith(type(error).__name__)
 
@@ -241,7 +241,7 @@ def test_a_deep_recursion_is_recorded(error_file: Path) -> None:
     assert "more times" in str(read(error_file).traceback)
 
 
-def test_a_forked_child_does_not_speak_for_the_rank(
+def test_a_forked_child_does_not_record_for_the_rank(
     error_file: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """A child that the rank forked, and that dies of an exception, leaves the rank's error file alone."""
@@ -324,7 +324,7 @@ def test_a_parent_may_share_its_childs_file(error_file: Path, capfd: pytest.Capt
     assert "is overwritten; its message was: ValueError: boom" in capfd.readouterr().err
 
 
-def test_a_terminal_obeys_nothing_of_what_is_overwritten(error_file: Path, capfd) -> None:
+def test_an_overwritten_message_sends_no_control_sequences_to_the_terminal(error_file: Path, capfd) -> None:
     """Escape sequences of a message are named, as everywhere else."""
     content = {"message": {"message": "\x1b[2Jold", "extraInfo": {"py_callstack": "", "timestamp": "1"}}}
     error_file.write_text(json.dumps(content))
@@ -335,7 +335,7 @@ def test_a_terminal_obeys_nothing_of_what_is_overwritten(error_file: Path, capfd
     assert "\x1b" not in error
 
 
-def test_without_a_file_of_ones_own_there_is_a_word(
+def test_without_an_own_error_file_there_is_a_message(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nowhere to copy to is said on stderr."""
@@ -366,7 +366,7 @@ def test_readers_see_whole_files_only(error_file: Path) -> None:
     assert seen == {ErrorRecord}
 
 
-def test_a_directory_that_takes_no_new_file_is_no_obstacle(error_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_accepts_no_new_file_is_no_obstacle(error_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that somebody else has made there is written in place, shorter than before too."""
     error_file.write_bytes(GOOD * 10)
     real = os.open
@@ -579,7 +579,7 @@ def _hang(source: str, marked: str) -> subprocess.Popen[str]:
     ],
     ids=["rank of a job", "rank of somebody else", "signal taken"],
 )
-def test_a_rank_can_be_asked_where_it_hangs(prepare: str, marked: str, expected: tuple[int, bool, bool]) -> None:
+def test_the_stack_of_a_hung_rank_can_be_requested(prepare: str, marked: str, expected: tuple[int, bool, bool]) -> None:
     """A rank of a job prints its stack on the signal and goes on; elsewhere, and where the signal is used, nothing
     was changed."""
     rank = _hang(HANGING_RANK.format(prepare=prepare), marked)
@@ -592,7 +592,7 @@ def test_a_rank_can_be_asked_where_it_hangs(prepare: str, marked: str, expected:
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_asking_for_record_loads_little(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_importing_record_loads_little(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """A rank that only records does not load the launcher's side, nor torch, nor slow modules."""
     source = (
         "import sys; from derail.errors import record; print(sorted({'derail.errors.failure', 'derail.errors.summary',"
@@ -601,7 +601,7 @@ def test_asking_for_record_loads_little(run_python: Callable[..., subprocess.Com
     assert run_python(source).stdout == "[]\n"
 
 
-def test_the_door_names_what_it_has() -> None:
+def test_derail_errors_lists_its_names() -> None:
     """``derail.errors`` has torch's names, and says so when it is asked for another."""
     from derail import errors
 
@@ -637,7 +637,7 @@ def test_torchs_handlers_can_be_used(error_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_torchs_error_is_passed_on_too(error_file: Path, tmp_path: Path) -> None:
+def test_torchs_error_is_passed_on(error_file: Path, tmp_path: Path) -> None:
     """Torch's launcher under our ``record``: the root cause's file becomes the rank's."""
     from torch.distributed.elastic.multiprocessing import errors as torch_errors
 

@@ -48,7 +48,7 @@ def test_without_an_order_the_earliest_time_decides() -> None:
 
 
 @pytest.mark.parametrize("stamp", ["0", "-7", "soon", None, str(SECONDS * 1000), str(10**30)])
-def test_a_file_cannot_steal_the_root_cause_by_its_time(stamp: object, tmp_path: Path) -> None:
+def test_a_file_cannot_become_the_root_cause_by_its_time(stamp: object, tmp_path: Path) -> None:
     """Of a time that is none nothing follows: the rank with a real, earlier time is to blame."""
     path = tmp_path / "error.json"
     path.write_text(json.dumps(record(timestamp=stamp)))
@@ -137,7 +137,7 @@ class Foreign:
 
 
 @pytest.mark.parametrize("stamp", [0, -5, SECONDS * 1000, 10**18, float("nan"), None, "soon"])
-def test_failures_of_another_maker_are_told_of(stamp: object) -> None:
+def test_failures_of_torch_are_described(stamp: object) -> None:
     """Torch's failures, with whatever time is in them, are told of, and a time that is none never wins."""
     failures = {0: Foreign(timestamp=stamp), 1: Foreign("the cause")}
     error = ChildFailedError("job", failures)
@@ -156,14 +156,14 @@ def test_failures_of_another_maker_are_told_of(stamp: object) -> None:
         (5, ": 5"),
     ],
 )
-def test_messages_of_another_maker_are_shown(message: object, shown: str) -> None:
+def test_messages_of_torch_are_shown(message: object, shown: str) -> None:
     """Torch's failures have the file's message as it is; none of them breaks the text."""
     assert f"traceback :{shown.removeprefix(':')}" in str(ChildFailedError("job", {0: Foreign(message)})).replace(
         ":\n    a", ":a"
     )
 
 
-def test_the_text_tells_all_that_is_known() -> None:
+def test_the_text_contains_all_information() -> None:
     """Each failure has its time, host, ranks, exit, pid, signal, file, reason, text, stderr and stack."""
     failures = {
         4: _failure(0, -15, seen_at=SECONDS, order=1, reason="it was last", stack='File "x.py", line 3\n'),
@@ -192,7 +192,7 @@ def test_the_text_tells_all_that_is_known() -> None:
         assert part in others, part
 
 
-def test_the_end_of_stderr_stands_there_once(tmp_path: Path) -> None:
+def test_the_end_of_stderr_is_shown_once(tmp_path: Path) -> None:
     """A traceback that is in the error file is not repeated from stderr; other lines are shown."""
     path = tmp_path / "error.json"
     path.write_text(json.dumps(record(py_callstack="Traceback:\n  File x\nValueError: boom\n")))
@@ -225,7 +225,7 @@ def test_the_text_is_bounded() -> None:
     assert "characters left out" in text
 
 
-def test_the_frame_is_the_callers() -> None:
+def test_the_frame_characters_are_the_callers() -> None:
     """``format_msg`` takes other signs for its lines."""
     text = ChildFailedError("job", {0: _failure()}).format_msg(boarder_delim="#", section_delim="~")
     assert (text.count("#" * 60), text.count("~" * 60)) == (2, 2)
@@ -246,7 +246,7 @@ class Special(ChildFailedError):
 
 
 @pytest.mark.parametrize("travel", [lambda error: pickle.loads(pickle.dumps(error)), copy.deepcopy, copy.copy])
-def test_the_error_travels(travel: object) -> None:
+def test_the_error_can_be_pickled_and_copied(travel: object) -> None:
     """Pickled or copied it keeps text, name, failures and notes, also as a subclass."""
     error = Special(7)
     error.add_note("seen twice")
@@ -256,7 +256,7 @@ def test_the_error_travels(travel: object) -> None:
 
 
 @pytest.mark.torch
-def test_torchs_failures_are_told_of(tmp_path: Path) -> None:
+def test_real_failures_of_torch_are_described(tmp_path: Path) -> None:
     """Real failures of torch's make the same facts, and the earliest of them is to blame."""
     from torch.distributed.elastic.multiprocessing import errors as torch_errors
 

@@ -25,7 +25,7 @@ def test_wait_returns_none_when_its_time_is_up_and_not_before(jobs):
     assert 0.2 <= time.monotonic() - began < 50
 
 
-def test_looking_is_not_touching(jobs):
+def test_polling_does_not_affect_the_ranks(jobs):
     """``wait(0)`` leaves the ranks alone, as often as it is asked."""
     context = jobs.sh(HANG, HANG)
     pids = context.pids()
@@ -33,7 +33,7 @@ def test_looking_is_not_touching(jobs):
     assert context.pids() == pids
 
 
-def test_a_look_sees_what_has_happened_until_now(jobs, pid_gone):
+def test_a_poll_includes_all_events_until_now(jobs, pid_gone):
     """Ranks that have ended before ``wait(0)`` are in its result: it does not need a second look."""
     context = jobs.sh("exit 0", "exit 0")
     assert all(pid_gone(pid) for pid in context.pids().values())
@@ -47,7 +47,7 @@ def test_a_programs_success_is_a_value_of_none(jobs):
     assert jobs.sh("exit 0", "exit 0").wait(60).return_values == {0: None, 1: None}
 
 
-def test_the_result_is_the_same_object_for_ever_after(jobs):
+def test_every_call_returns_the_same_result_object(jobs):
     """A second ``wait``, and one after ``close``, says the same."""
     context = jobs.sh("exit 4", HANG)
     result = context.wait(60)
@@ -56,7 +56,7 @@ def test_the_result_is_the_same_object_for_ever_after(jobs):
     assert context.wait(5) is result
 
 
-def test_waiting_for_a_job_that_was_never_started_finds_nothing(jobs):
+def test_waiting_for_a_job_that_was_never_started_returns_none(jobs):
     """A context that was only constructed has no result, no pids, and can be closed."""
     from derail import DefaultLogsSpecs, SubprocessContext
 

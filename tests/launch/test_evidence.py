@@ -72,7 +72,7 @@ def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
     assert result.root_cause != 0
 
 
-def test_an_answer_to_our_signal_is_no_failure_and_what_it_recorded_is_shown(jobs):
+def test_an_answer_to_our_signal_is_no_failure_and_its_record_is_shown(jobs):
     """A rank that records an error when it is asked to end was stopped by us; its error file is in the outcome."""
     answers = RANK + (
         "import signal\n"
@@ -85,7 +85,7 @@ def test_an_answer_to_our_signal_is_no_failure_and_what_it_recorded_is_shown(job
     assert str(result.ranks[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
 
 
-def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
+def test_the_record_of_a_stopped_rank_is_one_harmless_line(jobs):
     """Control characters and line ends in an error file do not reach the terminal through the outcome."""
     answers = RANK + (
         "import signal\n"
@@ -99,7 +99,7 @@ def test_what_a_stopped_rank_recorded_is_one_harmless_line(jobs):
     assert "line" in said
 
 
-def test_a_record_that_was_survived_blames_nobody(jobs):
+def test_a_survived_record_is_no_failure(jobs):
     """A rank that records an error and then succeeds has succeeded."""
     result = jobs.py(RANK + "recorded('caught'); sys.exit(0)").wait(60)
     assert (result.failures, result.stopped, result.succeeded) == ({}, (), True)
@@ -163,7 +163,7 @@ def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
 
 
-def test_a_rank_that_changes_its_error_file_all_the_time_holds_nobody_up(jobs, wait_until):
+def test_a_rank_that_changes_its_error_file_all_the_time_delays_no_other_rank(jobs, wait_until):
     """The launcher still sees the exit of another rank, and ends both."""
     storm = (
         "path = os.environ['TORCHELASTIC_ERROR_FILE']; step('recorded')\n"
@@ -218,9 +218,7 @@ SAY_PID = (
     ("missing", "certain"),
     [("", True), (NO_INOTIFY_ENV, False), (NO_PIDFD_ENV, False), (f"{NO_INOTIFY_ENV} {NO_PIDFD_ENV}", False)],
 )
-def test_an_exit_and_a_record_of_one_turn_have_their_order_or_are_said_to_have_none(
-    jobs, monkeypatch, missing, certain
-):
+def test_an_exit_and_a_record_of_one_turn_have_an_order_or_are_marked_as_rivals(jobs, monkeypatch, missing, certain):
     """Rank 1 is dead before rank 0 records: blamed, for certain with pidfd and inotify. Else either is, and the other
     is its rival: how long before the turn the record was there depends on the machine."""
     for name in missing.split():
@@ -350,7 +348,7 @@ def sleep_long():
 
 @pytest.mark.parametrize("start_method", ["warm", "forkserver"])
 @pytest.mark.parametrize("dead", [False, True])
-def test_a_later_exit_never_passes_one_whose_status_is_on_its_way(tmp_path, pid_gone, start_method, dead):
+def test_a_later_exit_never_overtakes_one_with_a_pending_status(tmp_path, pid_gone, start_method, dead):
     """The resident process is stopped or killed while rank 1, then rank 0 end: rank 1 is first, with its signal."""
     options = {"preload": ["json"]} if start_method == "warm" else {}
     job = start_processes(
@@ -418,7 +416,7 @@ class StatusOnItsWay:
 
 
 @pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
-def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_signal(tmp_path, monkeypatch, missing):
+def test_a_record_behind_an_exit_with_a_pending_status_is_no_answer_to_our_signal(tmp_path, monkeypatch, missing):
     """The job is stopped while the exit of rank 2 is in front of the record of rank 1: that record was there before.
 
     Without inotify, the order of a record and an exit of one turn is not known, and the result says so.
@@ -436,7 +434,7 @@ def test_a_record_behind_an_exit_whose_status_is_on_its_way_is_no_answer_to_our_
     assert "the cause" in str(result.failures[1].message)
 
 
-def test_a_rank_whose_status_never_comes_has_ended_and_holds_nobody_up(tmp_path, monkeypatch):
+def test_a_rank_with_a_missing_status_has_ended_and_delays_no_other_rank(tmp_path, monkeypatch):
     """Rank 0 is killed and its status does not arrive within ``kill_wait``: it is lost, and no rank is abandoned."""
     peek = ServedProcess.peek
     monkeypatch.setattr(ServedProcess, "peek", lambda rank: peek(rank) if rank.rank else None)

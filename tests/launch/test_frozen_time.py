@@ -50,7 +50,7 @@ def steady():
     return _steady(time.CLOCK_MONOTONIC)
 
 
-def test_the_clock_goes_on(frozen):
+def test_the_clock_advances(frozen):
     """``now`` moves, and ``wall`` is exactly what another process says that the time is."""
     before = SYSTEM_CLOCK.now()
     while SYSTEM_CLOCK.now() == before:
@@ -97,7 +97,7 @@ def test_functions_return_their_values(jobs, frozen, method):
     assert context.wait().return_values == {0: 1, 1: 2}
 
 
-def test_a_program_that_is_waited_for_times_out(tmp_path, frozen):
+def test_waiting_for_a_program_times_out(tmp_path, frozen):
     """The handler of a single program counts real seconds."""
     handler = get_subprocess_handler("/bin/sleep", ("600",), {}, str(tmp_path / "out"), str(tmp_path / "err"), 0)
     try:
@@ -114,7 +114,7 @@ def test_a_trial_that_hangs_is_ended(frozen):
 
 
 @pytest.mark.parametrize("freeze_in_rank", ["", *FREEZERS], ids=lambda name: name or "not in the rank")
-def test_faults_are_due_after_their_time_and_over_after_theirs(tmp_path, frozen, freeze_in_rank):
+def test_faults_start_and_end_on_time(tmp_path, frozen, freeze_in_rank):
     """With the time frozen in the launcher, in the rank, or in both."""
     freeze = {
         "": "",
@@ -171,7 +171,7 @@ def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
     assert job.log(0, "stdout").read_text() == f"True {year}\n"
 
 
-def test_nobody_waits_longer_at_a_gate_than_asked(tmp_path, frozen):
+def test_no_rank_waits_at_a_gate_beyond_its_timeout(tmp_path, frozen):
     """A rank that never comes there is an error."""
     gate = Gate("never", "never")
     job = start_job(

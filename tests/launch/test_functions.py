@@ -33,7 +33,7 @@ def test_values_arrive_by_rank(run):
     assert result.return_values == {0: {"loss": 0.5}, 1: {"loss": 0.5}}
 
 
-def test_a_large_value_blocks_nobody(run):
+def test_a_large_value_blocks_no_rank(run):
     """64 MiB from each of two ranks."""
     result = run(rank_functions.give_bytes, 64 << 20).wait(120)
     assert {rank: len(value) for rank, value in result.return_values.items()} == {0: 64 << 20, 1: 64 << 20}
@@ -92,7 +92,7 @@ def test_an_interrupt_is_an_outcome_at_once(run, how):
     assert first.exitcode in {-signal.SIGINT, 1} or "it had recorded its error" in first.reason
 
 
-def test_an_exception_is_told_with_its_traceback(run):
+def test_an_exception_is_reported_with_its_traceback(run):
     """Functions are recorded without being decorated."""
     result = run(leave, "raise ValueError('boom')", ranks=1).wait(60)
     failure = result.failures[0]
@@ -153,7 +153,7 @@ def test_why_a_warm_rank_was_spawned_is_in_the_outcome(jobs, monkeypatch, tmp_pa
         ("spawn", ["torch"], ValueError, "with 'spawn' nothing is preloaded"),
     ],
 )
-def test_a_preload_that_means_nothing_is_refused(jobs, method, preload, error, words):
+def test_an_invalid_preload_is_refused(jobs, method, preload, error, words):
     """Before anything is started."""
     with pytest.raises(error, match=words):
         jobs.start(rank_functions.give, args={0: (1,), 1: (1,)}, start_method=method, preload=preload)

@@ -42,7 +42,7 @@ def test_logs_of_earlier_attempts_are_kept(tmp_path):
     assert texts == ["first\nagain\n", "first\nagain\n", "second\n"]
 
 
-def test_jobs_run_side_by_side_in_threads(jobs):
+def test_jobs_run_concurrently_in_threads(jobs):
     """Twenty jobs from ten threads, all right."""
     results = {}
 
@@ -96,7 +96,7 @@ def test_a_stolen_wait_is_never_a_success(jobs):
     assert result.exit_code in (7, UNKNOWN_RETURNCODE)
 
 
-def test_polling_a_ranks_popen_takes_nothing_away(jobs):
+def test_polling_a_ranks_popen_leaves_the_status_for_the_result(jobs):
     """``subprocess_handlers[0].proc.poll()``, as agents call it, tells the code and leaves it for the result."""
     context = jobs.sh("exit 7")
     assert context.subprocess_handlers[0].proc.wait(60) == 7

@@ -31,7 +31,7 @@ def test_a_helper_of_a_crashed_rank_is_ended(jobs, pid_gone):
     assert pid_gone(helper)
 
 
-def test_a_helper_of_a_rank_that_succeeded_is_ended_and_told(jobs, pid_gone):
+def test_a_helper_of_a_rank_that_succeeded_is_ended_and_reported(jobs, pid_gone):
     """After a success, too, nobody is left in the group; the outcome names who was."""
     context = jobs.sh(HELPER.format(how="") + WAIT_FOR_HELPER + "exit 0")
     result = context.wait(60)
@@ -60,7 +60,7 @@ def test_a_helper_in_its_own_session_is_found_and_ended_if_the_job_asks_for_it(j
     assert [left.ended for left in result.leftovers] == [True]
 
 
-def test_a_helper_in_its_own_session_is_only_told_otherwise(jobs):
+def test_a_helper_in_its_own_session_is_only_reported_otherwise(jobs):
     """sweep="group" reports who escaped, and leaves them alone."""
     context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="group"))
     helper = int(jobs.file("helper"))
@@ -92,7 +92,7 @@ def test_a_daemon_is_found_whatever_the_start_method(call, jobs, pid_gone, how):
     assert pid_gone(daemon)
 
 
-def test_a_daemon_is_only_told_where_the_job_does_not_ask_for_more(call, jobs):
+def test_a_daemon_is_only_reported_by_default(call, jobs):
     """sweep="group" reports a daemon of each start method, and leaves it alone."""
     result = call("leave_a_daemon", str(jobs.directory), "forked", teardown=Teardown(sweep="group")).wait(60)
     daemon = int(jobs.file("daemon"))
@@ -139,7 +139,7 @@ def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
     assert pid_gone(helper)
 
 
-def test_a_helper_that_was_stopped_with_its_rank_goes_on_and_ends(jobs):
+def test_a_helper_that_was_stopped_with_its_rank_is_continued_and_ends(jobs):
     """A tracker in state T cleans up nothing: it is continued."""
     source = (
         "import os, signal, subprocess, sys\n"
@@ -163,7 +163,7 @@ def test_a_leftover_is_asked_before_it_is_killed(jobs):
     assert jobs.file("bye") == "bye"
 
 
-def test_a_job_without_leftovers_waits_for_nothing(jobs, monkeypatch):
+def test_a_job_without_leftovers_does_not_wait(jobs, monkeypatch):
     """Only what is found is waited for."""
     waits = []
     monkeypatch.setattr(sweep, "wait_until_gone", lambda *_, **__: waits.append(1))
@@ -243,7 +243,7 @@ def test_ranks_do_not_outlive_a_launcher_that_was_killed(jobs, tmp_path, pid_gon
     assert [pid_gone(pid) for pid in pids] == [True] * len(pids)
 
 
-def test_the_end_of_the_thread_that_started_a_job_harms_nothing(jobs, pid_gone):
+def test_the_end_of_the_thread_that_started_a_job_has_no_effect(jobs, pid_gone):
     """Ranks belong to the process, not to the thread that called."""
     import threading
 

@@ -91,7 +91,7 @@ def test_a_helper_with_the_number_of_an_earlier_process_is_found(run_inside, tmp
     assert run_inside(LAUNCH / "reused_pid.py", str(tmp_path)) == "[('sleep 777', 0, True)] []\n"
 
 
-def test_numbers_of_another_namespace_are_not_believed(run_inside):
+def test_pids_of_another_namespace_are_ignored(run_inside):
     """Without a /proc of its own, a namespace sees the numbers of the outer one: they mean other processes inside. The
     groups of the ranks are still ended."""
     source = """

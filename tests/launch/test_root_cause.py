@@ -121,7 +121,7 @@ def test_a_success_before_the_failure_stays_a_success(jobs, pid_gone):
     assert (list(result.failures), list(result.stopped), list(result.return_values)) == ([1], [], [0])
 
 
-def test_every_rank_that_failed_by_itself_is_told(jobs):
+def test_every_rank_that_failed_by_itself_is_reported(jobs):
     """Several failures are several failures."""
     result = jobs.sh("exit 3", "exit 4", "kill -SEGV $$", observers=[Pause(jobs.directory)]).wait(60)
     assert sorted((r, f.exitcode) for r, f in result.failures.items()) == [(0, 3), (1, 4), (2, -11)]

@@ -42,7 +42,7 @@ def test_a_signal_raises_in_the_main_thread_and_close_ends_the_job(jobs, number)
     assert len(context.wait(0).stopped) == 2
 
 
-def test_handlers_are_put_back(jobs):
+def test_handlers_are_restored(jobs):
     """Whatever was set before the job is set after it, in whatever order jobs end."""
     mine = signal.signal(signal.SIGTERM, lambda *_: None)
     before = [signal.getsignal(number) for number in HANDLED]
@@ -54,14 +54,14 @@ def test_handlers_are_put_back(jobs):
     signal.signal(signal.SIGTERM, mine)
 
 
-def test_handlers_are_put_back_when_the_job_ends_by_itself(jobs):
+def test_handlers_are_restored_when_the_job_ends_by_itself(jobs):
     """``wait`` that returns a result leaves no handler behind."""
     before = [signal.getsignal(number) for number in HANDLED]
     jobs.sh("exit 0").wait(60)
     assert [signal.getsignal(number) for number in HANDLED] == before
 
 
-def test_handlers_of_a_job_that_was_closed_in_a_thread_stand_aside(jobs):
+def test_handlers_of_a_job_that_was_closed_in_a_thread_delegate(jobs):
     """A thread cannot put handlers back; until the main thread does, they do what was set before."""
     heard = []
     mine = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
@@ -75,7 +75,7 @@ def test_handlers_of_a_job_that_was_closed_in_a_thread_stand_aside(jobs):
     signal.signal(signal.SIGTERM, mine)
 
 
-def test_a_signal_that_comes_while_handlers_are_put_back_is_not_lost(jobs, monkeypatch):
+def test_a_signal_during_the_restoration_of_handlers_is_not_lost(jobs, monkeypatch):
     """Right before what was set before the job is set again, the signal does what it would have done without a job."""
     heard, set_handler = [], signal.signal
     mine = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
@@ -117,7 +117,7 @@ def test_the_signals_to_handle_can_be_named(jobs, monkeypatch, caplog):
     context.close()
 
 
-def test_a_forwarded_signal_reaches_each_rank_once_and_the_job_goes_on(jobs):
+def test_a_forwarded_signal_reaches_each_rank_once_and_the_job_continues(jobs):
     """SIGUSR1 to the launcher is one SIGUSR1 for every rank; nobody is stopped."""
     script = (
         'n=0; trap "n=\\$((n+1)); echo \\$n > $DIR/got$RANK.tmp; mv $DIR/got$RANK.tmp $DIR/got$RANK" USR1; '
@@ -203,7 +203,7 @@ def test_signals_are_not_taken_by_the_thread_that_supervises(jobs):
 
 
 @pytest.mark.parametrize("method", ["program", "spawn", "fork", "forkserver", "warm"])
-def test_no_rank_holds_signals_back(jobs, method):
+def test_no_rank_blocks_signals(jobs, method):
     """Ranks are started by a thread that blocks signals, and block none themselves."""
     if method == "program":
         context = jobs.sh("cat /proc/self/status")

@@ -25,7 +25,7 @@ def run(*options: str, deadline: float) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("mode", soak.MODES)
-def test_a_few_random_jobs_end_as_the_oracle_knows(mode):
+def test_a_few_random_jobs_end_as_the_oracle_predicts(mode):
     """Root cause, status of each rank, lines and survivors are right, or the order is said to be unknown."""
     if reason := soak.why_not(mode):
         pytest.skip(reason)
@@ -41,7 +41,7 @@ def test_a_few_random_jobs_end_as_the_oracle_knows(mode):
         ("9:7335", "pidns", "the same, a few milliseconds before the exit for which the files are looked at"),
     ],
 )
-def test_a_job_that_was_wrong_once_ends_as_the_oracle_knows(seed, mode, why):
+def test_a_job_that_was_wrong_once_ends_as_the_oracle_predicts(seed, mode, why):
     """A removal is announced when the last file of the directory is closed, and some records are not announced: then
     the order is said to be unknown."""
     if reason := soak.why_not(mode):
@@ -51,7 +51,7 @@ def test_a_job_that_was_wrong_once_ends_as_the_oracle_knows(seed, mode, why):
 
 
 @pytest.mark.slow
-def test_random_jobs_end_as_the_oracle_knows_for_as_long_as_the_budget_lasts():
+def test_random_jobs_end_as_the_oracle_predicts_while_the_budget_lasts():
     """The same with a new seed each time, which is printed, in all modes that this machine has."""
     seconds = float(os.environ.get(SECONDS_ENV, "60"))
     done = run("--jobs=100000", f"--seconds={seconds}", deadline=4 * seconds + 200)

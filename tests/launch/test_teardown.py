@@ -65,7 +65,7 @@ def test_all_ranks_share_one_deadline(jobs):
     )
 
 
-def test_the_grace_holds_when_a_peer_fails_too(jobs):
+def test_the_grace_period_holds_when_a_peer_fails(jobs):
     """The same policy on the failure path, from the one place where it is configured."""
     context = jobs.sh(
         STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=Teardown(grace=0.5)
@@ -84,7 +84,7 @@ def test_torchs_variable_sets_the_grace(jobs, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
-def test_a_senseless_grace_is_refused_before_anything_starts(jobs, monkeypatch, text):
+def test_an_invalid_grace_period_is_refused_before_anything_starts(jobs, monkeypatch, text):
     """A variable that is no number of seconds is named in the error."""
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", text)
     with pytest.raises(ValueError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT"):
@@ -149,7 +149,7 @@ def test_an_observer_may_close_its_own_job(jobs):
     assert context.wait(60).ranks[0].status.signal == 15
 
 
-def test_a_stopped_rank_is_ended_too(jobs):
+def test_a_stopped_rank_is_ended(jobs):
     """SIGTERM stays pending in a rank that is stopped; SIGKILL ends it at the end of the grace."""
     context = jobs.sh(HANG)
     os.kill(context.pids()[0], signal.SIGSTOP)
@@ -157,7 +157,7 @@ def test_a_stopped_rank_is_ended_too(jobs):
     assert context.wait(0).ranks[0].status.signal in (15, 9)
 
 
-def test_a_rank_that_has_ended_in_time_is_not_abandoned_because_nobody_looked(jobs):
+def test_a_rank_that_has_ended_in_time_is_not_abandoned_by_a_late_thread(jobs):
     """It dies of SIGKILL at once, and the job's thread gets its turn again when the last deadline is over, too."""
 
     def look_too_late(control, event):
@@ -174,7 +174,7 @@ def test_a_rank_that_has_ended_in_time_is_not_abandoned_because_nobody_looked(jo
     assert (fate.cause, fate.status.signal) == (Cause.STOPPED_BY_US, signal.SIGKILL)
 
 
-def test_where_a_rank_hung_is_kept(jobs):
+def test_the_place_of_a_hang_is_in_the_outcome(jobs):
     """Before SIGKILL the kernel is asked where the rank is."""
     context = jobs.sh(STUBBORN)
     ready(jobs, 0)

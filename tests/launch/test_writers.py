@@ -76,7 +76,7 @@ def blame(tmp_path, job, wait_until):
 
 @pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
 @pytest.mark.parametrize(("method", "way"), CASES)
-def test_a_rank_that_recorded_first_is_blamed_in_whatever_way_it_did(
+def test_the_rank_that_recorded_first_is_blamed_for_every_way_of_recording(
     tmp_path, shm, wait_until, monkeypatch, method, way, missing
 ):
     """Also a file that its writer keeps open, one after very many others, and one that claims to be from 1970."""

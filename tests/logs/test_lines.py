@@ -44,7 +44,7 @@ def _joined(blocks: list[Lines]) -> list[bytes]:
 
 
 @given(log_streams())
-def test_the_cuts_of_the_writes_do_not_show(stream: LogStream) -> None:
+def test_the_boundaries_of_writes_do_not_matter(stream: LogStream) -> None:
     """Whatever the writes were cut into, the lines are those of the whole."""
     assert _joined(_assemble(list(stream.writes))) == stream.lines
 
@@ -56,14 +56,14 @@ def test_no_byte_is_lost(data: bytes, cuts: list[int], limit: int) -> None:
 
 
 @given(_RICH, st.lists(st.integers(0, 500)), st.integers(1, 20))
-def test_pieces_of_a_long_line_say_so(data: bytes, cuts: list[int], limit: int) -> None:
+def test_pieces_of_a_long_line_are_marked(data: bytes, cuts: list[int], limit: int) -> None:
     """The marks of the pieces suffice to put each line together again."""
     expected = data.removesuffix(b"\n").split(b"\n") if data else []
     assert _joined(_assemble(_cut(data, cuts), limit)) == expected
 
 
 @given(_RICH, st.lists(st.integers(0, 500)), st.integers(1, 20))
-def test_what_is_held_back_is_bounded(data: bytes, cuts: list[int], limit: int) -> None:
+def test_held_back_bytes_are_bounded(data: bytes, cuts: list[int], limit: int) -> None:
     """An assembler holds no more than its limit, however long the line is."""
     assembler = LineAssembler(limit=limit)
     held = []
@@ -81,7 +81,7 @@ def test_a_piece_ends_between_characters(text: str, limit: int) -> None:
 
 
 @given(_RICH)
-def test_text_is_what_python_reads_from_the_file(data: bytes) -> None:
+def test_text_is_decoded_as_python_decodes_the_file(data: bytes) -> None:
     """Bad bytes are replaced as by ``open(errors="replace")``; only a newline ends a line."""
     expected = data.removesuffix(b"\n").decode("utf-8", "replace").split("\n")
     assert Lines(data).texts() == expected

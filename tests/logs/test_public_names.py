@@ -12,7 +12,7 @@ def test_every_public_name_is_there() -> None:
     assert [name for name in derail.logs.__all__ if not callable(getattr(derail.logs, name))] == []
 
 
-def test_an_unknown_name_is_said(run_python) -> None:
+def test_an_unknown_name_is_an_error(run_python) -> None:
     """A name that does not exist is an AttributeError that lists what there is."""
     with pytest.raises(AttributeError, match=r"no attribute 'Tails'; it has ConsoleSink, "):
         derail.logs.Tails  # type: ignore[attr-defined]  # noqa: B018

@@ -134,7 +134,7 @@ def test_no_file_means_no_redirection(tmp_path: Path) -> None:
     assert path.read_bytes() == b"inside\n"
 
 
-def test_an_import_says_nothing(run_python) -> None:
+def test_an_import_prints_nothing(run_python) -> None:
     """Importing the module prints no note and loads no C library."""
     done = run_python("import sys, derail.logs.redirect; print('ctypes' in sys.modules)")
     assert (done.stdout, done.stderr) == ("False\n", "")

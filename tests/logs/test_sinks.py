@@ -80,7 +80,7 @@ def test_lines_go_to_a_file_with_their_prefix(tmp_path: Path) -> None:
         assert sink.close() == 0
 
 
-def test_what_the_host_printed_before_comes_before(tmp_path: Path, pipe: Pipe) -> None:
+def test_earlier_output_of_the_host_comes_first(tmp_path: Path, pipe: Pipe) -> None:
     """Text that the host has printed, but not flushed, is not overtaken by the lines of its job."""
     path = tmp_path / "console"
     with path.open("w", encoding="utf-8") as file:
@@ -126,7 +126,7 @@ def test_lines_go_to_a_stream_in_memory(kind) -> None:
 
 
 @pytest.mark.parametrize("capture", ["capsys", "capfd"])
-def test_lines_go_to_what_pytest_has_put_there(request: pytest.FixtureRequest, capture: str) -> None:
+def test_lines_go_to_the_capture_of_pytest(request: pytest.FixtureRequest, capture: str) -> None:
     """Lines for ``sys.stdout`` are captured, in order with what the test prints."""
     captured = request.getfixturevalue(capture)
     print("before")
@@ -146,7 +146,7 @@ def test_no_console_is_no_trouble() -> None:
     assert (sink.ready(0), sink.full, sink.close()) == (True, False, 0)
 
 
-def test_a_blocked_pipe_holds_nobody(pipe: Pipe, wait_until) -> None:
+def test_a_blocked_pipe_blocks_no_caller(pipe: Pipe, wait_until) -> None:
     """A pipe that nobody reads: ``take`` returns, ``ready`` says no, ``close`` gives up soon, counts what was missed,
     and leaves no thread."""
     sink = _sink(pipe.stream)
@@ -163,14 +163,14 @@ def test_a_blocked_pipe_holds_nobody(pipe: Pipe, wait_until) -> None:
 
 
 @pytest.mark.parametrize("size", [3_000, 60_000, 200_000])
-def test_a_blocked_pipe_does_not_hold_the_end_of_the_host(run_python, size: int) -> None:
+def test_a_blocked_pipe_does_not_delay_the_exit_of_the_host(run_python, size: int) -> None:
     """However long the line is that nobody reads, the host ends as it wanted to, and no thread holds its buffer."""
     source = program_text("logs/blocked_console")
     done = run_python(source, str(size), env={"PYTHONUNBUFFERED": ""}, check=False)
     assert (done.stderr, done.returncode) == ("True 1\n", 7)
 
 
-def test_a_blocked_terminal_holds_nobody() -> None:
+def test_a_blocked_terminal_blocks_no_caller() -> None:
     """A terminal that nobody reads is the same as a pipe that nobody reads."""
     leader, follower = os.openpty()
     with os.fdopen(leader, "rb", buffering=0) as screen, os.fdopen(follower, "w", encoding="utf-8") as stream:
@@ -210,7 +210,7 @@ def test_a_console_that_is_read_again_gets_everything(pipe: Pipe) -> None:
     assert got[0].split(b"\n")[:-1] == [b"[t0]:" + line for line in lines]
 
 
-def test_a_console_is_not_given_up_while_this_process_stands_still(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_is_not_given_up_while_this_process_is_stalled(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only time in which the console could have taken something counts: it takes all, and nothing is missed."""
 
     class StandsStill:
@@ -246,7 +246,7 @@ def test_a_queue_is_bounded(pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize("device", ["/dev/full", "full disk"])
-def test_a_full_console_is_counted_and_said_once(device: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_console_is_counted_and_logged_once(device: str, caplog: pytest.LogCaptureFixture) -> None:
     """What a full console did not take is counted and said once; nothing of it stays in the host's own buffer."""
     with open("/dev/full", "w", encoding="utf-8") as stream:
         sink = _sink(stream)
@@ -257,7 +257,7 @@ def test_a_full_console_is_counted_and_said_once(device: str, caplog: pytest.Log
     assert "No space left" in caplog.text
 
 
-def test_a_closed_pipe_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_closed_pipe_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """When the reader of the pipe has gone, as with ``| head``, the job goes on and what was missed is counted."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -298,7 +298,7 @@ def test_a_stream_that_raises_is_counted() -> None:
     assert sink.close() == 10
 
 
-def test_a_stream_that_never_returns_holds_nobody() -> None:
+def test_a_stream_that_never_returns_blocks_no_caller() -> None:
     """An object whose ``write`` blocks for ever is left to a daemon thread that has a name."""
     inside, release = threading.Event(), threading.Event()
 
@@ -321,7 +321,7 @@ def test_a_stream_that_never_returns_holds_nobody() -> None:
     left.join(DEADLINE)
 
 
-def test_a_close_with_no_time_only_looks(pipe: Pipe) -> None:
+def test_a_close_without_time_only_checks(pipe: Pipe) -> None:
     """``limit=0`` never waits."""
     sink = _sink(pipe.stream)
     while sink.ready(0):
@@ -395,7 +395,7 @@ def test_a_sink_that_ends_in_the_middle_of_a_line_ends_it(tmp_path: Path) -> Non
     assert path.read_bytes() == b"[t0]:half\n[t1]:whole\n"
 
 
-def test_a_line_that_was_given_up_in_the_midst_is_ended(pipe: Pipe, wait_until) -> None:
+def test_a_line_that_was_given_up_in_the_middle_is_ended(pipe: Pipe, wait_until) -> None:
     """When a console is given up in the middle of a long line, later lines begin on a line of their own."""
     first, second = _sink(pipe.stream), _sink(pipe.stream)
     second.start()
@@ -485,7 +485,7 @@ def test_a_filtered_file_is_added_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null/filtered_stdout.log"])
-def test_a_filtered_file_that_cannot_be_written_is_said_once(path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_filtered_file_that_cannot_be_written_is_logged_once(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """Trouble with it ends neither the job nor the console."""
     filtered: FilteredFile[int] = FilteredFile(path, ["x"])
     for _ in range(3):

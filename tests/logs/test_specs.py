@@ -173,7 +173,7 @@ def test_no_ranks_make_no_files(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert "there are no ranks" in caplog.text
 
 
-def test_specs_compare_by_what_they_name(tmp_path: Path) -> None:
+def test_specs_compare_by_their_arguments(tmp_path: Path) -> None:
     """Equal arguments make equal specs; a temporary directory is nobody else's."""
     here = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
     assert here == DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
@@ -182,7 +182,7 @@ def test_specs_compare_by_what_they_name(tmp_path: Path) -> None:
     assert here != "here"
 
 
-def test_specs_say_what_they_name(tmp_path: Path) -> None:
+def test_specs_show_their_arguments(tmp_path: Path) -> None:
     """The representation has torch's form."""
     specs = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT, local_ranks_filter={0})
     assert repr(specs) == f"DefaultLogsSpecs(root_log_dir={tmp_path}, redirects=1, tee=0, local_ranks_filter={{0}})"

@@ -78,7 +78,7 @@ def test_a_file_may_appear_late(tmp_path, notify, recorder) -> None:
 
 
 @pytest.mark.parametrize(("existing", "expected"), [("skip", [b"new"]), ("read", [b"old", b"new"])])
-def test_what_an_earlier_attempt_wrote_is_skipped_or_read(tmp_path, notify, recorder, existing, expected) -> None:
+def test_output_of_an_earlier_attempt_is_skipped_or_read(tmp_path, notify, recorder, existing, expected) -> None:
     """The caller chooses whether reading begins at the end or at the beginning of a file that is there already."""
     path = tmp_path / "log"
     path.write_bytes(b"old\n")
@@ -186,7 +186,7 @@ def test_a_fifo_is_left_alone_until_it_is_a_file(tmp_path, notify, recorder, cap
     ]
 
 
-def test_a_file_that_becomes_a_fifo_hangs_nobody(tmp_path, notify, recorder) -> None:
+def test_a_file_that_becomes_a_fifo_blocks_no_reader(tmp_path, notify, recorder) -> None:
     """A log that is replaced by a FIFO in the middle of the job is read as far as it was a file."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
@@ -199,7 +199,7 @@ def test_a_file_that_becomes_a_fifo_hangs_nobody(tmp_path, notify, recorder) -> 
         assert (tail.finish(0), recorder.lines) == (True, {0: [b"file"]})
 
 
-def test_a_path_that_cannot_be_opened_is_said_once(tmp_path, notify, recorder, caplog) -> None:
+def test_a_path_that_cannot_be_opened_is_logged_once(tmp_path, notify, recorder, caplog) -> None:
     """A log that cannot be read, here for a loop of links, is named with the reason; the others are read."""
     loop, path = tmp_path / "loop", tmp_path / "log"
     loop.symlink_to(loop)
@@ -222,7 +222,7 @@ def test_the_null_device_is_nothing_to_read(notify, recorder, caplog) -> None:
         assert (tail.finish(0), tail.done, recorder.lines, caplog.records) == (True, True, {}, [])
 
 
-def test_the_end_of_a_writer_gives_its_last_words(tmp_path, notify, recorder) -> None:
+def test_the_end_of_a_writer_completes_its_last_line(tmp_path, notify, recorder) -> None:
     """A line without a line end is held back until the writer has ended, and then given."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
@@ -236,7 +236,7 @@ def test_the_end_of_a_writer_gives_its_last_words(tmp_path, notify, recorder) ->
         assert recorder.blocks[-1] == (0, Lines(b"Traceback"))
 
 
-def test_last_words_before_sigkill_are_read(tmp_path, notify, recorder) -> None:
+def test_the_last_output_before_sigkill_is_read(tmp_path, notify, recorder) -> None:
     """A process that is killed right after a write without a line end loses nothing of it."""
     path = tmp_path / "log"
     source = "import os, signal; os.write(1, b'one\\nlast words'); os.kill(os.getpid(), signal.SIGKILL)"
@@ -248,7 +248,7 @@ def test_last_words_before_sigkill_are_read(tmp_path, notify, recorder) -> None:
     assert recorder.lines == {0: [b"one", b"last words"]}
 
 
-def test_an_orphan_that_writes_on_is_not_waited_for(tmp_path, notify, recorder) -> None:
+def test_an_orphan_that_keeps_writing_is_not_awaited(tmp_path, notify, recorder) -> None:
     """Reading ends where the file ended when its writer's exit was known."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("ab", buffering=0) as orphan:
@@ -281,7 +281,7 @@ def test_a_flood_leaves_the_others_their_turn(tmp_path, notify, recorder) -> Non
         assert len(recorder.lines[0]) == 100_000
 
 
-def test_a_reader_that_is_full_holds_up_nobody_else(tmp_path, notify, recorder) -> None:
+def test_a_full_reader_delays_no_other_reader(tmp_path, notify, recorder) -> None:
     """What one reader does not take stays in the file for it; another one hears everything at once."""
     path = tmp_path / "log"
     is_ready = False
@@ -299,7 +299,7 @@ def test_a_reader_that_is_full_holds_up_nobody_else(tmp_path, notify, recorder) 
         assert (slow, recorder.lines, tail.behind(feed), tail.done) == ([b"1", b"2"], {0: [b"1", b"2"]}, 0, True)
 
 
-def test_a_reader_that_gets_full_by_the_last_block_hears_of_the_end(tmp_path, notify, recorder) -> None:
+def test_a_reader_that_gets_full_by_the_last_block_is_notified_of_the_end(tmp_path, notify, recorder) -> None:
     """A reader that is full when the end comes is not forgotten: the end comes when it is ready again."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
@@ -344,7 +344,7 @@ def test_a_reader_gets_only_the_files_that_it_asked_for(tmp_path, notify, record
         assert [tail.finish(rank) for rank in paths] == [True, True, True]
 
 
-def test_a_very_long_line_comes_in_one_go(tmp_path, notify, recorder, monkeypatch) -> None:
+def test_a_very_long_line_is_passed_on_at_its_end(tmp_path, notify, recorder, monkeypatch) -> None:
     """Nothing of a line beyond the limit is given before its end is in the file; then it comes in pieces."""
     path = tmp_path / "log"
     monkeypatch.setattr(tail, "CHUNK", 1000)
@@ -407,7 +407,7 @@ def _is_readable(fd: int | None) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
 
 
-def test_the_descriptor_tells_of_changes(tmp_path, recorder) -> None:
+def test_the_descriptor_is_readable_after_changes(tmp_path, recorder) -> None:
     """It is readable after a write and after a file has appeared; otherwise it is quiet, and looks are rare."""
     old, new = tmp_path / "old", tmp_path / "new"
     old.touch()
@@ -443,7 +443,7 @@ def test_a_quiet_poll_looks_at_no_file(tmp_path, monkeypatch) -> None:
         assert looks == []
 
 
-def test_lost_notices_make_it_look_at_all(tmp_path, recorder) -> None:
+def test_lost_notifications_cause_a_check_of_all_files(tmp_path, recorder) -> None:
     """When the queue of notices overflows nothing is missed."""
     paths = {rank: tmp_path / str(rank) for rank in range(3)}
     for path in paths.values():

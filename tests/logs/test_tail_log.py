@@ -97,7 +97,7 @@ def test_what_is_in_the_file_already_is_shown(tmp_path: Path) -> None:
     assert sorted(console.getvalue().splitlines()) == ["[one]early 1", "[t0]:early 0"]
 
 
-def test_a_filter_sees_lines_as_torch_gives_them(tmp_path: Path) -> None:
+def test_a_filter_gets_lines_as_in_torch(tmp_path: Path) -> None:
     """The filter gets each line as text, with its line end, and decides whether it is shown."""
     path = tmp_path / "log"
     path.write_bytes(b"loss 1\nother \xff\nloss 2\nlast")
@@ -139,7 +139,7 @@ def test_one_file_can_be_followed_in_the_callers_thread(tmp_path: Path) -> None:
     assert console.getvalue() == "> one\n> two\n"
 
 
-def test_a_file_that_never_existed_holds_nobody(tmp_path: Path) -> None:
+def test_a_file_that_never_existed_is_not_awaited(tmp_path: Path) -> None:
     """The end does not wait for a file that no rank has made."""
     finished = threading.Event()
     finished.set()
@@ -158,14 +158,14 @@ def test_nothing_to_tail_starts_nothing() -> None:
     assert [tail.stopped() for tail in tails] == [True, True]
 
 
-def test_a_fifo_in_the_place_of_a_log_does_not_hold_the_end(tmp_path: Path) -> None:
+def test_a_fifo_instead_of_a_log_does_not_delay_the_end(tmp_path: Path) -> None:
     """A FIFO that nobody writes to is not waited for."""
     path = tmp_path / "log"
     os.mkfifo(path)
     assert _stop_seconds(TailLog("t", {0: str(path)}, io.StringIO()).start()) < BOUND
 
 
-def test_a_flooding_orphan_does_not_hold_the_end(tmp_path: Path) -> None:
+def test_a_flooding_orphan_does_not_delay_the_end(tmp_path: Path) -> None:
     """A writer that goes on as fast as it can is read up to where it was, and no further."""
     path = tmp_path / "log"
     source = "import sys\nwhile True: sys.stdout.write('flood\\n' * 10000)"
@@ -182,7 +182,7 @@ def test_a_flooding_orphan_does_not_hold_the_end(tmp_path: Path) -> None:
         orphan.wait(DEADLINE)
 
 
-def test_a_blocked_console_does_not_hold_the_end(tmp_path: Path) -> None:
+def test_a_blocked_console_does_not_delay_the_end(tmp_path: Path) -> None:
     """A pipe that nobody reads is given up on."""
     path = tmp_path / "log"
     path.write_bytes(b"x" * 99 + b"\n")

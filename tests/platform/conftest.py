@@ -1,4 +1,4 @@
-"""Children to look at: each is ended and reaped when its test is over, whatever came of it."""
+"""Children as test objects: each is ended and reaped after its test, on every path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """A child in its own session, that nobody but the test waits for."""
+    """A child in its own session that only the test waits for."""
 
     def __init__(self, argv: list[str], env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
@@ -30,12 +30,12 @@ class Child:
             start_new_session=True,
         )
         self.pid = self.process.pid
-        # Popen returns in the middle of the exec: for a moment there are no words and no environment yet.
+        # Popen returns in the middle of the exec: for a moment there is no command line and no environment yet.
         while not self._has_ended() and Path("/proc/self").exists() and not _words(self.pid):
             pass
 
     def read_line(self) -> str:
-        """The next line of its stdout; blocks until there is one, or the end."""
+        """Return the next line of its stdout; blocks until there is one, or the end."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().decode().strip()
 
@@ -49,7 +49,7 @@ class Child:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def end(self) -> None:
-        """Kill and reap it, if somebody has not done so already."""
+        """Kill and reap it, unless that was done already."""
         try:
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             os.kill(self.pid, signal.SIGKILL)
@@ -70,7 +70,7 @@ def _words(pid: int) -> bytes:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Child]]:
-    """Starts a child: ``start("sh", "-c", ...)``."""
+    """Return a function that starts a child: ``start("sh", "-c", ...)``."""
     with ExitStack() as stack:
 
         def start_child(*argv: str, env: dict[str, str] | None = None) -> Child:
@@ -83,7 +83,7 @@ def start() -> Iterator[Callable[..., Child]]:
 
 @pytest.fixture
 def start_python(start: Callable[..., Child]) -> Callable[..., Child]:
-    """Starts a child that runs Python source."""
+    """Return a function that starts a child with Python source."""
 
     def start_child(source: str, *args: str, env: dict[str, str] | None = None) -> Child:
         return start(sys.executable, "-c", source, *args, env=env)
@@ -93,13 +93,13 @@ def start_python(start: Callable[..., Child]) -> Callable[..., Child]:
 
 @pytest.fixture(params=["pidfd", "thread"])
 def use_pidfd(request: pytest.FixtureRequest) -> bool:
-    """Both ways to see an exit."""
+    """Whether exits are detected by pidfd or by a waiting thread."""
     return request.param == "pidfd"
 
 
 @pytest.fixture
 def watch(use_pidfd: bool) -> Iterator[Callable[[int], exits.ExitFd]]:
-    """Opens exit descriptors, and closes them when the test is over."""
+    """Return a function that opens exit descriptors, and close them after the test."""
     with ExitStack() as stack:
 
         def open_one(pid: int) -> exits.ExitFd:

@@ -1,4 +1,4 @@
-"""What works on this machine is found out by trying it, and agrees with what other programs find."""
+"""Capabilities of this machine are determined by trials, and agree with the results of other programs."""
 
 import json
 import os
@@ -20,7 +20,7 @@ CONTROLLERS = ("memory", "cpu", "freezer")
 
 
 def works(*command):
-    """Whether another program can do it."""
+    """Return whether another program can do it."""
     try:
         return subprocess.run(command, capture_output=True, timeout=120, check=False, cwd="/").returncode == 0
     except FileNotFoundError:
@@ -46,14 +46,14 @@ def works(*command):
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_probe_agrees_with_another_program(probe, command):
-    """It says nothing exactly where that program succeeds."""
+    """It returns no reason exactly where that program succeeds."""
     assert (probe() == "") == works(*command)
 
 
 @LINUX
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_cgroups_are_tried_and_left_as_they_were(controller):
-    """A trial group is made and removed; without the right to make one, or without its controller, it says so."""
+    """A trial group is made and removed; without permission, or without its controller, there is a reason."""
     hierarchy = cgroups.hierarchy(controller)
     own = None if hierarchy is None else hierarchy.standing(os.getpid())
     before = None if own is None else {path.name for path in own.iterdir()}
@@ -83,8 +83,8 @@ CONTAINED = program_text("platform/contained")
 
 @LINUX
 @pytest.mark.skipif(bool(capabilities.why_no_seccomp()), reason="no filter can be had to forbid anything")
-def test_what_a_container_forbids_is_told_with_the_kernels_reason():
-    """Behind a filter as containers have them, each probe says what failed; the others work on."""
+def test_a_mechanism_forbidden_in_a_container_reports_the_kernels_reason():
+    """Behind a filter as in containers, each forbidden probe reports its failure; the others work."""
     column = ("x86_64", "aarch64").index(platform.machine())
     numbers = [pair[column] for pair in FORBIDDEN.values()]
     ran = subprocess.run(
@@ -115,18 +115,18 @@ def test_what_a_container_forbids_is_told_with_the_kernels_reason():
         ("import os; os.abort()", "the trial ended with -6"),
     ],
 )
-def test_a_trial_says_what_it_said_last(source, reason):
-    """And one that dies without a word has failed too."""
+def test_a_trial_reports_its_last_line(source, reason):
+    """A trial that dies without output has failed as well."""
     assert trials.run(source) == reason
 
 
 def test_a_trial_that_never_ends_is_ended():
-    """Nobody waits for it for ever."""
+    """No caller waits for it for ever."""
     assert "timed out" in trials.run("while True: pass", seconds=0.2)
 
 
-def test_a_trial_that_cannot_be_started_says_so(monkeypatch, tmp_path):
-    """It is not taken for a mechanism that works, nor for one that does not."""
+def test_a_trial_that_cannot_be_started_reports_that(monkeypatch, tmp_path):
+    """It does not count as a mechanism that works, nor as one that does not."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert trials.run("").startswith("it could not be tried: ")
     monkeypatch.setattr(sys, "executable", "")
@@ -134,8 +134,8 @@ def test_a_trial_that_cannot_be_started_says_so(monkeypatch, tmp_path):
 
 
 @LINUX
-def test_without_proc_nothing_is_seen(monkeypatch):
-    """What asks /proc says so."""
+def test_without_proc_other_processes_cannot_be_inspected(monkeypatch):
+    """Functions that need /proc report that."""
     monkeypatch.setattr(capabilities, "PROC", Path("/nowhere"))
     monkeypatch.setattr(cgroups, "PROC", Path("/nowhere"))
     monkeypatch.setattr(capabilities, "YAMA", Path("/nowhere"))
@@ -145,10 +145,10 @@ def test_without_proc_nothing_is_seen(monkeypatch):
     assert capabilities.ptrace_scope() == "Yama is not available"
 
 
-@pytest.mark.parametrize(("scope", "told"), [("1\n", "Yama scope 1: descendants"), ("9\n", "Yama scope 9: unknown")])
-def test_yama_is_read(monkeypatch, tmp_path, scope, told):
-    """Its scope in words."""
+@pytest.mark.parametrize(("scope", "text"), [("1\n", "Yama scope 1: descendants"), ("9\n", "Yama scope 9: unknown")])
+def test_yama_is_read(monkeypatch, tmp_path, scope, text):
+    """Its scope, with the meaning."""
     (tmp_path / "scope").write_text(scope)
     monkeypatch.setattr(capabilities, "YAMA", tmp_path / "scope")
 
-    assert capabilities.ptrace_scope() == told
+    assert capabilities.ptrace_scope() == text

@@ -1,4 +1,4 @@
-"""Exits are seen without being reaped, are never invented, and cost nothing when they are over."""
+"""Exits are detected without reaping, statuses are never invented, and no resource remains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_living_child_has_no_status(start, watch):
 
 
 def test_an_exit_is_seen_and_the_child_stays_until_it_is_reaped(start, watch):
-    """A child that has ended keeps its pid, and tells its code again and again, until ``reap``."""
+    """A child that has ended keeps its pid, and returns its code every time, until ``reap``."""
     child = start(*BLOCKED)
     exit_fd = watch(child.pid)
     child.tell()
@@ -55,7 +55,7 @@ def test_an_exit_is_seen_and_the_child_stays_until_it_is_reaped(start, watch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGRTMIN + 3])
-def test_the_signal_that_ended_a_child_is_told(start, watch, number):
+def test_the_signal_that_ended_a_child_is_reported(start, watch, number):
     """A child that was killed has a signal, real-time ones included, and no code."""
     child = start(*BLOCKED)
     exit_fd = watch(child.pid)
@@ -76,7 +76,7 @@ def test_a_child_that_ended_before_it_was_watched_is_readable_at_once(start, wat
 
 
 def test_a_child_that_was_reaped_before_it_was_watched_is_lost_and_not_ok(start, watch):
-    """Of a pid that is gone already nothing is known: readable, lost, never a success."""
+    """A pid that is gone already is readable and lost, never a success."""
     child = start("true")
     os.waitid(os.P_PID, child.pid, os.WEXITED)
     exit_fd = watch(child.pid)
@@ -100,7 +100,7 @@ def test_a_stopped_child_has_not_ended(start, watch):
 
 
 def test_the_stop_of_a_child_that_we_trace_is_no_exit(start_python, watch):
-    """A tracer is told of stops whatever it asks for; they are taken for what they are, and are not swallowed."""
+    """A tracer gets stops whatever it requests; they count as stops, and are not consumed."""
     child = start_python(_TRACEME)
     exit_fd = watch(child.pid)
     stop = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -118,8 +118,8 @@ def test_the_stop_of_a_child_that_we_trace_is_no_exit(start_python, watch):
     assert exits.peek(child.pid, exit_fd) == ExitStatus(signal=signal.SIGKILL)
 
 
-def test_the_exit_of_a_child_that_somebody_else_traces_is_known_at_once(start, start_python):
-    """A debugger hides a zombie from its parent until it looks; the status is known all the same, and no loop spins."""
+def test_the_exit_of_a_child_traced_by_another_process_is_known_at_once(start, start_python):
+    """A debugger hides a zombie from its parent until it looks; the status is known anyway, and no loop spins."""
     child = start(*BLOCKED)
     exit_fd = exits.open_exit_fd(child.pid, use_pidfd=True)
     tracer = start_python(_TRACER, str(child.pid))
@@ -140,7 +140,7 @@ def test_the_exit_of_a_child_that_somebody_else_traces_is_known_at_once(start, s
 
 
 def _steal(child):
-    """Have another thread of ours wait for any child, as careless programs do."""
+    """Wait for any child in another thread of ours, as careless programs do."""
     stolen = []
     thief = threading.Thread(target=lambda: stolen.append(os.waitpid(-1, 0)))  # noqa: TID251 - the fault itself
     thief.start()
@@ -149,7 +149,7 @@ def _steal(child):
     return stolen[0]
 
 
-def test_a_stolen_wait_is_told_by_the_kernel(start):
+def test_the_status_of_a_stolen_wait_comes_from_the_kernel(start):
     """When another thread reaped the child, the status still comes from the kernel, through the pidfd."""
     child = start(*BLOCKED)
     exit_fd = exits.open_exit_fd(child.pid, use_pidfd=True)
@@ -164,7 +164,7 @@ def test_a_stolen_wait_is_told_by_the_kernel(start):
     exit_fd.close()
 
 
-def test_a_stolen_death_by_signal_is_told_by_the_kernel(start):
+def test_a_stolen_death_by_signal_comes_from_the_kernel(start):
     """A signal comes through as a signal."""
     child = start(*BLOCKED)
     exit_fd = exits.open_exit_fd(child.pid, use_pidfd=True)
@@ -176,8 +176,8 @@ def test_a_stolen_death_by_signal_is_told_by_the_kernel(start):
     exit_fd.close()
 
 
-def test_a_stolen_wait_is_lost_where_the_kernel_does_not_tell(start, watch, monkeypatch):
-    """Without the kernel's word the status is lost, says why, and is no success."""
+def test_a_stolen_wait_is_lost_without_the_kernels_help(start, watch, monkeypatch):
+    """Without the kernel's help the status is lost, has a reason, and is no success."""
     monkeypatch.setattr(exits, "ask_kernel", lambda _: None)
     child = start("sh", "-c", "read line; exit 0")
     exit_fd = watch(child.pid)
@@ -190,8 +190,8 @@ def test_a_stolen_wait_is_lost_where_the_kernel_does_not_tell(start, watch, monk
     assert f"process {child.pid} was reaped by other code" in str(status)
 
 
-def test_a_thief_that_waits_at_the_same_moment_does_not_make_a_status_up(start):
-    """Racing with a thief, each look gives the true status."""
+def test_a_concurrent_wait_never_leads_to_an_invented_status(start):
+    """In a race with another waiter, each look returns the true status."""
     seen = []
     for _ in range(40):
         child = start(*BLOCKED)
@@ -212,14 +212,14 @@ _IGNORING = program_text("platform/ignores_sigchld")
 
 
 def test_an_ignored_sigchld_never_makes_a_failure_a_success(run_python, use_pidfd):
-    """Where SIGCHLD is ignored the kernel keeps no zombie: the code is told through the pidfd, or is lost."""
+    """With an ignored SIGCHLD the kernel keeps no zombie: the code comes from the pidfd, or is lost."""
     code, lost = run_python(_IGNORING, str(use_pidfd)).stdout.split()
 
     assert (code, lost) in ([("7", "False"), ("None", "True")] if use_pidfd else [("None", "True")])
 
 
 def test_exits_become_readable_in_the_order_in_which_they_happened(start, watch):
-    """Three children that ended within one turn of a loop are seen in the order of their ends."""
+    """Three children that ended within one turn of a loop are found in the order of their exits."""
     children = [start(*BLOCKED) for _ in range(3)]
     fds = [watch(child.pid) for child in children]
     with select.epoll() as epoll:
@@ -233,7 +233,7 @@ def test_exits_become_readable_in_the_order_in_which_they_happened(start, watch)
 
 
 def test_closing_is_idempotent_and_does_not_touch_the_child(start, use_pidfd):
-    """A closed descriptor is -1, and the child runs on."""
+    """A closed descriptor is -1, and the child still runs."""
     child = start(*BLOCKED)
     exit_fd = exits.open_exit_fd(child.pid, use_pidfd=use_pidfd)
     exit_fd.close()
@@ -247,7 +247,7 @@ def test_closing_is_idempotent_and_does_not_touch_the_child(start, use_pidfd):
 
 
 def test_a_dropped_descriptor_is_closed(start, use_pidfd):
-    """Whoever forgets to close leaks nothing."""
+    """A handle without ``close`` leaks nothing."""
     child = start(*BLOCKED)
     exit_fd = exits.open_exit_fd(child.pid, use_pidfd=use_pidfd)
     number = exit_fd.fileno()
@@ -264,7 +264,7 @@ def test_the_descriptor_is_not_inherited(start, watch):
 
 
 def test_without_a_free_descriptor_there_is_an_error_and_no_leak(start, use_pidfd):
-    """EMFILE is told as such."""
+    """EMFILE is raised as such."""
     child = start(*BLOCKED)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
@@ -283,7 +283,7 @@ def test_without_a_free_descriptor_there_is_an_error_and_no_leak(start, use_pidf
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
 def test_a_machine_without_pidfds_gets_the_waiting_thread(start, monkeypatch, number):
-    """Old kernels say ENOSYS, some sandboxes EPERM; both are served."""
+    """Old kernels return ENOSYS, some sandboxes EPERM; both are handled."""
 
     def refuse(_pid, _flags=0):
         raise OSError(number, os.strerror(number))
@@ -309,12 +309,12 @@ def test_the_environment_can_turn_pidfds_off(start, monkeypatch):
     exit_fd.close()
 
 
-def test_a_wait_that_ends_early_says_so(start, watch):
-    """``wait_readable`` keeps to its bound."""
+def test_a_wait_that_times_out_returns_false(start, watch):
+    """``wait_readable`` keeps to its limit."""
     assert not exits.wait_readable(watch(start(*BLOCKED).pid), 0.01)
 
 
-def test_an_ioctl_that_is_not_known_is_no_answer():
-    """On a descriptor that is no pidfd the kernel's refusal is None, not an exception."""
+def test_an_unknown_ioctl_returns_none():
+    """On a descriptor that is no pidfd the kernel's refusal becomes None, not an exception."""
     with open(os.devnull) as file:
         assert exits.ask_kernel(file.fileno()) is None

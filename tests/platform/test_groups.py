@@ -1,4 +1,4 @@
-"""Signals reach the process or group that was meant, and nobody else."""
+"""Signals reach the intended process or group, and no other process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_a_process_gets_the_signal_by_pidfd_or_by_pid(start, watch):
     assert exits.peek(child.pid, exit_fd).signal == signal.SIGTERM
 
 
-def test_a_process_that_is_gone_gets_nothing(start, watch):
-    """After it was reaped, nobody is there."""
+def test_a_process_that_is_gone_gets_no_signal(start, watch):
+    """After it was reaped, there is no receiver."""
     child = start("true")
     exit_fd = watch(child.pid)
     os.waitid(os.P_PID, child.pid, os.WEXITED)
@@ -42,7 +42,7 @@ def test_a_group_gets_the_signal_after_its_leader_has_died(start, watch, pid_gon
     assert pid_gone(helper)
 
 
-def test_a_group_with_nobody_in_it_gets_nothing(start):
+def test_an_empty_group_gets_no_signal(start):
     """Once the leader is reaped, there is no group."""
     child = start("true")
     os.waitid(os.P_PID, child.pid, os.WEXITED)
@@ -51,7 +51,7 @@ def test_a_group_with_nobody_in_it_gets_nothing(start):
 
 
 @pytest.mark.parametrize("number", [1, 0, -1])
-def test_numbers_that_mean_everybody_are_refused(number):
+def test_numbers_that_address_all_processes_are_refused(number):
     """kill(2) and killpg(2) take 0, 1 and -1 for much more than a rank."""
     with pytest.raises(ValueError, match="no process of ours"):
         groups.signal_process(number, None, 0)

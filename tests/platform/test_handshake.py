@@ -1,4 +1,4 @@
-"""Unix sockets that only this user's processes reach, and on which both ends prove that they belong to one job."""
+"""Unix sockets that only this user's processes can reach, and on which both ends prove that they belong to one job."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ os.setgroups([]); os.setgid({uid}); os.setuid({uid})
 
 
 def as_stranger(body):
-    """Run a piece of Python as another user; its exit code and output."""
+    """Run a piece of Python as another user; return its exit code and output."""
     source = AS_STRANGER.format(uid=STRANGER, body=body)
     return subprocess.run([sys.executable, "-I", "-S", "-c", source], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
 def place():
-    """A directory that every user enters. Not below pytest's own: each session of pytest closes that to others."""
+    """Return a directory that every user can enter, outside pytest's own, which each session closes to others."""
     path = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -42,13 +42,13 @@ def place():
 
 @pytest.fixture
 def listener(place):
-    """A listener, and its end."""
+    """Return an open listener, and close it after the test."""
     found = HandshakeListener().open(place)
     yield found
     found.close()
 
 
-def test_the_socket_lies_in_a_directory_of_its_own_that_only_this_user_enters(listener):
+def test_the_socket_is_in_a_directory_that_only_this_user_can_enter(listener):
     """Its name cannot be predicted."""
     path = Path(listener.endpoint.path)
 
@@ -71,7 +71,7 @@ def test_nothing_is_left_of_a_listener(listener):
     assert not directory.exists()
 
 
-def test_both_ends_know_each_other_by_the_kernels_word(listener):
+def test_both_ends_identify_each_other_through_the_kernel(listener):
     """Pid and user."""
     with connect(listener.endpoint, seconds=10) as ours:
         theirs = listener.accept()
@@ -83,7 +83,7 @@ def test_both_ends_know_each_other_by_the_kernels_word(listener):
     assert listener.accept() is None
 
 
-def test_an_endpoint_travels_as_text():
+def test_an_endpoint_round_trips_as_text():
     """Its path may have colons."""
     endpoint = Endpoint("/a:b/c", "call", "reply")
 
@@ -93,8 +93,8 @@ def test_an_endpoint_travels_as_text():
 
 
 @pytest.mark.parametrize("given", ["", "secre", "secrets", "s\udcffcret", None, 7, b"secret", ["secret"]])
-def test_what_is_not_the_secret_proves_nothing(given):
-    """Whatever a peer sends in its place."""
+def test_anything_but_the_secret_is_no_proof(given):
+    """Whatever a peer sends instead."""
     assert not proves(given, "secret")
     assert proves("secret", "secret")
 
@@ -116,7 +116,7 @@ def test_the_directory_may_have_a_path_of_any_length(tmp_path):
 
 @needs_root
 def test_another_user_cannot_reach_the_socket(listener):
-    """The directory keeps it out, though all above it let everybody in."""
+    """The directory keeps other users out, though all directories above admit every user."""
     tried = as_stranger(f"socket.socket(socket.AF_UNIX).connect({listener.endpoint.path!r})")
 
     assert "PermissionError" in tried.stderr
@@ -124,8 +124,8 @@ def test_another_user_cannot_reach_the_socket(listener):
 
 
 @needs_root
-def test_a_connection_of_another_user_is_closed_unheard(listener):
-    """Also if a process of ours has opened it the door: here by the directory's mode."""
+def test_a_connection_of_another_user_is_closed_unread(listener):
+    """Even if a process of ours has admitted that user: here by the directory's mode."""
     path = Path(listener.endpoint.path)
     path.chmod(0o777)
     path.parent.chmod(0o755)
@@ -146,8 +146,8 @@ print(s.recv(100))
 
 
 @needs_root
-def test_nothing_is_sent_to_a_listener_of_another_user(place):
-    """It listens where ours did: the name is free again after the job."""
+def test_no_byte_is_sent_to_a_listener_of_another_user(place):
+    """It listens at our old path: the name is free again after the job."""
     directory = place / "there"
     directory.mkdir()
     directory.chmod(0o777)
@@ -169,7 +169,7 @@ print(s.accept()[0].recv(100))
 
 
 def test_a_forked_copy_leaves_the_directory_to_the_original(tmp_path):
-    """It gives up its descriptor only."""
+    """It closes only its descriptor."""
     listener = HandshakeListener(socket.SOCK_SEQPACKET).open(tmp_path)
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""How a process is asked for its stack, and when it has answered."""
+"""The request to a process for its stack, and the detection of its end."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from derail.platform.hang import answers_still, ask_for_python_stack, deaf_threads, stack_signal
 from program_files import program_text
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel tells it in /proc")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is read from /proc")
 
 ANSWERS = program_text("platform/answers")
 
 
-def test_the_answer_is_awaited_until_its_last_line_is_written(wait_until) -> None:
-    """The stack was cut off where the rank lost its processor for a moment; now it is read when the handler is over.
-    One that is stopped is not waited for."""
+def test_the_stack_is_awaited_until_its_last_line_is_written(wait_until) -> None:
+    """The stack was cut off where the rank lost the CPU for a moment; now it is read after the handler has ended.
+    A stopped process is not awaited."""
     with subprocess.Popen(
         [sys.executable, "-c", ANSWERS, str(stack_signal())],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
@@ -46,7 +46,7 @@ def test_the_answer_is_awaited_until_its_last_line_is_written(wait_until) -> Non
         wait_until(lambda: answers_still(process.pid))
         on("free")
         wait_until(lambda: not answers_still(process.pid))
-        on("deaf")  # for ever, to whatever comes: nothing is awaited of that
+        on("deaf")  # it blocks the signal for ever: no stack is awaited
         assert answers_still(process.pid)
         assert not answers_still(process.pid, deaf=deaf_threads(process.pid))
         process.communicate("end\n")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linu
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_the_number_of_a_closed_descriptor_is_free_at_once(tmp_path, wait):
-    """Though the kernel needs milliseconds to let go of the watches."""
+    """Even though the kernel needs milliseconds to release the watches."""
     for _ in range(20):
         notifier = Notifier.open()
         assert notifier.watch_directory(str(tmp_path)) is not None
@@ -32,12 +32,12 @@ def test_a_fork_waits_for_the_threads_that_close(start_python, tmp_path):
 
 
 def test_forks_in_several_threads_wait_for_the_same_thread(start_python, tmp_path):
-    """Each of them goes on."""
+    """Each of them continues."""
     program = program_text("platform/forking_threads")
     assert start_python(program, str(tmp_path)).read_line() == "done"
 
 
 def test_a_forked_child_waits_for_no_thread_of_its_parent(start_python):
-    """One may have begun to close between the waiting and the fork."""
+    """One may have begun to close a descriptor between the wait and the fork."""
     program = program_text("platform/fork_at_close")
     assert start_python(program).read_line() == "0"

@@ -1,4 +1,4 @@
-"""Files that a user hands to a command are read in a bounded time and size."""
+"""Input files of commands are read in bounded time and size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_a_sparse_file_is_read_no_further_than_the_limit(tmp_path: Path) -> None:
-    """A terabyte of it takes no memory."""
+    """A terabyte of it needs no memory."""
     path = tmp_path / "file"
     with path.open("wb") as file:
         file.truncate(1 << 40)
@@ -32,8 +32,8 @@ def test_a_sparse_file_is_read_no_further_than_the_limit(tmp_path: Path) -> None
         read_input(path)
 
 
-def test_what_a_shell_substitutes_is_read_to_its_end() -> None:
-    """``<(...)`` is the name of a pipe, whose writer takes its time."""
+def test_a_process_substitution_is_read_to_its_end() -> None:
+    """``<(...)`` is the name of a pipe with a slow writer."""
     reader, writer = os.pipe()
     go = threading.Event()
 
@@ -56,8 +56,8 @@ def test_what_a_shell_substitutes_is_read_to_its_end() -> None:
         os.close(reader)
 
 
-def test_a_pipe_whose_writer_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a time that is stated in the error."""
+def test_a_pipe_with_a_silent_writer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error states the timeout."""
     monkeypatch.setattr(input_files, "WRITER_TIMEOUT_S", 0.1)
     reader, writer = os.pipe()
     try:
@@ -68,7 +68,7 @@ def test_a_pipe_whose_writer_says_nothing_is_given_up(monkeypatch: pytest.Monkey
         os.close(writer)
 
 
-def test_what_has_no_end_or_no_bytes_is_refused(tmp_path: Path) -> None:
+def test_files_without_an_end_or_without_bytes_are_refused(tmp_path: Path) -> None:
     """Devices, directories, loops of links; a FIFO without a writer is empty."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")

@@ -1,4 +1,4 @@
-"""What outlives a rank is found, wherever it has gone, and ended; nobody else is."""
+"""Processes that outlive a rank are found, wherever they have gone, and ended; unrelated ones are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE = 60.0
 
 @pytest.fixture
 def job_id():
-    """A mark that no other test has."""
+    """A mark that is unique to the test."""
     return f"job-{uuid.uuid4().hex[:12]}"
 
 
@@ -40,7 +40,7 @@ def table(request, monkeypatch):
 
 @pytest.fixture
 def end_later():
-    """Ends processes that are no children of the test, if the code under test did not."""
+    """End processes that are no children of the test, if the code under test did not."""
     pidfds = []
 
     def remember(pid):
@@ -63,7 +63,7 @@ def _by_pid(found):
 
 
 def test_members_of_a_ranks_group_and_session_are_found(start, end_later, table):
-    """What is in the group of a rank belongs to it, also when the rank is a zombie; that itself is no leftover."""
+    """A process in the group of a rank belongs to it, also when the rank is a zombie; the zombie is no leftover."""
     rank = start("sh", "-c", "sleep 600 & echo $!; exit 3")
     helper = end_later(int(rank.read_line()))
     os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOWAIT)
@@ -101,8 +101,8 @@ def test_a_helper_that_left_the_session_is_found_by_the_mark_and_ended(
     assert os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def test_a_process_in_the_middle_of_its_exec_is_found_all_the_same(start, monkeypatch, job_id):
-    """For a moment it has neither words nor environment, and is looked at again."""
+def test_a_process_in_the_middle_of_its_exec_is_found(start, monkeypatch, job_id):
+    """For a moment it has neither command line nor environment, and is read again."""
     child = start("sleep", "600", env={JOB_ENV: job_id})
     read, looks = processes._read, {"cmdline": 0, "environ": 0}
 
@@ -131,8 +131,8 @@ def test_a_process_whose_first_thread_has_ended_is_found_and_ended(start_python,
     assert end_processes(found, deadline=_soon()) == Swept(ended=tuple(found))
 
 
-def test_a_process_dies_only_when_it_has_its_turn(start, wait_until):
-    """Until then the signal that ends it waits for it; one that is held back ends nobody."""
+def test_a_pending_signal_kills_only_when_the_process_gets_cpu_time(start, wait_until):
+    """Until then the fatal signal is pending; a blocked signal does not count."""
     child = start("sh", "-c", "trap '' TERM; echo ready; read line")
     child.read_line()
     os.kill(child.pid, signal.SIGTERM)
@@ -143,7 +143,7 @@ def test_a_process_dies_only_when_it_has_its_turn(start, wait_until):
     assert processes.is_dying(child.pid)
     os.kill(child.pid, signal.SIGCONT)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert processes.is_dying(child.pid)  # as a zombie, it has been taken down
+    assert processes.is_dying(child.pid)  # as a zombie, it has been torn down
     assert not processes.is_dying(4194304)
 
 
@@ -165,8 +165,8 @@ def test_a_mark_is_the_whole_id(environ, expected):
     assert carries_mark(environ, "abc") is expected
 
 
-def test_without_an_id_or_sessions_nobody_is_found(start, table):
-    """An empty id does not mean everybody."""
+def test_without_an_id_or_sessions_no_process_is_found(start, table):
+    """An empty id does not match every process."""
     start("sleep", "600", env={JOB_ENV: "someone"})
 
     assert find_processes("", ()) == []
@@ -180,7 +180,7 @@ def test_this_process_is_never_found(run_python, job_id):
 
 
 def test_a_helper_that_forks_while_it_is_ended_is_ended_with_its_children(start_python, table, job_id, wait_until):
-    """Rounds go on until it is certain that nobody new is there, however busy the machine is."""
+    """There are rounds until it is certain that no new process exists, however busy the machine is."""
     fleeing = """
 import os, sys, time
 print("running", flush=True)
@@ -202,8 +202,8 @@ for _ in range(400):  # should it ever escape from the test
     assert find_processes(job_id, (), looks=20) == []
 
 
-def test_whoever_appears_meanwhile_is_ended_in_the_next_round(start):
-    """Searching goes on until it finds nobody new, and all that were ended are told."""
+def test_a_process_that_appears_in_a_round_is_ended_in_the_next(start):
+    """The search continues until it finds no new process, and all ended ones are reported."""
     rounds = [find_processes("", {start("sleep", "600").pid}) for _ in range(3)]
     later = iter([*rounds[1:], []])
 
@@ -213,8 +213,8 @@ def test_whoever_appears_meanwhile_is_ended_in_the_next_round(start):
     assert list(later) == []
 
 
-def test_a_stranger_with_the_same_number_is_not_touched(start):
-    """A pid that was given away meanwhile is told by its start time."""
+def test_an_unrelated_process_with_a_reused_pid_is_not_signalled(start):
+    """A reused pid is detected by its start time."""
     stranger = start("sh", "-c", "read line; exit 7")
     (seen,) = find_processes("", {stranger.pid})
     other = replace(seen, started=seen.started - 1)
@@ -224,8 +224,8 @@ def test_a_stranger_with_the_same_number_is_not_touched(start):
 
 
 @pytest.mark.parametrize("without", [None, AttributeError(), OSError(24, "Too many open files")])
-def test_what_does_not_die_is_named_when_the_time_is_over(start, monkeypatch, without):
-    """A process in state D outlives SIGKILL; the wait for it is bounded. So it is where pidfds cannot be had."""
+def test_a_process_that_does_not_die_is_named_at_the_deadline(start, monkeypatch, without):
+    """A process in state D survives SIGKILL; the wait for it is bounded, also where there are no pidfds."""
     child = start("sleep", "600")
     found = find_processes("", {child.pid})
     monkeypatch.setattr(leftovers, "signal_process", lambda *_: True)
@@ -239,8 +239,8 @@ def test_what_does_not_die_is_named_when_the_time_is_over(start, monkeypatch, wi
     assert end_processes(found, deadline=time.monotonic() + 0.05) == Swept(surviving=tuple(found))
 
 
-def test_what_may_not_be_signalled_is_named_at_once(start, monkeypatch):
-    """Somebody else's process is not waited for."""
+def test_a_process_that_may_not_be_signalled_is_named_at_once(start, monkeypatch):
+    """A process of another user is not awaited."""
     child = start("sleep", "600")
     found = find_processes("", {child.pid})
     monkeypatch.setattr(leftovers, "signal_process", lambda *_: False)
@@ -250,8 +250,8 @@ def test_what_may_not_be_signalled_is_named_at_once(start, monkeypatch):
     assert time.monotonic() < before + 300
 
 
-def test_without_pidfds_processes_are_ended_all_the_same(start, monkeypatch):
-    """Where there is no descriptor left, the number is compared and used."""
+def test_processes_are_ended_without_pidfds(start, monkeypatch):
+    """Without a free descriptor, the pid is compared and used."""
     child = start("sleep", "600")
     found = find_processes("", {child.pid})
 
@@ -264,7 +264,7 @@ def test_without_pidfds_processes_are_ended_all_the_same(start, monkeypatch):
     assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT).si_status == signal.SIGKILL
 
 
-def test_what_was_found_is_told_as_a_leftover(start):
+def test_a_found_process_is_reported_as_a_leftover(start):
     """An outcome names the process by its command line."""
     child = start("sleep", "600")
     (found,) = find_processes("", {child.pid})
@@ -273,7 +273,7 @@ def test_what_was_found_is_told_as_a_leftover(start):
 
 
 def test_a_name_with_parentheses_and_spaces_is_read_right(start_python):
-    """The name in /proc/<pid>/stat is whatever the process likes."""
+    """The process chooses the name in /proc/<pid>/stat."""
     child = start_python(
         "import ctypes, sys\n"
         "ctypes.CDLL(None).prctl(15, b') R 1 1 (', 0, 0, 0)\n"
@@ -289,7 +289,7 @@ def test_a_name_with_parentheses_and_spaces_is_read_right(start_python):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("user", [0, 65534])
 def test_a_limit_marks_only_processes_of_this_user(job_id, user):
-    """Every user reads the limits of our processes, and can lower its own to the same number."""
+    """Every user can read the limits of our processes, and lower its own to the same number."""
     source = (
         "import os, signal\nfrom derail.platform import marks\n"
         f"assert marks.set_limit({job_id!r}, 3)\n"
@@ -310,7 +310,7 @@ def test_a_limit_marks_only_processes_of_this_user(job_id, user):
 
 @pytest.fixture
 def short():
-    """A temporary directory in whose subdirectories a Unix socket can lie: their paths are limited to 107 bytes."""
+    """Return a temporary directory with a short path: sockets in its subdirectories are limited to 107 bytes."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         yield directory
 
@@ -318,7 +318,7 @@ def short():
 def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
     start_python, job_id, end_later, pid_gone, short
 ):
-    """It shows the command line of the server that it was forked from, and cleans up nothing."""
+    """It shows the command line of its fork server, and cleans up nothing."""
     source = (
         "import multiprocessing, os, time; from multiprocessing.forkserver import _forkserver\n"
         "child = multiprocessing.get_context('forkserver').Process(target=time.sleep, args=(600,)); child.start()\n"
@@ -336,8 +336,8 @@ def test_a_child_of_a_fork_server_is_no_helper_also_once_the_server_is_dead(
     assert pid_gone(child)
 
 
-def test_what_a_keeper_has_started_is_known_while_it_ends(start_python, end_later, monkeypatch, job_id):
-    """A process that is ending shows no environment any more; it is in the session of its keeper."""
+def test_an_ending_child_of_a_keeper_is_recognised(start_python, end_later, monkeypatch, job_id):
+    """An ending process shows no environment any more; it is in the session of its keeper."""
     source = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True); input()"
     keeper = start_python(source, env={JOB_ENV: job_id, KEEPER_ENV: "another-job"})
     ending = end_later(int(keeper.read_line()))
@@ -350,7 +350,7 @@ def test_what_a_keeper_has_started_is_known_while_it_ends(start_python, end_late
 
 
 def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_python, wait_until):
-    """pthread_exit(3) ends a thread; the kernel then shows the process as an exiting zombie, and it runs on."""
+    """pthread_exit(3) ends a thread; then the kernel shows the process as an exiting zombie, although it still runs."""
     child = start_python(
         "import ctypes, threading\n"
         "input(); threading.Thread(target=input).start(); ctypes.CDLL(None).pthread_exit(None)"
@@ -367,8 +367,8 @@ def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_p
 
 
 @pytest.mark.usefixtures("table")
-def test_what_a_keeper_has_started_is_no_leftover(start_python, end_later, job_id):
-    """Its sub-shells, its sleep and grep have its environment, also when the one between has ended before the look."""
+def test_a_child_of_a_keeper_is_no_leftover(start_python, end_later, job_id):
+    """Its sub-shells, its sleep and grep have its environment, also when the parent between them has ended."""
     sleeper = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid, flush=True)"
     keepers, others = [
         end_later(int(start_python(sleeper, env={JOB_ENV: job_id, **more}).read_line()))

@@ -1,4 +1,4 @@
-"""Nobody of a job outlives its launcher, however that died; and the keeper itself harms and leaves nothing."""
+"""No process of a job outlives its launcher, whatever killed that; the keeper itself is harmless and leaves nothing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _shells():
 
 @pytest.fixture
 def job_id():
-    """A mark that no other test has."""
+    """A mark that is unique to the test."""
     return f"job-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def line(job_id):
-    """A lifeline that is started, and stopped when the test is over."""
+    """Return a started lifeline, and stop it after the test."""
     one = Lifeline(job_id)
     one.start()
     yield one
@@ -59,10 +59,10 @@ def _release(pidfds):
 
 @pytest.mark.parametrize("registered", ["registered", "unregistered", "behind many"])
 @pytest.mark.parametrize("shell", _shells())
-def test_a_sigkilled_launcher_leaves_nobody(start_python, job_id, shell, registered):
-    """The rank, its helper, a helper in a session of its own and a rank without the mark are gone within moments,
-    and so is the keeper; also if the launcher died before it could register anybody, or has registered more than the
-    pipe holds that is not read before."""
+def test_a_sigkilled_launcher_leaves_no_process(start_python, job_id, shell, registered):
+    """The rank, its helper, a helper in another session and a rank without the mark are gone within moments, and so is
+    the keeper. This holds if the launcher died before it could register any rank, and if the registered lines exceed
+    the capacity of the pipe that is read only at the end."""
     launcher = start_python(_LAUNCHER, job_id, shell, registered)
     keeper, *pids = map(int, launcher.read_line().split())
     pidfds = _hold([keeper, *pids])
@@ -84,7 +84,7 @@ _ITS_LAUNCHER = program_text("platform/launcher_of_late_helper")
 
 @pytest.mark.parametrize("shell", _shells())
 def test_a_helper_in_the_middle_of_its_exec_is_spared(start_python, job_id, shell, tmp_path):
-    """For a moment it shows no words: here from before its launcher's death until its rank is dead."""
+    """For a moment it has no command line: here from before its launcher's death until its rank is dead."""
     file = tmp_path / "unlinked by the helper"
     file.touch()
     launcher = start_python(_ITS_LAUNCHER, job_id, shell, _LATE_HELPER, str(file))
@@ -103,8 +103,8 @@ def test_a_helper_in_the_middle_of_its_exec_is_spared(start_python, job_id, shel
         _release(pidfds)
 
 
-def test_a_launcher_that_simply_exits_leaves_nobody(start_python, job_id):
-    """Falling off the end without ``stop`` is the launcher's end as well."""
+def test_a_launcher_that_simply_exits_leaves_no_process(start_python, job_id):
+    """Reaching the end without ``stop`` is the launcher's end as well."""
     launcher = start_python(_LAUNCHER, job_id, "/bin/sh", "registered")
     pidfds = _hold(map(int, launcher.read_line().split()))
     try:
@@ -115,8 +115,8 @@ def test_a_launcher_that_simply_exits_leaves_nobody(start_python, job_id):
         _release(pidfds)
 
 
-def test_a_peaceful_stop_harms_nobody_and_leaves_nothing(start, job_id):
-    """After ``stop`` the keeper is gone and reaped, and registered and marked processes live on."""
+def test_a_peaceful_stop_ends_no_rank_and_leaves_nothing(start, job_id):
+    """After ``stop`` the keeper is gone and reaped, and registered and marked processes still run."""
     child = start("sh", "-c", "read line; exit 7", env={JOB_ENV: job_id})
     before = set(os.listdir("/proc/self/fd"))
     line = Lifeline(job_id)
@@ -133,7 +133,7 @@ def test_a_peaceful_stop_harms_nobody_and_leaves_nothing(start, job_id):
 
 
 def test_the_keeper_ignores_the_signals_of_a_terminal_and_of_a_shutdown(line):
-    """Ctrl-C, a hang-up or a TERM to everybody must not end the one who cleans up."""
+    """Ctrl-C, a hang-up or a TERM to all processes must not end the process that cleans up."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         os.kill(line.pid, number)
     assert line.register(4194304)
@@ -143,7 +143,7 @@ def test_the_keeper_ignores_the_signals_of_a_terminal_and_of_a_shutdown(line):
 
 
 def test_a_rank_that_was_unregistered_is_not_ended(start, start_python, job_id):
-    """A number that was reaped may be a stranger's: it is struck from the list."""
+    """A reaped pid may be reused: it is removed from the list."""
     stranger, rank = start("sleep", "600"), start("sleep", "600")
     source = program_text("platform/unregisters")
     launcher = start_python(source, job_id, str(stranger.pid), str(rank.pid))
@@ -157,7 +157,7 @@ def test_a_rank_that_was_unregistered_is_not_ended(start, start_python, job_id):
 
 
 def test_another_jobs_processes_are_not_ended(start, start_python, job_id):
-    """An id that only begins the same is another job's."""
+    """An id with the same beginning is another job's."""
     other = start("sleep", "600", env={JOB_ENV: f"{job_id}x"})
     launcher = start_python(_LAUNCHER, job_id, "/bin/sh", "registered")
     pidfds = _hold(map(int, launcher.read_line().split()))
@@ -169,7 +169,7 @@ def test_another_jobs_processes_are_not_ended(start, start_python, job_id):
 
 
 def test_a_forked_child_of_the_host_does_not_hold_the_line(start_python, job_id, pid_gone):
-    """A fork that outlives the launcher has not kept the write end: the keeper sees the end of the pipe."""
+    """A fork that outlives the launcher has not kept the write end: the keeper notices the end of the pipe."""
     source = program_text("platform/forked_keeper")
     launcher = start_python(source, job_id)
     keeper, fork = map(int, launcher.read_line().split())
@@ -185,7 +185,7 @@ def test_a_forked_child_of_the_host_does_not_hold_the_line(start_python, job_id,
 
 
 def test_a_forked_rank_registers_itself(start_python, job_id):
-    """What is forked inside ``adopts_forks`` ends with the launcher, though it has no mark and nobody registered it."""
+    """A process forked inside ``adopts_forks`` ends with the launcher, though it has no mark and was not registered."""
     source = program_text("platform/adopted_fork")
     launcher = start_python(source, job_id)
     pidfds = _hold([int(launcher.read_line())])
@@ -198,7 +198,7 @@ def test_a_forked_rank_registers_itself(start_python, job_id):
 
 
 def test_a_keeper_that_died_is_noticed(line):
-    """``register`` says that nobody hears it, without SIGPIPE, and the exit descriptor tells."""
+    """``register`` returns False, without SIGPIPE, and the exit descriptor is readable."""
     old = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.kill(line.pid, signal.SIGKILL)
@@ -209,8 +209,8 @@ def test_a_keeper_that_died_is_noticed(line):
         signal.signal(signal.SIGPIPE, old)
 
 
-def test_a_keeper_that_hangs_blocks_nobody_and_is_ended(job_id):
-    """A stopped keeper does not read: ``register`` says so when the pipe is full, and ``stop`` kills it."""
+def test_a_hung_keeper_blocks_no_caller_and_is_ended(job_id):
+    """A stopped keeper does not read: ``register`` returns False when the pipe is full, and ``stop`` kills it."""
     line = Lifeline(job_id)
     line.start()
     keeper = line.pid
@@ -224,7 +224,7 @@ def test_a_keeper_that_hangs_blocks_nobody_and_is_ended(job_id):
 
 
 def test_the_keeper_has_no_mark_and_no_session_of_ours(job_id, monkeypatch):
-    """A sweep of the job, or of a job around it, does not end its keeper."""
+    """A sweep of the job, or of an outer job, does not end its keeper."""
     monkeypatch.setenv(JOB_ENV, f"outer:{job_id}")
     line = Lifeline(job_id)
     line.start()
@@ -249,7 +249,7 @@ def test_it_may_be_started_in_a_thread_that_ends(job_id):
 
 
 def test_the_ends_of_the_pipe_are_not_inherited(line):
-    """No rank that is executed holds the line."""
+    """No executed rank holds the pipe."""
     assert not os.get_inheritable(line.fd)
     pipe = os.readlink(f"/proc/self/fd/{line.fd}")
     source = "import os; [print(os.path.realpath(f'/proc/self/fd/{fd}')) for fd in os.listdir('/proc/self/fd')]"
@@ -275,16 +275,16 @@ def test_a_start_that_fails_leaves_nothing(job_id, monkeypatch):
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1, -2])
-def test_a_number_that_means_everybody_is_never_registered(line, pid):
+def test_a_number_that_addresses_all_processes_is_never_registered(line, pid):
     """``kill -9 -1`` ends all processes of the machine; such a number does not reach the keeper."""
     assert line.register(pid) is False
 
 
 @pytest.mark.parametrize("through", ["stdin", "list"])
 @pytest.mark.parametrize("shell", _shells())
-def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, through, tmp_path, job_id, monkeypatch):
-    """Whatever arrives on the pipe, only numbers above 1 are signalled. ``kill`` is a stand-in that notes its argument:
-    the real one would end all there is if the keeper were wrong."""
+def test_the_keeper_itself_ignores_numbers_that_address_all_processes(shell, through, tmp_path, job_id, monkeypatch):
+    """Whatever arrives on the pipe, only numbers above 1 are signalled. ``kill`` is a stand-in that records its
+    argument: the real one would end all processes if the keeper were wrong."""
     noted = tmp_path / "noted"
     noted.touch()
     monkeypatch.setattr(lifeline, "SHELL", shell)
@@ -306,7 +306,7 @@ def test_the_keeper_itself_believes_no_number_that_means_everybody(shell, throug
 
 @pytest.mark.parametrize("name", ["", "a b", "a;rm -rf", "$(id)", "a:b", "é"])
 def test_a_job_id_that_a_shell_could_misread_is_refused(name):
-    """The id travels to a shell and a regular expression."""
+    """The id is passed to a shell and a regular expression."""
     with pytest.raises(ValueError, match="letters, digits"):
         Lifeline(name)
 
@@ -318,8 +318,8 @@ def test_it_is_started_once(line):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="command lines are read in /proc")
-def test_no_command_line_tells_the_mark_of_a_job(line, job_id):
-    """Every user reads those, and could have a process of its own taken for one of the job."""
+def test_no_command_line_contains_the_mark_of_a_job(line, job_id):
+    """Every user can read those, and mark a process so that it seems to belong to the job."""
     assert line.pid is not None
     with open(f"/proc/{line.pid}/cmdline", "rb") as file:
         assert job_id.encode() not in file.read()

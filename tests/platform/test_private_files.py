@@ -1,4 +1,4 @@
-"""Files and directories of this user's own, and those into which another user could put something."""
+"""Files and directories of this user, and those that another user could change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRANGER = 65534
 
 
 def test_a_private_file_and_directory_are_this_users_alone(tmp_path):
-    """Whatever the umask allows; what is there already keeps its mode."""
+    """Whatever the umask allows; an existing file keeps its mode."""
     before = os.umask(0)
     try:
         directory = make_private(tmp_path / "a" / "b")
@@ -43,8 +43,8 @@ def test_a_file_of_this_user_may_be_written_and_one_that_is_not_there(tmp_path):
     assert why_not_own(sticky / "absent") == ""
 
 
-def test_no_link_no_device_and_nothing_where_everybody_may_write(tmp_path):
-    """Another user could replace it, or it points elsewhere."""
+def test_links_devices_and_world_writable_directories_are_refused(tmp_path):
+    """Another user could replace the file, or it points elsewhere."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file")
     everybody = tmp_path / "everybody"
@@ -60,8 +60,8 @@ def test_no_link_no_device_and_nothing_where_everybody_may_write(tmp_path):
 
 
 @needs_root
-def test_nothing_of_another_user_and_nothing_below(tmp_path):
-    """Its own file, and ours in a directory of its own."""
+def test_paths_of_another_user_are_refused(tmp_path):
+    """A file of that user, and a file of ours in a directory of that user."""
     (tmp_path / "file").touch()
     os.chown(tmp_path / "file", STRANGER, STRANGER)
     (tmp_path / "its" / "a").mkdir(parents=True)
@@ -74,8 +74,8 @@ def test_nothing_of_another_user_and_nothing_below(tmp_path):
 
 
 @needs_root
-def test_a_directory_is_of_another_user_who_owns_it_or_may_exchange_what_lies_in_it(tmp_path):
-    """One that is not there is nobody's; /tmp with its sticky bit is safe."""
+def test_a_directory_counts_as_another_users_if_that_owns_it_or_may_change_it(tmp_path):
+    """A missing directory belongs to no user; /tmp with its sticky bit is safe."""
     answers = [is_of_another_user(tmp_path), is_of_another_user(tmp_path / "absent")]
     tmp_path.chmod(0o1777)
     answers.append(is_of_another_user(tmp_path))
@@ -90,8 +90,8 @@ def test_a_directory_is_of_another_user_who_owns_it_or_may_exchange_what_lies_in
 
 
 @needs_root
-def test_what_lies_above_a_directory_that_this_user_has_named_is_not_asked_for(tmp_path):
-    """In a container the folder that is mounted belongs to another user; below the named one nothing may."""
+def test_owners_above_a_directory_that_this_user_has_named_are_not_checked(tmp_path):
+    """In a container the mounted folder belongs to another user; below the named directory that is not allowed."""
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     named = make_private(mounted / "named")

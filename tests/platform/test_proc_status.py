@@ -1,4 +1,4 @@
-"""What the kernel says of a process from outside."""
+"""The kernel's view of a process from outside."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def child():
-    """A process that has said that its signals are set."""
+    """Start a process that has reported that its signals are set."""
     with subprocess.Popen(
         [sys.executable, "-c", SETS_SIGNALS, "an argument"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -36,7 +36,7 @@ def child():
 
 
 def test_signals_are_told_apart_by_what_the_process_does_with_them(child):
-    """Blocked, ignored, caught; and pending once one was sent that is blocked."""
+    """Blocked, ignored, caught; and pending after a blocked signal was sent."""
     os.kill(child.pid, signal.SIGTERM)
 
     state = read_process_state(child.pid)
@@ -63,8 +63,8 @@ def test_a_zombie_has_ended_and_shows_no_command_line(child):
     assert command_line(child.pid) == ()
 
 
-def test_nothing_is_said_of_a_process_that_is_gone(child):
-    """Neither raises."""
+def test_a_process_that_is_gone_has_no_status(child):
+    """Neither function raises."""
     child.stdin.close()
     child.wait()
 
@@ -95,7 +95,7 @@ def test_a_thread_has_a_status_of_its_own():
 
 
 def test_masks_are_united_and_absent_ones_are_none():
-    """None tells a status that holds no mask from one whose masks are empty."""
+    """None distinguishes a status without masks from one with empty masks."""
     fields = {"SigPnd": "0000000000000001", "ShdPnd": "0000000000000100"}
 
     assert signal_mask(fields, "SigPnd", "ShdPnd") == 0x101

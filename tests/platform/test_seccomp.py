@@ -1,4 +1,4 @@
-"""System calls that are held up and answered, on threads of this process: a filter is gone with its thread."""
+"""Held system calls and their answers, on threads of this process: a filter is gone with its thread."""
 
 import contextlib
 import ctypes
@@ -23,7 +23,7 @@ HEADERS = {
 
 
 def wait_for(listener):
-    """The next call that is held up."""
+    """Return the next held call."""
     poller = select.poll()
     poller.register(listener.fileno(), select.POLLIN)
     assert poller.poll(60_000) == [(listener.fileno(), select.POLLIN)]
@@ -32,7 +32,7 @@ def wait_for(listener):
 
 @contextlib.contextmanager
 def under_filter(name, *args, times=1):
-    """A thread that makes a call under a filter: its listener, and what it got (value and errno each time)."""
+    """Return the listener of a thread that makes a call under a filter, and its results (value and errno each time)."""
     got, installed = [], []
     there = threading.Event()
     number = MACHINE.number(name)
@@ -77,8 +77,8 @@ def test_a_held_call_fails_with_the_errno_and_is_not_made():
 
 
 @needs_seccomp
-def test_a_call_that_is_let_go_is_made():
-    """As if nobody had held it up."""
+def test_a_released_call_is_executed():
+    """As if it had not been held."""
     with under_filter("getppid", times=2) as (listener, got, thread):
         for _ in range(2):
             assert listener.let(wait_for(listener))
@@ -89,7 +89,7 @@ def test_a_call_that_is_let_go_is_made():
 
 @needs_seccomp
 def test_an_answered_call_cannot_be_answered_again():
-    """The kernel says so, and so does the listener."""
+    """The kernel reports that, and so does the listener."""
     with under_filter("getppid", times=2) as (listener, _, _thread):
         call = wait_for(listener)
         assert listener.let(call)
@@ -101,8 +101,8 @@ def test_an_answered_call_cannot_be_answered_again():
 
 
 @needs_seccomp
-def test_closing_lets_go_what_waits_and_leaves_no_descriptor():
-    """A call that nobody has received yet goes on, too."""
+def test_closing_releases_held_calls_and_leaves_no_descriptor():
+    """A call that was not received yet continues as well."""
     before = len(os.listdir("/proc/self/fd"))
     with under_filter("getppid") as (listener, got, thread):
         poller = select.poll()
@@ -117,8 +117,8 @@ def test_closing_lets_go_what_waits_and_leaves_no_descriptor():
 
 
 @needs_seccomp
-def test_the_listener_hangs_up_when_nobody_is_left_under_the_filter():
-    """Whoever answers need not be told to end."""
+def test_the_listener_hangs_up_when_no_process_is_left_under_the_filter():
+    """So the answering process needs no other signal to end."""
     with under_filter("getppid", times=0) as (listener, _, thread):
         thread.join(60)
         poller = select.poll()
@@ -129,7 +129,7 @@ def test_the_listener_hangs_up_when_nobody_is_left_under_the_filter():
 
 @needs_seccomp
 def test_a_second_listener_over_the_same_thread_is_refused():
-    """Which is why all faults on one rank share one."""
+    """Therefore all faults on one rank share one."""
     refused = []
 
     def twice():
@@ -163,7 +163,7 @@ def test_trying_it_leaves_this_process_as_it_was(wait_until):
 
 
 def test_a_kernel_that_refuses_is_a_reason(monkeypatch):
-    """And not an exception."""
+    """It is returned, not raised."""
 
     def refuse(*_):
         raise OSError(22, "seccomp(): Invalid argument")
@@ -178,7 +178,7 @@ def test_a_kernel_that_refuses_is_a_reason(monkeypatch):
 
 
 def test_another_machine_is_a_reason(monkeypatch):
-    """Numbers of system calls are the machine's own."""
+    """Numbers of system calls depend on the machine."""
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "here", "6", "1", "riscv64")))
     seccomp.why_not.cache_clear()
     try:
@@ -190,7 +190,7 @@ def test_another_machine_is_a_reason(monkeypatch):
 
 @pytest.mark.parametrize("column", [0, 1], ids=["x86_64", "aarch64"])
 def test_the_machinery_cannot_be_held_up(column):
-    """Nobody could let it go."""
+    """No process could release it."""
     machine = syscalls.Machine(1, 2, column)
     futex = {0: 202, 1: 98}[column]
 

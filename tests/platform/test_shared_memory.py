@@ -1,4 +1,4 @@
-"""Which entries of /dev/shm nobody uses: with real files, as other processes have them open or mapped."""
+"""Unused entries of /dev/shm: with real files that other processes have open or mapped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="shared me
 
 @pytest.fixture
 def entry() -> Iterator[str]:
-    """A file of one byte in /dev/shm, which nobody has open."""
+    """Return a file of one byte in /dev/shm that no process has open."""
     path = f"/dev/shm/derail-test-{os.urandom(8).hex()}"
     with open(path, "wb") as file:
         file.write(b"x")
@@ -39,8 +39,8 @@ def entry() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["open", "mapped"])
-def test_what_another_process_has_open_or_mapped_is_used(entry: str, how: str) -> None:
-    """And is unused when that has ended."""
+def test_an_entry_that_another_process_has_open_or_mapped_is_used(entry: str, how: str) -> None:
+    """It is unused after that process has ended."""
     assert unused([entry]) == [entry]
     command = [sys.executable, "-c", HOLD, entry, how]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
@@ -51,7 +51,7 @@ def test_what_another_process_has_open_or_mapped_is_used(entry: str, how: str) -
     assert unused([entry]) == [entry]
 
 
-def test_what_this_process_has_mapped_is_used(entry: str) -> None:
-    """Of several the others are told."""
+def test_an_entry_that_this_process_has_mapped_is_used(entry: str) -> None:
+    """Of several entries, only the others are returned."""
     with open(entry, "r+b") as file, mmap.mmap(file.fileno(), 1):
         assert unused([entry, "/dev/shm/derail-that-is-not-there"]) == []

@@ -1,4 +1,4 @@
-"""Exit statuses survive an ignored SIGCHLD, and the host gets its disposition back."""
+"""Exit statuses survive an ignored SIGCHLD, and the host's disposition is restored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _lines(run_python, where):
 
 
 def test_while_a_job_runs_statuses_are_kept_and_then_ignored_again(run_python):
-    """Ignored, a failure is told as 0; inside the context it is told; afterwards all is as it was."""
+    """With SIGCHLD ignored, a failure would be read as 0; inside the context it is read; afterwards it is as before."""
     assert _lines(run_python, "main") == ["0 True", "7 False", "0 True SIG_IGN"]
 
 
@@ -43,13 +43,13 @@ print(is_ignored(signal.SIGCHLD), callable(signal.getsignal(signal.SIGCHLD)))
 """
 
 
-def test_a_handler_that_was_set_meanwhile_is_left_alone(run_python):
-    """What somebody else wanted since is not undone."""
+def test_a_handler_that_was_set_during_a_job_stays(run_python):
+    """A later change by other code is not undone."""
     assert run_python(_TAKEN_OVER).stdout.split() == ["False", "True"]
 
 
 def test_a_handler_of_the_host_is_left_alone():
-    """A program that catches SIGCHLD goes on catching it."""
+    """A program that catches SIGCHLD still catches it."""
     caught = threading.Event()
     old = signal.signal(signal.SIGCHLD, lambda *_: caught.set())
     try:

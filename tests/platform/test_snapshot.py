@@ -1,4 +1,4 @@
-"""Whatever a piece of code leaves in this process is named."""
+"""All leaks of a piece of code in this process are named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from derail.platform.snapshot import compare, take_snapshot
 
 @pytest.fixture(autouse=True)
 def shared_memory(tmp_path_factory, monkeypatch):
-    """A directory in the place of /dev/shm, where nobody else on this machine makes and removes files meanwhile."""
+    """Replace /dev/shm by a directory that no other process on this machine uses."""
     directory = tmp_path_factory.mktemp("shm")
     monkeypatch.setattr(snapshot, "SHARED_MEMORY", str(directory))
     return directory
@@ -33,7 +33,7 @@ def test_nothing_left_is_nothing_named(tmp_path):
 
 
 def test_a_child_is_named_alive_and_as_a_zombie(start):
-    """A zombie is a leak as well: somebody forgot to reap it."""
+    """A zombie is a leak as well: it was never reaped."""
     before = take_snapshot()
     child = start("sh", "-c", "read line")
     leaks = compare(before, take_snapshot())
@@ -57,7 +57,7 @@ def test_a_grandchild_is_named(start):
 
 
 def test_a_descriptor_is_named_with_what_it_is_open_on(tmp_path):
-    """A leaked file is told by its path."""
+    """A leaked file is named by its path."""
     before = take_snapshot()
     with open(tmp_path / "log", "w") as file:
         leaks = compare(before, take_snapshot())
@@ -66,7 +66,7 @@ def test_a_descriptor_is_named_with_what_it_is_open_on(tmp_path):
 
 
 def test_a_descriptor_that_was_turned_to_something_else_is_named(tmp_path):
-    """dup2 over a stream and forgetting to undo it is a leak."""
+    """dup2 over a stream without undoing it is a leak."""
     with open(os.devnull) as kept, open(tmp_path / "log", "w") as log:
         before = take_snapshot()
         os.dup2(log.fileno(), kept.fileno())
@@ -75,7 +75,7 @@ def test_a_descriptor_that_was_turned_to_something_else_is_named(tmp_path):
 
 
 def test_a_thread_is_named():
-    """A thread that still runs is told by its name."""
+    """A running thread is named."""
     before = take_snapshot()
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="forgotten")
@@ -88,7 +88,7 @@ def test_a_thread_is_named():
 
 
 def test_a_signal_handler_is_named_with_both_values():
-    """A handler that was not put back says what it was and what it is."""
+    """A handler that was not restored is named with its old and new value."""
 
     def mine(*_):
         pass
@@ -104,7 +104,7 @@ def test_a_signal_handler_is_named_with_both_values():
 
 
 def test_a_file_in_a_given_directory_is_named(tmp_path):
-    """Temporary files are looked for where one says."""
+    """Temporary files are searched in the given directories."""
     before = take_snapshot(directories=[tmp_path])
     (tmp_path / "left").touch()
 
@@ -112,7 +112,7 @@ def test_a_file_in_a_given_directory_is_named(tmp_path):
 
 
 def test_a_shared_memory_segment_is_named(monkeypatch):
-    """What a killed rank leaves in /dev/shm stays there until somebody removes it."""
+    """An entry that a killed rank leaves in /dev/shm stays until it is removed."""
     monkeypatch.undo()
     segment = Path("/dev/shm") / f"derail-test-{uuid.uuid4().hex}"
     if not segment.parent.is_dir():

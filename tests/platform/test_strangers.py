@@ -1,4 +1,4 @@
-"""How processes ended that are not our children, and who takes in orphans."""
+"""Exit statuses of processes that are not our children, and the adoption of orphans."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="pidfds are Linux's")
 
 @pytest.fixture
 def grandchild():
-    """Starts a process that starts another, and gives both; what it is told on stdin lets the other one end."""
+    """Start a process that starts another, and return both; a line on stdin lets the other one end."""
     started = []
 
     def start(end, then):
@@ -53,8 +53,8 @@ def grandchild():
 
 @linux
 @pytest.mark.parametrize("end", ENDS)
-def test_a_zombie_of_somebody_else_tells_how_it_ended(grandchild, end):
-    """As long as its parent has not reaped it, /proc does."""
+def test_the_status_of_another_parents_zombie_is_read(grandchild, end):
+    """/proc shows it until its parent has reaped it."""
     parent, pid, pidfd = grandchild(end, "import signal; signal.pause()")
     parent.stdin.write("x")
     parent.stdin.flush()
@@ -65,8 +65,8 @@ def test_a_zombie_of_somebody_else_tells_how_it_ended(grandchild, end):
 
 @linux
 @pytest.mark.parametrize("end", ENDS)
-def test_one_that_was_reaped_is_known_to_the_kernel_or_lost(grandchild, end):
-    """A new kernel keeps the status for whoever holds a pidfd; where it does not, nothing is made up."""
+def test_the_status_of_a_reaped_process_comes_from_the_kernel_or_is_lost(grandchild, end):
+    """A new kernel keeps the status for holders of a pidfd; otherwise nothing is invented."""
     parent, pid, pidfd = grandchild(end, "os.waitpid(pid, 0); print('reaped', flush=True); os.read(0, 1)")
     parent.stdin.write("x")
     parent.stdin.flush()
@@ -77,8 +77,8 @@ def test_one_that_was_reaped_is_known_to_the_kernel_or_lost(grandchild, end):
 
 
 @linux
-def test_a_status_that_nobody_keeps_is_lost(grandchild, monkeypatch):
-    """And it says so, in bounded time."""
+def test_a_status_without_a_source_is_lost(grandchild, monkeypatch):
+    """There is a reason, in bounded time."""
     monkeypatch.setattr(exits, "ask_kernel", lambda _: None)
     monkeypatch.setattr(strangers, "LOOKS", 2)
     parent, pid, pidfd = grandchild("os._exit(7)", "os.waitpid(pid, 0); print('reaped', flush=True); os.read(0, 1)")
@@ -92,7 +92,7 @@ def test_a_status_that_nobody_keeps_is_lost(grandchild, monkeypatch):
 
 
 @linux
-def test_a_child_of_ours_tells_without_being_reaped():
+def test_a_child_of_ours_has_a_status_without_being_reaped():
     """Its owner reaps it."""
     child = subprocess.Popen(["sleep", "600"])
     pidfd = os.pidfd_open(child.pid)
@@ -106,7 +106,7 @@ def test_a_child_of_ours_tells_without_being_reaped():
 
 @linux
 def test_descendants_are_found_parents_first(grandchild):
-    """All that are below a process, and nobody else."""
+    """All processes below another one, and no others."""
     parent, pid, _ = grandchild("os._exit(0)", "import signal; signal.pause()")
     found = list(descendants(os.getpid()))
 
@@ -117,7 +117,7 @@ def test_descendants_are_found_parents_first(grandchild):
 
 @linux
 def test_a_subreaper_gets_the_orphans_of_its_descendants():
-    """Whatever session they have gone to."""
+    """Whatever session they have moved to."""
     source = """
 import os, subprocess, sys
 from derail.platform.strangers import become_subreaper

@@ -1,4 +1,4 @@
-"""Ranks are bound near their GPU, or dealt out over the NUMA nodes, as sysfs describes the machine."""
+"""Ranks are bound near their GPU, or distributed over the NUMA nodes, as sysfs describes the machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _ranges(cpus):
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    """Builds a sysfs: nodes as {node: (socket, cpus)}, GPUs as [node, ...], CPUs as pairs of hyperthreads, and
-    last-level caches of 4 CPUs each. The same machine is built once: it is hundreds of files."""
+    """Return a function that builds a sysfs: nodes as {node: (socket, cpus)}, GPUs as [node, ...], CPUs as pairs of
+    hyperthreads, and last-level caches of 4 CPUs each. The same machine is built once: it is hundreds of files."""
     built = {}
 
     def build(nodes, gpus=()):
@@ -91,7 +91,7 @@ def test_socket_is_all_nodes_of_the_gpus_socket(machine):
 
 
 def test_exclusive_shares_the_physical_cores_of_a_node_out(machine):
-    """Four cores for three GPUs of a node: the first gets two, hyperthreads stay together, nothing is shared."""
+    """Four cores for three GPUs of a node: the first gets two, hyperthreads stay together, no core is shared."""
     sysfs = machine(TWO_SOCKETS, gpus=[0, 0, 1, 0])
 
     assert _all(sysfs, "exclusive", 4) == [{0, 1, 2, 3}, {4, 5}, set(range(8, 16)), {6, 7}]
@@ -105,7 +105,7 @@ def test_core_complex_is_one_cache_per_rank(machine):
 
 
 def test_core_complexes_with_more_usable_cpus_come_first(machine):
-    """What a cpuset leaves decides which cache is taken first."""
+    """The rest of a cpuset decides which cache is used first."""
     sysfs = machine({0: (0, range(8))}, gpus=[0, 0])
     options = NumaOptions(AffinityMode.CORE_COMPLEX)
 
@@ -122,7 +122,7 @@ def test_without_gpus_ranks_are_dealt_out_over_the_nodes_that_have_cpus(machine)
 
 
 def test_a_gpu_without_a_node_is_on_node_0(machine):
-    """Machines with one node say -1."""
+    """Machines with one node report -1."""
     assert _all(machine({0: (0, range(4))}, gpus=[-1]), "node", 1) == [{0, 1, 2, 3}]
 
 
@@ -149,7 +149,7 @@ def test_only_allowed_cpus_are_given(machine):
         ),
     ],
 )
-def test_what_cannot_be_is_said_clearly(machine, rank, mode, allowed, more, message):
+def test_an_impossible_binding_is_explained(machine, rank, mode, allowed, more, message):
     """The error names the rank, what is missing and where."""
     sysfs = machine(TWO_SOCKETS, gpus=[0, 0])
     options = SimpleNamespace(affinity_mode=mode, should_fall_back_if_binding_fails=False)
@@ -160,7 +160,7 @@ def test_what_cannot_be_is_said_clearly(machine, rank, mode, allowed, more, mess
 
 
 def test_a_machine_without_numa_is_named(tmp_path):
-    """Where sysfs has no nodes, the missing directory is told."""
+    """If sysfs has no nodes, the missing directory is named."""
     with pytest.raises(TopologyError, match="this machine shows no NUMA topology"):
         cpus_for(0, NumaOptions(AffinityMode.NODE), sysfs=tmp_path)
 
@@ -181,7 +181,7 @@ def test_with_fall_back_the_rank_runs_unbound_and_a_warning_says_so(machine, mod
 
 
 def test_a_thread_is_bound_only_while_the_body_runs():
-    """The affinity of the thread that starts ranks is put back."""
+    """The affinity of the thread that starts ranks is restored."""
     before = os.sched_getaffinity(0)
     chosen = {min(before)}
     with bound_to(chosen):

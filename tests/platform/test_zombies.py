@@ -1,4 +1,4 @@
-"""What is told of a process that ended: never that all went well, where that is only not told."""
+"""Statuses of ended processes: an unreported status is never taken for success."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOBODY = 65534
 
 
 def as_nobody(look):
-    """What ``look`` returns in a process that may look into its own processes only."""
+    """Return the result of ``look`` in a process that can inspect only its own processes."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -41,7 +41,7 @@ def as_nobody(look):
 
 
 def grandchild(*, dumpable, reaped):
-    """A process that has got SIGKILL, which its parent reaps at once or not at all."""
+    """Start a process that gets SIGKILL, and that its parent reaps at once or not at all."""
     read, write = os.pipe()
     parent = os.fork()
     if not parent:
@@ -66,7 +66,7 @@ def grandchild(*, dumpable, reaped):
 
 
 def seen(*, dumpable, reaped=False):
-    """What is told of it."""
+    """Return its status."""
 
     def look():
         parent, pid, pidfd = grandchild(dumpable=dumpable, reaped=reaped)
@@ -81,41 +81,41 @@ def seen(*, dumpable, reaped=False):
     return as_nobody(look)
 
 
-def test_a_zombie_tells_how_it_ended():
-    """To somebody of the same user."""
+def test_the_status_of_a_zombie_is_read():
+    """By a process of the same user."""
     assert seen(dumpable=True) == [9, 9, None, None]
 
 
-def test_a_zombie_that_may_not_be_dumped_hides_it_or_tells_the_truth():
-    """The kernel may say 0 then, which is no exit code."""
+def test_a_zombie_that_may_not_be_dumped_has_no_status_or_the_true_one():
+    """The kernel may show 0 then, which is no exit code."""
     zombie, number, code, lost = seen(dumpable=False)
 
     assert code is None
     assert (zombie, number, lost) in (
-        (9, 9, None),  # older kernels forget that it was not to be looked into
+        (9, 9, None),  # older kernels forget that it must not be inspected
         (None, None, lost),
     )
     assert bool(lost) == (number is None)
     assert not lost or "may not be inspected" in lost
 
 
-def test_once_its_parent_has_reaped_it_it_hides_nothing():
-    """The kernel tells whoever holds a descriptor, if it is new enough."""
+def test_a_reaped_process_hides_nothing():
+    """The kernel returns it to holders of a descriptor, if it is new enough."""
     _, number, code, lost = seen(dumpable=False, reaped=True)
 
     assert (number, code) in ((9, None), (None, None))
     assert bool(lost) == (number is None)
 
 
-def test_who_is_no_zombie_hides_nothing():
-    """One that lives, or that is not there."""
+def test_a_process_that_is_no_zombie_hides_nothing():
+    """A live process, or one that does not exist."""
     assert (hides(os.getpid()), status_of_zombie(os.getpid())) == (False, None)
     assert (hides(2**22 + 1), status_of_zombie(2**22 + 1)) == (False, None)
 
 
 @pytest.mark.parametrize("status", [0, 7 << 8, 9, 11 | 0x80])
 def test_a_wait_status_is_an_exit_or_a_signal(status):
-    """As wait(2) has it."""
+    """As defined by wait(2)."""
     found = from_wait_status(status)
 
     assert found.returncode == os.waitstatus_to_exitcode(status)
@@ -123,5 +123,5 @@ def test_a_wait_status_is_an_exit_or_a_signal(status):
 
 
 def test_a_stop_is_no_end():
-    """Nor does it go on."""
+    """Nor is a continuation."""
     assert from_wait_status(0x137F) is None

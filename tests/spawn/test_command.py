@@ -98,7 +98,7 @@ def _masks(text):
     return {line.split()[0]: int(line.split()[1], 16) for line in text.splitlines()}
 
 
-def test_a_signal_that_waits_does_not_strike_during_a_start(run, out):
+def test_a_pending_signal_is_not_delivered_during_a_start(run, out):
     """A blocked signal that is pending stays so: to unblock it would end this very process."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
@@ -185,7 +185,9 @@ _MESSAGES = [
 
 
 @pytest.mark.parametrize(("argv", "more", "kind", "message"), _MESSAGES, ids=[case[3][:40] for case in _MESSAGES])
-def test_a_program_that_cannot_be_started_is_told_with_rank_reason_and_remedy(run, tmp_path, argv, more, kind, message):
+def test_a_program_that_cannot_be_started_is_reported_with_rank_reason_and_remedy(
+    run, tmp_path, argv, more, kind, message
+):
     """The error is a StartError and the usual OSError at once, and nothing is left open."""
     os.mkfifo(tmp_path / "fifo")
     for name, text, mode in [
@@ -244,7 +246,7 @@ def test_running_out_of_descriptors_anywhere_in_a_start_leaves_nothing(left, out
             os.close(fd)
 
 
-def test_an_exit_descriptor_that_cannot_be_had_ends_the_program_again(monkeypatch, out, pid_gone):
+def test_a_lack_of_an_exit_descriptor_ends_the_program_again(monkeypatch, out, pid_gone):
     """A start that fails after exec kills and reaps what it started, helpers included."""
     seen = []
 
@@ -286,7 +288,7 @@ _STDIN = program_text("spawn/odd_stdin")
 
 
 @pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
-def test_stdin_is_inherited_a_terminal_too(run_python, ours, expected):
+def test_stdin_is_inherited_even_if_it_is_a_terminal(run_python, ours, expected):
     """As with torch; where there is none it is empty, and no file of the program takes its number."""
     stdin = run_python(_STDIN, ours).stdout
 
@@ -305,7 +307,7 @@ def test_a_launcher_without_streams_gives_its_ranks_the_null_device(run_python):
 class TestProc:
     """``handle.proc``: a Popen that takes nothing away."""
 
-    def test_poll_and_wait_look_and_do_not_reap(self, run, out, wait_until):
+    def test_poll_and_wait_do_not_reap(self, run, out, wait_until):
         """User code may wait on it; the supervisor still sees the exit."""
         handle = run(*BLOCKED)
         assert isinstance(handle.proc, subprocess.Popen)
@@ -348,7 +350,7 @@ class TestProc:
             assert proc.communicate(timeout=DEADLINE) == (None, None)
         assert handle.proc.returncode == 7
 
-    def test_dropping_it_warns_of_nothing_and_reaps_nothing(self, run):
+    def test_dropping_it_neither_warns_nor_reaps(self, run):
         """No ResourceWarning, and no entry in subprocess' list of children to be reaped behind our back."""
         handle = run("sh", "-c", "exit 7")
         handle._proc = None
@@ -424,7 +426,7 @@ def test_log_files_are_read_by_this_user_only(run, out):
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
 
-def test_ending_the_starting_thread_harms_nothing(run):
+def test_ending_the_starting_thread_has_no_effect(run):
     """A rank belongs to the process, not to the thread that started it."""
     handles = []
     thread = threading.Thread(target=lambda: handles.append(run(*BLOCKED)))

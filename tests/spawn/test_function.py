@@ -34,7 +34,7 @@ OK = ExitStatus(code=0)
 
 @each_method
 @pytest.mark.parametrize("value", [None, 0, "text", {"a": [1, 2.5]}, b"\x00" * 100_000], ids=lambda v: type(v).__name__)
-def test_a_value_comes_back(method, value, tmp_path):
+def test_a_value_is_returned(method, value, tmp_path):
     """What the function returns is what the launcher gets, and the rank ends with code 0."""
     ran = run(tmp_path, method, ranks.give, value)
 
@@ -42,7 +42,7 @@ def test_a_value_comes_back(method, value, tmp_path):
 
 
 @each_method
-def test_a_value_of_64_mib_comes_back(method, tmp_path):
+def test_a_value_of_64_mib_is_returned(method, tmp_path):
     """The size of a value does not matter: the rank commits it before anybody reads."""
     size = 64 << 20
 
@@ -50,7 +50,7 @@ def test_a_value_of_64_mib_comes_back(method, tmp_path):
 
 
 @each_method
-def test_a_value_of_a_class_of_the_user_comes_back(method, tmp_path):
+def test_a_value_of_a_class_of_the_user_is_returned(method, tmp_path):
     """Instances come back if the launcher can import their class."""
     assert run(tmp_path, method, ranks.give_instance).value == ranks.Value(3)
 
@@ -93,7 +93,7 @@ def test_a_crash_after_the_return_is_in_the_status(method, tmp_path):
 
 @pytest.mark.torch
 @each_method
-def test_a_tensor_travels_by_value(method, tmp_path):
+def test_a_tensor_is_sent_by_value(method, tmp_path):
     """A returned tensor is whole although its rank, and whatever it shared, is gone."""
     torch = pytest.importorskip("torch")
     value = run(tmp_path, method, ranks.give_tensor, env={"RANK": "5"}).value
@@ -207,7 +207,7 @@ def test_a_rank_waits_for_the_others_and_can_be_ended_there(method, tmp_path):
 
 
 @each_method
-def test_a_rank_that_has_returned_and_only_notes_sigterm_leaves(method, tmp_path):
+def test_a_rank_that_has_returned_and_only_notes_sigterm_exits(method, tmp_path):
     """A handler that sets a flag has nobody to look at it any more: asked to end, the rank waits no longer."""
     with opened() as returns, started(rank_spec(tmp_path, method, ranks.flag_on_sigterm), returns) as handle:
         assert wait_readable(returns.done_fd)
@@ -216,7 +216,7 @@ def test_a_rank_that_has_returned_and_only_notes_sigterm_leaves(method, tmp_path
 
 
 @each_method
-def test_a_rank_lets_go_when_the_launcher_closes(method, tmp_path):
+def test_a_rank_stops_waiting_when_the_launcher_closes(method, tmp_path):
     """The end of the pipe is a release, too: a launcher that is gone keeps nobody."""
     with opened() as returns, started(rank_spec(tmp_path, method, ranks.give, (1,)), returns) as handle:
         assert wait_readable(returns.done_fd)
@@ -345,7 +345,7 @@ def test_argv_and_path_are_the_launchers(method, tmp_path, monkeypatch):
 
 
 @by_payload
-def test_a_pythonpath_of_the_ranks_own_is_heard(method, tmp_path):
+def test_a_pythonpath_of_the_ranks_own_is_used(method, tmp_path):
     """What its environment adds to the launcher's PYTHONPATH can be imported."""
     (tmp_path / "only_there.py").write_text("ANSWER = 42\n")
 
@@ -407,7 +407,7 @@ def test_tensors_are_shared_as_arguments(method, tmp_path):
     ],
     ids=["lambda", "lock", "generator"],
 )
-def test_what_cannot_be_sent_is_named(method, function, args, words, tmp_path):
+def test_an_argument_that_cannot_be_sent_is_named(method, function, args, words, tmp_path):
     """The error names rank, argument and reason, and nothing is started."""
     with opened(2) as returns, pytest.raises(pickle.PicklingError) as caught:
         function_rank.start_function(rank_spec(tmp_path, method, function, args, rank=2), returns)
@@ -416,7 +416,7 @@ def test_what_cannot_be_sent_is_named(method, function, args, words, tmp_path):
     assert "cannot be pickled" in str(caught.value)
 
 
-def test_a_fork_runs_what_cannot_be_pickled(tmp_path):
+def test_a_fork_runs_functions_that_cannot_be_pickled(tmp_path):
     """A closure is there already."""
     lock = threading.Lock()
 
@@ -502,7 +502,7 @@ def test_a_rank_forked_from_any_thread_waits_for_its_own_threads(kind, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_why_a_forked_rank_is_not_there_is_told_in_words_that_fit(method, tmp_path, monkeypatch):
+def test_a_failed_start_of_a_forked_rank_is_explained_correctly(method, tmp_path, monkeypatch):
     """A CPU that does not exist is no missing program."""
     spec = rank_spec(tmp_path, method, ranks.give, (1,), cpus=frozenset({4095}))
     with opened() as returns, pytest.raises(StartError) as caught:
@@ -551,7 +551,7 @@ def test_a_forked_rank_leaves_the_hosts_exit_handlers_alone(run_python, tmp_path
     assert (done.stdout, done.stderr) == ("held back 3 ''\n", "host ends")
 
 
-def test_what_the_host_holds_back_behind_a_replaced_stdout_is_not_in_the_ranks_log(run_python, tmp_path):
+def test_buffered_output_behind_a_replaced_stdout_of_the_host_is_not_in_the_ranks_log(run_python, tmp_path):
     """Neither when the rank writes to a stream that the host had made, nor when it uses none of them."""
     done = run_python(
         program_text("spawn/replaced_stdout"),
@@ -585,7 +585,7 @@ def test_the_main_module_is_run_again_in_a_spawned_rank(run_python, tmp_path):
     assert done.stdout == "spawn True 2\nfork True 2\nforkserver True 2\nwarm True 2\n"
 
 
-def test_a_script_without_a_guard_is_told_so(tmp_path, run_python):
+def test_a_script_without_a_guard_gets_an_explanation(tmp_path, run_python):
     """Instead of starting ranks of ranks of ranks."""
     script = tmp_path / "script.py"
     script.write_text(

@@ -128,7 +128,7 @@ def test_a_living_rank_has_no_status_and_is_not_reaped(start, kind):
     [("leave_at_once", (7,), ExitStatus(code=7)), ("interrupt_by_signal", (), ExitStatus(signal=signal.SIGINT))],
     ids=["exit", "signal"],
 )
-def test_an_exit_is_seen_and_told_again_until_and_after_it_is_reaped(start, wait_until, name, args, status):
+def test_an_exit_status_is_returned_before_and_after_reaping(start, wait_until, name, args, status):
     """``peek`` does not reap, ``reap`` does it once, and both say the same for ever."""
     handle = start(name, *args)
 

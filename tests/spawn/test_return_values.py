@@ -54,7 +54,7 @@ def test_a_value_is_taken_once_and_for_all():
         returns.close()
 
 
-def test_what_was_not_taken_is_gone_when_closed():
+def test_values_that_were_not_taken_are_gone_when_closed():
     """A closed ``Returns`` has nothing to tell, and does not raise."""
     with opened(0) as returns:
         write_value(returns.slot(0).value_fd, 1)
@@ -63,7 +63,7 @@ def test_what_was_not_taken_is_gone_when_closed():
     assert told(returns.take(0)) == "no value: "
 
 
-def test_a_rank_that_claims_to_be_done_without_a_value_is_not_believed():
+def test_a_rank_that_reports_done_without_a_value_is_ignored():
     """Nor are numbers of other jobs, or garbage."""
     with opened(0, 1) as returns:
         write_value(returns.slot(1).value_fd, "whole")
@@ -126,7 +126,7 @@ def leave(text):
     raise SystemExit(text)
 
 
-def test_a_value_that_calls_sys_exit_when_it_arrives_ends_nothing():
+def test_a_value_that_calls_sys_exit_when_unpickled_ends_nothing():
     """Unpickling runs the code of others; whatever that raises is a reason."""
     with opened(0) as returns:
         write_value(returns.slot(0).value_fd, LeavesOnArrival())
@@ -144,7 +144,7 @@ def test_a_reason_replaces_half_a_value_and_has_a_limit():
         assert told(returns.take(0)).startswith("no value: because \\udcffxxx")
 
 
-def test_release_reaches_every_rank_although_somebody_holds_the_other_end():
+def test_release_reaches_every_rank_although_the_other_end_stays_open():
     """By a byte for each, since the pipe's end may not come: a copy may be in a process that knows nothing of it."""
     with opened(0, 1) as returns:
         copy = os.dup(returns._release_write)
@@ -221,7 +221,7 @@ def test_nothing_is_inherited_by_chance():
             os.close(read_end)
 
 
-def test_a_hostile_error_is_described_all_the_same():
+def test_a_hostile_error_is_described():
     """An exception whose text cannot be had still has a type."""
 
     class HostileError(Exception):

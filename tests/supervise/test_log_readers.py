@@ -22,7 +22,7 @@ class StandsStill:
         return time.monotonic() + self.lost
 
 
-def test_a_console_is_not_given_up_while_the_launcher_stands_still(tmp_path, monkeypatch):
+def test_a_console_is_not_given_up_while_the_launcher_is_stalled(tmp_path, monkeypatch):
     """It takes all that it is given; that the launcher had no time to give it is not the console's fault."""
     console = io.StringIO()
     monkeypatch.setattr(sys, "stdout", console)

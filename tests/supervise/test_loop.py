@@ -21,7 +21,7 @@ def loop():
     made.close()
 
 
-def test_what_was_posted_before_the_loop_was_open_is_done(loop):
+def test_an_action_posted_before_the_loop_is_open_is_run(loop):
     """A request that comes early is not lost."""
     early = Loop(SYSTEM_CLOCK)
     done = []

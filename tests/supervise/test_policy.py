@@ -67,7 +67,7 @@ def test_the_first_failure_asks_the_others_and_sets_the_deadlines():
     ]
 
 
-def test_who_did_not_obey_is_looked_at_killed_and_at_last_abandoned():
+def test_a_rank_that_does_not_end_is_examined_killed_and_abandoned():
     """Stopping -> killing -> done, each with its deadline; a rank that stays is abandoned."""
     policy = running(2)
     policy.handle(exited(0, CRASH))
@@ -118,7 +118,7 @@ def test_a_rank_that_recorded_its_error_first_is_blamed_although_we_stopped_it()
     assert str(fate) == "rank 1: SIGTERM (15), stopped after it had failed by itself"
 
 
-def test_a_record_that_was_seen_before_our_signal_counts_though_it_is_reported_after_it():
+def test_a_record_read_before_our_signal_counts_though_it_is_reported_later():
     """The launcher saw the record at 1.0, and sent its signal at 1.1, while the record stood behind another exit."""
     policy = running(2)
     policy.handle(exited(0, CRASH, at=1.0))
@@ -153,7 +153,7 @@ def test_a_record_that_the_rank_survived_is_no_failure(asked):
     assert policy.outcomes({})[1].succeeded is not asked
 
 
-def test_a_function_that_returns_has_survived_what_it_recorded():
+def test_a_function_that_returns_has_survived_its_record():
     """It is stopped by us while it waits for the others: no failure."""
     policy = running(2, functions={0, 1})
     policy.handle(recorded(1))
@@ -218,7 +218,7 @@ def test_ranks_that_recorded_an_error_are_asked_a_moment_later():
 
 
 @pytest.mark.parametrize(("order", "rivals"), [("unknown", (0, 3)), ("within its kind", (3,)), ("known", ())])
-def test_evidence_without_a_known_order_is_told_as_such(order, rivals):
+def test_evidence_of_unknown_order_has_rivals(order, rivals):
     """Where the kernel does not tell the order, those that may have been first are rivals."""
     policy = running(4)
     policy.handle(exited(2, CRASH))
@@ -247,7 +247,7 @@ def test_functions_are_released_when_all_have_returned():
     assert policy.handle(exited(1, OK)) == [Enter("done")]
 
 
-def test_values_that_came_while_others_were_being_started_are_not_forgotten():
+def test_values_that_arrive_during_the_start_are_not_forgotten():
     """Functions that all returned before the start was over are released then."""
     policy = Policy({0, 1}, ranks=range(2), teardown=TEARDOWN)
     for rank in range(2):
@@ -276,7 +276,7 @@ def test_a_second_request_can_shorten_the_grace_but_not_lengthen_it():
     ]
 
 
-def test_no_grace_skips_the_asking_but_not_the_phase():
+def test_no_grace_skips_the_signal_but_not_the_phase():
     """Grace 0 passes through stopping, without SIGTERM."""
     policy = running(1)
     actions = policy.handle(StopRequested("now", 15, 0.0, 1.0))

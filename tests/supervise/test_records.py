@@ -51,7 +51,7 @@ def test_an_open_file_is_announced_when_it_is_written_to(watched):
     assert records.changed() == []
 
 
-def test_what_is_announced_beyond_the_work_for_a_rank_keeps_its_place_and_is_read_at_need(watched, monkeypatch):
+def test_a_record_announced_beyond_the_limit_keeps_its_place_and_is_read_at_need(watched, monkeypatch):
     """No byte more than twice the limit is read, and the last record is known."""
     records, path = watched
     sizes = []

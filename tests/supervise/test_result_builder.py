@@ -38,7 +38,7 @@ def test_a_step_of_the_wall_clock_makes_no_error_file_older_than_the_job(tmp_pat
     assert _stale(found, spec, SimpleNamespace(recorded_at=105.0), clock) is None  # the launcher saw it being recorded
 
 
-def test_what_lay_there_before_the_start_is_old_whatever_its_time(tmp_path):
+def test_an_error_file_from_before_the_start_is_old_whatever_its_time(tmp_path):
     """And a rank without an error file has none."""
     file = tmp_path / "error.json"
     file.write_text("{}")

@@ -58,7 +58,7 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
     assert (pool._zygotes, descriptors.owned()) == ({}, frozenset())
 
 
-def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
+def test_a_rank_is_reaped_though_the_server_notices_its_exit_late():
     """The launcher knows the status from /proc, and is done with the rank before SIGCHLD has reached the server."""
     pid = os.fork()
     if pid == 0:
@@ -77,7 +77,7 @@ def test_a_rank_is_reaped_though_the_server_learns_late_that_it_has_ended():
         assert (zygote._ranks, os.path.exists(f"/proc/{pid}")) == ({}, False)
 
 
-def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, pid_gone):
+def test_the_server_kills_its_ranks_when_the_launcher_is_killed(tmp_path, pid_gone):
     """Nobody is left of a launcher that had no time for anything."""
     source = program_text("spawn/host_of_forkserver")
     import subprocess
@@ -91,7 +91,7 @@ def test_the_server_takes_its_ranks_along_when_the_launcher_is_killed(tmp_path, 
     assert [pid_gone(server), pid_gone(rank)] == [True, True]
 
 
-def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(tmp_path):
+def test_a_rank_outlives_a_killed_server_and_its_status_is_not_invented(tmp_path):
     """The kernel or the new parent may tell how it ended; where nobody does, the status is lost and says why."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
@@ -105,7 +105,7 @@ def test_a_rank_outlives_a_server_that_is_killed_and_its_status_is_not_made_up(t
     assert not status.ok
 
 
-def test_a_status_that_neither_a_killed_server_nor_the_kernel_tells_is_lost(tmp_path, monkeypatch):
+def test_a_status_that_neither_a_killed_server_nor_the_kernel_reports_is_lost(tmp_path, monkeypatch):
     """And it says who was to tell."""
     monkeypatch.setattr(client, "status_of_ended", lambda *_: ExitStatus(lost="reaped"))
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
@@ -177,7 +177,7 @@ def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypa
     assert pid_gone(server)
 
 
-def test_a_fork_of_the_launcher_has_no_say_over_the_server(tmp_path):
+def test_a_fork_of_the_launcher_does_not_own_the_server(tmp_path):
     """A copy of the handle that is closed elsewhere ends nothing."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.give, (5,)), returns) as handle:
         with descriptors.kept_by_forks(descriptors.owned()):
@@ -193,7 +193,7 @@ def test_a_fork_of_the_launcher_has_no_say_over_the_server(tmp_path):
         assert (wait_status(handle), handle.result().value) == (ExitStatus(code=0), 5)
 
 
-def test_the_server_ends_with_the_launcher_although_a_fork_of_that_lives_on(tmp_path, pid_gone):
+def test_the_server_ends_with_the_launcher_although_a_fork_of_that_survives(tmp_path, pid_gone):
     """It watches the process and not only the socket, of which others may hold a copy."""
     source = program_text("spawn/host_with_fork")
     import subprocess
@@ -204,7 +204,7 @@ def test_the_server_ends_with_the_launcher_although_a_fork_of_that_lives_on(tmp_
         assert pid_gone(rank)
 
 
-def test_what_is_preloaded_is_there_before_the_rank(tmp_path, preload, monkeypatch):
+def test_preloaded_modules_are_imported_before_the_rank_exists(tmp_path, preload, monkeypatch):
     """Modules named to multiprocessing are imported once, in the server; others are not."""
     (tmp_path / "heavy_module.py").write_text("import os\nLOADED_IN = os.getpid()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -224,7 +224,7 @@ def test_each_set_of_preloaded_modules_has_its_own_server(tmp_path, preload):
             assert second.result().value is True
 
 
-def test_a_module_that_cannot_be_preloaded_is_said_and_harms_nobody(tmp_path, preload, capfd):
+def test_a_module_that_cannot_be_preloaded_is_reported_and_has_no_other_effect(tmp_path, preload, capfd):
     """As with multiprocessing, the rank that needs it will fail by itself."""
     preload("no_such_module_anywhere")
 
@@ -271,7 +271,7 @@ def test_a_handle_that_is_closed_early_leaves_a_rank_that_is_reaped_in_the_end(t
     [ExitStatus(code=0), ExitStatus(code=255), ExitStatus(signal=9), ExitStatus(signal=11, core_dumped=True)],
     ids=str,
 )
-def test_a_status_survives_the_way(status):
+def test_a_status_round_trips(status):
     """What the server tells is what it saw."""
     assert server.decode(server.encode(status)) == status
 

@@ -96,7 +96,7 @@ def changed_host(monkeypatch, tmp_path):
 )
 @pytest.mark.parametrize("cpus", [None, 1], ids=["all CPUs", "one CPU"])
 @pytest.mark.usefixtures("unmeasured")
-def test_a_warm_rank_finds_what_a_spawned_one_finds(preload, cpus, tmp_path, monkeypatch, capsys):
+def test_a_warm_rank_has_the_same_state_as_a_spawned_one(preload, cpus, tmp_path, monkeypatch, capsys):
     """Fact by fact, also where the launcher has changed since the zygote was started; the table shows it."""
     change = {
         "env": {"RANK": "3", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": None},
@@ -132,7 +132,7 @@ def short(value):
 
 
 @pytest.mark.torch
-def test_what_is_left_to_chance_differs_from_rank_to_rank(tmp_path):
+def test_random_generators_differ_from_rank_to_rank(tmp_path):
     """Random generators that are seeded by the system are so in each rank."""
     pytest.importorskip("numpy")
     drawn = [run_warm(tmp_path, rank_facts.chances, preload=("numpy", "torch"))[0] for _ in range(3)]
@@ -141,7 +141,7 @@ def test_what_is_left_to_chance_differs_from_rank_to_rank(tmp_path):
     assert {name: len({each[name] for each in drawn}) for name in drawn[0]} == dict.fromkeys(drawn[0], 3)
 
 
-def test_what_a_preloaded_module_did_to_its_process_the_rank_finds(tmp_path, module):
+def test_a_rank_has_the_effects_of_preloaded_modules(tmp_path, module):
     """Handlers and variables that a module sets at its import are set, unless the rank's environment says else."""
     module(
         "busybody",
@@ -217,7 +217,7 @@ def at_the_gate(server):
 
 
 @pytest.mark.parametrize("starts", [True, False], ids=["started", "cancelled"])
-def test_a_rank_that_was_asked_for_waits_until_it_is_started(starts, tmp_path, wait_until):
+def test_a_requested_rank_waits_until_it_is_started(starts, tmp_path, wait_until):
     """It is there before, and runs nothing; where it is not started, it never does, and nothing of it is left."""
     target = tmp_path / "ran"
     spec = warm_spec(tmp_path, ranks.touch, (target,))
@@ -239,7 +239,7 @@ def test_a_rank_that_was_asked_for_waits_until_it_is_started(starts, tmp_path, w
             assert target.exists()
 
 
-def test_a_rank_that_was_killed_before_it_was_started_has_that_end(tmp_path, wait_until):
+def test_a_rank_that_was_killed_before_its_start_has_that_exit_status(tmp_path, wait_until):
     """It was there: its death is an exit like any other, and no failure to start."""
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
@@ -253,7 +253,7 @@ def test_a_rank_that_was_killed_before_it_was_started_has_that_end(tmp_path, wai
             assert wait_until(handle.peek).signal == signal.SIGKILL
 
 
-def test_a_rank_that_was_asked_for_in_vain_is_asked_for_again(tmp_path, wait_until):
+def test_a_rank_that_was_requested_in_vain_is_requested_again(tmp_path, wait_until):
     """Its zygote was killed before it was started."""
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
@@ -342,7 +342,7 @@ def test_a_changed_source_file_is_imported_anew(tmp_path, module):
     assert (first[2] == again[2], again[2] == changed[2], list(pool.kept())) == (True, False, [changed[2]])
 
 
-def test_a_folder_of_modules_that_has_come_since_is_found(tmp_path, module, monkeypatch):
+def test_a_new_folder_of_modules_is_found(tmp_path, module, monkeypatch):
     """The zygote has looked for modules there, and found no folder."""
     module("preloaded_here", "")
     folder = tmp_path / "later"
@@ -370,7 +370,7 @@ def test_a_module_that_is_found_elsewhere_now_is_another_module(tmp_path, module
     )
 
 
-def test_a_module_that_cannot_be_preloaded_is_the_ranks_own_matter(tmp_path, module, capfd):
+def test_a_module_that_cannot_be_preloaded_fails_only_in_the_rank(tmp_path, module, capfd):
     """It is said, and the rank that imports it fails with its own reason."""
     module("hasty", "raise SystemExit('not now')\n")
     value, handle, _ = run_warm(tmp_path, ranks.give, 1, preload=("hasty", "no_such_module_anywhere"))
@@ -464,7 +464,7 @@ def test_threads_that_end_before_a_fork_are_no_obstacle(tmp_path):
 # ---- what is preloaded
 
 
-def test_what_a_functions_module_imports_is_preloaded_unless_told_otherwise(tmp_path, module):
+def test_imports_of_a_functions_module_are_preloaded_by_default(tmp_path, module):
     """Installed modules only, and only what is loaded here: a module of the user may look at RANK when imported."""
     module("mine", "")
     module(
