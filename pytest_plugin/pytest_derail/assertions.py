@@ -1,7 +1,7 @@
-"""Assertions about a job that is over: each compares what was expected with what was seen, all at once.
+"""Assertions about a finished job: each compares expected and actual values, all at once.
 
-They take what ``job.wait()`` returned, be it of the ``derail`` fixture or of ``derail.start_processes``, and need no
-pytest. A failing one shows every difference, and under it the whole picture: fates, faults, last lines.
+They take the result of ``job.wait()``, from the ``derail`` fixture or from ``derail.start_processes``, and do not need
+pytest. A failing assertion shows every difference, followed by the whole picture: exits, faults, last lines.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from derail.scenario.model import ErrorFileState, JobResult
 
 UNSEEN = "never seen"
-NOBODY = "nobody"
-"""What stands for the root cause of a job in which no rank failed."""
+NOBODY = "none"
+"""Root cause of a job in which no rank failed."""
 
 
 def assert_failed(
@@ -39,16 +39,16 @@ def assert_failed(
     message: str | None = None,
     root_cause: int | Collection[int] | None = None,
 ) -> None:
-    """Rank ``rank`` failed by itself, in this way, and is the root cause. It says nothing about other ranks.
+    """Check that rank ``rank`` failed by itself, in this way, and is the root cause. Other ranks are not checked.
 
     Args:
-        result: of the job.
-        rank: which.
-        signal: what ended it, by name or number.
-        exit_code: what code it exited with.
-        exception: what it raised, by class or name; its error file tells.
-        message: a regular expression that is found in what the launcher says of the failure.
-        root_cause: the rank to blame if it is another one, or several if it may be any of them.
+        result: the result of the job.
+        rank: number of the rank.
+        signal: the signal that ended it, by name or number.
+        exit_code: the code that it exited with.
+        exception: the exception that it raised, by class or name, according to its error file.
+        message: a regular expression that matches in the launcher's message about the failure.
+        root_cause: the root cause if it is another rank, or several ranks if it may be any of them.
     """
     __tracebackhide__ = True
     if signal is not None and exit_code is not None:
@@ -56,7 +56,7 @@ def assert_failed(
     seen = _job_result(result)
     fate, failure = _fate(seen, rank), seen.failures.get(rank)
     blamed = {rank} if root_cause is None else {root_cause} if isinstance(root_cause, int) else set(root_cause)
-    told = "" if failure is None else failure.message
+    text = "" if failure is None else failure.message
     actual: dict[str, object] = {"failed": fate is not None and fate.failed, "root cause": _blamed(seen)}
     expected: dict[str, object] = {
         "failed": True,
@@ -68,15 +68,15 @@ def assert_failed(
         expected["ended with"], actual["ended with"] = f"exit {exit_code}", _end(fate)
     if exception is not None:
         name = exception if isinstance(exception, str) else exception.__name__
-        expected["raised"], actual["raised"] = name, _raised(told)
+        expected["raised"], actual["raised"] = name, _raised(text)
     if message is not None:
-        expected["message"], actual["message"] = _like(message, told), told
+        expected["message"], actual["message"] = _like(message, text), text
     account_of(result).looked_at(rank)
     _compare(actual, expected, seen, f"rank {rank}")
 
 
 def assert_succeeded(result: JobResult | RunProcsResult) -> None:
-    """Every rank succeeded: it ended by itself with code 0 and, if it is a function, returned."""
+    """Check that every rank succeeded: it ended by itself with code 0 and, if it is a function, returned."""
     __tracebackhide__ = True
     seen = _job_result(result)
     fates = seen.ranks
@@ -90,7 +90,7 @@ def assert_succeeded(result: JobResult | RunProcsResult) -> None:
 
 
 def assert_only_failed(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
-    """Exactly these ranks failed by themselves (or had to be abandoned)."""
+    """Check that exactly these ranks failed by themselves (or had to be abandoned)."""
     __tracebackhide__ = True
     seen = _job_result(result)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
@@ -99,8 +99,10 @@ def assert_only_failed(result: JobResult | RunProcsResult, ranks: int | Collecti
 
 
 def assert_failures(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
-    """Exactly these ranks failed, as the launcher reports it. derail's own reports those that ``assert_only_failed``
-    finds; an external agent may report others, or none."""
+    """Check that exactly these ranks failed, according to the launcher.
+
+    derail's own launcher reports those that ``assert_only_failed`` checks; an external agent may report others or none.
+    """
     __tracebackhide__ = True
     seen = _job_result(result)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
@@ -109,7 +111,7 @@ def assert_failures(result: JobResult | RunProcsResult, ranks: int | Collection[
 
 
 def assert_stopped(result: JobResult | RunProcsResult, ranks: int | Collection[int]) -> None:
-    """Exactly these ranks were stopped because of others, or because the end of the job was asked for."""
+    """Check that exactly these ranks were stopped because of others, or because a stop was requested."""
     __tracebackhide__ = True
     seen = _job_result(result)
     wanted = {ranks} if isinstance(ranks, int) else set(ranks)
@@ -117,7 +119,7 @@ def assert_stopped(result: JobResult | RunProcsResult, ranks: int | Collection[i
 
 
 def assert_root_cause(result: JobResult | RunProcsResult, rank: int | None) -> None:
-    """Rank ``rank`` failed first; with None, no rank failed."""
+    """Check that rank ``rank`` failed first; with None, that no rank failed."""
     __tracebackhide__ = True
     seen = _job_result(result)
     if rank is not None:
@@ -126,7 +128,7 @@ def assert_root_cause(result: JobResult | RunProcsResult, rank: int | None) -> N
 
 
 def assert_message(result: JobResult | RunProcsResult, like: str) -> None:
-    """The regular expression ``like`` is found in what the launcher says of the root cause."""
+    """Check that the regular expression ``like`` matches in the launcher's message about the root cause."""
     __tracebackhide__ = True
     seen = _job_result(result)
     if seen.root_cause is not None:
@@ -135,10 +137,10 @@ def assert_message(result: JobResult | RunProcsResult, like: str) -> None:
 
 
 def assert_exits(result: JobResult | RunProcsResult, exits: Mapping[int, int | str]) -> None:
-    """Ranks ended in these ways. It says nothing about other ranks, or about who ended them.
+    """Check the exit statuses of ranks. Other ranks are not checked, nor whether the ranks ended by themselves.
 
     Args:
-        result: of the job.
+        result: the result of the job.
         exits: by rank, an exit code or the name of a signal: ``{1: 7, 2: "SIGKILL"}``.
     """
     __tracebackhide__ = True
@@ -165,14 +167,14 @@ def assert_log_tail(
     like: str | Sequence[str],
     ordered: bool = True,
 ) -> None:
-    """The last lines of a stream hold lines that match these patterns (``*`` and ``?``, each for a whole line).
+    """Check that the last lines of a stream match these patterns (``*`` and ``?``, each for a whole line).
 
     Args:
-        result: of the job.
-        rank: whose.
+        result: the result of the job.
+        rank: number of the rank.
         stream: "stdout" or "stderr".
-        like: the patterns; other lines may stand between.
-        ordered: whether the lines must come in the order of the patterns.
+        like: the patterns; other lines may be between the matches.
+        ordered: whether the lines must have the order of the patterns.
     """
     __tracebackhide__ = True
     seen = _job_result(result)
@@ -200,12 +202,14 @@ def assert_log_tail(
 
 
 def assert_teardown_seconds(result: JobResult | RunProcsResult, *, at_most: float) -> None:
-    """The teardown took at most this time: from the decision to stop until the last rank had ended. Something had to be
-    stopped."""
+    """Check that the teardown took at most this time, and that there was one.
+
+    It lasts from the decision to stop until the last rank has ended.
+    """
     __tracebackhide__ = True
     seen = _job_result(result)
     took = seen.teardown_seconds
-    shown = "nothing had to be stopped" if took is None else f"{took:.3f} s"
+    shown = "nothing to stop" if took is None else f"{took:.3f} s"
     in_time = took is not None and took <= at_most
     _compare({"teardown": shown}, {"teardown": shown if in_time else f"at most {at_most:g} s"}, seen, "the job")
 
@@ -213,15 +217,14 @@ def assert_teardown_seconds(result: JobResult | RunProcsResult, *, at_most: floa
 def assert_signals_sent(
     result: JobResult | RunProcsResult, rank: int, signals: str | int | Sequence[str | int], *, ordered: bool = True
 ) -> None:
-    """The supervisor sent exactly these signals to a rank, by name or number: ``["SIGTERM", "SIGKILL"]``; none: ``[]``.
+    """Check that the launcher sent exactly these signals to a rank: ``["SIGTERM", "SIGKILL"]``; none: ``[]``.
 
-    Of a supervisor that is not derail it is known what came to the rank: signals that were seen in it, and the one that
-    ended it.
+    For an external agent, the signals that arrived are known: those observed in the rank, and the one that ended it.
 
     Args:
-        result: of the job.
-        rank: whom.
-        signals: which, in this order.
+        result: the result of the job.
+        rank: number of the rank.
+        signals: the signals, by name or number, in this order.
         ordered: whether the order matters.
     """
     __tracebackhide__ = True
@@ -242,22 +245,22 @@ def assert_signals_sent(
 
 
 def assert_restarts(result: JobResult | RunProcsResult, times: int) -> None:
-    """All ranks were started again so many times. derail's own launcher never does that; agents may."""
+    """Check the number of restarts of all ranks. derail's own launcher never restarts; agents may."""
     __tracebackhide__ = True
     seen = _job_result(result)
-    known = 0 if seen.restarts is None and not seen.external else seen.restarts
-    _compare({"restarts": "not known" if known is None else known}, {"restarts": times}, seen, "the job")
+    restarts = 0 if seen.restarts is None and not seen.external else seen.restarts
+    _compare({"restarts": "unknown" if restarts is None else restarts}, {"restarts": times}, seen, "the job")
 
 
 def assert_resumed_at(result: JobResult | RunProcsResult, step: int | None) -> None:
-    """The last attempt went on at this step, as its ranks say (``resumed at step 5``); with None, no rank said so."""
+    """Check at which step the last attempt resumed, by its ranks' report (``resumed at step 5``); None: no report."""
     __tracebackhide__ = True
     seen = _job_result(result)
     _compare({"resumed at": seen.resumed_at}, {"resumed at": step}, seen, "the job")
 
 
 def assert_exit_code(result: JobResult | RunProcsResult, code: int) -> None:
-    """What the agent exited with, or what a launcher would after this job: 0 only if all went well."""
+    """Check the exit code of the agent, or of a launcher after this job: 0 only if everything succeeded."""
     __tracebackhide__ = True
     seen = _job_result(result)
     account = account_of(result)
@@ -274,32 +277,32 @@ def assert_error_file(
     message: str | None = None,
     problem: str | None = None,
 ) -> None:
-    """What the launcher made of the error file of a rank that failed.
+    """Check the state of a failed rank's error file, as reported by the launcher.
 
     Args:
-        result: of the job.
-        rank: whose.
+        result: the result of the job.
+        rank: number of the rank.
         state: "good", "malformed" or "missing".
-        message: a regular expression that is found in what the launcher says of the failure.
-        problem: a regular expression that is found in what is wrong with the file.
+        message: a regular expression that matches in the launcher's message about the failure.
+        problem: a regular expression that matches in the problem of the file.
     """
     __tracebackhide__ = True
     seen = _job_result(result)
     failure = seen.failures.get(rank)
-    actual: dict[str, object] = {"error file": "of no failure" if failure is None else failure.error_file}
+    actual: dict[str, object] = {"error file": "no failure" if failure is None else failure.error_file}
     expected: dict[str, object] = {"error file": state}
     if message is not None:
-        actual["message"] = told = "" if failure is None else failure.message
-        expected["message"] = _like(message, told)
+        actual["message"] = text = "" if failure is None else failure.message
+        expected["message"] = _like(message, text)
     if problem is not None:
-        actual["problem"] = told = "" if failure is None else failure.problem
-        expected["problem"] = _like(problem, told)
+        actual["problem"] = text = "" if failure is None else failure.problem
+        expected["problem"] = _like(problem, text)
     account_of(result).looked_at(rank)
     _compare(actual, expected, seen, f"rank {rank}")
 
 
 def assert_timed_out(result: JobResult | RunProcsResult) -> None:
-    """The job was not over in time and was ended."""
+    """Check that the job was not over in time and was ended."""
     __tracebackhide__ = True
     seen = _job_result(result)
     account_of(result).timeout_seen = True
@@ -307,54 +310,54 @@ def assert_timed_out(result: JobResult | RunProcsResult) -> None:
 
 
 def assert_no_leftovers(result: JobResult | RunProcsResult) -> None:
-    """No process of the job outlived its rank, not even until derail ended it."""
+    """Check that no process of the job outlived its rank, not even until derail ended it."""
     __tracebackhide__ = True
     seen = _job_result(result)
     _compare({"left": [str(left) for left in seen.leftovers]}, {"left": []}, seen, "the job")
 
 
 def assert_leftovers(result: JobResult | RunProcsResult, like: str | Sequence[str]) -> None:
-    """What outlived its rank matches these patterns (``*`` and ``?``, for a whole command line), one each."""
+    """Check that leftovers match these patterns (``*`` and ``?``, for a whole command line), one each."""
     __tracebackhide__ = True
     from fnmatch import fnmatchcase
 
     seen = _job_result(result)
     patterns = [like] if isinstance(like, str) else list(like)
-    found = [left.what for left in seen.leftovers]
-    rest = list(found)
+    commands = [left.what for left in seen.leftovers]
+    rest = list(commands)
     for pattern in patterns:
-        match = next((what for what in rest if fnmatchcase(what, pattern)), None)
+        match = next((command for command in rest if fnmatchcase(command, pattern)), None)
         if match is not None:
             rest.remove(match)
     account_of(result).leftovers_seen = True
-    fits = not rest and len(found) == len(patterns)
-    _compare({"left": found}, {"left": found if fits else patterns}, seen, "the job", of_all=False)
+    fits = not rest and len(commands) == len(patterns)
+    _compare({"left": commands}, {"left": commands if fits else patterns}, seen, "the job", of_all=False)
 
 
 def assert_injected(result: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
-    """A fault (all of them, if none is given) verifiably happened, on each rank that it was aimed at.
+    """Check that a fault (all faults, if none is given) verifiably happened, on each rank that it was aimed at.
 
     Args:
-        result: of the job.
-        fault: the fault as it was planned, its id, or its name in the catalogue.
+        result: the result of the job.
+        fault: the planned fault, its id, or its name in the catalogue.
     """
     __tracebackhide__ = True
     seen = _job_result(result)
-    told = [each for each in seen.faults if _is(each.fault, fault)]
+    chosen = [each for each in seen.faults if _is(each.fault, fault)]
     which = "faults" if fault is None else f"fault {fault}"
-    actual = {f"{each.fault.id} on rank {each.rank}": each.status for each in told} or {which: "not planned"}
+    actual = {f"{each.fault.id} on rank {each.rank}": each.status for each in chosen} or {which: "not planned"}
     _compare(actual, dict.fromkeys(actual, "injected"), seen, "the faults", of_all=False)
 
 
 def assert_not_injected(result: JobResult | RunProcsResult, fault: Fault | str | None = None) -> None:
-    """A fault (all of them, if none is given) did not happen, and the test knows it."""
+    """Check that a fault (all faults, if none is given) did not happen, and record that the test expects this."""
     __tracebackhide__ = True
     seen = _job_result(result)
-    told = [each for each in seen.faults if _is(each.fault, fault)]
-    account_of(result).faults_seen.update((each.fault.id, each.rank) for each in told)
+    chosen = [each for each in seen.faults if _is(each.fault, fault)]
+    account_of(result).faults_seen.update((each.fault.id, each.rank) for each in chosen)
     which = "faults" if fault is None else f"fault {fault}"
-    names = [f"{each.fault.id} on rank {each.rank}" for each in told]
-    happened = ["injected" if each.injected else "not injected" for each in told]
+    names = [f"{each.fault.id} on rank {each.rank}" for each in chosen]
+    happened = ["injected" if each.injected else "not injected" for each in chosen]
     actual = dict(zip(names, happened, strict=True)) or {which: "not planned"}
     _compare(actual, dict.fromkeys(actual, "not injected"), seen, "the faults", of_all=False)
 
@@ -368,34 +371,34 @@ def _compare(
     *,
     of_all: bool = True,
 ) -> None:
-    """Compare and fail with a message. pytest shows both sides; the message has the rest, also without pytest.
+    """Compare, and fail with a message. pytest shows both sides; the message has the rest, also without pytest.
 
     Args:
-        actual: what was seen.
-        expected: what should have been.
-        seen: the job.
-        what: what the comparison is about.
+        actual: the actual values.
+        expected: the expected values.
+        seen: the result of the job.
+        what: the subject of the comparison.
         lines: lines to show.
-        of_all: whether it says something about the job as a whole: then it never holds if a rank was never seen.
+        of_all: whether the comparison concerns the whole job: then it fails if a rank never appeared.
     """
     __tracebackhide__ = True
     lost = _never_seen(seen) if of_all else ""
     if lost:
         actual, expected = {UNSEEN: lost, **actual}, {UNSEEN: "none", **expected}
     differences = [
-        lost if key == UNSEEN else f"{key}: expected {_shown(expected[key])}, saw {_shown(value)}"
+        lost if key == UNSEEN else f"{key}: expected {_shown(expected[key])}, got {_shown(value)}"
         for key, value in actual.items()
         if value != expected[key]
     ]
     more = [f"{where}:\n" + "\n".join(f"  {line}" for line in tail) for where, tail in (lines or {}).items()]
     undone = [result for result in seen.faults if not result.injected] if what != "the faults" else []
     head = f"{what}, whose fault did not happen: {undone[0]}" if undone else f"{what}:"
-    told = "\n".join([head, *(f"  {line}" for line in differences), *more, picture(seen)])
-    assert dict(actual) == dict(expected), told
+    text = "\n".join([head, *(f"  {line}" for line in differences), *more, picture(seen)])
+    assert dict(actual) == dict(expected), text
 
 
 def _never_seen(seen: JobResult) -> str:
-    """Which ranks of a job under a foreign supervisor were never seen; empty if all were."""
+    """Return a description of the ranks that never appeared under an external agent; empty if all appeared."""
     if seen.external and not seen.ran:
         return seen.error or "no rank was started"
     return seen.unseen
@@ -406,10 +409,10 @@ def _job_result(result: JobResult | RunProcsResult) -> JobResult:
 
 
 def _fate(seen: JobResult, rank: int) -> RankOutcome | None:
-    """The fate of a rank.
+    """Return the outcome of a rank.
 
     Raises:
-        ValueError: if the job has no such rank: the test is wrong, not the job.
+        ValueError: if the job has no such rank, which is an error of the test.
     """
     if not seen.ran:
         return None
@@ -433,14 +436,14 @@ def _end(fate: RankOutcome | None) -> str:
 
 
 def _raised(message: str) -> str:
-    """The exception that a message begins with."""
-    found = re.match(r"([\w.]+)(?::|$)", message)
-    return found[1].rpartition(".")[2] if found else "nothing that is known"
+    """Return the exception at the beginning of a message."""
+    match = re.match(r"([\w.]+)(?::|$)", message)
+    return match[1].rpartition(".")[2] if match else "no known exception"
 
 
 def _like(pattern: str, text: str) -> object:
-    """The text itself if the pattern is found in it, so that both sides are equal; else the pattern, to be shown."""
-    return text if re.search(pattern, text) else f"something like {pattern!r}"
+    """Return the text itself if the pattern matches in it, so that both sides are equal; else a text for display."""
+    return text if re.search(pattern, text) else f"a text like {pattern!r}"
 
 
 def _is(fault: Fault, wanted: Fault | str | None) -> bool:

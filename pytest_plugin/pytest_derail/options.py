@@ -15,61 +15,59 @@ if TYPE_CHECKING:
 
 
 START_METHODS = ("warm", "spawn", "fork", "forkserver")
-"""How the processes of ranks are made; the first is the default."""
+"""Ways to create the processes of ranks; the first is the default."""
 
 STRONGER_FIRST = (
-    "whose word counts: the test and its marker; these options; DERAIL_... in the environment; derail_... in the ini "
-    "file"
+    "highest priority first: the test and its marker; these options; DERAIL_... in the environment; derail_... in the "
+    "ini file"
 )
-"""Whose word counts, for the help."""
+"""Order of priority, for the help."""
 
 DEFAULTS = {"timeout": 60.0, "grace": 5.0}
-"""Seconds."""
+"""Default values in seconds."""
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare what can be set: on the command line, or, less strongly, in the ini file."""
+    """Declare the options: on the command line, or, with lower priority, in the ini file."""
     group = parser.getgroup("derail", f"multi-rank jobs, and faults in them ({STRONGER_FIRST})")
     group.addoption(
         "--derail-timeout",
         type=float,
         metavar="SECONDS",
-        help=f"how long a job of the derail fixture may take if the test does not say; default {DEFAULTS['timeout']:g}",
+        help=f"time limit of a job of the derail fixture, unless the test sets one; default {DEFAULTS['timeout']:g}",
     )
     group.addoption(
         "--derail-grace",
         type=float,
         metavar="SECONDS",
-        help=f"how long ranks may take to end between SIGTERM and SIGKILL; default {DEFAULTS['grace']:g}",
+        help=f"grace period of ranks between SIGTERM and SIGKILL; default {DEFAULTS['grace']:g}",
     )
     group.addoption(
         "--derail-keep",
         action="store_true",
         default=None,
-        help="keep the logs and journals of tests that passed, too; those of failed tests are always kept",
+        help="also keep the logs and journals of tests that passed; those of failed tests are always kept",
     )
     group.addoption(
         "--derail-output-dir",
         metavar="DIR",
-        help="where logs and journals of tests lie, in a folder of each test; default: among pytest's temporary "
-        "directories",
+        help="directory for logs and journals, with a folder for each test; default: pytest's temporary directories",
     )
     group.addoption(
         "--derail-start-method",
         metavar="METHOD",
-        help=f"how the processes of ranks that run functions are made: {', '.join(START_METHODS)}; default "
+        help=f"how processes of ranks that run functions are created: {', '.join(START_METHODS)}; default "
         f"{START_METHODS[0]}",
     )
     group.addoption(
         "--derail-preload",
         metavar="MODULES",
-        help="modules, separated by commas, that warm ranks find imported; default: those that the test's module "
-        "imports",
+        help="modules, separated by commas, that warm ranks have preloaded; default: imports of the test's module",
     )
     group.addoption(
         "--derail-plan",
         metavar="FILE",
-        help="run tests that have @pytest.mark.faults under this plan and not under their own: a failure once more",
+        help="run tests with @pytest.mark.faults under this plan instead of their own, to rerun a failure",
     )
     group.addoption(
         "--scenarios",
@@ -81,7 +79,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--derail-agent",
         metavar="NAME",
-        help="the agent that scenarios are run on; default native",
+        help="the agent that runs scenarios; default native",
     )
     parser.addini("derail_agent", "the same as --derail-agent", default="")
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
@@ -89,7 +87,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("derail_keep", "the same as --derail-keep", type="bool", default=False)
     parser.addini("derail_output_dir", "the same as --derail-output-dir", default="")
     parser.addini("derail_start_method", "the same as --derail-start-method", default="")
-    parser.addini("derail_preload", "modules that warm ranks find imported", type="args", default=[])
+    parser.addini("derail_preload", "modules that warm ranks have preloaded", type="args", default=[])
     parser.addini(
         "derail_fixtures_in_ranks",
         "fixtures that each rank sets up although their scope is wider than 'function'",
@@ -99,7 +97,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def seconds(config: pytest.Config, name: str) -> float:
-    """A setting: command line, else environment, else ini file, else the default.
+    """Return a setting: command line, else environment, else ini file, else the default.
 
     Raises:
         UsageError: if it is not a number of seconds.
@@ -117,66 +115,65 @@ def seconds(config: pytest.Config, name: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise pytest.UsageError(f"{source} is {text!r}; it must be a number of seconds, 0 or more")
+        raise pytest.UsageError(f"{source}: expected a number of seconds, 0 or more, got {text!r}")
     return number
 
 
 def agent_name(config: pytest.Config) -> str:
-    """The agent that scenarios are run on."""
+    """Return the name of the agent that runs scenarios."""
     given = config.getoption("derail_agent"), os.environ.get("DERAIL_AGENT"), config.getini("derail_agent")
     return str(next((name for name in given if name), "native"))
 
 
 def output_dir(config: pytest.Config) -> Path | None:
-    """Return where the evidence of tests lies; None for pytest's temporary directories.
+    """Return the directory for the evidence of tests; None for pytest's temporary directories.
 
-    A path of the ini file is relative to the directory of that file.
+    A path in the ini file is relative to the directory of that file.
     """
     given = config.getoption("derail_output_dir") or os.environ.get("DERAIL_OUTPUT_DIR")
     if given:
         return Path(given).absolute()
-    told = config.getini("derail_output_dir")
-    return config.rootpath / told if told else None
+    in_ini = config.getini("derail_output_dir")
+    return config.rootpath / in_ini if in_ini else None
 
 
 def keep(config: pytest.Config) -> bool:
-    """Whether the evidence of tests that passed is kept."""
+    """Return whether the evidence of tests that passed is kept."""
     given = config.getoption("derail_keep")
-    told = os.environ.get("DERAIL_KEEP", "").lower()
-    if given is None and told:
-        return told not in ("0", "false", "no", "off")
+    variable = os.environ.get("DERAIL_KEEP", "").lower()
+    if given is None and variable:
+        return variable not in ("0", "false", "no", "off")
     return bool(config.getini("derail_keep") if given is None else given)
 
 
 def start_method(config: pytest.Config, wanted: str | None = None, *, source: str = "start_method") -> str:
-    """Return how the processes of ranks are made: what the test wants, else command line, environment, ini file.
+    """Return how to create the processes of ranks: as in the test, else command line, environment, ini file.
 
     Args:
-        config: of the session.
-        wanted: what the test wants; None if it does not say.
-        source: where the test says so.
+        config: the configuration of the session.
+        wanted: the choice of the test; None if it has none.
+        source: where the test makes its choice.
 
     Raises:
-        UsageError: if it is none of the known ways.
+        UsageError: if the start method does not exist.
     """
-    told = (
+    choices = (
         (source, wanted),
         ("--derail-start-method", config.getoption("derail_start_method")),
         ("DERAIL_START_METHOD", os.environ.get("DERAIL_START_METHOD")),
         ("derail_start_method in the ini file", config.getini("derail_start_method")),
     )
-    source, name = next(((source, name) for source, name in told if name), ("", START_METHODS[0]))
+    source, name = next(((source, name) for source, name in choices if name), ("", START_METHODS[0]))
     if name not in START_METHODS:
-        known = ", ".join(START_METHODS)
-        raise pytest.UsageError(f"{source} is {name!r}; it must be one of {known}{near(name, START_METHODS)}")
+        methods = ", ".join(START_METHODS)
+        raise pytest.UsageError(f"{source}: expected one of {methods}, got {name!r}{near(name, START_METHODS)}")
     return name
 
 
 def preload(config: pytest.Config, wanted: Sequence[str] | None = None) -> tuple[str, ...] | None:
-    """Return the modules that warm ranks find imported: those of the marker, else of command line, environment, ini
-    file; None if none of them names any."""
-    given, told = config.getoption("derail_preload"), os.environ.get("DERAIL_PRELOAD")
-    listed = next((text for text in (given, told) if text is not None), None)
+    """Return the modules to preload: the marker's, else command line, environment, ini file; None if none names any."""
+    option, variable = config.getoption("derail_preload"), os.environ.get("DERAIL_PRELOAD")
+    listed = next((text for text in (option, variable) if text is not None), None)
     if wanted is None and listed is not None:
         wanted = [name.strip() for name in listed.split(",") if name.strip()]
     if wanted is None:

@@ -104,7 +104,7 @@ def test_a_start_method_that_a_test_misspells_is_an_error_that_says_where(
 ) -> None:
     """Marker and fixture have the same methods."""
     told = run_pytest(f"import pytest\n{wanted}").stdout.str()
-    assert f"{source} is 'thread'; it must be one of warm, spawn, fork, forkserver" in told
+    assert f"{source}: expected one of warm, spawn, fork, forkserver, got 'thread'" in told
 
 
 @pytest.mark.parametrize(
@@ -148,18 +148,30 @@ def test_evidence_lies_where_the_strongest_word_says(
 @pytest.mark.parametrize(
     ("ask", "options", "env", "ini", "says"),
     [
-        ("seconds", ["--derail-timeout=-1"], {}, "", "--derail-timeout is -1.0; it must be a number of seconds"),
-        ("seconds", [], {"DERAIL_TIMEOUT": "soon"}, "", "DERAIL_TIMEOUT is 'soon'; it must be a number"),
-        ("seconds", [], {}, "timeout = inf", "derail_timeout in the ini file is 'inf'; it must be a number"),
+        (
+            "seconds",
+            ["--derail-timeout=-1"],
+            {},
+            "",
+            "--derail-timeout: expected a number of seconds, 0 or more, got -1.0",
+        ),
+        (
+            "seconds",
+            [],
+            {"DERAIL_TIMEOUT": "soon"},
+            "",
+            "DERAIL_TIMEOUT: expected a number of seconds, 0 or more, got 'soon'",
+        ),
+        ("seconds", [], {}, "timeout = inf", "derail_timeout in the ini file: expected a number of seconds"),
         (
             "start_method",
             ["--derail-start-method=thread"],
             {},
             "",
-            "--derail-start-method is 'thread'; it must be one of",
+            "--derail-start-method: expected one of warm, spawn",
         ),
-        ("start_method", [], {"DERAIL_START_METHOD": "x"}, "", "DERAIL_START_METHOD is 'x'; it must be one of warm, "),
-        ("start_method", [], {}, "start_method = y", "derail_start_method in the ini file is 'y'; it must be one of"),
+        ("start_method", [], {"DERAIL_START_METHOD": "x"}, "", "DERAIL_START_METHOD: expected one of warm, spawn, "),
+        ("start_method", [], {}, "start_method = y", "derail_start_method in the ini file: expected one of warm"),
     ],
 )
 def test_a_word_that_cannot_be_is_an_error_that_says_where_it_stands(
@@ -187,8 +199,8 @@ def test_help_says_what_can_be_set_and_whose_word_counts(run_pytest: RunPytest) 
     ours = told[told.index("multi-rank jobs, and faults in them (") :]
     options = ours[: re.search(r"\n\n?\S", ours).start()]  # type: ignore[union-attr]
     assert re.sub(r"\s+", " ", options).startswith(
-        "multi-rank jobs, and faults in them (whose word counts: the test and its marker; these options; DERAIL_... in "
-        "the environment; derail_... in the ini file):"
+        "multi-rank jobs, and faults in them (highest priority first: the test and its marker; these options; "
+        "DERAIL_... in the environment; derail_... in the ini file):"
     )
     named = re.findall(r"^  (--[\w-]+)", options, re.MULTILINE)
     assert [name for name in named if not name.startswith("--derail-")] in ([], ["--scenarios"])
@@ -219,7 +231,7 @@ def test_fixtures_say_what_they_are_for(run_pytest: RunPytest) -> None:
     told = run_pytest("", "--fixtures").stdout.str()
     ours = re.findall(r"^(\w+) -- \S*pytest_derail/plugin\.py:\d+\n    (\S.*)$", told, re.MULTILINE)
     assert dict(ours).keys() == {"derail", "rank", "local_rank", "world_size", "process_group"}
-    assert dict(ours)["derail"].startswith("Starts multi-rank jobs, breaks them, and leaves nothing behind")
+    assert dict(ours)["derail"].startswith("Start multi-rank jobs, break them, and leave nothing behind")
     derail = told[told.index("derail -- ") :].partition("\n\n\n")[0]
     for word in ("start, run:", "agent:", "plan:", "hold, release, barrier:", "workdir, free_port, allow_left"):
         assert word in derail

@@ -1,4 +1,4 @@
-"""The ``derail`` fixture: what a test may call. Its lifecycle is the plugin's."""
+"""API of the ``derail`` fixture; its lifecycle is in ``lifecycle.py``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port
 
-MYPY = False  # true for mypy, which knows no names of a module that is an attribute; pyright and editors do
+MYPY = False  # true for mypy, which rejects names of a module that is an attribute; pyright and editors accept them
 if MYPY:
     from derail.faults import _Functions as _FaultFunctions
 
     class _WhenFunctions:
-        """What mypy sees in the attribute ``when``."""
+        """Type of the attribute ``when`` for mypy."""
 
         start = staticmethod(_when.start)
         after = staticmethod(_when.after)
@@ -59,10 +59,10 @@ if MYPY:
 
 
 class Derail:
-    """What the ``derail`` fixture gives to a test.
+    """Object that the ``derail`` fixture returns.
 
     Attributes:
-        faults: the package ``derail.faults``, whose name the fixture hides in a test function.
+        faults: the package ``derail.faults``, because the fixture's name hides ``derail`` in a test function.
         when: the module ``derail.when``.
     """
 
@@ -78,11 +78,11 @@ class Derail:
 
     @property
     def workdir(self) -> Path:
-        """The folder of this test's evidence: one folder per job, with logs and journal. Kept if the test fails."""
+        """Folder of this test's evidence: one folder per job, with logs and journal. It is kept if the test fails."""
         return self._lifecycle.workdir
 
     def plan(self, *faults: Fault, seed: int = 0) -> Plan:
-        """Put faults under one seed, for ``start(plan=...)``."""
+        """Combine faults and a seed in a plan, for ``start(plan=...)``."""
         return Plan(faults, seed)
 
     def start(
@@ -105,21 +105,21 @@ class Derail:
         Args:
             run: a function at the top level of a module, test modules included; a program's path (``.py`` is run by
                 this Python); or an argv.
-            ranks: how many.
-            args: for the function, or behind the program's argv; the same for each rank.
+            ranks: the number of ranks.
+            args: arguments of the function, or appended to the program's argv; the same for each rank.
             env: more variables for the ranks.
-            faults: what is broken.
-            plan: faults and seed in one, instead.
-            seed: of the decisions that ``faults`` leave open.
-            timeout: seconds that ``wait`` waits; by default what ``--derail-timeout`` says.
-            grace: seconds from SIGTERM to SIGKILL; by default what ``--derail-grace`` says.
+            faults: the faults.
+            plan: a plan, instead of ``faults`` and ``seed``.
+            seed: seed for decisions that ``faults`` leave open.
+            timeout: time limit of ``wait`` in seconds; default: ``--derail-timeout``.
+            grace: seconds from SIGTERM to SIGKILL; default: ``--derail-grace``.
             cwd: working directory of the ranks.
-            start_method: how a function gets its process: "warm", "spawn", "fork" or "forkserver"; by default what
-                ``--derail-start-method`` says.
+            start_method: how the process of a function is created: "warm", "spawn", "fork" or "forkserver"; default:
+                ``--derail-start-method``.
 
         Raises:
-            UsageError: if there is no such start method.
-            TypeError: if the function cannot be imported by a rank.
+            UsageError: if the start method does not exist.
+            TypeError: if a rank cannot import the function.
             InputError: if a fault cannot be aimed at these ranks.
             OSError: if a rank cannot be started; nothing is left then.
         """
@@ -201,28 +201,28 @@ class Derail:
         restarts: int = 0,
         declaration: Path | Declaration | None = None,
     ) -> JobResult:
-        """Run a job under a supervisor that is not derail, and return its result: what derail saw, and what it says.
+        """Run a job under an external agent, and return its result: derail's observation and the agent's report.
 
         Args:
-            agent: its name, as ``derail verify-agent`` takes it ("torchrun"); or its command line, in which
-                placeholders stand for the job ("{ranks}", "{script}", "{command}" ...), or which knows all that itself.
-            run: the program of each rank, where the command line does not know it.
-            ranks: how many there are to be, on all nodes together.
-            args: of the program.
-            env: more variables for the agent, which hands them on to the ranks.
-            faults: what is broken, as in ``start``; ``rank="the agent"`` aims at the agent itself.
-            plan: faults and seed in one, instead.
-            seed: of the decisions that ``faults`` leave open.
+            agent: its name, as for ``derail verify-agent`` ("torchrun"); or its command line, with placeholders for the
+                job ("{ranks}", "{script}", "{command}" ...), or without if it contains these facts itself.
+            run: the program of each rank, unless the command line contains it.
+            ranks: the number of ranks on all nodes together.
+            args: arguments of the program.
+            env: more variables for the agent, which passes them to the ranks.
+            faults: the faults, as in ``start``; ``rank="the agent"`` aims at the agent itself.
+            plan: a plan, instead of ``faults`` and ``seed``.
+            seed: seed for decisions that ``faults`` leave open.
             timeout: seconds until everything is ended.
-            grace: what "{grace}" stands for.
-            nodes: for how many nodes it is started, once for each.
-            restarts: how often it may start all ranks again.
-            declaration: where it reports what it says of the ranks, and what it promises: a TOML file, or as value.
+            grace: the value of "{grace}".
+            nodes: the number of nodes; the agent is started once for each.
+            restarts: how often it may restart all ranks.
+            declaration: its promises, and where it reports about the ranks: a TOML file, or a value.
 
         Raises:
-            InputError: if there is no such agent.
-            ValueError: if it cannot run such a job.
-            Skipped: if it is not installed.
+            InputError: if the agent does not exist.
+            ValueError: if the agent does not support the job.
+            Skipped: if the agent is not installed.
         """
         __tracebackhide__ = True
         from pytest_derail.jobs.agent_job import find_agent, job_of, run_agent
@@ -244,36 +244,36 @@ class Derail:
         return over.poll()
 
     def free_port(self) -> Port:
-        """Claim a port until the end of the test: a number that can give a socket which is bound to it."""
+        """Claim a port until the end of the test: a number with an optional bound socket."""
         return self._lifecycle.free_port()
 
     def hold(self, at: str | Inside, *, ranks: int | Collection[int] | None = None, hit: int | str = 1) -> Hold:
-        """Hold ranks at a point, in each job that is started from now on, until they are let go.
+        """Hold ranks at a point, in each job that is started from now on, until they are released.
 
         Args:
-            at: the name of a ``fail_point``; or a trigger that only a rank sees, as ``when.call("module:function")``.
-            ranks: which; all by default.
-            hit: which times they come to the point count.
+            at: the name of a ``fail_point``; or an in-rank trigger, such as ``when.call("module:function")``.
+            ranks: the ranks to hold; all by default.
+            hit: the occurrences of the point that count.
         """
         return self._hold(Point(at, hit) if isinstance(at, str) else at, ranks, together=False)
 
     def release(self, *names: str) -> None:
-        """Let ranks go on that stay at these points; at all, if none is named."""
+        """Release ranks that are held at these points; at all points, if none is named."""
         for hold in self._lifecycle.holds:
             if not names or getattr(hold.at, "name", None) in names:
                 hold.release()
 
     def barrier(self, at: str | Inside, *, ranks: int | Collection[int] | None = None) -> Hold:
-        """Let ranks meet at a point, each time that they come there, in each job that is started from now on.
+        """Make ranks wait for each other at a point, each time that they reach it, in each job started from now on.
 
-        None goes on before all are there, but for those that have ended.
+        No rank continues before all have arrived, except those that have ended.
         """
         return self._hold(Point(at, "1..") if isinstance(at, str) else at, ranks, together=True)
 
     def _whole_plan(self, plan: Plan | None, faults: Sequence[Fault], seed: int) -> Plan:
-        """Return the plan that was given, in one way or the other; without one that of the test's marks."""
+        """Return the given plan; without one, the plan of the test's marker."""
         if plan is not None and (faults or seed):
-            raise ValueError("a plan has its own faults and seed; give either plan= or faults= and seed=")
+            raise ValueError("plan: it has its own faults and seed. Give either plan= or faults= and seed=")
         if plan is None and not faults:
             plan = self._lifecycle.marked_plan()
         return Plan(tuple(faults), seed) if plan is None else plan
@@ -286,8 +286,8 @@ class Derail:
         return hold
 
     def allow_left(self, *kinds: Literal["process", "descriptor", "thread", "handler", "file", "shm", "port"]) -> None:
-        """Allow the test's own process (or, for files, its ranks) to leave these kinds of things behind.
+        """Allow leaks of these kinds in the test's own process (or, for files, leftovers of its ranks).
 
-        Jobs may leave processes if ``assert_leftovers`` named them.
+        Jobs may leave processes that ``assert_leftovers`` names.
         """
         self._lifecycle.allow(kinds)

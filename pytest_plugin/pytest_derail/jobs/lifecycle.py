@@ -37,7 +37,7 @@ class Lifecycle:
     Attributes:
         item: the test.
         jobs: the jobs of the test, in the order in which they were started.
-        holds: the places at which ranks of its jobs stay or meet.
+        holds: the sync points of its jobs.
     """
 
     def __init__(self, item: pytest.Item, paths: pytest.TempPathFactory) -> None:
@@ -60,24 +60,24 @@ class Lifecycle:
 
     @property
     def workdir(self) -> Path:
-        """The folder of this test's evidence: one folder per job, with logs and journal. Kept if the test fails."""
+        """Folder of this test's evidence: one folder per job, with logs and journal. It is kept if the test fails."""
         if self._workdir is None:
             self._workdir = evidence_folder(self._paths, self.item)
         return self._workdir
 
     def begin(self) -> None:
-        """Remember what this process holds before the test."""
+        """Record the state of this process before the test."""
         self._remains.begin()
 
     def enter_body(self) -> None:
-        """The test's own code begins. Jobs that fixtures started are judged when the fixtures are done with them."""
+        """Begin the test's own code. Jobs that fixtures started are judged at the fixtures' tear-down."""
         self._in_body = True
 
     def leave_body(self, error: BaseException | None) -> None:
-        """The test's own code is done: its jobs end, and what it did not look at fails it.
+        """End the jobs after the test's own code; failures that the test did not check fail it.
 
         Raises:
-            Failed: if it was not broken off by ``error``, and something in its jobs went wrong unseen.
+            Failed: for an unchecked failure in a job, unless ``error`` aborted the test.
         """
         self._in_body = False
         self._broken_off = error is not None
@@ -90,10 +90,10 @@ class Lifecycle:
             self._judge(sorted(self._of_body))
 
     def close(self) -> None:
-        """End all jobs, judge those that were not, look for what is left, and remove the evidence if all was well.
+        """End all jobs, judge the remaining ones, look for leftovers, and remove the evidence of a passed test.
 
         Raises:
-            Failed: if something went wrong in a job unseen, or something was left behind.
+            Failed: for an unchecked failure in a job, or for leftovers.
         """
         try:
             with self._closing():
@@ -112,7 +112,7 @@ class Lifecycle:
                 shutil.rmtree(self._workdir, ignore_errors=True)
 
     def end_jobs(self) -> None:
-        """End whatever still runs, and raise nothing but what interrupts it: then the end is hard."""
+        """End all running jobs, and raise only interrupts: then the ranks are killed."""
         with self._closing():
             for job in self.jobs:
                 try:
@@ -122,7 +122,7 @@ class Lifecycle:
 
     @contextmanager
     def _closing(self) -> Iterator[None]:
-        """While the body ends jobs: if that is interrupted, by a second Ctrl-C, all of them end at once."""
+        """While the body ends jobs, end all of them at once if it is interrupted, by a second Ctrl-C."""
         try:
             yield
         except KeyboardInterrupt:
@@ -131,7 +131,7 @@ class Lifecycle:
             raise
 
     def note_report(self, report: pytest.TestReport, *, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
-        """Count the jobs, and add what became of them to the report of a phase that failed."""
+        """Count the jobs, and add their results to the report of a phase that failed."""
         if report.when == "teardown":
             over = [seen for job in self.jobs if (seen := job.poll()) is not None]
             summary.note(report, over)
@@ -148,20 +148,22 @@ class Lifecycle:
                 self._shown |= {index} if job.poll() is not None else set()
 
     def break_off(self, error: BaseException) -> None:
-        """The session ends in the test, by Ctrl-C or ``pytest.exit``: see where the ranks are, for there is no report.
-        pytest tears the test down later, when this process is not what it was any more."""
+        """Record the state of the ranks when Ctrl-C or ``pytest.exit`` ends the session in the test.
+
+        There is no report then, and pytest tears the test down later, when the state of this process has changed.
+        """
         self._broken_off = self._failed = self._is_cut_short = True
         self._last_words = [(f"{type(error).__name__}: {title}", text) for title, text in self._running()]
         self.item.config.stash.setdefault(BROKEN_OFF, []).append(self)
 
     def show_broken_off(self, terminal: pytest.TerminalReporter) -> None:
-        """Show the jobs that ran when the session was broken off."""
+        """Show the jobs that ran when the session was aborted."""
         for title, text in self._last_words:
             terminal.write_sep("-", title)
             terminal.write_line(text)
 
     def show_running(self, terminal: Any) -> None:
-        """Show the jobs that still run, before this process is ended."""
+        """Show the jobs that still run, before this process ends."""
         for title, text in self._running():
             terminal.sep("~", title=title)
             terminal.line(text)
@@ -178,7 +180,7 @@ class Lifecycle:
         return None if IN_RANK in self.item.config.stash else marked_plan(self.item)
 
     def _left(self) -> list[str]:
-        """What the test's jobs and its own process left."""
+        """Return the leftovers of the test's jobs and the leaks of its own process."""
         ended = [(job.close(), job.account) for job in self.jobs]
         left = [line for seen, account in ended for line in judge_left(seen, account)]
         clean = all(not seen.ran or could_clean_up(seen) for seen, _ in ended)
@@ -186,10 +188,10 @@ class Lifecycle:
             left += [f"file in the ranks' TMPDIR: {name}" for name in self._files.left()]
         self._files.remove()
         pids = [pid for job in self.jobs for pid in job.pids().values()]
-        pids += [found.pid for seen, _ in ended for found in seen.leftovers if found.pid is not None]
+        pids += [leftover.pid for seen, _ in ended for leftover in seen.leftovers if leftover.pid is not None]
         listening = self._close_ports(pids)
         if "port" not in self._allowed:
-            left += [f"port: somebody still listens on {port}" for port in listening]
+            left += [f"port: a process of the test still listens on {port}" for port in listening]
         allowed = self._allowed if clean else {*self._allowed, "shm"}  # a rank that was killed could not remove it
         remaining = self._remains.left(allowed=allowed, pids=pids)
         if "shm" not in self._allowed:
@@ -197,7 +199,7 @@ class Lifecycle:
         return left + [str(leftover) for leftover in remaining]
 
     def _close_ports(self, pids: Collection[int] = ()) -> list[int]:
-        """Give up the ports of the test; on which of them a process of the test still listens."""
+        """Release the ports of the test; return those on which a process of the test still listens."""
         for port in self._ports:
             port.close()
         listening = listened_on(self._ports, processes_of(self.item.nodeid, pids)) if self._ports else []
@@ -206,11 +208,11 @@ class Lifecycle:
         return listening
 
     def _judge(self, indexes: Sequence[int]) -> None:
-        """End jobs, and fail if one of them went wrong unseen; if the test was broken off, that is enough."""
+        """End jobs, and fail if one had an unchecked failure; an aborted test has failed already."""
         wrong = []
         open_ = [index for index in indexes if index not in self._judged]
         for index in open_:
-            self.jobs[index].stop("closed")  # all are asked before one is waited for
+            self.jobs[index].stop("closed")  # request the end of all before waiting for one
         for index in open_:
             self._judged.add(index)
             job = self.jobs[index]
@@ -222,7 +224,7 @@ class Lifecycle:
             pytest.fail("\n".join(wrong), pytrace=False)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that all jobs get: where their files go, and whether coverage is measured."""
+        """Return the variables of all jobs: where their files go, and whether coverage is measured."""
         return {**self._files.environment(), **integrations.environment(self.item.config)}
 
     def claim_port(self) -> int:
@@ -230,21 +232,21 @@ class Lifecycle:
         return self._claims.enter_context(claimed_port())
 
     def free_port(self) -> Port:
-        """Claim a port that has a socket, which the end of the test closes."""
+        """Claim a port with a socket, which is closed at the end of the test."""
         port = Port(self.claim_port())
         self._ports.append(port)
         return port
 
     def allow(self, kinds: Collection[str]) -> None:
-        """Allow the test to leave these kinds of things behind."""
+        """Allow leaks of these kinds."""
         self._allowed.update(kinds)
 
     def next_workdir(self) -> Path:
-        """Return the directory of the next job, which nothing has created yet."""
+        """Return the directory of the next job, which does not exist yet."""
         return self.workdir / f"job-{len(self.jobs)}"
 
     def add(self, job: Job | AgentJob) -> None:
-        """Add a job: it is judged with the test's own code or with the fixtures, whichever started it."""
+        """Add a job: it is judged with the test's own code or with the fixtures, depending on where it was started."""
         if self._in_body:
             self._of_body.add(len(self.jobs))
         self.jobs.append(job)

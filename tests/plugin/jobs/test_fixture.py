@@ -331,7 +331,7 @@ def test_strangers(derail):
         "*test_server left behind:",
         f"  descriptor: *socket:*, listening on port {port}",
         "*test_port left behind:",
-        "  port: somebody still listens on *",
+        "  port: a process of the test still listens on *",
         "*test_registers left behind:",
         f"  shm: /dev/shm/{name}-mine",
     )
@@ -414,13 +414,13 @@ def test_still_running(derail):
     )
     result.assert_outcomes(failed=3)
     assert result.stdout.str().count("root cause: rank 1") == 2
-    lines(result, "*failed: expected True, saw False", "*derail: job 0 (sleep, 1 ranks)*", "*rank 0: SIGTERM (15)*")
+    lines(result, "*failed: expected True, got False", "*derail: job 0 (sleep, 1 ranks)*", "*rank 0: SIGTERM (15)*")
 
 
 def test_a_setting_that_is_no_number_is_an_error_that_says_where_it_stands(run_tests) -> None:
     """The ini file is far from the test that meets it."""
     result = run_tests("def test_one(derail):\n    derail.run('true')", ini="derail_grace = soon")
-    assert "derail_grace in the ini file is 'soon'; it must be a number of seconds, 0 or more" in result.stdout.str()
+    assert "derail_grace in the ini file: expected a number of seconds, 0 or more, got 'soon'" in result.stdout.str()
 
 
 def test_ctrl_c_ends_the_ranks(pytester: pytest.Pytester, pid_gone) -> None:

@@ -52,7 +52,7 @@ def test_a_report_has_everything_in_the_terminal_and_in_junit_xml(
             "to run it again: python -m pytest test_it.py::test_unseen",
             "or the job alone: derail replay ",
         ],
-        "test_asserted": ["failed: expected True, saw False", "job 0: timeline -", "or the job alone: derail replay "],
+        "test_asserted": ["failed: expected True, got False", "job 0: timeline -", "or the job alone: derail replay "],
         "test_function": ["rank 0 says: ValueError: no such step", "rank 0: good /", "last lines of stderr -"],
         "test_marked": ["to run it again: python -m pytest test_it.py::test_marked --derail-plan="],
         "test_ranks": ["- timeline -", "- journal, last 12 records -", "test_it.py::test_ranks --derail-plan="],
