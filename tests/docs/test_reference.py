@@ -94,3 +94,10 @@ def texts(picture: Path) -> set[str]:
     """Return what is written in a picture, without the times."""
     found = (element.text or "" for element in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text"))
     return {text for text in found if not re.fullmatch(r"[\d.]+ s", text)}
+
+
+def test_each_decision_is_named_where_the_code_follows_it() -> None:
+    """By at least one module, whose text gives the path of a page that exists."""
+    named = {name for path in SOURCES for name in re.findall(r"docs/adr/([a-z-]+)\.md", path.read_text())}
+
+    assert named == {page.stem for page in ROOT.glob("docs/adr/*.md")} - {"index"}

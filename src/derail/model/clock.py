@@ -3,6 +3,8 @@
 The functions of ``time`` are saved when this module is imported. Libraries that freeze the time (freezegun,
 time-machine) replace ``time.time`` and ``time.monotonic``, also in modules that have imported them. They also change
 the result of ``clock_gettime(CLOCK_REALTIME)``. A launcher that read those clocks would wait for ever.
+
+The reasons are in docs/adr/one-clock.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ There are three ways with one contract. Linux has a pidfd, macOS and the BSDs a 
 child blocks in ``waitid``. One thread for all children is impossible: ``waitid`` for any child returns the same zombie
 again and again until it is reaped, and not reaping is the point. In each case the descriptor polls readable from the
 exit of the child on, and ``waitid`` with WNOWAIT returns the status.
+
+The reasons are in docs/adr/no-early-reaping.md.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The socket is in a separate directory with mode 0700 and an unpredictable name. 
 one from the kernel (SO_PEERCRED, unix(7)) before it reads or sends a byte. Then each sends its half of a secret that
 the peer received in private: through its environment, or through inherited memory. An abstract name would be visible
 to every user in /proc/net/unix, and other users could bind it before us and after us.
+
+The reasons are in docs/adr/same-user-trust.md.
 """
 
 from __future__ import annotations

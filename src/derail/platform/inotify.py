@@ -1,4 +1,7 @@
-"""File changes as announced by the kernel: inotify, where the system has it."""
+"""File changes as announced by the kernel: inotify, where the system has it.
+
+The reasons are in docs/adr/own-mechanisms.md.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 PR_SET_PDEATHSIG cannot do it: it follows the thread that started the rank, not the process, and setting it for a
 program needs code between fork and exec. The end of a pipe is noticed at once, whatever ended the launcher.
+
+The reasons are in docs/adr/keeper-instead-of-pdeathsig.md.
 """
 
 from __future__ import annotations

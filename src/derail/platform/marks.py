@@ -3,6 +3,8 @@
 A program has the rank's environment from its exec on. A forked rank shows that of the process it was forked from, until
 it replaces it. Either is lost with an exec that clears the environment. The limit persists even then: only root can
 raise it again. Neither depends on session, group, parent or descriptors.
+
+The reasons are in docs/adr/two-marks.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Only the thread that attached may detach, so each hold has a separate thread. When that ends, for whatever reason, the
 kernel lets the process continue.
+
+The reasons are in docs/adr/own-mechanisms.md.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Each rank inherits a file in memory. It writes the pickled value there, and then the head of the file, which marks the
 value as complete: a rank that is killed in between has returned nothing. One pipe informs the launcher which ranks
 have done so. Another one lets them all go when the last of them has (rank 0 may serve the others until then).
+
+The reasons are in docs/adr/values-in-memory-files.md.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ later. Files on a file server with a clock that is ahead are therefore "not know
 A rank may end between its start and the moment at which it is watched. Events before its start are collected before
 that. Its exit has no known order against other exits in between, and is put first: the rank had little time to become
 a victim.
+
+The reasons are in docs/adr/order-of-evidence.md.
 """
 
 from __future__ import annotations

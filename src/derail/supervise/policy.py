@@ -8,6 +8,8 @@ unbounded.
 A rank failed by itself if there is evidence of that. It had recorded an error before our signal, and did not survive
 it; or it had ended or was ending before our signal; or it ended by a signal that we had not sent. The root cause is
 the rank with the earliest evidence. A record alone stops nothing, since a rank can survive it.
+
+The reasons are in docs/adr/no-trust-in-timestamps.md.
 """
 
 from __future__ import annotations

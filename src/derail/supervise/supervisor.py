@@ -3,6 +3,8 @@
 Everything that happens to the ranks happens in that thread. No signal handler can interrupt it, and it does not end
 before the ranks do. So whatever the threads of the caller do, ranks are started, stopped and reaped completely or not
 at all.
+
+The reasons are in docs/adr/one-thread-per-job.md.
 """
 
 from __future__ import annotations

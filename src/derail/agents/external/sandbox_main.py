@@ -3,6 +3,8 @@
 ``python -m derail.agents.external.sandbox_main`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is
 the subreaper of all that it starts. When stdin ends before that, its reader is gone: it ends
 everything, and itself.
+
+The reasons are in docs/adr/sandbox-for-agents.md.
 """
 
 from __future__ import annotations

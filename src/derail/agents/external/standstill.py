@@ -3,6 +3,8 @@
 A fault that acts at the exit of a rank, and one whose proof a launcher takes away at once, need that moment. It begins
 when the rank announces its end (faults/inrank/exit_announcement.py), or right before a fault kills it, and is over when
 the exit was seen and every fault that waited for it has acted.
+
+The reasons are in docs/adr/agent-stopped-at-exit.md.
 """
 
 from __future__ import annotations

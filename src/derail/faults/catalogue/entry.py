@@ -1,4 +1,7 @@
-"""Declaration of a fault by its injector."""
+"""Declaration of a fault by its injector.
+
+The reasons are in docs/adr/verified-or-inconclusive.md.
+"""
 
 from __future__ import annotations
 

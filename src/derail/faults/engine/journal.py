@@ -3,6 +3,8 @@
 Only this user reads and writes it: its content is trusted, and ``derail replay`` may run it again. Each record is one
 ``write`` to an append-only descriptor (``O_APPEND``), so that lines of different processes never mix. ``at`` is the
 monotonic clock, which all processes of a machine share.
+
+The reasons are in docs/adr/shared-journal.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A TCP proxy in a thread of its own, which spoils what passes through it and counts what it spoils."""
+"""A TCP proxy in a thread of its own, which spoils what passes through it and counts what it spoils.
+
+The reasons are in docs/adr/own-mechanisms.md.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 It reports the exit status of each rank to the launcher, and reaps the rank only when the launcher permits it. It ends
 when the launcher asks for that, or has ended itself, and kills its ranks in the second case.
+
+The reasons are in docs/adr/forked-zygote.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The door into a rank's interpreter: starts the runtime if a plan is there, then runs the sitecustomize that it hides.
 
 Without a plan it is one look into the environment. It must work in any Python from 3.9 on, and never break the program.
+
+The reasons are in docs/adr/sitecustomize.md.
 """
 
 from __future__ import annotations

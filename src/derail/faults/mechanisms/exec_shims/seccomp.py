@@ -6,6 +6,8 @@ Standard library only, started by path: ``python -I -S seccomp.py '{"filter": "2
 The filter is the main thread's alone. The other thread hands over the listener, so that it does not matter which calls
 are held up. The connection is closed by the exec itself: that is how the other side knows a call of the program from
 one of ours.
+
+The reasons are in docs/adr/seccomp-user-notification.md.
 """
 
 from __future__ import annotations
