@@ -141,7 +141,8 @@ MISTAKES = [
     "expect.exits = { 2 = 256 }", "expect.exits = { 2 = true }", "expect.error_file = { 2 = 'bad' }",
     "expect.log_tail = 'x'", "expect.log_tail = { rank = 2, stream = 'out', like = 'x' }",
     "expect.log_tail = { rank = 2, lik = 'x' }", "expect.leftovers = 'some'", "expect.promise = 'all'",
-    "expect.exit_code = '137'", "expect.message = ['x']",
+    "expect.exit_code = '137'", "expect.teardown_seconds = 'soon'", "expect.teardown_seconds = -1",
+    "expect.message = ['x']",
 ]  # fmt: skip
 
 

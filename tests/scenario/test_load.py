@@ -249,7 +249,7 @@ WRONG = {
     ),
     "no seconds": (
         change("teardown_seconds = 2", "teardown_seconds = -1"),
-        "expect.teardown_seconds: expected a number of seconds, 0 or more, got -1",
+        "expect.teardown_seconds: expected a number of seconds, 0 or more, or 'any', got -1",
     ),
     "no list of ranks": (change("[2]\n", '"2"\n'), "expect.failures: expected a list of ranks, got '2'"),
     "no environment": (change('A = "1"', '"A=B" = "1"'), "env.A=B: cannot be an environment variable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -60,6 +61,6 @@ def _described(table: Schema, *classes: type[Any]) -> Schema:
 
 def _attributes(documented: type[Any]) -> dict[str, str]:
     """Return what the docstring of a class says of its attributes."""
-    _, _, listed = (documented.__doc__ or "").partition("Attributes:\n")
-    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", listed, re.MULTILINE)
+    _, _, listed = cleandoc(documented.__doc__ or "").partition("Attributes:\n")
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in found}

@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
 
-from derail.faults.catalogue.params import read_signal
+from derail.faults.catalogue.params import read_seconds, read_signal
 from derail.faults.codec import read_plan
 from derail.faults.engine.prepare import check
 from derail.faults.model.targets import AGENT_RANK
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_RANKS = 4096  # ranks of a scenario
+TEARDOWN = {"anyOf": [{"enum": ["any"]}, {"type": "number", "minimum": 0}]}
 FOLDER = "scenarios"
 """Name of a folder of scenarios: of those that come with derail, and of those of a project."""
 
@@ -193,7 +194,7 @@ def _expect(fields: Fields, ranks: int, restarts: int | None) -> Expect:
         log_tail=tuple(_log_tail(table, ranks) for table in fields.tables("log_tail")),
         error_file=_error_files(fields.table_at("error_file"), ranks),
         exit_code=fields.whole("exit_code", None),
-        teardown_seconds=inf if fields.raw("teardown_seconds") == "any" else fields.seconds("teardown_seconds", None),
+        teardown_seconds=fields.custom("teardown_seconds", _read_teardown, None, shape=TEARDOWN),
         restarts=fields.whole("restarts", None),
         resumed_at=fields.whole("resumed_at", None),
         leftovers=_word(fields, "leftovers", get_args(Leaves)) or "none",  # type: ignore[arg-type]
@@ -205,6 +206,15 @@ def _expect(fields: Fields, ranks: int, restarts: int | None) -> Expect:
         fields.note("restarts", f"expected at most {restarts}, which the scenario allows, got {expect.restarts}")
     fields.finish()
     return expect
+
+
+def _read_teardown(value: object) -> float:
+    if value == "any":
+        return inf
+    try:
+        return read_seconds(value)
+    except ValueError:
+        raise ValueError(f"expected a number of seconds, 0 or more, or 'any', got {value!r}") from None
 
 
 def _log_tail(fields: Fields, ranks: int) -> LogTail:
