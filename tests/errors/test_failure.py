@@ -1,4 +1,4 @@
-"""What is known of a failed rank: nothing in its error file can take that away."""
+"""Information about a failed rank: no content of its error file can suppress it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _now(failure: ProcessFailure) -> bool:
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_no_error_file_hurts(name: str, tmp_path: Path) -> None:
-    """The exit code stays, the file's problem and its text are told, its time counts only if it is one."""
+    """The exit code stays, the file's problem and its text are shown, its time counts only if it is one."""
     case, path = CORPUS[name], tmp_path / "error.json"
     case.write(path)
     failure = ProcessFailure(local_rank=2, pid=4000, exitcode=3, error_file=str(path))
@@ -64,7 +64,7 @@ def test_no_error_file_hurts(name: str, tmp_path: Path) -> None:
 @given(document=documents)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_document_hurts(document: object, tmp_path: Path) -> None:
-    """Whatever JSON stands in the file, failure and text are made, and UTF-8 can express them."""
+    """Whatever JSON the file contains, failure and text are made, and UTF-8 can express them."""
     path = tmp_path / "error.json"
     path.write_text(json.dumps(document))
     failure = ProcessFailure(0, 1, -9, str(path))
@@ -77,7 +77,7 @@ def test_no_document_hurts(document: object, tmp_path: Path) -> None:
 @given(content=error_files())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_bytes_hurt(content: bytes, tmp_path: Path) -> None:
-    """Whatever bytes stand in the file, the failure is made and says by which signal the rank died."""
+    """Whatever bytes the file contains, the failure is made and names the signal that killed the rank."""
     path = tmp_path / "error.json"
     path.write_bytes(content)
     text = str(ChildFailedError("job", {0: ProcessFailure(0, 1, -9, str(path))}))
@@ -101,7 +101,7 @@ def test_a_good_file_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nowhere", ["", "<N/A>", os.devnull, "/nowhere/error.json"])
 def test_a_rank_without_an_error_file_is_described_by_its_exit(nowhere: str) -> None:
-    """No file is ``<N/A>``; the text names the exit code and how to get a traceback, and shows the end of stderr."""
+    """No file is ``<N/A>``; the text has the exit code and the way to get a traceback, and shows the end of stderr."""
     failure = ProcessFailure(1, 4000, 3, nowhere, stderr_tail="warning\nCUDA error: boom\n")
     assert (failure.error_file, failure.error_file_path, failure.error_file_problem) == ("<N/A>", "", "")
     assert isinstance(failure.message, str)
@@ -116,7 +116,7 @@ def test_a_rank_without_an_error_file_is_described_by_its_exit(nowhere: str) -> 
 
 
 def test_a_killed_rank_is_described_by_its_signal() -> None:
-    """The text is torch's, with the core dump and the end of stderr behind it; there are no error traits."""
+    """The text is torch's, followed by the core dump and the end of stderr; there are no error traits."""
     plain = ProcessFailure(1, 4000, -9, "<N/A>")
     assert (plain.message, plain.signal_name()) == ("Signal 9 (SIGKILL) received by PID 4000", "SIGKILL")
     assert plain.error_file_data == {"message": "<NONE>"}
@@ -140,7 +140,7 @@ def test_every_signal_has_a_name(exitcode: int, name: str) -> None:
 
 
 def test_information_of_the_supervisor_takes_precedence() -> None:
-    """Status and reason are told, and the time at which the exit was seen is the failure's time, not the file's."""
+    """Status and reason are shown, and the time of the failure is that of the exit, not that in the file."""
     lost = ProcessFailure(0, 5, 255, "", status=ExitStatus(lost="SIGCHLD is ignored"), reason="exit status lost")
     left = ProcessFailure(0, 5, 0, "", status=ExitStatus(code=0), reason="left without returning")
     abandoned = ProcessFailure(0, 5, 255, "", reason="abandoned: still in state D")
@@ -152,7 +152,7 @@ def test_information_of_the_supervisor_takes_precedence() -> None:
 
 
 def test_the_time_of_the_file_is_shown_and_that_of_the_exit_only_without_one(tmp_path: Path) -> None:
-    """As torch documents: the timestamp is the error file's, if there is one with a time."""
+    """As torch documents: the timestamp is the error file's, if the file has a valid one."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
     failure = ProcessFailure(0, 1, 1, str(path), seen_at=SECONDS + 100.7)
@@ -163,7 +163,7 @@ def test_the_time_of_the_file_is_shown_and_that_of_the_exit_only_without_one(tmp
 
 
 def test_a_record_by_a_child_of_a_killed_rank_is_shown_but_is_not_its_failure(tmp_path: Path) -> None:
-    """The pid in the file is not the rank's: a kill stays a kill, and of an exit code it may well be the reason."""
+    """The pid in the file is not the rank's: a kill stays a kill, and for an exit code it may well be the reason."""
     path = tmp_path / "error.json"
     path.write_bytes(encode("ValueError: of a child", wall=SECONDS, monotonic=1.0, pid=7))
     killed = ProcessFailure(0, 8, -9, str(path), seen_at=SECONDS + 100)
@@ -178,7 +178,7 @@ def test_a_record_by_a_child_of_a_killed_rank_is_shown_but_is_not_its_failure(tm
 
 
 def test_an_invalid_time_is_shown_as_a_number() -> None:
-    """``timestamp_isoformat`` has torch's form, and gives the number where there is no such year."""
+    """``timestamp_isoformat`` has torch's form, and returns the number where there is no such year."""
     failure = ProcessFailure(0, 1, 1, "", seen_at=SECONDS)
     shown = failure.timestamp_isoformat()
     assert time.mktime(time.strptime(shown, "%Y-%m-%d_%H:%M:%S")) == SECONDS
@@ -197,7 +197,7 @@ def test_a_stale_file_is_no_evidence(tmp_path: Path) -> None:
 
 
 def test_failures_share_no_data() -> None:
-    """What one failure's data gains, another's does not have."""
+    """An addition to one failure's data does not appear in another's."""
     killed, exited = ProcessFailure(0, 1, -9, ""), ProcessFailure(1, 2, 3, "")
     exited.error_file_data["message"] = "changed"
     assert killed.error_file_data == {"message": "<NONE>"}
@@ -205,7 +205,7 @@ def test_failures_share_no_data() -> None:
 
 
 def test_a_failure_can_be_pickled_and_copied(tmp_path: Path) -> None:
-    """Pickled or copied, it is the same, also when the file has gone since."""
+    """Pickled or copied, it is the same, also after the file is gone."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
     failure = ProcessFailure(
@@ -226,7 +226,7 @@ def test_a_failure_can_be_pickled_and_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["\0", "x" * 5000, "\ud800", b"/nowhere", None, 5])
 def test_an_invalid_path_is_no_exception(path: object) -> None:
-    """Whatever is given as path, there is a failure with its exit code."""
+    """Whatever is passed as path, there is a failure with its exit code."""
     failure = ProcessFailure(0, 1, 3, path)
     assert (failure.error_file, failure.exitcode) == ("<N/A>", 3)
     str(ChildFailedError("job", {0: failure})).encode()
@@ -235,7 +235,7 @@ def test_an_invalid_path_is_no_exception(path: object) -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("name", CORPUS)
 def test_torchs_agent_survives_our_failures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's ChildFailedError shows our failure, and its ``record`` passes it on, whatever lies in the file."""
+    """Torch's ChildFailedError shows our failure, and its ``record`` passes it on, whatever the file contains."""
     from torch.distributed.elastic.multiprocessing import errors as torch_errors
 
     case, path = CORPUS[name], tmp_path / "error.json"

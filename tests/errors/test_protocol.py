@@ -1,4 +1,4 @@
-"""What the error file says: decoding is total, bounded, and tells what is wrong and where."""
+"""Content of the error file: decoding is total and bounded, and reports the problem and its position."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @example(b'{"message": "\\ud800')
 @example(b'"\\')
 def test_any_bytes_are_decoded(data: bytes) -> None:
-    """Whatever the bytes are, a record or a reason comes out."""
+    """Whatever the bytes are, the result is a record or a reason."""
     found = decode(data)
     assert isinstance(found, ErrorRecord) or found.reason
     str(found)
@@ -45,7 +45,7 @@ def test_any_bytes_are_decoded(data: bytes) -> None:
 
 @given(documents)
 def test_any_json_is_decoded_to_what_utf8_and_strict_json_can_express(document: object) -> None:
-    """Messages, tracebacks and data of a record can be written again, whatever the document holds."""
+    """Messages, tracebacks and data of a record can be written again, whatever the document contains."""
     found = decode(json.dumps(document).encode())
     told = f"{found.message}{found.traceback}"
     told.encode()
@@ -74,7 +74,7 @@ def test_any_damage_to_a_good_file_is_decoded(data: st.DataObject, good: bytes) 
 def test_an_encoded_record_is_decoded(
     message: str, traceback: str | None, wall: float, monotonic: float, code: int | None
 ) -> None:
-    """Message, traceback, times (to the microsecond) and code come back; no traceback means the message stands in."""
+    """Message, traceback, times (to the microsecond) and code round-trip; the message replaces a missing traceback."""
     found = decode(encode(message, traceback, wall=wall, monotonic=monotonic, error_code=code))
     stack = message if traceback is None else traceback
     if not message.strip() and not stack.strip():
@@ -104,7 +104,7 @@ def test_the_corpus_is_decoded_as_declared(name: str, tmp_path: Path) -> None:
 
 
 def test_the_reason_has_the_position() -> None:
-    """A truncated file is said to end at its last byte, a wrong one to be wrong at the byte where it is."""
+    """A truncated file is reported at its last byte, a wrong one at the byte with the error."""
     reasons = [decode(data) for data in (b'{"message": "\xc3\xa4', '{"ä": 1 2}'.encode())]
     assert [str(found).partition(";")[0] for found in reasons] == [
         "truncated JSON at byte 15",
@@ -113,7 +113,7 @@ def test_the_reason_has_the_position() -> None:
 
 
 def test_the_first_bytes_are_kept() -> None:
-    """A malformed file is shown as it begins, but not all of it."""
+    """A malformed file is shown with its beginning, but not completely."""
     found = decode(b"\x80oops" + b"x" * 1000)
     assert isinstance(found, Malformed)
     assert (found.excerpt[:5], len(found.excerpt)) == (b"\x80oops", 200)
@@ -137,7 +137,7 @@ def test_brackets_in_texts_do_not_count_as_depth() -> None:
 
 
 def test_a_small_stack_is_enough() -> None:
-    """The thread that decodes may have a stack of 256 KiB: nesting is looked at before the parser is called."""
+    """The thread that decodes may have a stack of 256 KiB: nesting is checked before the parser is called."""
     documents = [b'{"message": "x", "y": ' + b * 100_000 for b in (b"[", b'{"a":', b"[[],")]
     found: list[object] = []
     before = threading.stack_size(256 << 10)
@@ -151,7 +151,7 @@ def test_a_small_stack_is_enough() -> None:
 
 
 def test_a_deep_stack_of_the_caller_is_no_exception() -> None:
-    """Where hardly any stack is left, the answer is Malformed, not RecursionError."""
+    """With hardly any stack left, the result is Malformed, not RecursionError."""
     answers: list[ErrorRecord | Malformed] = []
 
     def needs(frames: int) -> int:
@@ -161,7 +161,7 @@ def test_a_deep_stack_of_the_caller_is_no_exception() -> None:
         try:
             down()
         except RecursionError:
-            needs(3)  # if there is not even room for this, the next frame up asks
+            needs(3)  # without room for even this, the next frame up calls it
             if len(answers) < 40:
                 answers.append(decode(GOOD))
             raise
@@ -173,7 +173,7 @@ def test_a_deep_stack_of_the_caller_is_no_exception() -> None:
 
 
 def test_work_is_bounded() -> None:
-    """The worst that fits into the limit costs seconds at most: many values, many doubles, many quotes."""
+    """The worst content within the limit costs seconds at most: many values, many doubles, many quotes."""
     size = 8 << 20
     worst = [
         b'{"message":"x","y":[' + b"[]," * (size // 3 - 20) + b"0]}",
@@ -186,7 +186,7 @@ def test_work_is_bounded() -> None:
         b"[" * (size // 2) + b"]" * (size // 2),
         b'"' * size,
     ]
-    begin = time.thread_time()  # of the processor: others may have it meanwhile
+    begin = time.thread_time()  # CPU time: other processes may run in between
     for data in worst:
         decode(data)
     assert time.thread_time() - begin < 60
@@ -195,7 +195,7 @@ def test_work_is_bounded() -> None:
 def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the old and half of the new is what nobody gets: the second look finds the new."""
+    """No reader gets half of the old and half of the new: the second read returns the new."""
     path = tmp_path / "error.json"
     path.write_bytes(b"[" * 50)
     real = os.pread
@@ -213,7 +213,7 @@ def test_a_file_that_was_written_to_while_it_was_read_is_read_again(
 
 
 def test_a_file_that_changes_at_each_read_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that changes at each look is taken as it was last seen, with a remark."""
+    """A file that changes at each read is taken as last read, with a remark."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
     real = os.pread
@@ -235,7 +235,7 @@ def test_a_file_that_changes_at_each_read_is_given_up(tmp_path: Path, monkeypatc
 
 
 def test_a_file_that_was_replaced_by_a_fifo_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FIFO that takes the place of the file between the look and the open is recognised, not waited for."""
+    """A FIFO that replaces the file between the check and the open is recognised, not waited for."""
     path = tmp_path / "error.json"
     path.write_bytes(GOOD)
     real = os.open
@@ -250,7 +250,7 @@ def test_a_file_that_was_replaced_by_a_fifo_does_not_block(tmp_path: Path, monke
 
 
 def test_a_file_that_vanished_is_missing(tmp_path: Path) -> None:
-    """Nothing there, or nothing on the way there, is None."""
+    """A missing file, or a missing directory above it, is None."""
     (tmp_path / "file").write_bytes(b"")
     assert [read(tmp_path / "none"), read(tmp_path / "file" / "below")] == [None, None]
 
@@ -264,7 +264,7 @@ def test_an_impossible_path_is_no_exception(path: str) -> None:
 
 
 def test_a_new_mode_makes_no_old_file_new_and_an_old_time_makes_no_new_file_old(tmp_path: Path) -> None:
-    """What lay there before the start is known by the kernel's time of it, and by its content where that differs."""
+    """A file from before the start is recognised by the kernel's time of it, and by its content where that differs."""
     path = tmp_path / "error.json"
     path.write_text('{"message": "one"}')
     before = identify_content(path)
@@ -288,14 +288,14 @@ def test_a_new_mode_makes_no_old_file_new_and_an_old_time_makes_no_new_file_old(
     ],
 )
 def test_the_end_of_a_file_shows_whether_it_may_be_complete(tmp_path: Path, data: bytes, *, expected: bool) -> None:
-    """So a file that grows is not decoded each time; what is padded may be one."""
+    """So a growing file is not decoded each time; a padded one may be complete."""
     path = tmp_path / "error.json"
     path.write_bytes(data)
     assert may_be_whole(path) is expected
 
 
 def test_an_unchanged_file_of_an_earlier_attempt_is_stale(tmp_path: Path) -> None:
-    """What lay there before the start is no evidence; what was written since is, also by another file of that name."""
+    """A file from before the start is no evidence; later content is, also in another file of that name."""
     path = tmp_path / "error.json"
     assert identify(path) is None
     path.write_bytes(GOOD)
@@ -336,7 +336,7 @@ def test_a_file_of_another_clock_keeps_its_second() -> None:
 
 @pytest.mark.torch
 def test_torch_reads_what_we_write(tmp_path: Path) -> None:
-    """Torch's ProcessFailure takes message, traceback and second from our file, and its handler copies it."""
+    """Torch's ProcessFailure reads message, traceback and second from our file, and its handler copies it."""
     from torch.distributed.elastic.multiprocessing import errors as torch_errors
 
     path, copy = tmp_path / "error.json", tmp_path / "copy.json"
@@ -398,14 +398,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_costs_hardly_more_than_an_honest_one(data):
-    """Of the same size, and the same work of the interpreter: measured in its own processor time, as a ratio."""
+    """Of the same size, and the same work of the interpreter: measured in CPU time of the thread, as a ratio."""
     honest = b'{"message": "' + "\u00e9\\n".encode() * (N // 4) + b'"}'
 
     assert min(_cost(data[: protocol.READ_LIMIT]) for _ in range(2)) < 30 * _cost(honest)
 
 
 def _cost(data):
-    """Seconds of this thread's processor time that it takes to understand an error file."""
+    """Return the seconds of this thread's CPU time for the decoding of an error file."""
     begun = time.thread_time()
     decode(data)
     return time.thread_time() - begun

@@ -1,4 +1,4 @@
-"""What a rank writes down about its own end; and that nothing hides the error that it is about."""
+"""The record of a rank about its own end; no problem of the recorder hides the recorded error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def error_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The error file of this process, and no fault handler that would outlive the test."""
+    """Return the error file of this process, and disable the fault handler after the test."""
     monkeypatch.setattr(ErrorHandler, "initialize", lambda self: None)
     path = tmp_path / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(path))
@@ -41,7 +41,7 @@ def _raise(error: BaseException) -> None:
 
 
 def _record_of(error: BaseException, path: Path) -> ErrorRecord:
-    """Raise it under ``record``; the very same object must come out, and a good file must be there."""
+    """Raise it under ``record``; the same object must propagate, and a good file must exist."""
     with pytest.raises(type(error)) as caught:
         record(_raise)(error)
     assert caught.value is error
@@ -52,7 +52,7 @@ def _record_of(error: BaseException, path: Path) -> ErrorRecord:
 
 
 def test_an_exception_is_recorded_and_propagates(error_file: Path) -> None:
-    """Type, text, traceback with its causes, and both clocks stand in the file."""
+    """The file contains type, text, traceback with its causes, and both clocks."""
     try:
         _raise(KeyError("cause"))
     except KeyError as cause:
@@ -68,7 +68,7 @@ def test_an_exception_is_recorded_and_propagates(error_file: Path) -> None:
 
 
 def test_the_recorded_traceback_begins_in_the_code_of_the_rank(error_file: Path) -> None:
-    """No frame of ``record`` stands above it, also where a recorded function calls another one."""
+    """No frame of ``record`` is above it, also where a recorded function calls another one."""
     with pytest.raises(ValueError, match="boom"):
         record(record(_raise))(ValueError("boom"))
     found = read(error_file)
@@ -103,7 +103,7 @@ def test_success_passes_through(error_file: Path) -> None:
     ],
 )
 def test_an_exit_is_recorded_unless_it_has_no_code(error_file: Path, code: object, told: str | None) -> None:
-    """``sys.exit`` with a code or a text goes on and leaves its reason; without one it goes on and leaves nothing."""
+    """``sys.exit`` with a code or a text propagates and leaves its reason; without one it leaves nothing."""
     with pytest.raises(SystemExit) as caught:
         record(sys.exit)(code)
     assert caught.value.code == code
@@ -134,7 +134,7 @@ def test_an_exit_does_not_overwrite_a_record_of_the_rank(error_file: Path) -> No
 
 
 def test_an_exit_overwrites_a_record_of_an_earlier_attempt(error_file: Path) -> None:
-    """Only what was written since the start counts."""
+    """Only a record since the start counts."""
     error_file.write_bytes(GOOD)
     with pytest.raises(SystemExit):
         record(sys.exit)(4)
@@ -143,12 +143,12 @@ def test_an_exit_overwrites_a_record_of_an_earlier_attempt(error_file: Path) -> 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit("x"), BaseException("own")], ids=repr)
 def test_base_exceptions_are_recorded(error_file: Path, error: BaseException) -> None:
-    """Whatever ends a rank is its reason: Ctrl-C, and exceptions that derive from BaseException."""
+    """Ctrl-C, and exceptions that derive from BaseException."""
     assert _record_of(error, error_file).message.startswith(type(error).__name__)
 
 
 class HostileTextError(Exception):
-    """Does something else when it is asked for its text."""
+    """An exception with a ``__str__`` that does something else."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class HostileStr(str):
     ],
 )
 def test_a_hostile_text_masks_nothing(error_file: Path, act: Callable[[], object]) -> None:
-    """The exception is recorded by its type, and goes on itself."""
+    """The exception is recorded by its type, and propagates."""
     found = _record_of(HostileTextError(act), error_file)
     assert found.message.startswith("HostileTextError: ")
     assert "in _raise" in str(found.traceback)
@@ -209,7 +209,7 @@ def test_a_hostile_text_masks_nothing(error_file: Path, act: Callable[[], object
 
 
 def test_cycles_and_groups_are_recorded(error_file: Path) -> None:
-    """Exceptions that are their own cause, and groups, have a traceback like any other."""
+    """Exceptions that are their own cause, and groups, have a normal traceback."""
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one
     assert "ValueError: one" in str(_record_of(one, error_file).traceback)
@@ -219,7 +219,7 @@ def test_cycles_and_groups_are_recorded(error_file: Path) -> None:
 
 @pytest.mark.parametrize("sign", ["x", "\n", "\U0001f600", "\ud800", '"'])
 def test_a_huge_exception_is_cut_and_keeps_both_ends(error_file: Path, sign: str) -> None:
-    """Whatever a text is made of, the file stays within what is read, with the beginning and the end of it."""
+    """Whatever the text consists of, the file stays within the read limit, with the beginning and the end of it."""
     error = ValueError("BEGIN" + sign * (4 << 20) + "END")
     error.add_note("note" + sign * (1 << 20))
     found = _record_of(error, error_file)
@@ -244,14 +244,14 @@ def test_a_deep_recursion_is_recorded(error_file: Path) -> None:
 def test_a_forked_child_does_not_record_for_the_rank(
     error_file: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """A child that the rank forked, and that dies of an exception, leaves the rank's error file alone."""
+    """A forked child that dies of an exception does not change the rank's error file."""
     source = program_text("errors/forks")
     done = run_python(source)
     assert ("the child's" in done.stderr, error_file.exists()) == (True, False)
 
 
 def test_a_handler_that_fails_masks_nothing(error_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever a subclass raises while it records is told on stderr; the rank's own error goes on."""
+    """An exception of a subclass during recording is reported on stderr; the rank's own error propagates."""
 
     class Broken(ErrorHandler):
         def record_exception(self, e: BaseException) -> None:
@@ -265,7 +265,7 @@ def test_a_handler_that_fails_masks_nothing(error_file: Path, capfd: pytest.Capt
 
 
 def test_the_hooks_of_a_subclass_are_used(error_file: Path) -> None:
-    """Path and writing can be taken over, as with torch's handler."""
+    """Path and writing can be overridden, as with torch's handler."""
     written = []
 
     class Elsewhere(ErrorHandler):
@@ -281,7 +281,7 @@ def test_the_hooks_of_a_subclass_are_used(error_file: Path) -> None:
 
 
 def test_the_root_causes_file_is_passed_on(error_file: Path, tmp_path: Path) -> None:
-    """A launcher's error becomes that of the rank to blame, with the exit code that only the launcher knows."""
+    """A launcher's error is replaced by that of the root cause, with the exit code that only the launcher has."""
     child = tmp_path / "child" / "error.json"
     child.parent.mkdir()
     child.write_bytes(GOOD)
@@ -293,7 +293,7 @@ def test_the_root_causes_file_is_passed_on(error_file: Path, tmp_path: Path) -> 
 
 
 def test_a_root_cause_without_a_file_is_not_recorded(error_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """As in torch: the launcher's own error is none of the rank's; stderr says how to get a file."""
+    """As in torch: the launcher's own error is not the rank's; stderr shows how to get a file."""
     with pytest.raises(ChildFailedError):
         record(_raise)(ChildFailedError("job", {5: ProcessFailure(0, 1, -9, "")}))
     assert not error_file.exists()
@@ -302,7 +302,7 @@ def test_a_root_cause_without_a_file_is_not_recorded(error_file: Path, capfd: py
 
 @pytest.mark.parametrize("name", [*CORPUS, "missing"])
 def test_any_file_of_a_child_can_be_passed_on(error_file: Path, tmp_path: Path, name: str) -> None:
-    """Whatever the child has left, what is known of it is written, with the exit code where there is room for it."""
+    """Whatever the child has left, all information is written, with the exit code where there is a place for it."""
     child = tmp_path / "child.json"
     if name in CORPUS:
         CORPUS[name].write(child)
@@ -316,7 +316,7 @@ def test_any_file_of_a_child_can_be_passed_on(error_file: Path, tmp_path: Path, 
 
 
 def test_a_parent_may_share_its_childs_file(error_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The same path on both sides loses nothing, and says what it overwrites."""
+    """The same path on both sides loses nothing, and the overwritten message is reported."""
     error_file.write_bytes(GOOD)
     ErrorHandler().dump_error_file(str(error_file), 3)
     found = read(error_file)
@@ -325,7 +325,7 @@ def test_a_parent_may_share_its_childs_file(error_file: Path, capfd: pytest.Capt
 
 
 def test_an_overwritten_message_sends_no_control_sequences_to_the_terminal(error_file: Path, capfd) -> None:
-    """Escape sequences of a message are named, as everywhere else."""
+    """Escape sequences of a message are escaped, as everywhere else."""
     content = {"message": {"message": "\x1b[2Jold", "extraInfo": {"py_callstack": "", "timestamp": "1"}}}
     error_file.write_text(json.dumps(content))
     ErrorHandler().dump_error_file(str(error_file))
@@ -338,14 +338,14 @@ def test_an_overwritten_message_sends_no_control_sequences_to_the_terminal(error
 def test_without_an_own_error_file_there_is_a_message(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nowhere to copy to is said on stderr."""
+    """A missing destination is reported on stderr."""
     monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
     ErrorHandler().dump_error_file("/nowhere/child.json", 3)
     assert "TORCHELASTIC_ERROR_FILE is not set" in capfd.readouterr().err
 
 
 def test_readers_see_whole_files_only(error_file: Path) -> None:
-    """While a rank records again and again, whoever looks finds one record or the other, never a part."""
+    """While a rank records again and again, a reader finds one record or the other, never a part."""
     handler, seen, looking, done = ErrorHandler(), set(), threading.Event(), threading.Event()
     handler.record_exception(ValueError("first"))
 
@@ -367,7 +367,7 @@ def test_readers_see_whole_files_only(error_file: Path) -> None:
 
 
 def test_a_directory_that_accepts_no_new_file_is_no_obstacle(error_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that somebody else has made there is written in place, shorter than before too."""
+    """An existing file of another process is written in place, even if the new content is shorter."""
     error_file.write_bytes(GOOD * 10)
     real = os.open
 
@@ -381,7 +381,7 @@ def test_a_directory_that_accepts_no_new_file_is_no_obstacle(error_file: Path, m
 
 
 def test_a_new_error_file_is_read_by_this_user_only(error_file: Path) -> None:
-    """Whatever the umask allows; a file that was made with another mode keeps it."""
+    """Whatever the umask allows; a file with another mode keeps it."""
     before = os.umask(0)
     try:
         _record_of(ValueError("boom"), error_file)
@@ -407,7 +407,7 @@ def test_a_file_that_cannot_be_replaced_is_written_in_place(error_file: Path, mo
 
 
 def test_a_link_is_followed(error_file: Path, tmp_path: Path) -> None:
-    """An error file that is a link stays one; its target is written, also where there was none."""
+    """An error file that is a link stays one; its target is written, also if it did not exist."""
     (tmp_path / "elsewhere").mkdir()
     error_file.symlink_to("elsewhere/target.json")
     _record_of_link = pytest.raises(ValueError, match="x")
@@ -418,7 +418,7 @@ def test_a_link_is_followed(error_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_fifo_without_a_reader_does_not_block(error_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """It stays a FIFO, and the rank goes on."""
+    """It stays a FIFO, and the rank continues."""
     os.mkfifo(error_file)
     with pytest.raises(ValueError, match="x"):
         record(_raise)(ValueError("x"))
@@ -439,7 +439,7 @@ def test_a_device_stays_a_device(error_file: Path) -> None:
 
 
 def _full_disk(directory: Path) -> str:
-    """A device that is always full; for root a copy, since root could replace the real one by mistake."""
+    """Return a device that is always full; for root a copy, since root could replace the real one by mistake."""
     if os.geteuid() != 0:
         return "/dev/full"
     path = directory / "full"
@@ -479,7 +479,7 @@ record(main)()
 def test_a_file_that_cannot_be_written_masks_nothing(
     path: str, prepare: str, told: str, tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """The rank dies of its own error with its own traceback; why there is no file stands before it; nothing is left."""
+    """The rank dies of its own error with its own traceback, after the reason for the missing file; nothing is left."""
     file = path.format(dir=tmp_path / "logs", full=_full_disk(tmp_path))
     (tmp_path / "logs").mkdir()
     done = run_python(FAILING_RANK.format(prepare=prepare), env={"TORCHELASTIC_ERROR_FILE": file}, check=False)
@@ -507,7 +507,7 @@ def test_a_damaged_rank_still_dies_of_its_own_error(
     prepare: str, tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Without stderr, without imports, with little stack, without its environment: the exit code is Python's own, which
-    says 120 where it cannot get rid of a traceback, and there is the record if it can be."""
+    is 120 where it cannot write a traceback, and the record exists if it is possible."""
     path = tmp_path / "error.json"
     done = run_python(FAILING_RANK.format(prepare=prepare), env={"TORCHELASTIC_ERROR_FILE": str(path)}, check=False)
     found = read(path)
@@ -580,8 +580,8 @@ def _hang(source: str, marked: str) -> subprocess.Popen[str]:
     ids=["rank of a job", "rank of somebody else", "signal taken"],
 )
 def test_the_stack_of_a_hung_rank_can_be_requested(prepare: str, marked: str, expected: tuple[int, bool, bool]) -> None:
-    """A rank of a job prints its stack on the signal and goes on; elsewhere, and where the signal is used, nothing
-    was changed."""
+    """A rank of a job prints its stack on the signal and continues; elsewhere, and where the signal is used, nothing
+    is changed."""
     rank = _hang(HANGING_RANK.format(prepare=prepare), marked)
     assert rank.stdout is not None
     assert rank.stdin is not None
@@ -602,7 +602,7 @@ def test_importing_record_loads_little(run_python: Callable[..., subprocess.Comp
 
 
 def test_derail_errors_lists_its_names() -> None:
-    """``derail.errors`` has torch's names, and says so when it is asked for another."""
+    """``derail.errors`` has torch's names, and lists them in the error about an unknown one."""
     from derail import errors
 
     assert sorted(errors.__all__) == [

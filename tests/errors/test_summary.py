@@ -1,4 +1,4 @@
-"""Which failure is the root cause, and the text about all of them."""
+"""The root cause among failures, and the text about all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _root(failures: dict[int, ProcessFailure]) -> int:
 
 
 def test_the_first_exit_is_the_root_cause() -> None:
-    """The order of the exits decides, whatever the times and the files say."""
+    """The order of the exits decides, whatever the times and the files contain."""
     failures = {
         0: _failure(0, seen_at=10.0, order=2),
         1: _failure(1, seen_at=99.0, order=0),
@@ -49,7 +49,7 @@ def test_without_an_order_the_earliest_time_decides() -> None:
 
 @pytest.mark.parametrize("stamp", ["0", "-7", "soon", None, str(SECONDS * 1000), str(10**30)])
 def test_a_file_cannot_become_the_root_cause_by_its_time(stamp: object, tmp_path: Path) -> None:
-    """Of a time that is none nothing follows: the rank with a real, earlier time is to blame."""
+    """An invalid time has no effect: the rank with a real, earlier time is the root cause."""
     path = tmp_path / "error.json"
     path.write_text(json.dumps(record(timestamp=stamp)))
     good = tmp_path / "good.json"
@@ -121,7 +121,7 @@ def test_by_default_nothing_is_added() -> None:
 
 
 class Foreign:
-    """A failure as torch's is when its file is strange: no more than torch's names, and any value in them."""
+    """A failure of torch with an odd file: only torch's names, with any values."""
 
     def __init__(self, message: object = "m", timestamp: object = SECONDS) -> None:
         self.local_rank, self.pid, self.exitcode, self.error_file = 0, 1, 1, "/e.json"
@@ -132,13 +132,13 @@ class Foreign:
         return "<N/A>"
 
     def timestamp_isoformat(self) -> str:
-        """Raises for what is no time."""
+        """Raise for an invalid time."""
         return time.strftime("%Y-%m-%d_%H:%M:%S", time.localtime(self.timestamp))
 
 
 @pytest.mark.parametrize("stamp", [0, -5, SECONDS * 1000, 10**18, float("nan"), None, "soon"])
 def test_failures_of_torch_are_described(stamp: object) -> None:
-    """Torch's failures, with whatever time is in them, are told of, and a time that is none never wins."""
+    """Torch's failures are described with whatever time they have, and an invalid time never wins."""
     failures = {0: Foreign(timestamp=stamp), 1: Foreign("the cause")}
     error = ChildFailedError("job", failures)
     assert (error.get_first_failure()[0], "the cause" in str(error)) == (1, True)
@@ -157,7 +157,7 @@ def test_failures_of_torch_are_described(stamp: object) -> None:
     ],
 )
 def test_messages_of_torch_are_shown(message: object, shown: str) -> None:
-    """Torch's failures have the file's message as it is; none of them breaks the text."""
+    """Torch's failures have the file's message unchanged; none of them breaks the text."""
     assert f"traceback :{shown.removeprefix(':')}" in str(ChildFailedError("job", {0: Foreign(message)})).replace(
         ":\n    a", ":a"
     )
@@ -207,14 +207,14 @@ def test_the_end_of_stderr_is_shown_once(tmp_path: Path) -> None:
     tail=st.text(st.characters(codec=None, exclude_categories=())),
 )
 def test_any_text_can_be_shown(name: str, tail: str) -> None:
-    """Whatever stands in a name or on stderr, the text can be written, and has no control characters."""
+    """Whatever a name or stderr contains, the text can be written, and has no control characters."""
     text = str(ChildFailedError(name, {0: _failure(stderr_tail=tail, reason=tail, stack=tail)}))
     text.encode()
     assert not [sign for sign in text if sign not in {"\n", "\t"} and (ord(sign) < 32 or 127 <= ord(sign) < 160)]
 
 
 def test_the_text_is_bounded() -> None:
-    """A thousand ranks with a megabyte each make a text that can be read: a line for each of most of them."""
+    """A thousand ranks with a megabyte each make a readable text: most of them get one line."""
     failures = {
         rank: _failure(rank, 1, stderr_tail="x" * (1 << 20), stack="y" * (1 << 20), order=rank) for rank in range(100)
     }
@@ -226,13 +226,13 @@ def test_the_text_is_bounded() -> None:
 
 
 def test_the_frame_characters_are_the_callers() -> None:
-    """``format_msg`` takes other signs for its lines."""
+    """``format_msg`` accepts other characters for its lines."""
     text = ChildFailedError("job", {0: _failure()}).format_msg(boarder_delim="#", section_delim="~")
     assert (text.count("#" * 60), text.count("~" * 60)) == (2, 2)
 
 
 def test_an_error_about_nothing_is_refused() -> None:
-    """No failures is a mistake of the caller."""
+    """A call without failures is a mistake of the caller."""
     with pytest.raises(AssertionError, match="job"):
         ChildFailedError("job", {})
 
@@ -257,7 +257,7 @@ def test_the_error_can_be_pickled_and_copied(travel: object) -> None:
 
 @pytest.mark.torch
 def test_real_failures_of_torch_are_described(tmp_path: Path) -> None:
-    """Real failures of torch's make the same facts, and the earliest of them is to blame."""
+    """Real failures of torch contain the same facts, and the earliest of them is the root cause."""
     from torch.distributed.elastic.multiprocessing import errors as torch_errors
 
     path = tmp_path / "error.json"

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENT = Teardown(grace=60.0, kill_wait=60.0, sweep="all")
-"""Whoever obeys has time to do so, and nobody is given up who only waits for its turn."""
+"""Grace long enough for a rank that obeys, and for one that only waits for CPU time."""
 
 
 class Jobs:
-    """Starts jobs and remembers them; each rank's ``DIR`` is the test's own directory."""
+    """Starter of jobs, which ends them later; each rank's ``DIR`` is the test's own directory."""
 
     def __init__(self, directory: Path, wait_until) -> None:
         self.directory = directory
@@ -35,15 +35,15 @@ class Jobs:
         return context
 
     def sh(self, *scripts, **beyond):
-        """One rank per shell script."""
+        """Start one rank per shell script."""
         return self.start("/bin/sh", len(scripts), args={r: ("-c", s) for r, s in enumerate(scripts)}, **beyond)
 
     def py(self, *sources, **beyond):
-        """One rank per Python source."""
+        """Start one rank per Python source."""
         return self.start(sys.executable, len(sources), args={r: ("-c", s) for r, s in enumerate(sources)}, **beyond)
 
     def file(self, name: str) -> str:
-        """Contents of a file that a rank writes, as soon as they end with a newline."""
+        """Return the contents of a file that a rank writes, once they end with a newline."""
 
         def whole() -> str:
             path = self.directory / name
@@ -60,7 +60,7 @@ class Jobs:
 
 @pytest.fixture
 def jobs(tmp_path, wait_until):
-    """Starts jobs whose ranks are ended with the test."""
+    """Return a starter of jobs, and end their ranks after the test."""
     started = Jobs(tmp_path, wait_until)
     yield started
     started.close()

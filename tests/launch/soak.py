@@ -1,13 +1,13 @@
-"""Random broken jobs against an oracle of its own: who is to blame, how each rank ended, and what is left.
+"""Random broken jobs against an independent oracle: the root cause, the exit status of each rank, and the leftovers.
 
     PYTHONPATH=tests python -m launch.soak --jobs 10000 --seed 1
 
 Ranks do nothing by themselves: each reads orders from a FIFO, and answers when it has carried one out. So the oracle
-knows in which order errors were recorded and ranks ended: it gives the next order when it has seen the effect of the
-last one. It knows nothing of how derail finds that out.
+has the order in which errors were recorded and ranks ended: it gives the next order after the effect of the last one.
+It does not depend on derail's way to determine that order.
 
-Each job has a seed, ``SEED:NUMBER``; ``--only`` runs that one again. Modes: ``plain``; ``pidns``, in a PID namespace of
-its own; ``bare``, without pidfd, inotify, memfd and /proc, where derail may answer that the order is not known.
+Each job has a seed, ``SEED:NUMBER``; ``--only`` runs that one again. Modes: ``plain``; ``pidns``, in a separate PID
+namespace; ``bare``, without pidfd, inotify, memfd and /proc, where derail may answer that the order is not known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Teardown
 from launch.writers import FOR_ANY_RANK, WAYS
 
-DEADLINE = 120.0  # seconds that anything may take on a busy machine, before the soak gives up on it
+DEADLINE = 120.0  # seconds that a step may take on a busy machine, before the soak gives up on it
 MODES = ("plain", "pidns", "bare")
 BARE = {"DERAIL_NO_PIDFD": "1", "DERAIL_NO_INOTIFY": "1", "DERAIL_NO_MEMFD": "1"}
 KILLS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGUSR1)
@@ -58,7 +58,7 @@ done
 
 
 def function_rank() -> None:
-    """The same in Python, for ranks that are functions."""
+    """Do the same in Python, for ranks that are functions."""
     directory, rank = os.environ["DIR"], os.environ["RANK"]
     acks = os.open(f"{directory}/acks", os.O_WRONLY | os.O_CLOEXEC)
     with open(f"{directory}/{rank}.orders") as orders:
@@ -97,12 +97,12 @@ def function_rank() -> None:
 
 
 class Wrong(AssertionError):
-    """The result is not what the oracle knows to be true."""
+    """A difference between the result and the oracle's truth."""
 
 
 @dataclass
 class Truth:
-    """What the oracle knows of one rank.
+    """The oracle's truth about one rank.
 
     Attributes:
         end: "stopped", or how it ended by itself: the returncode of subprocess.
@@ -117,13 +117,13 @@ class Truth:
 
     @property
     def evidence(self):
-        """A record that was not survived, else an end; a function that leaves with 0 has not returned: it failed."""
+        """A record that was not survived, else an exit; a function that exits with 0 has not returned: it failed."""
         return self.ended if self.recorded is None or self.end == 0 else self.recorded
 
 
 @dataclass
 class Step:
-    """One order to one rank, and what it changes in the truth."""
+    """One order to one rank, and its effect on the truth."""
 
     rank: int
     order: str
@@ -132,7 +132,7 @@ class Step:
 
 @dataclass
 class Plan:
-    """One job: ranks, how they are made, and the steps."""
+    """One job: ranks, their start methods, and the steps."""
 
     seed: str
     method: str
@@ -147,7 +147,7 @@ class Plan:
 
 
 def plan_of(seed: str, mode: str) -> Plan:
-    """Draw a job."""
+    """Draw a random job."""
     draw = random.Random(seed)
     method = draw.choices(["program", "warm", "fork", "forkserver", "spawn"], [60, 25, 12, 1.5, 1.5])[0]
     ranks = draw.choice([1, 2, 2, 3, 3, 4])
@@ -166,7 +166,7 @@ def plan_of(seed: str, mode: str) -> Plan:
         script: list[Step] = []
         if draw.random() < 0.3:
             script.append(Step(rank, "lines", str(draw.choice([1, 7, 60]))))
-        if draw.random() < 0.15:  # without /proc only the group of a rank is known
+        if draw.random() < 0.15:  # without /proc only the group of a rank can be found
             script.append(Step(rank, draw.choice(["group", "session", "daemon"] if mode != "bare" else ["group"])))
         kind = draw.choices(
             ["exit", "kill", "recorded", "raise", "survived", "garbage", "child", "lingers", "stays", "ok"],
@@ -180,7 +180,7 @@ def plan_of(seed: str, mode: str) -> Plan:
             own = "record" if method != "program" and draw.random() < 0.5 else file
             script.append(Step(rank, own, f"{draw.choice(['own', 'torch'])}.{rank}" if own != "record" else f"r{rank}"))
             if own == "record" and kind != "survived" and not script[:-1]:
-                # A rank that moves its directory takes the log of its lines along.
+                # A rank that moves its directory moves the log of its lines as well.
                 ways = [way for way in FOR_ANY_RANK if mode != "bare" or way != "from nowhere"]  # linked through /proc
                 script[-1] = draw.choice([script[-1], Step(rank, "way", draw.choice(ways))])
         if kind == "garbage":
@@ -267,7 +267,7 @@ class Job:
         )
 
     def act(self) -> None:
-        """Give the orders, up to the first failing exit where the launcher looks meanwhile."""
+        """Give the orders, up to the first failing exit where the launcher looks in between."""
         if not self.plan.held:
             self._watch(self.job.pids())
             for step in self.plan.steps:
@@ -276,7 +276,7 @@ class Job:
                     break
 
     def finish(self) -> Counter:
-        """Wait for the end, and hold the result against the truth.
+        """Wait for the end, and compare the result with the truth.
 
         Raises:
             Wrong: if it differs.
@@ -405,7 +405,7 @@ class Job:
         for rank, fd in self._pidfds.items():
             if not _readable(fd, 0):
                 raise Wrong(f"rank {rank} lives")
-        # Where /proc is hidden, the launcher kills the groups, and has no means to wait for what it cannot see.
+        # Where /proc is hidden, the launcher kills the groups, and cannot wait for processes that it cannot see.
         patience = DEADLINE if self.mode == "bare" else 0
         alive = {pid for pid, fd in self.helpers.items() if not _readable(fd, patience)}
         told = {left.pid for left in result.leftovers if not left.ended}
@@ -423,7 +423,7 @@ class Job:
             self._same(f"stdout of rank {rank}", text.splitlines(), expected)
 
     def expected_on_console(self) -> Counter:
-        """The lines that tee shows."""
+        """Return the lines that tee shows."""
         if not self.plan.tee:
             return Counter()
         return Counter(
@@ -441,7 +441,7 @@ class Job:
 
 
 def launcher_dies(seed: str, directory: Path, mode: str) -> None:
-    """A launcher in a process of its own gets a signal, or several, or SIGKILL: nothing of its job survives.
+    """Send a signal, several, or SIGKILL to a separate launcher process, and check that nothing of its job survives.
 
     Raises:
         Wrong: if something does.
@@ -490,7 +490,7 @@ def launcher_dies(seed: str, directory: Path, mode: str) -> None:
 
 
 def work(seed: int, jobs: range, mode: str, seconds: float) -> int:
-    """Run jobs, up to three at once; print one JSON line per failure, and one at the end. Returns the failures."""
+    """Run jobs, up to three at once; print one JSON line per failure, and one at the end; return the failures."""
     begin, told, wrong, done = SYSTEM_CLOCK.now(), Counter(), 0, 0
     home = Path(tempfile.mkdtemp(prefix="soak-"))
     console = os.open(home / "console", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -560,7 +560,7 @@ def _wait(pid: int, options: int = os.WEXITED) -> None:
 
 
 def _command(mode: str) -> list[str]:
-    """How to get into a mode; needs root, or user namespaces."""
+    """Return the command that enters a mode; needs root, or user namespaces."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     if mode == "pidns":
         return ["unshare", *user, "--pid", "--fork", "--mount-proc", "--kill-child"]
@@ -570,13 +570,13 @@ def _command(mode: str) -> list[str]:
 
 
 def why_not(mode: str) -> str:
-    """Why a mode cannot be had here; empty if it can."""
+    """Return why a mode is not available here; empty if it is."""
     done = subprocess.run([*_command(mode), "true"], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
 
 
 def main() -> int:
-    """Share the jobs out to workers, two per processor since jobs mostly wait, and sum up."""
+    """Distribute the jobs to workers, two per processor since jobs mostly wait, and sum up."""
     parser = argparse.ArgumentParser(prog="launch.soak", description="Random broken jobs against an oracle.")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
@@ -620,7 +620,7 @@ def _usable(mode: str) -> bool:
 
 
 def _shares(jobs: int, modes: list[str], workers: int) -> list[tuple[str, int, int]]:
-    """Half of the jobs plain, the rest in the other modes; one share per worker and mode."""
+    """Return the shares of workers and modes: half of the jobs plain, the rest in the other modes."""
     weights = {mode: 2 if mode == "plain" else 1 for mode in modes}
     shares, first = [], 0
     for mode, weight in weights.items():

@@ -1,4 +1,4 @@
-"""A rank that not even SIGKILL ends is given up in time, named, and reaped when it ends after all."""
+"""A rank that survives SIGKILL is given up in time, named, and reaped when it finally ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FREEZER = Path("/sys/fs/cgroup/freezer")
 
 @pytest.fixture
 def freeze(tmp_path):
-    """Freezes processes so that signals wait, SIGKILL too: what uninterruptible sleep looks like from outside."""
+    """Return a function that freezes processes so that even SIGKILL stays pending, as in uninterruptible sleep."""
     group = FREEZER / f"derail-test-{os.getpid()}"
     try:
         group.mkdir()
@@ -44,7 +44,7 @@ def freeze(tmp_path):
 
 
 class EndOf:
-    """An observer that holds the job's thread until a rank that was signalled is dead."""
+    """An observer that blocks the job's thread until a signalled rank is dead."""
 
     wants_lines = False
 
@@ -64,7 +64,7 @@ class EndOf:
 
 
 def test_an_unkillable_rank_is_abandoned_and_named(jobs, freeze, wait_until):
-    """Four ranks, two of them frozen: one grace and one wait for all, then the outcome says who is still there."""
+    """Four ranks, two of them frozen: one grace and one wait for all, then the outcome names those that remain."""
     teardown = Teardown(grace=0.5, kill_wait=0.5)
     context = jobs.sh(*["exec sleep 600"] * 4, teardown=teardown, observers=[EndOf(0, 2)])
     pids = context.pids()
@@ -83,7 +83,7 @@ def test_an_unkillable_rank_is_abandoned_and_named(jobs, freeze, wait_until):
     freeze.thaw()
 
     def reaped():
-        jobs.sh("exit 0").wait(60)  # the next job takes along what was abandoned
+        jobs.sh("exit 0").wait(60)  # the next job reaps the abandoned ranks
         return not any(Path(f"/proc/{pids[rank]}").exists() for rank in (1, 3))
 
     wait_until(reaped)

@@ -1,4 +1,4 @@
-"""The end of a rank is noticed at once, and asking for it changes nothing."""
+"""The exit of a rank is noticed at once, and polling changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HANG = "exec sleep 600"
 
 
 def test_an_exit_wakes_the_caller_whatever_the_period_is(jobs):
-    """A failure is told long before ``period`` is over."""
+    """A failure is reported long before ``period`` is over."""
     context = jobs.sh("exit 3")
     began = time.monotonic()
     result = context.wait(timeout=600, period=300)
@@ -18,7 +18,7 @@ def test_an_exit_wakes_the_caller_whatever_the_period_is(jobs):
 
 
 def test_wait_returns_none_when_its_time_is_up_and_not_before(jobs):
-    """``wait(t)`` is over at t, not at the next multiple of a period."""
+    """``wait(t)`` ends at t, not at the next multiple of a period."""
     context = jobs.sh(HANG)
     began = time.monotonic()
     assert context.wait(timeout=0.2, period=60) is None
@@ -26,7 +26,7 @@ def test_wait_returns_none_when_its_time_is_up_and_not_before(jobs):
 
 
 def test_polling_does_not_affect_the_ranks(jobs):
-    """``wait(0)`` leaves the ranks alone, as often as it is asked."""
+    """``wait(0)`` does not affect the ranks, however often it is called."""
     context = jobs.sh(HANG, HANG)
     pids = context.pids()
     assert [context.wait(0) for _ in range(20)] == [None] * 20
@@ -34,7 +34,7 @@ def test_polling_does_not_affect_the_ranks(jobs):
 
 
 def test_a_poll_includes_all_events_until_now(jobs, pid_gone):
-    """Ranks that have ended before ``wait(0)`` are in its result: it does not need a second look."""
+    """Ranks that ended before ``wait(0)`` are in its result: no second call is needed."""
     context = jobs.sh("exit 0", "exit 0")
     assert all(pid_gone(pid) for pid in context.pids().values())
     result = context.wait(0)
@@ -48,7 +48,7 @@ def test_a_programs_success_is_a_value_of_none(jobs):
 
 
 def test_every_call_returns_the_same_result_object(jobs):
-    """A second ``wait``, and one after ``close``, says the same."""
+    """Also a second ``wait``, and one after ``close``."""
     context = jobs.sh("exit 4", HANG)
     result = context.wait(60)
     context.close()
@@ -66,7 +66,7 @@ def test_waiting_for_a_job_that_was_never_started_returns_none(jobs):
 
 
 def test_a_context_runs_once(jobs):
-    """A second ``start`` is refused and harms nothing."""
+    """A second ``start`` is refused and has no effect."""
     context = jobs.sh("exit 0")
     with pytest.raises(ValueError, match="started before"):
         context.start()

@@ -1,4 +1,4 @@
-"""Whatever lies where an error file should be, the launcher lives, the exit code stays, and the blame is right."""
+"""Whatever the error file contains, the launcher survives, and exit code and root cause are right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from derail import ChildFailedError
 
 
 class Spoiler:
-    """Puts a case of the corpus in the place of rank 1's error file, after its exit and before it is read."""
+    """An observer that writes a case of the corpus to rank 1's error file, after its exit and before it is read."""
 
     wants_lines = False
 
@@ -28,7 +28,7 @@ class Spoiler:
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_no_error_file_hurts_the_launcher(jobs, name):
-    """Rank 1 fails and its file is odd: the code, the blame and the text are right, and the launcher lives."""
+    """Rank 1 fails and its file is odd: code, root cause and text are right, and the launcher survives."""
     result = jobs.sh("exec sleep 600", "exit 4", observers=[Spoiler(CORPUS[name])]).wait(60)
     assert (list(result.failures), result.failures[1].exitcode, result.root_cause) == ([1], 4, 1)
     text = str(ChildFailedError("job", result.failures))

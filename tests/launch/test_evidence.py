@@ -1,4 +1,4 @@
-"""Who failed by itself: evidence counts in the order in which the kernel shows it, and what is not known is said."""
+"""Evidence counts in the order in which the kernel shows it, and an unknown order is marked as such."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from derail.spawn.zygote.client import ServedProcess
 from derail.supervise import ranks
 from program_files import program_text
 
-# Records an error as ``record`` does, says so, and does what stdin's next line asks for.
+# Records an error as ``record`` does, reports that, and carries out the next line of stdin.
 RANK = program_text("launch/recorded_steps")
 LINGERS = RANK + "wait_for('go'); recorded('the cause'); step('recorded'); time.sleep(600)"
 VICTIM = RANK + "wait_for('fail'); os._exit(4)"
@@ -26,17 +26,17 @@ FALLBACKS = pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV, NO_PIDFD_ENV
 
 
 def step(jobs, word):
-    """Let a rank go on."""
+    """Let a rank continue."""
     (jobs.directory / word).touch()
 
 
 def reached(jobs, word, wait_until):
-    """Wait until a rank has got there."""
+    """Wait until a rank has reached a point."""
     wait_until((jobs.directory / word).exists, what=f"{word} is there")
 
 
 def turn(context):
-    """Have the launcher look, so that what comes next is in a turn of its own."""
+    """Have the launcher poll, so that the next event is in a separate turn."""
     context.wait(0)
 
 
@@ -60,7 +60,7 @@ def test_the_rank_that_recorded_first_is_blamed_however_slowly_it_exits(jobs, wa
 
 
 def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
-    """Of four ranks that raise at once four are reported, though the first exit stops the others."""
+    """Of four ranks that raise at once, four are reported, though the first exit stops the others."""
     lingers = [LINGERS.replace("step('recorded')", f"step('recorded{rank}')") for rank in range(3)]
     context = jobs.py(VICTIM.replace("wait_for('fail')", "wait_for('fail'); recorded('late')"), *lingers)
     step(jobs, "go")
@@ -73,7 +73,7 @@ def test_ranks_that_all_recorded_are_all_failures(jobs, wait_until):
 
 
 def test_an_answer_to_our_signal_is_no_failure_and_its_record_is_shown(jobs):
-    """A rank that records an error when it is asked to end was stopped by us; its error file is in the outcome."""
+    """A rank that records an error when it is asked to end was stopped by us; its record is in the outcome."""
     answers = RANK + (
         "import signal\n"
         "def handler(*_): recorded('asked to end'); os._exit(1)\n"
@@ -120,7 +120,7 @@ def test_a_record_by_a_child_is_not_blamed_for_the_ranks_own_sigkill(jobs):
 
 
 def test_a_record_by_a_child_does_not_make_a_stopped_rank_a_failure(jobs, wait_until):
-    """Only what the rank itself recorded is evidence against it."""
+    """Only a record by the rank itself is evidence against it."""
     source = RANK + (
         "if os.fork() == 0:\n    recorded('of a child'); os._exit(0)\nos.wait(); step('recorded'); time.sleep(600)"
     )
@@ -154,7 +154,7 @@ def test_the_error_file_of_another_writer_counts_when_it_is_complete(jobs, wait_
 
 
 def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
-    """A file that cannot be decoded proves no error: the rank that we stopped was stopped."""
+    """A file that cannot be decoded proves no error: the rank counts as stopped."""
     write = "open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write('{'); step('recorded'); time.sleep(600)"
     context = jobs.py(VICTIM, RANK + write)
     reached(jobs, "recorded", wait_until)
@@ -164,7 +164,7 @@ def test_garbage_in_an_error_file_is_no_evidence(jobs, wait_until):
 
 
 def test_a_rank_that_changes_its_error_file_all_the_time_delays_no_other_rank(jobs, wait_until):
-    """The launcher still sees the exit of another rank, and ends both."""
+    """The launcher still detects the exit of another rank, and ends both."""
     storm = (
         "path = os.environ['TORCHELASTIC_ERROR_FILE']; step('recorded')\n"
         "while True:\n    open(path, 'w').close(); os.rename(path, path + '.old'); os.rename(path + '.old', path)"
@@ -177,7 +177,7 @@ def test_a_rank_that_changes_its_error_file_all_the_time_delays_no_other_rank(jo
 
 
 class Pause:
-    """An observer that holds the job's thread until all ranks are dead, so that all is seen within one turn."""
+    """An observer that blocks the job's thread until all ranks are dead, so that all events are in one turn."""
 
     wants_lines = False
 
@@ -201,7 +201,7 @@ class Pause:
                 os.close(fd)
 
 
-# Ends once the first word is there; says the second when it is as good as dead, and its parent is alone with it.
+# Ends after the first word appears; prints the second when it is almost dead, and its parent is alone with it.
 FIRST = RANK + "wait_for('go'); "
 SECOND = RANK + (
     "import select\n"
@@ -219,8 +219,8 @@ SAY_PID = (
     [("", True), (NO_INOTIFY_ENV, False), (NO_PIDFD_ENV, False), (f"{NO_INOTIFY_ENV} {NO_PIDFD_ENV}", False)],
 )
 def test_an_exit_and_a_record_of_one_turn_have_an_order_or_are_marked_as_rivals(jobs, monkeypatch, missing, certain):
-    """Rank 1 is dead before rank 0 records: blamed, for certain with pidfd and inotify. Else either is, and the other
-    is its rival: how long before the turn the record was there depends on the machine."""
+    """Rank 1 is dead before rank 0 records: it is blamed, for certain with pidfd and inotify. Else either is, and the
+    other is its rival: the age of the record at the start of the turn depends on the machine."""
     for name in missing.split():
         monkeypatch.setenv(name, "1")
     first = FIRST + SAY_PID + "os.kill(os.getpid(), 9)"
@@ -234,7 +234,7 @@ def test_an_exit_and_a_record_of_one_turn_have_an_order_or_are_marked_as_rivals(
 
 
 def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
-    """Rank 1 records, rank 0 then dies, rank 1 exits last: all seen at once, and rank 1 is blamed."""
+    """Rank 1 records, rank 0 then dies, rank 1 exits last: all are noticed at once, and rank 1 is blamed."""
     first = FIRST + "recorded('the cause'); step('recorded'); wait_for('dead'); os._exit(1)"
     second = RANK + "wait_for('recorded'); " + SAY_PID + "os.kill(os.getpid(), 9)"
     third = SECOND + "step('dead')"
@@ -260,7 +260,7 @@ def test_a_rank_whose_first_thread_has_ended_is_stopped_and_is_no_failure(jobs, 
 
 
 class HeldStart:
-    """Start of rank 1 that gives an order of ends before the launcher can watch it."""
+    """A start of rank 1 during which ranks end in a given order, before the launcher can watch it."""
 
     def __init__(self, patch, directory, *, ends_first):
         self.directory = directory
@@ -289,7 +289,7 @@ class HeldStart:
         return handle
 
     def end_rank_0(self):
-        """Let it go, and wait for its end."""
+        """Let it end, and wait for its exit."""
         (self.directory / "fail").touch()
         assert is_readable(self.first.exit_fd, 60)
 
@@ -349,7 +349,7 @@ def sleep_long():
 @pytest.mark.parametrize("start_method", ["warm", "forkserver"])
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_later_exit_never_overtakes_one_with_a_pending_status(tmp_path, pid_gone, start_method, dead):
-    """The resident process is stopped or killed while rank 1, then rank 0 end: rank 1 is first, with its signal."""
+    """The zygote is stopped or killed while rank 1, then rank 0 end: rank 1 is first, with its signal."""
     options = {"preload": ["json"]} if start_method == "warm" else {}
     job = start_processes(
         "job", sleep_long, {0: (), 1: ()}, {0: {}, 1: {}}, DefaultLogsSpecs(str(tmp_path)),
@@ -378,8 +378,8 @@ def test_a_later_exit_never_overtakes_one_with_a_pending_status(tmp_path, pid_go
 
 
 class StatusOnItsWay:
-    """An observer that gives an order of events within one turn, and keeps the status of rank 2 away until a signal
-    was sent."""
+    """An observer that gives an order of events within one turn, and withholds the status of rank 2 until a signal was
+    sent."""
 
     wants_lines = False
 
@@ -406,7 +406,7 @@ class StatusOnItsWay:
         self.signalled |= type(event).__name__ == "SignalSent"
 
     def kill(self, rank):
-        """Have a rank die, and wait for that."""
+        """Kill a rank, and wait for its exit."""
         watched = os.pidfd_open(self.control.pid(rank))
         os.kill(self.control.pid(rank), signal.SIGKILL)
         poller = select.poll()
@@ -417,7 +417,7 @@ class StatusOnItsWay:
 
 @pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
 def test_a_record_behind_an_exit_with_a_pending_status_is_no_answer_to_our_signal(tmp_path, monkeypatch, missing):
-    """The job is stopped while the exit of rank 2 is in front of the record of rank 1: that record was there before.
+    """The job is stopped while the exit of rank 2 precedes the record of rank 1: that record is older than the signal.
 
     Without inotify, the order of a record and an exit of one turn is not known, and the result says so.
     """
@@ -453,6 +453,6 @@ def test_a_rank_with_a_missing_status_has_ended_and_delays_no_other_rank(tmp_pat
 
 
 def test_a_signal_while_the_jobs_thread_starts_raises_what_its_handler_raises(run_python):
-    """SIGTERM inside ``Thread.start``, whichever thread takes it, is raised as such and leaves nothing behind."""
+    """SIGTERM inside ``Thread.start``, whichever thread gets it, is raised as such and leaves nothing behind."""
     source = program_text("launch/signalled_start")
     assert run_python(source).stdout.split("\n")[:2] == ["SignalException 1"] * 2

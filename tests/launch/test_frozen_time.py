@@ -34,12 +34,12 @@ FREEZERS = {
 }
 _steady = time.clock_gettime
 
-pytestmark = pytest.mark.timeout(120)  # a clock that stands still is a test that never ends
+pytestmark = pytest.mark.timeout(120)  # with a clock that stops, a test never ends
 
 
 @pytest.fixture(params=FREEZERS)
 def frozen(request):
-    """The time is frozen in this process during the test."""
+    """Freeze the time in this process during the test."""
     with FREEZERS[request.param]():
         assert time.gmtime().tm_year == 2001
         yield
@@ -51,7 +51,7 @@ def steady():
 
 
 def test_the_clock_advances(frozen):
-    """``now`` moves, and ``wall`` is exactly what another process says that the time is."""
+    """``now`` advances, and ``wall`` is exactly the time in another process."""
     before = SYSTEM_CLOCK.now()
     while SYSTEM_CLOCK.now() == before:
         pass
@@ -64,14 +64,14 @@ def test_the_clock_advances(frozen):
 
 @pytest.mark.parametrize("tool", ["freezegun", "time-machine"])
 def test_derail_may_be_imported_while_the_time_is_frozen(run_python, tool):
-    """What the launcher then holds are no fakes."""
+    """The launcher then holds no fakes."""
     done = run_python(program_text("launch/frozen_import", TOOL=tool))
 
     assert done.stdout == "None True True\n"
 
 
 def test_wait_returns_after_its_timeout(jobs, frozen):
-    """Not when the rank ends, and not before."""
+    """Neither at the exit of the rank nor earlier."""
     context, begun = jobs.sh("exec sleep 600"), steady()
 
     assert context.wait(0.3) is None
@@ -91,7 +91,7 @@ def test_the_grace_period_passes(jobs, frozen):
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver", "warm"])
 def test_functions_return_their_values(jobs, frozen, method):
-    """However their ranks are started."""
+    """For every start method."""
     context = jobs.start(give, args={0: (1,), 1: (2,)}, start_method=method)
 
     assert context.wait().return_values == {0: 1, 1: 2}
@@ -155,7 +155,7 @@ def test_faults_start_and_end_on_time(tmp_path, frozen, freeze_in_rank):
     ("fault", "year"), [(faults.clock_offset(3e9, rank=0), True), (faults.clock_freeze(rank=0), False)], ids=str
 )
 def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
-    """And the times that derail writes in that rank with it: those of a machine whose clock is wrong."""
+    """As well as the times that derail writes in that rank: those of a machine with a wrong clock."""
     program = tmp_path / "program.py"
     program.write_text(
         "import time\nfrom derail.model.clock import SYSTEM_CLOCK\n"
@@ -172,7 +172,7 @@ def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
 
 
 def test_no_rank_waits_at_a_gate_beyond_its_timeout(tmp_path, frozen):
-    """A rank that never comes there is an error."""
+    """A rank that never arrives there is an error."""
     gate = Gate("never", "never")
     job = start_job(
         LocalJob([sys.executable, "-c", "import time; time.sleep(600)"], ranks=1),

@@ -1,4 +1,4 @@
-"""Functions as ranks: one fate with programs, and values of any kind."""
+"""Functions as ranks: the same outcomes as programs, and values of any kind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(request, jobs):
 
 
 def test_values_arrive_by_rank(run):
-    """What each rank returned, whatever it is."""
+    """The return value of each rank, whatever it is."""
     result = run(rank_functions.give, {"loss": 0.5}).wait(60)
     assert result.return_values == {0: {"loss": 0.5}, 1: {"loss": 0.5}}
 
@@ -40,14 +40,14 @@ def test_a_large_value_blocks_no_rank(run):
 
 
 def test_a_value_that_cannot_be_pickled_fails_with_a_reason(run):
-    """The failure says what could not be sent, and is no success."""
+    """The failure names the value, and is no success."""
     result = run(rank_functions.give_generator, ranks=1).wait(60)
     assert "pickle" in str(ChildFailedError("job", result.failures))
     assert result.return_values == {}
 
 
 def test_a_value_that_cannot_be_unpickled_here_is_a_failure(run):
-    """What the launcher cannot read was not returned."""
+    """A value that the launcher cannot read was not returned."""
     result = run(rank_functions.give_what_breaks_on_arrival, ranks=1).wait(60)
     assert (list(result.failures), result.return_values, result.root_cause) == ([0], {}, 0)
     assert "not here" in str(ChildFailedError("job", result.failures))
@@ -64,7 +64,7 @@ def test_a_rank_that_is_killed_while_sending_failed_as_killed(run):
     [("sys.exit()", 0), ("os._exit(0)", 0), ("sys.exit(3)", 3), ("sys.exit('message')", 1), ("os._exit(7)", 7)],
 )
 def test_leaving_without_a_value_is_an_outcome_at_once(run, how, exitcode):
-    """No way of leaving hangs the launcher; code 0 without a value is a failure of its own kind."""
+    """No way of exiting hangs the launcher; code 0 without a value is a failure of its own kind."""
     result = run(leave, how, ranks=2).wait(60)
     assert result is not None
     first = result.failures[result.root_cause]
@@ -74,21 +74,21 @@ def test_leaving_without_a_value_is_an_outcome_at_once(run, how, exitcode):
 
 
 def leave(how):
-    """Leave in a way given as source; importable, since this module is."""
+    """Exit in a way given as source; importable, since this module is."""
     exec(f"import os, sys; {how}")
 
 
 def test_sys_exit_0_is_a_return_of_none(run):
-    """What torch documents for ``record``: SystemExit with code 0 is a success."""
+    """As torch documents for ``record``: SystemExit with code 0 is a success."""
     assert run(leave, "sys.exit(0)").wait(60).return_values == {0: None, 1: None}
 
 
 @pytest.mark.parametrize("how", ["raise KeyboardInterrupt", "os.kill(os.getpid(), 2)"])
 def test_an_interrupt_is_an_outcome_at_once(run, how):
-    """A rank that is interrupted dies of SIGINT and hangs nobody."""
+    """A rank that is interrupted dies of SIGINT and blocks no other rank."""
     result = run(leave, how).wait(60)
     first = result.failures[result.root_cause]
-    # Busy machine: it recorded the interrupt, and had not ended when its turn came to be asked.
+    # Busy machine: it recorded the interrupt, and had not ended when it was asked to end.
     assert first.exitcode in {-signal.SIGINT, 1} or "it had recorded its error" in first.reason
 
 
@@ -101,7 +101,7 @@ def test_an_exception_is_reported_with_its_traceback(run):
 
 
 def test_a_crash_after_the_return_is_a_crash(run):
-    """The value was whole; the process still died of a signal."""
+    """The value was complete; the process still died of a signal."""
     result = run(rank_functions.crash_after_return, ranks=1).wait(60)
     assert list(result.failures) == [0]
     assert result.failures[0].exitcode < 0
@@ -114,7 +114,7 @@ def test_functions_fail_like_programs_do(run):
 
 
 def fail_by_rank():
-    """Rank 1 leaves with 5, the others wait for ever."""
+    """Exit with 5 as rank 1, wait for ever as another one."""
     import threading
 
     if os.environ["RANK"] == "1":
@@ -123,13 +123,13 @@ def fail_by_rank():
 
 
 def test_the_environment_is_there_at_import(run):
-    """Module-level code of the rank's function sees RANK."""
+    """Module-level code of the rank's function has RANK."""
     result = run(rank_functions.import_time_environment, start_method="spawn").wait(60)
     assert {rank: seen[0]["RANK"] for rank, seen in result.return_values.items()} == {0: "0", 1: "1"}
 
 
 def test_why_a_warm_rank_was_spawned_is_in_the_outcome(jobs, monkeypatch, tmp_path):
-    """A preload that starts a thread: the job runs as any other, and says of each rank that it was not forked."""
+    """A preload that starts a thread: the job runs normally, and each outcome states that the rank was not forked."""
     (tmp_path / "with_a_thread.py").write_text(
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
@@ -160,7 +160,7 @@ def test_an_invalid_preload_is_refused(jobs, method, preload, error, words):
 
 
 def test_ranks_behind_one_that_cannot_be_started_never_run(jobs, tmp_path, wait_until):
-    """Warm ranks come up side by side; those that were ready already end without having run anything."""
+    """Warm ranks are made ready concurrently; the ready ones end without having run anything."""
     args = {rank: (tmp_path / str(rank),) for rank in range(4)}
     with pytest.raises(pickle.PicklingError, match="rank 1"):
         jobs.start(rank_functions.touch, 4, args={**args, 1: (lambda: None,)}, start_method="warm")

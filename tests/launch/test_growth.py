@@ -1,4 +1,4 @@
-"""What a job costs per rank is the same for few ranks and for many."""
+"""The cost of a job per rank is the same for few ranks and for many."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FEW, MANY = 32, 256
 
 
 def calls_per_rank(ranks, log_dir, end):
-    """Average calls of each function, Python's and C's, in the thread of a job of sleeping programs.
+    """Return the average calls of each function, Python's and C's, in the thread of a job of sleeping programs.
 
-    Of a look at all processes of the machine, only the look itself counts: others start processes meanwhile.
+    Of a look at all processes of the machine, only the look itself counts: other programs start processes, too.
     """
     calls = collections.Counter()
     looks = []
@@ -56,7 +56,7 @@ def close(job):
 
 
 def kill_one(job):
-    """Have the job end since one of its ranks was killed."""
+    """Make the job end by killing one of its ranks."""
     os.kill(job.pids()[0], signal.SIGKILL)
     assert job.wait(60).failures
 

@@ -1,4 +1,4 @@
-"""The process that launches is left as it was found, and what it cannot know is never made up."""
+"""The launching process is left as it was, and unknown facts are never invented."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_callers_dicts_are_untouched(tmp_path):
 
 
 def test_a_job_without_a_log_directory_leaves_none(run_python, tmp_path):
-    """Temporary directories of ours are gone when the interpreter is."""
+    """The temporary directories of derail are gone after the interpreter."""
     source = "from derail import *\nstart_processes('job', '/bin/true', {0: ()}, {0: {}}, DefaultLogsSpecs()).wait()\n"
     run_python(source, env={"TMPDIR": str(tmp_path)})
     assert os.listdir(tmp_path) == []
@@ -43,7 +43,7 @@ def test_logs_of_earlier_attempts_are_kept(tmp_path):
 
 
 def test_jobs_run_concurrently_in_threads(jobs):
-    """Twenty jobs from ten threads, all right."""
+    """Twenty jobs from ten threads, all correct."""
     results = {}
 
     def run(number):
@@ -59,7 +59,7 @@ def test_jobs_run_concurrently_in_threads(jobs):
 
 
 def test_a_job_may_run_in_asyncio(jobs):
-    """An executor's thread waits; the loop goes on."""
+    """A thread of the executor waits; the event loop continues."""
     import asyncio
 
     async def main():
@@ -69,7 +69,7 @@ def test_a_job_may_run_in_asyncio(jobs):
 
 
 def test_an_ignored_sigchld_does_not_turn_a_crash_into_a_success(jobs):
-    """The kernel would throw the exit codes away; they are right all the same, and SIGCHLD stays ignored."""
+    """The kernel would discard the exit codes; they are right anyway, and SIGCHLD stays ignored."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     result = jobs.sh("exit 7", "exec sleep 600").wait(60)
     assert (result.failures[0].exitcode, signal.getsignal(signal.SIGCHLD)) == (7, signal.SIG_IGN)
@@ -77,7 +77,7 @@ def test_an_ignored_sigchld_does_not_turn_a_crash_into_a_success(jobs):
 
 
 def test_a_stolen_wait_is_never_a_success(jobs):
-    """Somebody else in the process reaps the rank: its real status if the kernel still tells it, else a lost one."""
+    """Other code in the process reaps the rank: its real status if the kernel still has it, else a lost one."""
 
     class Thief:
         wants_lines = False
@@ -97,7 +97,7 @@ def test_a_stolen_wait_is_never_a_success(jobs):
 
 
 def test_polling_a_ranks_popen_leaves_the_status_for_the_result(jobs):
-    """``subprocess_handlers[0].proc.poll()``, as agents call it, tells the code and leaves it for the result."""
+    """``subprocess_handlers[0].proc.poll()``, as agents call it, returns the code and leaves it for the result."""
     context = jobs.sh("exit 7")
     assert context.subprocess_handlers[0].proc.wait(60) == 7
     assert context.subprocess_handlers[0].proc.poll() == 7
@@ -118,7 +118,7 @@ def test_the_real_time_signals_have_names(jobs):
     [("/nonexistent/program", FileNotFoundError), ("plain file", PermissionError), ("", OSError)],
 )
 def test_a_program_that_cannot_be_run_is_a_clear_error(jobs, tmp_path, entrypoint, error):
-    """What cannot be executed says which rank and which program; nothing is left."""
+    """The error names rank and program; nothing is left."""
     if entrypoint == "plain file":
         entrypoint = str(tmp_path / "plain")
         (tmp_path / "plain").touch(mode=0o644)
@@ -127,7 +127,7 @@ def test_a_program_that_cannot_be_run_is_a_clear_error(jobs, tmp_path, entrypoin
 
 
 def test_no_descriptor_left_at_start_is_a_clear_error(run_python, tmp_path):
-    """EMFILE while ranks are started: those that run are ended, the error says what to do."""
+    """EMFILE while ranks are started: running ones are ended, the error has a remedy."""
     source = program_text("launch/few_descriptors")
     out = run_python(source, str(tmp_path)).stdout.splitlines()
     assert out[0].startswith("24 ")
@@ -135,7 +135,7 @@ def test_no_descriptor_left_at_start_is_a_clear_error(run_python, tmp_path):
 
 
 def test_mismatched_ranks_are_refused_before_anything_starts(tmp_path):
-    """``args`` and ``envs`` must name the same ranks; the error says which are missing."""
+    """``args`` and ``envs`` must name the same ranks; the error names the missing ones."""
     with pytest.raises(RuntimeError, match=r"mapping mismatch.*1"):
         start_processes("job", "/bin/true", {0: (), 1: ()}, {0: {}}, DefaultLogsSpecs(str(tmp_path)))
 

@@ -1,4 +1,4 @@
-"""Nobody is left: helpers of ranks, ranks of a failed start, ranks of a launcher that was killed."""
+"""No process is left: helpers of ranks, ranks of a failed start, ranks of a killed launcher."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_helper_of_a_crashed_rank_is_ended(jobs, pid_gone):
 
 
 def test_a_helper_of_a_rank_that_succeeded_is_ended_and_reported(jobs, pid_gone):
-    """After a success, too, nobody is left in the group; the outcome names who was."""
+    """After a success as well, no process is left in the group; the outcome names the leftovers."""
     context = jobs.sh(HELPER.format(how="") + WAIT_FOR_HELPER + "exit 0")
     result = context.wait(60)
     assert pid_gone(int(jobs.file("helper")))
@@ -40,7 +40,7 @@ def test_a_helper_of_a_rank_that_succeeded_is_ended_and_reported(jobs, pid_gone)
 
 
 def test_a_helper_that_ignores_sigterm_is_killed(jobs, pid_gone):
-    """The end of the job does not depend on the manners of helpers."""
+    """The end of the job does not depend on the behaviour of helpers."""
     stubborn = (
         """(trap "" TERM; echo $(exec sh -c 'echo $PPID') > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; """
         "while :; do sleep 0.1; done) & "
@@ -52,7 +52,7 @@ def test_a_helper_that_ignores_sigterm_is_killed(jobs, pid_gone):
 
 
 def test_a_helper_in_its_own_session_is_found_and_ended_if_the_job_asks_for_it(jobs, pid_gone):
-    """sweep="all" ends also what escaped the group of its rank."""
+    """sweep="all" also ends processes that escaped the group of their rank."""
     context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="all"))
     helper = int(jobs.file("helper"))
     result = context.wait(60)
@@ -61,7 +61,7 @@ def test_a_helper_in_its_own_session_is_found_and_ended_if_the_job_asks_for_it(j
 
 
 def test_a_helper_in_its_own_session_is_only_reported_otherwise(jobs):
-    """sweep="group" reports who escaped, and leaves them alone."""
+    """sweep="group" reports escaped processes, and does not end them."""
     context = jobs.sh(HELPER.format(how="setsid") + WAIT_FOR_HELPER + "exit 3", teardown=Teardown(sweep="group"))
     helper = int(jobs.file("helper"))
     result = context.wait(60)
@@ -71,7 +71,7 @@ def test_a_helper_in_its_own_session_is_only_reported_otherwise(jobs):
 
 @pytest.fixture(params=METHODS)
 def call(request, jobs):
-    """Has rank 1 of two call a function of ``rank_functions``, as a program or by each start method."""
+    """Return a function that calls one of ``rank_functions`` in rank 1 of two, as a program or by each start method."""
 
     def start(name, *arguments, **beyond):
         if request.param == "program":
@@ -93,7 +93,7 @@ def test_a_daemon_is_found_whatever_the_start_method(call, jobs, pid_gone, how):
 
 
 def test_a_daemon_is_only_reported_by_default(call, jobs):
-    """sweep="group" reports a daemon of each start method, and leaves it alone."""
+    """sweep="group" reports a daemon of each start method, and does not end it."""
     result = call("leave_a_daemon", str(jobs.directory), "forked", teardown=Teardown(sweep="group")).wait(60)
     daemon = int(jobs.file("daemon"))
     leftovers = [(left.pid, left.rank, left.ended) for left in result.leftovers]
@@ -103,7 +103,7 @@ def test_a_daemon_is_only_reported_by_default(call, jobs):
 
 @pytest.mark.parametrize("without", ["show_environment", "set_limit"])
 def test_one_mark_is_enough_to_find_a_forked_daemon(jobs, pid_gone, monkeypatch, without):
-    """Where the kernel lets a process not show its environment, the limit remains, and the other way round."""
+    """Where a process cannot show its environment, the limit remains, and the other way round."""
     monkeypatch.setattr(marks, without, lambda *_, **__: False)
     result = jobs.start(
         rank_functions.leave_a_daemon, 1, args={0: (str(jobs.directory), "forked")}, start_method="fork"
@@ -115,7 +115,7 @@ def test_one_mark_is_enough_to_find_a_forked_daemon(jobs, pid_gone, monkeypatch,
 
 @pytest.mark.parametrize("how", ["exit", "hang"])
 def test_a_resource_tracker_unlinks_what_its_rank_left(call, jobs, how):
-    """It is not ended before, neither after a sudden exit nor with a rank that has to be killed; nor is it reported."""
+    """It is not ended before, neither after a sudden exit nor with a killed rank, and not reported."""
     context = call("make_shared_memory", str(jobs.directory), how, teardown=Teardown(grace=0.5, sweep="all"))
     segment = jobs.file("segment")
     if how == "hang":
@@ -129,7 +129,7 @@ HELD = """(exec sh -c 'echo $$ > "$DIR/h.tmp"; mv "$DIR/h.tmp" "$DIR/helper"; re
 
 
 def test_a_helper_that_never_ends_is_bounded(jobs, pid_gone, monkeypatch):
-    """A tracker that hangs is killed and reported when its time is over."""
+    """A tracker that hangs is killed and reported at its deadline."""
     monkeypatch.setattr(sweep, "HELPER_WAIT", 0.2)
     os.mkfifo(jobs.directory / "fifo")
     held = HELD.format(name='"from my.resource_tracker import main"')
@@ -152,7 +152,7 @@ def test_a_helper_that_was_stopped_with_its_rank_is_continued_and_ends(jobs):
 
 
 def test_a_leftover_is_asked_before_it_is_killed(jobs):
-    """Grace, then SIGKILL, as for ranks: what a helper does on SIGTERM is done."""
+    """Grace period, then SIGKILL, as for ranks: a helper's SIGTERM handler runs."""
     script = (
         """(trap 'echo bye > "$DIR/bye"; exit 0' TERM; echo $(exec sh -c 'echo $PPID') > "$DIR/h.tmp"; """
         """mv "$DIR/h.tmp" "$DIR/helper"; while :; do sleep 0.05; done) & """
@@ -164,7 +164,7 @@ def test_a_leftover_is_asked_before_it_is_killed(jobs):
 
 
 def test_a_job_without_leftovers_does_not_wait(jobs, monkeypatch):
-    """Only what is found is waited for."""
+    """Only leftovers are awaited."""
     waits = []
     monkeypatch.setattr(sweep, "wait_until_gone", lambda *_, **__: waits.append(1))
     assert jobs.sh("exit 0", "exit 3").wait(60).failures[1].exitcode == 3
@@ -181,7 +181,7 @@ def test_a_failing_start_leaves_nothing(jobs, pid_gone):
 
 
 def break_rank_2(spec):
-    """Have rank 2 run a program that does not exist."""
+    """Make rank 2 run a program that does not exist."""
     from dataclasses import replace
 
     from derail.model.spec import Command
@@ -258,7 +258,7 @@ def test_the_end_of_the_thread_that_started_a_job_has_no_effect(jobs, pid_gone):
 
 
 def test_many_ranks_cost_one_thread(jobs):
-    """Sixty-four ranks are watched by one thread."""
+    """One thread watches sixty-four ranks."""
     import threading
 
     before = threading.active_count()

@@ -1,4 +1,4 @@
-"""Jobs in a PID namespace of their own, as in a container: numbers are consecutive there, and come round soon."""
+"""Jobs in a separate PID namespace, as in a container: pids are consecutive there, and wrap around soon."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _why_not(namespace: tuple[str, ...]) -> str:
 
 @pytest.fixture
 def run_inside():
-    """Runs a program (or source behind ``JOBS``) as the first process of a PID namespace, and gives what it printed."""
+    """Return a function that runs a program (or source behind ``JOBS``) as the first process of a PID namespace."""
 
     def run(source: str | Path, *arguments: str, proc: bool = True) -> str:
         namespace = next((each for each in NAMESPACES if not _why_not(each)), None)
@@ -60,7 +60,7 @@ def run_inside():
 
 @pytest.fixture
 def run_command():
-    """Runs ``derail`` as the first process of a PID namespace."""
+    """Return a function that runs ``derail`` as the first process of a PID namespace."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         namespace = next((each for each in NAMESPACES if not _why_not(each)), None)
@@ -77,7 +77,7 @@ def run_command():
 
 @pytest.mark.parametrize("last", ["exit 0", "sleep 777 & exit 0"])
 def test_helpers_of_earlier_ranks_are_found_although_nothing_was_started_since(run_inside, last):
-    """The last number that was given out is that of the last rank, and says nothing of those before."""
+    """The last assigned pid is that of the last rank, and does not reveal earlier processes."""
     source = f"""
 _, left = job("sleep 777 & exit 0", "exit 0", {last!r})
 print(sorted(left), sleepers())
@@ -92,8 +92,8 @@ def test_a_helper_with_the_number_of_an_earlier_process_is_found(run_inside, tmp
 
 
 def test_pids_of_another_namespace_are_ignored(run_inside):
-    """Without a /proc of its own, a namespace sees the numbers of the outer one: they mean other processes inside. The
-    groups of the ranks are still ended."""
+    """Without its own /proc, a namespace shows the pids of the outer one: they mean other processes inside. The groups
+    of the ranks are still ended."""
     source = """
 from derail.platform.leftovers import find_processes
 from derail.platform.processes import every_pid, known_processes
@@ -105,7 +105,7 @@ print(os.waitpid(-1, 0)[1])  # orphans are the first process's here
 
 
 def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_command, tmp_path):
-    """Those in the rank's session and those in one of their own; the rank's own status is not lost."""
+    """Those in the rank's session and those in other sessions; the rank's own status is not lost."""
     orphans = "for i in $(seq 15); do (true &); (setsid true &); done"
     done = run_command(
         "launch",
@@ -123,5 +123,5 @@ def test_the_launcher_of_a_container_reaps_orphans_while_its_job_runs(run_comman
 
 
 def test_a_program_that_is_the_first_process_keeps_its_own_children(run_inside):
-    """A job of derail's library reaps orphans of its ranks, and no child whose status the program may still ask for."""
+    """A job of derail's library reaps orphans of its ranks, but no child with a status that the program may query."""
     assert run_inside(LAUNCH / "other_children.py") == "[5, 5]\n"

@@ -1,4 +1,4 @@
-"""The first rank that failed by itself is to blame, however late, quiet or victim-like the others look."""
+"""The first rank that failed by itself is the root cause, however late, quiet or victim-like the others are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ os._exit(1)
 
 
 class Pause:
-    """An observer that holds the job's thread until all ranks are dead, so that their ends are noticed together."""
+    """An observer that blocks the job's thread until all ranks are dead, so that their exits are noticed together."""
 
     wants_lines = False
 
@@ -52,7 +52,7 @@ class Pause:
 
 
 def culprit_and_victim(jobs, culprit, victim, **beyond):
-    """Rank 0 ends first, rank 1 when rank 0 is dead."""
+    """Make rank 0 end first, and rank 1 when rank 0 is dead."""
     return jobs.start(
         "/usr/bin/env",
         2,
@@ -74,7 +74,7 @@ def test_a_killed_rank_is_blamed_and_not_the_victim_that_wrote_an_error_file(job
 
 
 def test_a_file_that_claims_an_earlier_time_does_not_take_the_blame(jobs):
-    """The timestamp in a file is shown, and decides nothing."""
+    """The timestamp in a file is shown, and has no influence."""
     result = culprit_and_victim(jobs, "exit 3", WRITE_ERROR_FILE.format(stamp="1"), observers=[Pause(jobs.directory)])
     assert (result.root_cause, list(result.failures)) == (0, [0, 1])
     assert result.failures[1].timestamp == 1
@@ -82,7 +82,7 @@ def test_a_file_that_claims_an_earlier_time_does_not_take_the_blame(jobs):
 
 
 def test_exits_within_one_turn_keep_their_order(jobs):
-    """Two ranks that are found dead together are told in the order in which they died."""
+    """Two ranks that are found dead together are reported in the order in which they died."""
     result = culprit_and_victim(jobs, "exit 3", "os._exit(4)", observers=[Pause(jobs.directory)])
     assert {rank: failure.exitcode for rank, failure in result.failures.items()} == {0: 3, 1: 4}
     assert list(result.failures) == [0, 1]
@@ -105,7 +105,7 @@ def test_the_order_does_not_follow_the_rank_numbers(jobs):
 
 
 def test_ranks_that_we_stopped_are_not_among_the_failures(jobs):
-    """Collateral is told apart: who it was, and which signal ended it."""
+    """Stopped ranks are listed separately: which, and by which signal."""
     result = jobs.sh("exit 3", "exec sleep 600", "trap 'exit 7' TERM; while :; do sleep 0.01; done").wait(60)
     assert list(result.failures) == [0]
     assert {rank: result.ranks[rank].signals_sent for rank in result.stopped} == {1: (15,), 2: (15,)}
@@ -145,7 +145,7 @@ def test_a_rank_without_an_error_file_still_has_a_reason(jobs):
 
 
 def test_a_stale_error_file_is_not_evidence(jobs, tmp_path):
-    """What an earlier attempt wrote is not read for this one."""
+    """A record of an earlier attempt is not read for this one."""
     from derail import LogsDest, LogsSpecs
 
     old = tmp_path / "error.json"
@@ -165,7 +165,7 @@ def test_a_stale_error_file_is_not_evidence(jobs, tmp_path):
 def test_an_error_file_of_another_process_that_is_older_than_the_job_is_not_evidence(jobs):
     """A process that put it there after the start (cp -p, a restored directory) did not write it for this rank.
 
-    A time of long ago alone says nothing: a rank can set it. Without a process in it, the file is the rank's.
+    A time of long ago proves nothing: a rank can set it. Without a process in it, the file is the rank's.
     """
     other, own = (json.dumps({"message": {"message": "yesterday", "extraInfo": extra}}) for extra in ({"pid": 1}, {}))
     old = "> $TORCHELASTIC_ERROR_FILE; touch -d '1 hour ago' $TORCHELASTIC_ERROR_FILE"
@@ -180,7 +180,7 @@ def test_an_error_file_of_another_process_that_is_older_than_the_job_is_not_evid
 
 
 def test_a_rank_that_answers_our_signal_at_once_was_stopped(jobs, monkeypatch):
-    """However fast its exit is, it came after our signal, and is no failure of its own."""
+    """However fast its exit is, it came after our signal, and is no independent failure."""
     from derail.spawn.child_handle import Child
 
     send = Child.signal

@@ -1,4 +1,4 @@
-"""Signals to the launcher: told once, escalated, forwarded, and handlers put back as they were."""
+"""Signals to the launcher: raised once, escalated, forwarded, and handlers restored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 @pytest.fixture(autouse=True)
 def _usual_handlers():
-    """A runner under ``nohup``, or in the background of a shell, ignores some signals; the tests are not about that."""
+    """Use default handlers: a runner under ``nohup``, or in the background of a shell, ignores some signals."""
     ignored = {number: signal.SIG_IGN for number in HANDLED if signal.getsignal(number) == signal.SIG_IGN}
     for number in ignored:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -43,7 +43,7 @@ def test_a_signal_raises_in_the_main_thread_and_close_ends_the_job(jobs, number)
 
 
 def test_handlers_are_restored(jobs):
-    """Whatever was set before the job is set after it, in whatever order jobs end."""
+    """Handlers from before the job are set after it, in whatever order jobs end."""
     mine = signal.signal(signal.SIGTERM, lambda *_: None)
     before = [signal.getsignal(number) for number in HANDLED]
     first, second = jobs.sh(HANG), jobs.sh(HANG)
@@ -62,7 +62,7 @@ def test_handlers_are_restored_when_the_job_ends_by_itself(jobs):
 
 
 def test_handlers_of_a_job_that_was_closed_in_a_thread_delegate(jobs):
-    """A thread cannot put handlers back; until the main thread does, they do what was set before."""
+    """A thread cannot restore handlers; until the main thread does, they call the previous ones."""
     heard = []
     mine = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     context = jobs.sh(HANG)
@@ -76,7 +76,7 @@ def test_handlers_of_a_job_that_was_closed_in_a_thread_delegate(jobs):
 
 
 def test_a_signal_during_the_restoration_of_handlers_is_not_lost(jobs, monkeypatch):
-    """Right before what was set before the job is set again, the signal does what it would have done without a job."""
+    """Right before the previous handler is restored, a signal has the same effect as without a job."""
     heard, set_handler = [], signal.signal
     mine = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
 
@@ -105,7 +105,7 @@ def test_an_ignored_signal_stays_ignored(jobs):
 
 
 def test_the_signals_to_handle_can_be_named(jobs, monkeypatch, caplog):
-    """TORCHELASTIC_SIGNALS_TO_HANDLE replaces the list; a name that is no signal is told and left out."""
+    """TORCHELASTIC_SIGNALS_TO_HANDLE replaces the list; a name that is no signal is logged and left out."""
     monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGUSR2, SIGNOPE")
     before = signal.getsignal(signal.SIGTERM)
     context = jobs.sh(HANG)
@@ -118,7 +118,7 @@ def test_the_signals_to_handle_can_be_named(jobs, monkeypatch, caplog):
 
 
 def test_a_forwarded_signal_reaches_each_rank_once_and_the_job_continues(jobs):
-    """SIGUSR1 to the launcher is one SIGUSR1 for every rank; nobody is stopped."""
+    """SIGUSR1 to the launcher is one SIGUSR1 for every rank; no rank is stopped."""
     script = (
         'n=0; trap "n=\\$((n+1)); echo \\$n > $DIR/got$RANK.tmp; mv $DIR/got$RANK.tmp $DIR/got$RANK" USR1; '
         'echo ready > "$DIR/r.$RANK"; mv "$DIR/r.$RANK" "$DIR/ready$RANK"; '
@@ -166,7 +166,7 @@ SECOND = program_text("launch/two_signals_at_start")
 
 
 def test_a_second_signal_right_after_the_end_of_the_job_is_still_for_the_job(run_python):
-    """It ended no launcher that had not come to say why its job ended; a later one does what it would without us."""
+    """It does not end a launcher that has not reported yet why its job ended; a later one acts as without a job."""
     done = run_python(SECOND, check=False)
     assert (done.stdout, done.returncode) == ("raised SIGTERM\n", -signal.SIGTERM)
 
@@ -189,12 +189,12 @@ def test_a_sigterm_while_ranks_are_being_started_leaves_nothing(jobs, tmp_path, 
 
 
 def blocked(status):
-    """The signals that a thread holds back, from its ``status`` in /proc."""
+    """Return the signals that a thread blocks, from its ``status`` in /proc."""
     return next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
 
 
 def test_signals_are_not_taken_by_the_thread_that_supervises(jobs):
-    """A signal that came to it would not wake the main thread: Ctrl-C twice would end nothing."""
+    """A signal to that thread would not wake the main thread: Ctrl-C twice would end nothing."""
     context = jobs.sh(HANG)
     thread = next(thread for thread in threading.enumerate() if thread.name == "derail-job")
     mask = int(blocked(Path(f"/proc/self/task/{thread.native_id}/status").read_text()), 16)
@@ -216,5 +216,5 @@ def test_no_rank_blocks_signals(jobs, method):
 
 
 def own_status():
-    """What the kernel says of this process."""
+    """Return the kernel's status of this process."""
     return Path("/proc/self/status").read_text()

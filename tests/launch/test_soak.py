@@ -1,4 +1,4 @@
-"""Random broken jobs, whose truth an oracle knows: see launch/soak.py for the command that runs thousands."""
+"""Random broken jobs with an oracle: see launch/soak.py for the command that runs thousands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS_ENV = "DERAIL_SOAK_SECONDS"
 
 
 def run(*options: str, deadline: float) -> subprocess.CompletedProcess[str]:
-    """Run the soak in a process of its own."""
+    """Run the soak in a separate process."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
     environ = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "launch.soak", *options]
@@ -26,7 +26,7 @@ def run(*options: str, deadline: float) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("mode", soak.MODES)
 def test_a_few_random_jobs_end_as_the_oracle_predicts(mode):
-    """Root cause, status of each rank, lines and survivors are right, or the order is said to be unknown."""
+    """Root cause, status of each rank, lines and survivors are right, or the order is reported as unknown."""
     if reason := soak.why_not(mode):
         pytest.skip(reason)
     done = run("--jobs=12", "--seed=7", f"--modes={mode}", "--workers=1", deadline=200)
@@ -43,7 +43,7 @@ def test_a_few_random_jobs_end_as_the_oracle_predicts(mode):
 )
 def test_a_job_that_was_wrong_once_ends_as_the_oracle_predicts(seed, mode, why):
     """A removal is announced when the last file of the directory is closed, and some records are not announced: then
-    the order is said to be unknown."""
+    the order is reported as unknown."""
     if reason := soak.why_not(mode):
         pytest.skip(reason)
     done = run(f"--only={seed}", f"--modes={mode}", deadline=200)
@@ -60,7 +60,7 @@ def test_random_jobs_end_as_the_oracle_predicts_while_the_budget_lasts():
 
 
 def plan(*steps: soak.Step, ranks: int = 2, held: bool = True, method: str = "program") -> soak.Plan:
-    """A job of its own making."""
+    """Return a job made for the test."""
     fate = dict.fromkeys(range(ranks), "recorded")
     return soak.Plan(
         "0:0", method, ranks, held, list(steps), grace=2.0, sweep="all", tee=False, stop="close", fate=fate
@@ -69,7 +69,7 @@ def plan(*steps: soak.Step, ranks: int = 2, held: bool = True, method: str = "pr
 
 @pytest.fixture
 def job(tmp_path):
-    """Runs one planned job up to its end."""
+    """Return a function that runs one planned job up to its end."""
     jobs = []
 
     def begin(planned: soak.Plan) -> soak.Job:

@@ -1,4 +1,4 @@
-"""Ending a job: bounded for all ranks together, on every path, and never broken off."""
+"""The teardown of a job: bounded for all ranks together, on every path, and never interrupted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ready(jobs, *ranks):
 
 
 class Teller:
-    """An observer that keeps the signals that were sent and the deadlines that passed, and then does what is asked."""
+    """An observer that stores the signals that were sent and the deadlines that passed, and then calls a function."""
 
     wants_lines = False
 
@@ -66,7 +66,7 @@ def test_all_ranks_share_one_deadline(jobs):
 
 
 def test_the_grace_period_holds_when_a_peer_fails(jobs):
-    """The same policy on the failure path, from the one place where it is configured."""
+    """The same policy on the failure path, from the same configuration."""
     context = jobs.sh(
         STUBBORN, 'while [ ! -e "$DIR/ready0" ]; do sleep 0.01; done; exit 3', teardown=Teardown(grace=0.5)
     )
@@ -85,7 +85,7 @@ def test_torchs_variable_sets_the_grace(jobs, monkeypatch):
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
 def test_an_invalid_grace_period_is_refused_before_anything_starts(jobs, monkeypatch, text):
-    """A variable that is no number of seconds is named in the error."""
+    """The error names a variable that is no number of seconds."""
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", text)
     with pytest.raises(ValueError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT"):
         jobs.sh(HANG, teardown=None)
@@ -111,7 +111,7 @@ def test_close_works_from_any_thread_any_number_of_times(jobs):
 
 
 def test_a_second_request_escalates(jobs):
-    """While one thread waits out a long grace, another one asks without grace: SIGKILL at once."""
+    """While one thread waits out a long grace period, another one requests a stop without grace: SIGKILL at once."""
     asked = threading.Event()
     context = jobs.sh(
         STUBBORN, observers=[Teller(lambda _, event: type(event).__name__ == "SignalSent" and asked.set())]
@@ -127,7 +127,7 @@ def test_a_second_request_escalates(jobs):
 
 
 def test_an_observer_may_close_its_own_job(jobs):
-    """``close`` in the job's own thread asks, and does not wait for itself."""
+    """``close`` in the job's own thread requests the stop, and does not wait for itself."""
 
     class Closer:
         wants_lines = False
@@ -158,7 +158,7 @@ def test_a_stopped_rank_is_ended(jobs):
 
 
 def test_a_rank_that_has_ended_in_time_is_not_abandoned_by_a_late_thread(jobs):
-    """It dies of SIGKILL at once, and the job's thread gets its turn again when the last deadline is over, too."""
+    """It dies of SIGKILL at once, and the job's thread runs again only after the last deadline."""
 
     def look_too_late(control, event):
         if type(event).__name__ == "SignalSent" and event.signal == signal.SIGKILL:
@@ -175,7 +175,7 @@ def test_a_rank_that_has_ended_in_time_is_not_abandoned_by_a_late_thread(jobs):
 
 
 def test_the_place_of_a_hang_is_in_the_outcome(jobs):
-    """Before SIGKILL the kernel is asked where the rank is."""
+    """Before SIGKILL the kernel is queried for the rank's state."""
     context = jobs.sh(STUBBORN)
     ready(jobs, 0)
     context.close(timeout=1)
@@ -193,7 +193,7 @@ HUNG = (
 
 
 def test_a_hung_python_rank_writes_its_stack(jobs):
-    """A rank under ``record`` names the function in which it hung, on its stderr and in its fate."""
+    """A rank under ``record`` names the function in which it hung, on its stderr and in its outcome."""
     context = jobs.py(HUNG)
     ready(jobs, 0)
     context.close(timeout=2)
@@ -202,7 +202,7 @@ def test_a_hung_python_rank_writes_its_stack(jobs):
 
 
 def test_sigkill_waits_for_a_stack_that_is_being_written(jobs, monkeypatch):
-    """A rank that has lost its processor when it is asked writes its stack when it gets it back, and is killed then."""
+    """A rank without CPU time at the request writes its stack when it runs again, and is killed then."""
     from derail.platform import hang
 
     real, late = hang.answers_still, []

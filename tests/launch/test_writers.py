@@ -1,4 +1,4 @@
-"""An error that a rank recorded is evidence, in whatever way it reached the error file."""
+"""An error that a rank recorded is evidence, however it was written to the error file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES = [("warm", way) for way in WAYS] + [(method, way) for method in METHODS[:
 
 
 class LeftBehind:
-    """An error file of an earlier attempt, in the place of rank 1's."""
+    """An error file of an earlier attempt, at the path of rank 1's."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -40,7 +40,7 @@ def shm():
 
 
 def start(tmp_path, shm, method, way, **options):
-    """A job of a victim and a rank that records."""
+    """Start a job of a victim and a rank that records."""
     env = {
         "DIR": str(tmp_path),
         "SHM": str(shm),
@@ -62,7 +62,7 @@ def start(tmp_path, shm, method, way, **options):
 
 
 def blame(tmp_path, job, wait_until):
-    """Have rank 1 record, then rank 0 fail; the result."""
+    """Have rank 1 record, then rank 0 fail; return the result."""
     try:
         (tmp_path / "go").touch()
         wait_until((tmp_path / "recorded").exists, what="rank 1 has recorded")

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 kept: list[object] = []
-"""What a rank holds open until it ends."""
+"""Files that a rank holds open until it ends."""
 
 
 def document(message: str = "", *, size: int = 0) -> bytes:
@@ -89,7 +89,7 @@ def through_a_link(path: Path, directory: Path) -> None:
 
 
 def through_a_dangling_link(path: Path, directory: Path) -> None:
-    """The same, with a file that is not there when the link is made."""
+    """Do the same with a file that does not exist when the link is made."""
     path.symlink_to(directory / "elsewhere")
     threading.Event().wait(0.02)
     keep_open(directory / "elsewhere", document())
@@ -177,27 +177,27 @@ def directory_above_moved(path: Path) -> None:
 
 
 def long_ago(path: Path) -> None:
-    """Say that the file was written in 1970."""
+    """Set the time of the file to 1970."""
     aside(path, document())
     os.utime(path.with_name("aside"), (0, 0))
     path.with_name("aside").rename(path)
 
 
 def long_ago_afterwards(path: Path) -> None:
-    """The same, of a file that has its name already."""
+    """Do the same for a file that has its name already."""
     keep_open(path, document())
     os.utime(path, (0, 0))
 
 
 def over_an_old_one(path: Path) -> None:
-    """Write in place as many bytes as an earlier attempt had left, and set the time back to that attempt's."""
+    """Write as many bytes in place as an earlier attempt had left, and set the time back to that attempt's."""
     before = path.stat()
     keep_open(path, document("the cause".ljust(len("of an earlier attempt"))), "r+b")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def by_a_child(path: Path) -> None:
-    """Have a child write, without saying who it is: that counts as the rank's own."""
+    """Have a child write, without its pid: that counts as the rank's own."""
     if os.fork() == 0:
         path.write_bytes(document())
         os._exit(0)
@@ -205,7 +205,7 @@ def by_a_child(path: Path) -> None:
 
 
 def elsewhere(name: str) -> Path:
-    """A new directory of the test's own."""
+    """Return a new directory of the test's own."""
     directory = Path(os.environ["DIR"]) / f"{name}{os.getpid()}"
     directory.mkdir()
     return directory
@@ -229,10 +229,10 @@ WAYS = {
 
 _SPECIAL = ("on another file system", "over an old one", "directory above moved")
 FOR_ANY_RANK = sorted(way for way in WAYS if way not in _SPECIAL)
-"""Of these a rank needs nothing but its own directory, and takes no other rank's log away."""
+"""Ways that need nothing but the rank's own directory, and take no other rank's log away."""
 
 UNANNOUNCED = {"mapped", "through a dangling link", "changed all the time", "directory above moved"}
-"""The kernel gives no time at which these records were complete, or the launcher does not watch the file any more."""
+"""Ways for which the kernel gives no time of completion, or the launcher does not watch the file any more."""
 
 
 def rank(way: str = "") -> None:
@@ -252,6 +252,6 @@ def rank(way: str = "") -> None:
 
 
 def wait_for(path: Path) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     while not path.exists():
         threading.Event().wait(0.002)

@@ -1,4 +1,4 @@
-"""Readers that remember, and each way of noticing a change."""
+"""Readers with a memory, and each way of noticing a change."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ K = TypeVar("K", bound="Hashable")
 
 
 class Recorder(Generic[K]):
-    """Remembers the lines of each key, put together from pieces."""
+    """A memory of the lines of each key, joined from pieces."""
 
     def __init__(self) -> None:
         self.lines: dict[K, list[bytes]] = {}
         self.blocks: list[tuple[K, Lines]] = []
 
     def take(self, key: K, lines: Lines) -> None:
-        """Be the receiver of a tail."""
+        """Receive lines of a tail."""
         self.blocks.append((key, lines))
         mine = self.lines.setdefault(key, [])
         first, *rest = lines.split()
@@ -35,11 +35,11 @@ class Recorder(Generic[K]):
 
 @pytest.fixture
 def recorder() -> Recorder[int]:
-    """Remembers the lines of each file."""
+    """Return a memory of the lines of each file."""
     return Recorder()
 
 
 @pytest.fixture(params=[True, False], ids=["notified", "polling"])
 def notify(request: pytest.FixtureRequest) -> bool:
-    """With inotify, and without."""
+    """Whether inotify is used."""
     return bool(request.param)

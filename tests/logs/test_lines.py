@@ -1,4 +1,4 @@
-"""Bytes cut anywhere become the same whole lines, and none is lost."""
+"""Bytes with any boundaries become the same whole lines, and none is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _assemble(parts: list[bytes], limit: int = 1 << 20) -> list[Lines]:
 
 
 def _joined(blocks: list[Lines]) -> list[bytes]:
-    """The lines, put together again from pieces by nothing but the marks."""
+    """Return the lines, joined from pieces with the marks only."""
     lines: list[bytes] = []
     for block in blocks:
         first, *rest = block.split()
@@ -45,19 +45,19 @@ def _joined(blocks: list[Lines]) -> list[bytes]:
 
 @given(log_streams())
 def test_the_boundaries_of_writes_do_not_matter(stream: LogStream) -> None:
-    """Whatever the writes were cut into, the lines are those of the whole."""
+    """Whatever the boundaries of the writes, the lines are those of the whole."""
     assert _joined(_assemble(list(stream.writes))) == stream.lines
 
 
 @given(_RICH, st.lists(st.integers(0, 500)), st.integers(1, 20))
 def test_no_byte_is_lost(data: bytes, cuts: list[int], limit: int) -> None:
-    """What comes out is what went in, byte by byte, also where lines are too long and come in pieces."""
+    """The output is the input, byte by byte, also where lines are too long and are split into pieces."""
     assert b"".join(block.data for block in _assemble(_cut(data, cuts), limit)) == data
 
 
 @given(_RICH, st.lists(st.integers(0, 500)), st.integers(1, 20))
 def test_pieces_of_a_long_line_are_marked(data: bytes, cuts: list[int], limit: int) -> None:
-    """The marks of the pieces suffice to put each line together again."""
+    """The marks of the pieces suffice to join each line."""
     expected = data.removesuffix(b"\n").split(b"\n") if data else []
     assert _joined(_assemble(_cut(data, cuts), limit)) == expected
 
@@ -75,7 +75,7 @@ def test_held_back_bytes_are_bounded(data: bytes, cuts: list[int], limit: int) -
 
 @given(st.text(alphabet="a€😀é", min_size=1, max_size=60), st.integers(4, 20))
 def test_a_piece_ends_between_characters(text: str, limit: int) -> None:
-    """A line that is cut because it is too long is not cut inside a character."""
+    """A line that is split because of its length is not split inside a character."""
     blocks = _assemble([text.encode()], limit)
     assert "".join(block.data.decode() for block in blocks) == text
 
@@ -97,7 +97,7 @@ def test_a_progress_bar_is_one_line() -> None:
     [("", ""), ("plain", "plain"), ("\r 10%\r100%", "100%"), ("windows\r", "windows"), (" 1%\r 2%\r", " 2%")],
 )
 def test_of_a_progress_bar_the_last_redraw_is_shown(line: str, expected: str) -> None:
-    """A terminal is left showing the last redraw, and so is a report."""
+    """A terminal finally shows the last redraw, and so does a report."""
     assert shown(line) == expected
 
 
@@ -114,13 +114,13 @@ def test_of_a_progress_bar_the_last_redraw_is_shown(line: str, expected: str) ->
     ],
 )
 def test_each_line_has_its_prefix_once(lines: Lines, expected: bytes) -> None:
-    """A prefix stands at the beginning of each line and nowhere else; a line that the stream broke off gets its end."""
+    """A prefix is at the beginning of each line and nowhere else; an incomplete last line gets its end."""
     assert lines.prefixed(b"> ") == expected
 
 
 @given(_RICH.filter(bool), st.booleans(), st.booleans())
 def test_an_empty_prefix_changes_nothing(data: bytes, continues: bool, more: bool) -> None:
-    """Without a prefix the bytes pass unchanged, but for the end of a broken-off line."""
+    """Without a prefix the bytes are unchanged, except for the end of an incomplete line."""
     more = more and not data.endswith(b"\n")
     expected = data if more or data.endswith(b"\n") else data + b"\n"
     assert Lines(data, continues, more).prefixed(b"") == expected

@@ -1,4 +1,4 @@
-"""The names of ``derail.logs`` are all there, and cost only what they need."""
+"""The names of ``derail.logs`` exist, and cost only what they need."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import derail.logs
 
 
 def test_every_public_name_is_there() -> None:
-    """Each name can be imported, also where it is the name of a file as well."""
+    """Each name can be imported, also one that is the name of a module as well."""
     assert [name for name in derail.logs.__all__ if not callable(getattr(derail.logs, name))] == []
 
 
 def test_an_unknown_name_is_an_error(run_python) -> None:
-    """A name that does not exist is an AttributeError that lists what there is."""
+    """A name that does not exist is an AttributeError that lists the existing ones."""
     with pytest.raises(AttributeError, match=r"no attribute 'Tails'; it has ConsoleSink, "):
         derail.logs.Tails  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_a_rank_that_redirects_its_streams_loads_no_tails(run_python) -> None:
-    """What only the launcher needs is not imported in the ranks."""
+    """Modules that only the launcher needs are not imported in the ranks."""
     source = """
 import sys
 from derail.logs.redirect import redirect_stdout

@@ -1,4 +1,4 @@
-"""Streams are redirected by descriptor, with all that anybody writes to them, and come back."""
+"""Streams are redirected by descriptor, with all output to them, and restored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_python_c_and_children_are_redirected(run_python, tmp_path: Path) -> Non
 
 
 def test_a_new_file_is_read_by_this_user_only(tmp_path: Path) -> None:
-    """Whatever the umask allows; a file that is there keeps its mode."""
+    """Whatever the umask allows; an existing file keeps its mode."""
     (tmp_path / "there").touch(mode=0o644)
     before = os.umask(0)
     try:
@@ -57,7 +57,7 @@ def test_a_file_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_descriptor_behind_sys_stdout(tmp_path: Path) -> None:
-    """Where ``sys.stdout`` lives in memory, as under ``--capture=sys``, descriptor 1 is redirected all the same."""
+    """With ``sys.stdout`` in memory, as under ``--capture=sys``, descriptor 1 is redirected as well."""
     path = tmp_path / "out"
     with contextlib.redirect_stdout(io.StringIO()) as memory, redirect_stdout(str(path)):
         print("python")
@@ -77,7 +77,7 @@ def test_a_missing_stream_is_no_trouble(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("misdeed", ["exception", "close", "replace"])
 def test_streams_come_back_whatever_the_body_does(run_python, tmp_path: Path, misdeed: str) -> None:
-    """An exception, a closed descriptor or a closed and replaced ``sys.stdout`` do not keep us from going back."""
+    """An exception, a closed descriptor or a closed and replaced ``sys.stdout`` do not prevent the restoration."""
     source = program_text("logs/breaks_redirection")
     assert run_python(source, str(tmp_path / "out"), misdeed).stdout == "back\n"
 
@@ -90,7 +90,7 @@ def test_a_closed_stream_is_closed_again(run_python, tmp_path: Path) -> None:
 
 
 def test_redirections_can_be_nested(tmp_path: Path) -> None:
-    """The inner one gives back what the outer one had set."""
+    """The inner one restores the setting of the outer one."""
     outer, inner = tmp_path / "outer", tmp_path / "inner"
     with redirect_stderr(str(outer)):
         os.write(2, b"1\n")
@@ -101,7 +101,7 @@ def test_redirections_can_be_nested(tmp_path: Path) -> None:
 
 
 def test_two_that_share_a_file_overwrite_nothing(tmp_path: Path) -> None:
-    """Both streams in one file stand one after the other."""
+    """Output of both streams in one file is in sequence."""
     path = tmp_path / "both"
     with redirect_stdout(str(path)), redirect_stderr(str(path)):
         for fd, text in ((1, b"out 1\n"), (2, b"err\n"), (1, b"out 2\n")):
@@ -110,14 +110,14 @@ def test_two_that_share_a_file_overwrite_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_stream_is_refused(tmp_path: Path) -> None:
-    """Only stdout and stderr can be redirected, and nothing is made for another one."""
+    """Only stdout and stderr can be redirected, and no file is made for another one."""
     with pytest.raises(ValueError, match="unknown standard stream <stdin>"), redirect("stdin", str(tmp_path / "x")):
         pass
     assert os.listdir(tmp_path) == []
 
 
 def test_a_missing_directory_changes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """When the file cannot be made the stream stays as it was."""
+    """If the file cannot be made, the stream is unchanged."""
     with pytest.raises(FileNotFoundError), redirect_stdout(str(tmp_path / "no" / "out")):
         pass
     os.write(1, b"still here\n")

@@ -1,4 +1,4 @@
-"""The console gets whole lines, whatever it is; what it does not take is counted and hurts nobody."""
+"""The console gets whole lines, whatever it is; unaccepted output is counted and blocks no caller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEADLINE = 60.0
 
 
 class Pipe:
-    """A pipe with a text stream on its writing end, as ``sys.stdout`` is when it is piped."""
+    """A pipe with a text stream on its write end, like a piped ``sys.stdout``."""
 
     def __init__(self) -> None:
         self.reading, writing = os.pipe()
@@ -50,7 +50,7 @@ class Pipe:
 
 @pytest.fixture
 def pipe():
-    """A pipe that nobody reads unless the test does."""
+    """Return a pipe that only the test reads."""
     pipe = Pipe()
     yield pipe
     pipe.close()
@@ -61,7 +61,7 @@ def _consoles() -> list[str]:
 
 
 def _sink(stream, **options) -> ConsoleSink[int]:
-    """A sink that waits long for a console, unless a test says how long."""
+    """Return a sink that waits long for a console, unless the test sets a limit."""
     sink: ConsoleSink[int] = ConsoleSink(stream, prefix=lambda key: f"[t{key}]:", **options)
     sink.close = functools.partial(sink.close, idle=DEADLINE, limit=DEADLINE)
     return sink
@@ -81,7 +81,7 @@ def test_lines_go_to_a_file_with_their_prefix(tmp_path: Path) -> None:
 
 
 def test_earlier_output_of_the_host_comes_first(tmp_path: Path, pipe: Pipe) -> None:
-    """Text that the host has printed, but not flushed, is not overtaken by the lines of its job."""
+    """Text that the host has printed, but not flushed, precedes the lines of its job."""
     path = tmp_path / "console"
     with path.open("w", encoding="utf-8") as file:
         for stream in (file, pipe.stream):
@@ -117,7 +117,7 @@ def test_lines_go_to_a_terminal() -> None:
 
 @pytest.mark.parametrize("kind", [io.StringIO, lambda: io.TextIOWrapper(io.BytesIO(), encoding="utf-8")])
 def test_lines_go_to_a_stream_in_memory(kind) -> None:
-    """What tests put in the place of ``sys.stdout`` gets text, with bad bytes replaced."""
+    """A replacement of ``sys.stdout`` by a test gets text, with bad bytes replaced."""
     stream = kind()
     sink = _sink(stream)
     sink.take(0, Lines(b"one \xff\n"))
@@ -139,7 +139,7 @@ def test_lines_go_to_the_capture_of_pytest(request: pytest.FixtureRequest, captu
 
 
 def test_no_console_is_no_trouble() -> None:
-    """Without a stream lines go nowhere, and none of them was missed by anybody."""
+    """Without a stream lines are dropped, and none counts as missed."""
     sink = _sink(None)
     sink.start()
     sink.take(0, Lines(b"line\n"))
@@ -147,8 +147,8 @@ def test_no_console_is_no_trouble() -> None:
 
 
 def test_a_blocked_pipe_blocks_no_caller(pipe: Pipe, wait_until) -> None:
-    """A pipe that nobody reads: ``take`` returns, ``ready`` says no, ``close`` gives up soon, counts what was missed,
-    and leaves no thread."""
+    """With a pipe without a reader, ``take`` returns, ``ready`` is False, and ``close`` gives up soon. It returns the
+    missed bytes, and leaves no thread."""
     sink = _sink(pipe.stream)
     blocks = 0
     while sink.ready(0) and blocks < 1000:
@@ -164,14 +164,14 @@ def test_a_blocked_pipe_blocks_no_caller(pipe: Pipe, wait_until) -> None:
 
 @pytest.mark.parametrize("size", [3_000, 60_000, 200_000])
 def test_a_blocked_pipe_does_not_delay_the_exit_of_the_host(run_python, size: int) -> None:
-    """However long the line is that nobody reads, the host ends as it wanted to, and no thread holds its buffer."""
+    """However long the unread line is, the host exits normally, and no thread holds its buffer."""
     source = program_text("logs/blocked_console")
     done = run_python(source, str(size), env={"PYTHONUNBUFFERED": ""}, check=False)
     assert (done.stderr, done.returncode) == ("True 1\n", 7)
 
 
 def test_a_blocked_terminal_blocks_no_caller() -> None:
-    """A terminal that nobody reads is the same as a pipe that nobody reads."""
+    """A terminal without a reader behaves like a pipe without one."""
     leader, follower = os.openpty()
     with os.fdopen(leader, "rb", buffering=0) as screen, os.fdopen(follower, "w", encoding="utf-8") as stream:
         sink = _sink(stream)
@@ -186,7 +186,7 @@ def test_a_blocked_terminal_blocks_no_caller() -> None:
 
 
 def test_a_console_that_is_read_again_gets_everything(pipe: Pipe) -> None:
-    """When a full console takes lines again, whoever waits for that is told, and no line is lost or doubled."""
+    """When a full console accepts lines again, waiting callers are notified, and no line is lost or doubled."""
     room = threading.Event()
     sink = _sink(pipe.stream, on_room=room.set)
     got: list[bytes] = []
@@ -211,7 +211,7 @@ def test_a_console_that_is_read_again_gets_everything(pipe: Pipe) -> None:
 
 
 def test_a_console_is_not_given_up_while_this_process_is_stalled(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only time in which the console could have taken something counts: it takes all, and nothing is missed."""
+    """Only time in which the console could have accepted output counts: it accepts all, and nothing is missed."""
 
     class StandsStill:
         def __init__(self) -> None:
@@ -235,7 +235,7 @@ def test_a_console_is_not_given_up_while_this_process_is_stalled(pipe: Pipe, mon
 
 
 def test_a_queue_is_bounded(pipe: Pipe) -> None:
-    """A sink that is not asked for more holds little more than its queue."""
+    """A sink whose ``ready`` is ignored holds little more than its queue."""
     sink = _sink(pipe.stream)
     size = 0
     while sink.ready(0):
@@ -247,7 +247,7 @@ def test_a_queue_is_bounded(pipe: Pipe) -> None:
 
 @pytest.mark.parametrize("device", ["/dev/full", "full disk"])
 def test_a_full_console_is_counted_and_logged_once(device: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What a full console did not take is counted and said once; nothing of it stays in the host's own buffer."""
+    """Output that a full console did not accept is counted and logged once; none stays in the host's own buffer."""
     with open("/dev/full", "w", encoding="utf-8") as stream:
         sink = _sink(stream)
         for _ in range(3):
@@ -258,7 +258,7 @@ def test_a_full_console_is_counted_and_logged_once(device: str, caplog: pytest.L
 
 
 def test_a_closed_pipe_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """When the reader of the pipe has gone, as with ``| head``, the job goes on and what was missed is counted."""
+    """When the reader of the pipe is gone, as with ``| head``, the job continues and missed output is counted."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as stream:
@@ -270,7 +270,7 @@ def test_a_closed_pipe_is_counted_and_logged_once(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_closed_stream_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that was closed before or while the job runs takes nothing, and raises nowhere."""
+    """A stream that was closed before or during the job accepts nothing, and raises nowhere."""
     stream = (tmp_path / "console").open("w", encoding="utf-8")
     early = _sink(stream)
     early.take(0, Lines(b"line\n"))
@@ -284,7 +284,7 @@ def test_a_closed_stream_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_a_stream_that_raises_is_counted() -> None:
-    """Whatever an object's ``write`` raises, the job does not hear of it."""
+    """No exception of an object's ``write`` reaches the job."""
 
     class Hostile(io.TextIOBase):
         def write(self, text: str) -> int:
@@ -299,7 +299,7 @@ def test_a_stream_that_raises_is_counted() -> None:
 
 
 def test_a_stream_that_never_returns_blocks_no_caller() -> None:
-    """An object whose ``write`` blocks for ever is left to a daemon thread that has a name."""
+    """An object with a ``write`` that blocks for ever is left to a named daemon thread."""
     inside, release = threading.Event(), threading.Event()
 
     class Stuck:
@@ -332,7 +332,7 @@ def test_a_close_without_time_only_checks(pipe: Pipe) -> None:
 
 
 def test_a_job_that_gives_up_makes_room_for_the_other_one(pipe: Pipe) -> None:
-    """Two jobs share a console that nobody reads: what one of them leaves behind does not hold up the other."""
+    """Two jobs share a console without a reader: the leftover output of one does not delay the other."""
     room = threading.Event()
     first, second = _sink(pipe.stream), _sink(pipe.stream, on_room=room.set)
     second.start()
@@ -344,7 +344,7 @@ def test_a_job_that_gives_up_makes_room_for_the_other_one(pipe: Pipe) -> None:
 
 
 def test_a_closed_stream_does_not_write_to_the_file_that_has_its_number_now(tmp_path: Path) -> None:
-    """A descriptor number is not taken for the stream: after a close it may be anybody's."""
+    """A descriptor number does not identify the stream: after a close it may be reused."""
     stream = (tmp_path / "console").open("w", encoding="utf-8")
     sink = _sink(stream)
     sink.take(0, Lines(b"console\n"))
@@ -357,7 +357,7 @@ def test_a_closed_stream_does_not_write_to_the_file_that_has_its_number_now(tmp_
 
 
 def test_two_streams_to_one_pipe_share_a_writer(pipe: Pipe) -> None:
-    """Two streams on the same pipe, of one job or of two, have one thread between them."""
+    """Two streams on the same pipe, of one job or of two, share one thread."""
     with os.fdopen(os.dup(pipe.stream.fileno()), "w", encoding="utf-8") as other:
         sinks = [_sink(stream) for stream in (pipe.stream, other, pipe.stream)]
         for sink in sinks:
@@ -368,7 +368,7 @@ def test_two_streams_to_one_pipe_share_a_writer(pipe: Pipe) -> None:
 
 
 def test_a_line_in_pieces_is_not_torn_by_others(pipe: Pipe) -> None:
-    """While a long line is on its way, other streams are not ready; one that does not ask ends that line."""
+    """While a long line is incomplete, other streams are not ready; one that ignores that ends the line."""
     sink, other = _sink(pipe.stream), _sink(pipe.stream)
     other.start()
     sink.take(0, Lines(b"be", more=True))
@@ -382,7 +382,7 @@ def test_a_line_in_pieces_is_not_torn_by_others(pipe: Pipe) -> None:
 
 
 def test_a_sink_that_ends_in_the_middle_of_a_line_ends_it(tmp_path: Path) -> None:
-    """The next writer begins on a line of its own."""
+    """The next writer begins on a new line."""
     path = tmp_path / "console"
     with path.open("w", encoding="utf-8") as file:
         first, second = _sink(file), _sink(file)
@@ -396,7 +396,7 @@ def test_a_sink_that_ends_in_the_middle_of_a_line_ends_it(tmp_path: Path) -> Non
 
 
 def test_a_line_that_was_given_up_in_the_middle_is_ended(pipe: Pipe, wait_until) -> None:
-    """When a console is given up in the middle of a long line, later lines begin on a line of their own."""
+    """After a console was given up in the middle of a long line, later lines begin on a new line."""
     first, second = _sink(pipe.stream), _sink(pipe.stream)
     second.start()
     first.take(0, Lines(b"x" * 200_000 + b"\n"))
@@ -413,7 +413,7 @@ def test_a_line_that_was_given_up_in_the_middle_is_ended(pipe: Pipe, wait_until)
 
 
 def test_a_forked_child_has_its_own_writer(pipe: Pipe, wait_until) -> None:
-    """A child that was forked in the middle of a job can show lines of its own."""
+    """A child that was forked in the middle of a job can show its own lines."""
     sink = _sink(pipe.stream)
     sink.take(0, Lines(b"parent\n"))
     wait_until(lambda: not sink._destination._queue, what="no thread holds the buffer of the stream")
@@ -428,7 +428,7 @@ def test_a_forked_child_has_its_own_writer(pipe: Pipe, wait_until) -> None:
 
 
 def test_a_pipe_that_does_not_block_gets_whole_lines(pipe: Pipe) -> None:
-    """A host may have made its stdout non-blocking: everything arrives all the same."""
+    """A host may have made its stdout non-blocking: everything arrives anyway."""
     os.set_blocking(pipe.stream.fileno(), False)
     sink = _sink(pipe.stream)
     lines = [b"%06d" % number + b"x" * (number % 300) * 1000 for number in range(400)]
@@ -475,7 +475,7 @@ def test_a_filtered_file_is_read_by_this_user_only(tmp_path: Path) -> None:
 
 
 def test_a_filtered_file_is_added_to(tmp_path: Path) -> None:
-    """Nothing that an earlier attempt has filtered is lost."""
+    """No filtered line of an earlier attempt is lost."""
     path = tmp_path / "filtered"
     path.write_bytes(b"earlier\n")
     filtered: FilteredFile[int] = FilteredFile(path, [""])
@@ -486,7 +486,7 @@ def test_a_filtered_file_is_added_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null/filtered_stdout.log"])
 def test_a_filtered_file_that_cannot_be_written_is_logged_once(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Trouble with it ends neither the job nor the console."""
+    """A problem with it ends neither the job nor the console."""
     filtered: FilteredFile[int] = FilteredFile(path, ["x"])
     for _ in range(3):
         filtered.take(0, Lines(b"x\n"))
@@ -499,7 +499,7 @@ _LINES = st.lists(st.binary(max_size=6).map(lambda line: line.replace(b"\n", b""
 
 @given(_LINES, st.integers(1, 8))
 def test_the_last_lines_are_kept(lines: list[bytes], count: int) -> None:
-    """Exactly the last lines of a stream are kept, however they came."""
+    """Exactly the last lines of a stream are kept, in whatever blocks they arrive."""
     keeper: LastLines[str] = LastLines(count)
     for line in lines:
         keeper.take("a", Lines(line + b"\n"))
@@ -508,7 +508,7 @@ def test_the_last_lines_are_kept(lines: list[bytes], count: int) -> None:
 
 
 def test_the_last_lines_are_bounded_in_bytes() -> None:
-    """Also one line without an end does not grow for ever; what is kept is its end."""
+    """A line without an end does not grow for ever, either; its end is kept."""
     keeper: LastLines[int] = LastLines(5, max_bytes=100)
     keeper.take(0, Lines(b"first\n" + b"a" * 60, more=True))
     for _ in range(50):
@@ -526,7 +526,7 @@ def test_the_tail_of_a_file_is_its_last_lines(tmp_path: Path) -> None:
 
 
 def test_the_tail_of_a_huge_line_is_its_end(tmp_path: Path) -> None:
-    """Not more than the given bytes are read; what was left out in front is marked, and no character is cut in two."""
+    """At most the given number of bytes is read; an omission in front is marked, and no character is split."""
     path = tmp_path / "log"
     path.write_text("first\n" + "€" * 1000, encoding="utf-8")
     assert tail_of(path, max_bytes=10) == "...€€€"
@@ -534,7 +534,7 @@ def test_the_tail_of_a_huge_line_is_its_end(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=200), st.integers(1, 5), st.integers(1, 50))
 def test_a_tail_never_raises(tmp_path_factory: pytest.TempPathFactory, data: bytes, lines: int, max_bytes: int) -> None:
-    """Any bytes give some text of no more lines than were asked for."""
+    """Any bytes give some text with at most the requested number of lines."""
     path = tmp_path_factory.getbasetemp() / "any"
     path.write_bytes(data)
     assert tail_of(path, lines=lines, max_bytes=max_bytes).count("\n") < lines
@@ -542,7 +542,7 @@ def test_a_tail_never_raises(tmp_path_factory: pytest.TempPathFactory, data: byt
 
 @pytest.mark.parametrize("kind", ["missing", "directory", "fifo", "device", "NUL"])
 def test_the_tail_of_anything_else_is_empty(tmp_path: Path, kind: str) -> None:
-    """What is no regular file has no tail, and a FIFO hangs nobody."""
+    """A path that is no regular file has no tail, and a FIFO blocks no caller."""
     path = tmp_path / "log"
     if kind == "directory":
         path.mkdir()

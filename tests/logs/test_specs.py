@@ -1,4 +1,4 @@
-"""Log files have the names that torch gives them; directories appear late, and what is in them stays."""
+"""Log files have torch's names; directories are created late, and their content is kept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_files_lie_by_run_attempt_and_rank(tmp_path: Path) -> None:
 
 
 def test_directories_that_are_made_are_entered_by_this_user_only(tmp_path: Path) -> None:
-    """Whatever the umask allows; a directory that is there keeps its mode."""
+    """Whatever the umask allows; an existing directory keeps its mode."""
     (tmp_path / "there").mkdir(mode=0o755)
     before = os.umask(0)
     try:
@@ -56,7 +56,7 @@ def test_directories_that_are_made_are_entered_by_this_user_only(tmp_path: Path)
 
 
 def test_the_constructor_touches_nothing(tmp_path: Path) -> None:
-    """A directory that does not exist is made when it is needed, not before."""
+    """A missing directory is created when it is needed, not before."""
     specs = DefaultLogsSpecs(str(tmp_path / "a" / "b"))
     assert os.listdir(tmp_path) == []
     assert specs.root_log_dir == str(tmp_path / "a" / "b")
@@ -64,7 +64,7 @@ def test_the_constructor_touches_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A log directory that is a file is named in the error."""
+    """The error names a log directory that is a file."""
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(NotADirectoryError, match=r"log_dir: .*file is a file"):
@@ -72,7 +72,7 @@ def test_a_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_the_temporary_directory_goes_with_its_specs() -> None:
-    """Without a log directory there is a temporary one, made late and removed when nobody holds the specs any more."""
+    """Without a log directory there is a temporary one, created late and removed with the specs."""
     before = set(os.listdir(tempfile.gettempdir()))
     specs = DefaultLogsSpecs(redirects=Std.ALL)
     untouched = set(os.listdir(tempfile.gettempdir()))
@@ -86,7 +86,7 @@ def test_the_temporary_directory_goes_with_its_specs() -> None:
 
 
 def test_the_temporary_directory_goes_with_the_interpreter(run_python, tmp_path: Path) -> None:
-    """Nothing is left in the temporary directory of a program that just ends, and a forked child removes nothing."""
+    """Nothing is left in the temporary directory of a program that simply ends, and a forked child removes nothing."""
     source = program_text("logs/forked_specs")
     done = run_python(source, env={"TMPDIR": str(tmp_path)})
     root, still_there = done.stdout.split()
@@ -94,7 +94,7 @@ def test_the_temporary_directory_goes_with_the_interpreter(run_python, tmp_path:
 
 
 def test_the_same_attempt_keeps_its_directory_and_its_files(tmp_path: Path) -> None:
-    """To name the files of an attempt again deletes nothing: a running job may be writing there."""
+    """A second call for an attempt deletes nothing: a running job may be writing there."""
     specs = DefaultLogsSpecs(str(tmp_path), redirects=Std.ALL)
     first = specs.reify(_envs(2))
     Path(first.stdouts[1]).write_text("evidence\n", encoding="utf-8")
@@ -104,7 +104,7 @@ def test_the_same_attempt_keeps_its_directory_and_its_files(tmp_path: Path) -> N
 
 
 def test_each_attempt_has_its_directory(tmp_path: Path) -> None:
-    """Attempts of one run lie side by side."""
+    """Attempts of one run are in sibling directories."""
     specs = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
     paths = [specs.reify(_envs(1, restart=restart)).stdouts[0] for restart in (0, 1)]
     assert [path.split(os.sep)[-3] for path in paths] == ["attempt_0", "attempt_1"]
@@ -142,7 +142,7 @@ def test_the_null_device_keeps_no_logs() -> None:
 
 
 def test_only_filtered_ranks_are_shown(tmp_path: Path) -> None:
-    """Ranks outside the filter write to their files, and to nowhere what has no file."""
+    """Ranks outside the filter write to their files; streams without a file are dropped."""
     dest = DefaultLogsSpecs(
         str(tmp_path), redirects=Std.OUT, tee={0: Std.OUT, 1: Std.OUT}, local_ranks_filter={1}
     ).reify(_envs(2))
@@ -152,7 +152,7 @@ def test_only_filtered_ranks_are_shown(tmp_path: Path) -> None:
 
 
 def test_unknown_ranks_are_refused_by_name(tmp_path: Path) -> None:
-    """Streams for a rank that the job does not have are an error that names it, and nothing is made."""
+    """Streams for a rank that the job does not have are an error with its number, and nothing is created."""
     with pytest.raises(ValueError, match=r"local rank\(s\) \[7\]"):
         DefaultLogsSpecs(str(tmp_path), redirects={7: Std.OUT}).reify(_envs(2))
     with pytest.raises(ValueError, match=r"local rank\(s\) \[2\]"):
@@ -161,7 +161,7 @@ def test_unknown_ranks_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_missing_ranks_are_refused(tmp_path: Path) -> None:
-    """Environments must be there for ranks 0 to n - 1."""
+    """There must be environments for ranks 0 to n - 1."""
     with pytest.raises(ValueError, match=r"local ranks \[0, 2\]; they must be 0 to 1"):
         DefaultLogsSpecs(str(tmp_path)).reify({0: {}, 2: {}})
 
@@ -174,7 +174,7 @@ def test_no_ranks_make_no_files(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_specs_compare_by_their_arguments(tmp_path: Path) -> None:
-    """Equal arguments make equal specs; a temporary directory is nobody else's."""
+    """Equal arguments make equal specs; a temporary directory is never shared."""
     here = DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
     assert here == DefaultLogsSpecs(str(tmp_path), redirects=Std.OUT)
     assert here != DefaultLogsSpecs(str(tmp_path), redirects=Std.ERR)
@@ -189,7 +189,7 @@ def test_specs_show_their_arguments(tmp_path: Path) -> None:
 
 
 def test_other_specs_can_be_derived() -> None:
-    """A subclass has its arguments where torch's subclasses look for them."""
+    """A subclass has its arguments where torch's subclasses expect them."""
 
     class Mine(LogsSpecs):
         def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
@@ -211,7 +211,7 @@ def test_other_specs_can_be_derived() -> None:
 @pytest.mark.parametrize("ranks_filter", [None, set(), {1}])
 @pytest.mark.parametrize("is_null", [False, True])
 def test_the_names_are_those_of_torch(tmp_path: Path, streams, ranks_filter, is_null: bool) -> None:
-    """The same arguments give the same files, but for the random part of the directory."""
+    """The same arguments give the same files, except for the random part of the directory."""
     theirs = pytest.importorskip("torch.distributed.elastic.multiprocessing")
 
     def relative(value: object) -> object:

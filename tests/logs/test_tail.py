@@ -1,4 +1,4 @@
-"""What is appended to files reaches the readers whole and once, whatever is done to the files meanwhile."""
+"""Lines appended to files reach the readers whole and once, whatever happens to the files in between."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _read_all(tail: Tail[int]) -> None:
 
 
 def test_lines_are_whole_whatever_the_writes_were(tmp_path, notify, recorder) -> None:
-    """A line that is written in parts, characters in two, bars redrawn: one line each; bad bytes and NUL stay."""
+    """A line written in parts, split characters, redrawn bars: one line each; bad bytes and NUL stay."""
     path = tmp_path / "log"
     parts = [b"hel", b"lo\nwor", b"ld\n\xe2", b"\x82", b"\xac\r 1%\r 2%", b"\r100%\n\0\xff\x1b[31m", b"red\n\n"]
     with Tail({0: path}, notify=notify) as tail:
@@ -49,7 +49,7 @@ def test_lines_are_whole_whatever_the_writes_were(tmp_path, notify, recorder) ->
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(data=st.data())
 def test_any_writes_and_any_looks_give_the_file(tmp_path, notify, data) -> None:
-    """Whatever is written and whenever it is looked at: what the reader got is what the file holds."""
+    """Whatever is written and whenever it is read: the reader gets the content of the file."""
     number = len(os.listdir(tmp_path))
     path = tmp_path / f"log{number}"
     got: list[bytes] = []
@@ -65,7 +65,7 @@ def test_any_writes_and_any_looks_give_the_file(tmp_path, notify, data) -> None:
 
 
 def test_a_file_may_appear_late(tmp_path, notify, recorder) -> None:
-    """Neither the file nor its directory need exist before the writer makes them."""
+    """Neither the file nor its directory need exist before the writer creates them."""
     path = tmp_path / "deep" / "log"
     with Tail({0: path}, notify=notify) as tail:
         tail.add(recorder.take)
@@ -79,7 +79,7 @@ def test_a_file_may_appear_late(tmp_path, notify, recorder) -> None:
 
 @pytest.mark.parametrize(("existing", "expected"), [("skip", [b"new"]), ("read", [b"old", b"new"])])
 def test_output_of_an_earlier_attempt_is_skipped_or_read(tmp_path, notify, recorder, existing, expected) -> None:
-    """The caller chooses whether reading begins at the end or at the beginning of a file that is there already."""
+    """The caller chooses whether reading begins at the end or at the beginning of an existing file."""
     path = tmp_path / "log"
     path.write_bytes(b"old\n")
     with Tail({0: path}, notify=notify, existing=existing) as tail:
@@ -91,7 +91,7 @@ def test_output_of_an_earlier_attempt_is_skipped_or_read(tmp_path, notify, recor
 
 @pytest.mark.parametrize("again", [b"2\n", b"a line that is longer than all that was there\n" * 3])
 def test_copytruncate_loses_nothing_that_is_written_later(tmp_path, notify, recorder, again) -> None:
-    """A log that was cut is read from its beginning, also if it is longer than before when that is noticed."""
+    """A log that was cut is read from its beginning, even if it is longer than before when that is noticed."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("ab", buffering=0) as writer:
         tail.add(recorder.take)
@@ -106,7 +106,7 @@ def test_copytruncate_loses_nothing_that_is_written_later(tmp_path, notify, reco
 
 @pytest.mark.parametrize("is_seen_empty", [True, False])
 def test_the_hole_of_a_writer_that_does_not_append_is_not_shown(tmp_path, notify, recorder, is_seen_empty) -> None:
-    """A cut log whose writer goes on at its old place begins with NULs; they are no output of anybody."""
+    """A cut log with a writer that continues at its old offset begins with NULs; they are no output."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("wb", buffering=0) as writer:
         tail.add(recorder.take)
@@ -121,7 +121,7 @@ def test_the_hole_of_a_writer_that_does_not_append_is_not_shown(tmp_path, notify
 
 
 def test_a_replaced_file_is_read_to_its_end_and_then_the_new_one(tmp_path, notify, recorder) -> None:
-    """Log rotation by rename loses nothing, on either side of it."""
+    """Log rotation by rename loses nothing, before or after it."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("ab", buffering=0) as writer:
         tail.add(recorder.take)
@@ -139,7 +139,7 @@ def test_a_replaced_file_is_read_to_its_end_and_then_the_new_one(tmp_path, notif
 
 
 def test_a_file_that_is_replaced_all_the_time_holds_few_descriptors(tmp_path, notify, recorder) -> None:
-    """Each replacement is read, and old files are let go."""
+    """Each replacement is read, and old files are closed."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
         tail.add(recorder.take)
@@ -154,7 +154,7 @@ def test_a_file_that_is_replaced_all_the_time_holds_few_descriptors(tmp_path, no
 
 
 def test_a_removed_file_is_still_read(tmp_path, notify, recorder) -> None:
-    """What a rank writes to a file that somebody deleted is read all the same."""
+    """Output to a deleted file is read."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("ab", buffering=0) as writer:
         tail.add(recorder.take)
@@ -167,7 +167,7 @@ def test_a_removed_file_is_still_read(tmp_path, notify, recorder) -> None:
 
 
 def test_a_fifo_is_left_alone_until_it_is_a_file(tmp_path, notify, recorder, caplog) -> None:
-    """A FIFO in the place of a log hangs nobody and wakes no writer; it is said once."""
+    """A FIFO instead of a log blocks no reader and wakes no writer; it is logged once."""
     path = tmp_path / "log"
     os.mkfifo(path)
     with Tail({0: path}, notify=notify) as tail:
@@ -187,7 +187,7 @@ def test_a_fifo_is_left_alone_until_it_is_a_file(tmp_path, notify, recorder, cap
 
 
 def test_a_file_that_becomes_a_fifo_blocks_no_reader(tmp_path, notify, recorder) -> None:
-    """A log that is replaced by a FIFO in the middle of the job is read as far as it was a file."""
+    """A log that is replaced by a FIFO in the middle of the job is read up to the replacement."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
         tail.add(recorder.take)
@@ -200,7 +200,7 @@ def test_a_file_that_becomes_a_fifo_blocks_no_reader(tmp_path, notify, recorder)
 
 
 def test_a_path_that_cannot_be_opened_is_logged_once(tmp_path, notify, recorder, caplog) -> None:
-    """A log that cannot be read, here for a loop of links, is named with the reason; the others are read."""
+    """An unreadable log, here a loop of links, is named with the reason; the others are read."""
     loop, path = tmp_path / "loop", tmp_path / "log"
     loop.symlink_to(loop)
     with Tail({0: loop, 1: path}, notify=notify) as tail:
@@ -215,7 +215,7 @@ def test_a_path_that_cannot_be_opened_is_logged_once(tmp_path, notify, recorder,
 
 
 def test_the_null_device_is_nothing_to_read(notify, recorder, caplog) -> None:
-    """Specs name the null device for a tee without logs: that is no trouble."""
+    """Specs use the null device for a tee without logs: that is no problem."""
     with Tail({0: os.devnull}, notify=notify) as tail:
         tail.add(recorder.take)
         tail.poll()
@@ -223,7 +223,7 @@ def test_the_null_device_is_nothing_to_read(notify, recorder, caplog) -> None:
 
 
 def test_the_end_of_a_writer_completes_its_last_line(tmp_path, notify, recorder) -> None:
-    """A line without a line end is held back until the writer has ended, and then given."""
+    """A line without a line end is held back until the writer has ended, and then passed on."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
         tail.add(recorder.take)
@@ -237,7 +237,7 @@ def test_the_end_of_a_writer_completes_its_last_line(tmp_path, notify, recorder)
 
 
 def test_the_last_output_before_sigkill_is_read(tmp_path, notify, recorder) -> None:
-    """A process that is killed right after a write without a line end loses nothing of it."""
+    """A process that is killed right after a write without a line end loses none of it."""
     path = tmp_path / "log"
     source = "import os, signal; os.write(1, b'one\\nlast words'); os.kill(os.getpid(), signal.SIGKILL)"
     with Tail({0: path}, notify=notify) as tail:
@@ -249,7 +249,7 @@ def test_the_last_output_before_sigkill_is_read(tmp_path, notify, recorder) -> N
 
 
 def test_an_orphan_that_keeps_writing_is_not_awaited(tmp_path, notify, recorder) -> None:
-    """Reading ends where the file ended when its writer's exit was known."""
+    """Reading ends at the size of the file when its writer's exit was noticed."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail, path.open("ab", buffering=0) as orphan:
 
@@ -265,7 +265,7 @@ def test_an_orphan_that_keeps_writing_is_not_awaited(tmp_path, notify, recorder)
 
 
 def test_a_flood_leaves_the_others_their_turn(tmp_path, notify, recorder) -> None:
-    """One poll reads no more than its budget, of a file no more than a chunk before the next one is read."""
+    """One poll reads no more than its budget, and at most a chunk of a file before the next one is read."""
     flood, quiet = tmp_path / "flood", tmp_path / "quiet"
     with Tail({0: flood, 1: quiet}, notify=notify) as tail:
         tail.add(recorder.take)
@@ -282,7 +282,7 @@ def test_a_flood_leaves_the_others_their_turn(tmp_path, notify, recorder) -> Non
 
 
 def test_a_full_reader_delays_no_other_reader(tmp_path, notify, recorder) -> None:
-    """What one reader does not take stays in the file for it; another one hears everything at once."""
+    """Lines that one reader does not accept stay in the file for it; another one gets all at once."""
     path = tmp_path / "log"
     is_ready = False
     slow: list[bytes] = []
@@ -300,7 +300,7 @@ def test_a_full_reader_delays_no_other_reader(tmp_path, notify, recorder) -> Non
 
 
 def test_a_reader_that_gets_full_by_the_last_block_is_notified_of_the_end(tmp_path, notify, recorder) -> None:
-    """A reader that is full when the end comes is not forgotten: the end comes when it is ready again."""
+    """A reader that is full at the end is not forgotten: it gets the end when it is ready again."""
     path = tmp_path / "log"
     with Tail({0: path}, notify=notify) as tail:
         tail.add(recorder.take, ready=lambda _: is_ready or not recorder.blocks)
@@ -314,7 +314,7 @@ def test_a_reader_that_gets_full_by_the_last_block_is_notified_of_the_end(tmp_pa
 
 
 def test_a_reader_that_raises_gets_no_more(tmp_path, notify, recorder, caplog) -> None:
-    """A broken reader is logged once and left out; the others go on, and the end does not wait for it."""
+    """A broken reader is logged once and left out; the others continue, and the end does not wait for it."""
     path = tmp_path / "log"
     calls = []
 
@@ -333,7 +333,7 @@ def test_a_reader_that_raises_gets_no_more(tmp_path, notify, recorder, caplog) -
 
 
 def test_a_reader_gets_only_the_files_that_it_asked_for(tmp_path, notify, recorder) -> None:
-    """A reader may be for some files only."""
+    """A reader may be registered for some files only."""
     paths = {rank: tmp_path / str(rank) for rank in range(3)}
     with Tail(paths, notify=notify) as tail:
         tail.add(recorder.take, keys=[0, 2])
@@ -345,7 +345,7 @@ def test_a_reader_gets_only_the_files_that_it_asked_for(tmp_path, notify, record
 
 
 def test_a_very_long_line_is_passed_on_at_its_end(tmp_path, notify, recorder, monkeypatch) -> None:
-    """Nothing of a line beyond the limit is given before its end is in the file; then it comes in pieces."""
+    """No part of a line beyond the limit is passed on before its end is in the file; then it is passed on in pieces."""
     path = tmp_path / "log"
     monkeypatch.setattr(tail, "CHUNK", 1000)
     monkeypatch.setattr(follow.LineAssembler.__init__, "__kwdefaults__", {"limit": 3000})
@@ -379,7 +379,7 @@ def test_a_very_long_line_without_an_end_is_given_when_the_writer_has_ended(
 
 
 def test_a_very_long_line_that_is_cut_away_does_not_stop_the_next_ones(tmp_path, notify, recorder, monkeypatch) -> None:
-    """When the file is cut in the middle of a long line that was only looked at, reading begins anew."""
+    """When the file is cut in the middle of a long scanned line, reading restarts."""
     path = tmp_path / "log"
     monkeypatch.setattr(follow.LineAssembler.__init__, "__kwdefaults__", {"limit": 3000})
     monkeypatch.setattr(tail, "CHUNK", 1000)
@@ -408,7 +408,7 @@ def _is_readable(fd: int | None) -> bool:
 
 
 def test_the_descriptor_is_readable_after_changes(tmp_path, recorder) -> None:
-    """It is readable after a write and after a file has appeared; otherwise it is quiet, and looks are rare."""
+    """It is readable after a write and after a file has appeared; otherwise it is quiet, and checks are rare."""
     old, new = tmp_path / "old", tmp_path / "new"
     old.touch()
     with Tail({0: old, 1: new}) as tail:
@@ -427,7 +427,7 @@ def test_the_descriptor_is_readable_after_changes(tmp_path, recorder) -> None:
 
 
 def test_a_quiet_poll_looks_at_no_file(tmp_path, monkeypatch) -> None:
-    """Between the safety looks nothing is asked of files that did not change."""
+    """Between the safety checks, unchanged files are not queried."""
     paths = {rank: tmp_path / str(rank) for rank in range(64)}
     for path in paths.values():
         path.touch()
@@ -444,7 +444,7 @@ def test_a_quiet_poll_looks_at_no_file(tmp_path, monkeypatch) -> None:
 
 
 def test_lost_notifications_cause_a_check_of_all_files(tmp_path, recorder) -> None:
-    """When the queue of notices overflows nothing is missed."""
+    """Nothing is missed when the queue of notifications overflows."""
     paths = {rank: tmp_path / str(rank) for rank in range(3)}
     for path in paths.values():
         path.touch()
@@ -462,7 +462,7 @@ def test_lost_notifications_cause_a_check_of_all_files(tmp_path, recorder) -> No
 
 @pytest.mark.parametrize("what", ["instance", "watch"])
 def test_it_works_where_the_system_refuses_to_notify(tmp_path, recorder, monkeypatch, what) -> None:
-    """Without a free inotify instance, or without free watches, files are looked at more often instead."""
+    """Without a free inotify instance, or without free watches, files are checked more often instead."""
     if what == "instance":
         monkeypatch.setattr(Notifier, "open", lambda: None)
     else:
@@ -477,7 +477,7 @@ def test_it_works_where_the_system_refuses_to_notify(tmp_path, recorder, monkeyp
 
 
 def test_a_tail_can_be_closed_twice(tmp_path, notify) -> None:
-    """Closing gives all descriptors back, and closing again does nothing."""
+    """Closing releases all descriptors, and closing again does nothing."""
     path = tmp_path / "log"
     path.touch()
     tail = Tail({0: path}, notify=notify).open()

@@ -1,4 +1,4 @@
-"""TailLog and tail_logfile: torch's names and lines, one thread, and an end that always comes."""
+"""TailLog and tail_logfile: torch's names and lines, one thread, and a guaranteed end."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ BOUND = 50.0
 
 
 class Console(io.StringIO):
-    """A console in memory that tells when it has been written to."""
+    """A console in memory that signals each write."""
 
     def __init__(self) -> None:
         super().__init__()
         self.changed = threading.Condition()
 
     def write(self, text: str) -> int:
-        """Write, and tell."""
+        """Write, and signal it."""
         with self.changed:
             written = super().write(text)
             self.changed.notify_all()
             return written
 
     def wait_for(self, text: str) -> None:
-        """Wait until this was written."""
+        """Wait until this text was written."""
         with self.changed:
             assert self.changed.wait_for(lambda: text in self.getvalue(), DEADLINE), self.getvalue()
 
@@ -88,7 +88,7 @@ def test_one_thread_serves_all_files(tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_file_already_is_shown(tmp_path: Path) -> None:
-    """A tail begins at the beginning, as torch's does, and a rank may have a prefix of its own."""
+    """A tail begins at the beginning, as torch's does, and a rank may have a separate prefix."""
     for rank in range(2):
         _append(tmp_path / str(rank), f"early {rank}\n")
     console = io.StringIO()
@@ -127,7 +127,7 @@ def test_a_filter_that_raises_does_not_stop_the_end(tmp_path: Path, caplog: pyte
 
 
 def test_one_file_can_be_followed_in_the_callers_thread(tmp_path: Path) -> None:
-    """``tail_logfile`` returns when the writer has ended and its last words are written; no filter means all lines."""
+    """``tail_logfile`` returns when the writer has ended and its last output is written; no filter means all lines."""
     path, console, finished = tmp_path / "log", Console(), threading.Event()
     thread = threading.Thread(target=tail_logfile, args=("> ", str(path), console, finished, 0.01))
     thread.start()
@@ -140,7 +140,7 @@ def test_one_file_can_be_followed_in_the_callers_thread(tmp_path: Path) -> None:
 
 
 def test_a_file_that_never_existed_is_not_awaited(tmp_path: Path) -> None:
-    """The end does not wait for a file that no rank has made."""
+    """The end does not wait for a file that no rank has created."""
     finished = threading.Event()
     finished.set()
     tail_logfile("> ", str(tmp_path / "never"), io.StringIO(), finished, 0.01)
@@ -159,14 +159,14 @@ def test_nothing_to_tail_starts_nothing() -> None:
 
 
 def test_a_fifo_instead_of_a_log_does_not_delay_the_end(tmp_path: Path) -> None:
-    """A FIFO that nobody writes to is not waited for."""
+    """A FIFO without a writer is not awaited."""
     path = tmp_path / "log"
     os.mkfifo(path)
     assert _stop_seconds(TailLog("t", {0: str(path)}, io.StringIO()).start()) < BOUND
 
 
 def test_a_flooding_orphan_does_not_delay_the_end(tmp_path: Path) -> None:
-    """A writer that goes on as fast as it can is read up to where it was, and no further."""
+    """A writer that continues as fast as it can is read up to its position at the end, and no further."""
     path = tmp_path / "log"
     source = "import sys\nwhile True: sys.stdout.write('flood\\n' * 10000)"
     console = Console()
@@ -183,7 +183,7 @@ def test_a_flooding_orphan_does_not_delay_the_end(tmp_path: Path) -> None:
 
 
 def test_a_blocked_console_does_not_delay_the_end(tmp_path: Path) -> None:
-    """A pipe that nobody reads is given up on."""
+    """A pipe without a reader is given up."""
     path = tmp_path / "log"
     path.write_bytes(b"x" * 99 + b"\n")
     _append(path, ("y" * 99 + "\n") * 50_000)

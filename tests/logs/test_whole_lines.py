@@ -67,8 +67,8 @@ def _run(tmp_path: Path, notify: bool, console: str) -> bytes:
 
 @pytest.mark.parametrize("console", ["file", "pipe", "terminal"])
 def test_every_line_is_whole_and_there_once(tmp_path: Path, notify: bool, console: str) -> None:
-    """16 ranks with both streams on one console, and a host that prints meanwhile: no line is torn, lost or doubled,
-    and each rank's lines of one stream are in order."""
+    """16 ranks with both streams on one console, and a host that prints at the same time: no line is torn, lost or
+    doubled, and each rank's lines of one stream are in order."""
     lines = _run(tmp_path, notify, console).decode().removesuffix("\n").split("\n")
     by_host = [line for line in lines if line.startswith("<host")]
     by_ranks = collections.Counter(line for line in lines if not line.startswith("<host"))

@@ -1,4 +1,4 @@
-"""A program starts with exactly its setting, is signalled and reaped when its owner says so, and leaves nothing."""
+"""A program starts with exactly its settings, is signalled and reaped by its owner only, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ BLOCKED = ("sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.02; 
 
 @pytest.fixture(params=["pidfd", "thread"])
 def use_pidfd(request):
-    """Both ways to see an exit."""
+    """Whether exits are detected by pidfd or by a waiting thread."""
     return request.param == "pidfd"
 
 
 @pytest.fixture
 def out(tmp_path):
-    """Where the program writes its stdout to."""
+    """The file for the program's stdout."""
     return tmp_path / "stdout.log"
 
 
 @pytest.fixture
 def run(use_pidfd, out):
-    """Starts a program: ``run("sh", "-c", ...)``; ends and reaps it when the test is over."""
+    """Return a function that starts a program: ``run("sh", "-c", ...)``; end and reap it after the test."""
     with ExitStack() as stack:
 
         def start(*argv, rank=0, env=PATH, **more):
@@ -68,7 +68,7 @@ def _ended(handle):
 
 
 def test_a_program_has_exactly_the_environment_that_was_given(run, out):
-    """Nothing of ours comes along, and it is there at exec."""
+    """No variable of ours is added, and all are set at exec."""
     handle = run("env", env={**PATH, "RANK": "3", "EMPTY": ""})
 
     assert _ended(handle) == ExitStatus(code=0)
@@ -99,7 +99,7 @@ def _masks(text):
 
 
 def test_a_pending_signal_is_not_delivered_during_a_start(run, out):
-    """A blocked signal that is pending stays so: to unblock it would end this very process."""
+    """A blocked pending signal stays blocked: to unblock it would end this very process."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
@@ -110,7 +110,7 @@ def test_a_pending_signal_is_not_delivered_during_a_start(run, out):
 
 
 def test_an_ignored_hangup_stays_ignored(run, out):
-    """What nohup has arranged reaches the ranks; SIGPIPE, which Python ignores for itself, does not."""
+    """The effect of nohup reaches the ranks; SIGPIPE, which Python ignores for itself, does not."""
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         handle = run("grep", "SigIgn", "/proc/self/status")
@@ -124,13 +124,13 @@ def test_an_ignored_hangup_stays_ignored(run, out):
 
 
 def test_no_descriptor_of_ours_reaches_a_program(run, out):
-    """Also one that was made inheritable by somebody careless."""
+    """Not even one that was made inheritable by mistake."""
     with open(os.devnull) as file:
         os.set_inheritable(file.fileno(), True)
         handle = run(sys.executable, "-c", "import os; print(*sorted(map(int, os.listdir('/proc/self/fd'))))")
     assert _ended(handle).ok
 
-    assert out.read_text().split() == ["0", "1", "2", "3"]  # 3 is the listing's own
+    assert out.read_text().split() == ["0", "1", "2", "3"]  # 3 belongs to the listing
 
 
 def test_starting_leaves_one_descriptor_and_closing_none(use_pidfd, out):
@@ -218,7 +218,7 @@ def test_running_out_of_descriptors_anywhere_in_a_start_leaves_nothing(left, out
     spec = RankSpec(1, Command(("sleep", "600")), PATH, Streams(out, tmp_path / "err"))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     first = start_command(RankSpec(0, Command(("true",)), PATH))
-    first.proc.wait()  # whatever is imported late is imported now
+    first.proc.wait()  # late imports happen now
     _end(first)
     gc.collect()
     taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
@@ -237,7 +237,7 @@ def test_running_out_of_descriptors_anywhere_in_a_start_leaves_nothing(left, out
         else:
             assert error.errno == errno.EMFILE
             assert "no descriptor is left" in str(error)
-        # The waiting thread closes its own ones when it has told of the exit.
+        # The waiting thread closes its own ones after it has reported the exit.
         wait_until(lambda: set(os.listdir("/proc/self/fd")) == before)
         children = {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
         assert [pid for pid in children if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
@@ -247,7 +247,7 @@ def test_running_out_of_descriptors_anywhere_in_a_start_leaves_nothing(left, out
 
 
 def test_a_lack_of_an_exit_descriptor_ends_the_program_again(monkeypatch, out, pid_gone):
-    """A start that fails after exec kills and reaps what it started, helpers included."""
+    """A start that fails after exec kills and reaps the started program, including helpers."""
     seen = []
 
     def refuse(pid, **_):
@@ -289,7 +289,7 @@ _STDIN = program_text("spawn/odd_stdin")
 
 @pytest.mark.parametrize(("ours", "expected"), [("tty", "/dev/"), ("closed", "/dev/null"), ("pipe", "pipe:[")])
 def test_stdin_is_inherited_even_if_it_is_a_terminal(run_python, ours, expected):
-    """As with torch; where there is none it is empty, and no file of the program takes its number."""
+    """As with torch; without one it is empty, and no file of the program gets its number."""
     stdin = run_python(_STDIN, ours).stdout
 
     assert stdin.startswith(expected)
@@ -305,10 +305,10 @@ def test_a_launcher_without_streams_gives_its_ranks_the_null_device(run_python):
 
 
 class TestProc:
-    """``handle.proc``: a Popen that takes nothing away."""
+    """``handle.proc``: a Popen that does not reap."""
 
     def test_poll_and_wait_do_not_reap(self, run, out, wait_until):
-        """User code may wait on it; the supervisor still sees the exit."""
+        """User code may wait on it; the supervisor still gets the exit."""
         handle = run(*BLOCKED)
         assert isinstance(handle.proc, subprocess.Popen)
         assert handle.proc.poll() is None
@@ -322,7 +322,7 @@ class TestProc:
         assert handle.reap() == ExitStatus(code=7)
 
     def test_waiting_in_another_thread_ends_with_the_program(self, run):
-        """Also when the handle is closed meanwhile."""
+        """Also when the handle is closed during the wait."""
         handle = run(*BLOCKED)
         codes = []
         waiter = threading.Thread(target=lambda: codes.append(handle.proc.wait()))
@@ -344,14 +344,14 @@ class TestProc:
         handle.proc.kill()
 
     def test_communicate_and_with_work(self, run):
-        """What waits inside Popen waits through the handle."""
+        """Methods that wait inside Popen wait through the handle."""
         handle = run("sh", "-c", "exit 7")
         with handle.proc as proc:
             assert proc.communicate(timeout=DEADLINE) == (None, None)
         assert handle.proc.returncode == 7
 
     def test_dropping_it_neither_warns_nor_reaps(self, run):
-        """No ResourceWarning, and no entry in subprocess' list of children to be reaped behind our back."""
+        """No ResourceWarning, and no entry in subprocess' list of children to be reaped later."""
         handle = run("sh", "-c", "exit 7")
         handle._proc = None
         gc.collect()
@@ -364,10 +364,10 @@ class TestProc:
 
 
 class TestSubprocessHandler:
-    """torch's handler, on its own."""
+    """torch's handler, without a job."""
 
     def test_a_program_runs_with_merged_environment_and_paths_as_strings(self, out, monkeypatch):
-        """The environment is laid over ours, arguments become strings, an empty path is our stream."""
+        """The environment is merged with ours, arguments become strings, an empty path is our stream."""
         monkeypatch.setenv("OURS", "1")
         monkeypatch.setenv("RANK", "old")
         handler = get_subprocess_handler(
@@ -380,7 +380,7 @@ class TestSubprocessHandler:
 
     @pytest.mark.parametrize(("death_sig", "expected"), [(None, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
     def test_close_signals_the_group(self, death_sig, expected, out, pid_gone, wait_until):
-        """SIGTERM if nothing else is said, to helpers as well; it may be closed again when all is over."""
+        """SIGTERM by default, to helpers as well; it may be closed again after the end."""
         source = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
         handler = get_subprocess_handler(
             sys.executable, ("-c", "import signal; signal.signal(2, signal.SIG_DFL); " + source), {}, str(out), None, 0
@@ -404,7 +404,7 @@ class TestSubprocessHandler:
         assert set(os.listdir("/proc/self/fd")) == before
 
     def test_dropped_after_the_end_it_leaves_no_zombie(self):
-        """Whoever never asked for the result leaves nothing either."""
+        """Even if the result was never requested."""
         handler = get_subprocess_handler("true", (), {}, None, None, 0)
         pid = handler.proc.pid
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -460,7 +460,7 @@ def test_many_threads_start_programs_at_the_same_time(use_pidfd, tmp_path):
 
 
 def test_a_forked_copy_of_the_launcher_closes_nothing_that_is_not_its_own(run_python):
-    """In a forked child the numbers of our descriptors may mean something else: dropping a handle there closes none."""
+    """In a forked child the numbers of our descriptors may be reused: dropping a handle there closes none."""
     source = program_text("spawn/forked_handle")
 
     assert run_python(source).stdout.splitlines() == ["0", str(ExitStatus(signal=signal.SIGKILL))]

@@ -1,4 +1,4 @@
-"""A function rank, by each start method: what it returns, how it ends, and what it finds."""
+"""A function rank, by each start method: its return value, its exit, and its environment."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ by_payload = pytest.mark.parametrize("method", ["spawn", "forkserver", "warm"])
 OK = ExitStatus(code=0)
 
 
-# ---- what it returns
+# ---- return value
 
 
 @each_method
 @pytest.mark.parametrize("value", [None, 0, "text", {"a": [1, 2.5]}, b"\x00" * 100_000], ids=lambda v: type(v).__name__)
 def test_a_value_is_returned(method, value, tmp_path):
-    """What the function returns is what the launcher gets, and the rank ends with code 0."""
+    """The launcher gets the return value of the function, and the rank ends with code 0."""
     ran = run(tmp_path, method, ranks.give, value)
 
     assert (ran.value, ran.status, ran.done, ran.stderr) == (value, OK, [0], "")
@@ -43,7 +43,7 @@ def test_a_value_is_returned(method, value, tmp_path):
 
 @each_method
 def test_a_value_of_64_mib_is_returned(method, tmp_path):
-    """The size of a value does not matter: the rank commits it before anybody reads."""
+    """The size of a value does not matter: the rank commits it before the launcher reads."""
     size = 64 << 20
 
     assert len(run(tmp_path, method, ranks.give_bytes, size).value) == size
@@ -51,13 +51,13 @@ def test_a_value_of_64_mib_is_returned(method, tmp_path):
 
 @each_method
 def test_a_value_of_a_class_of_the_user_is_returned(method, tmp_path):
-    """Instances come back if the launcher can import their class."""
+    """Instances are returned if the launcher can import their class."""
     assert run(tmp_path, method, ranks.give_instance).value == ranks.Value(3)
 
 
 @each_method
 def test_a_value_that_cannot_be_pickled_fails_the_rank_with_a_reason(method, tmp_path):
-    """The rank exits with 1; handle, stderr and error file say what could not be pickled."""
+    """The rank exits with 1; handle, stderr and error file name the value."""
     ran = run(tmp_path, method, ranks.give_generator)
 
     said = [
@@ -85,7 +85,7 @@ def test_a_rank_that_is_killed_while_it_returns_has_returned_nothing(method, tmp
 
 @each_method
 def test_a_crash_after_the_return_is_in_the_status(method, tmp_path):
-    """The value is there, and the status says that the process crashed on its way out."""
+    """The value is there, and the status shows that the process crashed during its exit."""
     ran = run(tmp_path, method, ranks.crash_after_return)
 
     assert (ran.value, ran.status.signal) == ("done", signal.SIGSEGV)
@@ -94,7 +94,7 @@ def test_a_crash_after_the_return_is_in_the_status(method, tmp_path):
 @pytest.mark.torch
 @each_method
 def test_a_tensor_is_sent_by_value(method, tmp_path):
-    """A returned tensor is whole although its rank, and whatever it shared, is gone."""
+    """A returned tensor is complete although its rank, with all shared memory, is gone."""
     torch = pytest.importorskip("torch")
     value = run(tmp_path, method, ranks.give_tensor, env={"RANK": "5"}).value
 
@@ -102,7 +102,7 @@ def test_a_tensor_is_sent_by_value(method, tmp_path):
     assert value["rank"] == "5"
 
 
-# ---- how it ends
+# ---- exit
 
 
 @each_method
@@ -143,7 +143,7 @@ def test_sys_exit_ends_the_rank_as_it_ends_a_program(method, code, status, retur
 @each_method
 @pytest.mark.parametrize("code", [0, 7])
 def test_os_exit_returns_nothing(method, code, tmp_path):
-    """A process that is gone without a word has its code, and no value, also if that is 0."""
+    """A process that exits without notice has its code, and no value, even if that is 0."""
     ran = run(tmp_path, method, ranks.leave_at_once, code)
 
     assert (ran.status, ran.reason, ran.done) == (ExitStatus(code=code), "", [])
@@ -151,7 +151,7 @@ def test_os_exit_returns_nothing(method, code, tmp_path):
 
 @each_method
 def test_exec_returns_nothing(method, tmp_path):
-    """A rank that becomes another program has that one's code, and no value."""
+    """A rank that executes another program has that program's code, and no value."""
     ran = run(tmp_path, method, ranks.exec_true)
 
     assert (ran.status, ran.reason) == (OK, "")
@@ -169,7 +169,7 @@ def test_a_keyboard_interrupt_is_death_by_sigint(method, function, tmp_path):
 
 @each_method
 def test_exit_handlers_run_and_threads_are_joined(method, tmp_path):
-    """A function rank leaves as a program does."""
+    """A function rank exits as a program does."""
     run(tmp_path, method, ranks.write_at_exit, str(tmp_path / "exit"))
     run(tmp_path, method, ranks.write_in_own_thread, str(tmp_path / "thread"))
 
@@ -178,7 +178,7 @@ def test_exit_handlers_run_and_threads_are_joined(method, tmp_path):
 
 @each_method
 def test_a_rank_that_closed_our_descriptors_fails_with_a_reason(method, tmp_path):
-    """It says which one, and what to do."""
+    """The error names the descriptor and the remedy."""
     ran = run(tmp_path, method, ranks.close_all_descriptors)
 
     assert ran.status == ExitStatus(code=1)
@@ -187,7 +187,7 @@ def test_a_rank_that_closed_our_descriptors_fails_with_a_reason(method, tmp_path
 
 @each_method
 def test_a_rank_never_writes_its_value_into_a_file_of_the_user(method, tmp_path):
-    """Descriptors that were closed, and whose numbers are those of other files by now, are left alone."""
+    """Closed descriptors with reused numbers are not written to."""
     path = tmp_path / "precious"
     ran = run(tmp_path, method, ranks.reuse_our_descriptors, str(path))
 
@@ -208,7 +208,7 @@ def test_a_rank_waits_for_the_others_and_can_be_ended_there(method, tmp_path):
 
 @each_method
 def test_a_rank_that_has_returned_and_only_notes_sigterm_exits(method, tmp_path):
-    """A handler that sets a flag has nobody to look at it any more: asked to end, the rank waits no longer."""
+    """No code is left to read the flag of a handler: asked to end, the rank stops waiting."""
     with opened() as returns, started(rank_spec(tmp_path, method, ranks.flag_on_sigterm), returns) as handle:
         assert wait_readable(returns.done_fd)
         handle.signal(signal.SIGTERM)
@@ -217,19 +217,19 @@ def test_a_rank_that_has_returned_and_only_notes_sigterm_exits(method, tmp_path)
 
 @each_method
 def test_a_rank_stops_waiting_when_the_launcher_closes(method, tmp_path):
-    """The end of the pipe is a release, too: a launcher that is gone keeps nobody."""
+    """The end of the pipe is a release as well: ranks do not wait for a launcher that is gone."""
     with opened() as returns, started(rank_spec(tmp_path, method, ranks.give, (1,)), returns) as handle:
         assert wait_readable(returns.done_fd)
         returns.close()
         assert wait_status(handle) == OK
 
 
-# ---- what it finds
+# ---- environment
 
 
 @each_method
 def test_the_environment_is_there_before_the_users_modules_are_imported(method, tmp_path):
-    """Modules see RANK when they are imported, and so does C code. (A fork has the launcher's modules already.)"""
+    """Modules have RANK when they are imported, and so has C code. (A fork has the launcher's modules already.)"""
     wanted = {"RANK": "3", "OMP_NUM_THREADS": "1"}
     at_import, now = run(tmp_path, method, ranks.import_time_environment, env=wanted).value
 
@@ -260,7 +260,7 @@ def test_a_rank_gets_its_own_arguments_only(method, tmp_path):
 
 @each_method
 def test_stdin_is_empty(method, tmp_path):
-    """A rank that reads its stdin meets the end at once, and takes nothing away from the launcher."""
+    """A rank that reads its stdin gets the end at once, and takes nothing away from the launcher."""
     assert run(tmp_path, method, ranks.read_stdin).value == ""
 
 
@@ -289,7 +289,7 @@ def test_a_rank_leads_a_session_and_is_a_child_of_the_launcher_to_multiprocessin
 
 
 def test_children_of_the_launcher_are_not_those_of_a_forked_rank(tmp_path):
-    """It neither lists them, nor ends or waits for them when it leaves."""
+    """It neither lists them, nor ends or waits for them at its exit."""
     child = multiprocessing.get_context("fork").Process(target=ranks.wait_for_ever, daemon=True)
     child.start()
     try:
@@ -304,7 +304,7 @@ def test_children_of_the_launcher_are_not_those_of_a_forked_rank(tmp_path):
 
 @each_method
 def test_a_rank_has_no_descriptors_of_the_launcher_but_its_own(method, tmp_path):
-    """What derail opened for this and other ranks is not there; a fork keeps what is the host's, as forks do."""
+    """Descriptors that derail opened for this and other ranks are closed; a fork keeps those of the host, as usual."""
     with opened(0, 1, 2) as others, started(rank_spec(tmp_path, method, ranks.wait_for_ever), others):
         ours = {link for fd, link in ranks.descriptors().items() if fd in descriptors.owned()}
         found = run(tmp_path, method, ranks.descriptors, rank=1).value
@@ -321,7 +321,7 @@ def test_a_rank_has_no_descriptors_of_the_launcher_but_its_own(method, tmp_path)
 
 @each_method
 def test_an_event_loop_runs_in_a_rank_whose_launcher_runs_one(method, tmp_path):
-    """Started from a coroutine, a rank does not take itself for running in the launcher's loop."""
+    """Started from a coroutine, a rank does not believe that it runs in the launcher's loop."""
 
     async def start():
         return run(tmp_path, method, ranks.run_event_loop).value
@@ -337,7 +337,7 @@ def test_a_rank_can_have_children(method, tmp_path):
 
 @each_method
 def test_argv_and_path_are_the_launchers(method, tmp_path, monkeypatch):
-    """As with multiprocessing, also what was edited at run time."""
+    """As with multiprocessing, including changes at run time."""
     monkeypatch.setattr(sys, "argv", ["train.py", "--fast"])
     monkeypatch.setattr(sys, "path", [*sys.path, "/added/later"])
 
@@ -346,7 +346,7 @@ def test_argv_and_path_are_the_launchers(method, tmp_path, monkeypatch):
 
 @by_payload
 def test_a_pythonpath_of_the_ranks_own_is_used(method, tmp_path):
-    """What its environment adds to the launcher's PYTHONPATH can be imported."""
+    """Modules in its additions to the launcher's PYTHONPATH can be imported."""
     (tmp_path / "only_there.py").write_text("ANSWER = 42\n")
 
     assert run(tmp_path, method, ranks.import_by_name, "only_there", env={"PYTHONPATH": str(tmp_path)}).value == 42
@@ -357,7 +357,7 @@ def test_a_pythonpath_of_the_ranks_own_is_used(method, tmp_path):
 
 @by_payload
 def test_queues_events_and_pipes_are_shared(method, tmp_path):
-    """Objects of multiprocessing, of the same start method work as arguments, and no helper process stays."""
+    """Objects of multiprocessing, of the same start method, work as arguments, and no helper process stays."""
     context = multiprocessing.get_context("spawn" if method == "warm" else method)
     queue, (receiver, sender) = context.SimpleQueue(), context.Pipe(duplex=False)
     try:
@@ -382,7 +382,7 @@ def test_queues_events_and_pipes_are_shared(method, tmp_path):
 @pytest.mark.torch
 @by_payload
 def test_tensors_are_shared_as_arguments(method, tmp_path):
-    """A tensor in shared memory is the same memory in the rank; one passed twice, and a hundred others, arrive too."""
+    """A tensor in shared memory is the same memory in the rank; so is one passed twice, and each of a hundred."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("torch.multiprocessing")
     shared = torch.ones(4).share_memory_()
@@ -417,7 +417,7 @@ def test_an_argument_that_cannot_be_sent_is_named(method, function, args, words,
 
 
 def test_a_fork_runs_functions_that_cannot_be_pickled(tmp_path):
-    """A closure is there already."""
+    """A closure is inherited."""
     lock = threading.Lock()
 
     assert run(tmp_path, "fork", lambda: lock.acquire(blocking=False)).value is True
@@ -425,7 +425,7 @@ def test_a_fork_runs_functions_that_cannot_be_pickled(tmp_path):
 
 @by_payload
 def test_a_function_that_cannot_be_imported_there_is_recorded(method, tmp_path, monkeypatch):
-    """What fails before the function runs is in the error file, too."""
+    """A failure before the function runs is in the error file as well."""
     (tmp_path / "fleeting.py").write_text("def work(): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import fleeting
@@ -440,7 +440,7 @@ def test_a_function_that_cannot_be_imported_there_is_recorded(method, tmp_path, 
 
 @by_payload
 def test_sys_exit_at_import_is_no_return(method, tmp_path, monkeypatch):
-    """A module that leaves with 0 when it is imported has not run the function."""
+    """A module that exits with 0 when it is imported has not run the function."""
     (tmp_path / "hasty.py").write_text("def work(): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import hasty
@@ -457,7 +457,7 @@ def test_sys_exit_at_import_is_no_return(method, tmp_path, monkeypatch):
 
 @each_method
 def test_a_job_starts_from_a_host_with_threads(method, tmp_path):
-    """From any thread, with others running, without a warning; the end of that thread harms nothing."""
+    """From any thread, with others running, without a warning; the end of that thread has no effect."""
     stop = threading.Event()
     others = [threading.Thread(target=stop.wait) for _ in range(4)]
     for thread in others:
@@ -483,7 +483,7 @@ def test_a_job_starts_from_a_host_with_threads(method, tmp_path):
 
 @pytest.mark.parametrize("kind", ["daemon", "unknown to threading"])
 def test_a_rank_forked_from_any_thread_waits_for_its_own_threads(kind, tmp_path):
-    """They are no daemons, although the thread that forked was one."""
+    """They are no daemons, although the forking thread was one."""
     ended = threading.Event()
 
     def work():
@@ -503,7 +503,7 @@ def test_a_rank_forked_from_any_thread_waits_for_its_own_threads(kind, tmp_path)
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_failed_start_of_a_forked_rank_is_explained_correctly(method, tmp_path, monkeypatch):
-    """A CPU that does not exist is no missing program."""
+    """A CPU that does not exist is not reported as a missing program."""
     spec = rank_spec(tmp_path, method, ranks.give, (1,), cpus=frozenset({4095}))
     with opened() as returns, pytest.raises(StartError) as caught:
         function_rank.start_function(spec, returns)
@@ -540,7 +540,7 @@ def test_a_failing_in_child_is_an_error_of_the_start(tmp_path):
 
 
 def test_a_forked_rank_leaves_the_hosts_exit_handlers_alone(run_python, tmp_path):
-    """What the host has registered, or holds back in a buffer, happens once: in the host."""
+    """Exit handlers and buffers of the host are used once: in the host."""
     done = run_python(
         program_text("spawn/buffered_host"),
         str(tmp_path),
@@ -552,7 +552,7 @@ def test_a_forked_rank_leaves_the_hosts_exit_handlers_alone(run_python, tmp_path
 
 
 def test_buffered_output_behind_a_replaced_stdout_of_the_host_is_not_in_the_ranks_log(run_python, tmp_path):
-    """Neither when the rank writes to a stream that the host had made, nor when it uses none of them."""
+    """Neither when the rank writes to a stream object of the host, nor when it uses none of them."""
     done = run_python(
         program_text("spawn/replaced_stdout"),
         str(tmp_path),
@@ -564,7 +564,7 @@ def test_buffered_output_behind_a_replaced_stdout_of_the_host_is_not_in_the_rank
 
 
 def test_an_unknown_start_method_is_refused(tmp_path):
-    """By name, with those that exist."""
+    """The error has its name, and those of the valid ones."""
     with (
         opened() as returns,
         pytest.raises(ValueError, match="unknown start method 'thread'; use 'spawn', 'fork', 'forkserver', 'warm'"),
@@ -573,7 +573,7 @@ def test_an_unknown_start_method_is_refused(tmp_path):
 
 
 def test_the_main_module_is_run_again_in_a_spawned_rank(run_python, tmp_path):
-    """Functions and classes of the main script can be used, values of its classes come back, and its guard holds."""
+    """Functions and classes of the main script can be used, values of its classes are returned, and its guard works."""
     script = tmp_path / "script.py"
     script.write_text(program_text("spawn/own_classes"))
     done = run_python(
@@ -609,7 +609,7 @@ print(ran.status, "bootstrapping" in ran.stderr, "bootstrapping" in ran.error)
 
 
 def test_the_hosts_start_method_stays_open(run_python, tmp_path):
-    """Starting a rank does not settle multiprocessing's start method for the host."""
+    """Starting a rank does not fix multiprocessing's start method for the host."""
     done = run_python(
         """
 import multiprocessing, sys

@@ -249,7 +249,7 @@ def test_a_rank_is_bound_to_its_cpus_and_the_launcher_is_not(tmp_path, kind):
 
 @contextmanager
 def a_disturbed_host():
-    """Handlers, a mask, a wakeup descriptor and ignored signals, as hosts have them."""
+    """Set handlers, a mask, a wakeup descriptor and ignored signals, as some hosts do."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
@@ -272,7 +272,7 @@ def a_disturbed_host():
 
 
 def test_signals_mean_what_they_mean_in_a_fresh_interpreter(tmp_path, kind):
-    """No handler, mask or wakeup descriptor of the launcher reaches a rank; what it ignores stays ignored."""
+    """No handler, mask or wakeup descriptor of the launcher reaches a rank; ignored signals stay ignored."""
     with a_disturbed_host():
         found = told(tmp_path, kind, "dispositions")
 

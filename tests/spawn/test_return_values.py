@@ -1,4 +1,4 @@
-"""Values on their way from a rank to the launcher, without any rank."""
+"""Transfer of values from a rank to the launcher, without any rank."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from function_rank import opened, wait_readable
 
 
 def told(result):
-    """The value, or why there is none."""
+    """Return the value, or why there is none."""
     return result.value if isinstance(result, Returned) else f"no value: {result.reason}"
 
 
 def test_nothing_is_returned_before_anything_is_written():
-    """No value, no reason, and nobody is done."""
+    """No value, no reason, and no rank is done."""
     with opened(0, 1) as returns:
         assert (told(returns.take(0)), returns.read_done()) == ("no value: ", [])
 
 
 def test_each_rank_has_its_own_value():
-    """Values do not depend on the order in which they come."""
+    """Values do not depend on the order of their arrival."""
     with opened(0, 1, 12) as returns:
         for rank in (12, 0):
             write_value(returns.slot(rank).value_fd, {"rank": rank})
@@ -39,7 +39,7 @@ def test_each_rank_has_its_own_value():
 
 
 def test_a_value_is_taken_once_and_for_all():
-    """The same object again, also after everything is closed, and the memory is free as soon as it is taken."""
+    """The same object again, also after everything is closed; its memory is freed when it is taken."""
     returns = Returns([0])
     returns.open()
     copy = os.dup(returns.slot(0).value_fd)
@@ -55,7 +55,7 @@ def test_a_value_is_taken_once_and_for_all():
 
 
 def test_values_that_were_not_taken_are_gone_when_closed():
-    """A closed ``Returns`` has nothing to tell, and does not raise."""
+    """A closed ``Returns`` has no values, and does not raise."""
     with opened(0) as returns:
         write_value(returns.slot(0).value_fd, 1)
     returns.close()
@@ -64,7 +64,7 @@ def test_values_that_were_not_taken_are_gone_when_closed():
 
 
 def test_a_rank_that_reports_done_without_a_value_is_ignored():
-    """Nor are numbers of other jobs, or garbage."""
+    """So are numbers of other jobs, and garbage."""
     with opened(0, 1) as returns:
         write_value(returns.slot(1).value_fd, "whole")
         os.write(returns.slot(0).done_fd, b"0\n7\n-1\nnonsense\n\xff\n" + b"9" * 50 + b"\n1\n")
@@ -73,7 +73,7 @@ def test_a_rank_that_reports_done_without_a_value_is_ignored():
 
 
 def test_a_line_that_comes_in_pieces_is_one_line():
-    """A number is not believed before its line is whole."""
+    """A number counts only when its line is complete."""
     with opened(1, 12) as returns:
         for rank in (1, 12):
             write_value(returns.slot(rank).value_fd, rank)
@@ -85,7 +85,7 @@ def test_a_line_that_comes_in_pieces_is_one_line():
 
 
 def test_a_value_without_its_head_is_not_whole():
-    """What the rank had written when it was killed does not count."""
+    """A part that the rank had written when it was killed does not count."""
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
         write_value(fd, list(range(1000)))
@@ -96,7 +96,7 @@ def test_a_value_without_its_head_is_not_whole():
 
 @pytest.mark.parametrize("length", [10_000, 1 << 62], ids=["more", "absurd"])
 def test_a_value_shorter_than_announced_is_damaged(length):
-    """It is said, and no memory is reserved for what is not there."""
+    """There is a reason, and no memory is reserved for the missing part."""
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
         write_value(fd, "x")
@@ -106,7 +106,7 @@ def test_a_value_shorter_than_announced_is_damaged(length):
 
 
 def test_garbage_is_a_reason():
-    """A file that is not what the rank should have written breaks nothing."""
+    """A file with other content than the rank should have written does no damage."""
     with opened(0) as returns:
         fd = returns.slot(0).value_fd
         os.pwrite(fd, return_values._HEAD.pack(return_values._MAGIC, 1, 7) + b"garbage", 0)
@@ -122,12 +122,12 @@ class LeavesOnArrival:
 
 
 def leave(text):
-    """What is called when it arrives."""
+    """Exit when unpickled."""
     raise SystemExit(text)
 
 
 def test_a_value_that_calls_sys_exit_when_unpickled_ends_nothing():
-    """Unpickling runs the code of others; whatever that raises is a reason."""
+    """Unpickling runs third-party code; whatever that raises is a reason."""
     with opened(0) as returns:
         write_value(returns.slot(0).value_fd, LeavesOnArrival())
 
@@ -145,7 +145,7 @@ def test_a_reason_replaces_half_a_value_and_has_a_limit():
 
 
 def test_release_reaches_every_rank_although_the_other_end_stays_open():
-    """By a byte for each, since the pipe's end may not come: a copy may be in a process that knows nothing of it."""
+    """By a byte for each, since the pipe may not end: another process may have a copy of its write end."""
     with opened(0, 1) as returns:
         copy = os.dup(returns._release_write)
         waiting = os.dup(returns.slot(0).release_fd)
@@ -160,7 +160,7 @@ def test_release_reaches_every_rank_although_the_other_end_stays_open():
 
 
 def test_close_is_a_release():
-    """It ends the pipe, any number of times."""
+    """It ends the pipe; it may be called any number of times."""
     returns = Returns([0])
     returns.open()
     waiting = os.dup(returns.slot(0).release_fd)
@@ -173,7 +173,7 @@ def test_close_is_a_release():
 
 
 def test_a_failing_open_leaves_nothing():
-    """Without enough descriptors for all ranks, there are none of any."""
+    """Without enough descriptors for all ranks, there are none for any."""
     before = set(os.listdir("/proc/self/fd"))
     returns = Returns(range(10_000))
     with few_descriptors(), pytest.raises(OSError, match="Too many open files"):
@@ -184,7 +184,7 @@ def test_a_failing_open_leaves_nothing():
 
 @contextmanager
 def few_descriptors():
-    """Leave room for a hundred more."""
+    """Limit the free descriptors to a hundred."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 100, hard))
     try:
@@ -222,7 +222,7 @@ def test_nothing_is_inherited_by_chance():
 
 
 def test_a_hostile_error_is_described():
-    """An exception whose text cannot be had still has a type."""
+    """An exception without an obtainable text still has a type."""
 
     class HostileError(Exception):
         def __str__(self):
@@ -232,5 +232,5 @@ def test_a_hostile_error_is_described():
 
 
 def test_not_returned_is_no_value():
-    """The two cannot be taken for each other."""
+    """The two cannot be confused."""
     assert not isinstance(NotReturned("x"), Returned)

@@ -1,4 +1,4 @@
-"""The end of a job's logs: all lines reach the consoles that take them, however busy the machine is."""
+"""The end of a job's logs: all lines reach the consoles that accept them, however busy the machine is."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from derail.supervise import log_readers
 
 
 class StandsStill:
-    """A clock of a process that gets no processor for a minute and a half between any two looks."""
+    """A clock of a process that gets no CPU time for a minute and a half between any two readings."""
 
     def __init__(self):
         self.lost = 0.0
 
     def now(self):
-        """Later each time."""
+        """Return a later time at each call."""
         self.lost += 90.0
         return time.monotonic() + self.lost
 
 
 def test_a_console_is_not_given_up_while_the_launcher_is_stalled(tmp_path, monkeypatch):
-    """It takes all that it is given; that the launcher had no time to give it is not the console's fault."""
+    """It accepts all output; a delay of the launcher does not count against the console."""
     console = io.StringIO()
     monkeypatch.setattr(sys, "stdout", console)
     monkeypatch.setattr(log_readers, "SYSTEM_CLOCK", StandsStill())

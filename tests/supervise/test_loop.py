@@ -22,7 +22,7 @@ def loop():
 
 
 def test_an_action_posted_before_the_loop_is_open_is_run(loop):
-    """A request that comes early is not lost."""
+    """An early request is not lost."""
     early = Loop(SYSTEM_CLOCK)
     done = []
     assert early.post(lambda: done.append("early"))
@@ -33,7 +33,7 @@ def test_an_action_posted_before_the_loop_is_open_is_run(loop):
 
 
 def test_posting_to_a_closed_loop_does_nothing():
-    """The answer says that it is over; no descriptor that may be somebody else's by now is written to."""
+    """It returns False; no descriptor that may have been reused is written to."""
     closed = Loop(SYSTEM_CLOCK)
     closed.open()
     closed.close()
@@ -53,7 +53,7 @@ def test_a_post_from_another_thread_wakes_the_loop(loop):
 
 
 def test_a_signal_handler_may_post_while_its_thread_is_posting(loop):
-    """The lock of the mailbox is taken again by the handler: no deadlock."""
+    """The handler takes the lock of the mailbox again: no deadlock."""
     done = []
     before = signal.signal(signal.SIGUSR1, lambda *_: loop.post(lambda: done.append("handler")))
     try:
@@ -66,7 +66,7 @@ def test_a_signal_handler_may_post_while_its_thread_is_posting(loop):
 
 
 def test_thousands_of_posts_do_not_fill_the_wake_up_pipe(loop):
-    """More posts than a pipe has room for block nobody, and all are done."""
+    """More posts than fit into a pipe block no caller, and all are run."""
     done = []
     for number in range(70_000):
         loop.post(lambda number=number: done.append(number))

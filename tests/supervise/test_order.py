@@ -1,4 +1,4 @@
-"""The order of exits and records, where each announcement is given by hand."""
+"""The order of exits and records, with announcements by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from derail.supervise.records import Found
 
 
 class Records:
-    """Error files of which the kernel announces several changes in one turn, each after the one before was read."""
+    """Error files for which the kernel announces several changes in one turn, each after the one before was read."""
 
     def __init__(self, found: list[Found | None], stack: ExitStack) -> None:
         self.unheard: set[int] = set()
@@ -38,11 +38,11 @@ class Records:
         """Nothing is bounded."""
 
     def announced(self) -> list[int]:
-        """Return rank 1 while there is something to be found."""
+        """Return rank 1 while there are unread states."""
         return [1] if self.found else []
 
     def look(self, rank: int, pid: int) -> Found | None:
-        """Return what the file is at this announcement, and announce the next one."""
+        """Return the state of the file at this announcement, and announce the next one."""
         self.change()
         return self.found.pop(0)
 
@@ -65,7 +65,7 @@ FIRST, LATER = Found(1, "first"), Found(1, None)
 
 @pytest.mark.parametrize("found", [[FIRST, LATER], [None, FIRST], [None, None, FIRST, None, LATER]])
 def test_each_record_that_is_announced_in_one_turn_is_reported(found: list[Found | None]) -> None:
-    """An incomplete file may be whole at its next announcement, and one that was read be another record."""
+    """An incomplete file may be complete at its next announcement, and one that was read may be another record."""
     loop = Loop(SYSTEM_CLOCK)
     with ExitStack() as stack:
         loop.open()

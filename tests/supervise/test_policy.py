@@ -18,7 +18,7 @@ OK, CRASH = ExitStatus(code=0), ExitStatus(code=3)
 
 
 def running(ranks=3, functions=(), teardown=TEARDOWN):
-    """A policy whose ranks all run."""
+    """Return a policy with all ranks running."""
     policy = Policy(functions, ranks=range(ranks), teardown=teardown)
     for rank in range(ranks):
         assert policy.handle(Started(rank, 100 + rank, at=0.0)) == []
@@ -27,29 +27,29 @@ def running(ranks=3, functions=(), teardown=TEARDOWN):
 
 
 def exited(rank, status, at=1.0):
-    """The end of a rank."""
+    """Return the exit of a rank."""
     return Exited(rank, 100 + rank, status, at=at)
 
 
 def sent(policy, *ranks, signal=15, at=1.0):
-    """Tell the policy that its signal was sent."""
+    """Report to the policy that its signal was sent."""
     for rank in ranks:
         policy.handle(SignalSent(rank, signal, at=at))
 
 
 def recorded(rank, at=1.0, *, message="ValueError: x", order="known"):
-    """A rank has recorded an error."""
+    """Return the record of an error by a rank."""
     return ErrorRecorded(rank, message, at, order=order)
 
 
 def blamed(policy):
-    """Ranks that failed, by the order of the evidence."""
+    """Return the ranks that failed, by the order of the evidence."""
     failed = [fate for fate in policy.outcomes({}).values() if fate.failed]
     return [fate.rank for fate in sorted(failed, key=lambda fate: fate.evidence_order)]
 
 
 def test_ranks_that_finish_end_the_job_without_a_signal():
-    """The job is done when the last rank has left with code 0."""
+    """The job is done when the last rank has exited with code 0."""
     policy = running(2)
     assert policy.handle(exited(0, OK)) == []
     assert policy.handle(exited(1, OK)) == [Enter("done")]
@@ -57,7 +57,7 @@ def test_ranks_that_finish_end_the_job_without_a_signal():
 
 
 def test_the_first_failure_asks_the_others_and_sets_the_deadlines():
-    """One failure: SIGTERM to the living, a look and SIGKILL at the end of one common grace."""
+    """One failure: SIGTERM to the live ranks, a look and SIGKILL at the end of one common grace period."""
     policy = running(3)
     assert policy.handle(exited(1, CRASH)) == [
         Enter("stopping"),
@@ -119,7 +119,7 @@ def test_a_rank_that_recorded_its_error_first_is_blamed_although_we_stopped_it()
 
 
 def test_a_record_read_before_our_signal_counts_though_it_is_reported_later():
-    """The launcher saw the record at 1.0, and sent its signal at 1.1, while the record stood behind another exit."""
+    """The launcher read the record at 1.0, and sent its signal at 1.1, while the record waited behind another exit."""
     policy = running(2)
     policy.handle(exited(0, CRASH, at=1.0))
     sent(policy, 1, at=1.1)
@@ -142,7 +142,7 @@ def test_a_record_after_our_signal_is_an_answer_to_it():
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_record_that_the_rank_survived_is_no_failure(asked):
-    """Code 0 says that the rank got over what it recorded, whether or not it was asked to end meanwhile."""
+    """Code 0 means that the rank survived its record, whether or not it was asked to end in between."""
     policy = running(2)
     policy.handle(recorded(1, at=0.5))
     policy.handle(exited(0, CRASH if asked else OK))
@@ -154,7 +154,7 @@ def test_a_record_that_the_rank_survived_is_no_failure(asked):
 
 
 def test_a_function_that_returns_has_survived_its_record():
-    """It is stopped by us while it waits for the others: no failure."""
+    """We stop it while it waits for the others: no failure."""
     policy = running(2, functions={0, 1})
     policy.handle(recorded(1))
     policy.handle(ValueReceived(1, at=1.5))
@@ -165,7 +165,7 @@ def test_a_function_that_returns_has_survived_its_record():
 
 
 def test_a_later_record_takes_the_place_of_one_that_was_survived():
-    """A rank that recorded, went on, and recorded another error failed with the second one."""
+    """A rank that recorded an error, continued, and recorded another one failed with the second."""
     policy = running(2)
     policy.handle(recorded(0, at=0.1, message="first"))
     policy.handle(recorded(1, at=0.2))
@@ -201,7 +201,7 @@ def test_a_record_alone_stops_nothing_and_makes_a_stopped_rank_the_root_cause():
 
 
 def test_ranks_that_recorded_an_error_are_asked_a_moment_later():
-    """They are about to exit: their own code says more than our signal. Those that stay are asked then."""
+    """They are about to exit: their own code is more specific than our signal. Those that remain are asked then."""
     policy = running(4)
     policy.handle(recorded(1))
     policy.handle(recorded(2))
@@ -219,7 +219,7 @@ def test_ranks_that_recorded_an_error_are_asked_a_moment_later():
 
 @pytest.mark.parametrize(("order", "rivals"), [("unknown", (0, 3)), ("within its kind", (3,)), ("known", ())])
 def test_evidence_of_unknown_order_has_rivals(order, rivals):
-    """Where the kernel does not tell the order, those that may have been first are rivals."""
+    """If the kernel does not report the order, ranks that may have been first are rivals."""
     policy = running(4)
     policy.handle(exited(2, CRASH))
     policy.handle(Exited(0, 100, CRASH, at=1.0, order=order))
@@ -238,7 +238,7 @@ def test_a_function_that_leaves_with_code_0_without_returning_has_failed():
 
 
 def test_functions_are_released_when_all_have_returned():
-    """A rank that has returned waits for the others, and is let go once."""
+    """A rank that has returned waits for the others, and is released once."""
     policy = running(2, functions={0, 1})
     assert policy.handle(ValueReceived(1, at=1.0)) == []
     assert policy.handle(ValueReceived(0, at=1.0)) == [Release()]
@@ -258,7 +258,7 @@ def test_values_that_arrive_during_the_start_are_not_forgotten():
 
 @pytest.mark.parametrize("request_", [StopRequested("again", 2, 0.0, 2.0), StopRequested("again", 9, 30.0, 2.0)])
 def test_a_second_request_without_grace_goes_to_sigkill_at_once(request_):
-    """Asking again escalates; it never breaks the teardown off."""
+    """A further request escalates; it never aborts the teardown."""
     policy = running(2)
     policy.handle(StopRequested("first", 15, 30.0, 1.0))
     assert policy.handle(request_) == [Enter("killing"), Signal((0, 1), 9), SetDeadline("abandon", 4.0)]
@@ -284,7 +284,7 @@ def test_no_grace_skips_the_signal_but_not_the_phase():
 
 
 def test_a_stop_before_any_rank_was_started_is_the_end():
-    """Nothing was started, so nothing is to be waited for."""
+    """No rank was started, so none is awaited."""
     policy = Policy((), ranks=range(4), teardown=TEARDOWN)
     assert policy.handle(StopRequested("never mind", 15, 30.0, 1.0)) == [Enter("stopping"), Enter("done")]
     assert policy.outcomes({}) == {}
@@ -311,7 +311,7 @@ ORDER = ["starting", "running", "stopping", "killing", "done"]
 
 
 class PolicyMachine(RuleBasedStateMachine):
-    """Any order of starts, exits, values, requests and deadlines, in a world that carries out the actions."""
+    """Any order of starts, exits, values, requests and deadlines, in a world that performs the actions."""
 
     @initialize(data=st.data(), ranks=st.integers(1, 4), grace=st.sampled_from([0.0, 0.5, 30.0]))
     def begin(self, data, ranks, grace):
@@ -441,7 +441,7 @@ class PolicyMachine(RuleBasedStateMachine):
                     assert (fate.evidence_order is not None) == fate.failed
 
     def teardown(self):
-        """From wherever it stands, the job ends by deadlines alone, and each started rank has a fate."""
+        """From any state, the job ends by deadlines alone, and each started rank has an outcome."""
         if not self.has():
             return
         self.feed(StopRequested("end", 15, 1.0, self.now))
@@ -462,7 +462,7 @@ TestPolicyMachine.settings = settings(max_examples=200, stateful_step_count=30)
 
 @pytest.mark.parametrize("message", ["the cause", None])
 def test_a_record_that_is_read_later_has_the_place_of_its_announcement(message):
-    """Rank 1 was announced before rank 2 recorded; what turns out to be no record leaves no trace."""
+    """Rank 1 was announced before rank 2 recorded; an announcement without a record leaves no trace."""
     policy = Policy(set(), ranks=range(3), teardown=Teardown())
     for rank in range(3):
         policy.handle(Started(rank, 100 + rank, at=0.0))
@@ -484,7 +484,7 @@ def test_a_record_that_is_read_later_has_the_place_of_its_announcement(message):
 
 @pytest.mark.parametrize(("may_be_older", "rivals"), [(True, (2,)), (False, ())])
 def test_a_record_that_nothing_announced_is_a_rival_of_all_records_before_it(may_be_older, rivals):
-    """Those of earlier turns, too; against ends its order is known."""
+    """Also of those from earlier turns; its order against exits is known."""
     policy = Policy(set(), ranks=range(4), teardown=Teardown())
     for rank in range(4):
         policy.handle(Started(rank, 100 + rank, at=0.0))

@@ -14,9 +14,9 @@ from derail.supervise.ranks import Ranks
 
 
 class Handle:
-    """A rank whose status is not known, though the kernel may have announced its end."""
+    """A rank with an unknown status, though the kernel may have announced its exit."""
 
-    pid = os.getpid()  # it is alive, as far as /proc says
+    pid = os.getpid()  # it is alive, according to /proc
     pidfd = None
 
     def __init__(self, exit_fd: int) -> None:
@@ -24,17 +24,17 @@ class Handle:
         self.signals: list[tuple[int, bool]] = []
 
     def peek(self) -> None:
-        """Return nothing: the status is still on the way."""
+        """Return nothing: the status has not arrived yet."""
 
     def signal(self, number: int, *, group: bool) -> bool:
-        """Note the signal; the group still has members."""
+        """Record the signal; the group still has members."""
         self.signals.append((number, group))
         return True
 
 
 @pytest.mark.parametrize(("ended", "hit"), [(False, [0]), (True, [])])
 def test_a_rank_whose_end_was_announced_is_not_signalled_alive(ended: bool, hit: list[int]) -> None:
-    """Also while its status is on the way from a resident process, and /proc does not show that it has ended."""
+    """Also while its status has not arrived from a zygote, and /proc does not show its exit."""
     spec = JobSpec("job", "job-1", (RankSpec(0, Command(("true",)), {}),))
     ranks = Ranks(spec, Loop(SYSTEM_CLOCK), SYSTEM_CLOCK, functions=False, stale={})
     read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""Error files that are watched: what is read of them, when, and how much work that is."""
+"""Watched error files: what is read of them, when, and with how much work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def watched(tmp_path):
 
 
 def test_an_open_file_is_announced_when_it_is_written_to(watched):
-    """Its first half is no record, its second half makes it one; its end of writing is none again."""
+    """Its first half is no record, its second half completes it; the end of writing is no further record."""
     records, path = watched
     with path.open("w") as file:
         assert (records.announced(), records.look(0, 1)) == ([0], None)
@@ -52,7 +52,7 @@ def test_an_open_file_is_announced_when_it_is_written_to(watched):
 
 
 def test_a_record_announced_beyond_the_limit_keeps_its_place_and_is_read_at_need(watched, monkeypatch):
-    """No byte more than twice the limit is read, and the last record is known."""
+    """No byte more than twice the limit is read, and the last record is found."""
     records, path = watched
     sizes = []
     real = protocol.read
@@ -77,7 +77,7 @@ def test_a_record_announced_beyond_the_limit_keeps_its_place_and_is_read_at_need
 
 
 def test_a_file_that_changes_all_the_time_is_watched_no_longer(watched):
-    """What the rank records then is found by a look."""
+    """Later records of the rank are found by a check."""
     records, path = watched
     with path.open("wb") as file:
         for number in range(CHANGES_PER_RANK):
@@ -93,7 +93,7 @@ def test_a_file_that_changes_all_the_time_is_watched_no_longer(watched):
 
 @pytest.mark.parametrize("times", [1, 200])
 def test_a_directory_that_is_moved_away_is_watched_again_but_not_for_ever(watched, times):
-    """A rank that moves it all the time costs a bounded number of watches; its record is found by a look."""
+    """A rank that moves it all the time costs a bounded number of watches; its record is found by a check."""
     records, path = watched
     for number in range(times):
         path.parent.rename(path.parent.with_name(f"moved{number}"))
@@ -110,7 +110,7 @@ def test_a_directory_that_is_moved_away_is_watched_again_but_not_for_ever(watche
 
 
 class Handle:
-    """A rank that ends when a test says so."""
+    """A rank that ends when the test orders it."""
 
     pid, pidfd = 1, -1
 
@@ -125,13 +125,13 @@ class Handle:
         os.write(self.write, b"x")
 
     def peek(self):
-        """Return how it ended."""
+        """Return its exit status."""
         return self.status
 
 
 @pytest.mark.parametrize("missing", ["", NO_INOTIFY_ENV])
 def test_files_are_not_looked_at_once_for_each_rank_that_ends(tmp_path, monkeypatch, missing):
-    """All are looked at for the first failure only: the work does not grow with the square of the ranks."""
+    """All are checked for the first failure only: the work does not grow with the square of the ranks."""
     if missing:
         monkeypatch.setenv(missing, "1")
     looks = []

@@ -1,4 +1,4 @@
-"""Which error file is a rank's own, whatever the wall clock does meanwhile."""
+"""The error file that belongs to a rank, independent of steps of the wall clock."""
 
 import os
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ STARTED = 1_700_000_000.0
     ],
 )
 def test_a_step_of_the_wall_clock_makes_no_error_file_older_than_the_job(tmp_path, step, written, is_old):
-    """It is old if it is by the clock of the start and by the clock of now."""
+    """It is old if it is older by the clock of the start and by the clock of now."""
     file = tmp_path / "error.json"
     file.write_text("{}")
     os.utime(file, (written, written))
@@ -35,11 +35,11 @@ def test_a_step_of_the_wall_clock_makes_no_error_file_older_than_the_job(tmp_pat
 
     spec, fate = SimpleNamespace(rank=0, error_file=file), SimpleNamespace(recorded_at=None)
     assert _stale(found, spec, fate, clock) == (identify(file) if is_old else None)
-    assert _stale(found, spec, SimpleNamespace(recorded_at=105.0), clock) is None  # the launcher saw it being recorded
+    assert _stale(found, spec, SimpleNamespace(recorded_at=105.0), clock) is None  # the launcher read it during the run
 
 
 def test_an_error_file_from_before_the_start_is_old_whatever_its_time(tmp_path):
-    """And a rank without an error file has none."""
+    """A rank without an error file has none."""
     file = tmp_path / "error.json"
     file.write_text("{}")
     before = identify(file)

@@ -1,4 +1,4 @@
-"""The zygote behind ``forkserver``: when it is there, what it tells, and what happens when it is gone."""
+"""The zygote behind ``forkserver``: its lifetime, its reports, and the effects of its death."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from program_files import program_text
 
 
 def parent(pid):
-    """The parent of a process."""
+    """Return the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def stop(pid):
-    """Stop a child of ours; it does nothing more when this returns."""
+    """Stop a child of ours, and wait until it is stopped."""
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
 @pytest.fixture
 def preload(monkeypatch):
-    """Sets what the fork server is to import, as users do."""
+    """Return a function that sets the modules for the fork server to import, as users do."""
 
     def set_modules(*names):
         server = multiprocessing.forkserver._forkserver
@@ -54,12 +54,12 @@ def test_ranks_are_forked_from_one_process_that_ends_with_the_last_of_them(tmp_p
                 (zygote,) = pool._zygotes.values()
             assert os.path.exists(f"/proc/{server}")
         assert not os.path.exists(f"/proc/{server}")
-        assert zygote._process.returncode == 0  # it was asked, not killed
+        assert zygote._process.returncode == 0  # it was asked to end, not killed
     assert (pool._zygotes, descriptors.owned()) == ({}, frozenset())
 
 
 def test_a_rank_is_reaped_though_the_server_notices_its_exit_late():
-    """The launcher knows the status from /proc, and is done with the rank before SIGCHLD has reached the server."""
+    """The launcher reads the status from /proc, and is done with the rank before SIGCHLD has reached the server."""
     pid = os.fork()
     if pid == 0:
         os._exit(7)
@@ -78,7 +78,7 @@ def test_a_rank_is_reaped_though_the_server_notices_its_exit_late():
 
 
 def test_the_server_kills_its_ranks_when_the_launcher_is_killed(tmp_path, pid_gone):
-    """Nobody is left of a launcher that had no time for anything."""
+    """No process is left of a launcher that had no time for a teardown."""
     source = program_text("spawn/host_of_forkserver")
     import subprocess
 
@@ -92,7 +92,7 @@ def test_the_server_kills_its_ranks_when_the_launcher_is_killed(tmp_path, pid_go
 
 
 def test_a_rank_outlives_a_killed_server_and_its_status_is_not_invented(tmp_path):
-    """The kernel or the new parent may tell how it ended; where nobody does, the status is lost and says why."""
+    """The kernel or the new parent may report the status; otherwise it is lost, with a reason."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         os.kill(server, signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_rank_outlives_a_killed_server_and_its_status_is_not_invented(tmp_path
 
 
 def test_a_status_that_neither_a_killed_server_nor_the_kernel_reports_is_lost(tmp_path, monkeypatch):
-    """And it says who was to tell."""
+    """The reason names the process that should have reported it."""
     monkeypatch.setattr(client, "status_of_ended", lambda *_: ExitStatus(lost="reaped"))
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
@@ -122,7 +122,7 @@ def test_a_status_that_neither_a_killed_server_nor_the_kernel_reports_is_lost(tm
 
 
 def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
-    """A rank that is started later is not its victim."""
+    """It does not affect a rank that is started later."""
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
         server = parent(first.pid)
         os.kill(server, signal.SIGKILL)
@@ -132,7 +132,7 @@ def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
 
 
 def test_a_stopped_server_does_not_cost_the_status_where_proc_shows_it(tmp_path):
-    """A rank has ended, and its parent does not report how: it is not reaped yet, so /proc shows the status at once."""
+    """A rank has ended, and its parent does not report it: it is not reaped yet, so /proc shows the status at once."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
         server = parent(handle.pid)
         stop(server)
@@ -145,7 +145,7 @@ def test_a_stopped_server_does_not_cost_the_status_where_proc_shows_it(tmp_path)
 
 
 def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch):
-    """The same where /proc is hidden: not known at first, lost after a while; never a guess."""
+    """The same where /proc is hidden: unknown at first, lost after a while; never a guess."""
     monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(client, "status_before_reaping", lambda *_: None)
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as handle:
@@ -178,7 +178,7 @@ def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypa
 
 
 def test_a_fork_of_the_launcher_does_not_own_the_server(tmp_path):
-    """A copy of the handle that is closed elsewhere ends nothing."""
+    """Closing a copy of the handle elsewhere ends nothing."""
     with opened() as returns, started(rank_spec(tmp_path, "forkserver", ranks.give, (5,)), returns) as handle:
         with descriptors.kept_by_forks(descriptors.owned()):
             pid = os.fork()
@@ -194,7 +194,7 @@ def test_a_fork_of_the_launcher_does_not_own_the_server(tmp_path):
 
 
 def test_the_server_ends_with_the_launcher_although_a_fork_of_that_survives(tmp_path, pid_gone):
-    """It watches the process and not only the socket, of which others may hold a copy."""
+    """It watches the process and not only the socket, of which other processes may hold a copy."""
     source = program_text("spawn/host_with_fork")
     import subprocess
 
@@ -205,7 +205,7 @@ def test_the_server_ends_with_the_launcher_although_a_fork_of_that_survives(tmp_
 
 
 def test_preloaded_modules_are_imported_before_the_rank_exists(tmp_path, preload, monkeypatch):
-    """Modules named to multiprocessing are imported once, in the server; others are not."""
+    """Modules set for multiprocessing are imported once, in the server; others are not."""
     (tmp_path / "heavy_module.py").write_text("import os\nLOADED_IN = os.getpid()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert run(tmp_path, "forkserver", ranks.loaded, "heavy_module").value is False
@@ -215,7 +215,7 @@ def test_preloaded_modules_are_imported_before_the_rank_exists(tmp_path, preload
 
 
 def test_each_set_of_preloaded_modules_has_its_own_server(tmp_path, preload):
-    """A change of the set is heard at once, also while another server runs."""
+    """A change of the set takes effect at once, also while another server runs."""
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns) as first:
         preload("colorsys")
         with started(rank_spec(tmp_path, "forkserver", ranks.loaded, ("colorsys",), rank=1), returns) as second:
@@ -225,7 +225,7 @@ def test_each_set_of_preloaded_modules_has_its_own_server(tmp_path, preload):
 
 
 def test_a_module_that_cannot_be_preloaded_is_reported_and_has_no_other_effect(tmp_path, preload, capfd):
-    """As with multiprocessing, the rank that needs it will fail by itself."""
+    """As with multiprocessing, the rank that needs it fails by itself."""
     preload("no_such_module_anywhere")
 
     assert run(tmp_path, "forkserver", ranks.give, 1).value == 1
@@ -233,7 +233,7 @@ def test_a_module_that_cannot_be_preloaded_is_reported_and_has_no_other_effect(t
 
 
 def test_a_server_that_ends_while_it_preloads_is_an_error_of_the_start(tmp_path, preload, monkeypatch):
-    """It says so, and nothing is left."""
+    """The error states it, and nothing is left."""
     (tmp_path / "deadly_module.py").write_text("import os\nos._exit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     preload("deadly_module")
@@ -243,7 +243,7 @@ def test_a_server_that_ends_while_it_preloads_is_an_error_of_the_start(tmp_path,
 
 
 def test_many_ranks_at_once(tmp_path):
-    """All of them are told apart."""
+    """None is confused with another."""
     with opened(*range(16)) as returns:
         handles = [
             function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.leave_at_once, (n,), rank=n), returns)
@@ -258,7 +258,7 @@ def test_many_ranks_at_once(tmp_path):
 
 
 def test_a_handle_that_is_closed_early_leaves_a_rank_that_is_reaped_in_the_end(tmp_path, wait_until):
-    """The server takes care of what nobody asks for any more."""
+    """The server reaps ranks without a handle."""
     with opened(0, 1) as returns, started(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever), returns):
         other = function_rank.start_function(rank_spec(tmp_path, "forkserver", ranks.wait_for_ever, rank=1), returns)
         other.close()
@@ -272,12 +272,12 @@ def test_a_handle_that_is_closed_early_leaves_a_rank_that_is_reaped_in_the_end(t
     ids=str,
 )
 def test_a_status_round_trips(status):
-    """What the server tells is what it saw."""
+    """The launcher decodes the status that the server detected."""
     assert server.decode(server.encode(status)) == status
 
 
 def test_frames_carry_any_number_of_descriptors():
-    """More than the kernel takes at a time go in several, in order."""
+    """More than the kernel accepts at a time are sent in several messages, in order."""
     import socket
 
     ours, theirs = socket.socketpair()

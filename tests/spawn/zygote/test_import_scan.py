@@ -1,4 +1,4 @@
-"""Which loaded modules count as installed, and which as the user's own."""
+"""Loaded modules that count as installed, and those that count as the user's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def test_modules_of_the_user_and_of_the_system_are_installed_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, installed: bool
 ) -> None:
-    """A virtual environment may see folders of modules that are not its own."""
+    """A virtual environment may include folders of modules outside of it."""
     place = tmp_path / folder
     place.mkdir(parents=True)
     name = f"module_{os.path.basename(folder).replace('-', '_')}"
@@ -39,7 +39,7 @@ def test_modules_of_the_user_and_of_the_system_are_installed_ones(
 
 
 def test_imports_of_the_users_own_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A suite names its package only, which is found by PYTHONPATH; what takes long is imported deep in there."""
+    """A suite names only its package, which is found by PYTHONPATH; the slow imports are deep inside."""
     package = tmp_path / "own_package"
     (package / "deep").mkdir(parents=True)
     (package / "__init__.py").write_text("from .deep import thing\nimport colorsys\n")

@@ -1,4 +1,4 @@
-"""Warm ranks: like spawned ones in every fact, forked from a process that is kept, and spawned where that cannot be."""
+"""Warm ranks: equal to spawned ones in every fact, forked from a kept process, and spawned where that is impossible."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ TESTS = str(Path(function_rank.__file__).parent)
 
 
 def warm_spec(directory, function, args=(), *, preload=(), **changes):
-    """A warm rank that has these modules preload."""
+    """Return the specification of a warm rank with these preloaded modules."""
     spec = rank_spec(directory, "warm", function, args, **changes)
     return replace(spec, run=replace(spec.run, preload=tuple(preload)))
 
 
 def run_warm(directory, function, *args, preload=(), **changes):
-    """Run one rank to its end: what it returned, its handle, and the parent that it had."""
+    """Run one rank to its end; return its value, its handle, and its parent."""
     spec = warm_spec(directory, function, args, preload=preload, **changes)
     with opened(spec.rank) as returns, started(spec, returns) as handle:
         parent = parent_of(handle.pid)
@@ -47,12 +47,12 @@ def run_warm(directory, function, *args, preload=(), **changes):
 
 
 def parent_of(pid):
-    """The parent of a process."""
+    """Return the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def alive(pid):
-    """Whether a process is there and no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
@@ -61,7 +61,7 @@ def alive(pid):
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writes a module that ranks, and this process, can import."""
+    """Return a function that writes a module for ranks, and this process, to import."""
     directory = tmp_path / "modules"
     directory.mkdir()
     monkeypatch.syspath_prepend(str(directory))
@@ -78,7 +78,7 @@ def module(tmp_path, monkeypatch):
 
 
 def changed_host(monkeypatch, tmp_path):
-    """Change what a child inherits, after the zygote was started with it as it was."""
+    """Change inherited state of this process after the start of the zygote."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHANGED", "since then")
     monkeypatch.setattr(sys, "argv", ["train.py", "--fast"])
@@ -97,7 +97,7 @@ def changed_host(monkeypatch, tmp_path):
 @pytest.mark.parametrize("cpus", [None, 1], ids=["all CPUs", "one CPU"])
 @pytest.mark.usefixtures("unmeasured")
 def test_a_warm_rank_has_the_same_state_as_a_spawned_one(preload, cpus, tmp_path, monkeypatch, capsys):
-    """Fact by fact, also where the launcher has changed since the zygote was started; the table shows it."""
+    """Item by item, also where the launcher has changed since the zygote was started; the table shows it."""
     change = {
         "env": {"RANK": "3", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": None},
         "cpus": None if cpus is None else frozenset(sorted(os.sched_getaffinity(0))[:cpus]),
@@ -126,14 +126,14 @@ def test_a_warm_rank_has_the_same_state_as_a_spawned_one(preload, cpus, tmp_path
 
 
 def short(value):
-    """A value in at most 60 characters."""
+    """Return a value in at most 60 characters."""
     text = repr(value).replace("|", "/")
     return text if len(text) <= 60 else f"{text[:44]}... ({len(text)} characters)"
 
 
 @pytest.mark.torch
 def test_random_generators_differ_from_rank_to_rank(tmp_path):
-    """Random generators that are seeded by the system are so in each rank."""
+    """Random generators that the system seeds are seeded in each rank."""
     pytest.importorskip("numpy")
     drawn = [run_warm(tmp_path, rank_facts.chances, preload=("numpy", "torch"))[0] for _ in range(3)]
 
@@ -142,7 +142,7 @@ def test_random_generators_differ_from_rank_to_rank(tmp_path):
 
 
 def test_a_rank_has_the_effects_of_preloaded_modules(tmp_path, module):
-    """Handlers and variables that a module sets at its import are set, unless the rank's environment says else."""
+    """Handlers and variables that a module sets at its import are set, unless the rank's environment differs."""
     module(
         "busybody",
         "import os, signal\n"
@@ -176,7 +176,7 @@ def test_exit_functions_of_preloaded_modules_run_once_in_the_end(tmp_path, modul
 
 
 def test_a_temporary_directory_and_a_log_handler_of_the_rank_end_with_it(tmp_path):
-    """What Python registers once for all exits is registered in the rank as well."""
+    """Functions that Python registers once for all exits are registered in the rank as well."""
     path, _, _ = run_warm(
         tmp_path, rank_facts.leave_something_to_the_exit, str(tmp_path / "log"), preload=("tempfile",)
     )
@@ -198,7 +198,7 @@ def test_the_zygote_is_kept_for_the_next_job(tmp_path):
 
 
 def test_end_idle_leaves_a_process_that_is_in_use_to_its_last_rank(tmp_path):
-    """It serves nobody new, and ends when nobody needs it."""
+    """It accepts no new rank, and ends when no rank needs it."""
     with opened() as returns, started(warm_spec(tmp_path, ranks.wait_for_ever), returns) as handle:
         (pid,) = pool.kept()
         warm.end_idle()
@@ -207,7 +207,7 @@ def test_end_idle_leaves_a_process_that_is_in_use_to_its_last_rank(tmp_path):
 
 
 def at_the_gate(server):
-    """The pids of ranks of a zygote that wait to be started: they have their own session by then."""
+    """Return the pids of a zygote's ranks that wait to be started: they have their own session by then."""
     found = []
     for pid in map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split()):
         with suppress(OSError):
@@ -218,7 +218,7 @@ def at_the_gate(server):
 
 @pytest.mark.parametrize("starts", [True, False], ids=["started", "cancelled"])
 def test_a_requested_rank_waits_until_it_is_started(starts, tmp_path, wait_until):
-    """It is there before, and runs nothing; where it is not started, it never does, and nothing of it is left."""
+    """It exists before, and runs nothing; if it is not started, it never does, and nothing of it is left."""
     target = tmp_path / "ran"
     spec = warm_spec(tmp_path, ranks.touch, (target,))
     with opened(spec.rank) as returns:
@@ -240,7 +240,7 @@ def test_a_requested_rank_waits_until_it_is_started(starts, tmp_path, wait_until
 
 
 def test_a_rank_that_was_killed_before_its_start_has_that_exit_status(tmp_path, wait_until):
-    """It was there: its death is an exit like any other, and no failure to start."""
+    """It existed: its death is an exit like any other, and no failed start."""
     spec = warm_spec(tmp_path, ranks.give, (5,))
     with opened(spec.rank) as returns:
         asked = ask_function(spec, returns)
@@ -269,7 +269,7 @@ def test_a_rank_that_was_requested_in_vain_is_requested_again(tmp_path, wait_unt
 
 
 def test_a_killed_zygote_is_replaced(tmp_path, monkeypatch):
-    """Whether it dies between two jobs, or when it is asked for a rank."""
+    """Whether it dies between two jobs, or when a rank is requested."""
     _, _, first = run_warm(tmp_path, ranks.give, 1)
     (server,) = pool._zygotes.values()
     os.kill(first, signal.SIGKILL)
@@ -290,14 +290,14 @@ HOST = program_text("spawn/host_of_warm_ranks")
 
 @pytest.mark.parametrize(("how", "code"), [("ends", 0), ("raises", 3), ("killed", -9)])
 def test_an_idle_zygote_ends_with_its_host(how, code, tmp_path, run_python, pid_gone):
-    """However that ends."""
+    """However the host ends."""
     done = run_python(HOST, str(tmp_path), how, TESTS, check=False)
 
     assert (done.returncode, done.stderr, pid_gone(int(done.stdout))) == (code, "", True)
 
 
 def test_a_reader_of_the_hosts_output_does_not_wait_for_the_zygote(tmp_path):
-    """A host that gives away its own stdout for a while gets it back whole: nobody else holds it."""
+    """A host that redirects its own stdout for a while gets it back completely: no other process holds it."""
     source = HOST.replace(
         '    if how == "killed":', "    sys.stdout.flush(); os.close(1); os.close(2); sys.stdin.read()\n    if 0:"
     )
@@ -311,14 +311,14 @@ def test_a_reader_of_the_hosts_output_does_not_wait_for_the_zygote(tmp_path):
 
 
 def test_each_set_of_modules_has_its_own_process(tmp_path):
-    """Both stay: jobs that need the one and the other in turn find them."""
+    """Both stay: jobs that need one and the other in turn find them."""
     parents = [run_warm(tmp_path, ranks.give, 1, preload=names)[2] for names in [("colorsys",), (), ("colorsys",), ()]]
 
     assert (parents[:2], len(set(parents))) == (parents[2:], 2)
 
 
 def test_variables_that_libraries_read_early_are_those_of_the_rank(tmp_path):
-    """Another OMP_NUM_THREADS needs another process, which takes the place of the idle one; RANK does not."""
+    """Another OMP_NUM_THREADS needs another process, which replaces the idle one; RANK does not."""
     parents = [
         run_warm(tmp_path, ranks.give, 1, env=env)[2]
         for env in ({"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "1", "RANK": "1"}, {"OMP_NUM_THREADS": "2"})
@@ -331,7 +331,7 @@ def test_variables_that_libraries_read_early_are_those_of_the_rank(tmp_path):
 
 
 def test_a_changed_source_file_is_imported_anew(tmp_path, module):
-    """The next rank has the new code; nothing is imported again as long as nothing changes."""
+    """The next rank has the new code; nothing is imported again while nothing changes."""
     path = module("growing", "VALUE = 1\n")
     first = run_warm(tmp_path, rank_facts.attribute, "growing", "VALUE", preload=("growing",))
     again = run_warm(tmp_path, rank_facts.attribute, "growing", "VALUE", preload=("growing",))
@@ -343,7 +343,7 @@ def test_a_changed_source_file_is_imported_anew(tmp_path, module):
 
 
 def test_a_new_folder_of_modules_is_found(tmp_path, module, monkeypatch):
-    """The zygote has looked for modules there, and found no folder."""
+    """The zygote has searched for modules there, and found no folder."""
     module("preloaded_here", "")
     folder = tmp_path / "later"
     monkeypatch.syspath_prepend(str(folder))
@@ -356,7 +356,7 @@ def test_a_new_folder_of_modules_is_found(tmp_path, module, monkeypatch):
 
 
 def test_a_module_that_is_found_elsewhere_now_is_another_module(tmp_path, module, monkeypatch):
-    """sys.path decides which file is meant, here as in a spawned rank."""
+    """sys.path determines the file, here as in a spawned rank."""
     module("moving", "VALUE = 'there'\n")
     before = run_warm(tmp_path, rank_facts.attribute, "moving", "VALUE", preload=("moving",))[0]
     other = tmp_path / "other"
@@ -371,7 +371,7 @@ def test_a_module_that_is_found_elsewhere_now_is_another_module(tmp_path, module
 
 
 def test_a_module_that_cannot_be_preloaded_fails_only_in_the_rank(tmp_path, module, capfd):
-    """It is said, and the rank that imports it fails with its own reason."""
+    """It is reported, and the rank that imports it fails with its own reason."""
     module("hasty", "raise SystemExit('not now')\n")
     value, handle, _ = run_warm(tmp_path, ranks.give, 1, preload=("hasty", "no_such_module_anywhere"))
 
@@ -381,7 +381,7 @@ def test_a_module_that_cannot_be_preloaded_fails_only_in_the_rank(tmp_path, modu
     assert "could not preload 'no_such_module_anywhere': ModuleNotFoundError" in said
 
 
-# ---- where a fork would not do
+# ---- where a fork is impossible
 
 
 UNFIT = {
@@ -399,7 +399,7 @@ UNFIT = {
 
 @pytest.mark.parametrize(("source", "reason"), UNFIT.values(), ids=UNFIT)
 def test_a_preload_that_does_not_survive_a_fork_makes_ranks_spawn(source, reason, tmp_path, module, caplog):
-    """They run all the same; the handle knows why, and a warning tells it once."""
+    """They run normally; the handle has the reason, and a warning is logged once."""
     module("heavy", source)
     with caplog.at_level(logging.WARNING, "derail"):
         ran = [run_warm(tmp_path, ranks.give, n, preload=("heavy",)) for n in range(2)]
@@ -413,7 +413,7 @@ def test_a_preload_that_does_not_survive_a_fork_makes_ranks_spawn(source, reason
 
 @pytest.mark.parametrize("name", ["nvidia0", "dri/renderD128"])
 def test_an_open_gpu_makes_ranks_spawn(name, tmp_path, module, monkeypatch):
-    """The descriptor of a device tells of a context, whatever library has opened it."""
+    """The descriptor of a device proves a context, whatever library has opened it."""
     from derail.spawn.zygote import preload
 
     device = tmp_path / "dev" / name
@@ -426,7 +426,7 @@ def test_an_open_gpu_makes_ranks_spawn(name, tmp_path, module, monkeypatch):
 
 
 def test_an_initialized_cuda_makes_ranks_spawn(tmp_path, module):
-    """It is torch that is asked, if it is loaded."""
+    """It is torch that is queried, if it is loaded."""
     package = module("torch", "").with_suffix("")
     package.with_suffix(".py").unlink()
     package.mkdir()
@@ -454,18 +454,18 @@ def test_where_no_process_may_be_forked_ranks_are_spawned(tmp_path, monkeypatch,
 
 @pytest.mark.torch
 def test_threads_that_end_before_a_fork_are_no_obstacle(tmp_path):
-    """OpenBLAS, which comes with numpy, ends its threads before each fork, and starts them again when needed."""
+    """OpenBLAS, which is part of numpy, ends its threads before each fork, and starts new ones when needed."""
     pytest.importorskip("numpy")
     value, handle, _ = run_warm(tmp_path, rank_facts.multiply, 300, preload=("numpy",))
 
     assert (value, handle.spawned_because) == (300.0 * 300 * 300, "")
 
 
-# ---- what is preloaded
+# ---- preloaded modules
 
 
 def test_imports_of_a_functions_module_are_preloaded_by_default(tmp_path, module):
-    """Installed modules only, and only what is loaded here: a module of the user may look at RANK when imported."""
+    """Installed modules only, and only modules loaded here: a module of the user may read RANK when imported."""
     module("mine", "")
     module(
         "body",
