@@ -6,6 +6,7 @@ from the third on). A fault that can act more than once acts at each of them, ``
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from derail.faults.model.occurrences import Hits
@@ -35,6 +36,8 @@ from derail.model.exit import signal_name, signal_number
 from derail.model.input_error import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from derail.faults.model.triggers import Side
     from derail.model.events import Stream
 
@@ -85,7 +88,7 @@ def start() -> Start:
 
 def after(seconds: float) -> After:
     """So many seconds (0 or more) after the rank's process was started."""
-    return _checked(After(float(seconds)))
+    return _checked(After(_number("after", seconds)))
 
 
 def line(regex: str, *, stream: Stream | None = None, hit: Hit = 1, rank: int | None = None) -> Line:
@@ -136,12 +139,14 @@ def phase(phase: str) -> Phase:
 def barrier(of: Trigger | str, *, ranks: list[int] | tuple[int, ...] | None = None) -> Barrier:
     """When all ranks (or some) have come to the same: a trigger, or the name of a point."""
     inner = point(of) if isinstance(of, str) else of
+    if ranks is not None and not _are_ranks(ranks):
+        raise InputError(f"when.barrier: expected a list of ranks, got {ranks!r}")
     return _checked(Barrier(inner, None if ranks is None else tuple(sorted(ranks))))
 
 
 def probability(p: float, of: Trigger = Start(), *, first: int = 0) -> Probability:  # noqa: B008 - it is frozen
     """At each time that ``of`` comes, with a probability; ``first`` times for certain."""
-    return _checked(Probability(float(p), of, first))
+    return _checked(Probability(_number("probability", p), of, first))
 
 
 def all_of(*triggers: Trigger) -> AllOf:
@@ -160,11 +165,45 @@ def then(*steps: Trigger) -> Then:
 
 
 def _checked(trigger: T) -> T:
-    """The trigger; InputError if it can never come."""
-    problems = [f"when.{word_of(trigger)}: {what}" for _, what in wrong(trigger)]
+    """Return the trigger.
+
+    Raises:
+        InputError: if a value has a wrong type, or the trigger can never come.
+    """
+    problems = list(_mistyped(trigger)) or [what for _, what in wrong(trigger)]
     if problems:
-        raise InputError(*problems)
+        raise InputError(*(f"when.{word_of(trigger)}: {what}" for what in problems))
     return trigger
+
+
+def _mistyped(trigger: Trigger) -> Iterator[str]:
+    """Yield what is wrong with the types of what a trigger holds, which no other file has checked."""
+    for field in fields(trigger):
+        value = getattr(trigger, field.name)
+        if value is None and field.default is None:
+            continue
+        match field.name:
+            case "regex" | "name" | "target" | "module" | "phase" if not isinstance(value, str):
+                yield f"expected a string, got {value!r}"
+            case "rank" | "n" | "first" if not _are_ranks([value]):
+                yield f"expected a whole number, 0 or more, got {value!r}"
+            case "of" | "triggers" | "steps":
+                parts = (value,) if field.name == "of" else value
+                yield from (f"expected a trigger, got {part!r}" for part in parts if not isinstance(part, Trigger))
+            case _:
+                pass
+
+
+def _are_ranks(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0 for rank in value
+    )
+
+
+def _number(word: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"when.{word}: expected a number, got {value!r}")
+    return float(value)
 
 
 def _value(hit: Hit) -> Hit:
@@ -174,7 +213,9 @@ def _value(hit: Hit) -> Hit:
         return hit  # told with all else that is wrong
 
 
-def _signal(signal: str | int) -> str:
+def _signal(signal: object) -> str:
+    if isinstance(signal, bool) or not isinstance(signal, str | int):
+        raise InputError(f"when.signal_received: expected a signal like 'SIGTERM', got {signal!r}")
     try:
         return signal_name(signal_number(signal))
     except ValueError as error:
