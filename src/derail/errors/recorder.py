@@ -40,7 +40,7 @@ class ErrorHandler:
     """A writer of error files. Override its methods to write them in another way, or elsewhere."""
 
     def initialize(self) -> None:
-        """Prepare, before the code runs whose errors are to be recorded.
+        """Prepare for the recording of errors, before the recorded code runs.
 
         Makes a crash in C print a Python traceback, and, in a rank of a job, lets the launcher request one by signal.
         Existing handlers stay.
@@ -74,10 +74,10 @@ class ErrorHandler:
             _say(f"the error could not be recorded: {_short_text(error)}")
 
     def maybe_enrich_signal_failure_message(self, message: str, error_file: str) -> str:
-        """Return what a ChildFailedError says of a root cause that a signal ended: here, as it is.
+        """Return a ChildFailedError's paragraph about a root cause that a signal ended; here without a change.
 
-        A rank that a signal ends leaves no traceback. Override this to add what is known elsewhere, such as the lines
-        of a driver in the kernel's log. Torch calls it from version 2.14 on.
+        A rank that a signal ends leaves no traceback. Override this to add information from elsewhere, such as the
+        lines of a driver in the kernel's log. Torch calls it from version 2.14 on.
 
         Args:
             message: the paragraph of that rank.

@@ -123,7 +123,7 @@ def _paragraph(index: int, rank: GlobalRank, failure: ProcessFailure, limit: int
 
 
 def _enriched(paragraph: str, failure: ProcessFailure) -> str:
-    """Return what the error handler makes of the paragraph of a root cause that a signal ended."""
+    """Return the paragraph of a root cause that a signal ended, as enriched by the error handler."""
     exit_code: object = failure.exitcode
     if not (isinstance(exit_code, int) and exit_code < 0):
         return paragraph
@@ -131,7 +131,7 @@ def _enriched(paragraph: str, failure: ProcessFailure) -> str:
         enriched: object = recorder.get_error_handler().maybe_enrich_signal_failure_message(
             paragraph, failure.error_file
         )
-    except Exception as error:  # a handler of the user's: what is known of the failure matters more
+    except Exception as error:  # a faulty custom handler: the information about the failure matters more
         return f"{paragraph}\n    (its error handler failed: {printable(repr(error), _LINE_LIMIT)})"
     if not isinstance(enriched, str) or enriched == paragraph:
         return paragraph

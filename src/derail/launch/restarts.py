@@ -1,7 +1,7 @@
-"""The attempts of one job: after a failure all ranks are started again, as often as that is allowed.
+"""The attempts of one job: after a failure all ranks are restarted, up to a limit.
 
-As with torchrun, a restart concerns all ranks: those that are left are ended first, and an attempt begins when the one
-before is over. A job that was asked to end is not started again.
+As with torchrun, a restart concerns all ranks: the remaining ones are ended first, and an attempt begins when the
+previous one is over. A job that was asked to end is not restarted.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 class Attempts:
-    """A job of several attempts, with the face of ``PContext`` for callers of a running job.
+    """A job of several attempts, with the interface of ``PContext`` for callers of a running job.
 
-    Its observers see one job: they are attached once, get ``Restarted`` between the attempts, and ``Finished`` once.
+    Its observers get one job: they are attached once, get ``Restarted`` between the attempts, and ``Finished`` once.
 
     Args:
-        start: starts one attempt, given its number from 0 and the observers of it.
-        restarts: how often all ranks may be started again.
-        observers: they get each event of all attempts.
+        start: starts one attempt, given its number from 0 and its observers.
+        restarts: maximum number of restarts of all ranks.
+        observers: receivers of each event of all attempts.
         ending: signals that raise ``SignalException`` in the main thread, also between two attempts.
-        forwarding: signals that ranks get, and that must not end this process between two attempts.
+        forwarding: signals that are passed on to ranks, and that must not end this process between two attempts.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Attempts:
         forwarding: Sequence[int] = (),
     ) -> None:
         self.is_closing = False
-        """Whether the job was asked to end: it is not started again."""
+        """Whether the job was asked to end: it is not restarted."""
         self._start = start
         self._restarts = restarts
         self._signals = (tuple(ending), tuple(forwarding))
@@ -62,7 +62,7 @@ class Attempts:
 
         Raises:
             OSError: if a rank could not be started; nothing is left.
-            SignalException: if the launcher was asked to end meanwhile; nothing is left.
+            SignalException: if a signal asked the launcher to end during the start; nothing is left.
         """
         ending, forwarding = self._signals
         REGISTRY.add(self, ending=ending, forwarding=forwarding)
@@ -76,10 +76,10 @@ class Attempts:
         """Wait until the last attempt is over, for at most ``timeout`` seconds; a negative one means without limit.
 
         Returns:
-            The result of the last attempt; None if ranks still run when the time is up.
+            The result of the last attempt; None if ranks still run when the timeout expires.
 
         Raises:
-            SignalException: in the main thread, when the launcher is asked to end.
+            SignalException: in the main thread, when a signal asks the launcher to end.
             OSError: if an attempt could not be started; nothing is left.
         """
         end = SYSTEM_CLOCK.now() + timeout
@@ -97,7 +97,7 @@ class Attempts:
                 self._restart()
 
     def close(self, death_sig: int | None = None, timeout: float = 30) -> None:
-        """End all ranks and wait for it, as ``PContext.close`` does; the job is not started again."""
+        """End all ranks and wait for their exits, as ``PContext.close`` does; the job is not restarted."""
         self.is_closing = True
         with self._changed:
             context = self._context
@@ -108,13 +108,13 @@ class Attempts:
             self._finish()
 
     def stop(self, reason: str, *, grace: float | None = None, timed_out: bool = False) -> None:
-        """Ask for the end of the job, and do not wait for it; the job is not started again."""
+        """Request the end of the job without waiting for it; the job is not restarted."""
         self.is_closing = True
         with self._changed:
             self._running.stop(reason, grace=grace, timed_out=timed_out)
 
     def pids(self) -> dict[int, int]:
-        """Process of each rank of this attempt."""
+        """Return the process of each rank of this attempt."""
         return self._running.pids()
 
     @property
@@ -129,25 +129,25 @@ class Attempts:
 
     @property
     def teardown(self) -> Teardown:
-        """How the ranks are ended."""
+        """The teardown of the ranks."""
         return self._running.teardown
 
     # ---- signals between two attempts
 
     @property
     def is_over(self) -> bool:
-        """Whether there will be no other attempt, and the last one is over."""
+        """Whether the last attempt is over, and no other one follows."""
         return self._over
 
     def was_asked(self) -> None:
-        """The first signal is about to be raised: no attempt comes after this one."""
+        """Note that the first signal is about to be raised: no attempt follows this one."""
         self.is_closing = True
 
     def escalate(self, number: int) -> None:
-        """Leave a further signal to the attempt that runs."""
+        """Leave a further signal to the running attempt."""
 
     def forward(self, number: int) -> None:
-        """Leave a signal for the ranks to the attempt that runs; between two attempts there are none."""
+        """Leave a signal for the ranks to the running attempt; between two attempts there are no ranks."""
 
     @property
     def _running(self) -> PContext:
@@ -173,10 +173,10 @@ class Attempts:
 
 
 class _Relay:
-    """The one observer of each attempt, which passes events on to the observers of the job.
+    """The only observer of each attempt, which passes events on to the observers of the job.
 
     Attributes:
-        finished: the end of an attempt that may not be the last, until that is decided.
+        finished: the end of an attempt that may not be the last one, until that is decided.
     """
 
     def __init__(self, observers: Sequence[Observer], may_restart: Callable[[], bool]) -> None:
@@ -188,7 +188,7 @@ class _Relay:
         self._restarted: Restarted | None = None
 
     def attach(self, control: JobControl) -> None:
-        """Attach the observers to the first attempt; tell them of each later one."""
+        """Attach the observers to the first attempt; report each later one to them."""
         first = self._control.follow(control)
         if first:
             self._observers = [each for each in self._observers if guarded(each.attach, self._control)]
@@ -197,18 +197,18 @@ class _Relay:
             self._pass_on(self._restarted)
 
     def observe(self, event: Event) -> None:
-        """Pass an event on; hold back the end of an attempt after which there may be another one."""
+        """Pass an event on; hold back the end of an attempt that another one may follow."""
         if isinstance(event, Finished) and event.outcome.failed and self._may_restart():
             self.finished = event
         else:
             self._pass_on(event)
 
     def restart(self, number: int, restarts: int) -> None:
-        """Announce another attempt; when it begins, the end of the one before is dropped."""
+        """Announce another attempt; when it begins, the end of the previous one is dropped."""
         self._restarted = Restarted(number, restarts, SYSTEM_CLOCK.now())
 
     def finish(self) -> None:
-        """Pass the end on that was held back: it was the last one."""
+        """Pass the held-back end on: it was the last one."""
         finished, self.finished = self.finished, None
         if finished is not None:
             self._pass_on(finished)
@@ -218,14 +218,14 @@ class _Relay:
 
 
 class _Control:
-    """``JobControl`` over the attempt that runs. What is to happen later happens also if an attempt ends before."""
+    """``JobControl`` over the running attempt. Delayed actions also run if an attempt ends before their time."""
 
     def __init__(self) -> None:
         self._current: JobControl | None = None
         self._later: list[_Later] = []
 
     def follow(self, control: JobControl) -> bool:
-        """Go over to the next attempt, in its thread; return whether it is the first."""
+        """Switch to the next attempt, in its thread; return whether it is the first."""
         first, self._current = self._current is None, control
         for later in self._later:
             later.schedule(control)
@@ -237,31 +237,31 @@ class _Control:
         return self._control.ranks
 
     def pid(self, rank: int) -> int | None:
-        """Process of ``rank`` in this attempt, or None before its start."""
+        """Return the process of ``rank`` in this attempt, or None before its start."""
         return self._control.pid(rank)
 
     def pidfd(self, rank: int) -> int | None:
-        """Descriptor of the process of ``rank``."""
+        """Return the pidfd of ``rank``."""
         return self._control.pidfd(rank)
 
     def is_alive(self, rank: int) -> bool:
-        """Whether ``rank`` was started in this attempt and has not ended."""
+        """Return whether ``rank`` was started in this attempt and has not ended."""
         return self._control.is_alive(rank)
 
     def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
-        """Signal a rank or its group; False if it had ended."""
+        """Signal a rank or its group; return False if it had ended."""
         return self._control.send_signal(rank, signal, group=group)
 
     def error_file(self, rank: int) -> Path | None:
-        """Where ``rank`` writes its error file in this attempt."""
+        """Return the path of the error file of ``rank`` in this attempt."""
         return self._control.error_file(rank)
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """Where a stream of ``rank`` is redirected to in this attempt."""
+        """Return the file to which a stream of ``rank`` is redirected in this attempt."""
         return self._control.log_file(rank, stream)
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:
-        """Run ``action`` in the job's thread after ``delay`` seconds, in whatever attempt."""
+        """Run ``action`` in the job's thread after ``delay`` seconds, in any attempt."""
         later = _Later(SYSTEM_CLOCK.now() + delay, action, self._later)
         later.schedule(self._control)
         return later.cancel
@@ -277,7 +277,7 @@ class _Control:
 
 
 class _Later:
-    """Something that is to happen at a time."""
+    """An action at a time."""
 
     def __init__(self, at: float, action: Callable[[], None], pending: list[_Later]) -> None:
         self._at = at
@@ -287,11 +287,11 @@ class _Later:
         pending.append(self)
 
     def schedule(self, control: JobControl) -> None:
-        """Have an attempt do it; if it is over before, the next one must be asked again."""
+        """Schedule the action in an attempt; if that is over before, it must be scheduled in the next one."""
         self._cancel = control.call_later(max(0.0, self._at - SYSTEM_CLOCK.now()), self._run)
 
     def cancel(self) -> None:
-        """Do not let it happen."""
+        """Revoke the action."""
         if self in self._pending:
             self._pending.remove(self)
         self._cancel()

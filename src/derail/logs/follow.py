@@ -29,8 +29,8 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 class Cursor:
     """The position of one reader in one file.
 
-    The file is the buffer. A line beyond the length limit is passed on only when its end is in the file, so that all
-    its pieces can follow each other.
+    The file is the buffer. A line beyond the length limit is passed on only when its end is in the file. So all its
+    pieces can follow each other.
 
     Attributes:
         more: whether the last ``read`` left something unread that was already in the file.

@@ -336,7 +336,6 @@ def _in_order(
         known_order: whether the exits have an order, among themselves and against the announcements.
     """
     records = [Recorded(rank, each.message, now) for rank, items in announced.items() for each in items]
-    records = [Recorded(rank, each.message, now) for rank, found in announced.items() for each in found]
     early: list[Recorded] = []
     probable: list[Recorded] = []
     late: list[Recorded] = []
