@@ -120,7 +120,9 @@ def test_runs_go_on_side_by_side(verified, worker) -> None:
     """As many as were asked for: all of them begin before the first is judged."""
     heard: list[str] = []
     names = ["x/a", "x/b", "x/c"]
-    verified(*(scenario(name, worker) for name in names), jobs=3, told=lambda news: heard.append(type(news).__name__))
+    verified(
+        *(scenario(name, worker) for name in names), jobs=3, on_news=lambda news: heard.append(type(news).__name__)
+    )
     assert heard[:3] == ["Began"] * 3
     assert sorted(heard) == ["Began"] * 3 + ["Judged"] * 3
 
@@ -128,7 +130,7 @@ def test_runs_go_on_side_by_side(verified, worker) -> None:
 def test_one_after_the_other_if_nothing_else_is_said(verified, worker) -> None:
     """Each is judged before the next begins."""
     heard: list[object] = []
-    verified(scenario("x/a", worker), scenario("x/b", worker), told=heard.append)
+    verified(scenario("x/a", worker), scenario("x/b", worker), on_news=heard.append)
     assert [type(news) for news in heard] == [Began, Judged, Began, Judged]
 
 
@@ -155,14 +157,14 @@ def test_an_exception_ends_all_runs(verified, worker, wait_until, tmp_path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):  # the guard of all tests looks for processes afterwards
-        verified(scenario("x/hangs", worker, timeout=500.0), scenario("x/right", worker), jobs=2, told=hear)
+        verified(scenario("x/hangs", worker, timeout=500.0), scenario("x/right", worker), jobs=2, on_news=hear)
 
 
 def test_a_signal_while_an_agent_is_asked_ends_the_campaign(verified, worker) -> None:
     """It was taken for the agent's own failure: INCONCLUSIVE, and the campaign went on."""
     heard: list[object] = []
     with pytest.raises(SignalException):
-        verified(scenario("x/interrupted", worker), told=heard.append, handle_signals=True)
+        verified(scenario("x/interrupted", worker), on_news=heard.append, handle_signals=True)
     assert [type(news) for news in heard] == [Began]
 
 

@@ -66,13 +66,13 @@ def test_words_say_what_python_says(spec: str, fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("", "it is empty"),
+        ("", "the fault is empty"),
         ("sginal=KILL rank=0", "did you mean 'signal'?"),
         ("signal=KILLX rank=0", "did you mean 'SIGKILL'?"),
         ("signal=KILL rnak=0", "unknown parameter of 'signal' 'rnak'"),
         ("signal=KILL", "rank: is missing"),
         ("signal=KILL rank=0 rank=1", "'rank' is given twice"),
-        ("signal=KILL rank=0 after=1 start", "more than one trigger: after, start"),
+        ("signal=KILL rank=0 after=1 start", "expected at most one trigger, got after, start"),
         ("signal='KILL rank=0", "No closing quotation"),
     ],
 )

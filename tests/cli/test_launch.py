@@ -374,7 +374,7 @@ def _ignore_hangup() -> None:
         (["launch", "--tee", "5", "true"], "does not select streams"),
         (["launch", "--tee", "3:1", "true"], "local rank(s) [3]"),
         (["launch", "--max-restarts", "-1", "true"], "-1 is not in the range"),
-        (["launch", "--local-ranks-filter", "0,x", "true"], "'0,x' is no list of ranks"),
+        (["launch", "--local-ranks-filter", "0,x", "true"], "expected a list of ranks such as 0,2, got '0,x'"),
         (["launch", "-n", "2", "--local-ranks-filter", "0,2", "true"], "there is no rank 2; the job has ranks 0 to 1"),
         (["launch", "--signals-to-handle", "SIGTRM", "true"], "did you mean 'SIGTERM'?"),
         (["launch", "--signals-to-handle", "SIGKILL", "true"], "SIGKILL cannot be handled"),

@@ -1,4 +1,4 @@
-"""``derail replay``: the same again, and what differed, by what it prints and what it exits with."""
+"""``derail replay``: an equal rerun and a different one, by output and exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, 
     done = derail_command("replay", tmp_path / "logs" / "journal.jsonl", "--output-dir", tmp_path / "again")
     fault, *rest = done.stdout.splitlines()
 
-    assert (done.returncode, rest) == (0, ["the same again"]), done.stdout + done.stderr
+    assert (done.returncode, rest) == (0, ["no differences"]), done.stdout + done.stderr
     assert fault.endswith(" on rank 0: injected")
     assert [path.read_text() for path in (tmp_path / "again").rglob("0/stdout.log")] == ["1\n2\n"]
 
@@ -43,7 +43,7 @@ def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, 
 
     into_itself = derail_command("replay", tmp_path / "again", "--output-dir", tmp_path / "again")
     assert (into_itself.returncode, journal.read_bytes()) == (2, before)
-    assert "holds the journal that is replayed" in into_itself.stderr
+    assert "contains the journal to replay" in into_itself.stderr
 
 
 def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_comman
     assert done.returncode == 4
     assert re.search(
         r"derail: (.+ can run it: derail run restart/gives_up --agent \S+"
-        r"|no agent that can be run here can run it; .*torchrun.* could)",
+        r"|no agent that can be run here supports it; .*torchrun.* could)",
         done.stderr,
     )
 
@@ -189,7 +189,7 @@ def test_a_scenario_runs_on_an_agent_of_ones_own(derail_command: Derail, write_s
     ("words", "says"),
     [
         (("--agent", "torchrn"), "unknown agent 'torchrn'; did you mean 'torchrun'?"),
-        (("--agent", "native", "--agent-cmd", "x {script}"), "give one of both"),
+        (("--agent", "native", "--agent-cmd", "x {script}"), "expected either a NAME, or --agent-cmd"),
         (("--agent-cmd", "x {skript}"), "did you mean 'script'?"),
         (("--declaration", "gone.toml"), "gone.toml: cannot be read"),
     ],
@@ -258,4 +258,4 @@ def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
     (kept / "thesis.tex").write_text("mine")
     refused = derail_command("run", "--output-dir", kept, file)
     assert (refused.returncode, (kept / "thesis.tex").read_text()) == (2, "mine")
-    assert f"{kept}: holds the journal of an earlier run and other files; give an empty directory" in refused.stderr
+    assert f"{kept}: has the journal of an earlier run and other files. Give an empty directory" in refused.stderr

@@ -24,9 +24,9 @@ def test_a_line_for_each_verdict_tells_the_first_reason() -> None:
     stream, clock = StringIO(), FakeClock()
     with Tableau("planted", 12, stream, live=False, clock=clock) as tableau:
         for row in (RIGHT, WRONG, SKIPPED):
-            tableau.hear(Began(row.scenario))
+            tableau.update(Began(row.scenario))
             clock.advance(1.5)
-            tableau.hear(Judged(row))
+            tableau.update(Judged(row))
     assert stream.getvalue().splitlines() == [
         "derail:    1.50 s [ 1/12] PASS crash/right",
         "derail:    3.00 s [ 2/12] FAIL crash/wrong: expected root cause rank 1, got rank 0 (and 1 more)",
@@ -38,11 +38,11 @@ def test_the_table_shows_how_far_it_is_what_runs_and_what_went_wrong() -> None:
     """With the time of each."""
     clock = FakeClock()
     tableau = Tableau("planted", 9, StringIO(), live=False, clock=clock)
-    tableau.hear(Judged(WRONG))
+    tableau.update(Judged(WRONG))
     for _ in range(LAST + 3):
-        tableau.hear(Judged(RIGHT))
-    tableau.hear(Judged(UNKNOWN))
-    tableau.hear(Began("hang/now"))
+        tableau.update(Judged(RIGHT))
+    tableau.update(Judged(UNKNOWN))
+    tableau.update(Began("hang/now"))
     clock.advance(7.0)
     lines = drawn(tableau)
     assert lines[0] == "planted · 11 of 9 · 7 s · 9 PASS · 1 FAIL · 1 INCONCLUSIVE"
@@ -54,7 +54,7 @@ def test_a_live_table_is_taken_away_at_its_end() -> None:
     """The scorecard takes its place; on what is no terminal nothing stays at all."""
     stream = StringIO()
     with Tableau("planted", 1, stream, live=True) as tableau:
-        tableau.hear(Began("crash/right"))
-        tableau.hear(Judged(RIGHT))
+        tableau.update(Began("crash/right"))
+        tableau.update(Judged(RIGHT))
     assert tableau.rows == [RIGHT]
     assert "derail:" not in stream.getvalue()

@@ -122,13 +122,13 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "which agent? give its NAME ("),
+        ([], "agent: none given. Give its NAME ("),
         (["nativ"], "unknown agent 'nativ'; did you mean 'native'?"),
-        (["native", "--agent-cmd", "x {script}"], "give one of both"),
+        (["native", "--agent-cmd", "x {script}"], "expected either a NAME, or --agent-cmd"),
         (["--agent-cmd", "x {skript}"], "unknown placeholder 'skript'; did you mean 'script'?"),
         (["native", "--family", "crsh"], "unknown family 'crsh'; did you mean 'crash'?"),
         (["native", "--scenario", "crash/kiled_at_step_3"], "did you mean 'crash/killed_at_step_3'?"),
-        (["native", "--scenario", "nothing/*"], "there is no scenario in or like nothing/*"),
+        (["native", "--scenario", "nothing/*"], "no scenario in or like nothing/*"),
         (["native", "--json", "/proc/no/such/file"], "/proc/no"),
     ],
 )

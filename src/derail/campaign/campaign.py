@@ -62,7 +62,7 @@ def verify(
     *,
     workdir: Path,
     jobs: int = 1,
-    told: Callable[[News], None] = lambda _: None,
+    on_news: Callable[[News], None] = lambda _: None,
     keep: bool = True,
     handle_signals: bool = False,
 ) -> Scorecard:
@@ -76,7 +76,7 @@ def verify(
         scenarios: each with a unique name.
         workdir: each run has a folder in it, named after its scenario. A folder of an earlier campaign is cleared.
         jobs: the number of runs at the same time. Timed runs have the machine for themselves, after the others.
-        told: receives each beginning and each row, in this thread.
+        on_news: receives each beginning and each row, in this thread.
         keep: whether the folders of the runs are kept.
         handle_signals: whether SIGTERM and similar signals raise ``SignalException`` in the main thread. A second one,
             while runs are being ended, ends them at once.
@@ -101,7 +101,7 @@ def verify(
     for name in names:  # logs, journals and checkpoints of an earlier campaign do not belong to this one
         shutil.rmtree(workdir / name, ignore_errors=True)
     began, date = SYSTEM_CLOCK.now(), datetime.fromtimestamp(SYSTEM_CLOCK.wall(), UTC)
-    campaign = _Campaign(agent, workdir, told, keep=keep)
+    campaign = _Campaign(agent, workdir, on_news, keep=keep)
     signals = Signals(times=2, anywhere=False)
     with signals if handle_signals else nullcontext(), Runner(signals) as runner:
         campaign.run(runner, [scenario for scenario in chosen if not is_timed(scenario)], jobs)
@@ -138,10 +138,10 @@ def is_timed(scenario: Scenario) -> bool:
 class _Campaign:
     """Runs of one agent, and their rows by scenario."""
 
-    def __init__(self, agent: Agent, workdir: Path, told: Callable[[News], None], *, keep: bool) -> None:
+    def __init__(self, agent: Agent, workdir: Path, on_news: Callable[[News], None], *, keep: bool) -> None:
         self._agent = agent
         self._workdir = workdir
-        self._told = told
+        self._on_news = on_news
         self._keep = keep
         self._began: dict[str, tuple[Scenario, float]] = {}
         self.rows: dict[str, Row] = {}
@@ -156,7 +156,7 @@ class _Campaign:
                 self._end(runner.wait())
 
     def _start(self, runner: Runner, scenario: Scenario) -> None:
-        self._told(Began(scenario.name))
+        self._on_news(Began(scenario.name))
         self._began[scenario.name] = (scenario, SYSTEM_CLOCK.now())
         try:
             skipped = gate(scenario, self._agent)
@@ -211,7 +211,7 @@ class _Campaign:
         if self._keep and row.verdict != "SKIPPED":
             row = replace(row, evidence=str(self._workdir / row.scenario))
         self.rows[row.scenario] = row
-        self._told(Judged(row))
+        self._on_news(Judged(row))
 
     def _folder(self, scenario: Scenario) -> Path:
         return self._workdir / scenario.name

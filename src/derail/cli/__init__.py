@@ -1,4 +1,4 @@
-"""The command line: a module per group of commands; each command imports what it needs when it runs."""
+"""Command line: a module per group of commands; each command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from derail.cli.verify import verify_agent
 
 
 class _Commands(click.Group):
-    """A group whose commands are listed with their whole help line, broken where the terminal ends."""
+    """Group whose commands are listed with their whole help line, wrapped at the width of the terminal."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""
@@ -29,7 +29,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="derail", prog_name="derail", message="%(prog)s %(version)s")
 def main() -> None:
-    """Run multi-rank jobs, break them on purpose, and know for certain what happened."""
+    """Run multi-rank jobs, break them on purpose, and prove what happened."""
 
 
 for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, explain, schema, doctor):

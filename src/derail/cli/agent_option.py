@@ -1,4 +1,4 @@
-"""The agent that a command runs scenarios on: by its name, or by its command line and a declaration."""
+"""Options for the agent that runs scenarios: its name, or its command line and a declaration."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def own_agent_options(command: F) -> F:
     """Add ``--agent-cmd`` and ``--declaration``, by which a user describes an agent of their own."""
     declaration = click.option(
         "--declaration", type=click.Path(dir_okay=False, path_type=Path),
-        help="What an agent of your own supports and promises, as TOML.",
+        help="TOML file that describes what your own agent supports and promises.",
     )  # fmt: skip
     line = click.option(
         "--agent-cmd", "agent_command", metavar="LINE",
-        help='An agent of your own, by its command line: "myagent -n {ranks} {script}".',
+        help='Command line of your own agent: "myagent -n {ranks} {script}".',
     )  # fmt: skip
     return line(declaration(command))
 
 
 def is_described(agent_command: str | None, declaration: Path | None) -> bool:
-    """Return whether the options describe an agent of the user's own."""
+    """Return whether the options describe the user's own agent."""
     return agent_command is not None or declaration is not None
 
 
@@ -43,12 +43,12 @@ def chosen_agent(name: str | None, agent_command: str | None, declaration: Path 
 
     described = is_described(agent_command, declaration)
     if name is not None and described:
-        raise ValueError("an agent has a NAME, or is described by --agent-cmd and --declaration; give one of both")
+        raise ValueError("agent: expected either a NAME, or --agent-cmd and --declaration, got both")
     if name is not None:
         return registry.agent(name)
     if not described:
-        known = ", ".join(sorted(registry.agents()))
-        raise ValueError(f"which agent? give its NAME ({known}), or --agent-cmd for one of your own")
+        names = ", ".join(sorted(registry.agents()))
+        raise ValueError(f"agent: none given. Give its NAME ({names}), or --agent-cmd for your own")
     from derail.agents.custom import CommandAgent, read_declaration
 
     return CommandAgent(agent_command or "", None if declaration is None else read_declaration(declaration))

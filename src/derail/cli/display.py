@@ -1,4 +1,4 @@
-"""What a person sees of a job: on stderr while it runs, and of its end, in colours where there is a terminal."""
+"""Output of commands for people: a job's progress on stderr, and reports, in colours on a terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLOURS = {
     r"^  \| .*$": "dim",
     r"^(logs and )?journal: .*$": "dim",
 }
-"""The style of each kind of line that reports consist of; of a part of it, by the name of a group."""
+"""Style of each kind of line in reports; a named group styles only a part of the line."""
 
 
 def painted(text: str, *, stream: TextIO) -> str:
@@ -60,7 +60,7 @@ def painted(text: str, *, stream: TextIO) -> str:
 
 
 def show(text: str, *, err: bool = False) -> None:
-    """Print lines of a report: what came from ranks in them is shown by the terminal, and not obeyed."""
+    """Print lines of a report, with terminal control characters from ranks escaped."""
     from derail.errors.text import neutral
 
     stream = sys.stderr if err else sys.stdout
@@ -69,7 +69,7 @@ def show(text: str, *, err: bool = False) -> None:
 
 
 def display(ranks: int, plan: Plan, *, live: bool) -> Progress:
-    """A display on stderr: a table on a terminal that nobody else writes to, else lines."""
+    """Return a display on stderr: a table on a terminal without other output, else lines."""
     from derail.cli.progress import Board, Progress
 
     return Progress(
@@ -85,14 +85,14 @@ def _is_terminal() -> bool:
 
 
 def watch_faults(progress: Progress, job: NativeJob) -> None:
-    """Show what has come of a fault as soon as it is known, and what was planned until then."""
+    """Show the result of each fault as soon as it is known, and until then the planned fault."""
     from derail.faults.model.results import NotReached, Unknown
 
     def states() -> Sequence[str]:
-        told = job.fault_results()
+        results = job.fault_results()
         return [
             f"{result.fault}" if isinstance(result.result, NotReached | Unknown) else f"{result.fault}: {result.status}"
-            for result in told
+            for result in results
         ]
 
     progress.watch_faults(states)

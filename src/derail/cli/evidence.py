@@ -1,4 +1,4 @@
-"""Where a command puts logs and journal."""
+"""Directories for a command's logs and journal."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def output_dir_option(purpose: str) -> Callable[[F], F]:
 
 
 def trace_option(command: F) -> F:
-    """Add ``--trace``, with which a command writes what happened as a trace that Perfetto opens."""
+    """Add ``--trace``, with which a command writes its timeline as a trace for Perfetto."""
     return click.option(
         "--trace", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-        help="Write what happened as a JSON trace for ui.perfetto.dev: a track for the launcher and one for each rank.",
+        help="Write the timeline as a JSON trace for ui.perfetto.dev: a track for the launcher and one for each rank.",
     )(command)  # fmt: skip
 
 
 def check_writable(path: Path | None) -> None:
-    """Make the file of a report if it is not there, before anything is run.
+    """Create the file of a report if it does not exist, before anything runs.
 
     Raises:
         OSError: if it cannot be written.
@@ -44,7 +44,7 @@ def check_writable(path: Path | None) -> None:
 
 
 class Evidence:
-    """A directory for logs and journal; a temporary one is removed unless something says to keep it."""
+    """Directory for logs and journal; a temporary one is removed unless ``keep`` is set."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,28 +52,28 @@ class Evidence:
 
 
 MARKER = ".derail"
-"""Name of the file by which derail knows a directory that holds nothing but evidence of its own."""
+"""Name of the file that marks a directory with nothing but derail's evidence."""
 
 
 def clear(directory: Path) -> None:
-    """Empty a directory that holds the evidence of an earlier run: its logs and files are not this run's.
+    """Empty a directory with the evidence of an earlier run, whose files do not belong to this run.
 
     Raises:
-        ValueError: if there is a journal, and the directory may also hold files that are not of a run; or if another
-            user could exchange what is removed.
+        ValueError: if there is a journal, and the directory may also contain other files; or if another user could
+            replace what is removed.
     """
     import shutil
 
     if (directory / MARKER).is_file():
         if is_of_another_user(directory):
-            raise ValueError(f"{directory}: another user could exchange what is cleared; give a directory of your own")
+            raise ValueError(f"{directory}: not safe to clear: another user could replace its files. Give your own one")
         for path in directory.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
     elif (directory / JOURNAL).exists():
-        raise ValueError(f"{directory}: holds the journal of an earlier run and other files; give an empty directory")
+        raise ValueError(f"{directory}: has the journal of an earlier run and other files. Give an empty directory")
     elif directory.is_dir() and any(directory.iterdir()):
         return
     make_private(directory)
@@ -82,14 +82,14 @@ def clear(directory: Path) -> None:
 
 @contextmanager
 def evidence_directory(directory: Path | None, *, of_one_run: bool = False) -> Iterator[Evidence]:
-    """The directory that was asked for, or a temporary one.
+    """Yield the given directory, or a temporary one.
 
     Args:
-        directory: which was asked for; None if none was.
-        of_one_run: whether it holds one run, which does not add to the evidence of an earlier one.
+        directory: the given directory; None if there is none.
+        of_one_run: whether it is for one run, which must not be mixed with the evidence of an earlier one.
 
     Raises:
-        ValueError: if it holds the evidence of an earlier run that cannot be cleared.
+        ValueError: if it has the evidence of an earlier run that cannot be cleared.
     """
     if directory is not None:
         if of_one_run:

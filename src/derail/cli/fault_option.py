@@ -1,9 +1,9 @@
-"""Faults in one line each, for the command line: ``signal=SIGKILL rank=2 line='step 3'``.
+"""Faults on the command line, one in each option: ``signal=SIGKILL rank=2 line='step 3'``.
 
-The first word is the fault, with its first parameter behind ``=`` if it has one. The others are what TOML has on lines
-of its own: parameters, ``rank``, ``times``, ``for``, ``id``, and the trigger (``start``, ``after=0.5``, ``line=...``,
-``call=json:dumps``), with its options beside it; triggers that are made of others as in TOML:
-``all_of='["start", {line = "x"}]'``. Everything is then checked as a plan in a file is.
+The first word is the fault, followed by ``=`` and its first parameter if it has one. The other words are the keys of
+the fault in TOML: parameters, ``rank``, ``times``, ``for``, ``id``, and the trigger (``start``, ``after=0.5``,
+``line=...``, ``call=json:dumps``), followed by its options. Combined triggers are written as in TOML:
+``all_of='["start", {line = "x"}]'``. Everything is then checked like a plan in a file.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from derail.faults.model.plan import Plan
 
 TEXTS = ("line", "point", "call", "import_of", "phase")
-"""Triggers whose value is a text, whatever it looks like."""
+"""Triggers with a text as value, even if it looks like a number."""
 OPTIONS = ("hit", "stream", "at", "of", "first", "ranks")
-"""What triggers take besides."""
+"""Options of triggers."""
 EXAMPLE = "signal=SIGKILL rank=2 line='step 3'"
 
 
 def read_plan(
     specs: Sequence[str], *, file: Path | None = None, seed: int | None = None, ranks: int | None = None
 ) -> Plan:
-    """The plan of a file, and the faults of ``--fault`` options after its own.
+    """Return the plan of a file, with the faults of ``--fault`` options appended.
 
     Args:
-        specs: what the options say.
+        specs: the texts of the options.
         file: a plan in TOML or JSON.
-        seed: replaces that of the plan.
-        ranks: how many ranks the job has; in a job of one, no option need name it.
+        seed: replaces the seed of the plan.
+        ranks: the number of ranks of the job; in a job of one, options need not name the rank.
 
     Raises:
-        InputError: if the file cannot be read, or anything in it or in an option is wrong.
+        InputError: if the file cannot be read, or the file or an option has an error.
     """
     from derail.faults.codec import load
     from derail.faults.model.plan import Plan
@@ -49,10 +49,10 @@ def read_plan(
 
 
 def _read(spec: str, ranks: int | None) -> Plan:
-    """One option, as a plan of one fault.
+    """Return one option as a plan of one fault.
 
     Raises:
-        InputError: if anything in it is wrong.
+        InputError: if the option has an error.
     """
     from derail.faults.codec import from_data
 
@@ -60,7 +60,7 @@ def _read(spec: str, ranks: int | None) -> Plan:
     try:
         table = {**({"rank": 0} if ranks == 1 else {}), **_table(spec)}
     except ValueError as error:
-        raise InputError(f"{error}; an example: {EXAMPLE}", source=source) from None
+        raise InputError(f"{error}; example: {EXAMPLE}", source=source) from None
     try:
         return from_data({"faults": [table]})
     except InputError as error:
@@ -69,14 +69,14 @@ def _read(spec: str, ranks: int | None) -> Plan:
 
 
 def _table(spec: str) -> dict[str, object]:
-    """The table that the same fault would be in TOML. Words that are no triggers are taken for parameters."""
+    """Return the table of the fault in TOML. Words that are not triggers are treated as parameters."""
     from derail.faults.model.triggers import KINDS
     from derail.faults.registry import COMMON, entries
     from derail.model.input_error import not_known
 
     words = shlex.split(spec)
     if not words:
-        raise ValueError("it is empty")
+        raise ValueError("the fault is empty")
     name, equals, first = words[0].partition("=")
     table: dict[str, object] = {"fault": name}
     entry = entries().get(name)
@@ -97,7 +97,7 @@ def _table(spec: str) -> dict[str, object]:
         into[key] = _value(text) if equals else True
     triggers = [key for key in when if key in KINDS]
     if len(triggers) > 1:
-        raise ValueError(f"it has more than one trigger: {', '.join(triggers)}")
+        raise ValueError(f"expected at most one trigger, got {', '.join(triggers)}")
     if isinstance(table.get("rank"), str):
         table["rank"] = _ranks(str(table["rank"]))
     if len(when) == 1 and next(iter(when.values())) is True:
@@ -108,7 +108,7 @@ def _table(spec: str) -> dict[str, object]:
 
 
 def _value(text: str) -> object:
-    """A value as TOML has it, else the bare text."""
+    """Return a value parsed as TOML, else the text itself."""
     from derail.faults.serialization.toml_files import parse_toml
 
     try:
@@ -118,6 +118,6 @@ def _value(text: str) -> object:
 
 
 def _ranks(text: str) -> object:
-    """``1,3`` is two ranks; anything else is left to the plan to understand."""
+    """Return ``1,3`` as a list of two ranks; any other text unchanged, for the plan to interpret."""
     parts = text.split(",")
     return [int(part) for part in parts] if len(parts) > 1 and all(part.isdigit() for part in parts) else text

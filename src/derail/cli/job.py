@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 FORWARDED = ("SIGUSR1", "SIGUSR2")
-"""Signals to derail that every rank gets, and that end nothing."""
+"""Signals that derail forwards to every rank, without ending the job."""
 HANDLED = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 class _Streams(click.ParamType[object]):
-    """Streams as torchrun takes them: ``3``, ``0:3,1:0``, ``0-7:1``."""
+    """Streams in torchrun's form: ``3``, ``0:3,1:0``, ``0-7:1``."""
 
     name = "streams"
 
@@ -46,7 +46,7 @@ class _Streams(click.ParamType[object]):
 
 
 class _Ranks(click.ParamType[frozenset[int]]):
-    """Ranks as torchrun takes them: ``0,2``."""
+    """Ranks in torchrun's form: ``0,2``."""
 
     name = "ranks"
 
@@ -54,12 +54,12 @@ class _Ranks(click.ParamType[frozenset[int]]):
         """Read the text."""
         words = [word.strip() for word in str(value).split(",")]
         if not all(word.isascii() and word.isdecimal() for word in words):
-            self.fail(f"{value!r} is no list of ranks such as 0,2", param, ctx)
+            self.fail(f"expected a list of ranks such as 0,2, got {value!r}", param, ctx)
         return frozenset(map(int, words))
 
 
 class _Signals(click.ParamType[tuple[str, ...]]):
-    """Signals that a process can handle, by their names: ``SIGTERM,SIGUSR1``."""
+    """Names of signals that a process can handle: ``SIGTERM,SIGUSR1``."""
 
     name = "signals"
 
@@ -85,36 +85,36 @@ class _Signals(click.ParamType[tuple[str, ...]]):
 )
 @click.option(
     "-n", "--ranks", "--nproc-per-node", "--nproc_per_node", "ranks",
-    type=click.IntRange(min=1), default=1, show_default=True, help="How many ranks.",
+    type=click.IntRange(min=1), default=1, show_default=True, help="Number of ranks.",
 )  # fmt: skip
 @click.option("-m", "--module", is_flag=True, help="PROGRAM is the name of a Python module, as for python -m.")
 @output_dir_option(
-    "Where logs and journal go: each run has a directory of its own (DIR/RUN/attempt_0/RANK/, DIR/RUN/journal.jsonl); "
+    "Directory for logs and journal: each run gets its own folder (DIR/RUN/attempt_0/RANK/, DIR/RUN/journal.jsonl); "
     "DIR/journal.jsonl is a link to the newest. By default a temporary directory, which is kept if the job fails."
 )
 @click.option(
     "-t", "--tee", type=_Streams(), metavar="STREAMS",
-    help="Streams that are shown as well as written to files, although --redirects names them: 0 none, 1 stdout, "
-    "2 stderr, 3 both, or by rank as 0:3,4-7:1. What --redirects does not name is shown in any case.",
+    help="Streams that are shown as well as written to files, even if --redirects names them: 0 none, 1 stdout, "
+    "2 stderr, 3 both, or by rank as 0:3,4-7:1. Streams that --redirects does not name are always shown.",
 )  # fmt: skip
 @click.option("-r", "--redirects", type=_Streams(), metavar="STREAMS", help="Streams that are only written to files.")
 @click.option(
     "--local-ranks-filter", "--local_ranks_filter", type=_Ranks(), metavar="RANKS",
-    help="Show the streams of these ranks only, such as 0,2; files have those of all.",
+    help="Show only the streams of these ranks, such as 0,2; all streams are written to files.",
 )  # fmt: skip
 @click.option(
     "--log-line-prefix-template", "--log_line_prefix_template", metavar="TEMPLATE",
     envvar="TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", show_envvar=True,
-    help="What shown lines begin with; ${role_name}, ${rank}, ${local_rank} and ${hostname} are filled in. Default "
+    help="Prefix of shown lines; ${role_name}, ${rank}, ${local_rank} and ${hostname} are filled in. Default "
     "[rank${rank}]:",
 )  # fmt: skip
 @click.option(
     "--max-restarts", "--max_restarts", type=click.IntRange(min=0), default=0, show_default=True,
-    help="How often all ranks are started again after a failure, at most.",
+    help="Maximum number of restarts of all ranks after a failure.",
 )  # fmt: skip
 @click.option(
     "--signals-to-handle", "--signals_to_handle", type=_Signals(), metavar="SIGNALS",
-    help="Signals to derail that end the job; each rank gets the one that came. Default "
+    help="Signals to derail that end the job and are passed to each rank. Default "
     "SIGTERM,SIGINT,SIGHUP,SIGQUIT.",
 )  # fmt: skip
 @click.option(
@@ -123,16 +123,16 @@ class _Signals(click.ParamType[tuple[str, ...]]):
 )  # fmt: skip
 @click.option(
     "--grace", type=click.FloatRange(min=0), metavar="SECONDS",
-    help="From SIGTERM to SIGKILL when the job is ended. Default 30, or TORCH_ELASTIC_SHUTDOWN_TIMEOUT.",
+    help="Grace period from SIGTERM to SIGKILL when the job is ended. Default 30, or TORCH_ELASTIC_SHUTDOWN_TIMEOUT.",
 )  # fmt: skip
 @trace_option
-@click.option("--fault", "faults", multiple=True, metavar="FAULT", help=f'Break something: "{EXAMPLE}". Repeatable.')
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help=f'Fault: "{EXAMPLE}". Repeatable.')
 @click.option("--plan", type=click.Path(path_type=Path), help="Faults from a TOML or JSON file.")
-@click.option("--seed", type=int, help="Seed of the decisions that the faults leave open.")
-@click.option("--master-addr", "--master_addr", default="127.0.0.1", show_default=True, help="What MASTER_ADDR says.")
+@click.option("--seed", type=int, help="Seed for decisions that the faults leave open.")
+@click.option("--master-addr", "--master_addr", default="127.0.0.1", show_default=True, help="Value of MASTER_ADDR.")
 @click.option(
     "--master-port", "--master_port", type=click.IntRange(0, 65535),
-    help="What MASTER_PORT says. By default a port that is free.",
+    help="Value of MASTER_PORT. By default a free port.",
 )  # fmt: skip
 @click.argument("program")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -161,13 +161,13 @@ def launch(  # noqa: PLR0913 - an option each
     """Run PROGRAM once per rank, on this machine, as one job.
 
     A .py file is run by this Python, with -u as torchrun does; anything else is a program. Ranks get RANK, LOCAL_RANK,
-    WORLD_SIZE, MASTER_ADDR, MASTER_PORT and what else torchrun sets. When a rank fails, the others are ended.
+    WORLD_SIZE, MASTER_ADDR, MASTER_PORT and the other variables of torchrun. When a rank fails, the others are ended.
 
     The error file of the rank that failed first is copied to TORCHELASTIC_ERROR_FILE, if that is set.
 
     Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank,
-    unless --signals-to-handle says otherwise.
+    unless --signals-to-handle names them.
     """
     from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
@@ -184,7 +184,7 @@ def launch(  # noqa: PLR0913 - an option each
         _check_ranks(local_ranks_filter, ranks)
         _check_port(master_addr, master_port)
         if signals_to_handle is not None:
-            os.environ[HANDLED] = ",".join(signals_to_handle)  # ranks find it in theirs, as under torchrun
+            os.environ[HANDLED] = ",".join(signals_to_handle)  # ranks inherit it, as under torchrun
         with display(ranks, chosen, live=not any(shown.values())) as progress:
             job: NativeJob | None = None
             try:
@@ -219,7 +219,7 @@ def launch(  # noqa: PLR0913 - an option each
                     job.close(asked.sigval)
         if trace is not None:
             _write_trace(trace, job)
-        code = _tell(job, signalled)
+        code = _report(job, signalled)
         evidence.keep = code not in (0, 128 + signalled)
         if evidence.keep:
             show(f"logs and journal: {evidence.path if job is None else job.journal.parent}", err=True)
@@ -229,10 +229,10 @@ def launch(  # noqa: PLR0913 - an option each
 def _shown_streams(
     tee: Std | dict[int, Std] | None, redirects: Std | dict[int, Std] | None, ranks: int
 ) -> dict[int, Std]:
-    """Return which streams of each rank are shown: all but those that --redirects names and --tee does not.
+    """Return the shown streams of each rank: all except those that --redirects names and --tee does not.
 
     Raises:
-        ValueError: if a rank is named that the job does not have.
+        ValueError: if an option names a rank that the job does not have.
     """
     from derail.model.std import Std, to_map
 
@@ -241,10 +241,10 @@ def _shown_streams(
 
 
 def _check_ranks(chosen: frozenset[int] | None, ranks: int) -> None:
-    """Refuse a filter that names a rank which the job does not have.
+    """Refuse a filter that names a rank that the job does not have.
 
     Raises:
-        ValueError: if it does.
+        ValueError: if it names one.
     """
     for rank in sorted(chosen or ()):
         if rank >= ranks:
@@ -252,9 +252,9 @@ def _check_ranks(chosen: frozenset[int] | None, ranks: int) -> None:
 
 
 def _check_port(address: str, port: int | None) -> None:
-    """Refuse a port that is taken before any rank is started, as torchrun does; in the fields by which torch tells it.
+    """Refuse a port that is taken, before any rank is started, as torchrun does, with the fields of torch's message.
 
-    Exits with 1: nothing was asked for wrongly.
+    Exits with 1: this is not an input error.
     """
     from derail.platform.ports import LOOPBACKS, why_not_free
 
@@ -269,7 +269,7 @@ def _check_port(address: str, port: int | None) -> None:
 
 
 def _prefixes(template: str | None, ranks: int) -> dict[int, str] | None:
-    """Return what shown lines of each rank begin with; None for the usual prefix."""
+    """Return the prefix of shown lines for each rank; None for the default prefix."""
     import socket
     from string import Template
 
@@ -280,7 +280,7 @@ def _prefixes(template: str | None, ranks: int) -> dict[int, str] | None:
 
 
 def _write_trace(path: Path, job: NativeJob | None) -> None:
-    """Write what the journal of a job says happened; an empty trace if no rank was started."""
+    """Write the timeline of a job's journal as a trace; an empty trace if no rank was started."""
     from derail.faults.engine import journal
     from derail.report.timeline import timeline
     from derail.report.trace import render_trace
@@ -289,10 +289,10 @@ def _write_trace(path: Path, job: NativeJob | None) -> None:
     path.write_bytes(render_trace(runs))
 
 
-def _tell(job: NativeJob | None, signalled: int) -> int:
-    """Say on stderr how a job failed, and return what to exit with."""
+def _report(job: NativeJob | None, signalled: int) -> int:
+    """Report on stderr how a job failed, and return the exit code."""
     result = None if job is None else job.result
-    if job is None or result is None:  # the signal came while ranks were being started
+    if job is None or result is None:  # the signal arrived while ranks were being started
         show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 128 + signalled
     if result.failures:
@@ -302,17 +302,17 @@ def _tell(job: NativeJob | None, signalled: int) -> int:
         failed = ChildFailedError(job.name, result.failures)
         pass_on(failed)
         show(str(failed), err=True)
-        _tell_last_lines(result)
-    for told in job.fault_results():
-        show(f"fault {told.fault}: {told.result}", err=True)
+        _show_last_lines(result)
+    for fault in job.fault_results():
+        show(f"fault {fault.fault}: {fault.result}", err=True)
     if signalled and not result.failures:
         show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 0 if result.succeeded else 128 + signalled
     return result.exit_code
 
 
-def _tell_last_lines(result: RunProcsResult) -> None:
-    """Show the end of what the root cause wrote to stdout; that of its stderr stands in the failure's own text."""
+def _show_last_lines(result: RunProcsResult) -> None:
+    """Show the last lines of the root cause's stdout; those of its stderr are in the text of the failure."""
     from derail.report.text import TAIL_LINES, printable
     from derail.scenario.observe import tail
 

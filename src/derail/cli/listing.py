@@ -11,7 +11,7 @@ _FAMILIES = click.argument("families", nargs=-1, metavar="[FAMILY]...")
 
 @click.group("list", short_help="List scenarios, faults or agents.")
 def list_() -> None:
-    """List the scenarios that come with derail, the faults that it knows, or the agents that it can run."""
+    """List the scenarios that come with derail, its faults, or the agents that it can run."""
 
 
 def _as_json(data: object) -> None:
@@ -38,11 +38,11 @@ def scenarios(*, families: tuple[str, ...], as_json: bool) -> None:
         click.echo(render_list(listed), nl=False)
 
 
-@list_.command(short_help="List what can be broken, by family.")
+@list_.command(short_help="List faults, by family.")
 @_FAMILIES
 @click.option("--json", "as_json", is_flag=True, help="Print the whole catalogue entry of each fault as JSON.")
 def faults(*, families: tuple[str, ...], as_json: bool) -> None:
-    """List the faults of each FAMILY, or all: where each acts, what it does, and why it cannot be done here.
+    """List the faults of each FAMILY, or all: where each acts, its effect, and why it is unavailable here.
 
     Exits with 2 if there is no such family.
     """
@@ -62,12 +62,12 @@ def faults(*, families: tuple[str, ...], as_json: bool) -> None:
         click.echo(render_list(listed), nl=False)
 
 
-@list_.command(short_help="List the launchers that scenarios can be run on, with their versions.")
-@click.option("--json", "as_json", is_flag=True, help="Print the agents, with what they promise, as JSON.")
+@list_.command(short_help="List the launchers that can run scenarios, with their versions.")
+@click.option("--json", "as_json", is_flag=True, help="Print the agents, with their promises, as JSON.")
 def agents(*, as_json: bool) -> None:
-    """List the agents: derail's own, and those that installed packages offer.
+    """List the agents: derail's own, and those of installed packages.
 
-    Each has its version, and what is missing to run it on this machine.
+    Each is listed with its version, and with what is missing to run it on this machine.
     """
     from derail.agents.availability import as_data, available_agents, render_agents
 
@@ -81,7 +81,7 @@ def agents(*, as_json: bool) -> None:
 @click.command(short_help="Describe one fault in full.")
 @click.argument("name")
 def explain(*, name: str) -> None:
-    """Describe the fault NAME: what it does and takes, when it acts, what it needs, how it is proved and undone.
+    """Describe the fault NAME: effect, parameters, triggers, requirements, and how it is proved and undone.
 
     Exits with 2 if there is no such fault.
     """
@@ -89,5 +89,5 @@ def explain(*, name: str) -> None:
     from derail.report.catalogue import render_entry
 
     with usage_errors():
-        known = entry(name)
-    click.echo(render_entry(known), nl=False)
+        described = entry(name)
+    click.echo(render_entry(described), nl=False)

@@ -1,4 +1,4 @@
-"""``derail doctor``: what can be broken on this machine, and what stands in the way of the rest."""
+"""``derail doctor``: faults available on this machine, and the reasons why others are not."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import click
 from derail.cli.usage import usage_errors
 
 
-@click.command(short_help="Say what can be broken on this machine, and why not the rest.")
+@click.command(short_help="Show which faults are available on this machine, and why others are not.")
 @click.option(
     "--require", "required", multiple=True, metavar="N|NAMES",
-    help="Exit with 1 unless N faults can be done here, or all these mechanisms and faults work (a,b,...). Repeatable.",
+    help="Exit with 1 unless N faults are available, or all these mechanisms and faults are (a,b,...). Repeatable.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def doctor(*, required: tuple[str, ...], as_json: bool) -> None:
-    """Try each mechanism that faults need on this machine, and say which work, and why the others do not.
+    """Try each mechanism that faults need on this machine, and show which work, and why the others do not.
 
-    Exits with 1 if anything is missing that is required, and with 2 if there is no such thing.
+    Exits with 1 if something required is missing, and with 2 if a required name does not exist.
     """
     import json
 
@@ -32,6 +32,6 @@ def doctor(*, required: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({**as_data(checkup), "missing": missing}, indent=2))
     else:
         click.echo(render_checkup(checkup), nl=False)
-    for lack in missing:
-        click.echo(f"derail: required and missing: {lack}", err=True)
+    for problem in missing:
+        click.echo(f"derail: required and missing: {problem}", err=True)
     sys.exit(1 if missing else 0)

@@ -1,7 +1,7 @@
-"""What a running job looks like on the console: a live table where nothing else writes to the terminal, else lines.
+"""Display of a running job on the console: a live table if nothing else writes to the terminal, else lines.
 
-The job's own thread only puts events into a queue; a thread of the display takes them out and draws. A terminal that
-does not take output, stopped with Ctrl-S say, holds the display up and never the job.
+The job's thread only puts events into a queue; the display's thread takes them out and draws. A blocked terminal
+(Ctrl-S) delays the display and never the job.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from derail.model.events import Event, JobControl
     from derail.model.exit import ExitStatus
 
-REFRESH_SECONDS = 0.1
+REFRESH_SECONDS = 0.1  # seconds between two drawings
 FAREWELL_SECONDS = 2.0
-"""How long the end of the display is waited for: a blocked terminal must not hold up the end of the command."""
+"""Seconds to wait for the end of the display: a blocked terminal must not delay the end of the command."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Rank:
 
 
 class Board:
-    """What is known of a job so far. Feed it events; ask it for lines that are new, or for the rows of a table."""
+    """State of a job, updated by events, as new lines or as the rows of a table."""
 
     def __init__(self, ranks: int, *, faults: Sequence[str] = ()) -> None:
         self.expected = ranks
@@ -63,7 +63,7 @@ class Board:
         self.ranks: dict[int, _Rank] = {}
 
     def update(self, event: Event) -> str:
-        """Take notice of an event; what it means in words, or nothing if it is not worth a line."""
+        """Update the state by an event; return a line about it, or an empty text."""
         match event:
             case Started(rank=rank, pid=pid, at=at):
                 self.started_at = at if self.started_at is None else self.started_at
@@ -83,7 +83,7 @@ class Board:
             case StopRequested(reason=reason):
                 return f"stopping: {reason}"
             case PhaseChanged(phase=phase):
-                return self._moved_on(phase)
+                return self._phase_line(phase)
             case Finished():
                 self.phase = "done"
         return ""
@@ -94,7 +94,7 @@ class Board:
         state.state = f"{status}" + (f", after {' and '.join(state.asked)} from us" if state.asked else "")
         return "" if status.ok and not state.asked else f"rank {rank}: {state.state}"
 
-    def _moved_on(self, phase: str) -> str:
+    def _phase_line(self, phase: str) -> str:
         if phase == self.phase:
             return ""
         self.phase = phase
@@ -107,17 +107,17 @@ class Board:
         return ""
 
     def fault_news(self, states: Sequence[str]) -> list[str]:
-        """Which of the faults' states are new: they take the place of what was planned."""
+        """Return the new states of faults, which replace the planned faults."""
         news = [state for state in states if state not in self.faults]
         self.faults = tuple(states) or self.faults
         return news
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the first rank was started."""
+        """Return the seconds since the first rank was started."""
         return 0.0 if self.started_at is None else max(0.0, now - self.started_at)
 
     def rows(self, now: float) -> list[tuple[str, str, str, str]]:
-        """Rank, pid, seconds and state, for each rank that has something to tell."""
+        """Return rank, pid, seconds and state for each rank of interest."""
         some = len(self.ranks) > SHOWN_RANKS
         shown = {r: s for r, s in self.ranks.items() if not some or s.state not in ("running", "returned", "exit 0")}
         rows = [
@@ -128,14 +128,14 @@ class Board:
         return [*rows, ("", "", "", f"and {_count(hidden, 'rank')} more, running or done")] if hidden else rows
 
     def title(self, now: float) -> str:
-        """One line about the whole."""
+        """Return one line about the whole job."""
         living = sum(state.ended_at is None for state in self.ranks.values())
         parts = [self.phase, f"{living} of {_count(self.expected, 'rank')} alive", f"{self.elapsed(now):.0f} s"]
         return " · ".join(parts)
 
 
 class Progress:
-    """An observer of a job, and the thread that shows it; use it as a context manager around the job."""
+    """Observer of a job, with a thread that displays it; a context manager around the job."""
 
     wants_lines = False
 
@@ -160,14 +160,14 @@ class Progress:
         self._thread: threading.Thread | None = None
 
     def watch_faults(self, states: Callable[[], Sequence[str]]) -> None:
-        """From now on ask this for what has come of each fault; in the display's thread, as often as it likes."""
+        """Call ``states`` for the state of each fault from now on, in the display's thread, at every update."""
         self._fault_states = states
 
     def attach(self, control: JobControl) -> None:
-        """Nothing is needed of the job."""
+        """Do nothing: the display does not control the job."""
 
     def observe(self, event: Event) -> None:
-        """Hand the event to the display."""
+        """Pass the event to the display."""
         self._events.put(event)
 
     def __enter__(self) -> Self:
@@ -189,15 +189,15 @@ class Progress:
             else:
                 self._show_lines()
         except OSError:
-            pass  # the console is gone; the job is not
+            pass  # the console is closed; the job continues
 
     def _show_lines(self) -> None:
         while (event := self._events.get()) is not None:
             news = [*self.board.fault_news(self._fault_states()), self.board.update(event)]
             for line in filter(None, news):
-                # One write for the whole line: what the ranks write to the same place stays beside it, not in it.
-                told = f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {_on_one_line(line)}"
-                self._stream.write(self._paint(told) + "\n")
+                # One write for the whole line, so that output of ranks does not interrupt it.
+                text = f"{self._name}: {self.board.elapsed(event.at):6.2f} s  {_on_one_line(line)}"
+                self._stream.write(self._paint(text) + "\n")
                 self._stream.flush()
 
     def _show_table(self) -> None:
@@ -210,7 +210,7 @@ class Progress:
                 self._draw(live)
 
     def _take_events(self) -> bool:
-        """Wait for the next event or the next refresh, then take all that are there; whether it was the last."""
+        """Wait for the next event or refresh, then take all events; return whether the last one was among them."""
         try:
             event = self._events.get(timeout=REFRESH_SECONDS)
             while event is not None:
@@ -237,12 +237,12 @@ class Progress:
         self.board.fault_news(self._fault_states())
         for fault in self.board.faults:
             table.add_row("", "", "", Text(_on_one_line(fault), style="dim"))
-        # A line of its own: as the table's title it would be broken where the table is narrow, at short pids say.
+        # A separate line: as the table's title it would be wrapped at the table's width (narrow with short pids).
         return Group(Text(self.board.title(now), style="italic"), table)
 
 
 def _on_one_line(text: str) -> str:
-    """What came from a scenario, a plan or a rank, as one line that a terminal shows and does not obey."""
+    """Return text of a scenario, a plan or a rank as one line without terminal control characters."""
     from derail.errors.text import neutral
 
     return neutral(text).replace("\n", "\\n")
@@ -254,7 +254,7 @@ def wants_colours(stream: TextIO) -> bool:
 
 
 def console(stream: TextIO) -> Console:
-    """The console on which a live table is drawn: without any style where colours are not wanted."""
+    """Return the console for a live table, without styles if colours are off."""
     from rich.console import Console
 
     return Console(file=stream) if wants_colours(stream) else Console(file=stream, color_system=None)

@@ -1,4 +1,4 @@
-"""``derail replay``: a run once more, from its journal."""
+"""``derail replay``: rerun of a job from its journal."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from derail.cli.usage import usage_errors
     "Keep logs and journal of the new run in this directory. Those of an earlier replay there are removed."
 )
 def replay(*, journal: Path, output_dir: Path | None) -> NoReturn:
-    """Run the job of a JOURNAL, or of the directory that holds it, again with the same faults, and say what differed.
+    """Run the job of a JOURNAL, or of the directory that contains it, again with the same faults; show the differences.
 
-    The program, its arguments, directory and ranks are those of the journal; the environment is this one, with what
-    the journal's run was given besides. What the plan decides must be the same: the result of each fault, and at which
-    time of what it waited for it acted.
+    Program, arguments, directory and ranks are those of the journal; the environment is the current one, plus the
+    variables in the journal. What the plan determines must be the same: the result of each fault, and the occurrences
+    at which it acted.
 
-    Exits with 0 if it was the same, 1 if something differed, 2 if there is nothing that could be run again, 3 if a
-    fault does not verifiably happen that did, 4 if one cannot be done on this machine.
+    Exits with 0 if the run was the same, 1 if something differed, 2 if the job cannot be run again, 3 if a fault does
+    not verifiably happen that did before, 4 if one is unavailable on this machine.
     """
     from derail.campaign import replay as replaying
     from derail.errors.text import neutral
@@ -40,7 +40,7 @@ def replay(*, journal: Path, output_dir: Path | None) -> NoReturn:
         kept = output_dir is not None and (output_dir / MARKER).is_file()
         if output_dir is not None and kept and output_dir.resolve() in file.resolve().parents:
             raise ValueError(
-                f"--output-dir: {output_dir} holds the journal that is replayed, {journal}; give another directory"
+                f"--output-dir: {output_dir} contains the journal to replay, {journal}. Give another directory"
             )
         evidence = stack.enter_context(evidence_directory(output_dir, of_one_run=True))
         with display(before.how["ranks"], before.plan, live=True) as progress:
@@ -61,5 +61,5 @@ def replay(*, journal: Path, output_dir: Path | None) -> NoReturn:
         for difference in different:
             click.echo(neutral(f"{'differs' if difference.matters else 'also'}: {difference.text}"))
         if not different:
-            click.echo("the same again")
+            click.echo("no differences")
     sys.exit(replaying.exit_code(before, now))

@@ -26,12 +26,12 @@ NATIVE = "native"
 @click.argument("scenario")
 @click.option(
     "--agent", metavar="NAME",
-    help="The launcher that runs the ranks; 'derail list agents' names them. Default native, derail's own.",
+    help="The launcher that runs the ranks; 'derail list agents' lists them. Default native, derail's own.",
 )  # fmt: skip
 @own_agent_options
 @output_dir_option("Keep logs and journal in this directory.")
 @trace_option
-@click.option("--json", "as_json", is_flag=True, help="Print the verdict and all that it rests on as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict and its evidence as JSON.")
 def run(
     *,
     scenario: str,
@@ -42,10 +42,10 @@ def run(
     trace: Path | None,
     as_json: bool,
 ) -> NoReturn:
-    """Run a scenario, a TOML file or the name of one that comes with derail, and judge what it shows.
+    """Run a scenario, a TOML file or the name of one that comes with derail, and judge the result.
 
     Exits with 0 for PASS, 1 for FAIL, 2 if the scenario cannot be read, 3 for INCONCLUSIVE (a fault did not verifiably
-    happen), 4 for SKIPPED (it cannot be done on this machine).
+    happen), 4 for SKIPPED (it cannot be run on this machine).
     """
     import json
     from dataclasses import replace
@@ -61,7 +61,7 @@ def run(
             agent = NATIVE
         under_test = chosen_agent(agent, agent_command, declaration)
         check_writable(trace)
-        loaded = campaign.load_scenario(scenario)  # before anything of an earlier run is cleared
+        loaded = campaign.load_scenario(scenario)  # before evidence of an earlier run is cleared
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
         try:
             done = _run(loaded, under_test, evidence.path)
@@ -70,24 +70,24 @@ def run(
             sys.exit(128 + asked.sigval)
         if trace is not None:
             trace.write_bytes(render_trace([(loaded.name, observed(done.result))]))
-        if output_dir is None:  # the journal is about to go
+        if output_dir is None:  # the journal will be removed
             done = replace(done, result=replace(done.result, journal=None, workdir=None))
         if as_json:
             click.echo(json.dumps(campaign.as_data(done), indent=2))
         else:
             show(render_verdict(loaded, done.result, done.verdict))
             if output_dir is None and done.verdict.kind not in ("PASS", "SKIPPED"):
-                click.echo("logs and journal were not kept; give --output-dir DIR to have them", err=True)
+                click.echo("logs and journal were not kept; use --output-dir DIR to keep them", err=True)
         if under_test.unsupported(loaded):
             click.echo(f"derail: {_others(loaded, scenario)}", err=True)
     sys.exit(done.verdict.exit_code)
 
 
 def _run(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
-    """Run the scenario; ranks of derail's own launcher are shown while they run.
+    """Run the scenario, and show ranks of derail's own launcher while they run.
 
     Raises:
-        SignalException: if this process was asked to end meanwhile; nothing is left of the job.
+        SignalException: if this process was asked to end during the run; nothing is left of the job.
     """
     from derail.agents.native import NativeAgent
     from derail.campaign import campaign
@@ -104,7 +104,7 @@ def _run(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
 
 
 def _others(loaded: Scenario, name: str) -> str:
-    """Return which other agents can run a scenario that this one cannot, and how."""
+    """Return the other agents that can run a scenario that this one cannot, and the command."""
     from derail.agents import registry
 
     able: list[str] = []
@@ -114,9 +114,9 @@ def _others(loaded: Scenario, name: str) -> str:
             agent = make()
             if not agent.unsupported(loaded):
                 (elsewhere if agent.unavailable() else able).append(other)
-        except Exception:  # an installed package offers it, and may raise anything
+        except Exception:  # installed packages offer agents, and may raise anything
             continue
     if able:
         return f"{', '.join(able)} can run it: derail run {name} --agent {able[0]}"
-    known = f"; {', '.join(elsewhere)} could, but cannot be run here" if elsewhere else ""
-    return f"no agent that can be run here can run it{known} (one of your own: derail run {name} --agent-cmd)"
+    others = f"; {', '.join(elsewhere)} could, but cannot be run here" if elsewhere else ""
+    return f"no agent that can be run here supports it{others} (for your own: derail run {name} --agent-cmd)"

@@ -17,7 +17,7 @@ KINDS = ("scenario", "plan", "declaration")
 @click.command(short_help="Print the JSON Schema of a kind of TOML file.")
 @click.argument("kind", type=click.Choice(KINDS))
 def schema(*, kind: str) -> None:
-    """Print the JSON Schema (draft 7) of scenarios, plans or declarations, from which editors complete such files.
+    """Print the JSON Schema (draft 7) of scenarios, plans or declarations, for completion in editors.
 
     Name it in the first line of a file, in the form that Taplo and Even Better TOML read: "#:schema scenario.json".
     """
@@ -35,23 +35,23 @@ def schema_of(kind: str) -> Schema:
     from derail.scenario.model import Expect, LogTail, Scenario
 
     if kind == "declaration":
-        found = custom.schema()
-        _described(found["properties"]["report"], custom.Report)
-        found = _described(found, custom.Declaration)
+        table = custom.schema()
+        _described(table["properties"]["report"], custom.Report)
+        table = _described(table, custom.Declaration)
     elif kind == "plan":
-        found = {**_described(codec.schema(), Plan), "definitions": codec.definitions()}
+        table = {**_described(codec.schema(), Plan), "definitions": codec.definitions()}
     else:
-        found = load.schema()
-        expect = found["properties"]["expect"]
+        table = load.schema()
+        expect = table["properties"]["expect"]
         for tables in expect["properties"]["log_tail"]["anyOf"]:
             _described(tables.get("items", tables), LogTail)
         _described(expect, Expect)
-        found = {**_described(found, Plan, Scenario), "definitions": codec.definitions()}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": f"derail {kind}", **found}
+        table = {**_described(table, Plan, Scenario), "definitions": codec.definitions()}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": f"derail {kind}", **table}
 
 
 def _described(table: Schema, *classes: type[Any]) -> Schema:
-    """Give the keys of a table the descriptions that the attributes of classes with the same names have."""
+    """Add descriptions to the keys of a table, from the documented attributes of classes with the same names."""
     for each in classes:
         for name, text in _attributes(each).items():
             if name in table.get("properties", {}):
@@ -60,7 +60,7 @@ def _described(table: Schema, *classes: type[Any]) -> Schema:
 
 
 def _attributes(documented: type[Any]) -> dict[str, str]:
-    """Return what the docstring of a class says of its attributes."""
+    """Return the descriptions of the attributes in the docstring of a class."""
     _, _, listed = cleandoc(documented.__doc__ or "").partition("Attributes:\n")
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}

@@ -1,4 +1,4 @@
-"""What a person sees on stderr while scenarios run: a live table on a terminal, else a line for each verdict."""
+"""Progress of a campaign on stderr: a live table on a terminal, else a line for each verdict."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "SKIPPED": "dim"}
 LAST = 6
-"""Verdicts that stay in sight; those that are neither PASS nor SKIPPED longer than the others."""
-REFRESHES = 5
+"""Number of latest verdicts in the table; the latest ones other than PASS and SKIPPED stay longer."""
+REFRESHES = 5  # per second
 
 
 class Tableau:
-    """Hears of scenarios and shows how far they are; a context manager around ``campaign.verify``.
+    """Display of a campaign's progress; a context manager around ``campaign.verify``.
 
     Attributes:
-        rows: what was judged so far.
+        rows: the rows so far.
     """
 
     def __init__(self, agent: str, scenarios: int, stream: TextIO, *, live: bool, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -63,8 +63,8 @@ class Tableau:
     ) -> None:
         self._exit.close()
 
-    def hear(self, news: News) -> None:
-        """Take notice of a beginning or a verdict."""
+    def update(self, news: News) -> None:
+        """Show a beginning or a verdict."""
         from derail.campaign.campaign import Began
 
         if isinstance(news, Began):
@@ -77,7 +77,7 @@ class Tableau:
             self._stream.flush()
 
     def _line(self, row: Row) -> str:
-        """One write for the whole of it."""
+        """Return a line, to be written at once."""
         why = f": {printable(row.reasons[0])}" if row.reasons else ""
         more = f" (and {len(row.reasons) - 1} more)" if len(row.reasons) > 1 else ""
         width = len(str(self._scenarios))
@@ -88,7 +88,7 @@ class Tableau:
         return self._clock.now() - self._began
 
     def _table(self) -> RenderableType:
-        """Called by the thread that draws, while the other one appends."""
+        """Return the table; the drawing thread calls this while the main thread appends."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -110,7 +110,7 @@ class Tableau:
             table.add_row(Text(row.verdict, style=STYLES[row.verdict]), Text(printable(row.scenario)), took)
         for name, began in running.items():
             table.add_row("", Text(printable(name), style="dim"), f"{self._clock.now() - began:.1f} s")
-        return Group(title, table)  # as the table's title it would be broken at the table's width
+        return Group(title, table)  # as the table's title it would be wrapped at the table's width
 
     @staticmethod
     def _in_sight(rows: list[Row]) -> list[Row]:

@@ -15,16 +15,16 @@ import click
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
 def torchrun(*, words: tuple[str, ...]) -> None:
-    """Run torchrun with derail's launcher: all its options, its rendezvous, its restarts; the ranks are derail's.
+    """Run torchrun with derail's launcher: torchrun's options, rendezvous and restarts, with derail's ranks.
 
-    After a failure it exits with the exit code of the rank that failed first, or 128 and its signal.
+    After a failure it exits with the exit code of the rank that failed first, or 128 plus its signal.
     """
     from importlib.util import find_spec
 
     from derail.launch.signals import SignalException
 
     if find_spec("torch") is None:
-        raise click.ClickException("torchrun is torch's, and torch is not installed here")
+        raise click.ClickException("torchrun: torch is not installed. derail torchrun needs it")
     from derail.launch import orphans
     from derail.torch import torchrun as run
 

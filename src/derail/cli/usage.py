@@ -1,4 +1,4 @@
-"""What was asked for wrongly is said in words, and exits with 2."""
+"""Conversion of input errors into a message and exit code 2."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 USAGE = 2
-"""Exit code for what was asked for wrongly: options, scripts, plans, scenarios."""
+"""Exit code for input errors: in options, scripts, plans, scenarios."""
 
-MOST_LINES = 100
+MOST_LINES = 100  # lines of a message
 LONGEST_LINE = 2000  # characters
 
 
@@ -27,24 +27,24 @@ L = TypeVar("L", bound=_Listed)
 
 
 def of_families(listed: Iterable[L], families: Sequence[str]) -> list[L]:
-    """Return what is listed of these families; all of it if none is named.
+    """Return the entries of these families; all entries if no family is named.
 
     Raises:
-        ValueError: if there is no family of that name.
+        ValueError: if a family does not exist.
     """
     from derail.model.input_error import not_known
 
-    found = list(listed)
-    known = sorted({each.family for each in found})
+    entries = list(listed)
+    existing = sorted({each.family for each in entries})
     for family in families:
-        if family not in known:
-            raise ValueError(not_known(family, known, "family"))
-    return [each for each in found if not families or each.family in families]
+        if family not in existing:
+            raise ValueError(not_known(family, existing, "family"))
+    return [each for each in entries if not families or each.family in families]
 
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """What was asked for wrongly, or cannot be started at all, in words and without a traceback."""
+    """Turn input errors, and failures to start anything, into a message and exit code 2, without a traceback."""
     from derail.errors.text import neutral
     from derail.model.input_error import InputError
 

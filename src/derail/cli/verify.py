@@ -32,7 +32,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option(
     "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
-    help="How many scenarios run side by side; those that are held against the clock run alone.",
+    help="How many scenarios run in parallel; timed ones run alone.",
 )  # fmt: skip
 @output_dir_option("Keep logs and journals of all runs in this directory, a folder for each.")
 @trace_option
@@ -55,9 +55,9 @@ def verify_agent(
 ) -> NoReturn:
     """Run scenarios on the agent NAME, or on one of your own, and print its scorecard.
 
-    An agent is a launcher under test: native (derail's own), torchrun and others; 'derail list agents' names them.
+    An agent is a launcher under test: native (derail's own), torchrun and others; 'derail list agents' lists them.
 
-    Exits with 0 if no scenario is FAIL or INCONCLUSIVE, 1 if one is FAIL, 2 if it was asked for wrongly, 3 if one is
+    Exits with 0 if no scenario is FAIL or INCONCLUSIVE, 1 if one is FAIL, 2 for wrong arguments, 3 if one is
     INCONCLUSIVE and none FAIL, 4 if nothing could be run, and 128 + n if signal n ended it.
     """
     from derail.campaign import campaign
@@ -77,7 +77,7 @@ def verify_agent(
                     scenarios,
                     workdir=evidence.path,
                     jobs=jobs,
-                    told=tableau.hear,
+                    on_news=tableau.update,
                     keep=output_dir is not None,
                     handle_signals=True,
                 )
@@ -98,36 +98,36 @@ def _is_terminal() -> bool:
 
 
 def _scenarios(families: tuple[str, ...], chosen: tuple[str, ...]) -> list[Scenario]:
-    """The scenarios that were asked for; all that come with derail if none was.
+    """Return the requested scenarios; by default all that come with derail.
 
     Raises:
-        InputError: with all that is wrong with any of them.
+        InputError: with all errors of all of them.
     """
     from derail.model.input_error import InputError
     from derail.scenario.load import load
 
     problems: list[str] = []
-    found: dict[str, Scenario] = {}
+    scenarios: dict[str, Scenario] = {}
     for path, name in _files(chosen, problems):
         try:
             scenario = load(path)
         except InputError as error:
             problems.append(str(error))
         else:
-            found[name or scenario.name] = _named(scenario, name)
-    known = sorted({scenario.family for scenario in found.values()})
+            scenarios[name or scenario.name] = _named(scenario, name)
+    existing = sorted({scenario.family for scenario in scenarios.values()})
     for family in families:
-        if family not in known and not problems:
+        if family not in existing and not problems:
             from derail.model.input_error import not_known
 
-            problems.append(f"--family: {not_known(family, known, 'family')}")
+            problems.append(f"--family: {not_known(family, existing, 'family')}")
     if problems:
         raise InputError(*problems)
-    return [scenario for scenario in found.values() if not families or scenario.family in families]
+    return [scenario for scenario in scenarios.values() if not families or scenario.family in families]
 
 
 def _files(chosen: tuple[str, ...], problems: list[str]) -> Iterator[tuple[Path, str]]:
-    """The files of scenarios, and what those are called that have no name by themselves."""
+    """Yield the files of scenarios, with a name for those in a given folder."""
     from fnmatch import fnmatchcase
 
     from derail.model.input_error import InputError
@@ -149,7 +149,7 @@ def _files(chosen: tuple[str, ...], problems: list[str]) -> Iterator[tuple[Path,
                 continue
             yield files[0], ""
         if not files:
-            problems.append(f"--scenario: there is no scenario in or like {word}")
+            problems.append(f"--scenario: no scenario in or like {word}")
 
 
 def _named(scenario: Scenario, name: str) -> Scenario:
@@ -161,7 +161,7 @@ def _named(scenario: Scenario, name: str) -> Scenario:
 def _writers(
     json_file: Path | None, junit_file: Path | None, html_file: Path | None, trace: Path | None
 ) -> list[tuple[Path, Callable[[Scorecard], bytes]]]:
-    """What is to be written where. That it can be written is tried before anything runs.
+    """Return files and what to write to them, after checking that they can be written.
 
     Raises:
         OSError: if a file cannot be written.
