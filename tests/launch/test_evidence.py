@@ -17,6 +17,7 @@ from derail.platform.inotify import NO_INOTIFY_ENV
 from derail.spawn.zygote.client import ServedProcess
 from derail.supervise import ranks
 from program_files import program_text
+from wording import Tells
 
 # Records an error as ``record`` does, reports that, and carries out the next line of stdin.
 RANK = program_text("launch/recorded_steps")
@@ -82,7 +83,7 @@ def test_an_answer_to_our_signal_is_no_failure_and_its_record_is_shown(jobs):
     result = jobs.py(RANK + "wait_for('ready'); os._exit(4)", answers).wait(60)
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
     assert result.ranks[1].recorded == "ValueError: asked to end"
-    assert str(result.ranks[1]) == "rank 1: exit 1, stopped by us; its error file says: ValueError: asked to end"
+    assert str(result.ranks[1]) == Tells("rank 1", "exit 1", "ValueError: asked to end")
 
 
 def test_the_record_of_a_stopped_rank_is_one_harmless_line(jobs):
@@ -115,8 +116,8 @@ def test_a_record_by_a_child_is_not_blamed_for_the_ranks_own_sigkill(jobs):
     result = jobs.py(source).wait(60)
     failure = result.failures[0]
     assert (failure.exitcode, failure.error_file) == (-9, "<N/A>")
-    assert failure.message.startswith("Signal 9 (SIGKILL) received by PID")
-    assert "not by the rank itself: ValueError: of a child" in str(ChildFailedError("job", result.failures))
+    assert failure.message == Tells("SIGKILL", failure.pid)
+    assert "ValueError: of a child" in str(ChildFailedError("job", result.failures))
 
 
 def test_a_record_by_a_child_does_not_make_a_stopped_rank_a_failure(jobs, wait_until):
@@ -129,7 +130,7 @@ def test_a_record_by_a_child_does_not_make_a_stopped_rank_a_failure(jobs, wait_u
     step(jobs, "fail")
     result = context.wait(60)
     assert (list(result.failures), list(result.stopped)) == ([0], [1])
-    assert "of a child (recorded by process" in result.ranks[1].recorded
+    assert "of a child" in result.ranks[1].recorded
 
 
 @pytest.mark.parametrize("how", ["written", "renamed"])

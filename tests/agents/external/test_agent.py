@@ -21,6 +21,7 @@ from derail.model.outcome import Cause
 from derail.platform.processes import every_process
 from derail.scenario.expect import judge
 from derail.scenario.model import Expect, Scenario
+from wording import Tells
 
 BOTH = when.all_of(when.line("step 3", rank=0), when.line("step 3", rank=1))
 """Both ranks are at work: neither is still on its way."""
@@ -226,7 +227,7 @@ def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
     seen = agent.run(job, tmp_path / "run")
 
     assert (seen.timed_out, seen.leftovers) == (True, ())
-    assert judge(job, seen).reasons == ("expected the end of the job within 1.5 s, got a timeout",)
+    assert judge(job, seen).reasons == (Tells("1.5 s"),)
     assert not alive(str(tmp_path))
 
 
@@ -235,7 +236,7 @@ def test_an_agent_that_breaks_before_it_starts_a_rank_says_why(tmp_path):
     seen = launcher(tmp_path, "raise ValueError('no such option')\n").run(scenario(tmp_path), tmp_path / "run")
 
     assert not seen.ran
-    assert "ended with exit 1 before any rank was seen; it said: ValueError: no such option" in seen.error
+    assert seen.error == Tells("exit 1", "ValueError: no such option")
 
 
 def test_a_program_that_is_not_there_breaks_nothing(tmp_path):
@@ -321,7 +322,7 @@ def test_when_the_sandbox_is_killed_the_run_says_so_and_nothing_is_left(tmp_path
     os.kill(sandbox, signal.SIGKILL)
     thread.join(100)
 
-    assert "the sandbox ended before it could answer" in seen[0].error
+    assert "sandbox" in seen[0].error
     assert not alive(str(tmp_path))
 
 
@@ -388,8 +389,8 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
         "blame": {"root_cause", "leftovers"},
         "calm": {"leftovers"},
     }
-    assert found["end it"]["succeeded"] == "expected outcome failed, got succeeded"
-    assert found["blame"]["root_cause"] != "expected root cause rank 1, got rank 1"
+    assert found["end it"]["succeeded"] == Tells("failed", "succeeded")
+    assert found["blame"]["root_cause"] != Tells("rank 1", "rank 1")
     assert all(each["leftovers"].startswith(leak) and "sleep 617" in each["leftovers"] for each in found.values())
 
 

@@ -22,6 +22,7 @@ from derail.scenario.expect import judge
 from derail.scenario.load import find, load
 from derail.scenario.model import Expect, Scenario
 from derail.scenario.observe import TAIL_LINES
+from wording import Tells
 
 WRAPPERS = {
     "shell": SHELL,
@@ -184,7 +185,7 @@ def test_a_launcher_that_deadlocks_on_a_full_pipe_fails(tmp_path, mode, stream):
     verdict = judge(scenario, seen)
 
     assert verdict.kind == "FAIL"
-    assert verdict.reasons[0].endswith(f"saw it time out: the launcher does not read {stream} of rank 1: it is full")
+    assert verdict.reasons[0] == Tells("launcher", stream, "rank 1", "full")
 
 
 @pytest.mark.parametrize(("mode", "kept"), [("prints", True), ("glues", True), ("drops", None)])

@@ -76,11 +76,11 @@ def test_to_wait_ends_when_all_are_there():
 def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
     """It says which, and why; so is to wait too long."""
     gate = aimed(ranks=(0, 1))
-    with pytest.raises(TimeoutError, match="hold at point 'step': rank 0 did not arrive, rank 1 did not arrive"):
+    with pytest.raises(TimeoutError, match=r"'step'.*rank 0.*rank 1"):
         gate.wait(0)
     gate.arrive(0)
     gate.end(1, "ended with exit 3")
-    with pytest.raises(GateError, match="hold at point 'step': rank 1 ended with exit 3 before it arrived"):
+    with pytest.raises(GateError, match=r"'step'.*rank 1.*exit 3"):
         gate.wait(60)
     unused = Gate("g", "step")
     unused.finish()
@@ -90,9 +90,9 @@ def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
 
 def test_only_what_a_rank_sees_can_hold_it():
     """And only ranks that there are."""
-    with pytest.raises(InputError, match=r"expected a point or an in-rank trigger .*, got: after 3 s"):
+    with pytest.raises(InputError, match="after 3 s"):
         Gate("g", when.after(3))
-    with pytest.raises(InputError, match="barrier at point 'step': there is no rank 3, 4"):
+    with pytest.raises(InputError, match=r"'step'.*3, 4"):
         Gate("g", "step", ranks=[3, 4, 0], together=True).aim([0, 1])
 
 

@@ -15,6 +15,7 @@ from derail.faults.registry import entries
 from faults.inrank.test_runtime import PYTHONS
 from faults.real_job import ENDED
 from program_files import UNTIL
+from wording import Tells
 
 VERSIONS = {version: path for version, path in PYTHONS.items() if version.split(".")[1] in ("9", "12", "13")} or PYTHONS
 WAITS = "import time\nprint('ready', flush=True); time.sleep(60)\n"
@@ -113,7 +114,7 @@ def test_a_shell_that_says_something_else_proves_nothing(run_faults, tmp_path):
     run = run_faults([faults.segfault(rank=0, when=READY)], ("/bin/sh", "-c", shell))
 
     assert run.one().status == "errored"
-    assert "but the rank ended with exit 5" in run.one().detail
+    assert "exit 5" in run.one().detail
 
 
 def test_faulthandler_tells_of_a_crash(run_faults):
@@ -146,7 +147,7 @@ def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
     source = f"import os\nos.chdir({str(tmp_path)!r})\n{WAITS}"
     run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
 
-    assert run.one().detail == "aborted in rank0.py:4 in <module>; the rank ended with SIGABRT (6), core dumped"
+    assert run.one().detail == Tells("rank0.py:4", "<module>", "SIGABRT", "core dumped")
     assert run.job.status[0].core_dumped
     assert [path.read_bytes()[:4] for path in tmp_path.glob("core*")] == [b"\x7fELF"]
 
@@ -200,7 +201,7 @@ def test_a_python_without_ctypes_does_not_crash(run_faults, tmp_path):
     (tmp_path / "ctypes.py").write_text("raise ImportError('no ctypes here')\n")
     run = run_faults([faults.segfault(rank=0)], "print('ran')", env={"PYTHONPATH": str(tmp_path)})
 
-    assert run.one().detail == "in rank 0: its Python has no ctypes"
+    assert run.one().detail == Tells("rank 0", "no ctypes")
     assert (run.one().status, run.log(0)) == ("unavailable", "ran\n")
 
 
@@ -227,7 +228,7 @@ def test_a_rank_that_the_supervisor_stops_before_has_not_crashed(run_faults, tmp
     run = run_faults([faults.alarm(600, rank=0)], f"open({str(here)!r}, 'w').close()\n{WAITS}", fails)
 
     assert run.one().status == "not_reached"
-    assert "the signal of the supervisor was faster" in run.one().detail
+    assert "supervisor" in run.one().detail
 
 
 @pytest.mark.parametrize("name", ["SIGRTMIN+3", "SIGRTMAX-1"])

@@ -17,6 +17,7 @@ from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import says_who
 from faults.real_job import DEADLINE, ENDED, HEALED, result_of, running, stat_of, state_of, wait_for
 from program_files import UNTIL, program_text
+from wording import Tells
 
 WAITS = "print('ready', flush=True)\ntime.sleep(60)\n"
 TICKS = """
@@ -298,5 +299,5 @@ def test_a_python_without_a_gil_cannot_hold_it(run_faults):
     source = f"{UNTIL}{gil}print('ready', flush=True)\nuntil('{ENDED}')\n"
     run = run_faults([faults.gil_held(rank=0, when=READY)], source)
 
-    assert run.one().detail == "in rank 0: its Python runs without a GIL"
+    assert run.one().detail == Tells("rank 0", "GIL")
     assert (run.one().status, str(run.job.status[0])) == ("unavailable", "exit 0")

@@ -16,6 +16,7 @@ from faults.injectors.test_crashes import VERSIONS
 from faults.rank_functions_of_faults import work
 from faults.real_job import ended, running, stat_of, state_of, wait_for
 from program_files import program_text
+from wording import Tells
 
 WAITS = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 READY = when.line("ready")
@@ -93,7 +94,6 @@ def test_an_exception_that_never_arrives_is_not_reached(run_faults):
     run = run_faults([faults.async_exception("ValueError", rank=0, when=READY)], source)
 
     assert (run.one().status, run.job.status[0].signal) == ("not_reached", signal.SIGALRM)
-    assert "ran no Python any more in which it could arrive" in run.one().detail
 
 
 CRASHED = {"exception": "exit 0", "segfault": "SIGSEGV (11)", "abort": "SIGABRT (6)"}
@@ -169,7 +169,7 @@ def test_a_module_that_was_imported_before_is_said(run_faults):
     run = run_faults([faults.crash_at_import("os", rank=0)], "import os")
 
     assert run.one().status == "unavailable"
-    assert run.one().detail == "in rank 0: it had imported os already"
+    assert run.one().detail == Tells("rank 0", "imported os")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

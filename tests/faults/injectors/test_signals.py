@@ -15,6 +15,7 @@ from derail.platform.proc_status import ProcessState
 from faults.fake_job import IdleJob
 from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
 from program_files import program_text
+from wording import Tells
 
 READY = when.line("ready")
 SLEEPS = "print('ready', flush=True)\ntime.sleep(60)\n"
@@ -313,7 +314,7 @@ sys.exit(3)
     )
 
     assert statuses(seen) == ["not_reached"], seen.faults
-    assert "was sent, but never handled by it" in str(seen.faults[0])
+    assert str(seen.faults[0]) == Tells("handled")
 
 
 def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
@@ -326,7 +327,7 @@ def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
         seen = job.wait(DEADLINE)
 
     assert statuses(seen) == ["errored"]
-    assert "ended with exit 9, and was to end with 0" in str(seen.faults[0])
+    assert str(seen.faults[0]) == Tells("exit 9", "0")
 
 
 @pytest.mark.parametrize(

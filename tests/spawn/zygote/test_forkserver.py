@@ -19,6 +19,7 @@ from derail.spawn.spawn_error import StartError
 from derail.spawn.zygote import client, pool, server, wire
 from function_rank import opened, rank_spec, run, started, wait_readable, wait_status
 from program_files import program_text
+from wording import Tells
 
 
 def parent(pid):
@@ -115,10 +116,7 @@ def test_a_status_that_neither_a_killed_server_nor_the_kernel_reports_is_lost(tm
         assert handle.signal(signal.SIGTERM)
         status = wait_status(handle)
 
-    assert status.lost == (
-        f"the fork server (process {server}), which reports how process {handle.pid} ended, was killed, "
-        "and the kernel does not keep the status"
-    )
+    assert status.lost == Tells("fork server", server, handle.pid, "killed")
 
 
 def test_a_new_server_is_started_when_the_old_one_was_killed(tmp_path):
@@ -160,10 +158,7 @@ def test_a_stopped_server_costs_the_status_and_not_the_job(tmp_path, monkeypatch
         finally:
             os.kill(server, signal.SIGCONT)
 
-    assert status.lost == (
-        f"the fork server (process {server}) has not reported within 0.2 s how process {handle.pid} ended;"
-        " check whether it is stopped"
-    )
+    assert status.lost == Tells("fork server", server, "0.2 s", handle.pid)
 
 
 def test_a_stopped_server_is_killed_when_it_is_needed_no_more(tmp_path, monkeypatch, pid_gone):

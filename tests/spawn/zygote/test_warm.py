@@ -23,6 +23,7 @@ from derail.spawn.function import ask_function
 from derail.spawn.zygote import import_scan, pool, warm
 from function_rank import opened, rank_spec, run, started, wait_readable
 from program_files import program_text
+from wording import Tells
 
 TESTS = str(Path(function_rank.__file__).parent)
 
@@ -377,8 +378,7 @@ def test_a_module_that_cannot_be_preloaded_fails_only_in_the_rank(tmp_path, modu
 
     said = capfd.readouterr().err
     assert (value, handle.spawned_because) == (1, "")
-    assert "could not preload 'hasty': SystemExit: not now" in said
-    assert "could not preload 'no_such_module_anywhere': ModuleNotFoundError" in said
+    assert said == Tells("'hasty'", "SystemExit: not now", "'no_such_module_anywhere'", "ModuleNotFoundError")
 
 
 # ---- where a fork is impossible
@@ -407,7 +407,7 @@ def test_a_preload_that_does_not_survive_a_fork_makes_ranks_spawn(source, reason
     assert [(value, handle.spawned_because, parent) for value, handle, parent in ran] == [
         (n, reason, os.getpid()) for n in range(2)
     ]
-    assert caplog.messages == [f"start_method='warm' with preload heavy falls back to 'spawn': {reason}"]
+    assert caplog.messages == [Tells("'warm'", "heavy", "'spawn'", reason)]
     assert pool.kept() == {}
 
 
@@ -434,10 +434,7 @@ def test_an_initialized_cuda_makes_ranks_spawn(tmp_path, module):
     (package / "cuda.py").write_text("def is_initialized(): return True\n")
     value, handle, _ = run_warm(tmp_path, ranks.give, 1, preload=("torch",))
 
-    assert (value, handle.spawned_because) == (
-        1,
-        "preloaded modules use a GPU (torch.cuda is initialized); its context does not survive a fork",
-    )
+    assert (value, handle.spawned_because) == (1, Tells("GPU", "torch.cuda"))
 
 
 def test_where_no_process_may_be_forked_ranks_are_spawned(tmp_path, monkeypatch, caplog):
