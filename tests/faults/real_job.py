@@ -24,14 +24,14 @@ print("ready", flush=True)
 
 
 @contextmanager
-def running(tmp_path, program, *given, ranks=1, grace=1.0, observers=(), **options):
+def running(tmp_path, program, *given, ranks=1, grace=1.0, seed=0, observers=(), **options):
     """A job that runs; ended on the way out. ``program``: Python source, an argv or a function."""
     run = program
     if isinstance(program, str):
         run = tmp_path / "program.py"
         run.write_text("import os, sys, time\n" + program)
     job = start_job(
-        LocalJob(run, ranks=ranks, teardown=default_teardown(grace), **{"plan": Plan(tuple(given)), **options}),
+        LocalJob(run, ranks=ranks, teardown=default_teardown(grace), **{"plan": Plan(tuple(given), seed), **options}),
         workdir=tmp_path / "work",
         observers=observers,
     )

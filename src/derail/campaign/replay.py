@@ -76,8 +76,16 @@ def read(path: Path) -> Recorded:
     """Return the last run in a journal.
 
     Raises:
-        InputError: if the file is no journal, or that run cannot be replayed from it.
+        InputError: if the file is no journal, or that run cannot be replayed from it; in at most 1000 characters.
     """
+    try:
+        return _read(path)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if len(text) <= 1000 else f"{text[:996]} ...") from None
+
+
+def _read(path: Path) -> Recorded:
     try:
         records = journal.read_strictly(path)
     except OSError as error:
