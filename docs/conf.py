@@ -53,6 +53,8 @@ python_maximum_signature_line_length = 100
 
 GENERATED = re.compile(r"^<!-- generated: (.+) -->$", re.MULTILINE)
 """The line of a page that is replaced: the function of this file that generates the text, and its arguments."""
+TRIGGERS = re.compile(r"[~.\w]*\bStart \| (?:[~.\w]+ \| )*[~.\w]*\bThen(?: \| None)?")
+"""The union of all triggers, as a signature spells it."""
 HOMES = ("derail.errors", "derail.logs", "derail.spawn", "derail")
 """Modules that share names with others: a name is documented as part of the first of these that has it."""
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
@@ -161,6 +163,17 @@ def describe_fault(_app: Sphinx, _what: str, name: str, _object: object, _option
     ]
 
 
+def shorten_signature(
+    _app: Sphinx, _what: str, name: str, _object: object, _options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Return a signature with the names of its unions: a trigger and a target, where a fault takes them."""
+    if signature and name.startswith("derail.faults."):
+        signature = TRIGGERS.sub("~derail.when.Trigger", signature).replace(
+            "rank: object", "rank: ~derail.faults.Target"
+        )
+    return signature, returns
+
+
 def plain(text: str) -> str:
     """Return a text with the characters escaped that mean something in reStructuredText."""
     return re.sub(r"([\\*_`|])", r"\\\1", text)
@@ -170,3 +183,4 @@ def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", prepare)
     app.connect("autodoc-process-docstring", describe_fault)
+    app.connect("autodoc-process-signature", shorten_signature)
