@@ -21,6 +21,7 @@ EVENTS = [
     events.DeadlinePassed(name="grace", at=1.0),
     events.SignalSent(rank=0, signal=15, at=1.0),
     events.PhaseChanged(phase="running", at=1.0),
+    events.Restarted(number=1, restarts=2, at=1.0),
     events.Finished(outcome=JobOutcome(ranks={}, root_cause=None, started_at=0.0, ended_at=1.0), at=1.0),
 ]
 

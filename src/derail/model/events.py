@@ -140,7 +140,7 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """After a failure all ranks are about to be started again, for the ``number``-th of ``restarts`` times at most."""
+    """The restart of all ranks after a failure, the ``number``-th of at most ``restarts``."""
 
     number: int
     restarts: int

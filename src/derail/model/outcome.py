@@ -92,7 +92,7 @@ class RankOutcome:
         if self.cause is not Cause.STOPPED_BY_US:
             return ""
         if self.recorded:
-            return f"; its error file says: {self.recorded}"
+            return f"; it recorded: {self.recorded}"
         if self.killed_by_us or self.exited_at is None or self.signalled_at is None:
             return ""
         return f"; it ended {max(0.0, self.exited_at - self.signalled_at) * 1000:.0f} ms after the stop was sent"
