@@ -272,6 +272,29 @@ def test_what_the_schema_of_a_parameter_rejects_its_reader_rejects(named: tuple[
             param.read(value)
 
 
+USUAL = [
+    0, 1, 3, 15, -1, 4096, 0.5, 2.0, True, False, "15", "SIGTERM", "1..3", "64K", "unlimited", "ValueError",
+    "json:dumps", "write", "ENOSPC", "stdout", "/tmp", "", [], ["SIGTERM"], [15], ["SIGTERM", 15], ["a", "b"], [0.5], {"a": 1}, None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", entries())
+def test_the_schema_takes_usual_values_that_a_parameter_takes(name: str) -> None:
+    """And its default: none of them is marked in an editor."""
+    wrong = []
+    for param in entries()[name].params:
+        schema = Draft7Validator(param_schema(param))
+        default = list(param.default) if isinstance(param.default, tuple) else param.default
+        for value in [*USUAL, *param.choices, *([] if default is None else [default])]:
+            try:
+                param.read(value)
+            except ValueError:
+                continue
+            wrong += [] if schema.is_valid(value) else [(param.name, value)]
+
+    assert wrong == []
+
+
 def test_each_key_of_a_scenario_has_a_description() -> None:
     """An editor shows it beside the key."""
     schema = schema_of("scenario")
