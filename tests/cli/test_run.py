@@ -72,7 +72,9 @@ def test_what_cannot_be_done_here_is_skipped(
     (site / "sitecustomize.py").write_text(
         "from derail.faults import registry\nfrom dataclasses import replace\n"
         "known = dict(registry.entries())\n"
-        "known['signal'] = replace(known['signal'], unavailable=lambda: 'no signals on this machine')\n"
+        "signal = known['signal']\n"
+        "requires = replace(signal.requires, unavailable=lambda: 'no signals on this machine')\n"
+        "known['signal'] = replace(signal, requires=requires)\n"
         "registry.entries = lambda: known\n"
     )
     done = derail_command("run", write_scenario("false", "step 3"), env={"PYTHONPATH": str(site)})

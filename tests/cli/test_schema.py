@@ -274,7 +274,8 @@ def test_what_the_schema_of_a_parameter_rejects_its_reader_rejects(named: tuple[
 
 USUAL = [
     0, 1, 3, 15, -1, 4096, 0.5, 2.0, True, False, "15", "SIGTERM", "1..3", "64K", "unlimited", "ValueError",
-    "json:dumps", "write", "ENOSPC", "stdout", "/tmp", "", [], ["SIGTERM"], [15], ["SIGTERM", 15], ["a", "b"], [0.5], {"a": 1}, None,
+    "json:dumps", "write", "ENOSPC", "stdout", "/tmp", "", [], ["SIGTERM"], [15], ["SIGTERM", 15], ["a", "b"],
+    [0.5], {"a": 1}, None,
 ]  # fmt: skip
 
 
