@@ -170,7 +170,7 @@ def test_a_launcher_sees_a_rank_and_its_victim_end_at_the_same_time(tmp_path):
     seen = run(tmp_path, BOTH_DEAD, plan, ranks=2)
 
     assert [told.status for told in seen.faults] == ["injected", "injected"], seen.faults
-    assert (seen.root_cause, said(tmp_path)) == (1, "ended: 2\n")
+    assert (seen.failed[0], said(tmp_path)) == (1, "ended: 2\n")
 
 
 def test_ends_are_seen_in_the_order_in_which_they_were(monkeypatch):
