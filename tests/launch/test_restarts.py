@@ -1,4 +1,4 @@
-"""Jobs whose ranks are started again after a failure: what callers and observers see of all attempts."""
+"""Jobs that restart their ranks after a failure: all attempts from the view of callers and observers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILS_TWICE = "test $ATTEMPT -ge 2 || exit 7"
 
 
 class Recorder:
-    """An observer that keeps what it gets, and may do something when it is attached."""
+    """An observer that stores its events, and may call a function when it is attached."""
 
     wants_lines = False
 
@@ -38,14 +38,14 @@ class Recorder:
         self.events.append(event)
 
     def told(self) -> list[str]:
-        """Starts, exits, restarts and the end, in a word each."""
+        """Starts, exits, restarts and the end, one word each."""
         words = {Started: "started", Exited: "exited", Restarted: "restarted", Finished: "finished"}
         return [words[type(event)] for event in self.events if type(event) in words]
 
 
 @pytest.fixture
 def attempts(tmp_path: Path):
-    """Starts a job of one rank, which runs a shell script with ATTEMPT and DIR in its environment."""
+    """Return a function that starts a job of one rank: a shell script with ATTEMPT and DIR in its environment."""
     made: list[Attempts] = []
     before = {number: signal.getsignal(number) for number in HANDLED}
 
@@ -71,7 +71,7 @@ def attempts(tmp_path: Path):
 
 
 def test_ranks_are_started_again_until_they_succeed(attempts) -> None:
-    """The result is that of the last attempt; observers see one job."""
+    """The result is that of the last attempt; observers get one job."""
     recorder = Recorder()
     job = attempts(FAILS_TWICE, recorder, restarts=5)
     result = job.wait(60)
@@ -84,7 +84,7 @@ def test_ranks_are_started_again_until_they_succeed(attempts) -> None:
 
 
 def test_after_the_last_restart_the_failure_stands(attempts) -> None:
-    """As often as it was allowed, and no oftener."""
+    """There are as many attempts as allowed, and no more."""
     recorder = Recorder()
     result = attempts("exit 7", recorder, restarts=2).wait(60)
 
@@ -103,7 +103,7 @@ def test_a_job_without_a_failure_is_not_started_again(attempts) -> None:
 
 @pytest.mark.parametrize("end", [Attempts.close, lambda job: job.stop("enough", grace=0)])
 def test_a_job_that_is_asked_to_end_is_not_started_again(attempts, end) -> None:
-    """By ``close`` or by ``stop``: its ranks end by that, and nobody starts them again."""
+    """By ``close`` or by ``stop``: its ranks end by that, and are not restarted."""
     recorder = Recorder()
     job = attempts("exec sleep 600", recorder, restarts=3)
     end(job)
@@ -113,8 +113,8 @@ def test_a_job_that_is_asked_to_end_is_not_started_again(attempts, end) -> None:
     assert recorder.told() == ["started", "exited", "finished"]
 
 
-def test_what_is_due_later_happens_in_a_later_attempt(attempts, wait_until, tmp_path: Path) -> None:
-    """A time that an observer asked for does not end with the attempt that it was asked in."""
+def test_a_delayed_action_runs_in_a_later_attempt(attempts, wait_until, tmp_path: Path) -> None:
+    """A delayed action does not end with the attempt in which it was requested."""
     seen = []
 
     def begin(control) -> None:
@@ -131,7 +131,7 @@ def test_what_is_due_later_happens_in_a_later_attempt(attempts, wait_until, tmp_
 
 
 def test_a_signal_between_two_attempts_ends_the_job(attempts) -> None:
-    """It raises in the main thread as at any other time; ``close`` then gives observers the end of the job."""
+    """It raises in the main thread as at any other time; ``close`` then reports the end of the job to observers."""
     recorder = Recorder()
 
     def interrupt(number: int) -> None:
@@ -148,7 +148,7 @@ def test_a_signal_between_two_attempts_ends_the_job(attempts) -> None:
 
 
 def test_an_attempt_that_cannot_be_started_ends_the_job(attempts) -> None:
-    """With the error of the start; observers have got the end of the attempt before."""
+    """With the error of the start; observers have got the end of the previous attempt."""
     recorder = Recorder()
 
     def refuse(number: int) -> None:
@@ -162,8 +162,8 @@ def test_an_attempt_that_cannot_be_started_ends_the_job(attempts) -> None:
     assert recorder.told() == ["started", "exited", "finished"]
 
 
-def test_an_observer_that_raises_does_not_take_the_others_along(attempts) -> None:
-    """It gets nothing more, in no attempt."""
+def test_an_observer_that_raises_does_not_affect_the_others(attempts) -> None:
+    """It gets no more events, in no attempt."""
 
     class Raising(Recorder):
         def observe(self, event) -> None:
@@ -177,7 +177,7 @@ def test_an_observer_that_raises_does_not_take_the_others_along(attempts) -> Non
     assert recorder.told().count("started") == 3
 
 
-def test_control_is_of_the_attempt_that_runs(attempts, wait_until) -> None:
+def test_control_belongs_to_the_running_attempt(attempts, wait_until) -> None:
     """Process, files and signals are those of the new ranks."""
     recorder = Recorder()
     job = attempts("test $ATTEMPT -ge 1 || exit 7; exec sleep 600", recorder, restarts=1)

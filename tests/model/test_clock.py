@@ -1,4 +1,4 @@
-"""Where the time comes from."""
+"""The source of time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from derail.model.clock import SYSTEM_CLOCK, FakeClock
 
 
-def test_the_systems_clock_is_the_monotonic_one():
+def test_the_system_clock_is_monotonic():
     """``now`` is CLOCK_MONOTONIC."""
     before = time.monotonic()
     now = SYSTEM_CLOCK.now()
@@ -30,7 +30,7 @@ def test_the_systems_wall_clock_counts_from_the_epoch():
 
 
 def test_a_fake_clock_stands_still_until_it_is_moved():
-    """A fake clock moves by what it is told, and its wall clock along with it."""
+    """A fake clock moves only by ``advance``, and its wall clock together with it."""
     clock = FakeClock(now=5.0, wall=1000.0)
     first = (clock.now(), clock.wall(), clock.now(), clock.wall())
     clock.advance(2.5)
@@ -40,7 +40,7 @@ def test_a_fake_clock_stands_still_until_it_is_moved():
 
 
 def test_a_fake_clock_does_not_go_back():
-    """A monotonic clock refuses a negative step, and stays where it was."""
+    """A monotonic clock refuses a negative step, and does not move."""
     clock = FakeClock()
     with pytest.raises(ValueError, match=r"cannot move by -1 s; advance by 0 or more"):
         clock.advance(-1)

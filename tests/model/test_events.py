@@ -1,4 +1,4 @@
-"""What happens in a job, as values."""
+"""The events of a job, as values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_list_above_is_complete():
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_an_event_is_frozen_has_no_room_for_more_and_says_when(event):
-    """An event is a value with a moment; observers cannot change it for one another."""
+def test_an_event_is_frozen_slotted_and_has_a_time(event):
+    """An event is a value with a time; observers cannot change it for one another."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.at = 2.0
 
@@ -41,5 +41,5 @@ def test_an_event_is_frozen_has_no_room_for_more_and_says_when(event):
 
 
 def test_a_phase_names_a_rank_only_while_that_rank_is_started():
-    """A phase is of the whole job unless it says otherwise."""
+    """A phase belongs to the whole job otherwise."""
     assert events.PhaseChanged(phase="running", at=1.0).rank is None

@@ -1,4 +1,4 @@
-"""How a process ended, and how that is written."""
+"""Exit statuses, and their texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALID_SIGNALS = [int(number) for number in signal.valid_signals()]
 
 
 def ended(source: str) -> ExitStatus:
-    """How a fresh interpreter that runs ``source`` ends, as the kernel tells it."""
+    """Return the status of a fresh interpreter that runs ``source``, as the kernel reports it."""
     with subprocess.Popen([sys.executable, "-c", source], stderr=subprocess.DEVNULL) as child:
         status = ExitStatus.from_waitid(os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT))
         child.wait()
@@ -33,8 +33,8 @@ class TestSignalName:
     """Every number has a name for people."""
 
     @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (11, "SIGSEGV"), (99, "signal 99")])
-    def test_a_number_is_named_as_the_platform_names_it(self, number, name):
-        """A known number has its constant's name, an unknown one says so."""
+    def test_a_number_has_the_platforms_name(self, number, name):
+        """A known number has its constant's name, an unknown one is shown as unknown."""
         assert signal_name(number) == name
 
     @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
@@ -46,15 +46,15 @@ class TestSignalName:
         assert names[-3:] == ["SIGRTMAX-2", "SIGRTMAX-1", "SIGRTMAX"]
         assert len(set(names)) == len(names)
 
-    def test_a_platform_without_real_time_signals_says_the_number(self, monkeypatch):
-        """Where there is no real-time range, a number without a name is written as a number."""
+    def test_a_platform_without_real_time_signals_shows_the_number(self, monkeypatch):
+        """Where there is no real-time range, a number without a name is shown as a number."""
         monkeypatch.delattr(exits._signal, "SIGRTMIN", raising=False)
 
         assert signal_name(40) == "signal 40"
 
     @given(st.sampled_from(VALID_SIGNALS))
-    def test_each_name_reads_back(self, number):
-        """What is written for a signal of this platform is read as that signal."""
+    def test_each_name_round_trips(self, number):
+        """The text for a signal of this platform is parsed as that signal."""
         assert signal_number(signal_name(number)) == number
 
 
@@ -73,8 +73,8 @@ class TestSignalNumber:
         assert signal_number(name) == getattr(signal, base) + offset
 
     @pytest.mark.parametrize("name", ["", "SIG", "SIGFOO", "SIGTERM+", "SIGTERM+x", "+3", "1.5", "SIGTERM-1+2"])
-    def test_a_name_that_is_none_is_refused(self, name):
-        """Something that names no signal is repeated, with an example of what would."""
+    def test_an_unknown_name_is_refused(self, name):
+        """An unknown name is repeated, with an example of a valid one."""
         with pytest.raises(ValueError) as raised:
             signal_number(name)
 
@@ -96,7 +96,7 @@ class TestSignalNumber:
 
 
 class TestExitStatus:
-    """One end, said in every convention."""
+    """One status in every convention."""
 
     @pytest.mark.parametrize(
         ("status", "ok", "returncode", "shell_code", "text"),
@@ -109,7 +109,7 @@ class TestExitStatus:
         ],
     )
     def test_each_kind_of_end_in_all_conventions(self, status, ok, returncode, shell_code, text):
-        """Subprocess' number, the shell's number, and words."""
+        """Subprocess' number, the shell's number, and the text."""
         told = (status.ok, status.returncode, status.shell_code, str(status))
 
         assert told == (ok, returncode, shell_code, text)
@@ -117,29 +117,29 @@ class TestExitStatus:
     @pytest.mark.parametrize(
         "parts", [{}, {"code": 0, "signal": 9}, {"signal": 9, "lost": "x"}, {"code": 1, "lost": ""}]
     )
-    def test_a_status_that_says_nothing_or_two_things_is_refused(self, parts):
+    def test_a_status_with_none_or_two_of_the_parts_is_refused(self, parts):
         """An exit has exactly one of code, signal and reason."""
         with pytest.raises(ValueError, match="expected exactly one of code, signal and lost"):
             ExitStatus(**parts)
 
     @given(exit_statuses(lost=False))
-    def test_a_returncode_reads_back(self, status):
-        """Subprocess' number survives the way there and back; only the core file is lost on it."""
+    def test_a_returncode_round_trips(self, status):
+        """Subprocess' number round-trips; only the core file is lost."""
         again = ExitStatus.from_returncode(status.returncode)
 
         assert (again, again.returncode) == (replace(status, core_dumped=False), status.returncode)
 
     @given(exit_statuses(lost=False))
-    def test_what_the_kernel_says_reads_back(self, status):
-        """A status that is told as ``waitid`` tells it is read as the same."""
+    def test_a_waitid_result_round_trips(self, status):
+        """A status in the form of ``waitid`` is read as the same status."""
         code = os.CLD_EXITED if status.signal is None else os.CLD_DUMPED if status.core_dumped else os.CLD_KILLED
         told = SimpleNamespace(si_code=code, si_status=status.code if status.signal is None else status.signal)
 
         assert ExitStatus.from_waitid(told) == status
 
     @given(exit_statuses(), exit_statuses())
-    def test_two_ends_that_differ_are_written_differently(self, one, other):
-        """Nobody takes one end for another in a report, and a signal is read back from its name."""
+    def test_different_statuses_have_different_texts(self, one, other):
+        """No status is confused with another in a report, and a signal is read back from its name."""
         assert (str(one) == str(other)) == (one == other)
         assert one.signal is None or signal_number(str(one).partition(" (")[0]) == one.signal
 
@@ -157,13 +157,13 @@ class TestExitStatus:
             ("import os; os.kill(os.getpid(), 37)", ExitStatus(signal=37)),
         ],
     )
-    def test_the_kernels_word_is_read(self, source, expected):
-        """``waitid`` tells a code from a signal."""
+    def test_a_waitid_result_is_converted(self, source, expected):
+        """``waitid`` distinguishes a code from a signal."""
         if expected.signal is not None and expected.signal not in VALID_SIGNALS:
             pytest.skip(f"no signal {expected.signal} here")
         assert ended(source) == expected
 
-    def test_a_core_file_is_told(self):
+    def test_a_core_file_is_reported(self):
         """A process that left a core file has another si_code than one that was just killed."""
         result = SimpleNamespace(si_code=os.CLD_DUMPED, si_status=6)
 
@@ -171,6 +171,6 @@ class TestExitStatus:
 
     @pytest.mark.parametrize("code", [os.CLD_STOPPED, os.CLD_TRAPPED, os.CLD_CONTINUED])
     def test_a_stop_is_no_exit(self, code):
-        """A stopped or traced process has not ended, and is not read as if it had."""
+        """A stopped or traced process has not ended, and is not treated as ended."""
         with pytest.raises(ValueError, match="expected an exit, got a stop or a trap"):
             ExitStatus.from_waitid(SimpleNamespace(si_code=code, si_status=19))

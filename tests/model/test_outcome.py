@@ -1,4 +1,4 @@
-"""What came of a job, as values."""
+"""The outcome of a job, as values."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OK, KILLED, TERMED = ExitStatus(code=0), ExitStatus(signal=9), ExitStatus(signal
 
 
 def fate(rank, status=OK, cause=Cause.SELF, *, order=None, succeeded=False, returned=False):
-    """The fate of one rank, in short."""
+    """Return the outcome of one rank, from a few arguments."""
     return RankOutcome(rank, 100 + rank, status, cause, exit_order=order, succeeded=succeeded, returned=returned)
 
 
 def job(*fates, root_cause=None, **more):
-    """A job with these ranks."""
+    """Return a job with these ranks."""
     return RunProcsResult(
         ranks={one.rank: one for one in fates}, root_cause=root_cause, started_at=10.0, ended_at=20.0, **more
     )
@@ -28,7 +28,7 @@ def job(*fates, root_cause=None, **more):
 
 @st.composite
 def jobs(draw):
-    """Any job that can have happened."""
+    """Draw any job that is possible."""
     ranks = draw(st.integers(0, 6))
     order = draw(st.permutations(range(ranks)))
     statuses = st.integers(-64, 255).map(ExitStatus.from_returncode) | st.just(ExitStatus(lost="stolen"))
@@ -48,7 +48,7 @@ def jobs(draw):
 
 
 class TestRankOutcome:
-    """The fate of one rank."""
+    """The outcome of one rank."""
 
     @pytest.mark.parametrize(
         ("outcome", "failed", "text"),
@@ -62,13 +62,13 @@ class TestRankOutcome:
             (fate(6, OK), True, "rank 6: exit 0 without a result, by itself"),
         ],
     )
-    def test_each_fate_is_told_from_the_others(self, outcome, failed, text):
+    def test_each_outcome_differs_from_the_others(self, outcome, failed, text):
         """By itself, by us, or abandoned: only the first and the last are failures."""
         assert (outcome.failed, str(outcome)) == (failed, text)
 
 
 class TestLeftover:
-    """What outlived its rank."""
+    """Something that outlived its rank."""
 
     @pytest.mark.parametrize(
         ("leftover", "text"),
@@ -81,15 +81,15 @@ class TestLeftover:
         ],
     )
     def test_one_line_for_people(self, leftover, text):
-        """Kind, process, owner, name, and whether it is gone by now."""
+        """Kind, process, rank, name, and whether it is gone."""
         assert str(leftover) == text
 
 
 class TestJobOutcome:
-    """The whole picture."""
+    """The whole outcome."""
 
     def test_a_job_in_which_all_succeeded(self):
-        """Nobody failed, nobody was stopped, and the exit code is 0."""
+        """No rank failed, no rank was stopped, and the exit code is 0."""
         outcome = job(fate(0, order=1, succeeded=True), fate(1, order=0, succeeded=True))
 
         told = (outcome.succeeded, outcome.failed, outcome.stopped, outcome.exit_code, outcome.teardown_seconds)
@@ -108,7 +108,7 @@ class TestJobOutcome:
         told = (outcome.succeeded, outcome.failed, outcome.stopped, outcome.exit_code, outcome.teardown_seconds)
         assert told == (False, (2,), (0, 1), 137, 1.5)
 
-    def test_failures_come_root_cause_first_then_as_they_ended_then_the_abandoned(self):
+    def test_failures_are_sorted_root_cause_first_then_by_exit_then_abandoned(self):
         """The order of the failures is the order in which they happened."""
         outcome = job(
             fate(0, None, Cause.ABANDONED),
@@ -120,8 +120,8 @@ class TestJobOutcome:
 
         assert outcome.failed == (2, 3, 1, 0)
 
-    def test_a_named_root_cause_stands_first_even_if_it_ended_later(self):
-        """Whoever was decided to be the root cause is what the exit code tells of."""
+    def test_a_given_root_cause_is_first_even_if_it_ended_later(self):
+        """The exit code is that of the given root cause."""
         outcome = job(fate(0, ExitStatus(code=1), order=0), fate(1, ExitStatus(code=2), order=1), root_cause=1)
 
         assert (outcome.failed, outcome.exit_code) == ((1, 0), 2)
@@ -151,7 +151,7 @@ class TestJobOutcome:
 
     @given(jobs())
     def test_the_exit_code_is_0_only_if_all_succeeded(self, outcome):
-        """There is no false green."""
+        """No failure looks like a success."""
         assert (
             (outcome.exit_code == 0)
             == outcome.succeeded
@@ -160,12 +160,12 @@ class TestJobOutcome:
 
     @given(jobs())
     def test_the_root_cause_is_the_first_failure(self, outcome):
-        """Whoever is named root cause stands first, and nobody is named if nobody failed."""
+        """The given root cause is first, and there is none if no rank failed."""
         assert outcome.root_cause == (outcome.failed[0] if outcome.failed else None)
 
 
 class TestRunProcsResult:
-    """What ``wait()`` returns."""
+    """The result of ``wait()``."""
 
     def test_an_empty_result_is_no_failure(self):
         """As with torch, a result without failures is not failed."""
@@ -174,19 +174,19 @@ class TestRunProcsResult:
         assert (result.is_failed(), result.root_cause) == (False, None)
 
     def test_a_result_is_made_as_torchs(self):
-        """Torch's attributes come first, and by position; those of the ranks need their names."""
+        """Torch's attributes are first, and positional; those of the ranks need their names."""
         result = RunProcsResult({0: "value"}, {}, {0: "out"}, {0: "err"})
 
         assert (result.return_values, result.stdouts, result.stderrs) == ({0: "value"}, {0: "out"}, {0: "err"})
         assert (result.ran, result.ranks, result.seconds, result.teardown_seconds) == (False, {}, None, None)
 
     def test_a_job_that_was_stopped_did_not_succeed(self):
-        """A job that was ended from outside has no failure, and still is failed."""
+        """A job that was stopped from outside has no failure, but counts as failed."""
         stopped = fate(0, TERMED, Cause.STOPPED_BY_US)
 
         assert job(stopped).is_failed()
 
-    def test_two_results_share_nothing(self):
+    def test_two_results_share_no_data(self):
         """The maps of one result are not those of another."""
         one, other = RunProcsResult(), RunProcsResult()
         one.return_values[0] = 1
@@ -194,6 +194,6 @@ class TestRunProcsResult:
         assert other.return_values == {}
 
     def test_a_result_is_frozen(self):
-        """A published result is not edited."""
+        """A published result cannot be changed."""
         with pytest.raises(dataclasses.FrozenInstanceError):
             RunProcsResult().failures = {}

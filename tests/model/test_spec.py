@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from derail.model.spec import Command, Function, JobSpec, RankSpec, Streams, Teardown
 
 
-def test_a_job_has_torchs_teardown_unless_it_is_told_another():
+def test_a_job_has_torchs_teardown_by_default():
     """SIGTERM, 30 seconds, SIGKILL, and a bounded wait; only the process groups of the ranks are swept."""
     job = JobSpec(name="train", job_id="1", ranks=())
 
     assert job.teardown == Teardown(signal=15, grace=30.0, kill_wait=5.0, sweep="group")
 
 
-def test_a_rank_writes_to_the_console_unless_it_is_told_otherwise():
+def test_a_rank_writes_to_the_console_by_default():
     """Neither stream is redirected, there is no error file, and nothing is bound."""
     rank = RankSpec(rank=0, run=Command(("true",)), env={})
 
     assert (rank.streams, rank.error_file, rank.cwd, rank.cpus) == (Streams(None, None), None, None, None)
 
 
-def test_a_function_is_spawned_unless_it_is_told_otherwise():
+def test_a_function_is_spawned_by_default():
     """Spawn is the start method that works with threads and accelerators."""
     assert Function(print, ()).start_method == "spawn"
 
@@ -43,8 +43,8 @@ class TestTeardownFromEnv:
     @pytest.mark.parametrize(
         "environ", [{}, {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": ""}, {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": " "}]
     )
-    def test_without_it_the_defaults_stand(self, environ):
-        """A variable that is absent or empty says nothing."""
+    def test_without_it_the_defaults_apply(self, environ):
+        """A variable that is absent or empty has no effect."""
         assert Teardown.from_env(environ) == Teardown()
 
     @pytest.mark.parametrize(("text", "grace"), [("2", 2.0), ("0", 0.0), ("1.5", 1.5), (" 7 ", 7.0), ("1e2", 100.0)])
@@ -54,7 +54,7 @@ class TestTeardownFromEnv:
 
     @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf", "-inf", "30s", "1,5"])
     def test_anything_but_a_bounded_number_of_seconds_is_refused(self, text):
-        """A wait without a bound is not to be had, and a typing error is said."""
+        """A wait must be bounded, and a typing error is reported."""
         with pytest.raises(ValueError) as raised:
             Teardown.from_env({"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": text})
 

@@ -1,4 +1,4 @@
-"""Which standard streams: the text form, and one value per local rank."""
+"""Sets of standard streams: the text form, and one value per local rank."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_a_list_names_ranks_of_any_number_and_ranges(text, expected):
         "0x1:1",
     ],
 )
-def test_another_form_is_refused_with_the_forms_that_are_known(text):
-    """Text of another form is refused, repeated, and followed by what would be understood."""
+def test_another_form_is_refused_with_the_valid_forms(text):
+    """Text of another form is refused, repeated, and followed by the valid forms."""
     with pytest.raises(ValueError, match="does not select streams") as raised:
         Std.from_str(text)
 
@@ -77,7 +77,7 @@ def test_another_form_is_refused_with_the_forms_that_are_known(text):
     ],
 )
 def test_a_list_that_contradicts_itself_is_refused(text, message):
-    """A backward range, a rank that is named twice and an endless range are refused, and said which."""
+    """A backward range, a rank that is named twice and an endless range are refused, with the reason."""
     with pytest.raises(ValueError) as raised:
         Std.from_str(text)
 
@@ -85,7 +85,7 @@ def test_a_list_that_contradicts_itself_is_refused(text, message):
 
 
 @given(st.dictionaries(st.integers(0, 10_000), STREAMS, min_size=1))
-def test_every_list_reads_back(chosen):
+def test_every_list_round_trips(chosen):
     """Whatever map is written as a list is read back as that map."""
     text = ",".join(f"{rank}:{int(std)}" for rank, std in chosen.items())
 
@@ -114,7 +114,7 @@ def test_ranks_that_a_map_leaves_out_get_none():
 
 
 def test_a_map_is_copied_in_the_order_of_the_ranks():
-    """The result is in rank order, and the caller's map is left alone."""
+    """The result is in rank order, and the caller's map is not changed."""
     given_map = {1: Std.OUT, 0: Std.ERR}
 
     assert list(to_map(given_map, 2).items()) == [(0, Std.ERR), (1, Std.OUT)]

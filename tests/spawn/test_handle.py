@@ -1,4 +1,4 @@
-"""The contract of ``ProcessHandle``: every kind of rank is started, seen, signalled and reaped alike."""
+"""The contract of ``ProcessHandle``: every kind of rank is started, watched, signalled and reaped alike."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from function_rank import METHODS, opened, rank_spec, read, wait_done_or_end, wa
 WITHOUT_PIDFD = "program without pidfd"
 PROGRAMS = ("program", WITHOUT_PIDFD)
 CHILDREN = (*PROGRAMS, "spawn", "fork")
-"""Kinds whose process is a child of this one, so that its status can be taken away by a wait for any child."""
+"""Kinds with a child of this process, so that a wait for any child can take the status away."""
 OF_FAULTHANDLER = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
-"""Signals at which function ranks write their stacks, by Python's faulthandler."""
+"""Signals on which function ranks write their stacks, by Python's faulthandler."""
 
 
 @pytest.fixture(params=[*PROGRAMS, *METHODS])
 def kind(request):
-    """Each kind of rank; programs also with a thread that waits for them in place of a pidfd."""
+    """Each kind of rank; programs also with a waiting thread instead of a pidfd."""
     return request.param
 
 
 @pytest.fixture
 def start(tmp_path, kind):
-    """Starts a rank that calls a function of ``rank_functions``; it is ended and reaped with the test."""
+    """Return a function that starts a rank with a function of ``rank_functions``; end and reap it after the test."""
     with ExitStack() as stack:
 
         def begin(name, *args, **changes):
@@ -65,7 +65,7 @@ def start_kind(kind, spec, name, args, returns):
 
 
 def end(handle):
-    """End a rank if it lives, and let go of it."""
+    """End a rank if it lives, and close its handle."""
     if handle.exit_fd >= 0:
         if handle.reap() is None:
             handle.signal(signal.SIGKILL, group=True)
@@ -75,7 +75,7 @@ def end(handle):
 
 
 def ended(tmp_path, kind, name, *args, **changes):
-    """Run a rank to its end: how that was, and what its streams have."""
+    """Run a rank to its end; return its status, and the content of its streams."""
     spec = rank_spec(tmp_path, "spawn", None, **changes)
     with opened(spec.rank) as returns:
         handle = start_kind(kind, spec, name, args, returns)
@@ -89,32 +89,32 @@ def ended(tmp_path, kind, name, *args, **changes):
 
 
 def told(tmp_path, kind, name, *args, **changes):
-    """What a function of ``rank_functions`` returned in a rank, by way of its stdout."""
+    """Return the value of a function of ``rank_functions`` in a rank, sent through its stdout."""
     status, stdout, stderr = ended(tmp_path, kind, "say", name, *args, **changes)
     assert status == ExitStatus(code=0), stderr
     return json.loads(stdout)
 
 
 def state_of(pid):
-    """The letter of /proc for the state of a process; none if it is not in the process table."""
+    """Return the letter of /proc for the state of a process; none if it is not in the process table."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except OSError:
         return ""
 
 
-# ---- how it is seen
+# ---- status
 
 
 def test_a_rank_leads_its_session_and_group(start):
-    """Its number is that of its session and group, and the handle knows its rank."""
+    """Its pid is that of its session and group, and the handle has its rank."""
     handle = start("wait_for_ever", rank=3)
 
     assert (os.getsid(handle.pid), os.getpgid(handle.pid), handle.rank) == (handle.pid, handle.pid, 3)
 
 
 def test_a_living_rank_has_no_status_and_is_not_reaped(start, kind):
-    """Also while it is stopped. Its pidfd is there to be polled, unless it has none."""
+    """Also while it is stopped. Its pidfd can be polled, unless it has none."""
     handle = start("wait_for_ever")
 
     assert (handle.peek(), handle.reap(), wait_readable(handle.exit_fd, 0)) == (None, None, False)
@@ -129,7 +129,7 @@ def test_a_living_rank_has_no_status_and_is_not_reaped(start, kind):
     ids=["exit", "signal"],
 )
 def test_an_exit_status_is_returned_before_and_after_reaping(start, wait_until, name, args, status):
-    """``peek`` does not reap, ``reap`` does it once, and both say the same for ever."""
+    """``peek`` does not reap, ``reap`` does it once, and both keep returning the same."""
     handle = start(name, *args)
 
     assert wait_status(handle) == status
@@ -142,8 +142,8 @@ def test_an_exit_status_is_returned_before_and_after_reaping(start, wait_until, 
 
 
 @pytest.mark.parametrize("kind", CHILDREN, indirect=True)
-def test_the_status_of_a_rank_that_another_has_reaped_is_not_made_up(start):
-    """It is what the kernel still tells, or lost; and nobody is signalled under a number that may be a stranger's."""
+def test_the_status_of_a_rank_reaped_by_other_code_is_not_invented(start):
+    """It comes from the kernel, or is lost; no signal is sent to a pid that may have been reused."""
     handle = start("leave_at_once", 0)
     os.waitid(os.P_PID, handle.pid, os.WEXITED)
     assert exits.is_readable(handle.exit_fd, function_rank.DEADLINE)
@@ -154,10 +154,10 @@ def test_the_status_of_a_rank_that_another_has_reaped_is_not_made_up(start):
     assert handle.reap() == status
 
 
-# ---- what reaches it
+# ---- signals
 
 
-def test_a_signal_reaches_the_rank_and_then_nobody(start, tmp_path, wait_until):
+def test_a_signal_reaches_only_a_live_rank(start, tmp_path, wait_until):
     """False once it has ended, before it is reaped and after."""
     handle = start("exit_7_on_sigusr1", str(tmp_path / "ready"))
     wait_until((tmp_path / "ready").exists)
@@ -179,8 +179,8 @@ def test_the_group_is_signalled_after_its_leader_has_died(start, tmp_path, pid_g
 
 
 @pytest.mark.parametrize("kind", CHILDREN, indirect=True)
-def test_a_group_whose_leader_another_has_reaped_is_left_alone(start, tmp_path, pid_gone):
-    """Its number may be a stranger's by now; a sweep finds such helpers one by one."""
+def test_a_group_with_a_leader_reaped_by_other_code_is_not_signalled(start, tmp_path, pid_gone):
+    """The pid may have been reused; a sweep finds such helpers one by one."""
     handle = start("leave_a_helper", str(tmp_path / "helper"))
     wait_status(handle)
     helper = os.pidfd_open(int((tmp_path / "helper").read_text()))
@@ -195,7 +195,7 @@ def test_a_group_whose_leader_another_has_reaped_is_left_alone(start, tmp_path, 
 
 
 def test_closing_the_handle_leaves_a_living_rank_alone(start, wait_until):
-    """A rank that had to be abandoned is not killed by it; it is reaped by the process that started it."""
+    """An abandoned rank is not killed by it; the process that started the rank reaps it."""
     handle = start("wait_for_ever")
     pidfd = os.pidfd_open(handle.pid)
     try:
@@ -208,7 +208,7 @@ def test_closing_the_handle_leaves_a_living_rank_alone(start, wait_until):
         os.close(pidfd)
 
 
-# ---- what it finds
+# ---- environment
 
 
 def test_the_working_directory_is_the_specs_or_the_launchers(tmp_path, kind, monkeypatch):
@@ -223,7 +223,7 @@ def test_the_working_directory_is_the_specs_or_the_launchers(tmp_path, kind, mon
 
 
 def test_streams_go_into_their_files(tmp_path, kind):
-    """What Python, descriptors and children write is appended to what an earlier attempt has written."""
+    """Output of Python, descriptors and children is appended to that of an earlier attempt."""
     (tmp_path / "out-0").write_text("before\n")
     _, stdout, stderr = ended(tmp_path, kind, "speak")
 
@@ -271,7 +271,7 @@ def a_disturbed_host():
         os.close(writing)
 
 
-def test_signals_mean_what_they_mean_in_a_fresh_interpreter(tmp_path, kind):
+def test_signals_have_the_actions_of_a_fresh_interpreter(tmp_path, kind):
     """No handler, mask or wakeup descriptor of the launcher reaches a rank; ignored signals stay ignored."""
     with a_disturbed_host():
         found = told(tmp_path, kind, "dispositions")
@@ -286,7 +286,7 @@ def test_signals_mean_what_they_mean_in_a_fresh_interpreter(tmp_path, kind):
     assert found["kernel"]["SigCgt"] == sum(1 << number - 1 for number in caught)
 
 
-# ---- what cannot be started
+# ---- failed starts
 
 
 def test_a_wrong_directory_is_an_error_of_the_start(start, tmp_path):

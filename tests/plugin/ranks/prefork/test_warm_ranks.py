@@ -287,7 +287,7 @@ def kernel_keeps_statuses() -> bool:
         os.close(pidfd)
 
 
-def test_the_resident_process_is_killed_in_the_middle_of_a_test(run_pytest: RunPytest, noted) -> None:
+def test_the_zygote_is_killed_in_the_middle_of_a_test(run_pytest: RunPytest, noted) -> None:
     """How the ranks of that test ended the kernel tells, if it keeps that; else it may be lost, and the test fails, and
     says so. The next ones have a new one; ranks that are kept go on."""
     result = run_pytest(program_text("suites/prefork/killed_zygote"))
