@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from program_files import program_text
+from program_files import PROGRAMS, program_text
 from pytest_derail import Derail
 from pytest_derail.jobs.lifecycle import Lifecycle
 
@@ -241,80 +241,7 @@ def test_shared_memory_and_ports_that_are_left_are_named(
     name = f"derail-test-{os.urandom(8).hex()}"
     try:
         result = run_tests(
-            f"""
-import socket
-from derail.platform import snapshot
-from pytest_derail.jobs import leaks
-
-leaks.SETTLE_SECONDS = 2
-everything = snapshot._own_entries
-# Without the entries of whoever else works on this machine.
-snapshot._own_entries = lambda directory: [path for path in everything(directory) if {name!r} in path]
-kept = []
-LEAVE = ["sh", "-c", "echo x > /dev/shm/{name}-$RANK; echo x > /dev/shm/{name}_$$"]
-SERVE = '''
-import socket, sys
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
-    print("serves", flush=True)
-    sys.stdin.read()
-'''
-
-STRANGER = '''
-import os, socket, sys
-its_end, ready = os.pipe()
-if os.fork():
-    os.read(its_end, 1)
-    os._exit(0)
-os.setsid()
-if os.fork():
-    os._exit(0)
-for number in range(3):
-    open(f"/dev/shm/{name}{{number}}", "w").close()
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
-    with open("stranger", "w") as file:
-        file.write(str(os.getpid()))
-    os.write(ready, b"x")
-    server.accept()
-'''
-
-def test_leaves(derail):
-    derail.run(LEAVE, ranks=1)
-
-def test_removes(derail):
-    derail.run(["sh", "-c", "rm /dev/shm/{name}[_-]*"], ranks=1)
-
-def test_may_leave(derail):
-    derail.allow_left("shm")
-    derail.run(LEAVE, ranks=1)
-
-def test_uses(derail):
-    kept.append(open("/dev/shm/{name}-test", "w"))
-    derail.allow_left("descriptor")
-
-def test_server(derail):
-    kept.append(socket.create_server(("127.0.0.1", 0)))
-    print("PORT", kept[-1].getsockname()[1], file=sys.__stderr__)
-
-def test_port(derail):
-    port = derail.free_port()
-    derail.allow_left("process", "descriptor")
-    kept.append(subprocess.Popen([sys.executable, "-c", SERVE, str(port)], stdin=-1, stdout=-1))
-    kept[-1].stdout.readline()
-
-def test_after():
-    kept.pop().communicate()
-    for each in kept:
-        each.close()
-
-def test_registers(derail):
-    from multiprocessing.shared_memory import SharedMemory
-    SharedMemory("{name}-mine", create=True, size=1).close()
-
-def test_strangers(derail):
-    port = derail.free_port()
-    stranger = {{"PATH": os.environ["PATH"]}}
-    subprocess.run([sys.executable, "-c", STRANGER, str(port)], env=stranger, check=True)
-""",
+            program_text("suites/jobs/shared_memory", NAME=name, PROGRAMS=str(PROGRAMS / "plugin")),
             "-s",
         )
         stranger = int(Path("stranger").read_text())

@@ -180,30 +180,7 @@ def test_no_text_of_a_rank_is_obeyed_by_a_terminal(run_pytest: RunPytest, pytest
     """Messages, types of exceptions, reasons, names of threads and properties: control characters are named, in JUnit's
     XML as well, which stays well-formed."""
     result = run_pytest(
-        """
-import pytest
-
-BAD = "\\x1b[31mred\\x1b]0;title\\x07 \\x9b2J \\u202ebidi \\x08\\x00 ]]>"
-Hostile = type("Hostile\\x1b[31m", (Exception,), {})
-
-@pytest.mark.ranks(2)
-def test_message(rank, record_property):
-    record_property("name\\x1b[31m", 1)
-    raise Hostile(BAD)
-
-@pytest.mark.ranks(2)
-def test_assertion(rank):
-    assert [BAD] == [rank], BAD
-
-@pytest.mark.ranks(2)
-def test_skip(rank):
-    pytest.skip(BAD)
-
-@pytest.mark.ranks(2)
-@pytest.mark.xfail(reason=BAD)
-def test_xfail(rank):
-    assert 0
-""",
+        program_text("suites/reporting/hostile_texts"),
         "-rA", "--junitxml=junit.xml",
     )  # fmt: skip
     result.assert_outcomes(failed=2, skipped=1, xfailed=1)
