@@ -245,10 +245,10 @@ def judged(path: Path) -> Agent:
     return CommandAgent("ours {script}", Declaration(report=Report(file="{log_dir}/summary")))
 
 
-def driven(crew: conformance.Crew) -> conformance.Driven:
+def driven(scripted: conformance.ScriptedRanks) -> conformance.Driven:
     """A launcher that a rehearsal can drive."""
     launcher = conformance.StartProcesses(start_processes)
-    launcher.start(crew)
+    launcher.start(scripted)
     return launcher
 
 

@@ -250,7 +250,7 @@ def main(argument: str) -> int:
     return len(argument)
 
 
-def wrong_others(crew: conformance.Crew) -> None:
+def wrong_others(scripted: conformance.ScriptedRanks) -> None:
     """Recorded functions, agents, launchers, strategies."""
     main(3)  # wrong
     main("x", strict=True)  # wrong
@@ -259,7 +259,7 @@ def wrong_others(crew: conformance.Crew) -> None:
     Declaration(promise=())  # wrong
     conformance.StartProces  # wrong
     conformance.DerailLauncher(start_method=3)  # wrong
-    conformance.Rehearsal(crew, ranks=2)  # wrong
+    conformance.Rehearsal(scripted, ranks=2)  # wrong
     conformance.Promises(zeros=True)  # wrong
     strategies.fault_plans(ranks=4, most=2)  # wrong
     strategies.fault_plans(ranks=4, min_sise=2)  # wrong
