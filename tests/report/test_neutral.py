@@ -96,7 +96,7 @@ def test_live_views_are_neutral(live):
     with Tableau(SPOILT, 1, tableau, live=live) as campaign:
         from derail.campaign.campaign import Judged
 
-        campaign.hear(Judged(spoilt(CARD).rows[1]))
+        campaign.update(Judged(spoilt(CARD).rows[1]))
         campaign.__exit__(None, None, None)
     hostile = ("\x1b]0;t", "\x07", "\x9b", "\u202e", "\u2066", "\x00", "\x7f", "\x08")
 

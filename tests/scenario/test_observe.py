@@ -105,7 +105,10 @@ def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
 
     poor = {
         **everything,
-        "signal": replace(everything["signal"], unavailable=lambda: "no luck"),
+        "signal": replace(
+            everything["signal"],
+            requires=replace(everything["signal"].requires, unavailable=lambda: "no luck"),
+        ),
     }
     monkeypatch.setattr("derail.faults.registry.entries", lambda: poor)
     seen = not_run(plan)
