@@ -55,9 +55,11 @@ def shown(tmp_path_factory):
     if importlib.util.find_spec("jedi") is None:
         assert not IN_CI, "CI must run jedi: pip install '.[test]'"
         pytest.skip("jedi is not installed")
+    edited = tmp_path_factory.mktemp("edited")
     done = subprocess.run(
         [sys.executable, "-c", LOOK % (PUBLIC,)],
-        cwd=tmp_path_factory.mktemp("edited"),
+        cwd=edited,
+        env={**os.environ, "XDG_CACHE_HOME": str(edited)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
