@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +104,18 @@ def test_a_public_module_lists_its_names(name):
     assert sorted(scope) == sorted(module.__all__)
     assert len(set(module.__all__)) == len(module.__all__)
     assert [word for word, value in scope.items() if inspect.isroutine(value) and not inspect.getdoc(value)] == []
+
+
+def test_the_reference_of_the_api_has_each_public_module_and_no_other():
+    """The pages name the modules from whose ``__all__`` they are made."""
+    pages = (Path(__file__).parents[2] / "docs" / "reference" / "api").glob("*.md")
+    made = [
+        name
+        for page in pages
+        for name in re.findall(r"^<!-- generated: api (\S+) -->$", page.read_text(), re.MULTILINE)
+    ]
+
+    assert sorted(made) == sorted(PUBLIC)
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_it():
