@@ -51,7 +51,7 @@ def test_what_is_no_scorecard_exits_with_2_and_says_so(
     """A file of another kind, or none."""
     other = tmp_path / "other.json"
     other.write_text("{}")
-    for path, told in ((other, "is no scorecard"), (tmp_path / "none.json", "No such file")):
+    for path, told in ((other, "not a scorecard"), (tmp_path / "none.json", "No such file")):
         done = derail_command("compare", cards[0], path)
         assert (done.returncode, done.stdout) == (2, "")
         assert told in done.stderr

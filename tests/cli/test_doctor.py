@@ -140,7 +140,7 @@ def test_the_list_of_faults_and_doctor_agree() -> None:
     """There is one truth about what can be done here."""
     checkup = examine()
     listed = subprocess.run(
-        [sys.executable, "-c", "from derail.cli import main; main(['faults', '--json'])"],
+        [sys.executable, "-c", "from derail.cli import main; main(['list', 'faults', '--json'])"],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     told = {fault["name"]: fault["unavailable"] for fault in json.loads(listed.stdout)}
