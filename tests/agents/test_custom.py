@@ -80,8 +80,8 @@ def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
 
     assert "neither {args} nor {command}" in plain.unsupported(job(tmp_path).scenario)
     once = CommandAgent("run {command}")
-    assert "the command line has no {restarts}" in once.unsupported(job(tmp_path, restarts=1).scenario)
-    assert "the command line has no {node}" in once.unsupported(job(tmp_path, nodes=2).scenario)
+    assert "{restarts}" in once.unsupported(job(tmp_path, restarts=1).scenario)
+    assert "{node}" in once.unsupported(job(tmp_path, nodes=2).scenario)
     assert CommandAgent("run -r {restarts} {command}").unsupported(job(tmp_path, restarts=1).scenario) == ""
 
 
@@ -223,14 +223,14 @@ def test_the_version_is_asked_of_the_program(declare):
 
     assert CommandAgent(declaration=tells).version() == "7"
     assert CommandAgent(declaration=declare(DECLARED)).version() == ""
-    assert CommandAgent("/nowhere/run {command}").unavailable() == "there is no program '/nowhere/run' here"
+    assert "'/nowhere/run'" in CommandAgent("/nowhere/run {command}").unavailable()
 
 
 def test_derails_own_agents_are_known_by_name():
     """And a name that is not known, with the nearest one."""
     assert {"native", "torchrun", "derail-torchrun", "torch_elastic"} <= agents().keys()
     assert isinstance(agent("native"), NativeAgent)
-    with pytest.raises(InputError, match="unknown agent 'nativ'; did you mean 'native'"):
+    with pytest.raises(InputError, match=r"'nativ'.*'native'"):
         agent("nativ")
 
 
@@ -262,7 +262,7 @@ def test_an_installed_package_offers_agents(tmp_path, monkeypatch):
 
     assert agent("mine").name == "mine"
     assert agent("native").name == "native"
-    with pytest.raises(InputError, match=r"agent broken: offered:broken: OSError: no luck"):
+    with pytest.raises(InputError, match=r"broken.*OSError: no luck"):
         agent("broken")
 
 

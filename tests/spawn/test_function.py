@@ -23,6 +23,7 @@ from derail.spawn.handle import Returned
 from derail.spawn.spawn_error import StartError
 from function_rank import METHODS, opened, rank_spec, run, started, wait_done_or_end, wait_readable, wait_status
 from program_files import program_text
+from wording import Tells
 
 each_method = pytest.mark.parametrize("method", METHODS)
 by_payload = pytest.mark.parametrize("method", ["spawn", "forkserver", "warm"])
@@ -72,7 +73,7 @@ def test_a_value_that_cannot_be_unpickled_here_is_a_reason(method, tmp_path):
     """A value that breaks in the launcher is not returned, and breaks nothing else."""
     ran = run(tmp_path, method, ranks.give_what_breaks_on_arrival)
 
-    assert ran.reason == "the returned value could not be unpickled in the launcher: RuntimeError: not here"
+    assert ran.reason == Tells("unpickle", "RuntimeError: not here")
 
 
 @each_method
@@ -412,8 +413,7 @@ def test_an_argument_that_cannot_be_sent_is_named(method, function, args, words,
     with opened(2) as returns, pytest.raises(pickle.PicklingError) as caught:
         function_rank.start_function(rank_spec(tmp_path, method, function, args, rank=2), returns)
 
-    assert f"rank 2 cannot be started by {method!r}: {words}" in str(caught.value)
-    assert "cannot be pickled" in str(caught.value)
+    assert str(caught.value) == Tells("rank 2", repr(method), words, "pickled")
 
 
 def test_a_fork_runs_functions_that_cannot_be_pickled(tmp_path):
@@ -508,9 +508,7 @@ def test_a_failed_start_of_a_forked_rank_is_explained_correctly(method, tmp_path
     with opened() as returns, pytest.raises(StartError) as caught:
         function_rank.start_function(spec, returns)
 
-    assert str(caught.value) == (
-        "[Errno 22] rank 0 could not be started: it cannot be bound to CPUs [4095]: Invalid argument"
-    )
+    assert str(caught.value) == Tells("[Errno 22]", "rank 0", "CPUs [4095]", "Invalid argument")
 
 
 def test_in_child_runs_first_in_a_fork(tmp_path):
@@ -567,7 +565,7 @@ def test_an_unknown_start_method_is_refused(tmp_path):
     """The error has its name, and those of the valid ones."""
     with (
         opened() as returns,
-        pytest.raises(ValueError, match="unknown start method 'thread'; use 'spawn', 'fork', 'forkserver', 'warm'"),
+        pytest.raises(ValueError, match=r"'thread'.*'spawn', 'fork', 'forkserver', 'warm'"),
     ):
         function_rank.start_function(rank_spec(tmp_path, "thread", ranks.give, (1,)), returns)
 
@@ -631,5 +629,5 @@ def test_a_fork_that_hangs_before_it_is_a_rank_is_an_error_of_the_start(tmp_path
     """No start waits for ever; the child is gone."""
     monkeypatch.setattr(fork, "START_SECONDS", 0.2)
     spec = rank_spec(tmp_path, "fork", ranks.give, (1,))
-    with opened() as returns, pytest.raises(StartError, match="ended, or hung, before it had its own session"):
+    with opened() as returns, pytest.raises(StartError, match="before it had its own session"):
         function_rank.start_function(spec, returns, in_child=threading.Event().wait)

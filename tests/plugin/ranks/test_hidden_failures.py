@@ -20,9 +20,7 @@ def test_an_xfail_marker_is_about_what_ranks_raise(run_pytest: RunPytest) -> Non
     """A death and a hang fail the test under it, unless it names them."""
     result = run_pytest(program_text("suites/ranks/expected_failures"))
     result.assert_outcomes(xfailed=2, failed=3)
-    result.stdout.fnmatch_lines(
-        ["xfail applies to an exception of a rank*xfail(raises=pytest_derail.RanksFailed)*"] * 3
-    )
+    result.stdout.fnmatch_lines(["xfail *xfail(raises=pytest_derail.RanksFailed)*"] * 3)
 
 
 @pytest.mark.parametrize("reuse", ["", ", reuse='module'"])

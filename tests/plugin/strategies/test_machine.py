@@ -25,6 +25,7 @@ from derail.faults.codec import from_toml
 from derail.model.exit import ExitStatus
 from pytest_derail.strategies import AgentMachine
 from pytest_derail.strategies.machine import REHEARSALS
+from wording import Tells
 
 KILL, TERM, ONE, OK = ExitStatus(signal=9), ExitStatus(signal=15), ExitStatus(code=1), ExitStatus(code=0)
 
@@ -139,8 +140,7 @@ def test_a_swallowed_failure_is_found_with_a_plan_of_two_faults(swallowed: str) 
     told = plan_in(swallowed)
 
     assert [fault.name for fault in told.faults] == ["exit", "exit"]
-    assert "rank 0 failed by itself (exit 1" in swallowed
-    assert "which is not reported" in swallowed
+    assert swallowed == Tells("rank 0", "exit 1", "not reported")
 
 
 def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
@@ -165,7 +165,7 @@ def test_the_steps_that_hypothesis_prints_can_be_run_too() -> None:
     state.disturb(which=2, name="SIGWINCH")
     state.fail(code=7, which=2)
     state.fail(code=1, which=0)
-    with pytest.raises(BrokenPromise, match=r"rank 0 failed by itself \(exit 1\), which is not reported") as broken:
+    with pytest.raises(BrokenPromise, match=r"rank 0 .*exit 1.* not reported") as broken:
         state.wait()
     state.teardown()
 
@@ -276,7 +276,7 @@ def test_a_function_that_leaves_with_0_has_failed() -> None:
         after(Death(1, OK, failed=True, certain=True, turn=0)), LauncherReport({}, None, {0: TERM}), Promises()
     )
 
-    assert wrong[0] == "rank 1 failed by itself (exit 0, before all others), which is not reported"
+    assert wrong[0] == Tells("rank 1", "exit 0", "not reported")
 
 
 def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = ()) -> None:
@@ -292,7 +292,7 @@ def test_what_torch_does_not_promise_is_found() -> None:
     launcher = torch_launcher()
     launcher.promises = Promises(order=False, helpers=False, deaf=False, after_stop=False)
 
-    with pytest.raises(BrokenPromise, match=r"rank 1 is reported as failed \(SIGTERM \(15\)\), and it had not"):
+    with pytest.raises(BrokenPromise, match=r"rank 1 .*SIGTERM"):
         rehearse(launcher, 2, faults.exit(1, rank=0))
 
 
@@ -327,7 +327,7 @@ def test_each_thing_that_a_rehearsal_does_is_done_to_derail(given: tuple[Any, ..
 
 def test_a_launcher_that_tells_something_else_when_asked_again_is_found() -> None:
     """The result is published once: whoever asks again is told the same."""
-    with pytest.raises(BrokenPromise, match=r"asked again, expected the same report, .*code=1"):
+    with pytest.raises(BrokenPromise, match=r"asked again.*code=1"):
         rehearse(StartProcesses(start_toy, asleep=True, kind="liar"), 2, faults.exit(1, rank=0))
 
 
@@ -365,7 +365,7 @@ def refuse(**_: object) -> object:
 
 def test_a_launcher_that_cannot_start_is_told() -> None:
     """What it raised stands in the report."""
-    with pytest.raises(BrokenPromise, match=r"could not be started: OSError\('no more processes'\)"):
+    with pytest.raises(BrokenPromise, match=r"OSError\('no more processes'\)"):
         rehearse(StartProcesses(refuse), 2)
 
 
@@ -391,7 +391,7 @@ def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> Non
 )
 def test_what_a_rank_cannot_do_is_refused(given: tuple[Any, ...]) -> None:
     """Nobody ends twice, and a stopped rank takes no orders: such a plan is an error, and no verdict."""
-    with pytest.raises(ValueError, match="rank 0: cannot take orders: it has ended, is stopped, or may be ended"):
+    with pytest.raises(ValueError, match="rank 0: cannot take orders"):
         rehearse(DerailLauncher(), 2, *given)
 
 
@@ -447,7 +447,7 @@ def test_a_rank_that_never_comes_is_told() -> None:
     scripted = ScriptedRanks(2, patience=0.05)
     scripted.open()
     try:
-        with pytest.raises(ScriptedRankError, match=r"no rank reported 'here' within 0\.05 s; ranks so far: \[\]"):
+        with pytest.raises(ScriptedRankError, match=r"'here'.* 0\.05 s"):
             scripted.wait_started()
     finally:
         scripted.close()
