@@ -577,7 +577,7 @@ def _hang(source: str, marked: str) -> subprocess.Popen[str]:
         ("", "", (-(STACK_SIGNAL or 0), False, False)),
         ("signal.signal(signal.SIGRTMAX - 1, signal.SIG_IGN)", "job-1", (0, False, True)),
     ],
-    ids=["rank of a job", "rank of somebody else", "signal taken"],
+    ids=["rank of a job", "rank of another launcher", "signal taken"],
 )
 def test_the_stack_of_a_hung_rank_can_be_requested(prepare: str, marked: str, expected: tuple[int, bool, bool]) -> None:
     """A rank of a job prints its stack on the signal and continues; elsewhere, and where the signal is used, nothing

@@ -396,7 +396,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.feed(ValueReceived(rank, self.now))
 
     @rule(signal=st.sampled_from([15, 2, 9]), grace=st.sampled_from([0.0, 1.0, 60.0]))
-    def somebody_asks(self, signal, grace):
+    def a_stop_is_requested(self, signal, grace):
         if self.has():
             self.feed(StopRequested("asked", signal, grace, self.now))
 
