@@ -40,9 +40,10 @@ class Malformed:
 
 
 def shape_problem(data: bytes) -> str:
-    """Return why a document is too deep or has too many values to be parsed safely, or an empty text; a few scans.
+    """Return why a document cannot be parsed safely: too deep, or too many values; empty if it can.
 
-    A parser may run on a small stack in another thread, so the depth is checked before it is called.
+    That takes a few scans of the text. A parser may run on a small stack in another thread, so the depth is checked
+    before it is called.
     """
     if data.count(b"{") + data.count(b"[") <= MAX_DEPTH and data.count(b",") <= MAX_VALUES:
         return ""

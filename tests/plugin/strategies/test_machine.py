@@ -232,7 +232,7 @@ class Forked(AgentMachine):
 
 
 class Warm(Forked):
-    """The same, with ranks that a resident process forks, and whose ends it tells."""
+    """The same, with ranks that a zygote forks, and that report their ends through it."""
 
     start_method = "warm"
 
