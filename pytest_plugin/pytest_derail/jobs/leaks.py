@@ -51,7 +51,7 @@ LONGEST = 70
 """Maximum bytes of a path that leave room for a socket's name, which has 107 bytes in all."""
 
 
-class Remains:
+class Leaks:
     """Comparison of this process with its state when the test began."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from pytest_derail import integrations
 from pytest_derail.faults_marker import marked_plan
 from pytest_derail.jobs.expectations import could_clean_up, judge, judge_left
 from pytest_derail.jobs.job import Job
-from pytest_derail.jobs.leaks import RankFiles, Remains, note, processes_of
+from pytest_derail.jobs.leaks import Leaks, RankFiles, note, processes_of
 from pytest_derail.jobs.ports import Port, claimed_port, listened_on
 from pytest_derail.options import keep
 from pytest_derail.protocol import BROKEN_OFF, IN_RANK
@@ -51,7 +51,7 @@ class Lifecycle:
         self._failed = self._broken_off = self._is_cut_short = False
         self._allowed: set[str] = set()
         self._files = RankFiles(paths)
-        self._remains = Remains()
+        self._leaks = Leaks()
         self._claims = ExitStack()
         self._ports: list[Port] = []
         self.holds: list[Hold] = []
@@ -67,7 +67,7 @@ class Lifecycle:
 
     def begin(self) -> None:
         """Record the state of this process before the test."""
-        self._remains.begin()
+        self._leaks.begin()
 
     def enter_body(self) -> None:
         """Begin the test's own code. Jobs that fixtures started are judged at the fixtures' tear-down."""
@@ -193,9 +193,9 @@ class Lifecycle:
         if "port" not in self._allowed:
             left += [f"port: a process of the test still listens on {port}" for port in listening]
         allowed = self._allowed if clean else {*self._allowed, "shm"}  # a rank that was killed could not remove it
-        remaining = self._remains.left(allowed=allowed, pids=pids)
+        remaining = self._leaks.left(allowed=allowed, pids=pids)
         if "shm" not in self._allowed:
-            note(self.item, "teardown", unknown=self._remains.of_unknown_makers(remaining))
+            note(self.item, "teardown", unknown=self._leaks.of_unknown_makers(remaining))
         return left + [str(leftover) for leftover in remaining]
 
     def _close_ports(self, pids: Collection[int] = ()) -> list[int]:

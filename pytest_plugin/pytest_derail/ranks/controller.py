@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_derail.ranks.phase_reports import RankTold
+    from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
 
 NOT_EXPECTED = (
@@ -221,7 +221,7 @@ class RanksTest:
                 seen = job.wait()
             except BaseException as error:
                 raise BrokenOff(error, break_off(job, ranks, limit, error)) from error
-        self._spawned = preload.heed(self.item, self.mark.preload, seen)
+        self._spawned = preload.note_spawned(self.item, self.mark.preload, seen)
         names = [names_path(folder, rank) for rank in range(self.mark.ranks)]
         note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
         verdict = judge_ranks(seen, ranks.records(), found, late=late, timeout=self.mark.timeout, files=files.left())
@@ -374,9 +374,9 @@ class RanksTest:
 
     def _note_call(self, report: pytest.TestReport, verdict: Verdict) -> None:
         unexpected = verdict.first("xpassed")
-        if report.passed and unexpected is not None and unexpected.told is not None:
+        if report.passed and unexpected is not None and unexpected.report is not None:
             reason = verdict.reason("xpassed", of_test=self._of_marker) or ""
-            if unexpected.told.is_strict:
+            if unexpected.report.is_strict:
                 report.outcome, report.longrepr = "failed", f"{XPASS_STRICT}{reason}"
             else:
                 report.wasxfail = reason
@@ -431,8 +431,8 @@ class _OwnRanks:
         self._bell.wait(seconds)
         self._test.attend(self._bell)
 
-    def records(self) -> dict[int, RankTold]:
+    def records(self) -> dict[int, RankRecord]:
         return phase_reports.read_all(self._folder, self._test.mark.ranks)
 
-    def unfinished(self, records: Mapping[int, RankTold]) -> list[int]:
+    def unfinished(self, records: Mapping[int, RankRecord]) -> list[int]:
         return [rank for rank, record in records.items() if not record.done]

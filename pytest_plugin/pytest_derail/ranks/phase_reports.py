@@ -46,7 +46,7 @@ MOST_PARTS = 200_000  # values in a property that is recorded as a container
 
 
 @dataclass(slots=True)
-class ReportTold:
+class RecordedReport:
     """Report that pytest has logged in a rank.
 
     Attributes:
@@ -85,7 +85,7 @@ class ReportTold:
 
 
 @dataclass(slots=True)
-class RankTold:
+class RankRecord:
     """All entries of one rank's record.
 
     Attributes:
@@ -100,7 +100,7 @@ class RankTold:
     """
 
     phase: When = "collect"
-    reports: list[ReportTold] = field(default_factory=list)
+    reports: list[RecordedReport] = field(default_factory=list)
     open_sections: list[tuple[str, str]] = field(default_factory=list)
     open_properties: list[Named] = field(default_factory=list)
     suite_properties: list[Named] = field(default_factory=list)
@@ -114,12 +114,12 @@ class RankTold:
         return self.phase == "done"
 
     @property
-    def phases(self) -> list[ReportTold]:
+    def phases(self) -> list[RecordedReport]:
         """Reports of the phases themselves."""
         return [report for report in self.reports if not report.is_extra]
 
     @property
-    def extras(self) -> list[ReportTold]:
+    def extras(self) -> list[RecordedReport]:
         """Reports of subtests and of other plugins."""
         return [report for report in self.reports if report.is_extra]
 
@@ -138,7 +138,7 @@ class RankTold:
             merged = [*[each for each in merged if each not in named], *named]
         return [*merged, *self.open_properties]
 
-    def first(self, result: Result) -> ReportTold | None:
+    def first(self, result: Result) -> RecordedReport | None:
         """Return the first report of a phase with this result."""
         return next((report for report in self.phases if report.result == result), None)
 
@@ -147,7 +147,7 @@ class RankTold:
             case "phase":
                 self.phase = values[0]
             case "report":
-                report = _harmless(ReportTold(*values))
+                report = _harmless(RecordedReport(*values))
                 self.reports.append(report)
                 if not report.is_extra:
                     self.open_sections, self.open_properties = [], []
@@ -185,15 +185,15 @@ SHOWN = ("longrepr", "wasxfail", "_subtest.context")
 """Parts of pytest's report with displayed text."""
 
 
-def _harmless(told: ReportTold) -> ReportTold:
+def _harmless(recorded: RecordedReport) -> RecordedReport:
     """Return the report with every terminal control character escaped. Ranks add no colours of their own to it.
 
     Names of properties are escaped as well: pytest writes them unescaped into JUnit XML.
     """
-    report = {name: _neutral(value) if name in SHOWN else value for name, value in told.report.items()}
+    report = {name: _neutral(value) if name in SHOWN else value for name, value in recorded.report.items()}
     if "user_properties" in report:
         report["user_properties"] = [(neutral(str(name)), value) for name, value in pairs(report["user_properties"])]
-    return replace(told, reason=neutral(told.reason), text=neutral(told.text), report=report)
+    return replace(recorded, reason=neutral(recorded.reason), text=neutral(recorded.text), report=report)
 
 
 def _neutral(value: Any) -> Any:
@@ -253,14 +253,14 @@ class RecordFile:
                 self._write()
 
 
-def add_report(file: RecordFile, report: ReportTold) -> None:
+def add_report(file: RecordFile, report: RecordedReport) -> None:
     """In the rank: record a report."""
     file.add("report", *(getattr(report, each.name) for each in fields(report)))
 
 
-def read(path: Path) -> RankTold:
+def read(path: Path) -> RankRecord:
     """In the controller: return the entries that a rank has recorded so far, up to the last complete one."""
-    record = RankTold()
+    record = RankRecord()
     try:
         data = path.read_bytes()
     except OSError:
@@ -273,7 +273,7 @@ def read(path: Path) -> RankTold:
     return record
 
 
-def read_all(folder: Path, ranks: int) -> dict[int, RankTold]:
+def read_all(folder: Path, ranks: int) -> dict[int, RankRecord]:
     """In the controller: return the record of each rank of a test so far."""
     return {rank: read(report_path(folder, rank)) for rank in range(ranks)}
 

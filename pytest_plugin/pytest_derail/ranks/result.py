@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_derail.jobs.expectations import Account, could_clean_up, judge_left
-from pytest_derail.ranks.phase_reports import RankTold, ReportTold
+from pytest_derail.ranks.phase_reports import RankRecord, RecordedReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class RankVerdict:
         phase: the phase that it was in.
         at: monotonic seconds of the result; None if unknown.
         words: a one-line description.
-        told: the report that decided, if the rank has recorded one.
+        report: the report that decided, if the rank has recorded one.
         record: everything that the rank has recorded.
     """
 
@@ -43,16 +43,16 @@ class RankVerdict:
     phase: str
     at: float | None
     words: str
-    told: ReportTold | None = None
-    record: RankTold = field(default_factory=RankTold)
+    report: RecordedReport | None = None
+    record: RankRecord = field(default_factory=RankRecord)
 
     @property
     def exception(self) -> BaseException | None:
         """Exception raised in the rank, if it can be unpickled here."""
-        if self.told is None or not self.told.exception:
+        if self.report is None or not self.report.exception:
             return None
         try:
-            error: Any = pickle.loads(self.told.exception)
+            error: Any = pickle.loads(self.report.exception)
         except KeyboardInterrupt:
             raise
         except BaseException:
@@ -97,14 +97,14 @@ class Verdict:
         return not self.problems and all(rank.fate == "failed" for rank in self.bad)
 
     @property
-    def extras(self) -> list[tuple[int, ReportTold]]:
+    def extras(self) -> list[tuple[int, RecordedReport]]:
         """Reports of subtests and of other plugins, with their ranks, in the order in which they were logged."""
         extras = [(number, report) for number, rank in self.ranks.items() for report in rank.record.extras]
         return sorted(extras, key=lambda each: (each[1].at, each[0]))
 
     def first(self, fate: Fate) -> RankVerdict | None:
         """Return the first rank, by number, with this fate and a report that decided it."""
-        ranks = (rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.told is not None)
+        ranks = (rank for _, rank in sorted(self.ranks.items()) if rank.fate == fate and rank.report is not None)
         return next(ranks, None)
 
     def reason(self, fate: Fate, *, of_test: str | None = None) -> str | None:
@@ -118,19 +118,19 @@ class Verdict:
             The reason, or None if no rank has the fate.
         """
         first = self.first(fate)
-        if first is None or first.told is None:
+        if first is None or first.report is None:
             return None
-        reason = first.told.reason
+        reason = first.report.reason
         is_of_all = reason == of_test or all(rank.fate == fate for rank in self.ranks.values())
         return reason if is_of_all else f"rank {first.rank}: {reason}"
 
 
 def judge_ranks(
     seen: JobResult,
-    told: Mapping[int, RankTold],
+    records: Mapping[int, RankRecord],
     where: Mapping[int, Whereabouts],
     *,
-    late: Mapping[int, RankTold],
+    late: Mapping[int, RankRecord],
     timeout: float,
     files: Sequence[str] = (),
     over: bool = False,
@@ -140,7 +140,7 @@ def judge_ranks(
 
     Args:
         seen: the result of the job.
-        told: the record of each rank.
+        records: the record of each rank.
         where: stacks of the ranks that did not end.
         late: records, at the time limit, of the ranks that had not finished then.
         timeout: time limit of the job in seconds.
@@ -151,7 +151,7 @@ def judge_ranks(
     fates = {} if over else seen.ranks
     ranks = {
         rank: _judge_rank(rank, fates.get(rank), late.get(rank, report), late=rank in late)
-        for rank, report in told.items()
+        for rank, report in records.items()
     }
     if whole and not seen.stop_reason and all(rank.fate not in (*BAD, "xfailed") for rank in ranks.values()):
         ranks = {number: _without_end(rank) for number, rank in ranks.items()}
@@ -181,33 +181,33 @@ def broken_off(verdict: Verdict, error: BaseException) -> Verdict:
     return replace(verdict, ranks=ranks)
 
 
-def _judge_rank(rank: int, fate: RankOutcome | None, told: RankTold, *, late: bool) -> RankVerdict:
+def _judge_rank(rank: int, fate: RankOutcome | None, record: RankRecord, *, late: bool) -> RankVerdict:
     """Judge a rank by the report of a phase, then its exit, then its subtests."""
-    failed = told.first("failed")
+    failed = record.first("failed")
     if failed is not None:
-        return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed, told)
+        return RankVerdict(rank, "failed", failed.when, failed.at, f"failed in {failed.when}", failed, record)
     if late:
-        words = "did not end after the test: a thread keeps it alive" if told.done else f"hung in {told.phase}"
-        return RankVerdict(rank, "hung", told.phase, None, words, record=told)
+        words = "did not end after the test: a thread keeps it alive" if record.done else f"hung in {record.phase}"
+        return RankVerdict(rank, "hung", record.phase, None, words, record=record)
     if fate is not None and fate.failed:
         ended = "still there" if fate.status is None else str(fate.status)
         without = " before the end of the test" if fate.status is not None and fate.status.ok else ""
-        words = f"{ended}{without}" if told.phase == "done" else f"{ended}{without}, in {told.phase}"
-        return RankVerdict(rank, "died", told.phase, fate.exited_at, words, record=told)
-    subtests = [report for report in told.extras if report.result == "failed"]
+        words = f"{ended}{without}" if record.phase == "done" else f"{ended}{without}, in {record.phase}"
+        return RankVerdict(rank, "died", record.phase, fate.exited_at, words, record=record)
+    subtests = [report for report in record.extras if report.result == "failed"]
     if subtests:
         reason = f"contains {len(subtests)} failed subtest{'s' if len(subtests) > 1 else ''}"
-        whole = ReportTold(subtests[0].when, "failed", subtests[0].at, reason=reason, text=reason)
-        return RankVerdict(rank, "failed", whole.when, whole.at, f"failed in {whole.when}", whole, told)
+        whole = RecordedReport(subtests[0].when, "failed", subtests[0].at, reason=reason, text=reason)
+        return RankVerdict(rank, "failed", whole.when, whole.at, f"failed in {whole.when}", whole, record)
     results: tuple[Literal["xfailed", "skipped", "xpassed"], ...] = ("xfailed", "skipped", "xpassed")
     for result in results:
-        phase = told.first(result)
+        phase = record.first(result)
         if phase is not None:
-            return RankVerdict(rank, result, phase.when, phase.at, f"{result}: {phase.reason}", phase, told)
-    if told.done:
-        return RankVerdict(rank, "passed", "done", None, "passed", record=told)
-    words = f"stopped in {told.phase}, because of another rank"
-    return RankVerdict(rank, "stopped", told.phase, None, words, record=told)
+            return RankVerdict(rank, result, phase.when, phase.at, f"{result}: {phase.reason}", phase, record)
+    if record.done:
+        return RankVerdict(rank, "passed", "done", None, "passed", record=record)
+    words = f"stopped in {record.phase}, because of another rank"
+    return RankVerdict(rank, "stopped", record.phase, None, words, record=record)
 
 
 def _order(rank: RankVerdict) -> float:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from derail.agents.native_job import NativeJob
-    from pytest_derail.ranks.phase_reports import RankTold
+    from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
     from pytest_derail.ranks.stacks import Whereabouts
     from pytest_derail.ranks.time_limit import TimeLimit
@@ -36,16 +36,16 @@ class Progress(Protocol):
     def wait(self, seconds: float) -> None:
         """Wait for a message of the ranks, for at most this number of seconds."""
 
-    def records(self) -> dict[int, RankTold]:
+    def records(self) -> dict[int, RankRecord]:
         """Return what each rank has recorded by now."""
 
-    def unfinished(self, records: Mapping[int, RankTold]) -> list[int]:
+    def unfinished(self, records: Mapping[int, RankRecord]) -> list[int]:
         """Return the ranks in which the test is not over."""
 
 
 def watch(
     job: NativeJob, ranks: Progress, limit: TimeLimit
-) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankTold]]:
+) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankRecord]]:
     """Wait for the end of a test, and stop its job if it takes too long.
 
     The job is also stopped if only ranks are left that wait for one in which the test did not pass.

@@ -12,7 +12,7 @@ from _pytest.junitxml import xml_key
 from derail.report.text import SHOWN_RANKS, TAIL_LINES, printable
 from derail.scenario.observe import tail
 from pytest_derail.ranks.stacks import shorten
-from pytest_derail.reporting.sections import faults_told, what_happened
+from pytest_derail.reporting.sections import fault_lines, what_happened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
     from derail.report.lanes import Timeline
-    from pytest_derail.ranks.phase_reports import ReportTold
+    from pytest_derail.ranks.phase_reports import RecordedReport
     from pytest_derail.ranks.result import RankVerdict, Verdict
 
 SHOWN_LINES = 100  # lines of a stream
@@ -65,14 +65,14 @@ def sections_of(item: pytest.Function, verdict: Verdict, command: Iterable[str])
     return result
 
 
-def extra_report(config: pytest.Config, rank: int, told: ReportTold) -> pytest.TestReport | None:
+def extra_report(config: pytest.Config, rank: int, recorded: RecordedReport) -> pytest.TestReport | None:
     """Return the report of a subtest or another plugin, with its rank; None if it cannot be restored here."""
-    report: Any = told.load(config)
+    report: Any = recorded.load(config)
     if report is None:
         return None
     report.user_properties = []  # they are properties of the test
     report.sections = [(f"{name} of rank {rank}", printable_text(text)) for name, text in report.sections]
-    context = told.report.get("_subtest.context")
+    context = recorded.report.get("_subtest.context")
     if context is not None and getattr(report, "context", None) is not None:
         # pytest converts the values to text again whenever it restores the report.
         object.__setattr__(report.context, "kwargs", {**context["kwargs"], "rank": str(rank)})
@@ -107,7 +107,7 @@ def merge_named(values: Mapping[int, Sequence[tuple[str, Any]]]) -> list[tuple[s
 
 def note_records(report: pytest.TestReport, config: pytest.Config, verdict: Verdict) -> None:
     """Add keywords and plugin attributes from the reports in the ranks to the report of the test."""
-    deciding = [rank.told for rank in verdict.bad if rank.told is not None]
+    deciding = [rank.report for rank in verdict.bad if rank.report is not None]
     others = [each for rank in verdict.ranks.values() for each in rank.record.phases if each.when == "call"]
     for recorded_report in (*deciding, *others):
         of_rank = recorded_report.load(config)
@@ -148,10 +148,10 @@ def _set_crash(longrepr: Any, crash: ReprFileLocation) -> None:
 
 def _longrepr(config: pytest.Config, rank: RankVerdict) -> Any:
     """Return pytest's display of the report that decided the fate of a rank; its text if it cannot be restored here."""
-    if rank.told is None:
+    if rank.report is None:
         return None
-    report = rank.told.load(config)
-    return report.longrepr if report is not None and report.longrepr else rank.told.text or None
+    report = rank.report.load(config)
+    return report.longrepr if report is not None and report.longrepr else rank.report.text or None
 
 
 def _message(config: pytest.Config, rank: RankVerdict) -> str:
@@ -159,7 +159,7 @@ def _message(config: pytest.Config, rank: RankVerdict) -> str:
     longrepr = _longrepr(config, rank)
     crash = getattr(longrepr, "reprcrash", None)
     message = getattr(crash, "message", "") or str(longrepr or "")
-    return message or ("" if rank.told is None else rank.told.reason)
+    return message or ("" if rank.report is None else rank.report.reason)
 
 
 def with_sections(longrepr: Any, sections: Iterable[tuple[str, str]]) -> ExceptionRepr:
@@ -182,7 +182,7 @@ def rank_sections(item: pytest.Function, verdict: Verdict, command: Iterable[str
     for name, text in captured(verdict):
         if wanted == "all" or wanted in name:
             yield name, text
-    faults = "\n".join(faults_told(verdict.seen))
+    faults = "\n".join(fault_lines(verdict.seen))
     if faults:
         yield "faults", faults
     yield from what_happened(verdict.seen, lambda drawn: _with_verdicts(drawn, verdict))

@@ -21,7 +21,7 @@ JOURNAL_RECORDS = 12
 
 def picture(seen: JobResult) -> str:
     """Return everything important about a finished job."""
-    return "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen), *_tails(seen), *_where(seen)])
+    return "\n".join([*_fates(seen), *_failures(seen), *fault_lines(seen), *_tails(seen), *_where(seen)])
 
 
 def sections(seen: JobResult, *, shown: bool = False) -> Iterator[tuple[str, str]]:
@@ -32,7 +32,7 @@ def sections(seen: JobResult, *, shown: bool = False) -> Iterator[tuple[str, str
         shown: whether the report contains ``picture`` already.
     """
     if not shown:
-        yield "", "\n".join([*_fates(seen), *_failures(seen), *faults_told(seen)])
+        yield "", "\n".join([*_fates(seen), *_failures(seen), *fault_lines(seen)])
         for rank in _most_telling(seen)[:SHOWN_RANKS]:
             for stream, lines in _streams(seen, rank):
                 yield f"rank {rank}, last lines of {stream}", "\n".join(map(printable, lines))
@@ -119,7 +119,7 @@ def _failures(seen: JobResult) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in stack.splitlines())
 
 
-def faults_told(seen: JobResult) -> Iterator[str]:
+def fault_lines(seen: JobResult) -> Iterator[str]:
     """Yield the status of each fault, and its evidence."""
     for result in seen.faults:
         target = "" if result.rank is None else f" on rank {result.rank}"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pytest_derail.ranks.phase_reports import RecordFile, ReportTold, add_report, plain, read
+from pytest_derail.ranks.phase_reports import RecordedReport, RecordFile, add_report, plain, read
 
 
 def test_what_was_written_before_the_end_of_a_rank_is_read(tmp_path) -> None:
@@ -98,10 +98,10 @@ def test_a_report_of_a_phase_takes_the_place_of_what_was_recorded_in_it(tmp_path
     file = RecordFile(path)
     file.add("section", "call", "metrics", "0.5")
     file.add("property", "loss", 0.5)
-    add_report(file, ReportTold("call", "failed", 1.0, is_extra=True))
+    add_report(file, RecordedReport("call", "failed", 1.0, is_extra=True))
     assert (read(path).sections, read(path).properties) == ([("Captured metrics call", "0.5")], [("loss", 0.5)])
     data = {"sections": [("Captured metrics call", "0.5")], "user_properties": [("loss", 0.5)]}
-    add_report(file, ReportTold("call", "passed", 2.0, report=data))
+    add_report(file, RecordedReport("call", "passed", 2.0, report=data))
     file.add("property", "late", 1)
     told = read(path)
     assert (told.sections, told.properties) == ([("Captured metrics call", "0.5")], [("loss", 0.5), ("late", 1)])
@@ -131,7 +131,7 @@ def test_a_container_that_contains_itself_is_recorded_as_its_text() -> None:
 
 def test_a_report_of_any_length_is_recorded(tmp_path) -> None:
     """The limit of parts is about properties only: a report without its failure would be that of a test that passed."""
-    report = ReportTold("call", "failed", 1.0, report={"lines": ["x"] * 500_000})
+    report = RecordedReport("call", "failed", 1.0, report={"lines": ["x"] * 500_000})
     add_report(RecordFile(tmp_path / "record"), report)
     assert read(tmp_path / "record").first("failed") == report
     assert isinstance(plain([0] * 300, most=200), str)

@@ -20,7 +20,7 @@ SEND_SECONDS = 10
 
 
 @dataclass(slots=True)
-class Told:
+class RankMessages:
     """Messages of a rank about the current test; everything else is in the rank's record.
 
     Attributes:
@@ -52,7 +52,7 @@ class Line:
         with suppress(OSError):
             self.end.send(order)
 
-    def receive(self, told: Told) -> None:
+    def receive(self, messages: RankMessages) -> None:
         """Receive one message."""
         try:
             message, left = self.end.recv()
@@ -60,9 +60,9 @@ class Line:
             self.is_open = False
             return
         if message == "late bad":
-            told.late_bad = True
+            messages.late_bad = True
             return
-        told.left = left
-        told.begun |= message == "begun"
-        told.bad |= message == "bad"
-        told.done = message == "done"
+        messages.left = left
+        messages.begun |= message == "begun"
+        messages.bad |= message == "bad"
+        messages.done = message == "done"

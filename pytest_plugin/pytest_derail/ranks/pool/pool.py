@@ -30,8 +30,8 @@ from pytest_derail.options import keep
 from pytest_derail.protocol import KEPT, bell_path, names_path, ranks_marker, report_path
 from pytest_derail.ranks import late_teardown, phase_reports, stacks
 from pytest_derail.ranks.notify import Bell
-from pytest_derail.ranks.phase_reports import RankTold
-from pytest_derail.ranks.pool.connection import Line, Told
+from pytest_derail.ranks.phase_reports import RankRecord
+from pytest_derail.ranks.pool.connection import Line, RankMessages
 from pytest_derail.ranks.pool.worker import LATE, serve
 from pytest_derail.ranks.prefork import preload
 from pytest_derail.ranks.result import judge_ranks
@@ -128,13 +128,13 @@ class KeptRanks:
         self.replaced, self.is_new = "", self._job is None
         try:
             job = self._start(item, order) if self._job is None else self._job
-            told = [Told() for _ in self._lines]
+            messages = [RankMessages() for _ in self._lines]
             logs, before = self._logs(job)
             records = self._make_folder(f"test-{self._tests}")
             self._tests += 1
             for line in self._lines:
                 line.send(replace(order, folder=records))
-            ranks = _KeptProgress(self, told, records)
+            ranks = _KeptProgress(self, messages, records)
             try:
                 found, late = watch(job, ranks, limit)
             except BaseException as error:
@@ -142,7 +142,7 @@ class KeptRanks:
                 raise BrokenOff(error, with_slices(verdict, logs, before, evidence, keeps=True)) from error
             self._report_earlier()
             self._last = item
-            verdict = self._judge(job, told, found, late, order.timeout, records)
+            verdict = self._judge(job, messages, found, late, order.timeout, records)
             shutil.rmtree(records, ignore_errors=True)
             verdict = replace(with_slices(verdict, logs, before, evidence), limit=limit.passed_limit)
         except BaseException:
@@ -157,8 +157,8 @@ class KeptRanks:
         job = self._job
         try:
             if job is not None:
-                told = [Told() for _ in self._lines]
-                self._tear_down(job, told, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
+                messages = [RankMessages() for _ in self._lines]
+                self._tear_down(job, messages, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
         finally:
             self._end()
 
@@ -177,15 +177,15 @@ class KeptRanks:
         """Whether the job of the ranks has ended."""
         return self._bell.job_is_over
 
-    def _read(self, records: Path) -> dict[int, RankTold]:
+    def _read(self, records: Path) -> dict[int, RankRecord]:
         """Return what the ranks have recorded in a folder."""
         return phase_reports.read_all(records, self._mark.ranks)
 
-    def _take_late(self, otherwise: When) -> dict[int, RankTold]:
+    def _take_late(self, otherwise: When) -> dict[int, RankRecord]:
         """Return and remove the records of a late tear-down; ranks without one get the phase ``otherwise``."""
         folder = self._folder / LATE
         records = {
-            rank: RankTold(otherwise) if record.phase == "collect" else record
+            rank: RankRecord(otherwise) if record.phase == "collect" else record
             for rank, record in self._read(folder).items()
         }
         for rank in records:
@@ -201,13 +201,13 @@ class KeptRanks:
         late_teardown.report(self._last, verdict)
 
     def _tear_down(
-        self, job: NativeJob, told: list[Told], *, seconds: float, hang_counts: bool, left_counts: bool
+        self, job: NativeJob, messages: list[RankMessages], *, seconds: float, hang_counts: bool, left_counts: bool
     ) -> JobResult:
         """Make the ranks tear down what they have kept, and end them; report failures of the tear-down.
 
         Args:
             job: the job of the ranks.
-            told: records to which the messages of the ranks are added.
+            messages: records to which the messages of the ranks are added.
             seconds: time limit of the tear-down.
             hang_counts: whether exceeding the limit is a failure.
             left_counts: whether leftover processes and files are failures of the tear-down, and not of a test.
@@ -222,12 +222,12 @@ class KeptRanks:
         found: Mapping[int, Whereabouts] = {}
         deadline = now + seconds
         while not self.job_is_over:
-            self.hear(told, min(deadline, settled) - SYSTEM_CLOCK.now())
+            self.receive(messages, min(deadline, settled) - SYSTEM_CLOCK.now())
             now = SYSTEM_CLOCK.now()
-            if any(each.late_bad for each in told):
+            if any(each.late_bad for each in messages):
                 settled = min(settled, now + SETTLE_SECONDS)
             if not self.job_is_over and now >= min(deadline, settled):
-                found = stacks.look(job, range(len(told)))
+                found = stacks.look(job, range(len(messages)))
                 job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
                 break
         seen = job.wait()
@@ -289,7 +289,7 @@ class KeptRanks:
         logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
         return logs, {key: _size(path) for key, path in logs.items()}
 
-    def hear(self, told: list[Told], seconds: float) -> None:
+    def receive(self, messages: list[RankMessages], seconds: float) -> None:
         """Receive messages of ranks and of the job; wait for the first one for at most ``seconds``."""
         __tracebackhide__ = True
         ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
@@ -299,14 +299,14 @@ class KeptRanks:
                 self._bell.wait(0)
                 continue
             rank = ends[cast("End", each)]
-            self._lines[rank].receive(told[rank])
+            self._lines[rank].receive(messages[rank])
 
     def _judge(
         self,
         job: NativeJob,
-        told: list[Told],
+        messages: list[RankMessages],
         found: Mapping[int, Whereabouts],
-        late: Mapping[int, RankTold],
+        late: Mapping[int, RankRecord],
         timeout: float,
         records: Path,
     ) -> Verdict:
@@ -314,61 +314,63 @@ class KeptRanks:
         new = [name for name in new if not name.startswith(LASTING_FILES)]  # checked again when the ranks have ended
         self._remained.update(new)
         problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
-        for rank, each in enumerate(told):
+        for rank, each in enumerate(messages):
             problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
         reports = self._read(records)
         verdict = judge_ranks(JobResult(), reports, found, late=late, timeout=timeout)
-        self.replaced = self._why_not_again(told, reports, failed=bool(verdict.failed or problems or found))
+        self.replaced = self._why_not_again(messages, reports, failed=bool(verdict.failed or problems or found))
         if self.replaced:
-            over = all(each.done for each in told) and not found and not self.job_is_over
+            over = all(each.done for each in messages) and not found and not self.job_is_over
             failed = bool(verdict.failed or problems)
             if over:
                 seconds = self._mark.grace if failed else timeout
-                seen = self._tear_down(job, told, seconds=seconds, hang_counts=not failed, left_counts=False)
+                seen = self._tear_down(job, messages, seconds=seconds, hang_counts=not failed, left_counts=False)
             else:
                 seen = job.wait(self._mark.grace)
                 reports = self._read(records)  # the end of the job may arrive before a rank's last record
             verdict = judge_ranks(seen, reports, found, late=late, timeout=timeout, over=over)
         return replace(verdict, problems=(*verdict.problems, *problems))
 
-    def _why_not_again(self, told: Sequence[Told], reports: Mapping[int, RankTold], *, failed: bool) -> str:
+    def _why_not_again(
+        self, messages: Sequence[RankMessages], reports: Mapping[int, RankRecord], *, failed: bool
+    ) -> str:
         if failed or self.job_is_over:
             return "the test did not pass"
         if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
             return "its results differ between the ranks"
-        left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(told) if each.left}
+        left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(messages) if each.left}
         return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())
 
 
 class _KeptProgress:
     """Progress of a test on reused ranks: each sends messages, and keeps records."""
 
-    def __init__(self, kept: KeptRanks, told: list[Told], folder: Path) -> None:
+    def __init__(self, kept: KeptRanks, messages: list[RankMessages], folder: Path) -> None:
         self._kept = kept
-        self._told = told
+        self._messages = messages
         self._folder = folder
 
     @property
     def is_over(self) -> bool:
-        return self._kept.job_is_over or all(each.done for each in self._told)
+        return self._kept.job_is_over or all(each.done for each in self._messages)
 
     @property
     def has_begun(self) -> bool:
-        return all(each.begun for each in self._told)
+        return all(each.begun for each in self._messages)
 
     @property
     def first_bad(self) -> int | None:
-        return next((rank for rank, each in enumerate(self._told) if each.bad), None)
+        return next((rank for rank, each in enumerate(self._messages) if each.bad), None)
 
     def wait(self, seconds: float) -> None:
         __tracebackhide__ = True
-        self._kept.hear(self._told, seconds)
+        self._kept.receive(self._messages, seconds)
 
-    def records(self) -> dict[int, RankTold]:
-        return phase_reports.read_all(self._folder, len(self._told))
+    def records(self) -> dict[int, RankRecord]:
+        return phase_reports.read_all(self._folder, len(self._messages))
 
-    def unfinished(self, _: Mapping[int, RankTold]) -> list[int]:
-        return [rank for rank, each in enumerate(self._told) if not each.done]
+    def unfinished(self, _: Mapping[int, RankRecord]) -> list[int]:
+        return [rank for rank, each in enumerate(self._messages) if not each.done]
 
 
 def with_slices(

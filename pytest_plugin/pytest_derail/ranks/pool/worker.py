@@ -14,7 +14,7 @@ from pytest_derail.ranks.pool.process_state import RANDOM, Condition, process_gr
 from pytest_derail.ranks.process_group import leave_process_group
 from pytest_derail.ranks.tracker_names import record
 from pytest_derail.ranks.worker.forked_children import children_end
-from pytest_derail.ranks.worker.main import Protocol, Teller, become_rank, open_session
+from pytest_derail.ranks.worker.main import Protocol, RankRecorder, become_rank, open_session
 from pytest_derail.ranks.worker.session import add_hooks, collect, find
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _uses_all(item: pytest.Item, session: pytest.Session) -> bool:
     return up == item.listchain()[: len(up)]
 
 
-class Sender(Teller):
-    """Teller that reports through a connection instead of the bell."""
+class Sender(RankRecorder):
+    """RankRecorder that reports through a connection instead of the bell."""
 
     def __init__(self, folder: Path, rank: int, line: Connection[Any, Any]) -> None:
         super().__init__(folder, rank)
@@ -97,9 +97,9 @@ class KeptProtocol(Protocol):
 
     keeps = True
 
-    def __init__(self, config: pytest.Config, teller: Sender, order: Order) -> None:
-        super().__init__(config, teller, order)
-        self._folder, self._line, self._rank = order.folder, teller.line, teller.rank
+    def __init__(self, config: pytest.Config, recorder: Sender, order: Order) -> None:
+        super().__init__(config, recorder, order)
+        self._folder, self._line, self._rank = order.folder, recorder.line, recorder.rank
         self._handed: dict[int, bytes] = {}
         self._chance: dict[str, Any] = {}
         self._expected: Condition | None = None
@@ -107,7 +107,7 @@ class KeptProtocol(Protocol):
 
     def take(self, session: pytest.Session, items: Sequence[pytest.Item], problems: Problems, order: Order) -> None:
         """Run a test, and report its result and what it has left."""
-        teller = Sender(order.folder, self._rank, self._line)
+        recorder = Sender(order.folder, self._rank, self._line)
         self.order = order
         session.config.stash[IN_RANK] = order
         session.shouldstop = session.shouldfail = False
@@ -115,14 +115,14 @@ class KeptProtocol(Protocol):
         try:
             item = find(items, problems, order.nodeid)
         except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
-            teller.tell_not_collected(error)
+            recorder.record_not_collected(error)
         else:
             self._tear_down_up_to(session, item)
-            self._last, self.teller = item, teller
+            self._last, self.recorder = item, recorder
             item.ihook.pytest_runtest_protocol(item=item, nextitem=item)
             left = self._end()
-        teller.finish()
-        teller.send("done", left)
+        recorder.finish()
+        recorder.send("done", left)
 
     def finish(self, session: pytest.Session) -> None:
         """After the last test, tear down all that was kept, and report the result."""
@@ -136,7 +136,7 @@ class KeptProtocol(Protocol):
         last = self._last
         if last is None or (item is not None and _uses_all(item, session)):
             return
-        teller = self.teller = LateSender(self._folder / LATE, self._rank, self._line)
+        recorder = self.recorder = LateSender(self._folder / LATE, self._rank, self._line)
 
         def tear_down() -> None:
             try:
@@ -146,9 +146,9 @@ class KeptProtocol(Protocol):
                 if item is None:
                     leave_process_group()
 
-        teller.enter("teardown")
-        self.tell_call(last, pytest.CallInfo.from_call(tear_down, "teardown"))
-        teller.finish()
+        recorder.enter("teardown")
+        self.record_call(last, pytest.CallInfo.from_call(tear_down, "teardown"))
+        recorder.finish()
 
     def prepare(self, item: pytest.Function) -> None:
         """Prepare the item; a fixture is set up again, with its dependents, if the value handed to it has changed."""

@@ -112,7 +112,7 @@ class Look:
     """State of this process, without what a fork would not inherit or all forks would have in common."""
 
     def __init__(self, asked: Asked) -> None:
-        with asked.unheard():
+        with asked.paused():
             now = Condition.now()
         self._chance = {name: _plain(state) for name, state in now.settings.items() if name.startswith(RANDOM)}
         settings = {name: value for name, value in now.settings.items() if name not in (*self._chance, *INHERITED)}
@@ -140,24 +140,24 @@ class Asked:
 
     Attributes:
         times: number of requests.
-        heard: whether requests are counted at the moment.
+        is_counting: whether requests are counted at the moment.
     """
 
     times: int = 0
-    heard: bool = True
+    is_counting: bool = True
 
     def note(self) -> None:
         """Count a request."""
-        self.times += self.heard
+        self.times += self.is_counting
 
     @contextmanager
-    def unheard(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Do not count requests while the body runs."""
-        self.heard = False
+        self.is_counting = False
         try:
             yield
         finally:
-            self.heard = True
+            self.is_counting = True
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def parts(
     return tuple(dict.fromkeys([*OF_EVERY_RANK, *learned.preparation, *modules, *gathering]))
 
 
-def heed(item: pytest.Function, wanted: tuple[str, ...] | None, result: JobOutcome) -> str:
+def note_spawned(item: pytest.Function, wanted: tuple[str, ...] | None, result: JobOutcome) -> str:
     """Return why the ranks of a job were spawned instead of forked, or ""; adapt the preloading of later tests."""
     reason = next((fate.spawned_because for fate in result.ranks.values() if fate.spawned_because), "")
     if reason and wanted is None:

@@ -15,7 +15,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail.integrations import log_to_file, start_coverage
 from pytest_derail.protocol import IN_RANK, bell_path, names_path, report_path
 from pytest_derail.ranks import notify, shared_fixtures
-from pytest_derail.ranks.phase_reports import MOST_PARTS, RecordFile, ReportTold, add_report, pairs, plain, text_of
+from pytest_derail.ranks.phase_reports import MOST_PARTS, RecordedReport, RecordFile, add_report, pairs, plain, text_of
 from pytest_derail.ranks.prefork import collection
 from pytest_derail.ranks.prefork.pytest_session import Preparation
 from pytest_derail.ranks.tracker_names import record
@@ -46,16 +46,16 @@ def run_rank(order: Order) -> None:
     """Run the test of ``order`` in this process, which is only a rank."""
     rank = become_rank()
     record(names_path(order.folder, rank))
-    teller = Teller(order.folder, rank)
-    teller.enter("collect")
+    recorder = RankRecorder(order.folder, rank)
+    recorder.enter("collect")
     try:
         with open_session(order, rank) as session:
             item = find(*collect(session, [order.node]), order.nodeid)
-            add_hooks(session.config, Protocol(session.config, teller, order))
+            add_hooks(session.config, Protocol(session.config, recorder, order))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
     except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
-        teller.tell_not_collected(error)
-    teller.finish()
+        recorder.record_not_collected(error)
+    recorder.finish()
 
 
 def become_rank() -> int:
@@ -68,7 +68,7 @@ def become_rank() -> int:
     return int(os.environ["RANK"])
 
 
-class Teller:
+class RankRecorder:
     """Recorder of a rank, which also rings the bell if the test does not pass.
 
     Attributes:
@@ -93,7 +93,7 @@ class Teller:
         if phase == "setup":
             self.ring("begun")
 
-    def tell(self, report: ReportTold) -> None:
+    def add(self, report: RecordedReport) -> None:
         """Record a report, and ring the bell unless the test continues.
 
         A failed subtest does not ring, since its test continues; nor does a skip, since other ranks may take longer.
@@ -104,10 +104,10 @@ class Teller:
         if report.result in ("failed", "xfailed") and not report.is_extra:
             self.ring("bad")
 
-    def tell_not_collected(self, error: BaseException) -> None:
+    def record_not_collected(self, error: BaseException) -> None:
         """Record that this rank has no such test: its module skips itself here, or could not be imported."""
         result: Result = "skipped" if isinstance(error, pytest.skip.Exception) else "failed"
-        self.tell(ReportTold("collect", result, SYSTEM_CLOCK.now(), reason=str(error), text=str(error)))
+        self.add(RecordedReport("collect", result, SYSTEM_CLOCK.now(), reason=str(error), text=str(error)))
         if result == "skipped":
             self.ring("begun")  # the time of the test starts when all ranks have begun
 
@@ -131,15 +131,15 @@ class Protocol:
     """Replacement for the controller's protocol: runs the test by pytest's own protocol; its hooks decide the result.
 
     Attributes:
-        teller: keeps the record.
+        recorder: keeps the record.
         order: the test.
         keeps: whether fixtures of its class, its module and the session stay set up.
     """
 
     keeps = False
 
-    def __init__(self, config: pytest.Config, teller: Teller, order: Order) -> None:
-        self.teller = teller
+    def __init__(self, config: pytest.Config, recorder: RankRecorder, order: Order) -> None:
+        self.recorder = recorder
         self.order = order
         self._config = config
         self._streams = RankStreams()
@@ -152,7 +152,7 @@ class Protocol:
 
     def note(self, kind: Kind, *values: object) -> None:
         """Record an entry about the running test."""
-        self.teller.note(kind, *values)
+        self.recorder.note(kind, *values)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Function) -> bool:
@@ -165,7 +165,7 @@ class Protocol:
         try:
             runtestprotocol(item, nextitem=stays)
         except BaseException as error:
-            self._tell_end_of_session(item, error)
+            self._record_end_of_session(item, error)
         self._streams.restore()
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -173,7 +173,7 @@ class Protocol:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Function) -> Generator[None, object, object]:
         """Prepare the test with the fixtures that were set up in the controller."""
-        self.teller.enter("setup")
+        self.recorder.enter("setup")
         self.prepare(item)
         with self._streams.phase():
             return (yield)
@@ -181,14 +181,14 @@ class Protocol:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Function) -> Generator[None, object, object]:
         """Make Hypothesis draw the same values in all ranks."""
-        self.teller.enter("call")
+        self.recorder.enter("call")
         with self._streams.phase(), draw_alike(item, self.order.seed, self.note):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Record that the tear-down begins."""
-        self.teller.enter("teardown")
+        self.recorder.enter("teardown")
         with self._streams.phase():
             return (yield)
 
@@ -209,8 +209,8 @@ class Protocol:
         self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         call = self._call
         if self.order.debugger and report.failed and call is not None and check_interactive_exception(call, report):
-            self.teller.ring("debug")  # before the bell for the failure, because debugging stops the clock
-        self.teller.tell(self._told(report, is_extra=report is not self._made))
+            self.recorder.ring("debug")  # before the bell for the failure, because debugging stops the clock
+        self.recorder.add(self._recorded(report, is_extra=report is not self._made))
         return result
 
     @pytest.hookimpl
@@ -219,9 +219,9 @@ class Protocol:
         if self.order.debugger and report.failed and call.excinfo is not None:
             from pytest_derail.ranks.debugger import look_into
 
-            look_into(self.order.debugger, self.teller.rank, call.excinfo.tb)
+            look_into(self.order.debugger, self.recorder.rank, call.excinfo.tb)
 
-    def _told(self, report: pytest.TestReport, *, is_extra: bool) -> ReportTold:
+    def _recorded(self, report: pytest.TestReport, *, is_extra: bool) -> RecordedReport:
         error = None if self._call is None or self._call.excinfo is None else self._call.excinfo.value
         result, reason = _result(report, error)
         try:
@@ -232,7 +232,7 @@ class Protocol:
                 ]
         except Exception:  # hooks are third-party code; their earlier decisions count anyway
             data = {}
-        return ReportTold(
+        return RecordedReport(
             when=report.when,
             result=result,
             at=SYSTEM_CLOCK.now(),
@@ -244,25 +244,25 @@ class Protocol:
             is_strict=result == "xpassed" and report.failed,
         )
 
-    def _tell_end_of_session(self, item: pytest.Function, error: BaseException) -> None:
+    def _record_end_of_session(self, item: pytest.Function, error: BaseException) -> None:
         def raise_error() -> None:
             raise error
 
-        when: Any = self.teller.phase
-        self.tell_call(item, pytest.CallInfo.from_call(raise_error, when))
+        when: Any = self.recorder.phase
+        self.record_call(item, pytest.CallInfo.from_call(raise_error, when))
 
-    def tell_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+    def record_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
         """Record a call about which pytest asks no hook."""
         if call.excinfo is not None:
             own_frames.hide(call.excinfo)
         try:
             self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
-            report = self._told(self._made, is_extra=False)
+            report = self._recorded(self._made, is_extra=False)
         except BaseException as error:
             raised = None if call.excinfo is None else call.excinfo.value
             reason = f"{text_of(raised, repr)} could not be reported: {text_of(error, repr)}"
-            report = ReportTold(self.teller.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
-        self.teller.tell(report)
+            report = RecordedReport(self.recorder.phase, "failed", SYSTEM_CLOCK.now(), reason=reason, text=reason)
+        self.recorder.add(report)
 
     def prepare(self, item: pytest.Function) -> None:
         """Insert the values of fixtures that were set up in the controller, at the start of the set-up."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_derail.ranks.phase_reports import RankTold
+    from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.worker.write_through import Note
 
 FIXED = frozenset({"rank", "local_rank", "world_size", "process_group"})
@@ -116,13 +116,13 @@ def _database_on_ranks(database: Any, note: Note) -> Any:
     return DatabaseOfRank()
 
 
-def keep_examples(item: pytest.Function, told: Mapping[int, RankTold]) -> None:
+def keep_examples(item: pytest.Function, records: Mapping[int, RankRecord]) -> None:
     """In the controller: save examples that a rank has saved, and delete those that all ranks have deleted."""
     database = getattr(getattr(*_place_of_settings(item), None), "database", None)
     if database is None:
         return
     last: list[dict[tuple[bytes, bytes], str]] = [
-        {(key, value): action for action, key, value in rank.examples} for rank in told.values()
+        {(key, value): action for action, key, value in rank.examples} for rank in records.values()
     ]
     for key, value in sorted({example for rank in last for example in rank}):
         actions = [rank.get((key, value)) for rank in last]
