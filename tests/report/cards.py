@@ -13,7 +13,7 @@ HOSTILE = "<script>alert('\x1b[31m\x00')</script> & \ud800"
 
 
 def timeline(ranks: int = 2) -> Timeline:
-    """A run of which rank 1 was hit."""
+    """Return the timeline of a run in which a fault hit rank 1."""
     agent = Lane("agent", bands=(Band("running", 0.0, 1.0, "running"), Band("stopping", 1.0, 1.5, "stopping")))
     lanes = [
         Lane(
@@ -68,7 +68,7 @@ SPOILT = "\x1b[31m\x1b]0;t\x07\x08\x9b2J\u202e\u2066\x00\x7f\"'>&<img src=x oner
 
 
 def spoilt(value: object, name: str = "") -> object:
-    """A card in which each text that comes from elsewhere ends with all that no report may pass on."""
+    """Return a card in which each external text ends with characters that no report may pass on."""
     if isinstance(value, str):
         return value if name in KINDS else value + SPOILT
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""docs/reference/faults.md and the catalogue say the same; the stub is tested in tests/faults/test_stub.py."""
+"""The catalogue in docs/reference/faults.md is up to date; the stub is tested in tests/faults/test_stub.py."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from derail.report.catalogue import MARKER, render_page
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "faults.md"
 
 
-def test_the_page_is_as_the_catalogue_writes_it():
+def test_the_page_is_up_to_date():
     """If this fails: python -m derail.report.catalogue docs/reference/faults.md."""
     assert PAGE.read_text() == render_page(PAGE.read_text())
 
 
 @pytest.mark.parametrize("name", entries())
-def test_each_fault_stands_on_the_page_with_all_that_it_says_of_itself(name):
-    """Its section has its parameters, proof and example."""
+def test_the_page_describes_each_fault_in_full(name):
+    """Each section has the fault's parameters, proof and example."""
     known = entries()[name]
     _, _, section = PAGE.read_text().partition(f"\n### {name}\n")
     section = section.partition("\n### ")[0]
@@ -34,15 +34,15 @@ def test_each_fault_stands_on_the_page_with_all_that_it_says_of_itself(name):
     assert [text for text in said if text not in section] == []
 
 
-def test_no_other_fault_stands_on_the_page():
-    """What was taken out of the catalogue is taken off the page."""
+def test_the_page_has_no_other_fault():
+    """A fault that was removed from the catalogue is removed from the page."""
     told = [line.removeprefix("### ") for line in PAGE.read_text().splitlines() if line.startswith("### ")]
 
     assert told == list(entries())
 
 
-def test_the_page_is_written_anew_from_what_stands_before_the_marker(tmp_path):
-    """Whatever was wrong behind it is gone; what people wrote is not touched."""
+def test_only_the_part_after_the_marker_is_rewritten(tmp_path):
+    """Only the part after the marker is replaced; the hand-written part is kept."""
     page = tmp_path / "faults.md"
     page.write_text(f"# By hand\n\n{MARKER}\n\nold and wrong\n")
     subprocess.run([sys.executable, "-m", "derail.report.catalogue", page], check=True, timeout=60)
@@ -53,6 +53,6 @@ def test_the_page_is_written_anew_from_what_stands_before_the_marker(tmp_path):
 
 
 def test_a_page_without_the_marker_is_refused():
-    """Nothing that people wrote is overwritten."""
+    """Hand-written text is never overwritten."""
     with pytest.raises(ValueError, match="has no line"):
         render_page("# By hand\n")

@@ -1,4 +1,4 @@
-"""What changed between two scorecards, and what that means for CI."""
+"""Changes between two scorecards, and the exit code for CI."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ LOST = replace(UNKNOWN, scenario=NAME)
         (replace(RIGHT, teardown_seconds=1.5), RIGHT, "faster", "teardown took 1.50 s, now 0.50 s", 0),
     ],
 )  # fmt: skip
-def test_a_change_is_told_by_what_it_means(before, now, kind: str, text: str, code: int) -> None:
-    """Newly failing, newly passing, other texts, other times; only what is worse makes CI fail."""
+def test_changes_are_classified(before, now, kind: str, text: str, code: int) -> None:
+    """New failures, new passes, other texts, other times; only a change for the worse makes CI fail."""
     found = changes(replace(CARD, rows=(before,)), replace(CARD, rows=(now,)))
     assert (found, exit_code(found)) == ((Change(kind, NAME, text),), code)
 
@@ -46,27 +46,27 @@ def test_a_change_is_told_by_what_it_means(before, now, kind: str, text: str, co
         ("/tmp/a1/logs/error.json was cut", "/tmp/b2/logs/error.json was cut"),
     ],
 )
-def test_what_is_another_one_each_time_is_no_change(before: str, now: str) -> None:
-    """Process numbers, times, folders."""
+def test_values_that_differ_in_each_run_are_no_change(before: str, now: str) -> None:
+    """Process numbers, times and folders are ignored."""
     cards = [replace(CARD, rows=(replace(FAILED, reasons=(reason,)),)) for reason in (before, now)]
     assert changes(*cards) == ()
 
 
 def test_a_teardown_that_takes_a_little_longer_is_no_change() -> None:
-    """Half a second and a factor of two are needed: machines are busy."""
+    """A change needs half a second and a factor of two, because machines are busy."""
     cards = [replace(CARD, rows=(replace(RIGHT, teardown_seconds=took),)) for took in (0.01, 0.4)]
     assert changes(*cards) == ()
 
 
-def test_scenarios_of_one_scorecard_only_are_held_against_nobody() -> None:
-    """Somebody chose others."""
+def test_scenarios_in_only_one_scorecard_do_not_count() -> None:
+    """The two campaigns ran different scenarios."""
     found = changes(replace(CARD, rows=(RIGHT,)), replace(CARD, rows=(WRONG,)))
     assert found == (Change("only before", "crash/right", "PASS"), Change("only now", "crash/wrong", "FAIL"))
     assert exit_code(found) == 0
 
 
-def test_the_text_says_what_is_worse_first() -> None:
-    """After the two agents, and what they promise differently."""
+def test_the_text_lists_the_worst_changes_first() -> None:
+    """It follows the two agents, and the differences between their promises."""
     now = replace(
         CARD, version="1.3", promises=("ends", "teardown_seconds"), rows=(FAILED, replace(WRONG, verdict="PASS"))
     )
@@ -82,6 +82,6 @@ def test_the_text_says_what_is_worse_first() -> None:
     assert as_data(found)[0] == {"kind": "worse", "scenario": NAME, "text": "PASS -> FAIL: expected 1, got 2"}
 
 
-def test_two_that_are_the_same_say_so() -> None:
-    """Nothing changed."""
+def test_two_equal_scorecards_have_no_changes() -> None:
+    """There is a line that nothing changed."""
     assert render_changes(CARD, CARD, changes(CARD, CARD)).splitlines()[-1] == "nothing changed in 4 scenarios"

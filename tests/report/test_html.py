@@ -1,4 +1,4 @@
-"""A scorecard as one page: complete, valid, without anything from outside, and without errors in a browser."""
+"""Scorecard as one page: complete, valid, self-contained, and without errors in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Page(HTMLParser):
-    """Elements as they open, their ids and links, and whether all of them are closed."""
+    """Parser that collects elements, ids and links, and checks that all elements are closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,13 +43,13 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes something else"
 
     def having(self, word: str) -> list[dict[str, str | None]]:
-        """The attributes of the elements of a class."""
+        """Return the attributes of the elements of a class."""
         return [given for _, given in self.elements if word in (given.get("class") or "").split()]
 
 
 @pytest.mark.parametrize("card", [CARD, EMPTY], ids=["rows", "empty"])
-def test_every_element_is_closed_every_id_is_one_and_every_link_leads_somewhere(card: object) -> None:
-    """Within the page; nothing is fetched from anywhere."""
+def test_elements_are_closed_ids_are_unique_and_links_have_targets(card: object) -> None:
+    """All links are within the page; nothing is fetched."""
     page = Page(render_html(card))
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
@@ -60,16 +60,16 @@ def test_every_element_is_closed_every_id_is_one_and_every_link_leads_somewhere(
     assert not re.search(r"@import|url\(", render_html(card))
 
 
-def test_what_ranks_wrote_is_text_and_never_markup() -> None:
-    """Whatever stands in titles, reasons, log lines and timelines."""
+def test_output_of_ranks_is_text_and_never_markup() -> None:
+    """Titles, reasons, log lines and timelines are checked."""
     text = render_html(CARD)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
     text.encode()  # lone surrogates would not go
 
 
-def test_no_text_of_elsewhere_is_obeyed_by_a_browser() -> None:
-    """Neither as markup, nor as an attribute, nor as an address, nor as a control character; in any field."""
+def test_a_browser_interprets_no_external_text() -> None:
+    """No field acts as markup, attribute, address or control character."""
     text = render_html(spoilt(CARD))
     page, plain = Page(text), Page(render_html(CARD))
 
@@ -83,8 +83,8 @@ def test_no_text_of_elsewhere_is_obeyed_by_a_browser() -> None:
     assert re.findall("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]", text) == []
 
 
-def test_the_page_shows_rows_promises_blame_times_and_leftovers() -> None:
-    """Those that went wrong are open from the start."""
+def test_the_page_shows_rows_promises_root_causes_times_and_leftovers() -> None:
+    """Failed rows are open from the start."""
     text = render_html(CARD)
     page = Page(text)
     runs = {given["data-scenario"]: "open" in given for given in page.having("run")}
@@ -94,16 +94,16 @@ def test_the_page_shows_rows_promises_blame_times_and_leftovers() -> None:
     assert "process 7 of rank 1: sleep 600 (ended)" in text
 
 
-def test_an_issue_is_a_link_where_its_address_is_known() -> None:
-    """An address, or the short form of a repository; anything else is text, never a script."""
+def test_an_issue_with_a_known_address_is_a_link() -> None:
+    """The issue is a URL or the short form of a repository; anything else is text, never a script."""
     issues = {"https://example.org/1": 1, "pytorch/pytorch#75087": 1, "a list of 2024": 0, "javascript:alert(1)": 0}
     for issue, links in issues.items():
         page = Page(render_html(replace(CARD, rows=(replace(RIGHT, issue=issue),))))
         assert sum(given.get("rel") == "noreferrer" for _, given in page.elements) == links, issue
 
 
-def test_a_timeline_has_a_lane_for_each_rank_at_the_places_where_things_happened() -> None:
-    """In parts of the whole, so that it fits any width."""
+def test_a_timeline_has_a_lane_for_each_rank_with_events_in_place() -> None:
+    """Positions are fractions of the whole, so that any width works."""
     page = Page(render_html(replace(CARD, rows=(replace(RIGHT, timeline=timeline(64)),))))
     assert len(page.having("lane")) == 65
     assert len(page.having("many")) == 1
@@ -115,8 +115,8 @@ def test_a_timeline_has_a_lane_for_each_rank_at_the_places_where_things_happened
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("card", [CARD, spoilt(CARD)], ids=["plain", "spoilt"])
-def test_a_browser_has_no_complaints(tmp_path: Path, card: object) -> None:
-    """No errors on its console, the script of the page has run, and none of a rank's."""
+def test_a_browser_reports_no_errors(tmp_path: Path, card: object) -> None:
+    """Its console has no errors, the script of the page has run, and no script of a rank has."""
     path = tmp_path / "card.html"
     path.write_text(render_html(card), encoding="utf-8")
     shown = subprocess.run(

@@ -1,4 +1,4 @@
-"""A scorecard as JUnit XML, as CI systems read it."""
+"""Scorecard as JUnit XML, as CI systems read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from report.cards import CARD, EMPTY
 
 
 def test_each_scenario_is_a_case_in_the_suite_of_its_family() -> None:
-    """With its verdict: a failure, an error for what says nothing, or skipped."""
+    """FAIL is a failure, INCONCLUSIVE an error, SKIPPED skipped."""
     root = ET.fromstring(render_junit(CARD))
     suites = {
         suite.get("name"): {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} for suite in root
@@ -26,8 +26,8 @@ def test_each_scenario_is_a_case_in_the_suite_of_its_family() -> None:
     assert cases[:2] == [("derail.planted.crash", "right", "2.000"), ("derail.planted.crash", "wrong", "2.000")]
 
 
-def test_what_failed_is_told_with_its_evidence() -> None:
-    """The reasons as the message; timeline, faults and last lines as output. It is XML whatever ranks wrote."""
+def test_failures_are_reported_with_their_evidence() -> None:
+    """The message has the reasons; the output has timeline, faults and last lines. Any rank output gives valid XML."""
     root = ET.fromstring(render_junit(CARD))
     (failure,) = root.iter("failure")
     assert failure.get("message", "").startswith("expected root cause rank 1, got rank 0; <script>alert('\\x1b")
@@ -37,7 +37,7 @@ def test_what_failed_is_told_with_its_evidence() -> None:
     assert all(line.isprintable() for line in output.splitlines())
 
 
-def test_a_scorecard_without_rows_is_a_document_too() -> None:
-    """With no suites."""
+def test_a_scorecard_without_rows_is_a_document() -> None:
+    """It has no suites."""
     root = ET.fromstring(render_junit(EMPTY))
     assert (root.tag, root.get("tests"), list(root)) == ("testsuites", "0", [])

@@ -1,4 +1,4 @@
-"""What the timeline shows of foreign supervisors: a lane for each of them."""
+"""Timelines of external agents have a lane for each launcher."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ sys.exit(subprocess.call([sys.executable, sys.argv[2]], env=env))
 """
 
 
-def test_the_supervisor_of_each_node_has_a_lane(tmp_path: Path) -> None:
-    """With its beginning and its end."""
+def test_the_launcher_of_each_node_has_a_lane(tmp_path: Path) -> None:
+    """It has the launcher's start and end."""
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     worker = tmp_path / "worker.py"
     worker.write_text("print('done')")

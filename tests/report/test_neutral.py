@@ -1,4 +1,4 @@
-"""What people read on a terminal: no text of a rank, a scenario, a plan or an agent is obeyed by it."""
+"""Reports on a terminal: no text of a rank, a scenario, a plan or an agent has active control characters."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e
 
 
 def obeyed(text):
-    """What of a text a terminal would obey."""
+    """Return the characters of a text that a terminal would interpret."""
     return OBEYED.findall(text)
 
 
 @pytest.mark.parametrize("number", [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F),
                                     *range(0x2066, 0x206A)])  # fmt: skip
-def test_every_character_that_a_terminal_obeys_is_named(number):
-    """But for tabs and line ends."""
+def test_every_terminal_control_character_is_escaped(number):
+    """Tabs and line ends are exceptions."""
     assert neutral(f"a{chr(number)}b") == (f"a{chr(number)}b" if chr(number) in "\t\n" else f"a{_name(number)}b")
 
 
-def test_the_text_of_an_error_names_characters_as_python_does():
-    """A character above 255 has four digits; a title sequence without an end hides the rest of its own line only."""
+def test_the_text_of_an_error_escapes_characters_as_python_does():
+    """A character above 255 has four digits; a title sequence without an end hides only the rest of its own line."""
     assert printable("\u202e\x9b\x00", 100) == r"\u202e\x9b\x00"
     assert printable("a \x1b]0;never ended\nthe cause", 100) == "a \nthe cause"
 
@@ -50,7 +50,7 @@ def _name(number):
 
 
 def test_a_scorecard_a_comparison_and_a_timeline_are_neutral():
-    """In every field."""
+    """Every field is checked."""
     card = spoilt(CARD)
     assert SPOILT[:5] in card.rows[0].title
     texts = [
@@ -64,7 +64,7 @@ def test_a_scorecard_a_comparison_and_a_timeline_are_neutral():
 
 
 def test_a_verdict_and_a_list_of_scenarios_are_neutral(tmp_path):
-    """The title, the tails, the messages, the paths, the plan."""
+    """Title, tails, messages, paths and plan are checked."""
     fault = faults.signal("SIGKILL", rank=0, id="a" + SPOILT.replace("\x00", ""))
     scenario = Scenario(name="n" + SPOILT, title="t" + SPOILT, worker=tmp_path, ranks=1)
     seen = JobResult(
@@ -86,7 +86,7 @@ def test_a_verdict_and_a_list_of_scenarios_are_neutral(tmp_path):
 
 @pytest.mark.parametrize("live", [False, True])
 def test_live_views_are_neutral(live):
-    """What is shown while a job or a campaign runs; the colours are ours."""
+    """These are the displays of a running job or campaign; only derail adds colours."""
     stream = io.StringIO()
     board = Board(1, faults=[f"planned {SPOILT}"])
     with Progress(board, stream, live=live, name="derail") as shown:

@@ -1,4 +1,4 @@
-"""The scorecard of an agent: what it counts, its exit code, its JSON and its text."""
+"""Scorecard of an agent: counts, exit code, JSON and text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from report.cards import CARD, EMPTY, RIGHT, SKIPPED, UNKNOWN, WRONG
 
 
 def test_each_promise_has_a_cell_in_each_row() -> None:
-    """Kept, broken, never made, not proved, not run, or not asked for."""
+    """It is kept, broken, never made, not proved, not run, or not asked for."""
     rows = (RIGHT, WRONG, UNKNOWN, SKIPPED)
     assert [row.cell("root_cause") for row in rows] == ["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
     assert [row.cell("exit_code") for row in rows] == ["n/a", "n/a", "INCONCLUSIVE", "SKIPPED"]
@@ -21,14 +21,14 @@ def test_each_promise_has_a_cell_in_each_row() -> None:
 
 
 def test_promises_and_verdicts_are_counted() -> None:
-    """Only promises that some scenario asks for."""
+    """Only promises that a scenario asks for are listed."""
     assert CARD.counts == {"PASS": 1, "FAIL": 1, "INCONCLUSIVE": 1, "SKIPPED": 1}
     assert CARD.asked == ("ends", "root_cause", "exit_code")
     assert CARD.promise_counts()["root_cause"] == {"PASS": 1, "FAIL": 1, "INCONCLUSIVE": 1, "n/a": 0}
     assert CARD.promise_counts()["exit_code"] == {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": 1, "n/a": 2}
 
 
-def test_blame_is_counted_by_the_cause_that_was_injected() -> None:
+def test_root_causes_are_counted_by_injected_cause() -> None:
     """Runs that prove nothing are left out."""
     assert CARD.attribution() == {"signal SIGKILL": {"right": ("crash/right",), "wrong rank": ("crash/wrong",)}}
 
@@ -38,12 +38,12 @@ def test_blame_is_counted_by_the_cause_that_was_injected() -> None:
     [((RIGHT, WRONG, UNKNOWN), 1), ((RIGHT, UNKNOWN), 3), ((RIGHT, SKIPPED), 0), ((SKIPPED,), 4), ((), 4)],
 )
 def test_the_exit_code_is_that_of_the_worst_verdict(rows: tuple[object, ...], code: int) -> None:
-    """4 only if nothing could be run."""
+    """It is 4 only if nothing could be run."""
     assert replace(CARD, rows=rows).exit_code == code
 
 
-def test_a_scorecard_is_the_same_after_json() -> None:
-    """Also what JSON and terminals do not like; a lone surrogate is replaced, as no UTF-8 has it."""
+def test_a_scorecard_survives_json() -> None:
+    """Texts may have control characters; a lone surrogate is replaced, because UTF-8 lacks it."""
     clean = replace(CARD, rows=(RIGHT, UNKNOWN, SKIPPED))
     assert decode(encode(clean)) == clean
     assert decode_row(encode_row(RIGHT)) == RIGHT
@@ -59,15 +59,15 @@ def test_a_scorecard_is_the_same_after_json() -> None:
         (b'{"format": 1}', "not a scorecard: Object missing required field `agent`"),
     ],
 )
-def test_what_is_no_scorecard_is_an_error_that_says_so(data: bytes, what: str) -> None:
-    """With the name of the file."""
+def test_data_that_are_no_scorecard_are_an_error(data: bytes, what: str) -> None:
+    """The error names the file."""
     with pytest.raises(InputError) as raised:
         decode(data, source="a.json")
     assert str(raised.value).startswith(f"a.json: {what}")
 
 
-def test_the_text_tells_all_of_it() -> None:
-    """Table, what went wrong, what was skipped, whom the agent blamed, times, leftovers; no control characters."""
+def test_the_text_is_complete() -> None:
+    """It has the table, failures, skips, root causes, times and leftovers, without control characters."""
     text = render_scorecard(CARD)
     lines = text.splitlines()
     assert (
@@ -94,21 +94,21 @@ def test_the_text_tells_all_of_it() -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_the_columns_stand_under_the_names_of_the_promises() -> None:
-    """Which are written from top to bottom."""
+def test_columns_are_aligned_with_the_names_of_the_promises() -> None:
+    """The names are written vertically."""
     lines = render_scorecard(CARD).splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("PASS"))
     column = lines[first].index("+")
     assert "".join(line[column : column + 1].strip() for line in lines[1:first]) == "ends"
 
 
-def test_a_scorecard_without_rows_has_a_text_too() -> None:
-    """Nothing was asked for, say."""
+def test_a_scorecard_without_rows_has_a_text() -> None:
+    """No scenario was chosen."""
     assert render_scorecard(EMPTY).splitlines()[-1] == "0 scenarios: nothing was run (12.5 s)"
 
 
 def test_a_few_scenarios_have_words_instead_of_columns() -> None:
-    """What is broken stands first."""
+    """Broken promises come first."""
     lines = render_scorecard(replace(CARD, rows=(WRONG,))).splitlines()
     first = lines.index("FAIL          crash/wrong  1.50 s")
 
@@ -119,24 +119,24 @@ def test_a_few_scenarios_have_words_instead_of_columns() -> None:
     ]
 
 
-def test_failures_stand_above_what_proves_nothing() -> None:
-    """Whatever the order of their names is."""
+def test_failures_come_before_inconclusive_rows() -> None:
+    """The order does not depend on their names."""
     late = replace(WRONG, scenario="teardown/late")
     text = render_scorecard(replace(CARD, rows=(UNKNOWN, RIGHT, SKIPPED, late)))
 
     assert text.index("FAIL  teardown/late: ") < text.index("INCONCLUSIVE  hang/unknown: ")
 
 
-def test_what_is_said_of_many_scenarios_is_said_once() -> None:
-    """With all their names."""
+def test_a_shared_reason_appears_once() -> None:
+    """It is followed by all their names."""
     rows = tuple(replace(WRONG, scenario=f"crash/{name}", reasons=("it restarts",)) for name in "abcd")
     lines = render_scorecard(replace(CARD, rows=rows)).splitlines()
 
     assert (lines.count("  * it restarts"), lines.count("    crash/a, crash/b, crash/c, crash/d")) == (1, 1)
 
 
-def test_a_leftover_that_is_a_reason_is_told_once() -> None:
-    """Below the table; others are listed at the end."""
+def test_a_leftover_among_the_reasons_is_not_repeated() -> None:
+    """It appears below the table; others are listed at the end."""
     what = "process 7 of rank 1: sleep 600 (ended)"
     row = replace(WRONG, reasons=(f"expected no leftovers, got {what}",), leftovers=(what, "file /x"))
     text = render_scorecard(replace(CARD, rows=(row,)))
@@ -145,8 +145,8 @@ def test_a_leftover_that_is_a_reason_is_told_once() -> None:
     assert "left behind in crash/wrong: file /x" in text
 
 
-def test_what_was_never_promised_and_is_otherwise_is_told_as_a_difference() -> None:
-    """How often, and the first of them."""
+def test_a_deviation_without_a_promise_is_a_difference() -> None:
+    """The number of cases is shown, and the first of them."""
     code = replace(RIGHT.findings[-1], differs=True)
     rows = tuple(replace(RIGHT, scenario=f"crash/{name}", findings=(code,)) for name in "ab")
     text = " ".join(render_scorecard(replace(CARD, rows=rows)).split())

@@ -12,13 +12,13 @@ PAGE = render_scorecards([CARD, OTHER])
 
 
 def lines(heading):
-    """The lines of a section."""
+    """Return the lines of a section."""
     _, _, rest = PAGE.partition(f"\n## {heading}\n")
     return [line for line in rest.partition("\n## ")[0].splitlines() if line]
 
 
-def test_the_agents_are_counted():
-    """Side by side, with version and date."""
+def test_verdicts_are_counted_for_each_agent():
+    """They appear side by side, with version and date."""
     assert PAGE.startswith("## Agents\n")
     assert [line for line in PAGE.splitlines() if line.startswith("| [")] == [
         "| [planted](#planted) | 1.2 | 4 scenarios | 1 | 1 | 1 | 1 | 2026-01-02 |",
@@ -26,8 +26,8 @@ def test_the_agents_are_counted():
     ]
 
 
-def test_promises_are_counted_of_the_times_that_they_were_asked_for():
-    """What was never made, or not proved, is not among them."""
+def test_promises_are_counted_when_asked_for():
+    """Promises that were never made, or not proved, do not count."""
     assert lines("Promises")[1:] == [
         "|  | planted | other |",
         "| --- | --- | --- |",
@@ -36,8 +36,8 @@ def test_promises_are_counted_of_the_times_that_they_were_asked_for():
     ]
 
 
-def test_scenarios_stand_side_by_side():
-    """One that was skipped, or is not there, is an empty cell."""
+def test_scenarios_of_all_agents_are_side_by_side():
+    """A skipped or missing scenario has an empty cell."""
     assert lines("Scenarios")[-4:] == [
         "| crash/right | yes | yes |",
         "| crash/wrong | **no** |  |",
@@ -46,8 +46,8 @@ def test_scenarios_stand_side_by_side():
     ]
 
 
-def test_what_was_broken_is_said_by_promise():
-    """An agent that broke nothing has nothing to be said."""
+def test_broken_expectations_are_listed_by_promise():
+    """An agent that broke nothing has one line."""
     assert lines("planted") == [
         "**root_cause**",
         "- `crash/wrong`: expected root cause rank 1, got rank 0 (https://example.org/1)",
@@ -55,8 +55,8 @@ def test_what_was_broken_is_said_by_promise():
     assert lines("other") == ["No promise was broken."]
 
 
-def test_what_ranks_say_is_text_and_nothing_else():
-    """No tags, no tables, no control characters; and not more of it than fits."""
+def test_output_of_ranks_is_plain_text():
+    """There are no tags, tables or control characters, and long texts are cut."""
     told = replace(WRONG, findings=(replace(BLAMED, got=HOSTILE + "|" + "x" * 1000),))
     page = render_scorecards([replace(CARD, rows=(told,))])
 

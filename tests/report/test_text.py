@@ -1,4 +1,4 @@
-"""The verdict as text: first what it is, then why, then the evidence."""
+"""Verdict as text: first the verdict, then the reasons, then the evidence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ SEEN = JobResult(
 
 
 def test_a_verdict_reads_from_the_result_to_the_evidence():
-    """Root cause, exits, faults with their proof, the last lines, times, and what is left."""
+    """It has root cause, exits, faults with their proof, last lines, times and leftovers."""
     assert render_verdict(SCENARIO, SEEN, Verdict("PASS")) == (
         "PASS  crash/one\n"
         "      One is killed\n"
@@ -53,15 +53,15 @@ def test_a_verdict_reads_from_the_result_to_the_evidence():
     )
 
 
-def test_violations_stand_right_below_the_verdict():
-    """What was expected and what was seen."""
+def test_violations_follow_the_verdict():
+    """They have the form "expected X, got Y"."""
     lines = render_verdict(SCENARIO, SEEN, Verdict("FAIL", ("expected a, got b",), ("expected a, got b",))).splitlines()
 
     assert lines[:3] == ["FAIL  crash/one", "      One is killed", "  * expected a, got b"]
 
 
-def test_an_inconclusive_run_tells_of_its_violations_beside_the_reason():
-    """They may be a consequence."""
+def test_an_inconclusive_run_lists_its_violations_after_the_reason():
+    """They may be a consequence of the missing fault."""
     seen = replace(SEEN, faults=(FaultResult(PLAN.faults[0], 1, NotReached("no line")),))
     text = render_verdict(SCENARIO, seen, Verdict("INCONCLUSIVE", ("it: not reached",), ("expected a, got b",)))
 
@@ -69,15 +69,15 @@ def test_an_inconclusive_run_tells_of_its_violations_beside_the_reason():
     assert "  - signal SIGKILL on rank 1 at line 'step 3'\n    not reached on rank 1: no line\n" in text
 
 
-def test_a_job_that_was_not_run_has_little_to_tell():
-    """Only why."""
+def test_a_job_that_was_not_run_has_only_a_reason():
+    """Only the reason is shown."""
     assert render_verdict(SCENARIO, JobResult(error="broke"), Verdict("SKIPPED", ("why",))) == (
         "SKIPPED  crash/one\n      One is killed\n  * why\nlauncher: broke\n"
     )
 
 
-def test_what_is_left_is_named():
-    """Process by process."""
+def test_leftovers_are_listed():
+    """Each process has a line."""
     text = render_verdict(
         SCENARIO, replace(SEEN, leftovers=(Leftover("process", "sleep", 9, 1, ended=True),)), Verdict("FAIL")
     )
@@ -86,7 +86,7 @@ def test_what_is_left_is_named():
 
 
 def test_a_long_message_keeps_its_beginning_and_its_end():
-    """The exception stands last."""
+    """The exception is at the end."""
     told = "\n".join(f"line {n}" for n in range(100))
     text = render_verdict(SCENARIO, replace(SEEN, failures={1: FailureSeen(1, told)}), Verdict("PASS"))
 
@@ -95,13 +95,13 @@ def test_a_long_message_keeps_its_beginning_and_its_end():
     assert "line 50\n" not in text
 
 
-def test_nothing_that_a_rank_writes_reaches_the_terminal_as_it_is():
-    """Escape sequences, NUL, line ends, half surrogates."""
+def test_control_characters_of_ranks_never_reach_the_terminal():
+    """Escape sequences, NUL, line ends and lone surrogates are escaped."""
     assert printable("a\x1b[2J\0\r\n\tb\ud800 é") == "a\\x1b[2J\\x00\\r\\n\\tb\\ud800 é"
 
 
-def test_a_launcher_that_is_the_subject_is_called_so():
-    """It is rank 0 of derail's job, and no reader knows that job; what its ranks say of themselves is not changed."""
+def test_a_launcher_under_test_is_named_as_such():
+    """It is rank 0 of derail's job, which readers do not know; messages of its own ranks are not changed."""
     seen = replace(
         SEEN,
         ranks={0: RankOutcome(0, 10, ExitStatus(code=1), Cause.SELF, exit_order=0)},
@@ -124,7 +124,7 @@ def test_a_launcher_that_is_the_subject_is_called_so():
 
 
 def test_a_rank_that_an_external_agent_stopped_was_not_stopped_by_us():
-    """The agent's name for it is in the sentence."""
+    """The sentence has the agent's word for it."""
     rank = replace(RANKS[0], stopped_by="the agent")
 
     assert str(rank) == "rank 0: SIGTERM (15), stopped by the agent"

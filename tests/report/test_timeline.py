@@ -1,4 +1,4 @@
-"""Lanes, bands and marks from a journal, and what is left of them when the journal is not what it should be."""
+"""Lanes, bands and marks from a journal, also from a damaged one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OUTCOME = JobOutcome(
 
 
 def killed(path: Path) -> tuple[journal.Record, ...]:
-    """The journal of a run in which rank 1 is killed after 3 seconds, as the launcher and the driver write it."""
+    """Return the journal of a run in which rank 1 is killed after 3 seconds, as launcher and driver write it."""
     clock = FakeClock(now=99.0)
     writer = journal.Journal(path, clock=clock)
     writer.write_plan(KILL, (0, 1))
@@ -67,7 +67,7 @@ def killed(path: Path) -> tuple[journal.Record, ...]:
 
 
 def test_a_journal_becomes_a_lane_for_the_agent_and_one_for_each_rank(tmp_path: Path) -> None:
-    """Each with its bands, its marks and how it ended."""
+    """Each has its bands, its marks and its end."""
     told = timeline(killed(tmp_path / "journal.jsonl"))
     agent, asked, hit = told.lanes
     assert (told.seconds, [lane.name for lane in told.lanes]) == (4.5, ["agent", "rank 0", "rank 1"])
@@ -93,7 +93,7 @@ def test_a_journal_becomes_a_lane_for_the_agent_and_one_for_each_rank(tmp_path: 
 
 
 def test_a_fault_lasts_until_it_is_undone_or_its_rank_has_ended(tmp_path: Path) -> None:
-    """What was never undone lasts as long as its rank; without an ``end`` nobody knows what came of it."""
+    """A fault that is never undone lasts as long as its rank; without an ``end`` its result is unknown."""
     clock = FakeClock(now=10.0)
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=clock)
     for rank in (0, 1):
@@ -112,7 +112,7 @@ def test_a_fault_lasts_until_it_is_undone_or_its_rank_has_ended(tmp_path: Path) 
 
 
 def test_a_rank_that_is_started_again_lives_twice(tmp_path: Path) -> None:
-    """In one lane, with the gap between its two lives."""
+    """Both lives are in one lane, with a gap between them."""
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=FakeClock())
     for pid, at in ((100, 1.0), (200, 4.0)):
         writer.write_event(Started(0, pid, at))
@@ -121,8 +121,8 @@ def test_a_rank_that_is_started_again_lives_twice(tmp_path: Path) -> None:
     assert [(band.begin, band.end) for band in rank.bands] == [(0.0, 1.0), (3.0, 4.0)]
 
 
-def test_everything_that_a_journal_tells_becomes_a_mark(tmp_path: Path) -> None:
-    """In words, in the lane of whom it happens to."""
+def test_each_event_of_a_journal_becomes_a_mark(tmp_path: Path) -> None:
+    """Each mark has a text, in the lane of its rank."""
     clock = FakeClock()
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=clock)
     writer.write_event(PhaseChanged("starting", 0.0, 0))
@@ -155,7 +155,7 @@ def test_everything_that_a_journal_tells_becomes_a_mark(tmp_path: Path) -> None:
 
 
 def test_each_process_of_an_agent_has_a_lane(tmp_path: Path) -> None:
-    """An agent per node, say; what is done to the agent as such stands in a lane of its own."""
+    """There may be one agent per node; faults on the agent itself have a separate lane."""
     clock = FakeClock()
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=clock)
     for node in (0, 1):
@@ -177,7 +177,7 @@ def test_each_process_of_an_agent_has_a_lane(tmp_path: Path) -> None:
 
 
 def test_the_clock_of_a_rank_does_not_stretch_the_run(tmp_path: Path) -> None:
-    """Ranks write to the journal too, and their clock may be what is broken."""
+    """Ranks also write to the journal, and their clock may be the broken part."""
     records = killed(tmp_path / "journal.jsonl")
     wrong = {"event": "start", "at": 1e9, "by": -1, "rank": 0, "fault": "clock"}
     told = timeline([*records, wrong])
@@ -185,14 +185,14 @@ def test_the_clock_of_a_rank_does_not_stretch_the_run(tmp_path: Path) -> None:
     assert [band.begin for band in told.lanes[1].bands if band.kind == "fault"] == [4.5]
 
 
-def test_only_the_last_run_of_a_journal_is_told(tmp_path: Path) -> None:
+def test_only_the_last_run_of_a_journal_is_shown(tmp_path: Path) -> None:
     """A directory that was used twice has both runs in its journal."""
     once = timeline(killed(tmp_path / "journal.jsonl"))
     assert timeline(killed(tmp_path / "journal.jsonl")) == once
 
 
-def test_without_a_journal_the_outcome_tells_when_ranks_ended() -> None:
-    """There are no faults and no signals in it, but the lanes are there."""
+def test_without_a_journal_the_outcome_provides_the_exits() -> None:
+    """It contains no faults and no signals, but the lanes exist."""
     told = observed(JobResult(**fields_of(OUTCOME)))
     assert [(lane.name, [(band.begin, band.end) for band in lane.bands]) for lane in told.lanes] == [
         ("agent", [(3.0, 4.5)]),
@@ -201,14 +201,14 @@ def test_without_a_journal_the_outcome_tells_when_ranks_ended() -> None:
     ]
 
 
-def test_a_run_of_which_nothing_is_known_has_an_empty_timeline() -> None:
-    """No lanes but the agent's, and no text."""
+def test_a_run_without_records_has_an_empty_timeline() -> None:
+    """It has only the agent's lane, and no text."""
     told = observed(JobResult(journal=Path("/nowhere/journal.jsonl")))
     assert ([lane.name for lane in told.lanes], render_timeline(told)) == (["agent"], "")
 
 
-def test_what_is_left_behind_stands_in_the_lane_of_its_rank(tmp_path: Path) -> None:
-    """At the end of the run."""
+def test_a_leftover_is_in_the_lane_of_its_rank(tmp_path: Path) -> None:
+    """The mark is at the end of the run."""
     left = Leftover("process", "sleep 1000", pid=7, rank=0)
     told = timeline(killed(tmp_path / "journal.jsonl"), leftovers=[left])
     assert told.lanes[1].telling
@@ -269,8 +269,8 @@ RECORDS = st.builds(
 @example(
     [{"event": f"agent_{what}", "at": at, "agent": "\x1b[31m"} for what, at in (("started", 0.0), ("exited", 1.0))]
 )
-def test_whatever_stands_in_a_journal_becomes_a_timeline(records: list[dict[str, object]]) -> None:
-    """Nothing that a rank writes breaks a report; all bands and marks lie within the run."""
+def test_any_journal_becomes_a_timeline(records: list[dict[str, object]]) -> None:
+    """No output of a rank breaks a report; all bands and marks lie within the run."""
     told = timeline(records)
     times = [at for lane in told.lanes for band in lane.bands for at in (band.begin, band.end)]
     times += [mark.at for lane in told.lanes for mark in lane.marks]
@@ -279,8 +279,8 @@ def test_whatever_stands_in_a_journal_becomes_a_timeline(records: list[dict[str,
     check_trace(render_trace([("", told)]))
 
 
-def test_the_text_draws_each_lane_and_tells_what_happened(tmp_path: Path) -> None:
-    """Nothing but letters: it stands in terminals, logs and JUnit files."""
+def test_the_text_draws_each_lane_and_lists_events(tmp_path: Path) -> None:
+    """It is plain text for terminals, logs and JUnit files."""
     text = render_timeline(timeline(killed(tmp_path / "journal.jsonl")), width=70)
     chart, events = text.splitlines()[:5], text.splitlines()[5:]
     assert chart == [
@@ -303,7 +303,7 @@ def test_the_text_draws_each_lane_and_tells_what_happened(tmp_path: Path) -> Non
     ]
 
 
-def test_of_many_ranks_the_text_shows_those_that_have_something_to_tell(tmp_path: Path) -> None:
+def test_of_many_ranks_the_text_shows_those_of_interest(tmp_path: Path) -> None:
     """The others are counted."""
     clock = FakeClock()
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=clock)
@@ -319,7 +319,7 @@ def test_of_many_ranks_the_text_shows_those_that_have_something_to_tell(tmp_path
 
 
 def test_of_many_events_the_text_shows_the_first_and_the_last(tmp_path: Path) -> None:
-    """And how many are between."""
+    """The number of hidden events is between them."""
     clock = FakeClock()
     writer = journal.Journal(tmp_path / "journal.jsonl", clock=clock)
     writer.write_event(Started(0, 100, 0.0))
@@ -331,11 +331,11 @@ def test_of_many_events_the_text_shows_the_first_and_the_last(tmp_path: Path) ->
     assert [word in text for word in ("'step 0'", "'step 50'", "'step 99'")] == [True, False, True]
 
 
-def test_neighbouring_numbers_are_told_together() -> None:
-    """In ascending order, each once."""
+def test_neighbouring_numbers_are_a_range() -> None:
+    """They are in ascending order, each once."""
     assert [spans([]), spans([3]), spans([0, 1, 2, 5, 7, 7, 8])] == ["", "3", "0-2, 5, 7-8"]
 
 
-def test_an_empty_timeline_is_no_text() -> None:
+def test_an_empty_timeline_has_no_text() -> None:
     """There is nothing to draw."""
     assert render_timeline(Timeline()) == ""

@@ -1,4 +1,4 @@
-"""Traces: their tracks, spans and instants, their place in time, and that viewers take them."""
+"""Traces: tracks, spans and instants, their times, and acceptance by viewers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RUN = Timeline(
 
 
 def wall(data: bytes, event: dict[str, float]) -> float:
-    """When an event happened, in seconds since 1970."""
+    """Return the time of an event in seconds since 1970."""
     return json.loads(data)["baseTimeNanoseconds"] / 1e9 + event["ts"] / 1e6
 
 
@@ -67,7 +67,7 @@ def test_times_are_those_of_the_wall_clock_from_the_base_that_torch_profiler_cho
 
 
 def test_runs_of_one_trace_have_one_base_and_their_own_places() -> None:
-    """As those of many scenarios have; one whose place is not known begins with the first."""
+    """A trace may have many scenarios; one without a time begins with the first."""
     later = Timeline(RUN.seconds, RUN.lanes, WALL + 60)
     data = render_trace([("later", later), ("first", RUN), ("somewhen", Timeline(RUN.seconds, RUN.lanes))])
     begins = {track.process: wall(data, track.spans[0]) for track in check_trace(data) if track.name == "launcher"}
@@ -79,8 +79,8 @@ def test_runs_of_one_trace_have_one_base_and_their_own_places() -> None:
     }
 
 
-def test_faults_that_overlap_have_tracks_of_their_own() -> None:
-    """A viewer would cut one of two spans that overlap on one track; what is nested stays on one."""
+def test_overlapping_faults_have_separate_tracks() -> None:
+    """A viewer would cut one of two overlapping spans on one track; nested spans share a track."""
     bands = (Band("alive", 0, 9), Band("fault", 1, 5, "a"), Band("fault", 2, 6, "b"), Band("fault", 2, 3, "c"))
     tracks = check_trace(render_trace([("", Timeline(9, (Lane("rank 0", 0, bands=bands),)))]))
 
@@ -90,8 +90,8 @@ def test_faults_that_overlap_have_tracks_of_their_own() -> None:
     ]
 
 
-def test_a_trace_of_nothing_is_a_trace() -> None:
-    """A job of which no rank was started has no tracks."""
+def test_an_empty_trace_is_valid() -> None:
+    """A job without started ranks has no tracks."""
     assert check_trace(render_trace([])) == check_trace(render_trace([("skipped", Timeline())])) == []
 
 
@@ -112,7 +112,7 @@ LANES = st.builds(
 
 @given(st.lists(LANES, max_size=4, unique_by=lambda lane: lane.name), st.sampled_from([0.0, WALL]))
 def test_no_span_and_no_instant_of_a_timeline_is_lost(lanes: list[Lane], began: float) -> None:
-    """Whatever overlaps what, each is there once, with its length."""
+    """Each appears once, with its length, whatever overlaps."""
     tracks = check_trace(render_trace([("", Timeline(100, tuple(lanes), began))]))
 
     spans = sorted(round(span["dur"]) for track in tracks for span in track.spans)

@@ -23,7 +23,7 @@ ABOUT = {
 
 @dataclass
 class Track:
-    """A thread of a trace: what it is called, its spans and its instants, in the order of their times."""
+    """Thread of a trace: its name, its spans and its instants, in the order of their times."""
 
     process: str = ""
     name: str = ""
@@ -33,7 +33,7 @@ class Track:
 
 
 def check_trace(data: bytes) -> list[Track]:
-    """The tracks of a trace, in the order in which they are shown. Fails at anything that the format does not allow."""
+    """Return the tracks of a trace in display order; fail at any violation of the format."""
     trace = json.loads(data, parse_constant=lambda word: (_ for _ in ()).throw(ValueError(word)))
     assert set(trace) == {"displayTimeUnit", "baseTimeNanoseconds", "traceEvents"}
     assert trace["displayTimeUnit"] in ("ms", "ns")
@@ -86,7 +86,7 @@ def _check_event(event: dict[str, Any]) -> None:
 
 
 def _check_nesting(spans: list[dict[str, Any]]) -> None:
-    """The spans of one thread are nested or apart, to a nanosecond."""
+    """Check that the spans of one thread are nested or apart, to a nanosecond."""
     open_ends: list[int] = []
     for span in spans:
         begin, end = (round(1000 * time) for time in (span["ts"], span["ts"] + span["dur"]))

@@ -1,4 +1,4 @@
-"""The verdict: every expectation can fail, and no run is green of which a fault did not happen."""
+"""Verdict: every expectation can fail, and no run passes whose fault did not happen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,8 +54,8 @@ def verdict(expect=MET, seen=SEEN, plan=PLAN, promises=None):
     return judge(Scenario("t", 3, Path("w.py"), plan, expect, restarts=1), seen, promises)
 
 
-def test_a_run_that_shows_all_that_was_expected_passes():
-    """The whole picture."""
+def test_a_run_that_meets_every_expectation_passes():
+    """The result meets every expectation."""
     assert (verdict().kind, verdict().reasons, verdict().passed, verdict().exit_code) == ("PASS", (), True, 0)
 
 
@@ -78,8 +78,8 @@ VIOLATED = {
 
 
 @pytest.mark.parametrize("field", VIOLATED)
-def test_each_expectation_that_is_not_met_fails_the_run(field):
-    """It says what was expected and what was seen."""
+def test_each_unmet_expectation_fails_the_run(field):
+    """The reason has the expected and the actual value."""
     value, reason = VIOLATED[field]
     told = verdict(replace(MET, **{field: value}))
 
@@ -88,8 +88,8 @@ def test_each_expectation_that_is_not_met_fails_the_run(field):
 
 
 @pytest.mark.parametrize("field", VIOLATED)
-def test_what_was_never_promised_fails_nobody(field):
-    """It is looked at all the same, and told as not applicable."""
+def test_an_expectation_without_a_promise_fails_no_agent(field):
+    """The expectation is still checked, and reported as not applicable."""
     told = verdict(replace(MET, **{field: VIOLATED[field][0]}), promises=ALL_PROMISES - {field})
 
     assert (told.kind, told.reasons) == ("PASS", ())
@@ -97,8 +97,8 @@ def test_what_was_never_promised_fails_nobody(field):
     assert VIOLATED[field][1] in map(str, told.findings)
 
 
-def test_each_expectation_is_found_also_if_it_is_met():
-    """One finding each, in words, under what the supervisor would have promised."""
+def test_met_expectations_have_findings():
+    """There is one finding each, under the matching promise."""
     found = verdict().findings
 
     assert all(told.kept for told in found)
@@ -106,15 +106,15 @@ def test_each_expectation_is_found_also_if_it_is_met():
     assert Tells("rank 1", "rank 1") in [str(told) for told in found if told.promise == "root_cause"]
 
 
-def test_of_a_job_that_never_ended_nothing_else_is_found():
-    """All else is of those who ended it."""
+def test_a_job_that_never_ended_has_no_other_finding():
+    """All other findings would be about the process that ended it."""
     told = verdict(Expect(root_cause=0), seen=replace(SEEN, timed_out=True))
 
     assert [(found.promise, found.kept) for found in told.findings] == [("ends", False)]
 
 
-def test_restarts_of_which_nobody_knows_are_not_those_expected():
-    """Neither is a step that nobody told."""
+def test_an_unknown_number_of_restarts_is_not_the_expected_one():
+    """Neither is an unreported step."""
     told = verdict(Expect(restarts=0, resumed_at=0), replace(SEEN, restarts=None, resumed_at=None))
 
     assert [found.promise for found in told.findings if not found.kept] == ["restarts", "resumed_at"]
@@ -124,8 +124,8 @@ def test_restarts_of_which_nobody_knows_are_not_those_expected():
 FOREIGN = replace(SEEN, external=True, exit_code=1)
 
 
-def test_of_a_foreign_supervisor_it_is_judged_what_it_says():
-    """What happened is one thing, what it tells of it the other."""
+def test_the_report_of_an_external_agent_is_judged():
+    """The facts and its report are separate findings."""
     blames = replace(FOREIGN, root_cause=0, failures={0: FailureSeen(0, "m", status=ExitStatus(signal=15))})
     told = verdict(Expect(root_cause=1, failures=(1,), exits={0: "SIGTERM", 1: "SIGKILL"}), blames)
 
@@ -133,8 +133,8 @@ def test_of_a_foreign_supervisor_it_is_judged_what_it_says():
     assert told.reasons == (Tells("rank 1", "rank 0"), Tells("1", "0"))
 
 
-def test_what_a_foreign_supervisor_left_was_not_ended_by_it():
-    """It was ended, but by the sandbox; what our own launcher ended itself is as expected."""
+def test_an_external_agent_has_not_ended_its_leftovers():
+    """The sandbox ended it; leftovers that derail's launcher ended itself are as expected."""
     left = replace(SEEN, leftovers=(Leftover("process", "sleep 600", 99, 1, ended=True),))
 
     kept = [
@@ -144,8 +144,8 @@ def test_what_a_foreign_supervisor_left_was_not_ended_by_it():
     assert kept == [[True], [False]]
 
 
-def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
-    """How the rank ended is known."""
+def test_a_wrong_exit_in_the_report_of_an_external_agent_is_detected():
+    """The actual exit status is known."""
     tells = replace(FOREIGN, failures={1: FailureSeen(1, "m", status=ExitStatus(code=1))})
 
     assert verdict(Expect(exits={1: "SIGKILL"}), tells).reasons == (Tells("launcher", "SIGKILL", "rank 1", "exit 1"),)
@@ -160,13 +160,13 @@ def test_a_foreign_supervisor_that_tells_another_exit_is_found_out():
         (True, 0, (Tells("succeeded", "succeeded", "0, 1"),)),
     ],
 )
-def test_a_foreign_supervisor_says_what_came_of_the_job_by_its_exit_code(expected, code, reasons):
-    """One that exits with 0 after a failure hides it."""
+def test_an_external_agent_reports_success_by_its_exit_code(expected, code, reasons):
+    """Exit code 0 after a failure hides the failure."""
     assert verdict(Expect(succeeded=expected), replace(FOREIGN, exit_code=code)).reasons == reasons
 
 
-def test_what_is_left_is_told_in_an_order_of_its_own():
-    """Rank by rank, and not as it was found: two runs are compared by their words."""
+def test_leftovers_have_a_stable_order():
+    """Leftovers are sorted by rank, because two runs are compared by their texts."""
     left = [Leftover("process", "sleep 9", 12, 1), Leftover("process", "train.py", 13, 0), Leftover("file", "/tmp/x")]
     told = verdict(MET, replace(SEEN, leftovers=(*left, Leftover("process", "sleep 9", 11, 0))))
 
@@ -182,8 +182,8 @@ def test_what_is_left_is_told_in_an_order_of_its_own():
         ({2: 1}, Tells("rank 2", "exit 1", "exit 0")),
     ],
 )
-def test_exits_are_told_apart(exits, reason):
-    """A code is no signal."""
+def test_codes_and_signals_are_distinguished(exits, reason):
+    """A code is not a signal."""
     assert verdict(Expect(exits=exits)).reasons == (reason,)
 
 
@@ -195,15 +195,15 @@ def test_a_rank_that_never_ended_has_no_exit():
     assert told.reasons == (Tells("rank 1", "exit 0"),)
 
 
-def test_several_violations_are_all_told():
-    """One run, one list."""
+def test_all_violations_are_reported():
+    """One run reports the whole list."""
     assert len(verdict(Expect(root_cause=0, exit_code=0, exits={1: 0})).reasons) == 3
 
 
 @pytest.mark.parametrize("result", [NotReached("r"), Errored("r"), Unavailable("r"), Unknown("r")])
 @pytest.mark.parametrize("expect", [MET, Expect(root_cause=2)], ids=["met", "violated"])
 def test_a_run_whose_fault_did_not_happen_is_inconclusive(result, expect):
-    """Never green, and never red either: nothing was tested."""
+    """It neither passes nor fails, because nothing was tested."""
     told = verdict(expect, replace(SEEN, faults=(FaultResult(PLAN.faults[0], 1, result),)))
 
     assert (told.kind, told.exit_code, told.reasons) == (
@@ -214,35 +214,35 @@ def test_a_run_whose_fault_did_not_happen_is_inconclusive(result, expect):
     assert bool(told.violations) == (expect != MET)
 
 
-def test_one_of_several_ranks_is_enough():
+def test_a_fault_that_missed_one_rank_is_inconclusive():
     """A fault aimed at all ranks must have happened on all."""
     other = FaultResult(PLAN.faults[0], 2, NotReached("r"))
 
     assert verdict(seen=replace(SEEN, faults=(KILLED, other))).kind == "INCONCLUSIVE"
 
 
-def test_a_fault_of_which_nothing_is_known_did_not_happen():
-    """Whoever observes must tell of each."""
+def test_a_fault_without_a_report_did_not_happen():
+    """Each planned fault needs a report."""
     told = verdict(seen=replace(SEEN, faults=()))
 
     assert (told.kind, told.reasons) == ("INCONCLUSIVE", (Tells(PLAN.faults[0].id),))
 
 
 def test_a_job_that_could_not_be_run_is_skipped():
-    """For a reason that is given."""
+    """The reason is given."""
     told = verdict(seen=JobResult(faults=(FaultResult(PLAN.faults[0], None, Unavailable("no luck")),)))
 
     assert (told.kind, told.exit_code) == ("SKIPPED", 4)
     assert "no luck" in told.reasons[0]
 
 
-def test_a_job_that_was_not_run_is_not_green():
-    """Also without faults."""
+def test_a_job_that_was_not_run_does_not_pass():
+    """Faults are not needed for that."""
     assert verdict(Expect(), JobResult(), faults.plan()).kind == "INCONCLUSIVE"
 
 
 def test_a_launcher_that_breaks_fails_the_run():
-    """It is what is being tested."""
+    """The launcher is the subject of the test."""
     told = verdict(seen=JobResult(faults=(KILLED,), error="JSONDecodeError: x"))
 
     assert told.kind == "FAIL"
@@ -250,7 +250,7 @@ def test_a_launcher_that_breaks_fails_the_run():
 
 
 def test_a_job_that_had_to_be_ended_from_outside_fails():
-    """Whatever else was expected."""
+    """Other expectations do not matter."""
     told = verdict(seen=replace(SEEN, timed_out=True))
 
     assert told.reasons == (Tells("30 s"),)
@@ -267,8 +267,8 @@ def test_a_job_that_had_to_be_ended_from_outside_fails():
         ("any", False, "PASS"),
     ],
 )
-def test_what_is_left_behind_fails_unless_it_is_expected(expect, ended, kind):
-    """Nothing may be, by default."""
+def test_unexpected_leftovers_fail_the_run(expect, ended, kind):
+    """By default no leftovers are allowed."""
     left = Leftover("process", "sleep 600", 99, 1, ended)
     told = verdict(replace(MET, leftovers=expect), replace(SEEN, leftovers=(left,)))
 
@@ -292,16 +292,16 @@ def test_what_is_left_behind_fails_unless_it_is_expected(expect, ended, kind):
     ],
     ids=["none", "none, and others", "one", "one, and none of the others"],
 )
-def test_a_line_that_must_not_be_there_fails_the_run(tail, reasons):
-    """Wherever it stands in the tail; each side of the expectation is a finding."""
+def test_an_excluded_line_fails_the_run(tail, reasons):
+    """Its position in the tail does not matter; ``like`` and ``unlike`` are separate findings."""
     told = verdict(Expect(log_tail=(tail,)))
 
     assert told.reasons == reasons
     assert [found.promise for found in told.findings].count("log_tail") == bool(tail.like) + bool(tail.unlike)
 
 
-def test_nobody_to_blame_is_told():
-    """A message or a root cause of a job that did not fail."""
+def test_a_missing_root_cause_is_reported():
+    """A message or a root cause is expected of a job that did not fail."""
     fine = JobResult(ranks={2: RANKS[2]}, started_at=0.0, ended_at=1.0, faults=(KILLED,))
     told = verdict(Expect(root_cause=1, message="x", error_file={1: "good"}), fine)
 
@@ -309,8 +309,8 @@ def test_nobody_to_blame_is_told():
     assert told.reasons == (Tells("rank 1", "none"), Tells("'x'", "no failure"), Tells("rank 1", "good", "no failure"))
 
 
-def test_an_empty_log_is_said_to_be_empty():
-    """And not to have a last line."""
+def test_an_empty_log_is_reported_as_empty():
+    """The text does not mention a last line."""
     told = verdict(Expect(log_tail=(LogTail(0, ("x",), "stderr"),)))
 
     assert told.reasons == (Tells("stderr", "rank 0", "empty"),)
@@ -329,13 +329,13 @@ def test_an_empty_log_is_said_to_be_empty():
     ],
 )
 def test_lines_are_matched_whole_and_in_order(patterns, lines, missing):
-    """Others may stand between them."""
+    """Other lines may be between them."""
     assert first_unmatched(patterns, lines) == missing
 
 
 @pytest.mark.parametrize(("succeeded", "kind"), [(True, "FAIL"), (False, "INCONCLUSIVE")])
 def test_a_rank_that_was_never_seen_satisfies_no_outcome(succeeded, kind):
-    """A job that went well without it has not succeeded; one that failed may have been right not to start it."""
+    """A job without it has not succeeded; a failed job may have been right not to start it."""
     code = 0 if succeeded else 1
     fates = {0: RankOutcome(0, 100, ExitStatus(code=code), Cause.SELF, succeeded=code == 0)}
     blamed = 0 if code else None
@@ -351,7 +351,7 @@ def test_a_rank_that_was_never_seen_satisfies_no_outcome(succeeded, kind):
 
 
 def test_a_launcher_that_was_broken_on_purpose_need_not_have_started_all_ranks():
-    """Its scenario is judged by the rest."""
+    """Its scenario is judged by the other expectations."""
     plan = faults.plan([faults.signal("SIGKILL", rank="the agent")])
     fates = {0: RankOutcome(0, 100, ExitStatus(code=1), Cause.SELF)}
     seen = JobResult(
@@ -369,7 +369,7 @@ def test_a_launcher_that_was_broken_on_purpose_need_not_have_started_all_ranks()
 
 
 def timed(took, at_most=None, *, grace=2.0, slowdown=1.0, **more):
-    """The findings about the time of a teardown."""
+    """Return the findings about the time of a teardown."""
     scenario = Scenario("t", 3, Path("w.py"), PLAN, Expect(teardown_seconds=at_most), grace=grace, restarts=1, **more)
     stop = None if took is None else 3.0 - took
     found = judge(scenario, replace(SEEN, stop_requested_at=stop, slowdown=slowdown)).findings
@@ -377,21 +377,21 @@ def timed(took, at_most=None, *, grace=2.0, slowdown=1.0, **more):
 
 
 def test_a_teardown_may_take_the_grace_period_and_a_second():
-    """If the scenario says nothing else: one grace period for each rank is too long."""
+    """Without another limit in the scenario, one grace period for each rank is too long."""
     assert timed(2.9) == [(True, Tells("3 s"))]
     assert timed(3.1) == [(False, Tells("3 s"))]
     assert timed(1.7, grace=0.5) == [(False, Tells("1.5 s"))]
     assert timed(3.1, 4.0) == [(True, Tells("4 s"))]
 
 
-def test_a_teardown_is_not_timed_where_none_was_or_any_time_will_do():
-    """Also where the subject is the launcher itself, whose teardown is derail's."""
+def test_a_teardown_is_not_timed_without_a_limit():
+    """Nor is that of a launcher under test, whose teardown is derail's."""
     assert timed(None) == timed(100.0, float("inf")) == timed(100.0, launches=2) == []
 
 
 @pytest.mark.parametrize(("slowdown", "kept"), [(1.0, False), (1.4, False), (1.6, True), (50.0, True)])
 def test_the_margin_of_a_teardown_grows_with_the_load(slowdown, kept):
-    """As measured; it is not believed beyond a limit, or nothing would be too slow on a busy machine."""
+    """The measured load counts up to a limit, otherwise nothing would be too slow on a busy machine."""
     assert [told for told, _ in timed(3.5, slowdown=slowdown)] == [kept]
     assert [told for told, _ in timed(4.6, slowdown=slowdown)] == [False]
 
@@ -402,8 +402,8 @@ def restarted(times, *, restarts=0, promises=None, external=True):
     return judge(Scenario("t", 3, Path("w.py"), PLAN, MET, restarts=restarts), seen, promises)
 
 
-def test_a_launcher_that_restarts_by_its_own_default_is_told_so_and_nothing_else():
-    """It never promised how often it restarts: nothing can be judged, and nothing is held against it."""
+def test_a_launcher_that_restarts_by_default_gets_only_that_finding():
+    """It never promised a number of restarts: nothing can be judged."""
     told = restarted(1, promises=ALL_PROMISES - {"restarts"})
 
     assert (told.kind, told.violations) == ("INCONCLUSIVE", ())
@@ -411,8 +411,8 @@ def test_a_launcher_that_restarts_by_its_own_default_is_told_so_and_nothing_else
     assert [found.promise for found in told.findings] == ["restarts"]
 
 
-def test_a_launcher_that_promises_to_restart_as_often_as_it_may_fails_by_one_restart_more():
-    """With the same words, and no others."""
+def test_a_launcher_that_promises_restarts_fails_by_one_restart_too_many():
+    """The finding has the same words, and is the only one."""
     told = restarted(3)
 
     assert (told.kind, told.reasons) == ("FAIL", (Tells("restart", "3"),))
@@ -420,8 +420,8 @@ def test_a_launcher_that_promises_to_restart_as_often_as_it_may_fails_by_one_res
     assert restarted(1, restarts=1).reasons[0] == Tells("rank 1", "rank 2")
 
 
-def test_what_was_never_promised_and_not_met_is_a_difference():
-    """It fails no agent; an expectation that was met is no difference."""
+def test_an_unmet_expectation_without_a_promise_is_a_difference():
+    """It fails no agent; a met expectation is no difference."""
     told = verdict(replace(MET, exit_code=1), promises=ALL_PROMISES - {"exit_code", "root_cause"})
     found = {finding.promise: (finding.kept, finding.differs) for finding in told.findings}
 
@@ -430,7 +430,7 @@ def test_what_was_never_promised_and_not_met_is_a_difference():
 
 
 def test_a_scenario_can_be_about_one_promise():
-    """All that it expects counts as that promise, but for the end of the job."""
+    """All its expectations count for that promise, except the end of the job."""
     expect = replace(MET, exit_code=1, promise="forwards_signals")
 
     assert {found.promise for found in verdict(expect).findings} == {"ends", "forwards_signals"}
@@ -438,8 +438,8 @@ def test_a_scenario_can_be_about_one_promise():
     assert verdict(expect, promises=ALL_PROMISES - {"forwards_signals"}).kind == "PASS"
 
 
-def test_of_ranks_without_an_error_file_a_scenario_about_one_says_nothing():
-    """It is SKIPPED, whatever came of the fault; other scenarios are judged."""
+def test_scenarios_about_error_files_are_skipped_for_ranks_without_one():
+    """It is SKIPPED, whatever the result of the fault; other scenarios are judged."""
     plan = faults.plan([faults.error_file("empty", rank=1)])
     fault = FaultResult(plan.faults[0], 1, NotReached("the rank has no error file"))
     seen = replace(SEEN, faults=(fault,), no_error_file=True)
@@ -449,7 +449,7 @@ def test_of_ranks_without_an_error_file_a_scenario_about_one_says_nothing():
     )  # fmt: skip
 
 
-def test_the_code_with_which_a_launcher_ends_is_held_against_those_that_promise_exit_codes():
+def test_the_exit_of_a_launcher_under_test_belongs_to_the_promise_exit_code():
     """In a scenario about a launcher, rank 0 is the launcher: its exit is no report about ranks."""
     scenario = Scenario("t", 1, Path("w.py"), PLAN, Expect(succeeded=False, exits={1: 143}), launches=2)
     promised = judge(scenario, SEEN)
@@ -459,8 +459,8 @@ def test_the_code_with_which_a_launcher_ends_is_held_against_those_that_promise_
     assert (promised.kind, other.kind) == ("FAIL", "PASS")
 
 
-def test_a_fault_that_cannot_be_done_to_ranks_of_this_launcher_is_skipped():
-    """Their streams are pipes, say; unless the launcher hung, which counts in any case."""
+def test_a_fault_unavailable_under_this_launcher_is_skipped():
+    """For example because their streams are pipes; if the launcher hung, that counts in any case."""
     beyond = FaultResult(PLAN.faults[0], 1, Unavailable("rank 1 writes its stdout to pipe:[1], and not to a file"), 1.0)
     seen = replace(SEEN, faults=(beyond,), external=True)
     hung = replace(seen, timed_out=True)

@@ -1,4 +1,4 @@
-"""Scenario files: what they mean, and everything that is refused."""
+"""Scenario files: their values, and all rejected errors."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ LEAST = 'title = "x"\nranks = 2\nworker = "worker.py"\n[expect]\nsucceeded = tru
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes a scenario file, with its worker beside it."""
+    """Write a scenario file, with its worker beside it."""
 
     def write(text):
         (tmp_path / "worker.py").write_text("")
@@ -64,8 +64,8 @@ def write(tmp_path):
     return write
 
 
-def test_a_scenario_says_all_that_its_file_says(write):
-    """Values, in their own types."""
+def test_all_values_of_a_file_are_read(write):
+    """Values have their types."""
     path = write(GOOD)
     scenario = load(path)
 
@@ -91,15 +91,15 @@ def test_a_scenario_says_all_that_its_file_says(write):
     )
 
 
-def test_a_job_that_is_left_alone_needs_little(write):
-    """No faults, and nothing may be left behind."""
+def test_a_job_without_faults_needs_few_keys(write):
+    """There are no faults, and leftovers are not allowed."""
     scenario = load(write(LEAST))
 
     assert (scenario.faults.faults, scenario.expect) == ((), Expect(succeeded=True, leftovers="none"))
 
 
 def test_several_log_tails_are_a_list(write):
-    """One table or many."""
+    """Both one table and a list of tables are accepted."""
     first = '[[expect.log_tail]]\nrank = 0\nlike = ["a"]\n'
     second = '[[expect.log_tail]]\nrank = 1\nstream = "stderr"\nlike = ["b"]\n'
 
@@ -118,35 +118,35 @@ def test_several_log_tails_are_a_list(write):
     ids=["no fault", "a named rank", "both", "none", "all ranks"],
 )
 def test_negative_controls_default_to_the_possible_ones(write, text, control):
-    """A scenario without faults has none; a fault on all ranks cannot be aimed at somebody else."""
+    """A scenario without faults has none; a fault on all ranks has no other target."""
     assert load(write(text)).control == control
 
 
 def test_a_scenario_may_be_about_the_launcher_itself(write):
-    """It is the one rank, and launches others."""
+    """The launcher is the one rank, and launches others."""
     scenario = load(write(LAUNCHER))
 
     assert (scenario.launches, scenario.ranks, scenario.control) == (2, 1, ("wrong-target",))
 
 
 def test_ranks_may_be_calls_of_a_function(write):
-    """Of the worker's file, which defines it."""
+    """The worker's file must define it."""
     path = write(change('"worker.py"', '"worker.py:train"'))
     path.with_name("worker.py").write_text("def train():\n    return 1\n")
 
     assert (load(path).worker, load(path).function) == (path.with_name("worker.py"), "train")
 
 
-def test_the_directory_of_the_run_is_put_into_arguments_and_variables(write, tmp_path):
-    """When it is known: a file says ``{workdir}``."""
+def test_the_directory_of_the_run_replaces_workdir(write, tmp_path):
+    """It replaces ``{workdir}`` when the run starts."""
     text = change('["--steps", "4"]', '["--to={workdir}/x", "{other}"]').replace('A = "1"', 'A = "{workdir}"')
     placed = load(write(text)).placed(tmp_path / "run")
 
     assert (placed.args, placed.env) == ((f"--to={tmp_path}/run/x", "{other}"), {"A": f"{tmp_path}/run"})
 
 
-def test_a_tail_may_say_what_must_not_be_there(write):
-    """Beside what must be, or alone."""
+def test_a_tail_may_exclude_lines(write):
+    """``unlike`` is used with ``like``, or alone."""
     alone = load(write(change('like = "*step 3"', 'unlike = "*error*"')))
     both = load(write(change('like = "*step 3"', 'like = "*step 3", unlike = ["a", "b"]')))
 
@@ -161,7 +161,7 @@ def test_the_family_is_the_first_part_of_the_name(write, name, family):
 
 
 def change(old, new):
-    """The good scenario, with one thing wrong."""
+    """Return the good scenario with one error."""
     assert old in GOOD
     return GOOD.replace(old, new)
 
@@ -264,7 +264,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_scenario_is_refused_with_file_path_and_the_nearest_name(case, write):
-    """A misspelt expectation must not become one that is never looked at."""
+    """A misspelt expectation must not be ignored."""
     text, problem = WRONG[case]
     path = write(text)
 
@@ -274,8 +274,8 @@ def test_a_wrong_scenario_is_refused_with_file_path_and_the_nearest_name(case, w
     assert f"{path}: {problem}" in str(error.value)
 
 
-def test_all_that_is_wrong_is_said_at_once(write):
-    """One run of the command, one list."""
+def test_all_errors_are_reported_at_once(write):
+    """One run of the command reports the whole list."""
     text = GOOD.replace("title", "titel").replace("signal =", "sginal =").replace("root_cause = 2", "root_cause = 7")
 
     with pytest.raises(InputError) as error:
@@ -291,7 +291,7 @@ def test_all_that_is_wrong_is_said_at_once(write):
 )
 @pytest.mark.parametrize("value", ['"3"', "-1", "3.0", "true"])
 def test_a_wrong_number_is_one_problem_and_not_the_cause_of_others(key, line, value, write):
-    """What is checked against a number that is not known cannot be wrong as well."""
+    """Values are not checked against an unknown number."""
     with pytest.raises(InputError) as error:
         load(write(GOOD.replace(line, f"{key} = {value}", 1)))
 
@@ -299,8 +299,8 @@ def test_a_wrong_number_is_one_problem_and_not_the_cause_of_others(key, line, va
 
 
 @pytest.mark.parametrize("ranks", ["", "ranks = 100000"])
-def test_a_number_of_ranks_that_is_missing_or_impossible_is_one_problem(ranks, write):
-    """The ranks that the file names are not wrong as well."""
+def test_a_missing_or_invalid_number_of_ranks_is_one_problem(ranks, write):
+    """The ranks that the file names are not reported as well."""
     with pytest.raises(InputError) as error:
         load(write(GOOD.replace("ranks = 3", ranks, 1)))
 
@@ -308,7 +308,7 @@ def test_a_number_of_ranks_that_is_missing_or_impossible_is_one_problem(ranks, w
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """Missing, a directory, not text."""
+    """It is missing, a directory, or not text."""
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"')
 
     for name in ("missing.toml", ".", "latin.toml"):
@@ -317,7 +317,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
-    """A file that is there wins."""
+    """An existing file has priority."""
     path = write(LEAST)
     monkeypatch.chdir(path.parent)
 
@@ -336,8 +336,8 @@ def test_a_scenario_is_found_by_path_and_by_name(write, monkeypatch):
         ("zzzz", f"unknown scenario 'zzzz'; 'derail list scenarios' names all {len(shipped())}"),
     ],
 )
-def test_a_name_that_finds_nothing_is_told_with_what_may_be_meant(name, problem, write, monkeypatch):
-    """A file beside it, a story without its family, a family; or the command that names them all."""
+def test_an_unknown_name_gets_suggestions(name, problem, write, monkeypatch):
+    """Suggestions are a file beside it, a scenario's name with its family, a family, or the command that lists all."""
     monkeypatch.chdir(write(LEAST).parent)
     with pytest.raises(InputError) as error:
         find(name)
@@ -346,8 +346,8 @@ def test_a_name_that_finds_nothing_is_told_with_what_may_be_meant(name, problem,
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_scenario_that_comes_with_derail_is_right(name):
-    """And its name is its place."""
+def test_every_shipped_scenario_is_valid(name):
+    """Its name is its path."""
     scenario = load(shipped()[name])
 
     assert scenario.name == name
@@ -365,8 +365,8 @@ def test_every_scenario_that_comes_with_derail_is_right(name):
         ("scenarios/old/scenarios/hang/story.toml", "hang/story", "hang"),
     ],
 )
-def test_a_scenario_is_named_after_its_place_in_its_folder_of_scenarios(tmp_path, place, name, family):
-    """So that a project's own have families too."""
+def test_a_scenario_is_named_after_its_path_below_scenarios(tmp_path, place, name, family):
+    """Scenarios of a project have families as well."""
     path = tmp_path / place
     path.parent.mkdir(parents=True)
     (path.parent / "w.py").write_text("")

@@ -37,7 +37,7 @@ ALL = [
 
 
 def step_loop(plan, **fields):
-    """A scenario of two ranks."""
+    """Return a scenario of two ranks."""
     worker = LIBRARY["calm/all_succeed"].worker
     values = {"args": ("--steps", "3"), "expect": Expect(succeeded=True), "grace": 1.0, **fields}
     return Scenario("", 2, worker, faults=Plan(tuple(plan)), **values)
@@ -57,19 +57,19 @@ def tells_apart(scenario, kind, workdir):
 
 @pytest.mark.parametrize(("name", "kind"), QUICK.items())
 def test_negative_controls_of_some_scenarios_do_not_pass(name, kind, tmp_path):
-    """A handful; the others are slow together."""
+    """The others are slow."""
     tells_apart(LIBRARY[name], kind, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), ALL)
 def test_negative_controls_of_all_scenarios_do_not_pass(name, kind, tmp_path):
-    """What each one expects is there because of its faults, and because of whom they hit."""
+    """The expected effects depend on the faults and on their targets."""
     tells_apart(LIBRARY[name], kind, tmp_path)
 
 
 def test_a_scenario_without_a_possible_negative_control_gives_the_reason():
-    """Beside the key."""
+    """The reason is a comment after the key."""
     chosen = {name: re.search(r"^control = .*", path.read_text(), re.MULTILINE) for name, path in shipped().items()}
 
     assert [name for name, line in chosen.items() if line and not re.search(r"# \w", line[0])] == []
@@ -77,12 +77,12 @@ def test_a_scenario_without_a_possible_negative_control_gives_the_reason():
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_negative_controls_of_shipped_scenarios_are_possible(name):
-    """All that it says it has."""
+    """All named controls exist."""
     assert len(negative_controls(LIBRARY[name])) == len(LIBRARY[name].control)
 
 
 def test_a_vacuous_scenario_is_found(tmp_path):
-    """A pause that is looked for nowhere: the job succeeds with it, without it, and with another rank paused."""
+    """No expectation is about the pause: the job succeeds with it, without it, and with another rank paused."""
     pause = faults.stop(rank=1, for_=0.1, when=when.line("step 1"))
     vacuous = step_loop([pause])
     seen = [unmet(run_scenario(negative_control(vacuous, kind), NativeAgent(), workdir=tmp_path / kind).verdict)
@@ -100,7 +100,7 @@ def test_a_negative_control_with_an_impossible_fault_is_judged_by_its_findings(t
 
 
 def test_the_no_fault_control_is_the_same_otherwise():
-    """Expectations, arguments and seed stay."""
+    """Expectations, arguments and seed stay the same."""
     scenario = LIBRARY["crash/killed_at_step_3"]
     made = negative_control(scenario, "no-fault")
 
@@ -113,18 +113,18 @@ def test_the_no_fault_control_is_the_same_otherwise():
     [(0, 1), (2, 0), ((0, 2), (0, 1)), ((0, 1, 2), None), ("all", None), ("one", None)],
 )
 def test_the_wrong_target_control_aims_each_fault_at_the_next_rank(target, moved):
-    """The last one is followed by the first; there is none for what is aimed at all, or at whomever the seed says."""
+    """After the last rank comes the first; faults on all ranks, or on one chosen by the seed, have no such control."""
     made = negative_control(replace(step_loop([faults.exit(3, rank=target)]), ranks=3), "wrong-target")
 
     assert (None if made is None else made.faults.faults[0].target) == moved
 
 
 def test_a_scenario_without_faults_has_no_negative_control():
-    """It would be the same."""
+    """It would be the same scenario."""
     assert negative_controls(replace(step_loop([]), control=("no-fault", "wrong-target"))) == ()
 
 
-def test_a_job_of_one_rank_has_nobody_else_to_aim_at(tmp_path):
+def test_a_job_of_one_rank_has_no_other_target(tmp_path):
     """By default it has one negative control."""
     path = tmp_path / "one.toml"
     (tmp_path / "w.py").write_text("")

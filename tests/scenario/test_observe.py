@@ -1,4 +1,4 @@
-"""What is gathered of a run."""
+"""Result of a run, built from its parts."""
 
 import os
 from dataclasses import replace
@@ -17,7 +17,7 @@ GOOD = b'{"message": {"message": "loss is nan", "extraInfo": {"py_callstack": "T
 
 @pytest.fixture
 def result(tmp_path):
-    """A job of three ranks, two of which failed."""
+    """Return the result of a job of three ranks, two of which failed."""
     for rank in range(3):
         (tmp_path / f"out{rank}").write_text(f"rank {rank}\nlast of {rank}")
     (tmp_path / "good.json").write_bytes(GOOD)
@@ -45,8 +45,8 @@ def result(tmp_path):
     )
 
 
-def test_a_result_holds_all_that_the_run_left(result, tmp_path):
-    """As plain data."""
+def test_a_result_contains_all_data_of_the_run(result, tmp_path):
+    """All values are plain data."""
     (tmp_path / "journal.jsonl").write_text("")
     seen = observe(result, workdir=tmp_path)
 
@@ -61,8 +61,8 @@ def test_a_result_holds_all_that_the_run_left(result, tmp_path):
     assert [left.what for left in seen.leftovers] == ["sleep 600"]
 
 
-def test_a_rank_without_an_error_file_is_told_apart(tmp_path):
-    """Missing is not malformed."""
+def test_a_missing_error_file_is_not_malformed(tmp_path):
+    """A missing file is not malformed."""
     seen = observe(RunProcsResult(failures={0: ProcessFailure(0, 10, 3, str(tmp_path / "none.json"))}))
 
     assert (seen.failures[0].error_file, seen.journal, seen.ran) == ("missing", None, False)
@@ -81,7 +81,7 @@ def test_a_rank_without_an_error_file_is_told_apart(tmp_path):
     ],
 )
 def test_a_tail_is_the_last_lines(tmp_path, data, lines):
-    """Whole ones, however long the file is."""
+    """Lines are complete, however long the file is."""
     (tmp_path / "log").write_bytes(data)
 
     assert tail(tmp_path / "log") == lines
@@ -89,14 +89,14 @@ def test_a_tail_is_the_last_lines(tmp_path, data, lines):
 
 
 def test_a_tail_of_something_else_is_empty(tmp_path):
-    """A FIFO must not be waited for."""
+    """Reading must not block on a FIFO."""
     os.mkfifo(tmp_path / "fifo")
 
     assert tail(tmp_path / "fifo") == tail(tmp_path) == tail(tmp_path / "missing") == ()
 
 
-def test_a_plan_that_can_be_carried_out_is_run(monkeypatch):
-    """Only what cannot be done here is observed without a run."""
+def test_an_available_plan_is_run(monkeypatch):
+    """Only a plan with an unavailable fault has a result without a run."""
     plan = faults.plan([faults.exit(1, rank=0), faults.signal("SIGKILL", rank=0)])
     from derail.faults.registry import entries
 

@@ -48,12 +48,12 @@ slow = pytest.mark.slow
 
 
 def marked(name):
-    """A scenario as a parameter: what needs torch is marked so."""
+    """Return a scenario as a test parameter, with a mark if it needs torch."""
     return pytest.param(name, marks=[needs_torch] if "torch" in LIBRARY[name].needs else [])
 
 
 def passes(name, workdir):
-    """Run a scenario; it must show what it expects, or say why it cannot be run here."""
+    """Run a scenario, which must pass, or give the reason why it cannot be run here."""
     done = run_scenario(LIBRARY[name], NativeAgent(), workdir=workdir)
     if done.verdict.kind == "SKIPPED":
         pytest.skip("; ".join(done.verdict.reasons))
@@ -62,14 +62,14 @@ def passes(name, workdir):
 
 
 def test_the_library_has_all_families():
-    """And not one more."""
+    """There are no other families."""
     assert sorted({scenario.family for scenario in LIBRARY.values()}) == FAMILIES
     assert len(LIBRARY) >= 80
 
 
 @pytest.mark.parametrize("name", LIBRARY)
-def test_a_shipped_scenario_says_what_it_expects_why_and_where_it_was_met(name):
-    """A title that is a fact, a reason, and an issue that somebody can look up, if there is one."""
+def test_a_shipped_scenario_has_title_reason_and_issue(name):
+    """The title is a fact; there is a reason, and the issue, if any, can be looked up."""
     scenario = LIBRARY[name]
 
     assert re.fullmatch(r"[A-Z0-9].{20,}[^.]", scenario.title), scenario.title
@@ -80,7 +80,7 @@ def test_a_shipped_scenario_says_what_it_expects_why_and_where_it_was_met(name):
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_a_shipped_scenario_is_small_and_has_its_grace_scaled_down(name):
-    """A machine with two processors runs it in a moment."""
+    """It runs quickly on a machine with two processors."""
     scenario = LIBRARY[name]
 
     assert scenario.ranks <= 16
@@ -89,8 +89,8 @@ def test_a_shipped_scenario_is_small_and_has_its_grace_scaled_down(name):
     assert scenario.timeout <= 90
 
 
-def test_each_worker_is_used_and_says_what_it_does():
-    """In its first line; and it is short enough to be understood at once."""
+def test_each_worker_is_used_and_described():
+    """The description is in its first line, and the worker is short."""
     used = {scenario.worker for scenario in LIBRARY.values()}
     there = set((shipped_root() / "workers").glob("*.py"))
     texts = {path.name: path.read_text() for path in there}
@@ -101,7 +101,7 @@ def test_each_worker_is_used_and_says_what_it_does():
 
 
 def test_temporary_files_are_gone_however_their_rank_ends(tmp_path):
-    """They lie where everybody's do, and scenarios kill ranks: a name would stay, and be in the way of another rank."""
+    """They are in the common folder, and scenarios kill ranks: a name would stay, and collide with another rank's."""
     worker = [sys.executable, str(shipped_root() / "workers" / "temporary_files.py"), str(tmp_path)]
     with subprocess.Popen(worker, stdout=subprocess.PIPE, env={**os.environ, "RANK": "0"}) as process:
         for _ in range(3):
@@ -115,19 +115,19 @@ def test_temporary_files_are_gone_however_their_rank_ends(tmp_path):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_scenario_of_each_family_passes(name, tmp_path):
-    """A handful; the others are slow together."""
+    """The others are slow."""
     passes(name, tmp_path)
 
 
 @slow
 @pytest.mark.parametrize("name", [marked(name) for name in LIBRARY if name not in QUICK])
 def test_a_shipped_scenario_passes(name, tmp_path):
-    """Each one shows what it expects."""
+    """It meets its expectations."""
     passes(name, tmp_path)
 
 
-def test_an_expectation_that_is_wrong_fails_for_real(tmp_path):
-    """The same run, another culprit."""
+def test_a_wrong_expectation_fails(tmp_path):
+    """The same run with another expected root cause fails."""
     scenario = replace(LIBRARY["crash/killed_at_step_3"], expect=Expect(succeeded=False, root_cause=1))
     done = run_scenario(scenario, NativeAgent(), workdir=tmp_path)
 
