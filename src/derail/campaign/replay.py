@@ -183,20 +183,20 @@ def _problem(record: Record) -> str:
     event, rank, hit, at = record["event"], record.get("rank"), record.get("hit"), record.get("at")
     if event in ("started", "stop_requested"):
         finite = isinstance(at, int | float) and not isinstance(at, bool) and abs(at) < _LAST_SECOND
-        return "" if finite else f"{event}.at: expected a number of seconds, got {at!r}"
+        return "" if finite else f"{event}.at: expected a number of seconds, got {short(at)}"
     if event in ("start", "again", "tell", "end"):
         if not isinstance(record.get("fault"), str):
-            return f"{event}.fault: expected a string, got {record.get('fault')!r}"
+            return f"{event}.fault: expected a string, got {short(record.get('fault'))}"
         if not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
-            return f"{event}.rank: expected a rank, got {rank!r}"
+            return f"{event}.rank: expected a rank, got {short(rank)}"
         if hit is not None and (not isinstance(hit, int) or isinstance(hit, bool)):
-            return f"{event}.hit: expected a whole number, got {hit!r}"
+            return f"{event}.hit: expected a whole number, got {short(hit)}"
     if event == "end" and not isinstance(record.get("result"), str):
-        return f"end.result: expected a string, got {record.get('result')!r}"
+        return f"end.result: expected a string, got {short(record.get('result'))}"
     if event == "finished":
         cause, fates = record.get("root_cause"), record.get("ranks")
         if cause is not None and (not isinstance(cause, int) or isinstance(cause, bool)):
-            return f"finished.root_cause: expected a rank or null, got {cause!r}"
+            return f"finished.root_cause: expected a rank or null, got {short(cause)}"
         if not isinstance(fates, dict) or not all(key.isdecimal() and len(key) < 10 for key in fates):
             return "finished.ranks: expected an object with a key for each rank"
         if not all(isinstance(fate, str) for fate in fates.values()):
