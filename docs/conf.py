@@ -55,6 +55,8 @@ GENERATED = re.compile(r"^<!-- generated: (.+) -->$", re.MULTILINE)
 """The line of a page that is replaced: the function of this file that generates the text, and its arguments."""
 TRIGGERS = re.compile(r"[~.\w]*\bStart \| (?:[~.\w]+ \| )*[~.\w]*\bThen(?: \| None)?")
 """The union of all triggers, as a signature spells it."""
+SAVED: dict[str, list[str]] = {}
+"""Docstrings between ``save_text`` and ``restore_text``, by the name of the object."""
 HOMES = ("derail.errors", "derail.logs", "derail.spawn", "derail")
 """Modules that share names with others: a name is documented as part of the first of these that has it."""
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
@@ -163,6 +165,23 @@ def describe_fault(_app: Sphinx, _what: str, name: str, _object: object, _option
     ]
 
 
+def save_text(_app: Sphinx, what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Save the docstring of a property or constant before napoleon sees it, which takes "Folder: ..." for a type."""
+    if what in ("attribute", "data", "property"):
+        SAVED[name] = lines[:]
+
+
+def restore_text(_app: Sphinx, _what: str, name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Restore it after napoleon."""
+    if name in SAVED:
+        lines[:] = SAVED.pop(name)
+
+
+def skip_modules(_app: Sphinx, _what: str, _name: str, member: object, *_more: object) -> bool | None:
+    """Leave out attributes that are modules: their values would show the paths of this machine."""
+    return True if isinstance(member, ModuleType) else None
+
+
 def shorten_signature(
     _app: Sphinx, _what: str, name: str, _object: object, _options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
@@ -182,5 +201,8 @@ def plain(text: str) -> str:
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", prepare)
+    app.connect("autodoc-process-docstring", save_text, priority=100)
     app.connect("autodoc-process-docstring", describe_fault)
+    app.connect("autodoc-process-docstring", restore_text, priority=900)
+    app.connect("autodoc-skip-member", skip_modules)
     app.connect("autodoc-process-signature", shorten_signature)
