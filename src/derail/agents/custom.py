@@ -151,7 +151,7 @@ class CommandAgent(ForeignAgent):
         program = self._words[0]
         if placeholders(program) or which(program):
             return ""
-        return f"there is no program {program!r} here"
+        return f"program not found: {program!r}"
 
     def unsupported(self, scenario: Scenario) -> str:
         """As for every foreign agent; and its command line must have a place for what the scenario wants."""
