@@ -1,1 +1,1 @@
-"""Tools of the operating system for injectors."""
+"""Operating-system tools for injectors."""

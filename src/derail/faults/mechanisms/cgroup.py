@@ -1,6 +1,6 @@
-"""A cgroup of its own for a rank that runs: less memory, less processor time, or none at all.
+"""A cgroup for one running rank, with less memory, less processor time, or none at all.
 
-A rank has one such group, whatever several faults ask of it; it goes when the last of them is over.
+All faults on a rank share one such group. It is removed when the last of them is over.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 PREFIX = "derail-rank-"
 PERIOD = 100_000
-"""Microseconds in which a rank may have its share of processor time; the kernel's own default."""
+"""Microseconds of the period to which the processor-time quota applies; the kernel's default."""
 
 
 def limit_memory(aim: Aim, pid: int) -> Step:
-    """Let a rank and its children have only so much memory, and read that back from the kernel."""
+    """Limit the memory of a rank and its children, and verify the limit with the kernel."""
     size, page = int(aim.number("size")), os.sysconf("SC_PAGESIZE")
     placed = _placed(aim, pid, "memory", "memory")
     if not isinstance(placed, tuple):
@@ -35,20 +35,20 @@ def limit_memory(aim: Aim, pid: int) -> Step:
     knob = group / hierarchy.knob
     try:
         knob.write_text(str(size))
-    except OSError as error:  # version 1 wants room for what is there already
-        return Errored(f"{knob} does not take {size}: {error.strerror}; what the rank has needs more")
+    except OSError as error:  # version 1 refuses a limit below the present use
+        return Errored(f"{knob} does not take {size}: {error.strerror}; the rank already uses more")
     for swap, most in (("memory.swap.max", 0), (cgroups.SWAP, size)):
         with suppress(OSError):  # without swap there is no such file
             (group / swap).write_text(str(most))
-    told, where = knob.read_text().strip(), hierarchy.standing(pid)
-    if where != group or not told.isdigit() or abs(int(told) - size) >= page:
-        return Errored(f"pid {pid} stands in {where}, and {knob} says {told}")
+    limit, where = knob.read_text().strip(), hierarchy.standing(pid)
+    if where != group or not limit.isdigit() or abs(int(limit) - size) >= page:
+        return Errored(f"expected pid {pid} in {group} with {size} in {knob}, got {limit} in {where}")
     now = (group / ("memory.current" if hierarchy.version == 2 else "memory.usage_in_bytes")).read_text().strip()
-    return Injected(f"pid {pid} stands in {where}, whose {knob.name} is {told}; it uses {now} now")
+    return Injected(f"pid {pid} is in {where} with {knob.name} {limit}; it uses {now} now")
 
 
 def limit_cpu(aim: Aim, pid: int) -> Step:
-    """Let a rank and its children have only so much processor time, and read that back from the kernel."""
+    """Limit the processor time of a rank and its children, and verify the limit with the kernel."""
     quota = round(aim.number("cpus") * PERIOD)
     placed = _placed(aim, pid, "cpu", "processor time")
     if not isinstance(placed, tuple):
@@ -58,14 +58,14 @@ def limit_cpu(aim: Aim, pid: int) -> Step:
     if hierarchy.version == 1:
         (group / "cpu.cfs_period_us").write_text(str(PERIOD))
     knob.write_text(f"{quota} {PERIOD}" if hierarchy.version == 2 else str(quota))
-    told, where = knob.read_text().strip(), hierarchy.standing(pid)
-    if where != group or told.split()[0] != str(quota):
-        return Errored(f"pid {pid} stands in {where}, and {knob} says {told}")
-    return Injected(f"pid {pid} stands in {where}, whose {knob.name} is {told}: of every {PERIOD} microseconds {quota}")
+    limit, where = knob.read_text().strip(), hierarchy.standing(pid)
+    if where != group or limit.split()[0] != str(quota):
+        return Errored(f"expected pid {pid} in {group} with {quota} in {knob}, got {limit} in {where}")
+    return Injected(f"pid {pid} is in {where} with {knob.name} {limit}: {quota} of every {PERIOD} microseconds")
 
 
 def freeze(aim: Aim, pid: int) -> Step:
-    """Freeze a rank and its children until it is healed: no signal does anything to them unless it ends them."""
+    """Freeze a rank and its children until the fault is healed: of all signals, only those that kill take effect."""
     placed = _placed(aim, pid, "freezer", "time")
     if not isinstance(placed, tuple):
         return placed
@@ -74,9 +74,9 @@ def freeze(aim: Aim, pid: int) -> Step:
 
     def check() -> Result | None:
         if (where := hierarchy.standing(pid)) != group:
-            return Errored(f"pid {pid} stands in {where}, and not in {group}")
+            return Errored(f"expected pid {pid} in {group}, got {where}")
         events = (group / "cgroup.events").read_text()
-        return Injected(f"pid {pid} stands in {where}, whose cgroup.events say frozen 1") if _frozen(events) else None
+        return Injected(f"pid {pid} is in {where}, and its cgroup.events has frozen 1") if _frozen(events) else None
 
     def at_exit(status: ExitStatus) -> Result:
         return NotReached(f"the rank ended with {status} before it was frozen")
@@ -91,26 +91,26 @@ def _frozen(events: str) -> bool:
 def _placed(
     aim: Aim, pid: int, controller: cgroups.Controller, what: str
 ) -> tuple[cgroups.Hierarchy, Path] | Errored | NotReached:
-    """The rank's group, with the rank in it; what gives it back its freedom is noted before that."""
+    """Return the rank's group after moving the rank into it; the undo step is registered first."""
     hierarchy = cgroups.hierarchy(controller)
     if hierarchy is None or (own := hierarchy.standing(pid)) is None:
-        return Errored(f"where pid {pid} stands in the hierarchy of cgroups is not told by /proc/{pid}/cgroup")
+        return Errored(f"/proc/{pid}/cgroup does not show the cgroup of pid {pid}")
     name = f"{PREFIX}{aim.rank}-{pid}"
     group = own if own.name == name else own / name
     _tidy(group.parent)
-    aim.undo.append((f"{what} of rank {aim.rank} without a limit of ours", lambda: hierarchy.free(group)))
+    aim.undo.append((f"{what} of rank {aim.rank} without derail's limit", lambda: hierarchy.free(group)))
     try:
         hierarchy.enter(pid, name)
     except ProcessLookupError:
-        return NotReached("the rank had ended before it could be put into a cgroup")
+        return NotReached("the rank had ended before it could be moved into a cgroup")
     except OSError as error:
-        return Errored(f"pid {pid} cannot be put into {group}: {error.strerror}")
+        return Errored(f"pid {pid} cannot be moved into {group}: {error.strerror}")
     return hierarchy, group
 
 
 def _tidy(place: Path) -> None:
-    """Remove the empty groups of ranks that are gone: whoever made them was killed, and could not."""
+    """Remove empty groups of ranks that no longer exist: their maker was killed before it could."""
     for group in place.glob(f"{PREFIX}*"):
         if processes.look_up(int(group.name.rpartition("-")[2])) is None:
-            with suppress(OSError):  # somebody else was faster, or what the rank started is still there
+            with suppress(OSError):  # another process removed it first, or a child of the rank is still in it
                 group.rmdir()

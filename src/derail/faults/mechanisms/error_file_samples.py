@@ -1,4 +1,4 @@
-"""What may lie under the name of an error file: contents that are none, and things that are no files."""
+"""Samples for the path of an error file: contents that are no error file, and entries that are no file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HUGE = 64 << 20
-"""Bytes of the message of a huge file."""
+"""Size in bytes of the message of a huge file."""
 
 _TEXT = b'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\nRuntimeError: not JSON at all\n'
 
@@ -22,7 +22,7 @@ _TEXT = b'Traceback (most recent call last):\n  File "train.py", line 1, in <mod
 def document(
     message: str, timestamp: float, *, stack: str = "Traceback ...", pid: int | None = None
 ) -> dict[str, object]:
-    """An error file as it should be, with the process that wrote it if that is given."""
+    """Return a correct error file, with the pid of its writer if given."""
     extra: dict[str, object] = {"py_callstack": stack, "timestamp": str(int(timestamp))}
     if pid is not None:
         extra["pid"] = pid
@@ -30,7 +30,7 @@ def document(
 
 
 def _change(**fields: object) -> Callable[[bytes, int], bytes]:
-    """An error file as it should be, but for some fields; ``...`` takes a field away, where it may stand."""
+    """Return a function that makes a correct error file except for some fields; ``...`` removes a field."""
 
     def change(_: bytes, __: int) -> bytes:
         extra: dict[str, object] = {"py_callstack": "Traceback ...", "timestamp": "1700000000"}
@@ -104,10 +104,10 @@ CONTENTS: dict[str, Callable[[bytes, int], bytes]] = {
     "null_callstack": _change(py_callstack=None),
     "list_callstack": _change(py_callstack=["line", "line"]),
 }
-"""What a file holds afterwards, made from what it held and the plan's seed."""
+"""The new content of a file by name, made from its old content and the plan's seed."""
 
 NEEDS_OLD = ("truncated", "nul_padded", "nul_in_front")
-"""What is made from a file that must be there."""
+"""Contents that need an existing file."""
 
 
 def _directory(path: Path) -> str:
@@ -117,17 +117,17 @@ def _directory(path: Path) -> str:
 
 def _fifo(path: Path) -> str:
     os.mkfifo(path)
-    return "a FIFO that nobody writes" if path.is_fifo() else ""
+    return "a FIFO without a writer" if path.is_fifo() else ""
 
 
 def _socket(path: Path) -> str:
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:  # a short path: a socket has at most 107 bytes for its own
+    try:  # a short path: the address of a socket has at most 107 bytes
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(f"/proc/self/fd/{directory}/{path.name}")
     finally:
         os.close(directory)
-    return "a socket that nobody listens at" if path.is_socket() else ""
+    return "a socket without a listener" if path.is_socket() else ""
 
 
 def _link(target: str, what: str) -> Callable[[Path], str]:
@@ -168,16 +168,16 @@ PLACES: dict[str, Callable[[Path], str]] = {
     "link_loop": _loop,
     "link_to_directory": _link("/", "a link to a directory"),
     "null_device": _link(os.devnull, "a link to a device"),
-    "endless_device": _link("/dev/zero", "a link to a device without an end"),
+    "endless_device": _link("/dev/zero", "a link to an endless device"),
     "full_device": _link("/dev/full", "a link to a device that is full"),
-    "read_error": _link("/proc/self/mem", "a link to a file whose beginning cannot be read"),
+    "read_error": _link("/proc/self/mem", "a link to a file with an unreadable beginning"),
     "hole": _hole,
 }
-"""What stands in the file's place afterwards: makes it and says what is seen; nothing if it is not there."""
+"""The new entry in the file's place by name: makes it, and returns what was verified; empty if it is not there."""
 
 
 def names() -> Iterator[str]:
-    """All of them, in the order in which they are shown; files that may not be read come last."""
+    """Yield all sample names in display order, unreadable files last."""
     yield from CONTENTS
     yield from PLACES
     yield "unreadable"

@@ -1,4 +1,4 @@
-"""A file that is replaced again and again by a process of ours, until somebody makes it stop."""
+"""Helper process that keeps replacing a file until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from derail.faults.model.results import Result
 
 SEEN_WITHIN = 60.0
-"""Seconds within which the first replacements must be seen: a Python starts before that, on a busy machine too."""
+"""Seconds to wait for the first replacements: longer than Python takes to start, even on a busy machine."""
 SEEN = 4
-"""So many of them are enough."""
+"""Number of observed replacements that count as evidence."""
 
 _PROGRAM = """
 import os, select, sys, time
 path, one, two, new, every = *sys.argv[1:5], float(sys.argv[5])
-while not select.select([0], [], [], every)[0]:  # its end is that of whoever started it
+while not select.select([0], [], [], every)[0]:  # ends when its starter closes the pipe
     for kept in (two, one):
         os.link(kept, new)
         os.replace(new, path)
@@ -31,7 +31,7 @@ while not select.select([0], [], [], every)[0]:  # its end is that of whoever st
 
 
 class Replacing:
-    """Puts two files in the place of one by turns. ``start`` it, and ``stop`` it; then the file is what it was."""
+    """Alternating replacement of a file by two versions. After ``start`` and ``stop`` it is the original again."""
 
     def __init__(self, path: Path, *, other: bytes, every: float) -> None:
         self._path = path
@@ -41,9 +41,9 @@ class Replacing:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Result:
-        """Begin, and wait (a few milliseconds) until some replacements are seen."""
+        """Start the replacements, and wait (a few milliseconds) until some are observed."""
         if not sys.executable:
-            return Unavailable("it is not known which Python this is (sys.executable)")
+            return Unavailable("sys.executable is empty: derail cannot start Python")
         one, two, _ = self._kept
         os.link(self._path, one)
         two.write_bytes(self._other)
@@ -57,17 +57,17 @@ class Replacing:
             now = self._path.stat().st_ino
             found, last = found + (now != last), now
         if found < SEEN:
-            return Errored(f"{self._path} was seen to be replaced {found} times within {SEEN_WITHIN:g} s")
+            return Errored(f"{self._path}: expected {SEEN} replacements within {SEEN_WITHIN:g} s, got {found}")
         inodes = f"inodes {one.stat().st_ino} and {two.stat().st_ino}"
-        return Injected(f"{self._path} is replaced by pid {self._process.pid} again and again: {inodes} by turns")
+        return Injected(f"pid {self._process.pid} keeps replacing {self._path}: {inodes} in turn")
 
     def stop(self) -> None:
-        """End it, and put the first file back."""
+        """End the process, and restore the first file."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
         one = self._kept[0]
         if one.exists():
             one.replace(self._path)
-        for path in self._kept:  # the first too: to rename a file to what is a link to it does nothing
+        for path in self._kept:  # the first as well: renaming a file onto a hard link to itself does nothing
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Ranks in namespaces of their own: puts the shim before a rank's program, and asks whether this machine allows it."""
+"""Namespaces for ranks: the shim in front of a rank's program, and the check that this machine allows it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
 
 SHIM = Path(__file__).parent / "exec_shims" / "namespace.py"
-# -X and its word stand first so that whoever looks for -I on a rank's command line sees none: it is the shim's own.
+# -X and its value come first, so that a search for -I on a rank's command line stops before the shim's own -I.
 _PYTHON = ("-X", "utf8", "-I", "-S")
 
 
 def enter(rank: RankSpec, fault: Fault, what: Mapping[str, object]) -> RankSpec:
-    """The rank, with its program started in new namespaces.
+    """Return the rank with its program started in new namespaces.
 
     Raises:
-        InputError: if the rank is a function, whose process this cannot be put before.
+        InputError: if the rank is a function: no shim can precede its process.
     """
     if not isinstance(rank.run, Command):
         raise InputError(
-            f"{fault.name} on rank {rank.rank}: it must be there before a program starts, and this rank is a function; "
-            f"run a program, a script for example ({fault.id})"
+            f"{fault.name} on rank {rank.rank}: expected a rank that runs a program, got a function: the fault acts "
+            f"before the program starts. Run a script, for example ({fault.id})"
         )
     return replace(rank, run=Command((*_shim(what), *rank.run.argv)))
 
 
 @cache
 def why_not(*namespaces: str) -> str:
-    """Why a process cannot enter such namespaces here; empty if it can. It is tried, with ``true`` as the program."""
+    """Return why a process cannot enter such namespaces here; empty if a trial with ``true`` succeeds."""
     from subprocess import TimeoutExpired
 
     from derail.platform.bounded import run_bounded
@@ -51,11 +51,13 @@ def why_not(*namespaces: str) -> str:
     if "time" in namespaces:
         what["clocks"] = {"monotonic": 1.0}
     if not os.path.isdir("/proc/self/ns"):
-        return "this machine has no namespaces (/proc/self/ns is not there)"
+        return "this machine has no namespaces (no /proc/self/ns)"
     try:
-        tried = run_bounded((*_shim(what), "true"), 30, cwd="/")  # the trial hides /tmp, and we may stand in it
+        tried = run_bounded(
+            (*_shim(what), "true"), 30, cwd="/"
+        )  # the trial hides /tmp, which may be the working directory
     except (OSError, TimeoutExpired) as error:
-        return f"whether namespaces work could not be tried: {error}"
+        return f"the trial of namespaces failed: {error}"
     said = tried.stderr.decode(errors="replace").strip()
     return "" if tried.returncode == 0 else f"{said or f'the trial ended with {tried.returncode}'} ({_HINT})"
 
@@ -64,7 +66,7 @@ _HINT = "unprivileged user namespaces may be switched off, by a sysctl, AppArmor
 
 
 def is_elsewhere(pid: int, kind: str) -> bool:
-    """Whether a process is in another namespace of a kind ("mnt", "net", "time") than we are."""
+    """Return whether a process is in another namespace of a kind ("mnt", "net", "time") than this process."""
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
     except OSError:

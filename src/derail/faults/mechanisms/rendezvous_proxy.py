@@ -1,4 +1,4 @@
-"""Stands between a rank and the address in its environment: as a proxy, or as whoever listens there already."""
+"""Interposer between a rank and the address in its environment: a proxy, or a process that already uses the port."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _Run = tuple[str, int, "Path | None", "Path | None"]
 _addresses: dict[_Run, tuple[int, tuple[str, int]]] = {}
-"""Of ranks that were prepared and not started yet: the port in their environment, and what stood there before. The
-paths of a rank's files tell one run of a plan from another one at the same time."""
+"""Port in the environment and original address of each rank that is prepared and not yet started. The paths of a rank's
+files distinguish concurrent runs of one plan."""
 _listeners: dict[_Run, socket.socket] = {}
-"""What listens for ranks that were not started yet."""
+"""Listeners for ranks that are not yet started."""
 
 
 def _run_of(aim: Aim) -> _Run:
@@ -40,13 +40,13 @@ def _run_of(aim: Aim) -> _Run:
 
 
 def _address(rank: RankSpec, fault: Fault) -> tuple[str, int]:
-    """Where the rank is told to go."""
+    """Return the address in the rank's environment."""
     names = [str(fault.param(name)) for name in ("address_variable", "port_variable")]
     host, port = (rank.env.get(name, "") for name in names)
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InputError(
-            f"{fault.name} on rank {rank.rank}: its environment has {names[0]}={host!r} and {names[1]}={port!r}, "
-            f"which is no address ({fault.id})"
+            f"{fault.name} on rank {rank.rank}: expected an address in its environment, got {names[0]}={host!r} and "
+            f"{names[1]}={port!r} ({fault.id})"
         )
     return host, int(port)
 
@@ -56,7 +56,7 @@ def _remember(rank: RankSpec, fault: Fault, port: int, address: tuple[str, int])
 
 
 def prepare_proxy(rank: RankSpec, fault: Fault) -> RankSpec:
-    """Send the rank to a port that is free now, where the proxy will listen as soon as the rank exists."""
+    """Direct the rank to a free port, on which the proxy will listen as soon as the rank exists."""
     address, port = _address(rank, fault), free_port()
     _remember(rank, fault, port, address)
     changed = {str(fault.param("address_variable")): "127.0.0.1", str(fault.param("port_variable")): str(port)}
@@ -64,14 +64,14 @@ def prepare_proxy(rank: RankSpec, fault: Fault) -> RankSpec:
 
 
 def prepare_port(rank: RankSpec, fault: Fault) -> RankSpec:
-    """Remember where the rank is to listen; it stays as it is."""
+    """Record where the rank will listen, and return the rank unchanged."""
     address = _address(rank, fault)
     _remember(rank, fault, address[1], address)
     return rank
 
 
 def listen(aim: Aim) -> None:
-    """Listen where the rank is sent to before it is there: it may be faster than whoever hears of its start."""
+    """Listen on the rank's port before the rank starts: it may connect before the event of its start."""
     prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
     if prepared is not None:
         listener = _listeners[run] = socket.create_server(("127.0.0.1", prepared[0]))
@@ -79,15 +79,15 @@ def listen(aim: Aim) -> None:
 
 
 def proxy(aim: Aim) -> Step:
-    """Start the proxy that the rank was sent to; its own counts are the proof."""
+    """Start the rank's proxy; its own counts are the evidence."""
     return spoil(aim)
 
 
 def spoil(aim: Aim, **fixed: Any) -> Step:
-    """The same, where some of what the proxy does is not for the plan to say."""
+    """Start the rank's proxy with some parameters fixed by the fault rather than by the plan."""
     prepared = _addresses.pop(_run_of(aim), None)
     if prepared is None:
-        return Errored("the rank was not prepared for a proxy: whoever started it did not let faults prepare the job")
+        return Errored("the rank was not prepared for a proxy: its launcher did not let faults prepare the job")
     port, address = prepared
     served = Proxy(port, address, _spoiling(aim, fixed))
     aim.undo.append((f"the proxy of rank {aim.rank} on port {port}", served.stop))
@@ -96,7 +96,7 @@ def spoil(aim: Aim, **fixed: Any) -> Step:
 
     def check() -> Result | None:
         if served.broken:
-            return Errored(f"the proxy broke: {served.broken}")
+            return Errored(f"the proxy failed: {served.broken}")
         if not all(served.done[name] for name in wanted):
             return None
         counts = ", ".join(f"{name} {served.done[name]}" for name in (*wanted, "connections", "bytes"))
@@ -106,10 +106,10 @@ def spoil(aim: Aim, **fixed: Any) -> Step:
         missing = ", ".join(name for name in wanted if not served.done[name])
         seen = f"{served.done['connections']} connections and {served.done['bytes']} bytes"
         return NotReached(
-            f"{seen} went through the proxy, and gave no cause for {missing}; the rank ended with {status}"
+            f"{seen} went through the proxy, without an occasion for {missing}; the rank ended with {status}"
         )
 
-    return Soon(check, "something that the proxy could spoil", within=FOREVER, at_exit=at_exit)
+    return Soon(check, "traffic for the proxy to change", within=FOREVER, at_exit=at_exit)
 
 
 def _spoiling(aim: Aim, fixed: dict[str, Any]) -> Spoiling:
@@ -118,19 +118,23 @@ def _spoiling(aim: Aim, fixed: dict[str, Any]) -> Spoiling:
 
 
 def _spoils(values: Mapping[str, Value]) -> dict[str, Any]:
-    """The parameters that say what a proxy does."""
+    """Return the parameters that configure a proxy."""
     known = [field.name for field in fields(Spoiling)]
     return {name: value for name, value in values.items() if name in known}
 
 
 def check_proxy(values: Mapping[str, Value]) -> str:
-    """What is wrong with the parameters of a proxy; empty if nothing."""
+    """Return the problem with the parameters of a proxy; empty if there is none."""
     spoils = Spoiling(**_spoils(values)).wanted()
-    return "" if spoils else "a proxy that spoils nothing is no fault; say latency=, bandwidth=, refuse= or another"
+    return (
+        ""
+        if spoils
+        else "a proxy that spoils nothing is no fault. Set latency=, bandwidth=, refuse= or another parameter"
+    )
 
 
 def hold_port(aim: Aim) -> None:
-    """Listen where the rank is to listen, before it is there. That somebody else does is told when the fault acts."""
+    """Listen on the rank's port before the rank does; a failure is reported when the fault acts."""
     prepared, run = _addresses.get(_run_of(aim)), _run_of(aim)
     if prepared is not None:
         try:
@@ -141,11 +145,11 @@ def hold_port(aim: Aim) -> None:
 
 
 _ended: dict[int, tuple[str, int]] = {}
-"""Where ranks listen, by pid: a rank that has ended has no environment any more that could be read."""
+"""Address on which each rank listens, by pid: the environment of a rank is not readable after its exit."""
 
 
 def note_port(aim: Aim) -> None:
-    """Read where the rank is to listen, as long as it lives."""
+    """Read from its environment where the rank listens, while it is alive."""
     pid = aim.control.pid(aim.rank)
     entries = b"" if pid is None else environment(pid)
     env = dict(os.fsdecode(entry).partition("=")[::2] for entry in entries.split(b"\0"))
@@ -155,7 +159,7 @@ def note_port(aim: Aim) -> None:
 
 
 def keep_port(aim: Aim) -> Step:
-    """Listen where the rank has listened that has just ended."""
+    """Listen on the address of a rank that has just ended."""
     pid = aim.control.pid(aim.rank)
     where = None if pid is None else _ended.pop(pid, None)
     if where is None:
@@ -163,7 +167,9 @@ def keep_port(aim: Aim) -> Step:
     try:
         taken = socket.create_server(where)
     except OSError as error:
-        return NotReached(f"another process was faster, or the address is not ours: {error.strerror} ({where})")
+        return NotReached(
+            f"another process took the port first, or the address is not local: {error.strerror} ({where})"
+        )
     aim.undo.append((f"port {where[1]}, taken after rank {aim.rank}", taken.close))
     inode = os.fstat(taken.fileno()).st_ino
     state, local, _ = table("self").get(inode, (0, 0, 0))
@@ -173,15 +179,17 @@ def keep_port(aim: Aim) -> Step:
 
 
 def take_port(aim: Aim) -> Step:
-    """See that we listen where the rank is to listen; whoever comes second fails."""
+    """Verify that this process listens on the rank's address: the second to bind fails."""
     prepared, held = _addresses.pop(_run_of(aim), None), _listeners.pop(_run_of(aim), None)
     if prepared is None:
-        return Errored("the rank's address is not known: whoever started it did not let faults prepare the job")
+        return Errored("the rank's address is unknown: its launcher did not let faults prepare the job")
     _, (host, port) = prepared
     try:
         taken = held or socket.create_server((host, port))
     except OSError as error:
-        return NotReached(f"somebody was faster, or the address is not ours: {error.strerror} ({host}:{port})")
+        return NotReached(
+            f"another process took the port first, or the address is not local: {error.strerror} ({host}:{port})"
+        )
     if held is None:
         aim.undo.append((f"port {port}, taken from rank {aim.rank}", taken.close))
     inode = os.fstat(taken.fileno()).st_ino

@@ -1,4 +1,4 @@
-"""The TCP connections of another process: listed from /proc, and duplicated into this one by ``pidfd_getfd``."""
+"""TCP connections of another process: listed from /proc, and duplicated into this one by ``pidfd_getfd``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ESTABLISHED, LISTENING = 0x01, 0x0A
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A line of ``/proc/PID/net/tcp`` that belongs to a process.
+    """Line of ``/proc/PID/net/tcp`` that belongs to a process.
 
     Attributes:
-        fd: its descriptor there.
-        inode: what tells it from all others.
-        local_port: ours, as that process sees it.
-        peer_port: the other end's.
+        fd: its descriptor in that process.
+        inode: its unique identifier.
+        local_port: the port of that process.
+        peer_port: the port of the peer.
     """
 
     fd: int
@@ -40,7 +40,7 @@ class Connection:
 
 
 def table(pid: int | str) -> dict[int, tuple[int, int, int]]:
-    """The TCP sockets in the network namespace of a process: inode -> state, local port, port of the peer."""
+    """Return the TCP sockets in the network namespace of a process: inode -> state, local port, port of the peer."""
     found: dict[int, tuple[int, int, int]] = {}
     for name in ("tcp", "tcp6"):
         try:
@@ -55,9 +55,12 @@ def table(pid: int | str) -> dict[int, tuple[int, int, int]]:
 
 
 def are_own(connections: Sequence[socket.socket]) -> list[bool | None]:
-    """Whether connections that were accepted on this machine's loopback come from processes of this user; None where
-    the process has closed its end already, and the kernel does not name its user. Without /proc every connection
-    counts, and one that is gone does not. The table of sockets is read once for all: it may be long."""
+    """Return for each accepted loopback connection whether its peer is a process of this user.
+
+    None means that the process has already closed its end, so that the kernel does not name its user. Without /proc
+    every connection counts as this user's, except one that is gone. The table of sockets may be long, so it is read
+    once for all.
+    """
     wanted = [_ends_of_peer(connection) for connection in connections]
     try:
         lines = (PROC / "self" / "net" / "tcp").read_text().splitlines()[1:]
@@ -73,7 +76,7 @@ def are_own(connections: Sequence[socket.socket]) -> list[bool | None]:
 
 
 def _ends_of_peer(connection: socket.socket) -> tuple[str, str] | None:
-    """The peer's address and ours, as its row in /proc/net/tcp has them; None if the connection is gone."""
+    """Return the peer's address and this one as in its row in /proc/net/tcp; None if the connection is gone."""
     try:
         (host, port), (own_host, own_port) = connection.getpeername()[:2], connection.getsockname()[:2]
     except OSError:
@@ -82,12 +85,12 @@ def _ends_of_peer(connection: socket.socket) -> tuple[str, str] | None:
 
 
 def _address(host: str) -> str:
-    """As /proc/net/tcp writes an IPv4 address: as a number in the order of this machine."""
+    """Return an IPv4 address in the format of /proc/net/tcp: a number in this machine's byte order."""
     return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}"
 
 
 def established(pid: int) -> list[Connection]:
-    """The connections of a process, in the order of its descriptors."""
+    """Return the connections of a process, ordered by descriptor."""
     sockets = table(pid)
     found: list[Connection] = []
     for fd in sorted(map(int, os.listdir(PROC / str(pid) / "fd"))):
@@ -96,7 +99,7 @@ def established(pid: int) -> list[Connection]:
         except OSError:
             continue
         if not link.startswith("socket:["):
-            continue  # and not 0: in the table that is whoever has not been accepted yet
+            continue  # and not 0, the inode of connections that are not yet accepted
         inode = int(link[8:-1])
         state, local, peer = sockets.get(inode, (0, 0, 0))
         if state == ESTABLISHED and inode not in [other.inode for other in found]:
@@ -106,10 +109,10 @@ def established(pid: int) -> list[Connection]:
 
 @contextmanager
 def stolen(pid: int, fd: int) -> Iterator[int]:
-    """A duplicate of a descriptor of another process, closed afterwards; what is done to the file behind it stays.
+    """Yield a duplicate of another process's descriptor, closed afterwards; changes to the file behind it remain.
 
     Raises:
-        OSError: if it is not allowed, or the process or the descriptor is gone.
+        OSError: if permission is denied, or the process or the descriptor is gone.
     """
     import ctypes
 
@@ -129,7 +132,7 @@ def stolen(pid: int, fd: int) -> Iterator[int]:
 
 
 def disconnect(fd: int) -> None:
-    """Abort a connection: the peer gets a RST. ``connect`` to AF_UNSPEC does it without closing anybody's descriptor.
+    """Abort a connection with a RST to the peer, by ``connect`` to AF_UNSPEC, which closes no descriptor.
 
     Raises:
         OSError: if the kernel refuses.
@@ -143,7 +146,7 @@ def disconnect(fd: int) -> None:
 
 @cache
 def why_not() -> str:
-    """Why descriptors of other processes cannot be had here; empty if they can. It is tried, on a child."""
+    """Return why descriptors of other processes are not accessible here; empty if a trial on a child succeeds."""
     import subprocess
 
     if not hasattr(os, "pidfd_open") or not PROC.is_dir():
@@ -151,12 +154,10 @@ def why_not() -> str:
     try:
         child = subprocess.Popen(("cat",), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     except OSError as error:
-        return f"whether pidfd_getfd works could not be tried: {error}"
+        return f"the trial of pidfd_getfd failed: {error}"
     with child:
         try:
             with stolen(child.pid, 0):
                 return ""
         except OSError as error:
-            return (
-                f"{error.strerror} (ptrace rights are needed: the same user, and no Yama or seccomp filter against it)"
-            )
+            return f"{error.strerror} (it needs ptrace rights: the same user, and no Yama or seccomp restriction)"

@@ -1,4 +1,4 @@
-"""Rules about the processes that a launcher starts: counted as it makes them, by whatever system call."""
+"""Rules about the processes that a launcher starts, counted at their creation by any system call."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
 MAKES_PROCESSES = "fork,vfork,clone,clone3"
 MAKES_PIPES = "pipe,pipe2,socketpair"
-"""What whoever starts a process makes before, to hear whether its exec went well, or to read its output."""
+"""Calls that make the pipes of a new process, for the error of its exec or for its output."""
 EXECUTES = "execve,execveat"
 WRITES = "write,pwrite64,writev,pwritev,pwritev2"
 CLONE_THREAD = 0x10000
 SHELLS = frozenset({"ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"})
-"""Programs that make processes of their own before they start a launcher, or become one (wrappers, pyenv's shims)."""
+"""Shells: they start helper processes before they start or exec a launcher (wrapper scripts, pyenv's shims)."""
 
 
 @dataclass(slots=True)
 class FirstShows(Rule):
-    """A rule that has done what it is to do as soon as one call was answered, however many may follow."""
+    """Rule that is fulfilled by its first answered call, however many follow."""
 
     def shown(self) -> Result | None:
-        """What is known once the first call was answered."""
+        """Return the result once the first call was answered."""
         return self._happened() if self.answered else None
 
 
 @dataclass(slots=True)
 class _Making(FirstShows):
-    """A rule that begins when the launcher has made a number of processes. Threads are none.
+    """Rule that begins after the launcher has made a number of processes, not counting threads.
 
-    Those that a program made before it became another one by exec do not count: it was a wrapper of the launcher. Of a
-    shell, which may still become the launcher, only those count that live.
+    Processes that a program made before its exec do not count: it was a wrapper of the launcher. A shell may still exec
+    the launcher, so only its living children count.
 
     Attributes:
-        before: how many processes.
-        made: how many the launcher has made.
+        before: the number of processes before the rule begins.
+        made: the number that the launcher has made.
         program: identifies one exec of the launcher among others.
     """
 
@@ -64,17 +64,18 @@ class _Making(FirstShows):
         return True
 
     def _begin_again(self) -> None:
-        """Forget what a program did that has become another one."""
+        """Reset the count after an exec."""
         self.made = 0
 
 
 @dataclass(slots=True)
 class MakingRule(_Making):
-    """One process cannot be made, also not by the other calls that are tried then (fork where vfork failed). Who tries
-    the same call once more gets it.
+    """Rule that one process cannot be made, also not by the fallback calls (fork where vfork failed).
+
+    A second attempt with the same call succeeds.
 
     Attributes:
-        failed: the calls that were tried for that process.
+        failed: the calls that failed for that process.
     """
 
     failed: list[int] = field(default_factory=list)
@@ -84,7 +85,7 @@ class MakingRule(_Making):
         self.failed.clear()
 
     def count(self, call: Call) -> int:
-        """Count the attempts for that one process; those before and behind it have no number."""
+        """Count the attempts for the affected process, and return the number; 0 for those before and after it."""
         if not self._counts(call) or not self._makes_process(call):
             return 0
         if self.made == self.before and call.number not in self.failed:
@@ -97,10 +98,10 @@ class MakingRule(_Making):
 
 @dataclass(slots=True)
 class PipeRule(_Making):
-    """The launcher gets no pipe when it is about to make a process."""
+    """Rule that the launcher gets no pipe when it is about to make a process."""
 
     def count(self, call: Call) -> int:
-        """Count processes without a number, and pipes behind enough of them."""
+        """Count processes, and number the pipes that follow the last process to succeed; 0 for other calls."""
         if not self._counts(call):
             return 0
         if self.names[call.number] in MAKES_PROCESSES.split(","):
@@ -114,11 +115,11 @@ class PipeRule(_Making):
 
 @dataclass(slots=True)
 class ExecRule(FirstShows):
-    """The program of the n-th process that the launcher has made is not there, wherever it is looked for.
+    """Rule that the program of the launcher's n-th process is missing, wherever it is looked up.
 
     Attributes:
-        child: which process, counted by their first attempts.
-        children: those that were seen so far.
+        child: the number of the process, in the order of first attempts.
+        seen_children: the processes seen so far.
     """
 
     child: int = 1
@@ -134,7 +135,7 @@ class ExecRule(FirstShows):
 
 
 def makes_thread(call: Call, name: str) -> bool:
-    """Whether a call that makes a process makes only a thread: the flags of ``clone``, or of clone3's structure."""
+    """Return whether a call makes only a thread, by the flags of ``clone`` or of clone3's structure."""
     if name == "clone":
         return bool(call.args[0] & CLONE_THREAD)
     if name != "clone3":
@@ -146,11 +147,11 @@ def makes_thread(call: Call, name: str) -> bool:
         finally:
             os.close(fd)
     except (OSError, OverflowError):
-        return True  # most of its calls are for threads
+        return True  # most clone3 calls make threads
 
 
 def _program(pid: int) -> tuple[str, str] | None:
-    """The file that a process runs, and where the kernel has put its arguments, which each exec changes."""
+    """Return the executable of a process and the address of its arguments, which each exec changes."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return os.readlink(f"/proc/{pid}/exe"), file.read().rpartition(b")")[2].split()[45].decode()
@@ -159,5 +160,5 @@ def _program(pid: int) -> tuple[str, str] | None:
 
 
 def _living_children(pid: int) -> int:
-    """How many children of a process live. (``/proc/PID/task/TID/children`` is not on every kernel.)"""
+    """Return the number of living children; not every kernel has ``/proc/PID/task/TID/children``."""
     return sum(process.ppid == pid and process.alive for process in every_process())

@@ -1,8 +1,8 @@
-"""Answers the system calls of one rank that are held up: a thread that takes the listener from the shim before the
-rank's program, and then decides call by call.
+"""Thread that answers the filtered system calls of one rank: it takes the listener from the shim, and decides each
+call.
 
-One watch per rank, for all faults on its system calls: a process can be under one filter with a listener only. The
-thread ends when nobody is left under the filter, or when it is stopped; whatever waits then goes on.
+There is one watch per rank for all faults on its system calls: a process can have only one filter with a listener. The
+thread ends when no process is left under the filter, or when it is stopped; calls that still wait then continue.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from derail.platform.seccomp import Call
 
 SHIM_COMES_WITHIN = 30.0
-"""Seconds from the start of a rank until its shim must have come."""
+"""Seconds from the start of a rank to the connection of its shim."""
 COMES_AGAIN = float("inf")
-"""Until when a call is held whose time was over while a signal had interrupted its caller."""
+"""Deadline of a held call that expired while a signal had interrupted its caller."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """A call that waits for its time."""
+    """System call that is held until a deadline."""
 
     call: Call
     since: float
@@ -45,12 +45,12 @@ class _Held:
 
 
 class Watch:
-    """Holds the listener of one rank. ``start`` it as soon as the rank runs, and ``stop`` it in the end.
+    """Owner of the listener of one rank. ``start`` it as soon as the rank runs, and ``stop`` it at the end.
 
     Attributes:
-        lock: what everybody holds who reads or changes a rule.
-        rules: what to do; may grow until ``release``.
-        problem: why nothing can be held up; None as long as nothing speaks against it.
+        lock: guards the rules; hold it to read or change one.
+        rules: the rules; may grow until ``release``.
+        problem: why no call can be filtered; None while there is no problem.
     """
 
     def __init__(self, pid: int) -> None:
@@ -66,10 +66,10 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def start(self, endpoint: Endpoint) -> None:
-        """Wait for the shim at an endpoint, in a thread of our own.
+        """Wait for the shim at an endpoint, in a new thread.
 
         Raises:
-            OSError: if there is no socket for it.
+            OSError: if the socket cannot be made.
         """
         server = HandshakeListener(socket.SOCK_SEQPACKET).open_at(endpoint)
         try:
@@ -85,12 +85,12 @@ class Watch:
         start_thread(self._thread)
 
     def release(self) -> None:
-        """All rules are there that count from the first call on: let the shim go on to the rank's program."""
+        """Let the shim exec the rank's program: all rules that count from the first call are set."""
         self._released = True
         self._poke()
 
     def stop(self) -> None:
-        """Let everything go on that waits, and end the thread, which itself waits for nobody. Idempotent."""
+        """Let all waiting calls continue, and end the thread, which itself waits for no process. Idempotent."""
         self._stopping = True
         self._poke()
         if self._thread is not None:
@@ -98,7 +98,7 @@ class Watch:
 
     @property
     def executed(self) -> bool:
-        """Whether the rank's program was started: its exec closed the shim's end of the connection. With the lock."""
+        """Whether the rank's program has started: its exec closed the shim's end. Hold the lock."""
         if not self._executed and self._connection is not None:
             try:
                 self._executed = self._connection.recv(16, socket.MSG_DONTWAIT) == b""
@@ -107,7 +107,7 @@ class Watch:
         return self._executed
 
     def note_the_dead(self) -> None:
-        """Take down which held calls lost their caller. With the lock held; for whoever just saw one end."""
+        """Record the held calls of callers that have ended. Hold the lock; for a caller that has just seen an exit."""
         for listener in self._open:
             if isinstance(listener, Listener):
                 for tid, held in list(self._held.items()):
@@ -115,7 +115,7 @@ class Watch:
                         self._cut(self._held.pop(tid), SYSTEM_CLOCK.now())
 
     def close_copies(self) -> None:
-        """In a forked copy of this process: give up what is the original's, or held calls would outlive it."""
+        """Release the descriptors of the original in a forked copy, or held calls would outlive the original."""
         for thing in self._open:
             thing.abandon() if isinstance(thing, Listener) else thing.close()
 
@@ -124,7 +124,7 @@ class Watch:
             try:
                 self._wake[1].send(b"!")
             except OSError:
-                pass  # it has ended already
+                pass  # the thread has ended already
 
     def _run(self, server: HandshakeListener) -> None:
         try:
@@ -133,14 +133,16 @@ class Watch:
                 listener = self._take_listener(connection)
                 if listener is not None:
                     self._serve(listener)
-        except Exception as error:  # whatever it is: the faults of this rank must say it, nobody else can
+        except Exception as error:  # only the results of this rank's faults can report it
             with self.lock:
-                self.problem = self.problem or Errored(f"whoever answers broke: {type(error).__name__}: {error}")
+                self.problem = self.problem or Errored(
+                    f"the thread that answers system calls failed: {type(error).__name__}: {error}"
+                )
         finally:
             self._end()
 
     def _accept(self, server: HandshakeListener) -> socket.socket | None:
-        """The connection of the rank's own process, which has proved that it knows the secret of the job."""
+        """Return the connection of the rank's own process, authenticated by the secret of the job."""
         end = SYSTEM_CLOCK.now() + SHIM_COMES_WITHIN
         while self._wait(server, end):
             connection = server.accept()
@@ -154,11 +156,11 @@ class Watch:
                     server.close()
                     return connection
             connection.close()
-        self._note_silence(f"its shim did not come within {SHIM_COMES_WITHIN:g} s")
+        self._note_silence(f"its shim did not connect within {SHIM_COMES_WITHIN:g} s")
         return None
 
     def _take_listener(self, connection: socket.socket) -> Listener | None:
-        """What the shim sends: the listener, or why there is none. It goes on once all rules are there."""
+        """Receive the listener, or the reason why there is none; the shim continues once all rules are set."""
         end = SYSTEM_CLOCK.now() + SHIM_COMES_WITHIN
         if not self._wait(connection, end):
             self._note_silence("its shim sent no listener")
@@ -180,10 +182,10 @@ class Watch:
     def _note_silence(self, what: str) -> None:
         if not self._stopping:
             with self.lock:
-                self.problem = Errored(f"nothing was held up in the rank (pid {self._pid}): {what}")
+                self.problem = Errored(f"no system call of the rank (pid {self._pid}) was filtered: {what}")
 
     def _wait(self, thing: socket.socket | HandshakeListener | None, end: float) -> bool:
-        """Wait until something is there to be read, or somebody pokes (if it is for nothing); False if not in time."""
+        """Wait for readable data or, without a socket, for a wake-up; return False after the deadline."""
         assert self._wake is not None, "it was started"
         poller = select.poll()
         poller.register(self._wake[0], select.POLLIN)
@@ -218,12 +220,12 @@ class Watch:
                     with self.lock:
                         self._decide(listener, call)
             elif state:
-                return  # nobody is left under the filter
+                return  # no process is left under the filter
             with self.lock:
                 self._let_go(listener, SYSTEM_CLOCK.now())
 
     def _until_next(self) -> float | None:
-        """Milliseconds until a held call has been held long enough; None if none is held."""
+        """Return the milliseconds until a held call expires; None if none is held."""
         until = min((held.until for held in self._held.values()), default=COMES_AGAIN)
         return None if until == COMES_AGAIN else max(0.0, (until - SYSTEM_CLOCK.now()) * 1000 + 1)
 
@@ -242,15 +244,15 @@ class Watch:
         if delay > 0:
             self._held[call.tid] = held
         elif not self._answer(listener, held):
-            for rule, _ in counted:  # the caller was interrupted: it has not called, or calls again
+            for rule, _ in counted:  # the caller was interrupted: it drops the call or repeats it
                 rule.seen -= 1
 
     def _comes_again(self, call: Call) -> bool:
-        """Whether this is a held call that was interrupted by a signal and is made again; it goes on being held."""
+        """Return whether this repeats a held call after a signal interrupted it; the call remains held."""
         held = self._held.get(call.tid)
         if held is None:
             return False
-        # The first argument only: behind those that a call has, there is whatever the registers held.
+        # Compare the first argument only: registers beyond the arguments of a call hold arbitrary values.
         if (held.call.number, held.call.args[0]) == (call.number, call.args[0]):
             held.call = call
             if held.until == COMES_AGAIN:
@@ -288,7 +290,7 @@ class Watch:
                 rule.cut.append((n, now - held.since))
 
     def _end(self) -> None:
-        """Let everything go, and close everything."""
+        """Let all calls continue, and close everything."""
         _watches.discard(self)
         with self.lock:
             self._executed = self.executed

@@ -1,6 +1,6 @@
-"""Which system calls of a rank are to end otherwise, and what came of it: rules, counted call by call. No threads here.
+"""Rules that change the result of a rank's system calls, and their results, counted call by call. No threads here.
 
-All methods are called with the lock of the watch held that the rule belongs to.
+All methods need the lock of the watch that owns the rule.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ PATH_MAX = 4096
 
 @dataclass(slots=True)
 class Rule:
-    """One fault on the system calls of one rank.
+    """Fault on the system calls of one rank.
 
     Attributes:
-        id: of the fault.
-        word: the names of the calls, as the plan has them.
-        names: the same by number, as far as this machine has them; counted together.
-        pid: the rank.
-        calls: which of them end otherwise.
-        errno: what they fail with; 0 for none.
-        error: its name.
-        delay: seconds for which they are held.
-        fd: only calls on this descriptor count; None for all.
-        path: only calls on a file whose path has this in it count; empty for all.
-        children: whether calls of processes that the rank started count as well.
-        active: whether calls are counted already.
-        seen: how many calls were counted.
-        answered: which of them ended otherwise.
-        cut: which of them were held until their caller died, and for how long.
+        id: the id of the fault.
+        word: the names of the calls as in the plan.
+        names: the same names by number, if this machine has them; they share one count.
+        pid: the pid of the rank.
+        calls: the occurrences to change.
+        errno: the error number of the failure; 0 for none.
+        error: the name of that error.
+        delay: seconds to hold each call.
+        fd: the only descriptor that counts; None for all.
+        path: the text that a path must contain to count; empty for all.
+        children: whether calls of the rank's child processes count as well.
+        active: whether counting has started.
+        seen: the number of calls counted.
+        answered: the numbers of the calls that were changed.
+        cut: the numbers of the calls that were held until their caller died, and the seconds held.
     """
 
     id: str
@@ -62,28 +62,28 @@ class Rule:
     _unread: str = ""
 
     def count(self, call: Call) -> int:
-        """Count a call, and say which it is; 0 if it is none that counts."""
+        """Count a call and return its number; 0 if it does not count."""
         if not self.active or call.number not in self.names or not self._concerns(call):
             return 0
         self.seen += 1
         return self.seen
 
     def shown(self) -> Result | None:
-        """What is known for certain already: that all calls that were meant have ended otherwise."""
+        """Return the result if it is certain already: all requested calls have been changed."""
         return self._happened() if len(self.answered) == self.calls.count else None
 
     def at_exit(self, status: ExitStatus) -> Result:
-        """What the end of the rank makes of it."""
+        """Return the result after the exit of the rank."""
         if self.answered or self.cut:
             return self._happened()
         only = "".join((
             "" if self.fd is None else f" on descriptor {self.fd}",
             f" on a path with {self.path!r}" if self.path else "",
         ))  # fmt: skip
-        why = f" (paths could not be read: {self._unread})" if self._unread else ""
-        times = "once" if self.seen == 1 else f"{self.seen} times" if self.seen else "never"
-        meant = f"call {self.calls.first} was meant"
-        return NotReached(f"{self.word} was {times} called{only}, {meant}{why}; the rank ended with {status}")
+        why = f" (unreadable paths: {self._unread})" if self._unread else ""
+        times = "called once" if self.seen == 1 else f"called {self.seen} times" if self.seen else "never called"
+        expected = f"expected call {self.calls.first}"
+        return NotReached(f"{self.word} was {times}{only}, {expected}{why}; the rank ended with {status}")
 
     def _happened(self) -> Injected:
         told = []
@@ -119,12 +119,12 @@ class Rule:
 
 
 def status_number(tid: int, field: str) -> int:
-    """Return a number from the status of a thread, as the process that it belongs to ("Tgid"); 0 if it is gone."""
+    """Return a number from the status of a thread, such as its process ("Tgid"); 0 if it is gone."""
     return int(read_status(tid).get(field) or 0)
 
 
 def _read_string(tid: int, address: int) -> str:
-    """A string in the memory of a thread that waits for us, page by page: what lies behind it may not be readable."""
+    """Return a string from the memory of a waiting thread, page by page: memory after it may be unreadable."""
     found = b""
     fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:

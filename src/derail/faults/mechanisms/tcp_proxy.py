@@ -1,4 +1,4 @@
-"""A TCP proxy in a thread of its own, which spoils what passes through it and counts what it spoils.
+"""TCP proxy in its own thread, which disturbs the traffic and counts each disturbance.
 
 The reasons are in docs/adr/own-mechanisms.md.
 """
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 LARGEST = 65536
 MOST_WAITING = 256
-MOST_AT_ONCE = 256  # connections that are accepted in one turn
+MOST_AT_ONCE = 256  # connections accepted per iteration
 RETRY, PATIENCE = 0.05, 120.0
-"""Seconds between two attempts to reach the other side, and until that is given up."""
+"""Seconds between two attempts to connect to the target, and before the proxy gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spoiling:
-    """What is done to connections; 0, or -1 for the bytes, leaves a thing alone.
+    """Settings of the disturbances; 0, or -1 for byte counts, means off.
 
     Attributes:
-        latency: seconds by which everything is late.
-        jitter: up to so many seconds more, each time another number.
+        latency: delay of all data in seconds.
+        jitter: maximum further delay in seconds, chosen at random for each piece.
         bandwidth: bytes per second in each direction.
-        slice: bytes that are passed on at a time.
-        black_hole: whether everything is swallowed, and connections stay.
-        half_open: what is swallowed if it is only one direction: "to_rank" or "from_rank".
+        slice: maximum bytes to pass on at a time.
+        black_hole: whether all data is dropped while connections stay open.
+        half_open: the direction to drop if only one is dropped: "to_rank" or "from_rank".
         reset_after: bytes after which a connection is reset, both directions together.
-        close_after: bytes after which it is closed.
-        refuse: how many connections are reset before anything passes.
-        seed: of the jitter.
+        close_after: bytes after which a connection is closed, both directions together.
+        refuse: the number of connections to reset before any data passes.
+        seed: the seed of the jitter.
     """
 
     latency: float = 0.0
@@ -58,14 +58,14 @@ class Spoiling:
     seed: int = 0
 
     def wanted(self) -> tuple[str, ...]:
-        """The names of what is done."""
+        """Return the names of the settings that are on."""
         return tuple(
             field.name for field in fields(self) if field.name != "seed" and getattr(self, field.name) != field.default
         )
 
 
 class _Way:
-    """One direction of one connection: what was read and is not passed on yet."""
+    """One direction of one connection, with the data that is read and not yet passed on."""
 
     def __init__(self, source: socket.socket, target: socket.socket, direction: str) -> None:
         self.source, self.target, self.direction = source, target, direction
@@ -80,7 +80,7 @@ def _ways(near: socket.socket, far: socket.socket) -> tuple[_Way, _Way]:
 
 
 class _Link:
-    """A connection that was accepted, and the one that was made for it."""
+    """Accepted connection with its connection to the target."""
 
     def __init__(self, near: socket.socket, far: socket.socket, since: float) -> None:
         self.near, self.far = near, far
@@ -92,11 +92,11 @@ class _Link:
 
 
 class Proxy:
-    """Listens on a port of the loopback, and passes on to another address. Only its own thread touches connections.
+    """Proxy from a port of the loopback to another address. Only its own thread touches connections.
 
     Attributes:
-        done: how often each kind of spoiling was done (bytes for ``black_hole``), and ``connections`` and ``bytes``.
-        broken: why the thread ended before it was told to; empty if it did not.
+        done: the count of each disturbance (bytes for ``black_hole``), and of ``connections`` and ``bytes``.
+        broken: the error that ended the thread early; empty if there was none.
     """
 
     def __init__(self, port: int, target: tuple[str, int], spoiling: Spoiling) -> None:
@@ -110,10 +110,10 @@ class Proxy:
         self._wake: socket.socket | None = None
 
     def start(self, listener: socket.socket | None = None) -> None:
-        """Listen, unless somebody does already for us, and serve in a thread.
+        """Listen, unless a listener is given, and serve in a thread.
 
         Raises:
-            OSError: if somebody else has the port.
+            OSError: if another process has the port.
         """
         self._listener = listener or socket.create_server(("127.0.0.1", self.port))
         self._listener.setblocking(False)
@@ -124,7 +124,7 @@ class Proxy:
         start_thread(self._thread)
 
     def stop(self) -> None:
-        """Close everything; waits for the thread, which waits for nobody. Idempotent."""
+        """Close everything, and join the thread, which itself waits for no process. Idempotent."""
         if self._wake is not None and self._thread is not None:
             self._wake.close()
             self._thread.join()
@@ -134,7 +134,7 @@ class Proxy:
         try:
             with selectors.DefaultSelector() as selector:
                 self._loop(selector, listener, woken)
-        except Exception as error:  # a thread has nobody to raise to; whoever asks for the counts is told
+        except Exception as error:  # a thread has no caller to raise to; readers of the counts check ``broken``
             self.broken = f"{type(error).__name__}: {error}"
         finally:
             for each in [listener, woken, *(end for link in self._links for end in (link.near, link.far))]:
@@ -158,7 +158,7 @@ class Proxy:
                 self._move(link, SYSTEM_CLOCK.now())
 
     def _interest(self, selector: selectors.BaseSelector, link: _Link, now: float) -> float | None:
-        """Register what a link waits for; when it must be looked at whatever happens."""
+        """Register the events that a link waits for, and return the time of its next deadline, if any."""
         if not link.connected:
             return link.retry_at
         until = []
@@ -175,8 +175,11 @@ class Proxy:
         return min(until, default=None)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Take all that wait. A process of another user would be counted, and use up what is for the rank: it is
-        dropped. Many of them cost one look at the kernel's table."""
+        """Accept all waiting connections, except those of other users.
+
+        A connection of another user would be counted and use up a disturbance that is meant for the rank. One read of
+        the kernel's table serves them all.
+        """
         came: list[socket.socket] = []
         while len(came) < MOST_AT_ONCE:
             try:
@@ -207,7 +210,7 @@ class Proxy:
                 self._read(way, now)
                 if not self._write(link, way, now):
                     return
-        except OSError:  # one end is gone: so is the other
+        except OSError:  # one end is gone: drop the other as well
             self._drop(link, _reset)
             return
         if all(way.ended for way in link.ways):
@@ -218,9 +221,7 @@ class Proxy:
             return
         try:
             link.far.close()
-            link.far = socket.create_connection(
-                self.target, timeout=1.0
-            )  # a loopback or a name that a store listens on
+            link.far = socket.create_connection(self.target, timeout=1.0)  # loopback, or the host name of a store
         except OSError:
             link.retry_at = now + RETRY
             if now - link.since > PATIENCE:
@@ -253,7 +254,7 @@ class Proxy:
         plan = self.spoiling
         size = plan.slice or len(data)
         if plan.bandwidth:
-            size = min(size, max(1, plan.bandwidth // 20))  # a steady trickle, not a flood that comes late
+            size = min(size, max(1, plan.bandwidth // 20))  # a steady flow rather than one late burst
         for start in range(0, len(data), size):
             piece = data[start : start + size]
             late = plan.latency + plan.jitter * self._random.random()
@@ -266,7 +267,7 @@ class Proxy:
             way.waiting.append((due, piece))
 
     def _write(self, link: _Link, way: _Way, now: float) -> bool:
-        """Pass on what is due; False if that was the end of the connection."""
+        """Pass on the data that is due, and return False if that ended the connection."""
         while way.waiting and way.waiting[0][0] <= now:
             due, piece = way.waiting.popleft()
             room, ending = self._room(link)
@@ -289,7 +290,7 @@ class Proxy:
         return True
 
     def _room(self, link: _Link) -> tuple[int, str]:
-        """How many bytes may still pass, and what happens then."""
+        """Return how many more bytes may pass, and the disturbance that follows them."""
         limits = [(getattr(self.spoiling, name), name) for name in ("reset_after", "close_after")]
         allowed = [(limit - link.passed, name) for limit, name in limits if limit >= 0]
         room, name = min(allowed, default=(LARGEST, ""))
@@ -302,13 +303,13 @@ class Proxy:
 
 
 def _nothing() -> None:
-    """Ready ends are looked at with all others."""
+    """Do nothing: the main loop checks the ready ends together with all others."""
 
 
 def _reset(end: socket.socket) -> None:
-    """Close so that the peer gets a RST."""
+    """Close so that the peer receives a RST."""
     try:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
-        pass  # it was never connected
+        pass  # the socket was never connected
     end.close()

@@ -1,4 +1,4 @@
-"""A small file system at a directory, for one rank alone: mounted before its program starts, seen through its root."""
+"""Small file system at a directory, for one rank alone: mounted before its program starts, verified via its root."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def preparing(what: Callable[[Fault], tuple[str, Value, Value]]) -> Callable[[RankSpec, Fault], RankSpec]:
-    """What changes a rank so that it is started with the file system; ``what`` says where, how large, how full."""
+    """Return a function that adds the file system to a rank; ``what`` gives the path, size and inodes."""
 
     def prepare(rank: RankSpec, fault: Fault) -> RankSpec:
         path, size, inodes = what(fault)
@@ -32,7 +32,7 @@ def preparing(what: Callable[[Fault], tuple[str, Value, Value]]) -> Callable[[Ra
 
 
 def mounted(aim: Aim, directory: str, *, size: int, inodes: int, lives: Callable[[], bool]) -> Step:
-    """Look for the file system in the mount namespace of the rank."""
+    """Verify the file system in the mount namespace of the rank."""
     pid = aim.control.pid(aim.rank) or 0
 
     def check() -> Result | None:
@@ -48,23 +48,23 @@ def mounted(aim: Aim, directory: str, *, size: int, inodes: int, lives: Callable
         if not fits or " - tmpfs derail " not in mounts:
             return None
         left = f"{seen.f_bavail * seen.f_frsize} of {total} bytes and {seen.f_favail} inodes are free"
-        return Injected(f"{directory} in the mount namespace of pid {pid} is a tmpfs of its own: {left}")
+        return Injected(f"{directory} in the mount namespace of pid {pid} is a separate tmpfs: {left}")
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"the rank ended with {status} before its {directory} was seen; its stderr may say why")
+        return Errored(f"the rank ended with {status} before its {directory} was verified; see its stderr")
 
     return Soon(check, f"a small tmpfs at /proc/{pid}/root{directory}", within=20.0, at_exit=at_exit)
 
 
 def read_directory(value: object) -> str:
-    """A directory of this machine, as its real path.
+    """Return the real path of a directory on this machine.
 
     Raises:
-        ValueError: if it is none, or is the root of all.
+        ValueError: if it is not a directory, or is ``/``.
     """
     path = read_text(value)
     if not os.path.isabs(path) or os.path.normpath(path) == "/" or "\0" in path:
         raise ValueError(f"expected the absolute path of a directory other than /, got {value!r}")
     if not os.path.isdir(path):
-        raise ValueError(f"{path} is no directory here")
+        raise ValueError(f"{path} is not a directory here")
     return os.path.realpath(path)

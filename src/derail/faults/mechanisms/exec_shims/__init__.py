@@ -1,1 +1,1 @@
-"""Programs that prepare a process and then execute the rank's program in it."""
+"""Programs that prepare a process and then exec the rank's program in it."""

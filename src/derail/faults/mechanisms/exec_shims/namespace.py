@@ -1,5 +1,6 @@
-"""The program that stands before a rank's own: enters new namespaces, changes what is to be changed there, and becomes
-the rank's program by exec, with the same pid, environment and descriptors.
+"""Shim that enters new namespaces, makes the requested changes there, and then execs the rank's program.
+
+The rank's program keeps the pid, environment and descriptors.
 
 Standard library only, started by path: ``python -I -S namespace.py '{"namespaces": [...], ...}' program argument ...``.
 """
@@ -17,54 +18,54 @@ MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 
 def main() -> None:
-    """Do what argv says. A program that cannot be entered so is not entered at all: exit 125 with a reason."""
-    told, argv = json.loads(sys.argv[1]), sys.argv[2:]
+    """Do what argv requests, or exit with 125 and a reason: no program starts without the requested changes."""
+    request, argv = json.loads(sys.argv[1]), sys.argv[2:]
     env = _first_environment()
     try:
-        for number in told.get("ignored", ()):
+        for number in request.get("ignored", ()):
             signal.signal(number, signal.SIG_IGN)
-        if "tmpfs" in told:
+        if "tmpfs" in request:
             _keep_reachable(env)
-        _enter(told["namespaces"])
-        if "tmpfs" in told:
-            _mount_tmpfs(**told["tmpfs"])
-        if "clocks" in told:
-            _shift_clocks(told["clocks"])
+        _enter(request["namespaces"])
+        if "tmpfs" in request:
+            _mount_tmpfs(**request["tmpfs"])
+        if "clocks" in request:
+            _shift_clocks(request["clocks"])
     except OSError as error:
-        sys.stderr.write(f"derail: the rank's namespaces could not be made: {error}\n")
+        sys.stderr.write(f"derail: cannot make the rank's namespaces: {error}\n")
         os._exit(125)
-    if "stdout" in told:
-        _spoil_stdout(told["stdout"])
+    if "stdout" in request:
+        _spoil_stdout(request["stdout"])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # this Python ignores them; the rank's program must not inherit it
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(argv[0], argv, env)
-    except OSError as error:  # as a shell says it
+    except OSError as error:  # the exit codes of a shell
         sys.stderr.write(f"derail: {argv[0]}: {error.strerror}\n")
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
 def _first_environment() -> dict[bytes, bytes]:
-    """What this process was started with. Python itself may have added LC_CTYPE since."""
+    """Return the environment at the start of this process: Python may have added LC_CTYPE since."""
     with open("/proc/self/environ", "rb") as file:
         pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if b"=" in entry]
     return {name: value for name, _, value in pairs}
 
 
 def _keep_reachable(env: dict[bytes, bytes]) -> None:
-    """Let the shim of system calls reach derail by a descriptor, which it closes: the new mount may hide the path."""
+    """Pass a descriptor of derail's directory to the system-call shim: the new mount may hide the path."""
     call, _, rest = env.get(b"DERAIL_SYSCALLS", b"").partition(b":")
     reply, _, directory = rest.partition(b":")
     if directory:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
         os.set_inheritable(fd, True)
-        if directory.startswith(b"/proc/self/fd/"):  # of another shim like this one, before us
+        if directory.startswith(b"/proc/self/fd/"):  # from an earlier shim of this kind
             os.set_inheritable(int(os.path.basename(directory)), False)
         env[b"DERAIL_SYSCALLS"] = b"%s:%s:/proc/self/fd/%d" % (call, reply, fd)
 
 
 def _enter(names: list[str]) -> None:
-    """As root directly; as anybody else in a user namespace in which this user keeps number and name."""
+    """Enter new namespaces: root directly, other users in a user namespace that maps only their own uid and gid."""
     if not names:
         return
     flags = sum(CLONE[name] for name in names)
@@ -84,13 +85,13 @@ def _mount_tmpfs(path: str, size: int, inodes: int) -> None:
     _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     _call("mount", b"derail", os.fsencode(path), b"tmpfs", 0, limits.encode())
     try:
-        os.chdir(where)  # into the new one, if that is where we are
+        os.chdir(where)  # into the new mount, if it covers the working directory
     except FileNotFoundError:
-        pass  # below it, and hidden by it now: what is there can still be reached by relative paths
+        pass  # the mount hides it now: relative paths still reach its files
 
 
 def _spoil_stdout(how: str) -> None:
-    """Close it, or put a pipe in its place that nobody reads."""
+    """Close stdout, or replace it by a pipe without a reader."""
     if how == "broken":
         read, write = os.pipe()
         os.dup2(write, 1, inheritable=True)
@@ -106,7 +107,7 @@ def _shift_clocks(clocks: dict[str, float]) -> None:
             whole = int(seconds // 1)
             file.write(f"{name} {whole} {int((seconds - whole) * 1e9)}\n")
     fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
-    _call("setns", fd, CLONE["time"])  # else only children would see it
+    _call("setns", fd, CLONE["time"])  # otherwise only children would get the offsets
 
 
 def _call(name: str, *args: object) -> None:

@@ -1,11 +1,11 @@
-"""The program that stands before a rank's own if system calls of it are to be held up: it puts itself under the filter,
-hands the listener to derail, and becomes the rank's program by exec, with the same pid and environment.
+"""Shim that installs a seccomp filter, passes its listener to derail, and then execs the rank's program.
+
+The rank's program keeps the pid and the environment.
 
 Standard library only, started by path: ``python -I -S seccomp.py '{"filter": "20000000...", ...}' program ...``.
 
-The filter is the main thread's alone. The other thread hands over the listener, so that it does not matter which calls
-are held up. The connection is closed by the exec itself: that is how the other side knows a call of the program from
-one of ours.
+Only the main thread is under the filter. The other thread passes the listener on, so any call may be in the filter. The
+exec closes the connection: this is how derail distinguishes calls of the program from calls of the shim.
 
 The reasons are in docs/adr/seccomp-user-notification.md.
 """
@@ -22,30 +22,30 @@ import time
 from _operator import _compare_digest  # secrets.compare_digest, without the import of hashlib
 
 VARIABLE = "DERAIL_SYSCALLS"
-"""Environment variable with the endpoint of the handshake: both secrets, and the directory of the socket, whose name is
-this process's pid. The program does not see it."""
+"""Environment variable with the endpoint of the handshake: both secrets, and the directory of the socket. The name of
+the socket is this process's pid. The rank's program does not see the variable."""
 LONGEST = 30.0
 """Seconds to wait for derail."""
 LONGEST_ADDRESS = 107
-"""Bytes of a path that fit into a socket's address."""
+"""Maximum bytes of a path in the address of a socket."""
 _open: list[socket.socket] = []
-"""What only the exec may close: a socket that nothing refers to would be closed before."""
+"""References to sockets that only the exec may close: Python closes a socket without a reference."""
 
 
 def main() -> None:
-    """Do what argv says. If nobody takes the listener the program is not started: exit 125 with a reason."""
-    told, argv = json.loads(sys.argv[1]), sys.argv[2:]
+    """Do what argv requests, or exit with 125 and a reason if derail does not take the listener."""
+    request, argv = json.loads(sys.argv[1]), sys.argv[2:]
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # this Python ignores them; the program must not inherit it
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     env = _environment()
     try:
-        prevented = put_under(bytes.fromhex(told["filter"]), told["seccomp"], told["flags"])
+        prevented = put_under(bytes.fromhex(request["filter"]), request["seccomp"], request["flags"])
     except OSError as error:
         prevented = str(error)
     if prevented:
-        sys.stderr.write(f"derail: the listener of the rank's system calls could not be handed over: {prevented}\n")
+        sys.stderr.write(f"derail: cannot pass the listener of the rank's system calls to derail: {prevented}\n")
         os._exit(125)
     try:
         os.execvpe(argv[0], argv, env)
@@ -55,9 +55,9 @@ def main() -> None:
 
 
 def put_under(program: bytes, seccomp: int, flags: int) -> str:
-    """Put this thread under the filter and hand its listener over. What prevented it; empty if nothing did.
+    """Put this thread under the filter, pass its listener on, and return the problem; empty if there is none.
 
-    If the kernel refuses the filter, the other side is told, and nothing is prevented: the program runs as ever.
+    If the kernel refuses the filter, derail receives the reason. That is no problem here: the program runs unchanged.
     """
     connection = _connect(os.environ.get(VARIABLE, ""))
     _open.append(connection)
@@ -86,11 +86,11 @@ def put_under(program: bytes, seccomp: int, flags: int) -> str:
         installed.append((-1, str(error)))
     ready.release()
     thread.join()
-    return "" if heard == [b"go"] else b"".join(heard).decode() or "nobody answers any more"
+    return "" if heard == [b"go"] else b"".join(heard).decode() or "derail closed the connection"
 
 
 def _connect(endpoint: str) -> socket.socket:
-    """Connect to derail. The process with the listener controls the program, so both sides prove who they are."""
+    """Connect to derail; as the listener gives control over the program, both sides authenticate."""
     if endpoint.count(":") < 2:
         raise OSError(f"{VARIABLE} is not set")
     call, reply, directory = endpoint.split(":", 2)
@@ -108,17 +108,17 @@ def _connect(endpoint: str) -> socket.socket:
         except (ConnectionRefusedError, FileNotFoundError):
             if time.monotonic() > end:
                 raise
-            time.sleep(0.005)  # noqa: TID251 - nothing tells when a socket comes to be
+            time.sleep(0.005)  # noqa: TID251 - there is no event for the creation of a socket
         else:
             break
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     uid = int.from_bytes(peer[4:8], sys.byteorder)
     if uid != os.geteuid():
-        raise PermissionError(1, f"user {uid} listens in the place of derail")
+        raise PermissionError(1, f"expected derail's user {os.geteuid()} to listen, got user {uid}")
     connection.settimeout(LONGEST)
     connection.send(call.encode())
     if not _compare_digest(connection.recv(256), reply.encode()):
-        raise PermissionError(1, "a process listens in the place of derail that does not know the secret of the job")
+        raise PermissionError(1, "the listening process does not have the secret of the job")
     return connection
 
 
@@ -135,7 +135,7 @@ def _install(program: bytes, seccomp: int, flags: int) -> int:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
     given = ctypes.byref(Program(len(program) // 8, program))
     fd = -1
-    for wanted in (flags, flags & 0b1000):  # an old kernel does not know all of them; the listener must be
+    for wanted in (flags, flags & 0b1000):  # an old kernel may refuse some flags; the listener flag is required
         fd = int(libc.syscall(ctypes.c_long(seccomp), ctypes.c_long(1), ctypes.c_ulong(wanted), given))
         if fd >= 0:
             return fd
@@ -144,7 +144,7 @@ def _install(program: bytes, seccomp: int, flags: int) -> int:
 
 
 def _environment() -> dict[bytes, bytes]:
-    """What we were started with: Python may have added a locale of its own choice."""
+    """Return the environment at the start of this process: Python may have added a locale."""
     try:
         with open("/proc/self/environ", "rb") as file:
             pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
