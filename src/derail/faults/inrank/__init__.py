@@ -1,1 +1,1 @@
-"""What runs inside ranks: standard library only."""
+"""Code that runs inside ranks: standard library only."""

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from .rank_plan import Part, Task
 
 Effect: TypeAlias = "BaseException | Callable[[], object]"
-"""What then happens in the main thread: the exception is raised, or the function called."""
+"""Effect on the main thread: the exception is raised, or the function is called."""
 
 
 class Runtime(Protocol):
-    """The faults of a rank, in the process that acts for it.
+    """Faults of a rank, in the process that acts for it.
 
     Attributes:
-        part: of the plan.
-        pid: of this process.
-        on_return: what changes the value that the rank's function returns.
+        part: the rank's part of the plan.
+        pid: the pid of this process.
+        on_return: functions that change the value returned by the rank's function.
     """
 
     part: Part
@@ -27,9 +27,9 @@ class Runtime(Protocol):
     on_return: list[Callable[[object], object]]
 
     def write(self, event: str, **fields: object) -> None:
-        """Append one record to the journal; OSError if that cannot be done."""
+        """Append one record to the journal; raises OSError if that fails."""
         ...
 
     def say(self, event: str, task: Task, **fields: object) -> None:
-        """Append a record about a fault, if that can be done."""
+        """Append a record about a fault, ignoring write errors."""
         ...

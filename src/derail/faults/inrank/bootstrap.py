@@ -1,9 +1,9 @@
-"""Decides whether this interpreter is the one that acts for its rank, and starts the runtime in it.
+"""Start of the runtime in the one interpreter that acts for its rank.
 
-A rank is one process, but it may start others, with the same environment. The one that acts is the first Python of the
-rank: the rank's own process, or, if that is no Python (a shell script, say), the first Python that it starts. It claims
-the rank with a line in the journal; the first such line wins. Its children find its pid in the environment and do
-nothing; after an exec it is still itself and goes on.
+A rank is one process, but it may start others with the same environment. The acting process is the first Python of the
+rank: the rank's own process, or, if that is not Python (a shell script, for example), the first Python that it starts.
+It claims the rank with a line in the journal; the first such line wins. Its children find its pid in the environment
+and do nothing. After an exec the process has the same pid and continues to act.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 OWNER = "DERAIL_INRANK_PID"
-"""The environment variable that tells the children of an acting interpreter who acts."""
+"""Environment variable with the pid of the acting interpreter, for its children."""
 
 current: Runtime | None = None
 
 
 def enter() -> Runtime | None:
-    """Start the runtime if this interpreter is the one. Returns it, or None. Called again, it says the same."""
+    """Start the runtime if this interpreter acts for its rank, and return it, or None; repeated calls agree."""
     global current  # noqa: PLW0603 - one interpreter, one runtime
     text = os.environ.get(VARIABLE)
     if not text:
@@ -38,13 +38,13 @@ def enter() -> Runtime | None:
     if part.meet and part.rank is None and not taken:
         from .handshake import meet
 
-        meet(part)  # if it runs the worker, derail needs to know that it has no number
+        meet(part)  # derail needs to know if a process without a rank number runs the rank
         return None
     if taken or part.rank is None or not (part.tasks or part.watches or part.meet):
         return None
     if part.meet and not _meet(part):
         return None
-    from .runtime import Runtime  # not before: whoever has nothing to do, a child of the rank say, pays nothing for it
+    from .runtime import Runtime  # late: a process without work, such as a child of the rank, must not pay for it
 
     runtime = Runtime(part)
     if runtime.claim():
@@ -58,7 +58,7 @@ def enter() -> Runtime | None:
 
 
 def _meet(part: Part) -> bool:
-    """Introduce this process to derail, which runs beside a foreign supervisor; whether something is to act here."""
+    """Do the handshake with derail beside an external agent, and return whether a fault or watch is active here."""
     from .handshake import follow, meet
 
     answer = meet(part)
@@ -73,13 +73,13 @@ def _meet(part: Part) -> bool:
 
 
 RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "LOCAL_RANK")
-"""By which launchers tell a process its rank; the first that is set counts."""
+"""Variables in which launchers pass a process its rank; the first that is set counts."""
 RANK_VARIABLE = "DERAIL_RANK_VARIABLE"
-"""The environment variable that names the one by which a launcher is declared to do it; it comes before the others."""
+"""Environment variable that names the variable in which a declared launcher passes the rank; it takes precedence."""
 
 
 def _rank_of_environment() -> int | None:
-    """The rank that another launcher gave to this process; None if none did."""
+    """Return the rank that a launcher gave to this process; None if none did."""
     for name in (os.environ.get(RANK_VARIABLE, ""), *RANK_VARIABLES):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])

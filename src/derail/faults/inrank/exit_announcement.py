@@ -1,7 +1,7 @@
-"""A rank announces that it is about to end, so that its launcher can be held until derail has looked at what it left.
+"""Announcement that a rank is about to exit, so that derail can hold its launcher and inspect what the rank left.
 
-It announces the first write to its error file, and its exit, and waits for the answer each time: from then on the
-launcher is stopped, and sees the exit only when derail has seen it.
+The rank announces the first write to its error file, and its exit, and waits for the answer each time. From then on the
+launcher is stopped, and sees the exit only after derail has seen it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ANNOUNCED = b"\xff"
-"""What announces the end, among the numbers of signals."""
+"""Byte that announces the exit, among the numbers of signals."""
 PATIENCE_MS = 5000
 """Milliseconds to wait for the answer."""
 
 
 def announce_to(fd: int, error_file: str) -> None:
-    """Announce the end of this process to derail at the other end of ``fd``, of which a copy is kept.
+    """Announce the exit of this process to derail at the other end of ``fd``, of which a copy is kept.
 
     Args:
         fd: the connection.
-        error_file: its first write is announced too; empty if no fault is about it.
+        error_file: the file with an announced first write; empty if no fault needs it.
     """
     import fcntl
 
@@ -46,7 +46,7 @@ def announce_to(fd: int, error_file: str) -> None:
         except OSError:
             pass  # derail is gone, or the program has closed the descriptor
 
-    atexit.register(announce)  # before all others, so that it is called after them
+    atexit.register(announce)  # registered before all others, so that it runs after them
     exit_at_once = os._exit
 
     def announced_exit(status: int) -> None:
@@ -59,7 +59,7 @@ def announce_to(fd: int, error_file: str) -> None:
 
 
 def _announcing_writes(error_file: str, announce: Callable[[], None]) -> Callable[[str, tuple[object, ...]], None]:
-    """The audit hook that announces the first time that a file is opened for writing, or renamed to, under a name."""
+    """Return the audit hook that announces the first open for writing of, or rename to, a path."""
     left = [True]
 
     def hook(event: str, args: tuple[object, ...]) -> None:

@@ -1,4 +1,4 @@
-"""``fail_point("name")``: a place in a program at which a plan may let something happen. Disarmed it is one look-up."""
+"""``fail_point("name")``: a named place in a program where a plan can inject a fault. Disarmed it is one look-up."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _armed: dict[str, Callable[[], None]] = {}
 
 
 def fail_point(name: str) -> None:
-    """Let happen whatever the plan has for this point. Without a plan, nothing."""
+    """Inject the faults that the plan has for this point; without a plan, do nothing."""
     if name in _armed:
         _armed[name]()
 
 
 def adopt(points: dict[str, Callable[[], None]]) -> None:
     """Use the points of a runtime."""
-    global _armed  # noqa: PLW0603 - read at every point; nothing is faster than a global
+    global _armed  # noqa: PLW0603 - read at every point; a global is fastest
     _armed = points
 
 

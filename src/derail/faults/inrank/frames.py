@@ -1,4 +1,4 @@
-"""Where a rank is just now, as its frames tell."""
+"""Present position of a rank, according to its frames."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ENGINE = frozenset(
     os.path.join(HERE, *name)
     for name in (("runtime.py",), ("frames.py",), ("hooks", "hit_counter.py"), ("hooks", "main_module_calls.py"))
 )
-"""Files whose code counts what the program does, and lets faults happen."""
+"""Files with the code that counts events of the program, and injects faults."""
 
 
 def place(frame: FrameType | None) -> str:
-    """Where the program is: ``train.py:12 in main``; not where we are, nor the machinery of imports."""
+    """Return the program's position (``train.py:12 in main``), without frames of derail or the import machinery."""
     while frame is not None and frame.f_code.co_filename.startswith((HERE, "<frozen importlib")):
         frame = frame.f_back
     if frame is None:
@@ -28,7 +28,7 @@ def place(frame: FrameType | None) -> str:
 
 
 def is_starting_up(frame: FrameType | None) -> bool:
-    """Whether Python is still on its way to the program: the outermost frame imports ``site``."""
+    """Return whether Python has not reached the program yet: the outermost frame imports ``site``."""
     while frame is not None and frame.f_back is not None:
         frame = frame.f_back
     outermost = "" if frame is None else str(frame.f_globals.get("__name__", ""))
@@ -36,16 +36,16 @@ def is_starting_up(frame: FrameType | None) -> bool:
 
 
 def is_within(frame: FrameType | None, working: Container[CodeType], lasting: Container[CodeType]) -> bool:
-    """Whether a signal handler has interrupted our own code, and must not raise there.
+    """Return whether a signal handler has interrupted derail's own code, and must not raise there.
 
-    It can between any two instructions before Python 3.10, in the trace function of a program, and wherever we call
-    something.
+    That is possible between any two instructions before Python 3.10, in the trace function of a program, and wherever
+    derail calls something.
 
     Args:
-        frame: what it has interrupted.
-        working: as long as one of these runs: it would take what is raised for trouble of its own.
-        lasting: code of ``ENGINE`` that waits, and may be broken off. All other code there, and what it calls, is
-            about to count or raise something, which would be lost. What a fault does is elsewhere, and may last.
+        frame: the interrupted frame.
+        working: code that must not be interrupted: it would take the exception for its own failure.
+        lasting: code of ``ENGINE`` that waits, and may be interrupted. All other code there, and what it calls, is
+            about to count or raise something, which would be lost. The effect of a fault is elsewhere, and may last.
     """
     nearest = frame
     while nearest is not None and not nearest.f_code.co_filename.startswith(HERE):

@@ -1,5 +1,4 @@
-"""Stands in front of a rank's function, in ranks that are functions: there is no program whose first line could be
-awaited, and a forked rank has no start of an interpreter at all."""
+"""Wrapper of a rank's function: a function has no first line to wait for, and a forked rank starts no interpreter."""
 
 from __future__ import annotations
 
@@ -11,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class EntryPoint:
-    """Calls ``target`` between what is due at the start of the rank and what is done to the value that it returns.
+    """Callable that runs the faults at the start of the rank, ``target``, and the faults in its returned value.
 
-    It looks like the target, and travels by pickle.
+    It has the target's name and docstring, and is picklable.
     """
 
     def __init__(self, target: Callable[..., Any]) -> None:
@@ -26,7 +25,7 @@ class EntryPoint:
         return type(self), (self.target,)
 
     def __call__(self, *args: Any) -> Any:
-        """Start the runtime if it does not run yet, act what is due, and call the target."""
+        """Start the runtime if it does not run yet, inject the due faults, and call the target."""
         bootstrap = sys.modules.get("_derail_inrank.bootstrap")
         if bootstrap is None:
             from derail.faults.inrank import bootstrap as started_here
@@ -34,7 +33,7 @@ class EntryPoint:
             bootstrap = started_here
         try:
             runtime = bootstrap.enter()
-        except Exception as error:  # whatever it is, it is ours: the function must run as if we were not there
+        except Exception as error:  # an error of derail: the function must run as if derail were absent
             sys.stderr.write(f"derail: the in-rank runtime did not start: {type(error).__name__}: {error}\n")
             runtime = None
         if runtime is None:

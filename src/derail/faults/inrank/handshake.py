@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from .rank_plan import Part
 
 PATIENCE = 10.0
-"""Seconds until an answer is not waited for any more."""
+"""Maximum seconds to wait for an answer."""
 LONGEST = 4 << 20
-"""Bytes of an answer: it may hold a command line and an environment."""
+"""Maximum bytes of an answer: it may hold a command line and an environment."""
 LONGEST_ADDRESS = 107
 
 
 def meet(part: Part) -> dict[str, object] | None:
-    """Say who this process is; what derail answers, or None if it does not.
+    """Report this process to derail, and return the answer, or None if there is none.
 
-    The answer says which attempt this is, whether faults act here, where the streams go that went nowhere else, and
-    what this process is to become first, if a fault changes it before its start.
+    The answer contains the attempt, whether faults act here, the files for streams that are not captured elsewhere, and
+    the program to exec first if a fault changes the rank before its start.
     """
-    import _socket  # not socket: whose import costs more than the whole meeting
+    import _socket  # not socket: its import costs more than the whole handshake
 
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
@@ -46,8 +46,8 @@ def meet(part: Part) -> dict[str, object] | None:
         if not _is_own(connection):
             return None
         argv = [sys.executable, *getattr(sys, "orig_argv", sys.argv)[1:]]
-        told = {"rank": part.rank, "pid": os.getpid(), "job": part.job, "argv": argv}
-        connection.sendall(f"{call} {json.dumps(told)}\n".encode())
+        report = {"rank": part.rank, "pid": os.getpid(), "job": part.job, "argv": argv}
+        connection.sendall(f"{call} {json.dumps(report)}\n".encode())
         secret, _, text = _receive_line(connection).partition(b" ")
         if not _compare_digest(secret, reply.encode()):
             return None
@@ -66,7 +66,7 @@ def meet(part: Part) -> dict[str, object] | None:
 
 
 def _connect(connection: socket, path: str) -> None:
-    """Connect to a socket at a path of any length: an address has only 107 bytes for it."""
+    """Connect to a socket at a path of any length: an address has room for only 107 bytes."""
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         connection.connect(path)
         return
@@ -79,7 +79,7 @@ def _connect(connection: socket, path: str) -> None:
 
 
 def _is_own(connection: socket) -> bool:
-    """Whether a process of this user listens, by the kernel's word (struct ucred, unix(7)), where it gives one."""
+    """Return whether the listener is a process of this user, by the kernel's credentials (struct ucred, unix(7))."""
     import _socket
 
     option = getattr(_socket, "SO_PEERCRED", None)
@@ -89,7 +89,7 @@ def _is_own(connection: socket) -> bool:
 
 
 def _receive_line(connection: socket) -> bytes:
-    """The line that the other end sends; empty if it ends before."""
+    """Return the line that the other end sends; empty if it closes before."""
     received = b""
     while not received.endswith(b"\n"):
         more = connection.recv(65536)
@@ -100,7 +100,7 @@ def _receive_line(connection: socket) -> bytes:
 
 
 def _tell_of_signals(fd: int) -> None:
-    """Have Python write the number of each signal that it handles there, under a number that no program counts on."""
+    """Make Python write the number of each signal that it handles to a copy of ``fd`` above common numbers."""
     import _signal  # type: ignore[import-not-found]
     import fcntl
 
@@ -113,7 +113,7 @@ def _tell_of_signals(fd: int) -> None:
 
 
 def follow(answer: dict[str, object]) -> None:
-    """Become the program that the answer names, if it does; set variables, and send or copy the streams as it says."""
+    """Exec the program in the answer, if any; set variables, and redirect or copy the streams as it says."""
     argv, env = answer.get("exec"), answer.get("env")
     if isinstance(argv, list) and isinstance(env, dict):
         os.execve(argv[0], argv, env)

@@ -1,8 +1,8 @@
-"""Carries out the rank's part of a plan inside the rank: hears what is due, journals it, and acts in the main thread.
+"""Runtime inside the rank that carries out its part of a plan: it reads, journals and injects in the main thread.
 
-It costs no thread. At the start a profile hook waits for the first line of the program; later the driver writes a line
-into the journal and sends a signal whose handler, which Python runs in the main thread, reads it. What the driver waits
-for itself is journalled when the program comes to it, and the program stays there until the driver has acted.
+It costs no thread. At the start a profile hook waits for the first line of the program. Later the driver writes a line
+into the journal and sends a signal; Python runs its handler in the main thread, and the handler reads the line. The
+occurrences that the driver itself waits for are journalled, and the program then waits until the driver has acted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from .rank_plan import Part, Task, Watch
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
-"""Seconds between two looks for the driver's answer."""
+"""Seconds between two checks for the driver's answer: at first, and at most."""
 PATIENCE = 10.0
-"""Seconds that another thread waits for the main thread to act."""
+"""Maximum seconds that another thread waits for the main thread to act."""
 NUDGE = 0.1
-"""Seconds after which it wakes it again."""
+"""Seconds before that thread signals the main thread again."""
 
 
 OWN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How the journal is opened."""
+"""Flags to open the journal with."""
 
 
 class Runtime:
-    """One rank's faults, in the process that acts for the rank."""
+    """Faults of one rank, in the process that acts for the rank."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -58,15 +58,15 @@ class Runtime:
         self._offset = 0
 
     def claim(self) -> bool:
-        """Say in the journal that this process acts for the rank; False if another one said so before.
+        """Claim the rank in the journal; return False if another process has claimed it before.
 
-        The handler stands before the claim is written, because the driver may send its signal right after.
+        The handler is installed before the claim is written, because the driver may send its signal right after.
         """
         before = signal.signal(self.part.signal, self._on_signal)
         self.write("runtime", attempt=self._attempt, python=f"{sys.version_info[0]}.{sys.version_info[1]}")
         mine = (self.part.job, self.part.rank, self._attempt)
         claims = []
-        # Nothing counts as read yet: the driver may have told already, and be just about to send its signal.
+        # Nothing counts as read yet: the driver may have written already, and be about to send its signal.
         for record in self._read(0)[0]:
             if record["event"] == "runtime":
                 if (record.get("job"), record.get("rank"), record.get("attempt")) == mine:
@@ -79,22 +79,24 @@ class Runtime:
         return True
 
     def _was_here(self, record: dict[str, object]) -> bool:
-        """Whether it was this process, before it replaced itself by exec; or its rank in an earlier attempt."""
+        """Return whether a record is from this process before an exec, or from its rank in an earlier attempt."""
         own = record.get("by") == self.pid
         return own or (record.get("rank"), record.get("job")) == (self.part.rank, self.part.job)
 
     def arm(self) -> None:
-        """Set what has to wait: for the first line of the program, for what the plan looks out for."""
+        """Set the hooks: for the first line of the program, and for the places that the plan watches."""
         for task in self.part.tasks:
             if task.watch is not None and task.id not in self._acted:
                 self._look_out(task.watch, partial(self._act_here, task))
-        for watch in reversed(self.part.watches):  # later steps first: what ends one step is not part of the next
+        for watch in reversed(
+            self.part.watches
+        ):  # later steps first: the occurrence that ends a step is not part of the next one
             self._look_out(watch, partial(self._stay, watch))
         if not self.part.function and (self._starting() or main_module_calls.wanted()):
             sys.setprofile(self._before_main)
 
     def _look_out(self, watch: Watch, come: Callable[[int, FrameType | None], bool]) -> None:
-        """Have ``come`` called when the program comes to what is watched."""
+        """Have ``come`` called when the program reaches a watched place."""
         reached = Lookout(watch, come)
         try:
             if watch.kind == "point":
@@ -117,22 +119,22 @@ class Runtime:
             self._place_is("failed", watch, f"{type(error).__name__}: {error}")
 
     def _place_is(self, event: str, watch: Watch, what: str = "") -> None:
-        """Say that there is what is to be watched, or that there never can be."""
+        """Journal that the place to watch is resolved, or that it cannot be."""
         self._try_to_write(event, fault=watch.fault, watch=watch.number, what=what)
 
     def begin(self) -> None:
-        """The rank's function is about to be called: act what is due."""
+        """Inject the due faults just before the rank's function is called."""
         if not self._begun:
-            self._begin(sys._getframe(1))  # noqa: SLF001 - the caller's place is what is journalled
+            self._begin(sys._getframe(1))  # noqa: SLF001 - the journal records the caller's place
 
     def returned(self, value: object) -> object:
-        """What the rank's function is to have returned, where it returned ``value``."""
+        """Return the value that the rank's function appears to return, given its real ``value``."""
         for change in self.on_return if os.getpid() == self.pid else ():
             value = change(value)
         return value
 
     def write(self, event: str, **fields: object) -> None:
-        """Append one record to the journal; OSError if that cannot be done."""
+        """Append one record to the journal; raises OSError if that fails."""
         who = {"by": os.getpid(), "rank": self.part.rank, "job": self.part.job}
         record = {"event": event, "at": round(real_time.monotonic(), 6), **who, **fields}
         with Ours():
@@ -144,7 +146,7 @@ class Runtime:
                 os.close(fd)
 
     def say(self, event: str, task: Task, **fields: object) -> None:
-        """Append a record about a fault. What cannot be written proves nothing, and the program does not hear of it."""
+        """Append a record about a fault, ignoring write errors, which only leave the fault without evidence."""
         self._try_to_write(event, fault=task.id, **fields)
 
     def _try_to_write(self, event: str, **fields: object) -> bool:
@@ -155,9 +157,9 @@ class Runtime:
         return True
 
     def start(self, task: Task, frame: FrameType | None, hit: int | None = None) -> Effect:
-        """Journal that the fault starts, and return what then happens. What cannot be journalled does not happen.
+        """Journal the start of a fault, and return its effect; without a journal record there is no effect.
 
-        The caller raises or calls it, so that tracebacks of the rank show as little of us as can be.
+        The caller raises or calls the effect, so that tracebacks of the rank show as little of derail as possible.
         """
         if os.getpid() != self.pid or task.id in self._acted:
             return _nothing
@@ -168,7 +170,7 @@ class Runtime:
         except ImpossibleError as error:
             self.say("impossible", task, why=str(error))
             return _nothing
-        except Exception as error:  # it is ours, not the program's: say it, and let the program run
+        except Exception as error:  # derail's error, not the program's: report it, and let the program run
             self.say("failed", task, what=f"{type(error).__name__}: {error}")
             return _nothing
         return effect
@@ -181,7 +183,7 @@ class Runtime:
         ]
 
     def _before_main(self, frame: FrameType, event: str, _: object) -> None:
-        """Profile hook: acts when the frame of the program's main module is entered, and is gone then."""
+        """Inject the due faults when the frame of the main module is entered, and remove this profile hook."""
         if event == "call" and frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
             sys.setprofile(None)
             main_module_calls.begin(frame)
@@ -193,7 +195,7 @@ class Runtime:
         self._go(frame)
 
     def _go(self, frame: FrameType | None) -> None:
-        """Let happen what is due, one after the other, as far as it lets us."""
+        """Run the effects of the due faults one after the other, until one raises or exits."""
         while self._due:
             effect = self.start(self._due.pop(0), frame)
             if self._due:
@@ -206,26 +208,26 @@ class Runtime:
         def at_point() -> None:
             if earlier is not None:
                 earlier()
-            reached(sys._getframe(1))  # noqa: SLF001 - who called fail_point
+            reached(sys._getframe(1))  # noqa: SLF001 - the caller of fail_point
 
         self.points[name] = at_point
 
     def _act_here(self, task: Task, n: int, frame: FrameType | None) -> bool:
-        """The program has come to what sets a fault of this rank off. Faults act in the main thread."""
+        """Inject a fault of this rank whose trigger the program has reached; faults act in the main thread."""
         if _thread.get_ident() == self._main:
             _happen(self.start(task, frame, n))
             return True
         self._due.append(task)
         end, nudge = real_time.monotonic() + PATIENCE, 0.0
         while task.id not in self._acted and real_time.monotonic() < end:
-            if real_time.monotonic() >= nudge:  # once is not enough for one that is just about to enter a system call
+            if real_time.monotonic() >= nudge:  # a thread that is about to enter a system call misses the first one
                 os.kill(self.pid, self.part.signal)
                 nudge = real_time.monotonic() + NUDGE
             real_time.sleep(FIRST_PAUSE)  # without a lock, only polling shows what another thread did
         return True
 
     def _stay(self, watch: Watch, n: int, frame: FrameType | None) -> bool:
-        """Tell the driver that the program is here, and stay until it has done what is due; whether that was all."""
+        """Report to the driver that the program is here, wait for its answer, and return whether that was the last."""
         who: dict[str, object] = {"fault": watch.fault, "watch": watch.number, "n": n}
         try:
             offset = os.stat(self.part.journal).st_size
@@ -234,7 +236,7 @@ class Runtime:
         return self._try_to_write("reached", **who, where=place(frame)) and self._wait_to_go_on(watch, who, offset)
 
     def _wait_to_go_on(self, watch: Watch, who: dict[str, object], offset: int) -> bool:
-        """Wait for the driver's answer, which stands behind ``offset`` in the journal; return whether that was all."""
+        """Wait for the driver's answer after ``offset`` in the journal; return whether that was the last wait."""
         pause, end = FIRST_PAUSE, real_time.monotonic() + watch.patience
         while real_time.monotonic() < end:
             records, offset = self._read(offset)
@@ -246,7 +248,7 @@ class Runtime:
         return False
 
     def _on_signal(self, _: int, frame: FrameType | None) -> None:
-        """The driver says that something is due. A forked child of the rank is not meant."""
+        """Read the due faults that the driver has journalled; a forked child of the rank ignores the signal."""
         if os.getpid() != self.pid:
             return
         self._called = True
@@ -255,9 +257,10 @@ class Runtime:
             return
         self._called = False
         records, offset = self._read(self._offset)
-        told = [record.get("fault") for record in records if record["event"] == "tell" and record.get("to") == self.pid]
-        self._due += [task for task in self.part.tasks if task.id in told]
-        self._offset = offset  # last: if a handler of the program breaks this off, it is read again, and acts once
+        mine = [record for record in records if record.get("to") == self.pid]
+        due = [record.get("fault") for record in mine if record["event"] == "tell"]
+        self._due += [task for task in self.part.tasks if task.id in due]
+        self._offset = offset  # last: if a handler of the program interrupts this, it is read again, and acts once
         if self._begun or not (self.part.function or is_starting_up(frame)):
             self._begun = True
             self._go(frame)
@@ -265,40 +268,41 @@ class Runtime:
             sys.setprofile(self._before_main)  # an exception in the middle of `site` would break Python itself
 
     def _come_back(self) -> None:
-        """Have the handler called once more, a moment later: what happens now may raise, leave, or never come back. By
-        a signal from here it would be called inside of itself. A thread, but one that lives for milliseconds, and only
-        where two faults are due at the same moment.
+        """Have the handler called once more, a moment later: the present effect may raise, exit, or never return.
+
+        A signal sent from here would call the handler inside itself. So this needs a thread, but one that lives for
+        milliseconds, and only where two faults are due at the same moment.
         """
         if self._comes_back:
             return
         self._comes_back = True
         try:
             _thread.start_new_thread(self._wake, ())
-        except RuntimeError:  # no thread to be had: the driver wakes a rank again that has not acted
+        except RuntimeError:  # no thread available: the driver signals a rank again that has not acted
             self._comes_back = False
 
     def _wake(self) -> None:
-        """Signal this process until nothing is due any more. Runs in a thread of its own.
+        """Signal this process until no fault is due any more; runs in its own thread.
 
         The main thread notes what is due before it looks at ``_comes_back``, and this one clears ``_comes_back`` before
         it looks at what is due: one of the two sees the other. No lock, which a signal handler could not wait for.
         """
-        pause = 0.01  # until what happens now has begun
+        pause = 0.01  # until the present effect has begun
         while self._comes_back:
             while self._is_wanted():
                 real_time.sleep(pause)  # until the exception has left the handler
                 os.kill(self.pid, self.part.signal)
-                pause = NUDGE  # once is not enough for one that is just about to enter a system call
+                pause = NUDGE  # a thread that is about to enter a system call misses the first one
             self._comes_back = False
             if self._is_wanted() and not self._comes_back:
-                self._comes_back = True  # never cleared here: by now it may be another thread's
+                self._comes_back = True  # never cleared here: it may belong to another thread by now
 
     def _is_wanted(self) -> bool:
-        """Whether something is due, and the handler still stands."""
+        """Return whether a fault is due and the handler is still installed."""
         return bool(self._due or self._called) and signal.getsignal(self.part.signal) == self._on_signal
 
     def _read(self, offset: int) -> tuple[list[dict[str, object]], int]:
-        """The whole records of the journal from an offset on, and the offset behind them."""
+        """Return the complete records of the journal from an offset on, and the offset after them."""
         records = []
         with Ours():
             try:
@@ -320,7 +324,7 @@ class Runtime:
 
 
 def _check_is_own(fd: int) -> None:
-    """Refuse a journal of another user, since its records are acted upon."""
+    """Refuse a journal of another user, since its records cause actions."""
     if os.fstat(fd).st_uid != os.geteuid():
         raise PermissionError(1, "the journal belongs to another user")
 
@@ -332,7 +336,7 @@ def _happen(effect: Effect) -> None:
 
 
 def _nothing() -> None:
-    """What happens when nothing is to happen."""
+    """Do nothing: the effect of a fault that is not injected."""
 
 
 WORKING = {function.__code__ for function in (Runtime.start, Runtime.write, Runtime._try_to_write, Runtime._read)}  # noqa: SLF001

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 NUMBERS = {"stdout": 1, "stderr": 2}
 copies: dict[int, int] = {}
-"""The descriptor of the copy, by that of the stream."""
+"""Descriptor of the copy, by that of the stream."""
 HIGH = 512
-"""From which number on a descriptor is kept."""
+"""Lowest number of a descriptor that derail keeps open."""
 
 
 def add(fd: int, data: bytes | memoryview) -> None:
-    """Add what a stream has taken to its copy, if it has one."""
+    """Add data that a stream has accepted to its copy, if it has one."""
     if fd in copies:
         try:
             os.write(copies[fd], data)
@@ -42,7 +42,7 @@ def begin(name: str, path: str) -> None:
     fd = NUMBERS[name]
     stream = getattr(sys, name)
     if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper) or stream.fileno() != fd:
-        return  # the program, or what runs it, has a stream of its own
+        return  # the program, or its runner, has replaced the stream
     opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     copies[fd] = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, HIGH)
     os.close(opened)
@@ -52,10 +52,10 @@ def begin(name: str, path: str) -> None:
 
 
 class _Copied(io.FileIO):
-    """A stream's descriptor; what it takes is added to the copy."""
+    """Descriptor of a stream; data that it accepts is added to the copy."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """As any file; None if it would block."""
+        """Write as any file does; return None if it would block."""
         written = super().write(data)
         if written:
             add(self.fileno(), memoryview(data).cast("B")[:written])
@@ -63,7 +63,7 @@ class _Copied(io.FileIO):
 
 
 def _copied(stream: io.TextIOWrapper, fd: int, name: str) -> TextIO:
-    """The stream anew, on a descriptor that is copied: buffered, encoded and named as it was."""
+    """Return a new stream object on a copied descriptor, with the buffering, encoding and name of the old one."""
     raw = _Copied(fd, "w", closefd=False)
     raw.name = f"<{name}>"
     unbuffered = isinstance(stream.buffer, io.RawIOBase)  # python -u

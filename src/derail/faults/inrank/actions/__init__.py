@@ -1,7 +1,7 @@
-"""What faults do inside a rank. An action checks and prepares, and returns what then happens in the main thread.
+"""Actions of faults inside a rank. An action checks and prepares, and returns the effect on the main thread.
 
-Whatever goes wrong while preparing is journalled as a failed injection. What is returned happens unguarded: an
-exception is raised, a function is called and may leave, or never come back.
+An exception while preparing is journalled as a failed injection. The effect runs unguarded: an exception is raised, or
+a function is called, which may exit or never return.
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
     **logs.ACTIONS,
     **child_waits.ACTIONS,
 }
-"""By the name of the fault in the catalogue."""
+"""Actions by the name of the fault in the catalogue."""

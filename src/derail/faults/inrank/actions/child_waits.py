@@ -1,4 +1,4 @@
-"""A launcher whose children are waited for by somebody else in its own process, before it does so itself."""
+"""Launcher with code in its own process that reaps children before the launcher waits for them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ WAITS = ("waitpid", "waitid", "wait", "wait3", "wait4")
 
 
 def steal_wait(runtime: Runtime, task: Task) -> Effect:
-    """Have the ways to wait in ``os`` reap the child for nobody right before they wait for it themselves."""
+    """Make the wait functions of ``os`` reap the child and drop its status right before they wait themselves."""
     left = [int(task.text("count"))]
 
     def steal(kind: int, number: int, options: int) -> None:
-        """Take the status of a child away, once the wait that is about to be made would get it."""
+        """Drop the status of a child at the moment when the coming wait would receive it."""
         try:
             if not options & os.WNOHANG:
                 os_waitid(kind, number, os.WEXITED | os.WNOWAIT)
-            found = os_waitid(kind, number, os.WEXITED | os.WNOHANG)
+            reaped = os_waitid(kind, number, os.WEXITED | os.WNOHANG)
         except OSError:
-            return  # whoever waits is told so as well
-        if found is not None:
+            return  # the real wait raises the same error
+        if reaped is not None:
             left[0] -= 1
             try:
-                runtime.write("stolen", fault=task.id, pid=found.si_pid, code=found.si_code, status=found.si_status)
+                runtime.write("stolen", fault=task.id, pid=reaped.si_pid, code=reaped.si_code, status=reaped.si_status)
             except OSError:
-                pass  # then nothing proves it; the program must not hear of that
+                pass  # then there is no evidence; the program must not see the error
 
     os_waitid = os.waitid
 
@@ -50,14 +50,14 @@ def steal_wait(runtime: Runtime, task: Task) -> Effect:
             setattr(os, name, stealing(name, getattr(os, name)))
         keeps = getattr(sys.modules.get("subprocess"), "_del_safe", None)
         for name in WAITS:
-            if hasattr(keeps, name):  # a copy that it made when it was imported
+            if hasattr(keeps, name):  # a copy from the import of subprocess
                 setattr(keeps, name, getattr(os, name))
 
     return put_in_place
 
 
 def _whom(name: str, args: tuple[int, ...]) -> tuple[int, int, int]:
-    """Whom a call waits for, in the words of ``waitid``."""
+    """Return the children that a call waits for, as the arguments of ``waitid``."""
     if name == "waitid":
         return args[0], args[1], args[2]
     if name in ("wait", "wait3"):

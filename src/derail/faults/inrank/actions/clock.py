@@ -1,7 +1,7 @@
-"""A wall clock that goes wrong inside a rank: what ``time`` and ``datetime`` say of the date, for those who ask there.
+"""Wrong wall clock inside a rank: the date that ``time`` and ``datetime`` return.
 
-The monotonic clock stays right: timeouts measure with it. A name that was imported from ``time`` before the fault
-(``from time import time``) is the right function still.
+The monotonic clock stays correct, as timeouts use it. A name that was imported from ``time`` before the fault (``from
+time import time``) is still the correct function.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 
     Bend = Callable[[float], float]
 
-_real_time = time.time  # noqa: TID251 - it is the clock that is bent
+_real_time = time.time  # noqa: TID251 - the clock to change
 _real_clock_gettime = getattr(time, "clock_gettime", None)
 LONGEST, SHORTEST = 0.5, 0.02
-"""Seconds for which a clock is watched to see how it runs."""
+"""Maximum and minimum seconds to observe the rate of a clock."""
 VISIBLE = 0.005
-"""Seconds by which a drifting clock must be wrong to be told from a right one."""
+"""Seconds of error that distinguish a drifting clock from a correct one."""
 
 READINGS = 5
-"""How often the clock is read; the reading that took least counts, since somebody may have been held up in one."""
+"""Number of readings of the clock; the fastest one counts, since the scheduler may have interrupted others."""
 
 _bends: list[Callable[[float], float]] = []
 
 
 def offset(runtime: Runtime, task: Task) -> Effect:
-    """The clock is wrong by so many seconds."""
+    """Set the clock wrong by a number of seconds."""
     seconds = float(task.text("seconds"))
     return _effect(runtime, task, lambda _: lambda now: now + seconds, 0.0)
 
 
 def step_back(runtime: Runtime, task: Task) -> Effect:
-    """The clock goes back by so many seconds."""
+    """Set the clock back by a number of seconds."""
     seconds = float(task.text("seconds"))
     return _effect(runtime, task, lambda _: lambda now: now - seconds, 0.0)
 
 
 def drift(runtime: Runtime, task: Task) -> Effect:
-    """The clock runs faster or slower."""
+    """Make the clock run faster or slower."""
     factor = float(task.text("factor"))
     watched = min(LONGEST, max(SHORTEST, VISIBLE / abs(factor - 1)))
     return _effect(runtime, task, lambda began: lambda now: began + (now - began) * factor, watched)
 
 
 def freeze(runtime: Runtime, task: Task) -> Effect:
-    """The clock stands."""
+    """Stop the clock."""
     return _effect(runtime, task, lambda began: lambda _: began, SHORTEST)
 
 
@@ -76,7 +76,7 @@ def _effect(runtime: Runtime, task: Task, bend_from: Callable[[float], Bend], wa
         _bends.append(bend_for_a_while)
         _replace_clocks()
         if watched:
-            real_time.sleep(watched)  # how a clock runs shows only with time
+            real_time.sleep(watched)  # the rate of a clock shows only over time
         before, wall, after = min((_reading() for _ in range(READINGS)), key=lambda reading: reading[2] - reading[0])
         _say(runtime, "clock", task, since=since, before=before, after=after, wall=wall)
 
@@ -84,7 +84,7 @@ def _effect(runtime: Runtime, task: Task, bend_from: Callable[[float], Bend], wa
 
 
 def _read() -> float:
-    """What the clock says, bent as it is so far."""
+    """Return the time of the clock with all changes so far."""
     now = _real_time()
     for bend in _bends:
         now = bend(now)
@@ -92,9 +92,9 @@ def _read() -> float:
 
 
 def _reading() -> tuple[float, float, float]:
-    """What the clock says, between two looks at the monotonic one."""
+    """Return the time of the clock, between two readings of the monotonic clock."""
     before = real_time.monotonic()
-    wall = time.time()  # noqa: TID251 - it is the clock that was bent
+    wall = time.time()  # noqa: TID251 - the changed clock
     return before, wall, real_time.monotonic()
 
 
@@ -102,14 +102,14 @@ def _say(runtime: Runtime, event: str, task: Task, **fields: object) -> None:
     try:
         runtime.write(event, fault=task.id, **fields)
     except OSError:
-        pass  # then nothing proves it; the program must not hear of that
+        pass  # then there is no evidence; the program must not see the error
 
 
 def _replace_clocks() -> None:
-    """Once for all bends: a second fault bends what the first one left."""
-    if time.time is _read:  # noqa: TID251 - it is the clock that is bent
+    """Replace the clock functions once for all changes: a second fault changes the result of the first."""
+    if time.time is _read:  # noqa: TID251 - the changed clock
         return
-    time.time = _read  # noqa: TID251 - it is the clock that is bent
+    time.time = _read  # noqa: TID251 - the changed clock
     time.time_ns = lambda: int(_read() * 1e9)
     if _real_clock_gettime is not None:
         real = _real_clock_gettime
@@ -117,7 +117,7 @@ def _replace_clocks() -> None:
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _with_now(getattr(time, name)))
     _replace_datetime()
-    # The times that derail itself writes in this rank, in error files say, are those of a machine with this clock.
+    # Times that derail itself writes in this rank (in error files) are those of a machine with this clock.
     imports.when_imported("derail.model.clock", _bend_ours)
 
 
@@ -134,7 +134,7 @@ def _with_now(real: Callable[..., object]) -> Callable[..., object]:
 
 
 class _CountsAsReal(type):
-    """The type of our ``datetime`` and ``date``: real values are values of theirs too."""
+    """Metaclass of the replaced ``datetime`` and ``date``: real values are instances of them as well."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         real = cls.__dict__.get("_real")
@@ -164,7 +164,7 @@ def _delta(seconds: float) -> dt.timedelta:
 
 
 def _replace_datetime() -> None:
-    """``datetime`` asks the kernel itself: give it subclasses that ask us, and that count as the real ones."""
+    """Replace the classes of ``datetime``, which read the kernel's clock, by subclasses that count as the real ones."""
     import datetime as dt
 
     today = classmethod(_today)
@@ -181,6 +181,6 @@ def _bent(real: type, **instead: object) -> type:
     def reduce(value: object) -> tuple[type, tuple[object, ...]]:
         return bent, tuple(value.__reduce__()[1])
 
-    # Values that were made before must still travel by pickle, which looks their class up by its name.
+    # Older values must remain picklable, and pickle looks up their class by name.
     copyreg.pickle(real, reduce)
     return bent

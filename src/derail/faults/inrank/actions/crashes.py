@@ -1,6 +1,6 @@
 """Real crashes: the processor, the C library or the kernel ends the rank with a signal.
 
-Each action gets ready first, which may fail and is then said; what it returns ends the process.
+Each action prepares first, and a failure to prepare is reported. The effect that it returns ends the process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ..rank_plan import Task
 
 NOWHERE = 8
-"""An address at which there never is anything."""
+"""Address that is never mapped."""
 ILLEGAL = {"x86_64": b"\x0f\x0b", "aarch64": b"\0\0\0\0"}
-"""An instruction that is none: ud2, udf."""
+"""Undefined instruction: ud2, udf."""
 DIVIDE = {"x86_64": b"\x31\xc9\xb8\x01\0\0\0\x99\xf7\xf9\xc3"}
-"""1 divided by 0, which traps: xor ecx, ecx; mov eax, 1; cdq; idiv ecx; ret."""
+"""Division of 1 by 0, which traps: xor ecx, ecx; mov eax, 1; cdq; idiv ecx; ret."""
 NO_CALL = 3556
-"""The number of a system call that no kernel has."""
+"""Number of a system call that no kernel has."""
 STACK = 8 << 20
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _FILTER = (
@@ -38,7 +38,7 @@ _FILTER = (
 
 
 def libc(*, keeping_gil: bool = False) -> ctypes.CDLL:
-    """The C library of this process; calls into it let other threads run, unless they are to keep the GIL.
+    """Return the C library of this process; calls into it release the GIL unless ``keeping_gil``.
 
     Raises:
         ImpossibleError: if this Python was built without ctypes.
@@ -51,12 +51,12 @@ def libc(*, keeping_gil: bool = False) -> ctypes.CDLL:
 
 
 def segfault(_: Runtime, task: Task) -> Effect:
-    """Touch memory that is not there."""
+    """Access unmapped memory."""
     return _ends(task, signal.SIGSEGV, touching(task.text("how")))
 
 
 def abort(_: Runtime, task: Task) -> Effect:
-    """``abort()``, or what Python does when it finds itself broken."""
+    """Call ``abort()``, or Python's function for fatal internal errors."""
     if task.text("how") == "abort":
         return _ends(task, signal.SIGABRT, os.abort)
     libc()
@@ -66,12 +66,12 @@ def abort(_: Runtime, task: Task) -> Effect:
 
 
 def double_free(_: Runtime, task: Task) -> Effect:
-    """Give memory back twice: the C library notices, and aborts."""
+    """Free memory twice: the C library detects it and aborts."""
     library = libc()
     import ctypes
 
     library.malloc.restype = ctypes.c_void_p
-    # Of a size that nobody else asks for, who would get the piece between the two.
+    # An unusual size: otherwise another allocation could get the piece between the two calls.
     piece = ctypes.c_void_p(library.malloc(ctypes.c_size_t(968)))
 
     def free_twice() -> None:
@@ -82,7 +82,7 @@ def double_free(_: Runtime, task: Task) -> Effect:
 
 
 def bus_error(_: Runtime, task: Task) -> Effect:
-    """Touch a page of a mapped file that has become shorter."""
+    """Access a page of a mapped file after the file was truncated."""
     import mmap
 
     fd = _file()
@@ -97,17 +97,17 @@ def bus_error(_: Runtime, task: Task) -> Effect:
 
 
 def illegal_instruction(_: Runtime, task: Task) -> Effect:
-    """Run an instruction that the processor does not have."""
+    """Execute an instruction that the processor does not have."""
     return _ends(task, signal.SIGILL, _machine_code(ILLEGAL))
 
 
 def divide_by_zero(_: Runtime, task: Task) -> Effect:
-    """Divide whole numbers by zero in machine code: Python's own division looks before."""
+    """Divide integers by zero in machine code: Python's own division checks first."""
     return _ends(task, signal.SIGFPE, _machine_code(DIVIDE))
 
 
 def bad_syscall(_: Runtime, task: Task) -> Effect:
-    """Make a system call that a filter punishes with death."""
+    """Make a system call for which a seccomp filter kills the process."""
     library = libc()
     import ctypes
     import struct
@@ -118,25 +118,25 @@ def bad_syscall(_: Runtime, task: Task) -> Effect:
     program = Program(len(_FILTER), b"".join(struct.pack("=HBBI", *instruction) for instruction in _FILTER))
     numbers = (ctypes.c_ulong(number) for number in (1, 0, 0, 0))
     if library.prctl(_PR_SET_NO_NEW_PRIVS, *numbers) or library.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program)):
-        raise ImpossibleError(f"it gets no seccomp filter: {os.strerror(ctypes.get_errno())}")
+        raise ImpossibleError(f"it cannot install a seccomp filter: {os.strerror(ctypes.get_errno())}")
     return _ends(task, signal.SIGSYS, lambda: library.syscall(NO_CALL))
 
 
 def broken_pipe(_: Runtime, task: Task) -> Effect:
-    """Write to a pipe that nobody can read, with the action that programs other than Python have for that."""
+    """Write to a pipe without a reader, with the default action of SIGPIPE that programs other than Python have."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     return _ends(task, signal.SIGPIPE, lambda: os.write(write_end, b"x"))
 
 
 def cpu_limit(_: Runtime, task: Task) -> Effect:
-    """Use more processor time than is allowed."""
+    """Use more processor time than the limit allows."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit, hard = int(used.ru_utime + used.ru_stime) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1]
     if hard != resource.RLIM_INFINITY and hard <= limit:
-        raise ImpossibleError(f"its hard limit of processor time is {hard} s, at which it gets SIGKILL")
+        raise ImpossibleError(f"its hard limit of processor time is {hard} s, which sends SIGKILL")
 
     def spin() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
@@ -147,7 +147,7 @@ def cpu_limit(_: Runtime, task: Task) -> Effect:
 
 
 def file_limit(_: Runtime, task: Task) -> Effect:
-    """Write more to a file than is allowed."""
+    """Write more to a file than the limit allows."""
     import resource
 
     fd, hard = _file(), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -160,8 +160,8 @@ def file_limit(_: Runtime, task: Task) -> Effect:
 
 
 def alarm(_: Runtime, task: Task) -> Effect:
-    """Set an alarm clock for which nobody has a handler, and go on."""
-    seconds = max(float(task.text("seconds")), 1e-6)  # 0 would stop the clock
+    """Set an alarm without a handler, and continue."""
+    seconds = max(float(task.text("seconds")), 1e-6)  # 0 would disarm the timer
 
     def wind_up() -> None:
         _default(signal.SIGALRM)
@@ -171,7 +171,7 @@ def alarm(_: Runtime, task: Task) -> Effect:
 
 
 def stack_overflow(_: Runtime, task: Task) -> Effect:
-    """Call C functions inside of each other until the stack is used up."""
+    """Recurse in C until the stack is used up."""
     import faulthandler
     import resource
 
@@ -189,8 +189,7 @@ def stack_overflow(_: Runtime, task: Task) -> Effect:
 
 
 def _ends(task: Task, number: signal.Signals, deed: Callable[[], object]) -> Effect:
-    """Do it, with nothing of the program between the signal and the end, and with a core file only if there shall be
-    one."""
+    """Return the crash with its core setting and the signal's default action, so that no code of the program runs."""
     set_core = core_setting(core=task.flag("core"))
 
     def end() -> None:
@@ -202,10 +201,11 @@ def _ends(task: Task, number: signal.Signals, deed: Callable[[], object]) -> Eff
 
 
 def core_setting(*, core: bool) -> Callable[[], None]:
-    """What has the kernel write a core file if this process crashes, or has it write none. It imports nothing.
+    """Return a function that turns core files of this process on or off; that function imports nothing.
+
 
     Raises:
-        ImpossibleError: if there shall be one and may be none.
+        ImpossibleError: if core files are requested and not allowed.
     """
     import resource
 
@@ -218,14 +218,16 @@ def core_setting(*, core: bool) -> Callable[[], None]:
     def set_core() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (limit, hard))
         if sent_on:
-            library.prctl(_PR_SET_DUMPABLE, 0)  # this hides from other processes how it ends, so only where it must be
+            library.prctl(_PR_SET_DUMPABLE, 0)  # hides the exit details from other processes, so only where necessary
 
     return set_core
 
 
 def _cores_are_sent_on(limit: int) -> bool:
-    """Whether the kernel gives cores to a program whatever the limit is (core(5)): to one behind a pipe it does not at
-    a limit of 1, which no file comes up to either."""
+    """Return whether the kernel passes cores to a program regardless of the limit (core(5)).
+
+    It passes none to a program behind a pipe at a limit of 1, which is too small for any core file as well.
+    """
     try:
         with open("/proc/sys/kernel/core_pattern", encoding="utf-8") as file:
             kind = file.read(1)
@@ -235,14 +237,14 @@ def _cores_are_sent_on(limit: int) -> bool:
 
 
 def _default(number: signal.Signals) -> None:
-    """Take back what the program has set for a signal. Handlers of C, such as faulthandler's, stay: they pass it on."""
+    """Restore the default action of a signal. C handlers such as faulthandler's stay: they pass the signal on."""
     if signal.getsignal(number) not in (None, signal.SIG_DFL):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
 
 
 def touching(how: str) -> Callable[[], object]:
-    """What touches memory that is not there. It imports nothing."""
+    """Return a function that accesses unmapped memory; that function imports nothing."""
     libc()
     import ctypes
 
@@ -261,11 +263,11 @@ def _machine_code(by_machine: dict[str, bytes]) -> Callable[[], None]:
     machine = os.uname().machine
     code = by_machine.get(machine)
     if code is None or sys.maxsize < 2**32:
-        raise ImpossibleError(f"there is no machine code for {machine} that would do it")
+        raise ImpossibleError(f"derail has no machine code for {machine}")
     try:
         memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     except OSError as error:
-        raise ImpossibleError(f"it gets no memory that can be executed: {error}") from None
+        raise ImpossibleError(f"it cannot map executable memory: {error}") from None
     memory[: len(code)] = code
     start = ctypes.c_char.from_buffer(memory)  # keeps it mapped
 
@@ -276,7 +278,7 @@ def _machine_code(by_machine: dict[str, bytes]) -> Callable[[], None]:
 
 
 def _file() -> int:
-    """A new file without a name, in memory if that can be."""
+    """Return a new file without a name, in memory if possible."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("derail", os.MFD_CLOEXEC)
     import tempfile

@@ -1,6 +1,6 @@
-"""Crashes that wait for their moment: an import, a signal, the end of an object, the end of the interpreter.
+"""Crashes at a later moment: an import, a signal, the destruction of an object, the exit of the interpreter.
 
-Near the end of the interpreter nothing can be imported any more: what a crash needs is there before.
+Near the exit of the interpreter imports fail, so each crash imports its modules beforehand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def crash(how: str) -> Callable[[], None]:
-    """What crashes in one of the ways that faults are told by a word, without a core file. It imports nothing."""
+    """Return a function that crashes in a way given by a fault's ``how``, without a core file; it imports nothing."""
     if how == "exception":
         return _raise
     set_core, touch = core_setting(core=False), touching("read")
@@ -36,17 +36,17 @@ def crash(how: str) -> Callable[[], None]:
 
 
 def crash_at_import(runtime: Runtime, task: Task) -> Effect:
-    """Crash when a module is imported."""
+    """Crash at the import of a module."""
     module, how = task.text("module"), task.text("how")
     if module in sys.modules:
-        raise ImpossibleError(f"it had imported {module} already")
+        raise ImpossibleError(f"it had already imported {module}")
     deed = _deed(runtime, task)
 
     class Finder:
-        """Asked first of all where a module is."""
+        """First finder on ``sys.meta_path``."""
 
         def find_spec(self, name: str, *_: object) -> None:
-            """Crash, if it is the one."""
+            """Crash if it is asked for the module."""
             if name == module:
                 sys.meta_path.remove(self)
                 deed()
@@ -57,7 +57,7 @@ def crash_at_import(runtime: Runtime, task: Task) -> Effect:
 
 
 def crash_at_exit(runtime: Runtime, task: Task) -> Effect:
-    """Crash in a function that Python calls when it ends."""
+    """Crash in a function that Python calls at exit."""
     import atexit
 
     deed = _deed(runtime, task)
@@ -68,7 +68,7 @@ _kept: list[object] = []
 
 
 def crash_in_del(runtime: Runtime, task: Task) -> Effect:
-    """Crash while an object is destroyed."""
+    """Crash during the destruction of an object."""
     deed = _deed(runtime, task)
 
     class Doomed:
@@ -85,7 +85,7 @@ def crash_in_del(runtime: Runtime, task: Task) -> Effect:
 
 
 def crash_in_handler(runtime: Runtime, task: Task) -> Effect:
-    """Crash in the handler of a signal."""
+    """Crash in a signal handler."""
     number, deed = _number(task.text("signal")), _deed(runtime, task)
 
     def arm() -> None:
@@ -103,13 +103,13 @@ def crash_in_handler(runtime: Runtime, task: Task) -> Effect:
 
 
 def _deed(runtime: Runtime, task: Task) -> Callable[[], None]:
-    """A crash that is to come: journalled right before."""
+    """Return the later crash, which is journalled right before."""
     how = task.text("how")
     deed = None if task.name == "crash_at_import" and how == "exception" else crash(how)
 
     def act() -> None:
         if os.getpid() != runtime.pid:
-            return  # a child that the rank has forked
+            return  # a forked child of the rank
         runtime.say("crash", task)
         if deed is not None:
             deed()
@@ -118,7 +118,7 @@ def _deed(runtime: Runtime, task: Task) -> Callable[[], None]:
 
 
 def _number(name: str) -> int:
-    """A signal by the name that plans have for it: SIGTERM, SIGRTMIN+3, SIGRTMAX-2."""
+    """Return the number of a signal named as in plans: SIGTERM, SIGRTMIN+3, SIGRTMAX-2."""
     for mark in "+-":
         base, found, offset = name.partition(mark)
         if found:

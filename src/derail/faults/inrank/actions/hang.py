@@ -1,6 +1,6 @@
-"""A rank that does not get on: asleep, locked, spinning, blocked in the kernel, or unable to end.
+"""Hangs of a rank: asleep, locked, spinning, blocked in the kernel, or unable to exit.
 
-With ``for_`` each of them is over after so many seconds, and the program goes on.
+With ``for_`` each of them ends after that number of seconds, and the program continues.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ..rank_plan import Task
 
 TICK = 0.005
-"""Seconds between two signs of life of the thread that shows whether others may run."""
+"""Seconds between two ticks of the thread that shows whether Python threads run."""
 _CHUNK = 1 << 16
 
 
 def hang(runtime: Runtime, task: Task) -> Effect:
-    """Sleep, deaf to some signals, for ever or for a while."""
+    """Sleep while ignoring some signals, for ever or for a limited time."""
 
     def sleep() -> None:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in task.numbers}
@@ -34,7 +34,7 @@ def hang(runtime: Runtime, task: Task) -> Effect:
             _sleep(task)
         finally:
             for number, handler in before.items():
-                # A handler that was not set from Python reads as None, and cannot be set again from here.
+                # A handler that was not set from Python reads as None, and Python cannot set it again.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
         runtime.say("healed", task)
 
@@ -42,7 +42,7 @@ def hang(runtime: Runtime, task: Task) -> Effect:
 
 
 def deadlock(runtime: Runtime, task: Task) -> Effect:
-    """Take a lock that this thread holds already."""
+    """Acquire a lock that this thread already holds."""
     import threading
 
     lock = threading.Lock()
@@ -57,13 +57,13 @@ def deadlock(runtime: Runtime, task: Task) -> Effect:
 
 
 def hold_gil(runtime: Runtime, task: Task) -> Effect:
-    """Wait inside of C without giving the GIL back. A mutex, because no signal interrupts it."""
+    """Wait in C without releasing the GIL, on a mutex, because no signal interrupts it."""
     library = libc(keeping_gil=True)
     import ctypes
 
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise ImpossibleError("its Python runs without a GIL")
-    mutex = (ctypes.c_ulong * 32)()  # all zero is an unlocked one; it is smaller
+    mutex = (ctypes.c_ulong * 32)()  # all zero is an unlocked mutex; a mutex is smaller
     witness = _Witness()
     fd = witness.start()
     runtime.write("witness", fault=task.id, fd=fd, thread=witness.thread_id)
@@ -82,7 +82,7 @@ def hold_gil(runtime: Runtime, task: Task) -> Effect:
 
 
 class _Witness:
-    """A thread that shows from outside whether threads of Python run: it moves the position of a descriptor."""
+    """Thread that shows other processes whether Python threads run: it moves the position of a descriptor."""
 
     def __init__(self) -> None:
         import threading
@@ -94,19 +94,19 @@ class _Witness:
 
     @property
     def thread_id(self) -> int | None:
-        """By which the kernel knows it."""
+        """Native id of the thread, as in the kernel."""
         return self._thread.native_id
 
     def start(self) -> int:
-        """Start it; returns the descriptor once it moves."""
+        """Start the thread, and return the descriptor once its position moves."""
         self._fd = os.memfd_create("derail-witness")
         self._thread.start()
         while os.lseek(self._fd, 0, os.SEEK_CUR) == 0:
-            real_time.sleep(TICK)  # it moves by itself
+            real_time.sleep(TICK)  # until the thread has ticked
         return self._fd
 
     def stop(self) -> float:
-        """End it; returns the seconds for which it had to be silent at the longest."""
+        """End the thread, and return the longest time without a tick in seconds."""
         self._ends = True
         self._thread.join()
         os.close(self._fd)
@@ -116,13 +116,13 @@ class _Witness:
         last = real_time.monotonic()
         while not self._ends:
             os.lseek(self._fd, 1, os.SEEK_CUR)
-            real_time.sleep(TICK)  # between two signs of life
+            real_time.sleep(TICK)  # between two ticks
             now = real_time.monotonic()
             self._longest, last = max(self._longest, now - last), now
 
 
 def spin(runtime: Runtime, task: Task) -> Effect:
-    """Compute nothing, as fast as can be."""
+    """Loop without pause."""
 
     def run() -> None:
         end = float("inf") if task.seconds is None else real_time.monotonic() + task.seconds
@@ -134,7 +134,7 @@ def spin(runtime: Runtime, task: Task) -> Effect:
 
 
 def write_to_full_pipe(runtime: Runtime, task: Task) -> Effect:
-    """Write to a pipe that nobody reads; after a while somebody does."""
+    """Write to a pipe without a reader; after ``for_`` seconds a thread reads it."""
     read_end, write_end = os.pipe()
 
     def drain() -> None:
@@ -156,7 +156,7 @@ def write_to_full_pipe(runtime: Runtime, task: Task) -> Effect:
 
 
 def hang_at_exit(runtime: Runtime, task: Task) -> Effect:
-    """Sleep in a function that Python calls when it ends."""
+    """Sleep in a function that Python calls at exit."""
     import atexit
 
     def sleep() -> None:
@@ -169,7 +169,7 @@ def hang_at_exit(runtime: Runtime, task: Task) -> Effect:
 
 
 def leave_thread(runtime: Runtime, task: Task) -> Effect:
-    """Start a thread for whose end Python waits when the program has ended."""
+    """Start a thread that Python joins after the end of the program."""
     import threading
 
     main = threading.current_thread()
@@ -180,15 +180,15 @@ def leave_thread(runtime: Runtime, task: Task) -> Effect:
         _sleep(task)
         runtime.say("healed", task)
 
-    threading.Thread(target=stay, name="derail-stays").start()  # here, since it may fail
+    threading.Thread(target=stay, name="derail-stays").start()  # during preparation, since it may fail
     return lambda: None
 
 
 def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
     """Wait in the kernel, in state D, for a child that waits to open a FIFO.
 
-    The child shares our memory until it becomes another program, and the kernel lets nobody but SIGKILL into a process
-    whose memory is lent. Other threads go on: the call is made without the GIL.
+    The child shares this process's memory until its exec, and meanwhile the kernel lets only SIGKILL interrupt this
+    process. Other threads continue: the call releases the GIL.
     """
     library = libc()
     import ctypes
@@ -199,11 +199,11 @@ def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
         fifo = os.path.join(directory, "fifo")
         os.mkfifo(fifo)
         fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    path = b"/proc/self/fd/%d" % fd  # it has no name any more, and nothing is left of it when everybody has ended
+    path = b"/proc/self/fd/%d" % fd  # it has no name any more: it vanishes with the last process that uses it
     if not os.path.exists(path):
         os.close(fd)
-        raise ImpossibleError("it has no /proc")
-    actions = (ctypes.c_ulong * 64)()  # smaller, whatever the C library
+        raise ImpossibleError("there is no /proc")
+    actions = (ctypes.c_ulong * 64)()  # more than the structure of any C library
     library.posix_spawn_file_actions_init(actions)
     library.posix_spawn_file_actions_addopen(actions, 0, path, os.O_RDONLY, 0)
     program, child = b"/bin/true", ctypes.c_int()
@@ -213,7 +213,7 @@ def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
 
     def let_go() -> None:
         writer = os.open(path, os.O_WRONLY)
-        opened.wait()  # a child that is stopped just now would not see that somebody has been here
+        opened.wait()  # a child that is stopped now would miss a writer that closes at once
         os.close(writer)
 
     begin = _after_a_while(task, let_go)
@@ -230,7 +230,7 @@ def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
 
 
 def _after_a_while(task: Task, end: Callable[[], None]) -> Callable[[], object]:
-    """Have a thread ready that ends a hang of the main thread, if it is to end; returns what begins its time."""
+    """Prepare a thread that ends the main thread's hang, if it is limited, and return what starts its time."""
     if task.seconds is None:
         return lambda: None
     import threading
@@ -247,10 +247,10 @@ def _after_a_while(task: Task, end: Callable[[], None]) -> Callable[[], object]:
 
 
 def _sleep(task: Task) -> None:
-    """For ever, or for a while; whatever signals come."""
+    """Sleep for ever or for the task's time, across signals."""
     end = None if task.seconds is None else real_time.monotonic() + task.seconds
     while end is None or real_time.monotonic() < end:
-        real_time.sleep(3600.0 if end is None else max(0.0, end - real_time.monotonic()))  # it is a hang
+        real_time.sleep(3600.0 if end is None else max(0.0, end - real_time.monotonic()))  # this sleep is the fault
 
 
 ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {

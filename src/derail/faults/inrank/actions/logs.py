@@ -1,6 +1,6 @@
-"""What a rank does to its own output: bytes that are no lines, too many of them, and streams that take none any more.
+"""Faults in a rank's own output: bytes that are no lines, too many lines, and streams that refuse writes.
 
-It works on descriptors 1 and 2 themselves, whatever the program has put on top of them.
+They use descriptors 1 and 2 directly, below the program's own stream objects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHUNK = 1 << 16
 
 
 def payload(name: str, params: Mapping[str, object]) -> Iterator[bytes]:
-    """What a fault writes, one ``write`` for each part. The driver asks as well, to find it again in the file."""
+    """Yield the bytes that a fault writes, one ``write`` each; the driver uses it to find them in the log file."""
     text = str(params.get("text", "")).encode("utf-8", "surrogateescape")
     if name in ("partial_line", "no_newline_before_kill"):
         yield text
@@ -41,7 +41,7 @@ def payload(name: str, params: Mapping[str, object]) -> Iterator[bytes]:
     elif name == "nul_bytes":
         yield text + b"\0" * int(str(params["count"])) + text + b"\n"
     elif name == "invalid_utf8":
-        # A lone continuation, overlong, a surrogate, beyond Unicode, and a character that is cut off.
+        # A lone continuation byte, an overlong form, a surrogate, beyond Unicode, and a truncated character.
         yield text + b" \x80 \xc0\xaf \xed\xa0\x80 \xf5\x80\x80\x80 \xff\xfe \xe2\x82\n"
     elif name == "long_line":
         left = int(str(params["size"]))
@@ -63,7 +63,7 @@ def _flood_line(number: int, width: int) -> bytes:
 
 
 def write(runtime: Runtime, task: Task) -> Effect:
-    """Write bytes to a stream, and go on, or end right behind the last of them."""
+    """Write bytes to a stream, then continue or exit."""
     fd = _stream(runtime, task)
     then = task.text("then")
 
@@ -82,7 +82,7 @@ def write(runtime: Runtime, task: Task) -> Effect:
 
 
 def die_in_the_midst(runtime: Runtime, task: Task) -> Effect:
-    """Write text that ends no line, to the stream or only to a buffer of this process, and be killed."""
+    """Write text without a final newline, to the stream or only to a buffer of this process, then SIGKILL itself."""
     fd = _stream(runtime, task)
     buffered = task.params.get("buffered") is True
     buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False), 1 << 20)
@@ -99,30 +99,30 @@ def die_in_the_midst(runtime: Runtime, task: Task) -> Effect:
 
 
 def close(runtime: Runtime, task: Task) -> Effect:
-    """Close a stream: the next file that the program opens has its number."""
+    """Close a stream: the next file that the program opens gets its number."""
     fd = _stream(runtime, task)
     return _change(runtime, task, fd, lambda: os.close(fd), b"")
 
 
 def read_only(runtime: Runtime, task: Task) -> Effect:
-    """Have the same file open for reading only."""
+    """Reopen the stream's file for reading only."""
     fd = _stream(runtime, task)
     other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     return _change(runtime, task, fd, lambda: _take_the_place(other, fd), b"")
 
 
 def fill(runtime: Runtime, task: Task) -> Effect:
-    """Put a device on which nothing has room in the place of a stream."""
+    """Replace a stream by a device that is full."""
     fd = _stream(runtime, task)
     other = os.open(FULL, os.O_WRONLY | os.O_CLOEXEC)
     return _change(runtime, task, fd, lambda: _take_the_place(other, fd), b"\n")
 
 
 def hold(runtime: Runtime, task: Task) -> Effect:
-    """Leave the streams to a process that outlives this one."""
+    """Start a process that holds the streams and outlives this one."""
     _stream(runtime, task)
     if not sys.executable:
-        raise RuntimeError("it is not known which Python this is (sys.executable)")
+        raise RuntimeError("sys.executable is empty: it cannot start Python")
     code = f"import time; time.sleep({float(task.text('seconds'))!r})"
 
     def act() -> None:
@@ -131,7 +131,7 @@ def hold(runtime: Runtime, task: Task) -> Effect:
         try:
             pid = os.posix_spawn(sys.executable, argv, os.environ, **session)  # type: ignore[arg-type]
         except OSError as error:
-            _say(runtime, "failed", task, what=f"the process that holds the stream was not started: {error}")
+            _say(runtime, "failed", task, what=f"cannot start the process that holds the stream: {error}")
         else:
             _say(runtime, "holder", task, pid=pid)
 
@@ -139,7 +139,7 @@ def hold(runtime: Runtime, task: Task) -> Effect:
 
 
 def _stream(runtime: Runtime, task: Task) -> int:
-    """The descriptor that is meant, after a record of what it is now; OSError if it is closed."""
+    """Record what the descriptor of the stream refers to, and return it; OSError if it is closed."""
     fd = NUMBERS[task.text("stream")]
     about = os.fstat(fd)
     copy = os.fstat(stream_copies.copies[fd]) if fd in stream_copies.copies else None
@@ -151,7 +151,7 @@ def _stream(runtime: Runtime, task: Task) -> int:
 
 
 def _change(runtime: Runtime, task: Task, fd: int, change: Callable[[], None], trial: bytes) -> Effect:
-    """Change a stream, and record what a write to it says then."""
+    """Return an effect that changes a stream and records the error of a write to it."""
 
     def act() -> None:
         change()
@@ -184,7 +184,7 @@ def _say(runtime: Runtime, event: str, task: Task, **fields: object) -> None:
     try:
         runtime.write(event, fault=task.id, **fields)
     except OSError:
-        pass  # the journal may be gone by now; the program must not hear of it
+        pass  # the journal may be gone by now; the program must not see the error
 
 
 ACTIONS = {

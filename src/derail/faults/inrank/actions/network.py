@@ -1,4 +1,4 @@
-"""Names that do not resolve, inside a rank."""
+"""Name resolution failures inside a rank."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CALLS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex")
 
 
 def lose_names(runtime: Runtime, task: Task) -> Effect:
-    """Have the functions of ``socket`` that resolve names raise, for some names, for ever or for a while."""
+    """Make the resolver functions of ``socket`` raise for some names, for ever or for a limited time."""
     import socket
 
     given = task.params["names"]
     names = [str(name) for name in given] if isinstance(given, list) else []
     number = int(getattr(socket, task.text("error")))
     end = None if task.seconds is None else real_time.monotonic() + task.seconds
-    told: list[str] = []
+    reported: list[str] = []
 
     def failing(call: str, real: Callable[..., object]) -> Callable[..., object]:
         def resolve(host: object, *args: object, **options: object) -> object:
@@ -30,8 +30,8 @@ def lose_names(runtime: Runtime, task: Task) -> Effect:
             over = end is not None and real_time.monotonic() >= end
             if over or not isinstance(name, str) or not (name in names or ("*" in names and not _is_address(name))):
                 return real(host, *args, **options)
-            if not told:
-                told.append(name)
+            if not reported:
+                reported.append(name)
                 _say(runtime, task, call, name)
             raise socket.gaierror(number, f"{task.text('error')} (injected by derail)")
 
@@ -49,7 +49,7 @@ def _say(runtime: Runtime, task: Task, call: str, name: str) -> None:
     try:
         runtime.write("lookup", fault=task.id, call=call, name=name)
     except OSError:
-        pass  # then nothing proves it; the program must not hear of that
+        pass  # then there is no evidence; the program must not see the error
 
 
 def _is_address(name: str) -> bool:

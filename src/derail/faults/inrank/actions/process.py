@@ -1,4 +1,4 @@
-"""How a rank ends by itself: exit codes, exceptions, another program, a helper left behind."""
+"""Endings that a rank causes itself: exit codes, exceptions, another program, a helper left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..rank_plan import Task
 
 COMM = "derail-exec"
-"""What a process is called from before its exec until the exec: then the kernel calls it as its new program."""
+"""Name (comm) of a process before its exec; at the exec the kernel sets it to the name of the new program."""
 
 HELPER = """
 import os, sys, time
@@ -40,7 +40,7 @@ while time.monotonic() < end:
 
 
 def leave(runtime: Runtime, task: Task) -> Effect:
-    """``sys.exit`` or ``os._exit``."""
+    """Exit by ``sys.exit`` or ``os._exit``."""
     code = task.params["code"]
     if task.params["how"] == "_exit":
         number = int(str(code)) & 0xFF
@@ -54,7 +54,7 @@ def throw(runtime: Runtime, task: Task) -> Effect:
 
 
 def throw_from_outside(runtime: Runtime, task: Task) -> Effect:
-    """Have another thread raise an exception in this one, between two instructions of Python."""
+    """Let another thread raise an exception in this one, between two Python instructions."""
     libc()
     import _thread
     import ctypes
@@ -65,7 +65,7 @@ def throw_from_outside(runtime: Runtime, task: Task) -> Effect:
         runtime.say("arrived", task)
         return kind(message)
 
-    # Python makes it when somebody is to handle it, and at the latest when it has ended the program.
+    # Python creates the instance when a handler needs it, at the latest when the exception has ended the program.
     arriving = type(kind.__name__, (kind,), {"__new__": arrive, "__module__": kind.__module__})
 
     gate = _thread.allocate_lock()
@@ -73,10 +73,10 @@ def throw_from_outside(runtime: Runtime, task: Task) -> Effect:
 
     def send() -> None:
         gate.acquire()
-        real_time.sleep(0.01)  # until the main thread has left our own code
+        real_time.sleep(0.01)  # until the main thread has left derail's code
         reached = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(arriving))
         if reached != 1:
-            runtime.say("failed", task, what="the main thread was not found")
+            runtime.say("failed", task, what="no such main thread")
 
     _thread.start_new_thread(send, ())
     return gate.release
@@ -101,7 +101,7 @@ def become(runtime: Runtime, task: Task) -> Effect:
 
 
 def orphan(runtime: Runtime, task: Task) -> Effect:
-    """Start a helper, and leave it alone."""
+    """Start a helper process, and exit without it."""
     import subprocess
 
     code, kind = int(task.text("code")) & 0xFF, task.text("kind")
@@ -109,13 +109,13 @@ def orphan(runtime: Runtime, task: Task) -> Effect:
     argv = [sys.executable, "-I", "-S", "-c", HELPER, kind, task.text("lives"), str(write_end)]
     process = subprocess.Popen(argv, pass_fds=[write_end])
     os.close(write_end)
-    told = os.read(read_end, 32)
+    helper_pid = os.read(read_end, 32)
     os.close(read_end)
     if kind == "daemon":
-        process.wait()  # it has forked again, and left
-    if not told:
-        raise OSError("the helper ended before it said who it is")
-    runtime.write("helper", fault=task.id, pid=int(told), group=os.getpgrp(), session=os.getsid(0))
+        process.wait()  # the first child has forked again and exited
+    if not helper_pid:
+        raise OSError("the helper ended before it reported its pid")
+    runtime.write("helper", fault=task.id, pid=int(helper_pid), group=os.getpgrp(), session=os.getsid(0))
     return lambda: os._exit(code)
 
 
@@ -125,12 +125,12 @@ def _exception(task: Task) -> type[BaseException]:
     for name in path.split("."):
         kind = getattr(kind, name)
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise TypeError(f"{task.text('type')} is no exception")
+        raise TypeError(f"{task.text('type')} is not an exception type")
     return kind
 
 
 def _raising(runtime: Runtime, task: Task, error: BaseException) -> BaseException:
-    """Have ``error`` raised, and journalled if Python swallows it on the spot (in a destructor, in a C callback)."""
+    """Return ``error`` to raise, and journal it if Python swallows it at once (in a destructor, in a C callback)."""
     before = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:

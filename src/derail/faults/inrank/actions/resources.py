@@ -1,4 +1,4 @@
-"""Resources that are used up inside a rank."""
+"""Resources exhausted inside a rank."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _leaked: list[int] = []
 
 
 LOOKED_AT = 2.0
-"""Seconds in which a rank that has leaked stays where it is, so that its descriptors can be counted: it may die of the
-next thing that it does."""
+"""Maximum seconds that a rank waits after a leak, so that the driver can count its descriptors: the next action of the
+rank may end it."""
 PAUSE = 0.002
 
 
 def leak(runtime: Runtime, task: Task) -> Effect:
-    """Open descriptors until the process has so many, or until it may have no more."""
+    """Open descriptors until the process has a number of them, or until its limit."""
     wanted = int(task.text("count"))
 
     def open_them() -> None:
         journal = _open_journal(runtime)
-        have = wanted and len(os.listdir("/proc/self/fd")) - 1  # without the one that lists them
+        have = wanted and len(os.listdir("/proc/self/fd")) - 1  # without the descriptor of the listing
         try:
             while not wanted or have < wanted:
                 _leaked.append(os.open(os.devnull, os.O_RDONLY))
@@ -42,7 +42,7 @@ def leak(runtime: Runtime, task: Task) -> Effect:
 
 
 def _open_journal(runtime: Runtime) -> int:
-    """The journal from here on; it is one of the descriptors that leak, for another one may not be had any more."""
+    """Open the journal at its end, as one of the leaked descriptors: a later open could fail."""
     try:
         fd = os.open(runtime.part.journal, os.O_RDONLY)
     except OSError:
@@ -53,11 +53,11 @@ def _open_journal(runtime: Runtime) -> int:
 
 
 def _await_the_count(journal: int, task: Task) -> None:
-    """Stay until the driver has written what became of the fault."""
-    end, heard = real_time.monotonic() + LOOKED_AT, b""
+    """Wait until the driver has journalled the result of the fault."""
+    end, pending = real_time.monotonic() + LOOKED_AT, b""
     while journal >= 0 and real_time.monotonic() < end:
-        heard += os.read(journal, 1 << 16)
-        *whole, heard = heard.split(b"\n")
+        pending += os.read(journal, 1 << 16)
+        *whole, pending = pending.split(b"\n")
         if any(record["event"] == "end" and record.get("fault") == task.id for record in map(json.loads, whole)):
             return
         real_time.sleep(PAUSE)  # no event announces that a file grows

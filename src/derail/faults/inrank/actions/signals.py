@@ -1,4 +1,4 @@
-"""How a rank takes signals, changed from inside: masks, dispositions, and handlers that do what handlers should not."""
+"""Signal handling of a rank, changed from inside: masks, dispositions, and handlers that misbehave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def block(_: Runtime, task: Task) -> Effect:
-    """Block signals in the main thread, and in all that it starts from now on."""
+    """Block signals in the main thread and in all threads and processes that it starts from now on."""
     numbers = _numbers(task)
     return lambda: _done(signal.pthread_sigmask(signal.SIG_BLOCK, numbers))
 
@@ -37,14 +37,14 @@ def ignore(_: Runtime, task: Task) -> Effect:
 
 
 def slow(runtime: Runtime, task: Task) -> Effect:
-    """A handler that sleeps, and then does what would have been done without it."""
+    """Install a handler that sleeps, and then takes the previous action."""
     seconds = float(task.text("seconds"))
     as_before = _usual(task)
 
     def sleep(number: int, frame: FrameType | None) -> None:
         end = real_time.monotonic() + seconds
         while real_time.monotonic() < end:
-            real_time.sleep(max(0.0, end - real_time.monotonic()))  # that it takes its time is the fault
+            real_time.sleep(max(0.0, end - real_time.monotonic()))  # this delay is the fault
         _say(runtime, "handled", task)
         as_before(number, frame)
 
@@ -52,7 +52,7 @@ def slow(runtime: Runtime, task: Task) -> Effect:
 
 
 def raising(runtime: Runtime, task: Task) -> Effect:
-    """A handler that raises, wherever the main thread is just then."""
+    """Install a handler that raises at whatever point the main thread has reached."""
     from .process import throw
 
     error = throw(runtime, task)
@@ -65,7 +65,7 @@ def raising(runtime: Runtime, task: Task) -> Effect:
 
 
 def exit_zero(runtime: Runtime, task: Task) -> Effect:
-    """A handler that leaves as if all were well."""
+    """Install a handler that exits with code 0."""
 
     def leave(_: int, __: FrameType | None) -> None:
         if task.text("how") == "_exit":
@@ -76,7 +76,7 @@ def exit_zero(runtime: Runtime, task: Task) -> Effect:
 
 
 def fork(runtime: Runtime, task: Task) -> Effect:
-    """A handler that forks, and then does what would have been done without it; the child lives on for a while."""
+    """Install a handler that forks, and then takes the previous action; the child lives for some seconds."""
     seconds = float(task.text("lives"))
     as_before = _usual(task)
 
@@ -84,24 +84,24 @@ def fork(runtime: Runtime, task: Task) -> Effect:
         child = os.fork()
         if not child:
             signal.signal(number, signal.SIG_IGN)
-            real_time.sleep(seconds)  # that it is there is the fault
+            real_time.sleep(seconds)  # this surviving child is the fault
             os._exit(0)
         try:
             runtime.write("helper", fault=task.id, pid=child)
         except OSError:
-            pass  # then nothing proves it
+            pass  # then there is no evidence
         as_before(number, frame)
 
     return _handle(runtime, task, fork_it)
 
 
 def reraise(runtime: Runtime, task: Task) -> Effect:
-    """A handler that puts the default back and sends the signal again."""
+    """Install a handler that restores the default action and sends the signal again."""
     return _handle(runtime, task, lambda number, _: _die_of(number))
 
 
 def _usual(task: Task) -> Deed:
-    """What is done at the signal now, by whatever handler there is or by none."""
+    """Return the present action of the signal: its Python handler, or none."""
     before = signal.getsignal(_number(task))
     if before is None:
         raise ImpossibleError(f"{task.text('signal')} has a handler that was not set from Python")
@@ -116,13 +116,13 @@ def _usual(task: Task) -> Deed:
 
 
 def _handle(runtime: Runtime, task: Task, deed: Deed) -> Effect:
-    """Have a signal handled so in this process, once; the journal is told when that begins."""
+    """Return an effect that installs a handler, which runs once and journals its start."""
     number = _number(task)
     handling: list[int] = []
 
     def handler(got: int, frame: FrameType | None) -> None:
         if handling:
-            return  # it came again while it was handled
+            return  # the signal arrived again during its handling
         handling.append(os.getpid())
         if os.getpid() == runtime.pid:
             _say(runtime, "handling", task)
@@ -135,7 +135,7 @@ def _say(runtime: Runtime, event: str, task: Task) -> None:
     try:
         runtime.write(event, fault=task.id)
     except OSError:
-        pass  # then nothing proves it; the program must not hear of that
+        pass  # then there is no evidence; the program must not see the error
 
 
 def _die_of(number: int) -> None:
@@ -153,13 +153,13 @@ def _numbers(task: Task) -> list[int]:
 
 
 def _number_of(name: str) -> int:
-    """The number of a signal, by the name that plans use: real-time ones are ``SIGRTMIN+n``."""
+    """Return the number of a signal named as in plans: real-time ones are ``SIGRTMIN+n``."""
     known, _, more = name.partition("+")
     return int(getattr(signal, known)) + int(more or 0)
 
 
 def _done(_: object) -> None:
-    """What happened has happened."""
+    """Discard a return value."""
 
 
 ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
@@ -171,4 +171,4 @@ ACTIONS: dict[str, Callable[[Runtime, Task], Effect]] = {
     "reraising_handler": reraise,
     "forking_handler": fork,
 }
-"""By the name of the fault in the catalogue."""
+"""Actions by the name of the fault in the catalogue."""

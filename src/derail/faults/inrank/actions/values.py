@@ -1,6 +1,6 @@
-"""What becomes of the value that a rank's function returns: made huge or unfit for sending, sent slowly, or not at all.
+"""Faults in the value that a rank's function returns: huge, impossible to send, slow to send, or never sent.
 
-A rank that is a program returns nothing, and cannot be broken in this way.
+A rank that is a program returns no value, so these faults do not apply to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make_huge(runtime: Runtime, task: Task) -> Effect:
-    """Return so many bytes."""
+    """Return a number of bytes."""
     size = int(task.text("size"))
 
     def change(value: object) -> object:
@@ -33,7 +33,7 @@ def make_huge(runtime: Runtime, task: Task) -> Effect:
 
 
 def make_unpicklable(runtime: Runtime, task: Task) -> Effect:
-    """Return what cannot be sent."""
+    """Return a value that cannot be sent."""
     kind = task.text("kind")
 
     def change(value: object) -> object:
@@ -46,21 +46,21 @@ def make_unpicklable(runtime: Runtime, task: Task) -> Effect:
 
 
 def make_slow(runtime: Runtime, task: Task) -> Effect:
-    """Return the value in a wrapping whose sending takes its time; what arrives is the value itself."""
+    """Wrap the value so that sending takes time; the receiver gets the value itself."""
     seconds = float(task.text("seconds"))
 
     import operator
 
     def take_time() -> None:
         runtime.say("sending", task)
-        real_time.sleep(seconds)  # it is to be slow
+        real_time.sleep(seconds)  # this delay is the fault
         runtime.say("sent", task)
 
     return _when_it_returns(runtime, lambda value: _Awkward((operator.getitem, ((value,), 0)), take_time))
 
 
 def be_killed(runtime: Runtime, task: Task) -> Effect:
-    """Return so many bytes, and be killed when they are on their way."""
+    """Return a number of bytes, and SIGKILL itself while they are sent."""
     import operator
 
     size = int(task.text("size"))
@@ -73,7 +73,7 @@ def be_killed(runtime: Runtime, task: Task) -> Effect:
 
 
 def crash_after(runtime: Runtime, task: Task) -> Effect:
-    """Crash when the function has returned, and its value has been sent or not."""
+    """Crash after the function has returned, before or after its value is sent."""
     import atexit
 
     deed = crash(task.text("how"))
@@ -93,7 +93,7 @@ def crash_after(runtime: Runtime, task: Task) -> Effect:
 
 
 class _Awkward:
-    """An object that has its own mind of how it is sent."""
+    """Object that controls how it is pickled."""
 
     def __init__(self, reduced: tuple[object, ...] | None, first: Callable[[], None] = lambda: None) -> None:
         self._reduced = reduced

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def look_out(
     target: str, at: str, reached: Lookout, *, found: Callable[[], None], impossible: Callable[[str], None], main: bool
 ) -> None:
-    """Tell of the calls of ``module:path`` from the moment on at which its module is there.
+    """Report the calls of ``module:path`` from the moment its module is imported.
 
     Args:
-        target: which function.
+        target: the function.
         at: "enter" or "exit".
         reached: called with the caller's frame, until it is over.
-        found: called once there is something to watch.
-        impossible: called with a reason if there never can be.
-        main: whether ``__main__`` is still to run.
+        found: called once the function is resolved.
+        impossible: called with a reason if it can never be watched.
+        main: whether ``__main__`` has not run yet.
     """
     module, _, path = target.partition(":")
 

@@ -1,4 +1,4 @@
-"""Counts how many times a program comes to something, and says so when a time comes that somebody waits for."""
+"""Counter of the hits of a watchpoint, which fires on the requested occurrences."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..rank_plan import Watch
 
 _ours: set[int] = set()
-"""The threads that are inside of our own code just now: what they call there is not the program's call."""
+"""Threads that run derail's own code now: their calls there are not calls of the program."""
 
 
 class Ours:
-    """A stretch of our own code: ``with Ours():``."""
+    """Context manager around derail's own code: ``with Ours():``."""
 
     __slots__ = ("_first", "_thread")
 
@@ -33,12 +33,12 @@ class Ours:
 
 
 class Lookout:
-    """Called each time that the program comes to what is watched, in whatever thread.
+    """Callback of a watchpoint, called at each hit, in any thread.
 
-    ``come`` is called at the times that count, and says whether that was the last one.
+    ``come`` is called at the requested occurrences, and returns whether that was the last one.
 
     Attributes:
-        over: whether no later time counts.
+        over: whether no later occurrence counts.
     """
 
     def __init__(self, watch: Watch, come: Callable[[int, FrameType | None], bool]) -> None:
@@ -46,10 +46,10 @@ class Lookout:
         self.over = not watch.hits
         self._come = come
         self._pid = os.getpid()
-        self._numbers = itertools.count(1)  # counting by it is one step, whatever threads do
+        self._numbers = itertools.count(1)  # atomic: one step even with threads
 
     def __call__(self, frame: FrameType | None) -> None:
-        """The program is there once more."""
+        """Count one hit."""
         thread = _thread.get_ident()
         if self.over or thread in _ours or os.getpid() != self._pid:
             return

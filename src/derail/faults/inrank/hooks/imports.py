@@ -1,4 +1,4 @@
-"""Tells of the imports of modules: before their first line, and when they are there. Gone when nobody waits."""
+"""Hook for imports of modules: before their first line, and after their last. It is removed when nothing waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _after: dict[str, list[Callable[[object], None]]] = {}
 
 
 def when_imported(name: str, action: Callable[[object], None]) -> None:
-    """Call ``action`` with a module as soon as it is there: now, or right after its last line."""
+    """Call ``action`` with a module as soon as it is imported: now, or right after its last line."""
     module = sys.modules.get(name)
     if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
         action(module)
@@ -29,7 +29,7 @@ def when_imported(name: str, action: Callable[[object], None]) -> None:
 
 
 def look_out(name: str, reached: Lookout) -> None:
-    """Call ``reached`` when a module is first imported from now on, right before its first line if it has not run."""
+    """Call ``reached`` at the next import of a module, right before its first line if it has not run."""
     if name in sys.modules:
         _watch_statements(name, reached)
     else:
@@ -38,7 +38,7 @@ def look_out(name: str, reached: Lookout) -> None:
 
 
 class Finder:
-    """First on ``sys.meta_path``: finds nothing by itself, but puts itself before the loader of what is waited for."""
+    """First finder on ``sys.meta_path``: it finds no module itself, and wraps the loaders of awaited modules."""
 
     def __init__(self) -> None:
         self._asking: set[str] = set()
@@ -46,7 +46,7 @@ class Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What the others find."""
+        """Return the spec that the other finders find, with a wrapped loader."""
         if name in self._asking or not (name in _before or name in _after):
             return None
         self._asking.add(name)
@@ -63,24 +63,24 @@ class Finder:
 
 
 class Loader:
-    """The loader of a module that is waited for."""
+    """Loader of an awaited module."""
 
     def __init__(self, real: Any) -> None:
         self.real = real
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the real one does."""
+        """Delegate to the real loader."""
         made: ModuleType | None = self.real.create_module(spec)
         return made
 
     def exec_module(self, module: ModuleType) -> None:
-        """Tell of the import, run the module under its real loader, and tell that it is there."""
+        """Report the import, run the module under its real loader, and report that it is loaded."""
         if module.__spec__ is not None:
             module.__spec__.loader = self.real
         module.__loader__ = self.real
         name = module.__name__
         for reached in _before.pop(name, []):
-            reached(sys._getframe(1))  # noqa: SLF001 - the import, far behind which is whoever wants it
+            reached(sys._getframe(1))  # noqa: SLF001 - the import machinery; the importing code is further out
         self.real.exec_module(module)
         for action in _after.pop(name, []):
             action(sys.modules.get(name, module))
@@ -104,14 +104,14 @@ def _leave() -> None:
 
 
 def _watch_statements(name: str, reached: Lookout) -> None:
-    """A module that is there already is imported by a statement that finds it."""
+    """Watch import statements for a module that is already imported: they only look it up."""
     real = builtins.__import__
 
     def look(wanted: str, *args: Any, **options: Any) -> Any:
         if wanted == name:
             if builtins.__import__ is look:
                 builtins.__import__ = real
-            reached(sys._getframe(1))  # noqa: SLF001 - who imports it
+            reached(sys._getframe(1))  # noqa: SLF001 - the importing code
         return real(wanted, *args, **options)
 
     builtins.__import__ = look  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Looks out for calls of functions of the program itself, whose module is not imported but run."""
+"""Watchpoints on functions of the program itself: its module is run rather than imported."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _profiled: dict[CodeType, tuple[str, Spot]] = {}
 def look_out(
     path: str, at: str, reached: Lookout, *, found: Callable[[], None], impossible: Callable[[str], None]
 ) -> None:
-    """Tell of the calls of a function of the program. What it is shows when the program's first line is to run."""
+    """Report the calls of a function of the program; it is resolved just before the program's first line runs."""
     _wanted.append((path, at, reached, found, impossible))
 
 
 def wanted() -> bool:
-    """Whether somebody waits for a function of the program."""
+    """Return whether a function of the program is awaited."""
     return bool(_wanted)
 
 
 def begin(main: FrameType) -> None:
-    """The program is about to run its first line: its functions are in the code of it already."""
+    """Resolve the awaited functions when the program is about to run its first line: its code contains them already."""
     spots: dict[CodeType, Spot] = {}
     for path, at, reached, found, impossible in _wanted:
         code = _code(main.f_code, path.split("."))
@@ -51,7 +51,7 @@ def begin(main: FrameType) -> None:
 
 
 def _code(code: CodeType, path: list[str]) -> CodeType | None:
-    """The code object of a function, within that of the module; the last one of that name, which wins."""
+    """Return the code object of a function within that of the module; of several with one name the last one wins."""
     for name in path:
         inside = [const for const in code.co_consts if isinstance(const, types.CodeType) and const.co_name == name]
         if not inside:
@@ -61,7 +61,7 @@ def _code(code: CodeType, path: list[str]) -> CodeType | None:
 
 
 def _profile(frame: FrameType, event: str, _: object) -> None:
-    """Before 3.12: every call is looked at until the function is called for the first time; then it has a detour."""
+    """Check every call (before Python 3.12) until the first call of the function, which then gets a detour."""
     path, spot = _profiled.get(frame.f_code, ("", None))
     if spot is None or event not in ("call", "return"):
         return

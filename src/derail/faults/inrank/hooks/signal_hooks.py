@@ -1,4 +1,4 @@
-"""Tells of signals that come to the process, before what the program does with them, and then lets it do that."""
+"""Hook that reports signals to the process before the program's own action, which then runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _real_signal, _real_getsignal = signal.signal, signal.getsignal
 _waiting: dict[int, list[Lookout]] = {}
 _program: dict[int, Any] = {}
-"""What the program wants done, by signal."""
+"""Action that the program has set, by signal."""
 
 
 def look_out(number: int, reached: Lookout) -> None:
-    """Call ``reached`` when a signal has come. The program sees its own handlers as ever.
+    """Call ``reached`` when a signal arrives; the program sees its own handlers unchanged.
 
     Raises:
-        OSError, ValueError: if nobody can have a handler for this signal.
+        OSError, ValueError: if this signal cannot have a handler.
     """
     if number not in _waiting:
         _program[number] = _real_getsignal(number)
@@ -49,21 +49,21 @@ def _put_back(number: int) -> None:
 
 
 def _do(number: int, frame: FrameType | None) -> None:
-    """What would have been done without us."""
+    """Take the action that would have been taken without the hook."""
     wanted = _program[number]
     if callable(wanted):
         wanted(number, frame)
     elif wanted == signal.SIG_DFL:
         _real_signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-        if number in _waiting:  # the default was no end
+        if number in _waiting:  # the default action did not end the process
             _real_signal(number, _handle)
 
 
 def _set(signalnum: int, handler: Any) -> Any:
     if int(signalnum) not in _waiting or not (callable(handler) or handler in (signal.SIG_DFL, signal.SIG_IGN)):
         return _real_signal(signalnum, handler)
-    _real_signal(signalnum, _handle)  # refuses what it would refuse: another thread
+    _real_signal(signalnum, _handle)  # raises what the real call raises, such as in another thread
     before, _program[int(signalnum)] = _program[int(signalnum)], handler
     return before
 

@@ -1,8 +1,8 @@
 """Watchpoints on functions, set without a change of their source.
 
-A Python function is watched by ``sys.monitoring`` (from 3.12 on; local events of its code object, taken back when
-nobody waits any more), and otherwise by a detour that its own code object is exchanged for, so that it does not matter
-who has imported it. What is written in C is replaced where it is looked up: in its module or class.
+From Python 3.12 on, a Python function is watched by ``sys.monitoring``: local events of its code object, removed when
+nothing waits any more. Before 3.12 its code object is replaced by a detour, so that modules that have already imported
+the function are covered. A function written in C is replaced where it is looked up: in its module or class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MONITORING: Any = getattr(sys, "monitoring", None)
 TOOLS = (4, 3)
-"""Tool ids that sys.monitoring reserves for nobody."""
+"""Tool ids that sys.monitoring does not reserve."""
 HIDDEN = "__derail_call_{}__"
 
 _spots: dict[int, Spot] = {}
@@ -29,7 +29,7 @@ _tools: list[int] = []
 
 
 class Spot:
-    """A function that somebody waits for."""
+    """Watched function."""
 
     def __init__(self) -> None:
         self._listeners: list[tuple[str, Lookout]] = []
@@ -37,12 +37,12 @@ class Spot:
         self.changed: Callable[[], None] = _nothing
 
     def add(self, at: str, reached: Lookout) -> None:
-        """Tell of the calls (or their ends) from now on, until that is over."""
+        """Report the calls (or their ends) from now on, until ``reached`` is over."""
         self._listeners.append((at, reached))
         self.changed()
 
     def tell(self, at: str, frame: FrameType | None) -> None:
-        """Somebody enters it or leaves it: ``frame`` is the caller's."""
+        """Report that a caller enters or leaves it; ``frame`` is the caller's."""
         for listener in list(self._listeners):
             wanted, reached = listener
             if wanted == at and not reached.over:
@@ -53,7 +53,7 @@ class Spot:
                         self._drop(listener)
 
     def waits(self, at: str) -> bool:
-        """Whether anybody waits for this."""
+        """Return whether a listener waits for this."""
         return any(wanted == at for wanted, _ in self._listeners)
 
     def _drop(self, listener: tuple[str, Lookout]) -> None:
@@ -66,7 +66,7 @@ class Spot:
 
 
 def watch(module: object, path: str) -> Spot:
-    """The spot of a function, made if it is not there yet.
+    """Return the spot of a function, made if there is none yet.
 
     Raises:
         LookupError: if there is no such function, or it cannot be watched.
@@ -79,13 +79,13 @@ def watch(module: object, path: str) -> Spot:
     if known is not None:
         return known
     if not callable(thing):
-        raise LookupError(f"{_name(module)}:{path} cannot be called: it is {type(thing).__name__}")  # noqa: TRY004
+        raise LookupError(f"{_name(module)}:{path} is not callable: it is {type(thing).__name__}")  # noqa: TRY004
     spot = Spot()
     _spots[id(function)] = spot
     if not isinstance(function, types.FunctionType):
         _replace(spot, owner, name, function)
     elif function.__closure__ or hasattr(function, "__wrapped__") or not monitor(function.__code__, spot):
-        divert(function, spot)  # code of closures is shared by all that were made of it
+        divert(function, spot)  # all closures made from one function share its code
     after = spot.remove
 
     def remove() -> None:
@@ -97,10 +97,10 @@ def watch(module: object, path: str) -> Spot:
 
 
 def resolve(module: object, path: str) -> tuple[object, str, object]:
-    """Who has the thing, under which name, and the thing.
+    """Return the owner of a thing, its name there, and the thing.
 
     Raises:
-        LookupError: if there is none; with the nearest name.
+        LookupError: if there is none; the message has the nearest name.
     """
     owner, thing = module, module
     for name in path.split("."):
@@ -121,7 +121,7 @@ def _name(thing: object) -> str:
 
 
 def monitor(code: CodeType, spot: Spot) -> bool:
-    """Have ``sys.monitoring`` tell of a code object; False if it cannot."""
+    """Let ``sys.monitoring`` report a code object; return False if it cannot."""
     if MONITORING is None or not (_tools or _take_tool()):
         return False
     events = MONITORING.events
@@ -130,7 +130,7 @@ def monitor(code: CodeType, spot: Spot) -> bool:
     def changed() -> None:
         local = events.PY_START * spot.waits("enter") | events.PY_RETURN * spot.waits("exit")
         MONITORING.set_local_events(_tools[0], code, local)
-        # Ends by exceptions can only be told of for all functions together.
+        # Exits by exception can only be reported for all functions together.
         unwind = events.PY_UNWIND * any(known.waits("exit") for known in _codes.values())
         MONITORING.set_events(_tools[0], unwind)
 
@@ -168,11 +168,11 @@ def _free_tool() -> None:
 def _told(code: CodeType, at: str) -> None:
     spot = _codes.get(code)
     if spot is not None:
-        spot.tell(at, sys._getframe(2).f_back)  # noqa: SLF001 - behind the lambda and the function itself
+        spot.tell(at, sys._getframe(2).f_back)  # noqa: SLF001 - beyond the lambda and the function itself
 
 
 def divert(function: FunctionType, spot: Spot) -> None:
-    """Exchange the code of a function for some that asks us first; everybody who has the function calls that."""
+    """Replace the code of a function by code that reports first; all references to the function then call that."""
     code = function.__code__
     original = types.FunctionType(
         code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
@@ -202,18 +202,18 @@ def divert(function: FunctionType, spot: Spot) -> None:
 
 
 def _template(*args: Any, **options: Any) -> Any:
-    return _detour(*args, **options)  # type: ignore[name-defined] # noqa: F821 - the name is exchanged
+    return _detour(*args, **options)  # type: ignore[name-defined] # noqa: F821 - divert replaces the name
 
 
 def _replace(spot: Spot, owner: object, name: str, thing: Any) -> None:
-    """Put a function of ours where one that is written in C is looked up."""
-    # `object.__init__` refuses the arguments of a class once that has an `__init__` of its own.
+    """Put a reporting function where a function written in C is looked up."""
+    # `object.__init__` refuses arguments once the class has its own `__init__`.
     asking = _asking(spot, _no_init if thing is object.__init__ else thing, 0)
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         try:
             setattr(asking, attribute, getattr(thing, attribute))
         except (AttributeError, TypeError):
-            pass  # what it has not, ours need not have
+            pass  # the original lacks it or the wrapper cannot have it
     asking.__wrapped__ = thing  # type: ignore[attr-defined]
     own = vars(owner).get(name) if hasattr(owner, "__dict__") else None
     bound = isinstance(owner, type) and not isinstance(thing, (types.MethodDescriptorType, types.WrapperDescriptorType))
@@ -233,7 +233,7 @@ def _replace(spot: Spot, owner: object, name: str, thing: Any) -> None:
 
 
 def _no_init(*_: Any, **__: Any) -> None:
-    """What ``object.__init__`` does."""
+    """Do nothing, like ``object.__init__``."""
 
 
 def _asking(spot: Spot, original: Callable[..., Any], depth: int) -> Callable[..., Any]:
@@ -248,4 +248,4 @@ def _asking(spot: Spot, original: Callable[..., Any], depth: int) -> Callable[..
 
 
 def _nothing() -> None:
-    """What there is to do if nothing is."""
+    """Do nothing."""

@@ -1,6 +1,7 @@
-"""The door into a rank's interpreter: starts the runtime if a plan is there, then runs the sitecustomize that it hides.
+"""Entry into a rank's interpreter: it starts the runtime if there is a plan, then runs the sitecustomize that it hides.
 
-Without a plan it is one look into the environment. It must work in any Python from 3.9 on, and never break the program.
+Without a plan it costs one look into the environment. It must work in any Python from 3.9 on, and never break the
+program.
 
 The reasons are in docs/adr/sitecustomize.md.
 """
@@ -12,7 +13,7 @@ import sys
 
 
 def _enter() -> None:
-    """Start the runtime, loaded by path under a name of its own: derail need not be installed in this Python."""
+    """Start the runtime, loaded by path under a private name: derail need not be installed in this Python."""
     from importlib import import_module
     from importlib.machinery import ModuleSpec
     from importlib.util import module_from_spec
@@ -24,9 +25,10 @@ def _enter() -> None:
 
 
 def _chain() -> None:
-    """Run the sitecustomize that would have run without us, and leave ``sys.path`` as it would have been.
+    """Run the sitecustomize that this one hides, and restore ``sys.path``.
 
-    A plain import of the same name, which finds the next one now: ``importlib.util`` would cost more than all of this.
+    It is a plain import of the same name, which now finds the next one: ``importlib.util`` would cost more than all of
+    this.
     """
     here = os.path.dirname(__file__)
     sys.path[:] = [path for path in sys.path if path != here]
@@ -43,6 +45,6 @@ def _chain() -> None:
 if "DERAIL_INRANK" in os.environ:
     try:
         _enter()
-    except Exception as error:  # whatever it is, it is ours: the program must run as if we were not there
+    except Exception as error:  # an error of derail: the program must run as if derail were absent
         sys.stderr.write(f"derail: the in-rank runtime did not start: {type(error).__name__}: {error}\n")
 _chain()
