@@ -23,16 +23,16 @@ Side: TypeAlias = Literal["outside", "in rank", "before start"]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter of a fault.
+    """Parameter of a fault.
 
     Attributes:
         name: its name, in Python, TOML and JSON.
-        read: turns what was given into what is kept, or raises ValueError with what was expected.
-        meaning: one sentence.
-        type: what is given, for people: "signal", "seconds", "text" ...
-        choices: the words of which one is given; empty if it is no choice.
-        default: what it is if it is not given.
-        required: whether it must be given.
+        read: converts a given value to its normal form, or raises ValueError with the expected form.
+        meaning: one sentence for users.
+        type: the type for users: "signal", "seconds", "text" ...
+        choices: the allowed words; empty if any value is allowed.
+        default: the default.
+        required: whether it has no default.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Requires:
-    """What a fault needs of the machine and of the rank.
+    """Requirements of a fault on the machine and on the rank.
 
     Attributes:
-        needs: in words, for people.
-        unavailable: says why the fault cannot be done on this machine; empty if it can.
+        needs: the requirements in words, for users.
+        unavailable: returns why the fault is impossible on this machine; empty if it is possible.
     """
 
     needs: str
@@ -59,12 +59,12 @@ class Requires:
 
 @dataclass(frozen=True, slots=True)
 class Acts:
-    """When and how often a fault may act.
+    """Triggers and repetition of a fault.
 
     Attributes:
-        triggers: the words of the triggers that may set it off; empty for all that its side can see.
+        triggers: the words of the allowed triggers; empty for all that its side can detect.
         default: the trigger if none is given.
-        repeats: whether it may act more than once.
+        repeats: whether it may be injected more than once.
         lasts: whether ``for_`` may undo it before the end of the job.
     """
 
@@ -76,13 +76,12 @@ class Acts:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a fault does before it acts, whatever its trigger, in this order.
+    """Preparations of a fault before its injection, independent of its trigger, in this order.
 
     Attributes:
-        prepare: changes the rank that it is aimed at before it is started. Raises InputError if that rank cannot be
-            changed so.
-        await_rank: gets ready before any rank is started.
-        begin: gets ready when the rank runs.
+        prepare: changes the target rank before it starts. Raises InputError if that is impossible for this rank.
+        await_rank: prepares before any rank starts.
+        begin: prepares when the rank runs.
     """
 
     prepare: Callable[[RankSpec, Fault], RankSpec] = lambda rank, _: rank
@@ -92,24 +91,24 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One fault.
+    """Declaration of a fault.
 
     Attributes:
         name: its name, in Python, TOML and JSON.
         side: where it acts.
-        summary: what it does, as a sentence.
-        inject: acts (outside), or says how the effect is proved once the rank has reported that it acts (in rank).
-        verified: how it is proved, as a sentence.
-        healed: how it is undone, as a sentence; empty if it cannot be.
+        summary: its effect, as a sentence.
+        inject: injects (outside), or returns how to verify the effect after the rank has reported it (in rank).
+        verified: its evidence, for users.
+        healed: how it is undone, for users; empty if it cannot be.
         example: a line of Python.
-        requires: what it needs of the machine and of the rank.
-        params: what it takes, in the order in which Python takes them by position.
-        acts: when and how often it may act.
-        setup: what it does before it acts.
-        check: says what is wrong with a combination of parameters; empty if nothing.
-        before_launcher: whether a launcher must not act on the exit of the rank before derail has looked at it, as it
-            would take the proof away, or read what is still to be damaged.
-        family: the file that it stands in; filled in by the registry.
+        requires: its requirements on the machine and on the rank.
+        params: its parameters, in the order of positional arguments.
+        acts: its triggers and repetition.
+        setup: its preparations.
+        check: returns the problem with a combination of parameters; empty if there is none.
+        before_launcher: whether derail must inspect the exit of the rank before a launcher acts on it: the launcher
+            would remove the evidence, or read a file before it is damaged.
+        family: the module of its declaration; the registry sets it.
     """
 
     name: str
@@ -129,5 +128,5 @@ class Entry:
 
     @property
     def defaults(self) -> tuple[tuple[str, Value], ...]:
-        """The parameters that need not be given, with their defaults."""
+        """Optional parameters with their defaults."""
         return tuple((param.name, param.default) for param in self.params if not param.required)

@@ -1,7 +1,7 @@
-"""What the driver and an injector say to each other: an injector is aimed at a rank, acts, and says how that is proved.
+"""Interface between driver and injectors: an injector gets a target rank, injects, and returns how to verify that.
 
-An injector returns at once. Either it knows already what came of it (a result), or it says what will show it:
-``AtExit`` (the status of the rank's exit), or ``Soon`` (something that can be looked at from outside).
+An injector returns at once: either a result, or a check that will give one. ``AtExit`` checks the exit status of the
+rank; ``Soon`` inspects the target from outside.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 FOREVER = float("inf")
-"""For ``Soon.within``: until the rank or the job ends."""
+"""Value of ``Soon.within`` without a deadline: until the rank or the job ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class AtExit:
-    """The exit of the rank will show it.
+    """Check of the rank's exit status.
 
     Attributes:
-        check: what the exit says; called in the job's thread, before the supervisor acts on the exit.
-        awaited: what is waited for, for the case that the rank never ends.
+        check: returns the result for an exit; called in the job's thread, before the supervisor acts on the exit.
+        awaited: the name of the evidence, for the message if the rank never ends.
     """
 
     check: Callable[[ExitStatus], Result]
@@ -40,14 +40,15 @@ class AtExit:
 
 @dataclass(frozen=True, slots=True)
 class Soon:
-    """A look at the target will show it.
+    """Repeated check of the target.
 
     Attributes:
-        check: looks once, without waiting; None if it does not show yet.
-        awaited: what is waited for, for the case that it never shows.
-        within: seconds until it must show.
-        at_exit: what it means if the rank ends before it shows; None if that disproves it.
-        at_end: what it means if the job is given up before that, and the rank lives; None if that disproves it.
+        check: checks once, without waiting; None while there is no evidence.
+        awaited: the name of the evidence, for the message if there is none in time.
+        within: the deadline in seconds.
+        at_exit: returns the result if the rank ends without evidence; None if the fault then counts as errored.
+        at_end: returns the result if the job ends without evidence while the rank lives; None if it then counts as
+            errored.
     """
 
     check: Callable[[], Result | None]
@@ -62,18 +63,18 @@ Step: TypeAlias = Injected | NotReached | Unavailable | Errored | AtExit | Soon
 
 @dataclass(slots=True)
 class Aim:
-    """One fault, aimed at one rank of a running job.
+    """One fault on one target rank of a running job.
 
     Attributes:
-        fault: what to do.
-        rank: whom to do it to.
-        seed: of the plan; for ``plan.decide``.
+        fault: the fault.
+        rank: the target rank.
+        seed: the seed of the plan; for ``plan.decide``.
         control: the job.
-        records: what the rank itself wrote to the journal about this fault, oldest first.
-        sent_by_supervisor: signals that the supervisor had sent to this rank so far, oldest first.
-        values: when the supervisor heard that the function of this rank had returned a value; empty before.
-        undo: what puts things back, newest last. An injector adds to it *before* it acts.
-        sockets: where sockets of the job lie, at which the shims of ranks connect.
+        records: the rank's own journal records about this fault, oldest first.
+        sent_by_supervisor: signals that the supervisor has sent to this rank so far, oldest first.
+        values: monotonic times in seconds at which the supervisor received a return value of this rank's function.
+        undo: undo steps with their names, newest last. An injector adds to it *before* it injects.
+        sockets: the directory for sockets of the job, to which the shims of ranks connect.
     """
 
     fault: Fault
@@ -87,31 +88,31 @@ class Aim:
     sockets: PrivateDirectory | None = None
 
     def text(self, name: str) -> str:
-        """A parameter that is a string (empty if it is not given)."""
+        """Return a parameter that is a string (empty if it is not given)."""
         value = self.fault.param(name)
         return "" if value is None else str(value)
 
     def flag(self, name: str) -> bool:
-        """A parameter that is true or false."""
+        """Return a boolean parameter."""
         return bool(self.fault.param(name))
 
     def number(self, name: str) -> float:
-        """A parameter that is a number (0 if it is not given)."""
+        """Return a parameter that is a number (0 if it is not given)."""
         value = self.fault.param(name)
         return float(value) if isinstance(value, int | float) else 0.0
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A parameter that is a list of strings."""
+        """Return a parameter that is a list of strings."""
         value = self.fault.param(name)
         return value if isinstance(value, tuple) else ()
 
     @property
     def where(self) -> str:
-        """Where in its program the rank was when it acted, as it says itself."""
+        """Position of the rank in its program at the injection, as reported by the rank."""
         return next((str(record.get("where", "")) for record in self.records if record["event"] == "start"), "")
 
 
 def control_signal() -> int:
-    """The signal by which the driver tells a rank that something is due: one that nobody else uses."""
+    """Return the signal that makes a rank read the journal: one that other programs do not use."""
     last = getattr(signal, "SIGRTMAX", None)
     return int(getattr(signal, "SIGEMT", signal.SIGUSR2)) if last is None else int(last) - 6

@@ -1,4 +1,4 @@
-"""How the values of parameters are read: from Python, TOML and JSON alike, into the form in which a plan keeps them."""
+"""Readers of parameter values: from Python, TOML and JSON, into the normal form of plans."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 UNLIMITED = -1
-"""How "no limit" is kept; also what the kernel's ``RLIM_INFINITY`` is in Python."""
+"""Value for "no limit"; also the value of the kernel's ``RLIM_INFINITY`` in Python."""
 
 
 def read_signal(value: object) -> str:
-    """A signal by name or number, as its name.
+    """Read a signal, given by name or number, as its name.
 
     Raises:
         ValueError: if it is no signal of this platform.
@@ -29,7 +29,7 @@ def read_signal(value: object) -> str:
     import signal
 
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"expected a signal like 'SIGTERM', got {value!r}")  # noqa: TRY004 - one kind of error for whoever collects them
+        raise ValueError(f"expected a signal like 'SIGTERM', got {value!r}")  # noqa: TRY004 - callers collect one error type
     try:
         return signal_name(signal_number(value))
     except ValueError:
@@ -42,45 +42,45 @@ def read_signal(value: object) -> str:
 
 
 def read_signals(value: object) -> tuple[str, ...]:
-    """A list of signals.
+    """Read a list of signals.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not a list of signals.
     """
     if not isinstance(value, list | tuple):
-        raise ValueError(f"expected a list of signals like ['SIGTERM'], got {value!r}")  # noqa: TRY004 - one kind of error for whoever collects them
+        raise ValueError(f"expected a list of signals like ['SIGTERM'], got {value!r}")  # noqa: TRY004 - callers collect one error type
     return tuple(dict.fromkeys(read_signal(item) for item in value))
 
 
 def read_text(value: object) -> str:
-    """A string.
+    """Read a string.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not a string, or cannot be encoded.
     """
     if not isinstance(value, str):
-        raise ValueError(f"expected a string, got {value!r}")  # noqa: TRY004 - one kind of error for whoever collects them
+        raise ValueError(f"expected a string, got {value!r}")  # noqa: TRY004 - callers collect one error type
     if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError(f"{value!r} has half a surrogate pair, which no file can hold")
     return value
 
 
 def read_flag(value: object) -> bool:
-    """True or false.
+    """Read a boolean.
 
     Raises:
         ValueError: if it is neither.
     """
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, got {value!r}")  # noqa: TRY004 - one kind of error for whoever collects them
+        raise ValueError(f"expected true or false, got {value!r}")  # noqa: TRY004 - callers collect one error type
     return value
 
 
 def read_seconds(value: object) -> float:
-    """A number of seconds.
+    """Read a number of seconds.
 
     Raises:
-        ValueError: if it is none, negative or not finite.
+        ValueError: if it is not a number, negative or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ValueError(f"expected a number of seconds, 0 or more, got {value!r}")
@@ -88,23 +88,23 @@ def read_seconds(value: object) -> float:
 
 
 def read_code(value: object) -> Value:
-    """What is passed to ``sys.exit``: a whole number, or a message.
+    """Read an argument of ``sys.exit``: an integer or a message.
 
     Raises:
-        ValueError: if it is neither, or a number that no C long holds.
+        ValueError: if it is neither, or an integer outside of 32 bits.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"expected an exit code or a message, got {value!r}")  # noqa: TRY004 - one kind of error for whoever collects them
+        raise ValueError(f"expected an exit code or a message, got {value!r}")  # noqa: TRY004 - callers collect one error type
     if isinstance(value, int) and not -(2**31) <= value < 2**31:
-        raise ValueError(f"exit codes are between -2147483648 and 2147483647, got {value}")
+        raise ValueError(f"expected an exit code from -2147483648 to 2147483647, got {value}")
     return read_text(value) if isinstance(value, str) else value
 
 
 def read_exception(value: object) -> str:
-    """An exception: a builtin one by name, or another as ``package.module:Class``.
+    """Read an exception type: a builtin one by name, or another as ``package.module:Class``.
 
     Raises:
-        ValueError: if it is no builtin exception and has not that form.
+        ValueError: if it is no builtin exception and does not have that form.
     """
     text = read_text(value)
     if re.fullmatch(r"[\w.]+:[\w.]+", text):
@@ -121,27 +121,27 @@ def _is_exception(name: str) -> bool:
 
 
 def signal_param(name: str, meaning: str) -> Param:
-    """A signal that must be given."""
+    """Return a required signal parameter."""
     return Param(name, read_signal, meaning, "signal", required=True)
 
 
 def flag_param(name: str, meaning: str) -> Param:
-    """True or false; false unless given."""
+    """Return a boolean parameter with default false."""
     return Param(name, read_flag, meaning, "flag", default=False)
 
 
 def seconds_param(name: str, meaning: str, *, default: float) -> Param:
-    """A number of seconds."""
+    """Return a parameter in seconds."""
     return Param(name, read_seconds, meaning, "seconds", default=default)
 
 
 def text_param(name: str, meaning: str, *, default: str) -> Param:
-    """A string."""
+    """Return a string parameter."""
     return Param(name, read_text, meaning, "text", default=default)
 
 
 def choice_param(name: str, choices: Iterable[str], meaning: str, *, default: str | None = None) -> Param:
-    """One of some words; it must be given if there is no default."""
+    """Return a parameter with a set of allowed words; it is required if there is no default."""
     words = tuple(choices)
 
     def read(value: object) -> str:
@@ -154,22 +154,22 @@ def choice_param(name: str, choices: Iterable[str], meaning: str, *, default: st
 
 
 def read_size(value: object) -> int:
-    """Bytes: a whole number, or a text like "64K", "2M", "1G" (powers of 1024).
+    """Read a number of bytes: an integer, or a text like "64K", "2M", "1G" (powers of 1024).
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not a size.
     """
     found = None if isinstance(value, bool) else re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", str(value).strip().upper())
     if found is None or not isinstance(value, int | str):
         raise ValueError(f"expected bytes like 4096, '64K' or '2M', got {value!r}")
     amount = int(found[1]) * UNITS[found[2]]
     if amount >= 2**63:
-        raise ValueError(f"{value!r} is more than any machine has")
+        raise ValueError(f"expected less than 2**63 bytes, got {value!r}")
     return amount
 
 
 def read_limit(value: object) -> int:
-    """An amount, or "unlimited".
+    """Read an amount, or "unlimited".
 
     Raises:
         ValueError: if it is neither.
@@ -183,12 +183,12 @@ def read_limit(value: object) -> int:
 
 
 def size_param(name: str, meaning: str, *, default: int | None = None) -> Param:
-    """Bytes; must be given if there is no default."""
+    """Return a parameter in bytes; it is required if there is no default."""
     return Param(name, read_size, meaning, "bytes", default=default, required=default is None)
 
 
 def count_param(name: str, meaning: str, *, default: int, least: int = 0, most: int = 2**31 - 1) -> Param:
-    """A whole number between two others."""
+    """Return an integer parameter with a range."""
 
     def read(value: object) -> int:
         if type(value) is not int or not least <= value <= most:
@@ -199,7 +199,7 @@ def count_param(name: str, meaning: str, *, default: int, least: int = 0, most: 
 
 
 def factor_param(name: str, meaning: str, *, default: float, least: float) -> Param:
-    """A number that something is multiplied with."""
+    """Return a parameter that is a factor."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
@@ -210,7 +210,7 @@ def factor_param(name: str, meaning: str, *, default: float, least: float) -> Pa
 
 
 def offset_param(name: str, meaning: str, *, default: float | None = None) -> Param:
-    """Seconds, forwards or backwards; must be given if there is no default."""
+    """Return a parameter in seconds, positive or negative; it is required if there is no default."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not -1e10 <= value <= 1e10:

@@ -1,4 +1,4 @@
-"""Signature and docstring of the function that makes one kind of fault, from the fault's declaration."""
+"""Signature and docstring of the function that builds a fault, derived from the fault's declaration."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ TYPES = {
     "text": "str",
     "texts": "list[str] | tuple[str, ...]",
 }
-"""Python types by what a parameter takes. Readers accept no other sequence than list and tuple."""
+"""Python types by parameter type. Of sequences, readers accept only list and tuple."""
 JSON_TYPES = {"bool": "boolean", "float": "number", "int": "integer", "str": "string"}
 """JSON Schema's names of Python types."""
 WIDTH = 112
-"""Columns of a docstring, which is indented by four in a file of 120 columns at most."""
+"""Columns of a docstring, which is indented by four in a file of at most 120 columns."""
 
 
 def signature(entry: Entry) -> Signature:
@@ -71,7 +71,7 @@ def _annotation(param: Param) -> str:
 
 
 def param_schema(param: Param) -> dict[str, Any]:
-    """Return the JSON Schema of a parameter's value, of its type in Python; it may take more than the parameter."""
+    """Return the JSON Schema of a parameter's Python type; it may accept more than the parameter does."""
     shape = {"enum": list(param.choices)} if param.choices else _of_type(ast.parse(TYPES[param.type], mode="eval").body)
     default = list(param.default) if isinstance(param.default, tuple) else param.default
     known = {} if param.required or default is None else {"default": default}
@@ -93,7 +93,7 @@ def _of_type(type_: ast.expr) -> dict[str, Any]:
             return {"type": "null"}
         case ast.Name(id=name):
             return {"type": JSON_TYPES[name]}
-    raise ValueError(f"{ast.unparse(type_)}: no JSON Schema is known for it; extend signature._of_type")
+    raise ValueError(f"{ast.unparse(type_)}: no JSON Schema for this type. Extend signature._of_type")
 
 
 def _literal(words: tuple[str, ...]) -> str:
@@ -110,22 +110,22 @@ def source(value: object) -> str:
 
 
 def docstring(entry: Entry) -> str:
-    """Return what a fault does, takes and needs, as the docstring of its builder."""
+    """Return the effect, parameters and requirements of a fault as the docstring of its builder."""
     return "\n".join(_lines(entry)).rstrip()
 
 
 def _lines(entry: Entry) -> Iterator[str]:
     yield from (fill(entry.summary, WIDTH), "", "Args:")
     yield from (_argument(param.name, _takes(param), param.meaning) for param in entry.params)
-    yield _argument("rank", "", "Which rank, which ranks, or a word that the seed of the plan resolves.")
-    yield _argument(
-        "when", "", f"What sets it off: {', '.join(entry.acts.triggers)}. Unless given: {entry.acts.default}."
-    )
+    yield _argument("rank", "", "Target: a rank, several ranks, or a word that the seed of the plan resolves.")
+    yield _argument("when", "", f"Trigger, one of {', '.join(entry.acts.triggers)}. Default: {entry.acts.default}.")
     if entry.acts.repeats:
-        yield _argument("times", "", "How often it acts; by default each time that a limited trigger comes, else once.")
+        yield _argument(
+            "times", "", "Number of injections; by default one per occurrence of a limited trigger, otherwise one."
+        )
     if entry.acts.lasts:
-        yield _argument("for_", "seconds", "How long it lasts; by default until the end of the job.")
-    yield _argument("id", "", "Its name in journal and results; by default made from what the fault says.")
+        yield _argument("for_", "seconds", "Duration; by default until the end of the job.")
+    yield _argument("id", "", "Name in journal and results; by default derived from the content of the fault.")
     yield ""
     facts = {
         "Acts": entry.side,

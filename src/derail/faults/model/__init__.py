@@ -1,1 +1,1 @@
-"""Frozen values of which a plan consists; nothing here imports another part of ``faults``."""
+"""Frozen values that make up a plan; nothing here imports another part of ``faults``."""

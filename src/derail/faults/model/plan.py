@@ -1,7 +1,8 @@
-"""What to break, as frozen values: a fault says what, whom, when, how often and for how long; a plan is a set of them
-with a seed.
+"""Faults and plans as frozen values.
 
-Nothing here knows which faults exist: ``registry`` checks names and parameters, ``codec`` reads and writes plans.
+A fault states what to break, on which ranks, when, how often and for how long; a plan is a set of faults with a seed.
+
+This module does not use the catalogue: ``registry`` checks names and parameters, ``codec`` reads and writes plans.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ _WHOM = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing to break.
+    """One fault: what to break, where and when.
 
     Attributes:
-        name: its name in the catalogue.
+        name: the name in the catalogue.
         target: a rank, several ranks, or a word that ``targets`` resolves ("all", "one", "minority" ...).
-        params: what it takes, by name, as far as it differs from the defaults.
-        when: what sets it off, once per rank that it is aimed at.
-        times: how often it acts: once each time that what sets it off comes, or, if that comes once, so often in a row.
+        params: parameters by name, as far as they differ from the defaults.
+        when: the trigger, evaluated for each target rank separately.
+        times: the number of injections: one per occurrence of the trigger, or, if it can fire only once, all in a row.
         for_: seconds until it is undone; None leaves it until the end of the job.
-        id: names it in journal and results, and seeds its decisions. A plan fills in what is left empty, from what the
-            fault says and not from where it stands.
-        defaults: what it takes where nothing is given, by name. Which fault it is says that already.
+        id: the name in journal and results, which also seeds its random decisions. A plan fills in an empty id from the
+            content of the fault, not from its position.
+        defaults: default parameters by name; they follow from the fault's name, so they do not count in comparisons.
     """
 
     name: str
@@ -57,11 +58,11 @@ class Fault:
 
     @property
     def values(self) -> dict[str, Value]:
-        """All parameters by name, given or by default."""
+        """Parameters by name, given or by default."""
         return {**dict(self.defaults), **dict(self.params)}
 
     def param(self, name: str) -> Value:
-        """The value of one parameter, given or by default.
+        """Return the value of one parameter, given or by default.
 
         Raises:
             KeyError: if this fault has no such parameter.
@@ -69,19 +70,19 @@ class Fault:
         return self.values[name]
 
     def data(self) -> dict[str, Data]:
-        """The fault as plain data, as it stands in TOML and JSON, without its id."""
-        told: dict[str, Data] = {"fault": self.name}
-        told.update((name, _plain(value)) for name, value in self.params)
-        told["rank"] = list(self.target) if isinstance(self.target, tuple) else self.target
-        told["when"] = to_data(self.when)
+        """Return the fault as plain data for TOML and JSON, without its id."""
+        data: dict[str, Data] = {"fault": self.name}
+        data.update((name, _plain(value)) for name, value in self.params)
+        data["rank"] = list(self.target) if isinstance(self.target, tuple) else self.target
+        data["when"] = to_data(self.when)
         if self.times != 1 or comings(self.when) not in (None, 1):
-            told["times"] = self.times
+            data["times"] = self.times
         if self.for_ is not None:
-            told["for"] = self.for_
-        return told
+            data["for"] = self.for_
+        return data
 
     def __str__(self) -> str:
-        """``signal SIGKILL on rank 2 at line 'step 3'``."""
+        """Return a description such as ``signal SIGKILL on rank 2 at line 'step 3'``."""
         target = self.target
         whom = f"rank {target}" if isinstance(target, int) else _WHOM.get(str(target), f"{target} of the ranks")
         if isinstance(target, tuple):
@@ -94,12 +95,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Faults, and the seed of every decision that they leave open. Two plans are equal if they say the same.
+    """Set of faults with the seed of all their random decisions. Plans with equal content are equal.
 
     Attributes:
-        faults: what to break; each has an id.
-        seed: of all decisions.
-        keep_alive: so many ranks are left alone by all faults.
+        faults: the faults; each has an id.
+        seed: the seed of all decisions.
+        keep_alive: the number of ranks that no fault may target.
     """
 
     faults: tuple[Fault, ...] = ()
@@ -107,7 +108,7 @@ class Plan:
     keep_alive: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a seed that no file can hold, and give every fault an id of its own."""
+        """Refuse a seed that does not fit into a file, and give every fault a unique id."""
         if type(self.keep_alive) is not int or self.keep_alive < 0:
             raise InputError(f"keep_alive: expected a number of ranks, 0 or more, got {self.keep_alive!r}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
@@ -115,29 +116,29 @@ class Plan:
         object.__setattr__(self, "faults", _with_ids(self.faults))
 
     def data(self) -> dict[str, Data]:
-        """The plan as plain data, ids included."""
-        told: dict[str, Data] = {"seed": self.seed}
+        """Return the plan as plain data, ids included."""
+        data: dict[str, Data] = {"seed": self.seed}
         if self.keep_alive:
-            told["keep_alive"] = self.keep_alive
-        return {**told, "faults": [{**fault.data(), "id": fault.id} for fault in self.faults]}
+            data["keep_alive"] = self.keep_alive
+        return {**data, "faults": [{**fault.data(), "id": fault.id} for fault in self.faults]}
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits that are the same for the same plan, on every machine."""
+        """Hash of the content in sixteen hex digits: equal plans have equal hashes on every machine."""
         return digest(self.data())
 
 
 def plan(faults: Iterable[Fault] = (), *, seed: int = 0, keep_alive: int = 0) -> Plan:
-    """Put faults together under one seed; ``keep_alive`` ranks are left alone by all of them.
+    """Combine faults under one seed; no fault may target the ``keep_alive`` spared ranks.
 
     Raises:
-        InputError: if two faults were given the same id, or the seed is no whole number from 0 to 2**63 - 1.
+        InputError: if two faults have the same id, or the seed is not an integer from 0 to 2**63 - 1.
     """
     return Plan(tuple(faults), seed, keep_alive)
 
 
 def digest(data: Data) -> str:
-    """Sixteen hex digits of plain data, whatever the order of its keys."""
+    """Return a hash of plain data in sixteen hex digits, independent of the order of keys."""
     import hashlib
     import json
 
@@ -146,7 +147,7 @@ def digest(data: Data) -> str:
 
 
 def decide(seed: int, *about: int | str) -> int:
-    """A number below 2 ** 64 for one decision: the same for the same seed and subject, independent of all others."""
+    """Return a number below 2 ** 64 for one decision: it depends only on the seed and the subject."""
     return int(digest([seed, *about]), 16)
 
 
@@ -154,7 +155,7 @@ def _with_ids(faults: Sequence[Fault]) -> tuple[Fault, ...]:
     given = [fault.id for fault in faults if fault.id]
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
-        raise InputError(*(f"faults: the id {name!r} is given to two faults; each needs its own" for name in twice))
+        raise InputError(*(f"faults: duplicate id: {name!r}. Give each fault a unique id" for name in twice))
     taken = set(given)
     named = []
     for fault in faults:

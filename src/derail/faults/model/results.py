@@ -1,4 +1,4 @@
-"""What came of each fault on each rank: the values that driver, verdict and reports speak in."""
+"""Results of faults on ranks, as used by driver, verdict and reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """It happened, and ``evidence`` says what was seen on the target."""
+    """Result of a fault that took effect; ``evidence`` is the proof from the target."""
 
     evidence: str
 
@@ -21,7 +21,7 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class NotReached:
-    """It was never due, or its rank had ended before it could act."""
+    """Result of a fault that was never due, or with a rank that ended before the injection."""
 
     reason: str
 
@@ -31,7 +31,7 @@ class NotReached:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """It cannot be done here."""
+    """Result of a fault that is impossible on this machine or in this rank."""
 
     reason: str
 
@@ -41,7 +41,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Errored:
-    """It was tried, and did not have the effect that it must have."""
+    """Result of a fault that was attempted without its required effect."""
 
     what: str
 
@@ -51,7 +51,7 @@ class Errored:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It was started, and nobody saw what came of it."""
+    """Result of a fault that started, without a known outcome."""
 
     why: str
 
@@ -71,13 +71,13 @@ STATUS: dict[type[Result], str] = {
 
 @dataclass(frozen=True, slots=True)
 class FaultResult:
-    """What came of one fault on one rank.
+    """Result of one fault on one rank.
 
     Attributes:
         fault: the fault, as planned.
-        rank: the rank that it was aimed at, -1 if at the agent; None if it could not be aimed at any.
-        result: what came of it.
-        at: monotonic seconds at which it acted; None if it never did.
+        rank: the target rank, -1 for the agent; None if no target could be resolved.
+        result: the result.
+        at: monotonic time of the first injection in seconds; None if there was none.
     """
 
     fault: Fault
@@ -87,24 +87,24 @@ class FaultResult:
 
     @property
     def whom(self) -> str:
-        """``rank 2`` or ``the agent``; empty if it could not be aimed at any."""
+        """Target: ``rank 2`` or ``the agent``; empty if no target could be resolved."""
         return "" if self.rank is None else f"rank {self.rank}" if self.rank >= 0 else "the agent"
 
     @property
     def injected(self) -> bool:
-        """Whether it verifiably happened."""
+        """Whether it verifiably took effect."""
         return isinstance(self.result, Injected)
 
     @property
     def status(self) -> str:
-        """``injected``, ``not_reached``, ``unavailable``, ``errored`` or ``unknown``."""
+        """One of ``injected``, ``not_reached``, ``unavailable``, ``errored`` and ``unknown``."""
         return STATUS[type(self.result)]
 
     @property
     def detail(self) -> str:
-        """The evidence, or the reason."""
+        """Evidence, or reason."""
         return str(self.result).partition(": ")[2]
 
     def __str__(self) -> str:
-        """``signal-3fa9c1 on rank 2: injected: ...``."""
+        """Return a line such as ``signal-3fa9c1 on rank 2: injected: ...``."""
         return f"{self.fault.id}{f' on {self.whom}' if self.whom else ''}: {self.result}"

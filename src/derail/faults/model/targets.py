@@ -1,7 +1,7 @@
-"""Whom a fault is aimed at: rank numbers, or a word that is resolved with the plan's seed.
+"""Targets of faults: rank numbers, or a word that is resolved with the plan's seed.
 
-Whom a word means hangs on the seed, the fault's id and the ranks' numbers alone, each of which has a place of its own
-in the order in which ranks are taken. What ``keep_alive`` spares is not among those that a word can mean.
+The ranks that a word selects depend only on the seed, the fault's id and the rank numbers: each rank has a fixed place
+in the order of selection. Ranks that ``keep_alive`` spares are never selected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 AGENT: Final = "the agent"
 AGENT_RANK = -1
-"""The number under which a job tells of the process that supervises its ranks, where that is a process of its own."""
+"""Rank number in events and results of the process that supervises the ranks, if that is a separate process."""
 WORDS: dict[TargetWord, Callable[[int], int]] = {
     "all": lambda ranks: ranks,
     "one": lambda _: 1,
@@ -27,17 +27,17 @@ WORDS: dict[TargetWord, Callable[[int], int]] = {
     "all but one": lambda ranks: ranks - 1,
     AGENT: lambda _: 0,
 }
-"""The words, and how many of so many ranks each means."""
+"""Target words, each with the number of ranks that it selects from a number of ranks."""
 
 
 def read_target(value: object) -> tuple[Target | None, str]:
-    """A target as it is kept, or None and what is wrong with it."""
+    """Return a target in normal form, or None and the problem with it."""
     if isinstance(value, str):
         return (value, "") if value in WORDS else (None, not_known(value, WORDS, "target"))
     if isinstance(value, bool) or value is None:
         return None, f"expected a rank, a list of ranks or one of {', '.join(WORDS)}, got {value!r}"
     if isinstance(value, int):
-        return (value, "") if value >= 0 else (None, f"ranks are counted from 0, got {value}")
+        return (value, "") if value >= 0 else (None, f"expected a rank, 0 or more, got {value}")
     if not isinstance(value, list | tuple) or not all(type(rank) is int and rank >= 0 for rank in value):
         return None, f"expected a rank, a list of ranks or one of {', '.join(WORDS)}, got {value!r}"
     if not value:
@@ -48,15 +48,15 @@ def read_target(value: object) -> tuple[Target | None, str]:
 
 
 def resolve(plan: Plan, fault: Fault, ranks: Sequence[int]) -> tuple[int, ...]:
-    """The ranks that a fault of the plan is aimed at, among the ranks of the job.
+    """Return the target ranks of a fault of the plan, among the ranks of the job.
 
     Args:
-        plan: with its seed, and whom it spares.
+        plan: the plan, with its seed and ``keep_alive``.
         fault: one of its faults.
-        ranks: of the job; with ``AGENT_RANK`` among them if there is an agent to aim at.
+        ranks: the ranks of the job, with ``AGENT_RANK`` if faults can target the agent.
 
     Raises:
-        ValueError: if it names a rank that the job does not have, or there is none to choose.
+        ValueError: if it names a rank that the job does not have, or no rank can be selected.
     """
     if fault.target == AGENT and AGENT_RANK in ranks:
         return (AGENT_RANK,)
@@ -75,23 +75,23 @@ def resolve(plan: Plan, fault: Fault, ranks: Sequence[int]) -> tuple[int, ...]:
 
 def _meant(plan: Plan, fault: Fault, word: TargetWord, ranks: Sequence[int]) -> tuple[int, ...]:
     if word == AGENT:
-        raise ValueError("nobody but the launcher itself supervises the ranks of this job: there is no agent to aim at")
+        raise ValueError("this job has no agent to target: derail's own launcher supervises its ranks")
     if not ranks:
         raise ValueError("the job has no ranks")
     free = [rank for rank in ranks if rank not in spared(plan, ranks)]
     many = min(WORDS[word](len(ranks)), len(free))
     if many < 1:
-        kept = f" of which {plan.keep_alive} are to stay alive" if plan.keep_alive else ""
-        raise ValueError(f"{word!r} means nobody in a job of {len(ranks)} ranks{kept}")
+        kept = f" with keep_alive={plan.keep_alive}" if plan.keep_alive else ""
+        raise ValueError(f"{word!r} selects no rank in a job of {len(ranks)} ranks{kept}")
     taken = sorted(free, key=lambda rank: decide(plan.seed, fault.id, rank), reverse=True)
     return tuple(sorted(taken[:many]))
 
 
 def spared(plan: Plan, ranks: Sequence[int]) -> tuple[int, ...]:
-    """The ranks that no fault is aimed at, so that they stay alive.
+    """Return the ranks that no fault targets, because of ``keep_alive``.
 
     Raises:
-        ValueError: if the faults name so many ranks that there are not enough others.
+        ValueError: if the faults name too many ranks to spare enough others.
     """
     named = {
         rank
@@ -102,7 +102,7 @@ def spared(plan: Plan, ranks: Sequence[int]) -> tuple[int, ...]:
     free = [rank for rank in ranks if rank not in named and rank != AGENT_RANK]
     if len(free) < plan.keep_alive:
         raise ValueError(
-            f"{plan.keep_alive} of {len(ranks) - ranks.count(AGENT_RANK)} ranks are to stay alive (keep_alive), "
-            f"but faults are aimed at all but {len(free)} of them"
+            f"expected {plan.keep_alive} of {len(ranks) - ranks.count(AGENT_RANK)} ranks without a fault, "
+            f"got {len(free)}: faults target all the others"
         )
     return tuple(sorted(free, key=lambda rank: decide(plan.seed, "keep_alive", rank), reverse=True)[: plan.keep_alive])

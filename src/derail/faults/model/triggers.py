@@ -1,4 +1,4 @@
-"""What sets faults off, as frozen values. ``derail.when`` makes them, ``engine/trigger_matcher`` looks out for them."""
+"""Triggers of faults, as frozen values. ``derail.when`` makes them, ``engine/trigger_matcher`` matches them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from derail.model.events import Stream
 
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
-"""What TOML and JSON can hold."""
+"""Values that TOML and JSON can represent."""
 
 PHASES = ("starting", "running", "stopping", "killing", "done")
 Hit: TypeAlias = int | str
@@ -23,8 +23,7 @@ Side: TypeAlias = Literal["enter", "exit"]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Right before the first line of the rank's program or function (in the rank), or as soon as its process exists
-    (outside)."""
+    """Start of the rank: before the first line of its program or function (in rank), or when its process exists."""
 
     def __str__(self) -> str:
         return "at its start"
@@ -32,7 +31,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """So many seconds after the rank's process was started; as a later step of ``then``, after the step before."""
+    """Seconds after the start of the rank's process or, as a later step of ``then``, after the previous step."""
 
     seconds: float
 
@@ -42,13 +41,13 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """When the rank writes a line in which ``regex`` is found.
+    """A line written by the rank that matches ``regex``.
 
     Attributes:
-        regex: searched in the line, as ``re.search`` does.
+        regex: searched in the line as by ``re.search``.
         stream: "stdout" or "stderr"; None for both.
-        hit: which matches set it off, counted from 1 and per rank.
-        rank: whose lines; None for those of the rank that the fault is aimed at.
+        hit: the occurrences that fire it, counted from 1 and per rank.
+        rank: the rank that writes the lines; None for the target rank of the fault.
     """
 
     regex: str
@@ -64,7 +63,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """When code in the rank calls ``fail_point(name)``."""
+    """A call of ``fail_point(name)`` in the rank."""
 
     name: str
     hit: Hit = 1
@@ -75,12 +74,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """When the rank calls a function, in code that was never changed.
+    """A call of a function in the rank; the code needs no change.
 
     Attributes:
         target: ``package.module:function`` or ``package.module:Class.method``; ``__main__:function`` for the program.
-        hit: which calls, counted from 1 in the rank, whatever thread makes them.
-        at: "enter", before its first line; or "exit", when it is left, by an exception too.
+        hit: the occurrences that fire it, counted from 1 in the rank, over all threads.
+        at: "enter", before its first line, or "exit", when it returns or raises.
     """
 
     target: str
@@ -93,7 +92,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ImportOf:
-    """When the rank imports a module for the first time, before the first line of it."""
+    """The first import of a module in the rank, before the first line of the module."""
 
     module: str
 
@@ -103,8 +102,10 @@ class ImportOf:
 
 @dataclass(frozen=True, slots=True)
 class SignalReceived:
-    """When a signal has come to the rank: before its handler runs, or before Python does what the signal does by
-    default. Of ranks that are no Python only the signal that ended them is known."""
+    """Arrival of a signal in the rank, before its handler or default action runs.
+
+    For ranks that are not Python, only the signal that ended them is known.
+    """
 
     signal: str
     hit: Hit = 1
@@ -115,7 +116,7 @@ class SignalReceived:
 
 @dataclass(frozen=True, slots=True)
 class OwnExit:
-    """When the rank's process has ended, before the supervisor acts on it and before its files are read."""
+    """The exit of the rank's process, before the supervisor acts on it and before the rank's files are read."""
 
     def __str__(self) -> str:
         return "at its exit"
@@ -123,7 +124,7 @@ class OwnExit:
 
 @dataclass(frozen=True, slots=True)
 class ExitOf:
-    """When the process of another rank has ended, before the supervisor acts on it."""
+    """The exit of another rank's process, before the supervisor acts on it."""
 
     rank: int
 
@@ -133,7 +134,7 @@ class ExitOf:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """At the start of the rank's ``n``-th restart (TORCHELASTIC_RESTART_COUNT); 0 is its first start."""
+    """Start of the rank's ``n``-th restart (TORCHELASTIC_RESTART_COUNT); 0 is its first start."""
 
     n: int
 
@@ -143,7 +144,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """When the job comes to a phase: "starting", "starting rank 2", "running", "stopping", "killing" or "done"."""
+    """A phase of the job: "starting", "starting rank 2", "running", "stopping", "killing" or "done"."""
 
     phase: str
 
@@ -153,11 +154,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """When ``of`` has come in all of some ranks. Those that come first wait there, if it comes inside a rank.
+    """``of`` in each of several ranks. If it occurs inside ranks, the ranks that arrive early wait for the others.
 
     Attributes:
-        of: what must come in each.
-        ranks: in which; None for all ranks of the job.
+        of: the trigger that must fire in each rank.
+        ranks: the ranks; None for all ranks of the job.
     """
 
     of: Trigger
@@ -170,13 +171,15 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Probability:
-    """At each time that ``of`` comes, with a probability; decided by the plan's seed, the fault's id, the rank and how
-    many times it has come.
+    """Each occurrence of ``of``, with a probability.
+
+    The plan's seed, the fault's id, the rank and the number of the occurrence determine each decision.
+
 
     Attributes:
-        p: from 0 to 1.
-        of: what comes.
-        first: so many times it is certain.
+        p: the probability, from 0 to 1.
+        of: the trigger.
+        first: the number of first occurrences that fire it for certain.
     """
 
     p: float
@@ -190,7 +193,7 @@ class Probability:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """When all of these have come, in whatever order."""
+    """All of several triggers, in any order."""
 
     triggers: tuple[Trigger, ...]
 
@@ -200,7 +203,7 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """When the first of these comes."""
+    """The first of several triggers to fire."""
 
     triggers: tuple[Trigger, ...]
 
@@ -210,10 +213,10 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """When these have come one after the other. Each is looked for, and counted, when the one before has come.
+    """Several triggers one after the other. Each is matched, and counted, only after the previous one has fired.
 
-    A later step that only the rank sees (a point, a call) has it ask the driver each time that it is there, which takes
-    milliseconds: nothing for what is called a thousand times a second.
+    For a later step that only the rank can detect (a point, a call), the rank asks the driver at each occurrence, which
+    takes milliseconds: unsuitable for a function that is called a thousand times a second.
     """
 
     steps: tuple[Trigger, ...]
@@ -249,12 +252,12 @@ KINDS: dict[str, type[Trigger]] = {
 
 
 def word_of(trigger: Trigger) -> str:
-    """The word that makes such a trigger."""
+    """Return the word of a trigger in TOML and in ``derail.when``."""
     return next(word for word, made in KINDS.items() if type(trigger) is made)
 
 
 def inner(trigger: Trigger) -> tuple[Trigger, ...]:
-    """The triggers that it is made of; none for most."""
+    """Return the triggers that a trigger is made of; none for most."""
     match trigger:
         case AllOf(triggers=parts) | AnyOf(triggers=parts) | Then(steps=parts):
             return parts
@@ -265,14 +268,14 @@ def inner(trigger: Trigger) -> tuple[Trigger, ...]:
 
 
 def walk(trigger: Trigger) -> Iterator[Trigger]:
-    """A trigger and all that it is made of, itself first."""
+    """Yield a trigger and all triggers that it is made of, itself first."""
     yield trigger
     for part in inner(trigger):
         yield from walk(part)
 
 
 def comings(trigger: Trigger) -> int | None:
-    """How many times it may come; None if that is open."""
+    """Return how many times a trigger can fire; None if there is no limit."""
     if isinstance(trigger, Probability):
         return 1 if comings(trigger.of) == 1 else None
     hit = getattr(trigger, "hit", 1)
@@ -284,14 +287,14 @@ def _hit(hit: Hit) -> str:
 
 
 def to_data(trigger: Trigger) -> Data:
-    """The trigger as plain data; options that have their default are left out."""
+    """Return the trigger as plain data, without options that have their default."""
     kind = word_of(trigger)
-    told: dict[str, Data] = {
+    data: dict[str, Data] = {
         kind if index == 0 else field.name: _plain(getattr(trigger, field.name))
         for index, field in enumerate(fields(trigger))
         if index == 0 or getattr(trigger, field.name) != field.default
     }
-    return told or kind
+    return data or kind
 
 
 def _plain(value: Any) -> Data:
@@ -301,7 +304,7 @@ def _plain(value: Any) -> Data:
 
 
 def wrong(trigger: Trigger) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912 - a case for each trigger
-    """What is wrong with a trigger whose types are right, by field; not what is wrong inside of those it is made of."""
+    """Yield the problems of a trigger with correct types, each with its field, without those of inner triggers."""
     match trigger:
         case After(seconds=seconds) if not 0 <= seconds < float("inf"):
             yield "seconds", f"expected a number of seconds, 0 or more, got {seconds!r}"
@@ -342,4 +345,4 @@ def _wrong_line(trigger: Line) -> Iterator[tuple[str, str]]:
     try:
         re.compile(trigger.regex)
     except (re.error, RecursionError, OverflowError) as error:
-        yield "regex", f"{trigger.regex!r} is no regular expression: {error}"
+        yield "regex", f"{trigger.regex!r} is not a regular expression: {error}"

@@ -1,6 +1,6 @@
-"""Reads tables strictly: each problem is noted under its path, with the nearest known name, and reading goes on.
+"""Strict reader of tables: it notes each problem under its path, with the nearest known name, and continues.
 
-Whoever reads a file with it raises once, with all that was noted.
+The caller raises once, with all the problems.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ABSENT = object()
 
 
 class Fields:
-    """One table that is being read. Every key must be asked for; ``finish`` notes those that nobody asked for."""
+    """Table with a record of the keys read; ``finish`` notes keys that were never read."""
 
     def __init__(self, data: object, where: str, problems: list[str]) -> None:
         self.where = where
@@ -32,7 +32,7 @@ class Fields:
             self.note("", f"expected a table, got {data!r}")
 
     def path(self, key: str) -> str:
-        """The path of a key, as it stands in messages: ``faults[0].when.line``."""
+        """Return the path of a key for messages: ``faults[0].when.line``."""
         return f"{self.where}.{key}" if self.where and key else self.where or key
 
     def note(self, key: str, what: str) -> None:
@@ -40,7 +40,7 @@ class Fields:
         self.problems.append(f"{self.path(key) or 'the file'}: {what}")
 
     def has(self, key: str) -> bool:
-        """Whether the key is there."""
+        """Return whether the key is present."""
         return key in self.table
 
     def need(self, *keys: str) -> None:
@@ -50,26 +50,26 @@ class Fields:
                 self.note(key, "is missing")
 
     def raw(self, key: str) -> object:
-        """The value as it is; None if it is absent."""
+        """Return the value unchecked; None if it is absent."""
         value = self._take(key)
         return None if value is _ABSENT else value
 
     def text(self, key: str, default: D) -> str | D:
-        """A string."""
+        """Return a string."""
         value = self._take(key)
         if value is _ABSENT or isinstance(value, str):
             return default if value is _ABSENT else str(value)
         return self._wrong(key, "a string", value, default)
 
     def flag(self, key: str, default: D) -> bool | D:
-        """True or false."""
+        """Return a boolean."""
         value = self._take(key)
         if value is _ABSENT or isinstance(value, bool):
             return default if value is _ABSENT else bool(value)
         return self._wrong(key, "true or false", value, default)
 
     def word(self, key: str, words: Sequence[str], *, what: str = "") -> str | None:
-        """Return one of some words, called ``what`` in messages; None if it is absent or none of them."""
+        """Return one of several allowed words, called ``what`` in messages; None if it is absent or not allowed."""
         value = self.text(key, None)
         if value is not None and value not in words:
             self.note(key, not_known(value, words, what or key))
@@ -77,7 +77,7 @@ class Fields:
         return value
 
     def words(self, key: str, words: Sequence[str], *, what: str) -> tuple[str, ...]:
-        """Return a list of words, each of which is called ``what``; empty if it is absent."""
+        """Return a list of allowed words, each called ``what`` in messages; empty if it is absent."""
         found = self.texts(key)
         for word in found:
             if word not in words:
@@ -85,7 +85,7 @@ class Fields:
         return found
 
     def ranks(self, key: str) -> tuple[int, ...] | None:
-        """Return a list of ranks; None if it is absent or no such list."""
+        """Return a list of ranks; None if it is absent or not such a list."""
         value = self._take(key)
         if value is _ABSENT:
             return None
@@ -94,12 +94,12 @@ class Fields:
         return self._wrong(key, "a list of ranks", value, None)
 
     def keys(self, pattern: str, *, example: str, otherwise: str) -> tuple[str, ...]:
-        """Return the keys of a table whose keys the user chooses, as far as they match a pattern.
+        """Return the keys that match a pattern, of a table with keys chosen by the user.
 
         Args:
             pattern: a regular expression of the whole key.
-            example: a key that matches; it stands for all of them in a schema.
-            otherwise: what to say of a key that does not.
+            example: a matching key, which represents all of them in a schema.
+            otherwise: the message for a key that does not match.
         """
         del example
         for key in self.table:
@@ -109,13 +109,13 @@ class Fields:
         return tuple(key for key in self.table if re.fullmatch(pattern, key))
 
     def custom(self, key: str, read: Callable[[object], T], default: D, *, shape: Mapping[str, Any]) -> T | D:
-        """Return what ``read`` makes of a value, or the default if it is absent.
+        """Return the result of ``read`` for a value, or the default if it is absent.
 
         Args:
-            key: whose value.
-            read: raises ValueError with what is wrong.
-            default: in the place of one that is absent or wrong.
-            shape: a JSON Schema that no value which ``read`` takes violates.
+            key: the key.
+            read: converts the value, or raises ValueError with the problem.
+            default: the result if the value is absent or wrong.
+            shape: a JSON Schema that accepts every value that ``read`` accepts.
         """
         del shape
         value = self._take(key)
@@ -128,7 +128,7 @@ class Fields:
             return default
 
     def whole(self, key: str, default: D, *, least: int = 0) -> int | D:
-        """A whole number, ``least`` or more."""
+        """Return an integer, ``least`` or more."""
         value = self._take(key)
         if value is _ABSENT:
             return default
@@ -137,7 +137,7 @@ class Fields:
         return self._wrong(key, f"a whole number, {least} or more", value, default)
 
     def seconds(self, key: str, default: D) -> float | D:
-        """A number of seconds, 0 or more, finite."""
+        """Return a number of seconds, 0 or more, finite."""
         value = self._take(key)
         if value is _ABSENT:
             return default
@@ -146,23 +146,23 @@ class Fields:
         return self._wrong(key, "a number of seconds, 0 or more", value, default)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings, empty if it is absent."""
+        """Return a list of strings, empty if it is absent."""
         value = self._take(key)
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
         return () if value is _ABSENT else self._wrong(key, "a list of strings", value, ())
 
     def table_at(self, key: str) -> Fields:
-        """A table below this one, empty if it is absent."""
+        """Return a table below this one, empty if it is absent."""
         value = self._take(key)
         return Fields({} if value is _ABSENT else value, self.path(key), self.problems)
 
     def tables(self, key: str, *, shape: Mapping[str, Any] | None = None) -> list[Fields]:
-        """Return a list of tables, or one table where a list of one is meant.
+        """Return a list of tables; a single table counts as a list of one.
 
         Args:
-            key: whose value.
-            shape: the JSON Schema of one table, if that is not what is asked of it.
+            key: the key.
+            shape: the JSON Schema of one table, if the reader's own requests do not describe it.
         """
         del shape
         value = self._take(key)
@@ -175,7 +175,7 @@ class Fields:
         return [Fields(item, f"{self.path(key)}[{index}]", self.problems) for index, item in enumerate(value)]
 
     def finish(self) -> None:
-        """Note every key that nobody asked for."""
+        """Note every key that was never read."""
         for key in self.table:
             if key not in self._asked:
                 self.note(key, not_known(key, self._asked, "key"))

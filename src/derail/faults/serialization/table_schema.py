@@ -1,6 +1,6 @@
-"""A table that no file stands behind: what a reader asks it for becomes a JSON Schema of the files that it reads.
+"""Table without a file, which records the requests of a reader as a JSON Schema of the files that it reads.
 
-A schema so made rejects nothing that its reader accepts. A reader may reject more: it compares values with each other.
+Such a schema accepts everything that its reader accepts. A reader may reject more: it compares values with each other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RANKS: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 
 
 class TableSchema(Fields):
-    """Give this to a reader in the place of a table; ``schema`` is what it has asked for until then."""
+    """Recorder to pass to a reader instead of a table; ``schema`` returns the requests recorded so far."""
 
     def __init__(self) -> None:
         super().__init__({}, "", [])
@@ -46,19 +46,19 @@ class TableSchema(Fields):
         return found
 
     def note(self, key: str, what: str) -> None:
-        """Ignore what is wrong with values that no file has given."""
+        """Ignore problems with values, as there is no file."""
 
     def has(self, key: str) -> bool:
-        """Return that a key is there: what is asked for only then belongs to the schema."""
+        """Return that a key is present: requests for optional keys belong to the schema as well."""
         del key
         return True
 
     def need(self, *keys: str) -> None:
-        """Record which keys must be there."""
+        """Record required keys."""
         self._required += keys
 
     def raw(self, key: str) -> object:
-        """Record that a value may be anything."""
+        """Record a value of any type."""
         self._properties[key] = {}
         return None
 
@@ -71,12 +71,12 @@ class TableSchema(Fields):
         return self._record(key, {"type": "boolean"}, default)
 
     def word(self, key: str, words: Sequence[str], *, what: str = "") -> str | None:
-        """Record one of some words."""
+        """Record one of several allowed words."""
         del what
         return self._record(key, {"enum": list(words)}, None)
 
     def words(self, key: str, words: Sequence[str], *, what: str) -> tuple[str, ...]:
-        """Record a list of words."""
+        """Record a list of allowed words."""
         del what
         return self._record(key, {"type": "array", "items": {"enum": list(words)}}, ())
 
@@ -85,7 +85,7 @@ class TableSchema(Fields):
         return self._record(key, dict(RANKS), None)
 
     def keys(self, pattern: str, *, example: str, otherwise: str) -> tuple[str, ...]:
-        """Record that the user chooses the keys; what is asked of the example holds for all."""
+        """Record that the user chooses the keys; the requests for the example apply to all of them."""
         del otherwise
         self._patterns[example] = pattern
         return (example,)
@@ -120,11 +120,11 @@ class TableSchema(Fields):
         return [below]
 
     def finish(self) -> None:
-        """Record that other keys are mistakes."""
+        """Record that all other keys are errors."""
         self._is_closed = True
 
     def _record(self, key: str, shape: Schema, value: T) -> T:
-        self._properties.setdefault(key, shape)  # a key that was asked for in any form may have any
+        self._properties.setdefault(key, shape)  # a key that was requested unchecked may have any value
         return value
 
 

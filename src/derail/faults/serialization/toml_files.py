@@ -1,4 +1,4 @@
-"""TOML as plain data: of scenarios, plans and declarations."""
+"""Readers of TOML as plain data: scenarios, plans and declarations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        InputError: if it cannot be read, or is no TOML.
+        InputError: if it cannot be read, or is not valid TOML.
     """
     return parse_toml(read_text(path), source=str(path))
 
@@ -26,7 +26,7 @@ def read_text(path: Path) -> str:
     """Read a text file.
 
     Raises:
-        InputError: if it cannot be read, or is no UTF-8.
+        InputError: if it cannot be read, or is not valid UTF-8.
     """
     try:
         return read_input(path).decode()
@@ -38,16 +38,16 @@ def parse_toml(text: str, *, source: str = "") -> dict[str, Any]:
     """Parse TOML that came from ``source``.
 
     Raises:
-        InputError: if it is none, is nested too deeply, or has an integer that cannot be printed.
+        InputError: if it is not valid TOML, is nested too deeply, or has an integer that cannot be printed.
     """
     import tomllib
 
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is no TOML: {ends(str(error), 500)}", source=source) from None
+        raise InputError(f"not valid TOML: {ends(str(error), 500)}", source=source) from None
     if large := next(_large_integers(data), None):
-        problem = f"is no TOML: an integer has 64 bits at most, got one of {large.bit_length()} bits"
+        problem = f"not valid TOML: expected integers of at most 64 bits, got one of {large.bit_length()} bits"
         raise InputError(problem, source=source)
     return data
 

@@ -24,7 +24,7 @@ WORDS = "A trigger that takes no value."
 
 
 def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:
-    """Read a trigger strictly. What is wrong is added to ``problems``, under the path ``where``; then None."""
+    """Read a trigger strictly, or return None after adding its problems to ``problems`` under the path ``where``."""
     before = len(problems)
     table = Fields({data: True} if isinstance(data, str) else data, where, problems)
     kind = next((key for key in table.table if key in KINDS), None)
@@ -32,7 +32,7 @@ def from_data(data: object, where: str, problems: list[str]) -> Trigger | None:
         if table.table:
             table.note("", not_known(next(iter(table.table)), KINDS, "trigger"))
         elif len(problems) == before:
-            table.note("", f"is empty; say when: {', '.join(KINDS)}")
+            table.note("", f"empty: expected a trigger, one of {', '.join(KINDS)}")
         return None
     given = _given(table, kind)
     table.finish()
@@ -59,7 +59,7 @@ def _schema_of(kind: str) -> Schema:
 
 
 def _given(table: Fields, kind: str) -> dict[str, Any]:
-    """What the table says of the fields of a trigger, types checked, values not yet."""
+    """Return the fields of a trigger in the table, with types checked and values not yet checked."""
     first = _first(kind)
     given: dict[str, Any] = {}
     if first is None:
@@ -72,11 +72,11 @@ def _given(table: Fields, kind: str) -> dict[str, Any]:
 
 def _no_value(kind: str, value: object) -> None:
     if value is not True:
-        raise ValueError(f"takes no value; write when = {kind!r}")
+        raise ValueError(f"takes no value. Write when = {kind!r}")
 
 
 def _read(table: Fields, key: str, name: str, default: Any) -> Any:
-    """One field of a trigger, by its name; what is wrong is noted."""
+    """Read one field of a trigger by its name, noting problems."""
     if key != name and not table.has(key):
         return default
     match name:
@@ -126,5 +126,5 @@ def _read_list(value: object, table: Fields, key: str) -> tuple[Trigger, ...]:
 
 
 def _first(kind: str) -> str | None:
-    """The field that stands under the trigger's own word."""
+    """Return the field that is the value of the trigger's own word."""
     return next((field.name for field in fields(KINDS[kind])), None)
