@@ -39,17 +39,17 @@ BREAKS = {
 }
 UNDONE = {
     "stopped": ["continue rank 0"],
-    "traced": ["rank 0 held by nobody"],
+    "traced": ["rank 0 without a tracer"],
     "throttled": ["continue rank 0"],
     "limited": ["NOFILE of rank 0 back to "],
     "starved": ["processors and priority of rank 0"],
 }
 if not why_no_cgroup("freezer"):
     BREAKS["frozen"] = ["freeze rank={rank} line=ready"]
-    UNDONE["frozen"] = ["time of rank 0 without a limit of ours"]
+    UNDONE["frozen"] = ["time of rank 0 without derail's limit"]
 if not why_no_cgroup("cpu"):
     BREAKS["of little processor time"] = ["cpu_quota=0.2 rank={rank} line=ready"]
-    UNDONE["of little processor time"] = ["processor time of rank 0 without a limit of ours"]
+    UNDONE["of little processor time"] = ["processor time of rank 0 without derail's limit"]
 PROGRAM = program_text("cli/stands_at_a_gate")
 
 

@@ -147,7 +147,7 @@ WRONG = {
     ),
     "a bad expression": (
         f'[[faults]]\n{KILL}when = {{ line = "(" }}',
-        "faults[0].when.line: '(' is no regular expression",
+        "faults[0].when.line: '(' is not a regular expression",
     ),
     "a parameter too much": (
         f"[[faults]]\n{KILL}groop = true",
@@ -159,7 +159,7 @@ WRONG = {
     ),
     "a parameter missing": ('[[faults]]\nfault = "signal"\nrank = 1', "faults[0].signal: is missing"),
     "no rank": ('[[faults]]\nfault = "hang"', "faults[0].rank: is missing"),
-    "a wrong rank": ('[[faults]]\nfault = "hang"\nrank = -1', "faults[0].rank: ranks are counted from 0, got -1"),
+    "a wrong rank": ('[[faults]]\nfault = "hang"\nrank = -1', "faults[0].rank: expected a rank, 0 or more, got -1"),
     "a rank twice": ('[[faults]]\nfault = "hang"\nrank = [1, 1]', "faults[0].rank: [1, 1] names a rank twice"),
     "no ranks": ('[[faults]]\nfault = "hang"\nrank = []', "faults[0].rank: an empty list names no rank"),
     "a wrong word": (
@@ -179,7 +179,7 @@ WRONG = {
     ),
     "a clash": (
         '[[faults]]\nfault = "exit"\ncode = "x"\nhow = "_exit"\nrank = 0',
-        "faults[0]: os._exit takes a number, not 'x'",
+        "faults[0]: expected a number for os._exit, got 'x'",
     ),
     "never ignored": (
         '[[faults]]\nfault = "hang"\nignore = ["KILL"]\nrank = 0',
@@ -191,19 +191,19 @@ WRONG = {
     ),
     "an exception with more arguments": (
         '[[faults]]\nfault = "exception"\ntype = "UnicodeDecodeError"\nrank = 0',
-        "faults[0]: UnicodeDecodeError cannot be made from a message alone",
+        "faults[0]: UnicodeDecodeError needs more than a message",
     ),
     "no such content": (
         '[[faults]]\nfault = "error_file"\ncontent = "truncate"\nrank = 0',
         "faults[0].content: unknown content 'truncate'; did you mean 'truncated'?",
     ),
-    "two ids": (f'[[faults]]\n{KILL}id = "a"\n[[faults]]\n{KILL}id = "a"', "faults: the id 'a' is given to two faults"),
+    "two ids": (f'[[faults]]\n{KILL}id = "a"\n[[faults]]\n{KILL}id = "a"', "faults: duplicate id: 'a'"),
     "a key too much": ("sed = 7", "sed: unknown key 'sed'; did you mean 'seed'?"),
     "a wrong seed": ("seed = -1", "seed: expected a whole number, 0 or more, got -1"),
     "a huge seed": ("seed = 9223372036854775808", "seed: is 2**63 or more"),
     "no table": ("faults = [1]", "faults[0]: expected a table, got 1"),
     "no list": ("faults = 1", "faults: expected a list of tables, got 1"),
-    "no TOML": ("seed =", "is no TOML"),
+    "no TOML": ("seed =", "not valid TOML"),
 }
 
 

@@ -119,7 +119,7 @@ def test_a_wrong_call_is_a_type_error(make, problem):
             "'exit' is to act 1 times; at line 'x' (hit",
         ),
         (lambda: faults.signal("SIGUSR1", rank=0, times=4, when=when.line("x", hit="1..3")), "to act 4 times; at line"),
-        (lambda: faults.exit(2**40, rank=0), "faults.exit.code: exit codes are between"),
+        (lambda: faults.exit(2**40, rank=0), "faults.exit.code: expected an exit code from"),
         (lambda: faults.exit("\ud800", rank=0), "half a surrogate pair"),
         (lambda: faults.error_file("truncated", rank=0, when=when.start()), "'error_file' cannot act at its start"),
     ],

@@ -258,7 +258,7 @@ WRONG = {
         change("succeeded = false", "succeeded = true"),
         "expect.succeeded: a job that succeeded has no failures",
     ),
-    "no TOML": ("title =", "is no TOML"),
+    "no TOML": ("title =", "not valid TOML"),
 }
 
 

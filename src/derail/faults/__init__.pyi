@@ -146,19 +146,19 @@ def exit(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank leaves with an exit code, in its main thread.
+    """The rank exits with a code, in its main thread.
 
     Args:
-        code (code, required): What sys.exit gets: a number (256 is 0) or a message.
+        code (code, required): Argument of sys.exit: a number (256 is 0) or a message.
         how (default "exit"): sys.exit, which can be caught, or os._exit.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E
-    Verified: the code in the status of the rank's exit
+    Verified: the code in the rank's exit status
     Undone: never
     Example: ``faults.exit(7, rank=1, when=when.after(0.2))``
     """
@@ -171,19 +171,19 @@ def exception(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """An exception is raised in the rank's main thread, wherever that is just now.
+    """An exception is raised in the rank's main thread, at its present position.
 
     Args:
         type (exception, required): A builtin exception, or package.module:Class.
-        message (text, default "injected by derail"): What it is made with.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        message (text, default "injected by derail"): Argument of the exception.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E
-    Verified: the rank's record of where it was raised, that Python did not ignore it there, and the rank's end
+    Verified: the rank's record of its position, that Python did not ignore the exception there, and the rank's exit
     Undone: never
     Example: ``faults.exception("RuntimeError", "boom", rank=0)``
     """
@@ -196,15 +196,15 @@ def async_exception(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Another thread raises an exception in the main thread, which meets it at its next instruction of Python.
+    """Another thread raises an exception in the main thread, at its next Python instruction.
 
     Args:
         type (exception, required): A builtin exception, or package.module:Class.
-        message (text, default "injected by derail"): What it is made with.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        message (text, default "injected by derail"): Argument of the exception.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
@@ -220,18 +220,18 @@ def exec(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank becomes another program, under its own pid.
+    """The rank's process execs another program, under the same pid.
 
     Args:
         argv (texts, required): The program, looked up in PATH, and its arguments.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the program's name in /proc/PID/stat, which a rank that has ended keeps too
+    Verified: the program's name in /proc/PID/stat, which an exited rank keeps as well
     Undone: never
     Example: ``faults.exec(["sleep", "60"], rank=1, when=when.line("step 2"))``
     """
@@ -245,22 +245,22 @@ def orphan(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank starts a helper and leaves at once, without it.
+    """The rank starts a helper process and exits at once without it.
 
     Args:
-        kind (default "group"): In the rank's group; in a session of its own; forked twice; or in the group, writing
-            to its stdout.
-        code (count, default 1): The code with which the rank leaves.
-        lives (seconds, default 60.0): Seconds after which the helper ends.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        kind (default "group"): In the rank's group; in its own session; forked twice; or in the group, writing to
+            the rank's stdout.
+        code (count, default 1): Exit code of the rank.
+        lives (seconds, default 60.0): Seconds until the helper exits.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the helper's state, group and session in /proc/PID/stat after the rank's exit, which has the code
-    Undone: the helper ends by itself
+    Verified: the rank's exit code; then the helper's state, group and session in /proc/PID/stat
+    Undone: the helper exits after `lives` seconds
     Example: ``faults.orphan("daemon", rank=1, when=when.line("step 2"))``
     """
 
@@ -272,19 +272,19 @@ def segfault(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank touches memory that is not there.
+    """The rank accesses unmapped memory.
 
     Args:
-        how (default "read"): What it does with the address.
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        how (default "read"): Access to the address.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: SIGSEGV in the status of the rank's exit
+    Verified: SIGSEGV in the rank's exit status
     Undone: never
     Example: ``faults.segfault("call", rank=1, when=when.line("step 2"))``
     """
@@ -296,18 +296,18 @@ def stack_overflow(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """C functions call each other in the rank until the stack is used up.
+    """C functions in the rank recurse until the stack is used up.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes; CPython's faulthandler
-    Verified: SIGSEGV in the status of the rank's exit
+    Verified: SIGSEGV in the rank's exit status
     Undone: never
     Example: ``faults.stack_overflow(rank=1, when=when.line("step 2"))``
     """
@@ -320,19 +320,19 @@ def abort(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank aborts, as failed assertions of C code do, or Python on finding itself broken.
+    """The rank aborts, like a failed assertion in C code or a fatal error of Python.
 
     Args:
         how (default "abort"): abort(), or Py_FatalError with its traceback.
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: SIGABRT in the status of the rank's exit
+    Verified: SIGABRT in the rank's exit status
     Undone: never
     Example: ``faults.abort("fatal_error", rank=1)``
     """
@@ -344,18 +344,18 @@ def double_free(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank frees memory twice; the C library notices, and aborts.
+    """The rank frees memory twice; the C library detects it and aborts.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; ctypes; a C library that notices, as glibc
-    Verified: SIGABRT in the status of the rank's exit
+    Needs: Python in the rank, started without -S, -I and -E; ctypes; a C library that detects it, such as glibc
+    Verified: SIGABRT in the rank's exit status
     Undone: never
     Example: ``faults.double_free(rank=1, when=when.line("step 2"))``
     """
@@ -367,18 +367,18 @@ def bus_error(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank touches a page of a mapped file that has been truncated.
+    """The rank accesses a page of a mapped file that was truncated.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: SIGBUS in the status of the rank's exit
+    Verified: SIGBUS in the rank's exit status
     Undone: never
     Example: ``faults.bus_error(rank=1, when=when.line("step 2"))``
     """
@@ -390,18 +390,18 @@ def illegal_instruction(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank runs an instruction that its processor does not have.
+    """The rank executes an instruction that its processor does not have.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; ctypes; x86_64 or aarch64; memory that may be executed
-    Verified: SIGILL in the status of the rank's exit
+    Needs: Python in the rank, started without -S, -I and -E; ctypes; x86_64 or aarch64; executable memory
+    Verified: SIGILL in the rank's exit status
     Undone: never
     Example: ``faults.illegal_instruction(rank=1, when=when.line("step 2"))``
     """
@@ -413,19 +413,19 @@ def fpe(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank divides whole numbers by zero in machine code.
+    """The rank divides integers by zero in machine code.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; ctypes; x86_64, as aarch64 does not trap; memory that
-        may be executed
-    Verified: SIGFPE in the status of the rank's exit
+    Needs: Python in the rank, started without -S, -I and -E; ctypes; x86_64, as aarch64 does not trap; executable
+        memory
+    Verified: SIGFPE in the rank's exit status
     Undone: never
     Example: ``faults.fpe(rank=1, when=when.line("step 2"))``
     """
@@ -437,18 +437,18 @@ def bad_syscall(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank makes a system call that a seccomp filter of its own punishes with death.
+    """The rank makes a system call for which its own seccomp filter kills the process.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes; seccomp
-    Verified: SIGSYS in the status of the rank's exit
+    Verified: SIGSYS in the rank's exit status
     Undone: never
     Example: ``faults.bad_syscall(rank=1, when=when.line("step 2"))``
     """
@@ -459,17 +459,17 @@ def broken_pipe(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes to a pipe that nobody can read, with the signal's default action, as programs in C have it.
+    """The rank writes to a pipe without a reader, with the signal's default action, as in C programs.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E
-    Verified: SIGPIPE in the status of the rank's exit
+    Verified: SIGPIPE in the rank's exit status
     Undone: never
     Example: ``faults.broken_pipe(rank=1, when=when.line("step 2"))``
     """
@@ -481,18 +481,18 @@ def cpu_limit(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank spins until it has used up the processor time that it is allowed: at most one second more.
+    """The rank spins until it exceeds its limit of processor time, set to at most one second above its use.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: SIGXCPU in the status of the rank's exit
+    Verified: SIGXCPU in the rank's exit status
     Undone: never
     Example: ``faults.cpu_limit(rank=1, when=when.line("step 2"))``
     """
@@ -504,18 +504,18 @@ def file_limit(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes more to a file than it is allowed, with the signal's default action.
+    """The rank writes to a file beyond its size limit, with the signal's default action.
 
     Args:
-        core (flag, default False): Whether the kernel may write a core file, as the rank's hard limit allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        core (flag, default False): Whether the kernel may write a core file, within the rank's hard limit.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: SIGXFSZ in the status of the rank's exit
+    Verified: SIGXFSZ in the rank's exit status
     Undone: never
     Example: ``faults.file_limit(rank=1, when=when.line("step 2"))``
     """
@@ -527,18 +527,18 @@ def alarm(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """An alarm clock for which the rank has no handler goes off while the program goes on.
+    """An alarm without a handler ends the rank while the program runs.
 
     Args:
-        seconds (seconds, default 0.05): Seconds until it goes off.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, default 0.05): Seconds until the alarm.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E
-    Verified: SIGALRM in the status of the rank's exit
+    Verified: SIGALRM in the rank's exit status
     Undone: never
     Example: ``faults.alarm(rank=1, when=when.line("step 2"))``
     """
@@ -554,16 +554,16 @@ def crash_at_import(
     """The rank crashes when it imports a module.
 
     Args:
-        module (text, required): Which; by its full name, and not imported before.
-        how (default "exception"): What happens then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        module (text, required): Full name of the module, which must not be imported yet.
+        how (default "exception"): What happens at that moment.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: the rank's record that the moment has come; unless it raises, the signal in the status of its exit
+    Verified: the rank's record that it reached the moment; unless it raises, the signal in its exit status
     Undone: never
     Example: ``faults.crash_at_import("numpy", rank=1)``
     """
@@ -575,18 +575,18 @@ def crash_at_exit(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank crashes after its program has ended, in a function that Python calls at its exit (atexit).
+    """The rank crashes after the end of its program, in a function that Python calls at exit (atexit).
 
     Args:
-        how (default "segfault"): What happens then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        how (default "segfault"): What happens at that moment.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: the rank's record that the moment has come; unless it raises, the signal in the status of its exit
+    Verified: the rank's record that it reached the moment; unless it raises, the signal in its exit status
     Undone: never
     Example: ``faults.crash_at_exit(rank=1)``
     """
@@ -602,16 +602,16 @@ def crash_in_del(
     """The rank crashes in the destructor of an object, where Python ignores exceptions.
 
     Args:
-        at (default "once"): Destroyed at once, or when the interpreter ends.
-        how (default "segfault"): What happens then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        at (default "once"): Destroyed at once, or at the end of the interpreter.
+        how (default "segfault"): What happens at that moment.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: the rank's record that the moment has come; unless it raises, the signal in the status of its exit
+    Verified: the rank's record that it reached the moment; unless it raises, the signal in its exit status
     Undone: never
     Example: ``faults.crash_in_del("end", rank=1)``
     """
@@ -625,20 +625,20 @@ def crash_in_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank crashes in the handler of a signal, which it sends to itself or waits for.
+    """The rank crashes in a signal handler, for a signal that it sends to itself or waits for.
 
     Args:
-        signal (signal, default "SIGUSR1"): Whose handler.
-        wait (flag, default False): Whether it waits for the signal of somebody else.
-        how (default "segfault"): What happens then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, default "SIGUSR1"): Signal of the handler.
+        wait (flag, default False): Whether it waits for the signal from another process.
+        how (default "segfault"): What happens at that moment.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes
-    Verified: the rank's record that the moment has come; unless it raises, the signal in the status of its exit
+    Verified: the rank's record that it reached the moment; unless it raises, the signal in its exit status
     Undone: never
     Example: ``faults.crash_in_handler("SIGTERM", wait=True, rank=1)``
     """
@@ -654,23 +654,23 @@ def signal(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Sends any signal to a rank, or to all processes of its group.
+    """Sends a signal to a rank, or to all processes of its group.
 
     Args:
-        signal (signal, required): Which signal, by name or number; real-time ones as SIGRTMIN+n.
-        group (flag, default False): Whether the rank's whole process group gets it.
-        every (seconds, default 0.1): Seconds between two signals, if there are several.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        times: How often it acts; by default each time that a limited trigger comes, else once.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, required): Signal by name or number; real-time signals as SIGRTMIN+n.
+        group (flag, default False): Whether to signal the rank's whole process group.
+        every (seconds, default 0.1): Seconds between two signals, if `times` is more than one.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        times: Number of injections; by default one per occurrence of a limited trigger, otherwise one.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: nothing; /proc for signals that do not end the rank
-    Verified: a deadly signal in the status of the rank's exit; a stop as state T in /proc; a handled, blocked or
-        ignored one in SigCgt, SigPnd or SigIgn of /proc/PID/status
+    Verified: a deadly signal in the rank's exit status; a stop as state T in /proc; a handled, blocked or ignored
+        one in SigCgt, SigPnd or SigIgn of /proc/PID/status
     Undone: a stopped rank is continued
     Example: ``faults.signal("SIGKILL", rank=2, when=when.line("step 3"))``
     """
@@ -683,15 +683,15 @@ def stop(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Stops a rank (SIGSTOP), for a while or for good: it does nothing, and hears SIGTERM only afterwards.
+    """Stops a rank (SIGSTOP), for a limited time or for good; SIGTERM takes effect only after it continues.
 
     Args:
-        group (flag, default False): Whether the rank's whole process group gets it.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        group (flag, default False): Whether to signal the rank's whole process group.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc
@@ -707,19 +707,19 @@ def trace_stop(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Holds a rank as a debugger does (ptrace): it stands, and hears no signal but SIGKILL.
+    """Holds a rank as a debugger does (ptrace): it stops, and only SIGKILL takes effect.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc, ptrace
     Verified: state t of all threads in /proc/PID/task
-    Undone: it is let go; if derail is killed, by the kernel
+    Undone: it is released; if derail is killed, the kernel releases it
     Example: ``faults.trace_stop(rank=1, for_=0.5, when=when.line("step 2"))``
     """
 
@@ -730,14 +730,14 @@ def cont(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Continues a stopped rank (SIGCONT), whoever stopped it.
+    """Continues a stopped rank (SIGCONT), regardless of what stopped it.
 
     Args:
-        group (flag, default False): Whether the rank's whole process group gets it.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        group (flag, default False): Whether to signal the rank's whole process group.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc
@@ -756,22 +756,22 @@ def signal_storm(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Sends a rank many signals in a short time, one kind or several in turn.
+    """Sends a rank many signals in a short time, of one kind or of several in turn.
 
     Args:
-        signals (signals, default ("SIGTERM",)): Which signals, in turn.
-        count (count, default 20): How many in all.
-        enough (count, default 0): How many will do, if the rank has ended by then; 0 for all.
-        every (seconds, default 0.01): Seconds between two of them; 0 for all at once.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signals (signals, default ("SIGTERM",)): Names of the signals, sent in turn.
+        count (count, default 20): Total number of signals.
+        enough (count, default 0): Number that suffices if the rank ends early; 0 for all.
+        every (seconds, default 0.01): Seconds between two signals; 0 for all at once.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc, for a rank that lives on
-    Verified: all were sent while the rank lived, and it catches, ignores or blocks them in /proc/PID/status, or it
-        ended after the last, or when `enough` were sent
+    Verified: all were sent while the rank lived, and it catches, ignores or blocks them in /proc/PID/status; or the
+        rank ended after the last one, or after `enough`
     Undone: never
     Example: ``faults.signal_storm(["SIGTERM", "SIGINT"], count=50, rank=0, when=when.line("step 2"))``
     """
@@ -784,19 +784,19 @@ def second_signal(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Sends a rank another signal while it deals with the first one that the supervisor sent to end it.
+    """Sends a rank a second signal while it handles the first one that the supervisor sent to end it.
 
     Args:
-        signal (signal, default "SIGTERM"): Which signal.
-        delay (seconds, default 0.05): Seconds after the first one.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, default "SIGTERM"): Second signal.
+        delay (seconds, default 0.05): Seconds after the first signal.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a job that is ended; /proc
-    Verified: as for `signal`; a rank that dies of the first one is not reached
+    Needs: a job that is torn down; /proc
+    Verified: as for `signal`; not reached if the first signal ends the rank
     Undone: never
     Example: ``faults.second_signal("SIGTERM", rank="all")``
     """
@@ -808,14 +808,14 @@ def block_signal(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank blocks signals: they stay pending, and do nothing.
+    """The rank blocks signals: they stay pending without effect.
 
     Args:
-        signals (signals, default ("SIGTERM",)): Which signals.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signals (signals, default ("SIGTERM",)): Names of the signals.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -834,11 +834,11 @@ def ignore_signal(
     """The rank ignores signals.
 
     Args:
-        signals (signals, default ("SIGTERM",)): Which signals.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signals (signals, default ("SIGTERM",)): Names of the signals.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -855,20 +855,20 @@ def slow_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank takes its time over a signal: its handler sleeps before it does what was done without it.
+    """The rank handles a signal slowly: its handler sleeps before the previous action runs.
 
     Args:
-        seconds (seconds, default 5.0): How long it sleeps.
-        signal (signal, default "SIGTERM"): Which signal it handles.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, default 5.0): Seconds that the handler sleeps.
+        signal (signal, default "SIGTERM"): Signal of the handler.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and that it slept to the end or
-        was killed before
+    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and that the sleep was complete or
+        the rank was killed during it
     Undone: never
     Example: ``faults.slow_handler(5, rank=1)``
     """
@@ -882,16 +882,16 @@ def raising_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's handler raises an exception, wherever the main thread is when the signal comes.
+    """The rank's signal handler raises an exception, at the present position of the main thread.
 
     Args:
         type (exception, default "RuntimeError"): A builtin exception, or package.module:Class.
-        message (text, default "injected by derail"): What it is made with.
-        signal (signal, default "SIGTERM"): Which signal it handles.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        message (text, default "injected by derail"): Argument of the exception.
+        signal (signal, default "SIGTERM"): Signal of the handler.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -909,15 +909,15 @@ def exit_zero_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank leaves with 0 when it is told to end, as if it had finished.
+    """The rank exits with code 0 when it receives a signal, as if it had finished.
 
     Args:
-        signal (signal, default "SIGTERM"): Which signal it handles.
+        signal (signal, default "SIGTERM"): Signal of the handler.
         how (default "exit"): sys.exit, which can be caught, or os._exit.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -933,19 +933,19 @@ def reraising_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's handler cleans up and sends itself the signal again, with the default action.
+    """The rank's handler cleans up, restores the default action, and sends the signal to itself again.
 
     Args:
-        signal (signal, default "SIGTERM"): Which signal it handles.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, default "SIGTERM"): Signal of the handler.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and the signal in the status of
-        the rank's exit
+    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and the signal in the rank's exit
+        status
     Undone: never
     Example: ``faults.reraising_handler(rank=1)``
     """
@@ -958,19 +958,19 @@ def forking_handler(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's handler forks before it does what was done without it: the child outlives the rank.
+    """The rank's handler forks before the previous action runs: the child outlives the rank.
 
     Args:
-        signal (signal, default "SIGTERM"): Which signal it handles.
-        lives (seconds, default 60.0): Seconds after which the child ends; it ignores the signal.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, default "SIGTERM"): Signal of the handler.
+        lives (seconds, default 60.0): Seconds until the child exits; it ignores the signal.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and the child, alive at the rank's
+    Verified: the rank's record that the handler ran, SigCgt in /proc/PID/status, and the child alive at the rank's
         exit
     Undone: never
     Example: ``faults.forking_handler(rank=1)``
@@ -984,20 +984,20 @@ def hang(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread sleeps for ever (or for a while), deaf to the signals that it is to ignore.
+    """The rank's main thread sleeps for ever, or for a limited time, and ignores the given signals.
 
     Args:
-        ignore (signals, default ()): Signals that the rank ignores while it hangs.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        ignore (signals, default ()): Signals that the rank ignores during the hang.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
     Verified: state S or D in /proc/PID/status, and the ignored signals in its SigIgn
-    Undone: after `for_` seconds the main thread goes on, and the signals have their handlers back
+    Undone: after `for_` seconds the main thread continues, and the signals have their handlers again
     Example: ``faults.hang(rank=3, ignore=["SIGTERM"], when=when.line("step 2"))``
     """
 
@@ -1008,19 +1008,19 @@ def deadlock(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread waits for a lock that it holds itself.
+    """The rank's main thread waits for a lock that it already holds.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: state S in /proc/PID/status, and a futex in /proc/PID/wchan where the kernel tells
-    Undone: after `for_` seconds the main thread goes on
+    Verified: state S in /proc/PID/status, and a futex in /proc/PID/wchan if the kernel shows it
+    Undone: after `for_` seconds the main thread continues
     Example: ``faults.deadlock(rank=1, when=when.line("step 2"))``
     """
 
@@ -1031,19 +1031,19 @@ def gil_held(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread waits in C code and keeps the GIL: no other thread of it and no handler runs.
+    """The rank's main thread waits in C code and keeps the GIL, so that no other thread and no handler runs.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes; a Python with a GIL; /proc
-    Verified: state S, and a thread of the rank that moved a descriptor (/proc/PID/fdinfo) and does so no more
-    Undone: after `for_` seconds the main thread goes on
+    Verified: state S, and a thread of the rank that no longer moves a descriptor (/proc/PID/fdinfo)
+    Undone: after `for_` seconds the main thread continues
     Example: ``faults.gil_held(rank=1, for_=5, when=when.line("step 2"))``
     """
 
@@ -1054,19 +1054,19 @@ def busy_loop(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread spins in a loop that does nothing.
+    """The rank's main thread spins in an empty loop.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
     Verified: state R in /proc/PID/status, and growing processor time in /proc/PID/stat
-    Undone: after `for_` seconds the main thread goes on
+    Undone: after `for_` seconds the main thread continues
     Example: ``faults.busy_loop(rank=1, when=when.line("step 2"))``
     """
 
@@ -1077,19 +1077,19 @@ def blocked_pipe(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread writes to a pipe that nobody reads.
+    """The rank's main thread blocks in a write to a full pipe that is never read.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: state S in /proc/PID/status, and pipe_write in /proc/PID/wchan where the kernel tells
-    Undone: after `for_` seconds the main thread goes on
+    Verified: state S in /proc/PID/status, and pipe_write in /proc/PID/wchan if the kernel shows it
+    Undone: after `for_` seconds the main thread continues
     Example: ``faults.blocked_pipe(rank=1, when=when.line("step 2"))``
     """
 
@@ -1100,18 +1100,18 @@ def hang_at_exit(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank hangs after its program has ended, in a function that Python calls at its exit (atexit).
+    """The rank hangs after the end of its program, in a function that Python calls at exit (atexit).
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the rank's record that it has come there, and state S in /proc/PID/status
+    Verified: the rank's record that it reached the function, and state S in /proc/PID/status
     Undone: after `for_` seconds the rank ends
     Example: ``faults.hang_at_exit(rank=1)``
     """
@@ -1123,14 +1123,14 @@ def hang_thread(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank hangs after its program has ended: Python waits for a thread of it that does not end.
+    """The rank hangs after the end of its program: Python joins a thread that does not end.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -1146,19 +1146,19 @@ def uninterruptible(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's main thread waits in the kernel, in state D: no signal but SIGKILL gets through.
+    """The rank's main thread waits in the kernel, in state D, where only SIGKILL takes effect.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; ctypes; /proc
     Verified: state D in /proc/PID/status, and the child that it waits for
-    Undone: after `for_` seconds the main thread goes on; at the end of the job the child is ended
+    Undone: after `for_` seconds the main thread continues; at the end of the job the child is killed
     Example: ``faults.uninterruptible(rank=1, when=when.line("step 2"))``
     """
 
@@ -1170,19 +1170,19 @@ def value_huge(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's function returns so many bytes.
+    """The rank's function returns a large number of bytes.
 
     Args:
-        size (bytes, required): How many.
-        beside (flag, default False): Whether what it would have returned comes with them, as (value, bytes).
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (bytes, required): Number of bytes.
+        beside (flag, default False): Whether the original value is returned with them, as (value, bytes).
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: a rank that is a function; Python in the rank, started without -S, -I and -E
-    Verified: the rank's record that it returned them, and that the supervisor received a value
+    Verified: the rank's record of the return, and that the supervisor received a value
     Undone: never
     Example: ``faults.value_huge("256M", rank=1)``
     """
@@ -1194,19 +1194,20 @@ def value_unpicklable(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's function returns what cannot be sent.
+    """The rank's function returns a value that cannot be sent.
 
     Args:
-        kind (default "lambda"): A function without a name; an object that raises when it is pickled; or one that
-            does when it is read.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        kind (default "lambda"): A lambda; an object that raises when it is pickled; or one that raises when it is
+            unpickled.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: a rank that is a function; Python in the rank, started without -S, -I and -E
-    Verified: the rank's record of it, its failure, and that no value was received (for unpickling: that one was)
+    Verified: the rank's record of the return, its failure, and that no value was received (for unpickling: that one
+        was)
     Undone: never
     Example: ``faults.value_unpicklable("unpickling", rank=1)``
     """
@@ -1218,19 +1219,18 @@ def value_slow(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Sending what the rank's function returns takes its time; the value itself arrives unchanged.
+    """Sending the value that the rank's function returns takes time; the value itself arrives unchanged.
 
     Args:
-        seconds (seconds, default 1.0): How long.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, default 1.0): Delay in seconds.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: a rank that is a function; Python in the rank, started without -S, -I and -E
-    Verified: the rank's records of the beginning and the end of the pickling, and that the supervisor received a
-        value
+    Verified: the rank's records of the start and end of the pickling, and that the supervisor received a value
     Undone: never
     Example: ``faults.value_slow(2, rank=1)``
     """
@@ -1242,19 +1242,18 @@ def killed_while_sending(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank gets SIGKILL when a part of the value that its function returned is on its way.
+    """The rank gets SIGKILL after a part of its function's return value has been sent.
 
     Args:
-        size (bytes, default 8388608): Bytes that are out by then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (bytes, default 8388608): Bytes sent before the signal.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: a rank that is a function; Python in the rank, started without -S, -I and -E
-    Verified: the rank's record that it was sending, SIGKILL in the status of its exit, and that no value was
-        received
+    Verified: the rank's record that it was sending, SIGKILL in its exit status, and that no value was received
     Undone: never
     Example: ``faults.killed_while_sending(rank=1)``
     """
@@ -1267,19 +1266,19 @@ def crash_after_return(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank crashes when its function has returned: after its value was sent, or before.
+    """The rank crashes after its function has returned, and after or before its value is sent.
 
     Args:
-        how (default "segfault"): What happens.
+        how (default "segfault"): Kind of crash.
         unsent (flag, default False): Whether it crashes before its value is sent.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: a rank that is a function; Python in the rank, started without -S, -I and -E; ctypes
-    Verified: the rank's record, the signal in the status of its exit, and whether the supervisor received a value
+    Verified: the rank's record, the signal in its exit status, and whether the supervisor received a value
     Undone: never
     Example: ``faults.crash_after_return(rank=1)``
     """
@@ -1353,17 +1352,17 @@ def error_file(
     when: Trigger = OwnExit(),
     id: str = "",
 ) -> Fault:
-    """Damages the error file of a rank after the rank's exit and before the supervisor reads it.
+    """Damages the error file of a rank between the rank's exit and the supervisor's read.
 
     Args:
-        content (required): What the supervisor finds instead.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: own_exit. Unless given: at its exit.
-        id: Its name in journal and results; by default made from what the fault says.
+        content (required): Content or file type that the supervisor finds instead.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of own_exit. Default: at its exit.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank that has an error file; a user that is not root, for unreadable
-    Verified: the file's bytes (or what stands in its place), read again
+    Needs: a rank with an error file; for unreadable, a user other than root
+    Verified: the file's bytes, or the entry in its place, read again
     Undone: never
     Example: ``faults.error_file("truncated", rank=1)``
     """
@@ -1376,18 +1375,18 @@ def error_file_stale(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The error file of an earlier attempt lies there, with its times, and the rank writes none of its own.
+    """A stale error file of an earlier attempt, with its old times, is in place, and the rank writes none.
 
     Args:
-        age (seconds, default 3600.0): How long ago it was written, by its own account.
-        message (text, default "RuntimeError: of an earlier attempt"): What it says.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, own_exit. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        age (seconds, default 3600.0): Age of the file, by its own times.
+        message (text, default "RuntimeError: of an earlier attempt"): Error message in it.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, own_exit. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank that has an error file and does not write it
-    Verified: the file's bytes, and the same file with the same time still there at the exit of the rank
+    Needs: a rank with an error file that it does not write
+    Verified: the file's bytes, and the same file with the same time at the rank's exit
     Undone: never
     Example: ``faults.error_file_stale(rank=1)``
     """
@@ -1399,17 +1398,17 @@ def error_file_of_other_rank(
     when: Trigger = OwnExit(),
     id: str = "",
 ) -> Fault:
-    """After the rank's exit its error file is that of another rank.
+    """After the rank's exit, its error file is replaced by that of another rank.
 
     Args:
-        other (count, default 0): Whose; that rank must have written one by then.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: own_exit. Unless given: at its exit.
-        id: Its name in journal and results; by default made from what the fault says.
+        other (count, default 0): Rank of the other file, which must exist by then.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of own_exit. Default: at its exit.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank that has an error file, and another one that has written its own before
-    Verified: the file's bytes, read again, which are those of the other rank
+    Needs: a rank with an error file, and another rank that has written its own before
+    Verified: the file's bytes, read again, equal to those of the other rank
     Undone: never
     Example: ``faults.error_file_of_other_rank(0, rank=1)``
     """
@@ -1421,16 +1420,16 @@ def error_file_skewed(
     when: Trigger = OwnExit(),
     id: str = "",
 ) -> Fault:
-    """After the rank's exit all times in its error file are wrong by so many seconds.
+    """After the rank's exit, all times in its error file are shifted by a number of seconds.
 
     Args:
-        seconds (seconds, required): How much later than they were (or, below 0, earlier).
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: own_exit. Unless given: at its exit.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, required): Seconds later, or earlier if negative.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of own_exit. Default: at its exit.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank that has an error file and writes it
+    Needs: a rank with an error file that it writes
     Verified: the times in the file, read again
     Undone: never
     Example: ``faults.error_file_skewed(-3600, rank=1)``
@@ -1443,18 +1442,18 @@ def error_file_replaced(
     when: Trigger = OwnExit(),
     id: str = "",
 ) -> Fault:
-    """From the rank's exit to the end of the job, its error file and a half of it replace each other.
+    """From the rank's exit to the end of the job, its error file alternates with the first half of itself.
 
     Args:
-        every (seconds, default 0.0002): Seconds between two turns.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: own_exit. Unless given: at its exit.
-        id: Its name in journal and results; by default made from what the fault says.
+        every (seconds, default 0.0002): Seconds between two replacements.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of own_exit. Default: at its exit.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank that has an error file and writes it; hard links
-    Verified: the inode under its name, which changes again and again
-    Undone: the file is what the rank wrote
+    Needs: a rank with an error file that it writes; hard links
+    Verified: the inode under its name, which keeps changing
+    Undone: the file that the rank wrote is restored
     Example: ``faults.error_file_replaced(rank=1)``
     """
 
@@ -1465,19 +1464,19 @@ def error_file_unwritable(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank is told to write its error file where that cannot be done; the supervisor looks in vain.
+    """The path of the rank's error file cannot be written, so that the supervisor finds no file.
 
     Args:
-        how (default "missing_directory"): A directory that does not exist, a full disk (/dev/full), or a directory
-            in its place.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        how (default "missing_directory"): Path in a missing directory, on a full disk (/dev/full), or of a
+            directory.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that has an error file, and is a program or a spawned function
-    Verified: TORCHELASTIC_ERROR_FILE in /proc/PID/environ, and the error of a write of our own to that place
-    Undone: it ends with the rank
+    Needs: a rank with an error file that is a program or a spawned function
+    Verified: TORCHELASTIC_ERROR_FILE in /proc/PID/environ, and the error of derail's own write to that path
+    Undone: ends with the rank
     Example: ``faults.error_file_unwritable("full_disk", rank=1)``
     """
 
@@ -1490,22 +1489,22 @@ def checkpoint_damaged(
     times: int | None = None,
     id: str = "",
 ) -> Fault:
-    """Damages a file that a rank has written, a checkpoint for example: whoever reads it next must notice.
+    """Damages a file that a rank has written, such as a checkpoint; the next reader must detect it.
 
     Args:
-        path (file, required): Which file, seen from the rank's working directory; with * and ?, the one that was
-            written last.
-        how (default "truncated"): Cut in half, cut to nothing, removed, one bit changed, or one page of it zero;
-            the seed says which.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        times: How often it acts; by default each time that a limited trigger comes, else once.
-        id: Its name in journal and results; by default made from what the fault says.
+        path (file, required): Path of the file, relative to the rank's working directory; * and ? select the newest
+            match.
+        how (default "truncated"): Cut in half, emptied, deleted, one bit flipped, or one page zeroed; the seed
+            selects bit and page.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        times: Number of injections; by default one per occurrence of a limited trigger, otherwise one.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc, for a path that is not absolute
-    Verified: the file's size, or the bytes that were changed, read again
+    Verified: the file's size or changed bytes, read again
     Undone: never
     Example: ``faults.checkpoint_damaged("checkpoints/*.pt", "bit_flipped", rank=0, when=when.line("saved step
         4"))``
@@ -1524,20 +1523,21 @@ def limit(
     """Sets a resource limit of a running rank (prlimit).
 
     Args:
-        resource (required): Which limit.
+        resource (required): Name of the limit.
         value (amount, required): The new soft limit: bytes (or "64M"), seconds for CPU, a number for NOFILE and
             NPROC, or "unlimited".
-        hard (flag, default False): Whether the hard limit is lowered too, so that the rank cannot raise it again.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        hard (flag, default False): Whether the hard limit is lowered as well, so that the rank cannot raise the
+            soft limit again.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc; for NPROC to have an effect, a rank that is not root
-    Verified: the limit in /proc/PID/limits, read after it was set
-    Undone: the limit of before is set again; a hard limit that was lowered needs CAP_SYS_RESOURCE for that
+    Verified: the limit in /proc/PID/limits after the change
+    Undone: the previous limit is restored; after a lowered hard limit that needs CAP_SYS_RESOURCE
     Example: ``faults.limit("NOFILE", 16, rank=1, when=when.line("step 2"))``
     """
 
@@ -1549,20 +1549,21 @@ def oom_score(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Makes a rank the first that the kernel kills when memory runs out (oom_score_adj).
+    """Makes a rank the kernel's first victim when memory runs out (oom_score_adj).
 
     Args:
-        adjustment (count, default 1000): From -1000 (never) to 1000 (first); lowering it needs CAP_SYS_RESOURCE.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        adjustment (count, default 1000): From -1000 (never a victim) to 1000 (first victim); lowering it needs
+            CAP_SYS_RESOURCE.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc
-    Verified: /proc/PID/oom_score_adj, read after it was written
-    Undone: the value of before is written again
+    Verified: /proc/PID/oom_score_adj after the change
+    Undone: the previous value is restored
     Example: ``faults.oom_score(1000, rank=0)``
     """
 
@@ -1573,18 +1574,18 @@ def fd_leak(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank opens descriptors and never closes them, up to a number or until no more can be opened.
+    """The rank leaks descriptors, up to a number or up to its limit.
 
     Args:
-        count (count, default 0): How many it then has open; 0 for all that RLIMIT_NOFILE allows.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        count (count, default 0): Number of open descriptors after the leak; 0 for all that RLIMIT_NOFILE allows.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: by counting /proc/PID/fd
+    Verified: the number of entries in /proc/PID/fd
     Undone: never
     Example: ``faults.fd_leak(rank=0, when=when.point('after_step'))``
     """
@@ -1598,20 +1599,20 @@ def full_disk(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank sees an empty file system of a few bytes at a directory; nobody else does.
+    """The rank alone sees an empty file system of a few bytes at a directory.
 
     Args:
-        directory (path, required): Where; what it held is hidden from the rank.
-        size (bytes, default 4096): How much fits: bytes, or "64K"; at least one page.
-        inodes (count, default 0): How many files fit; 0 for no limit but the size.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        directory (path, required): Directory, with its content hidden from the rank.
+        size (bytes, default 4096): Size in bytes, or "64K"; at least one page.
+        inodes (count, default 0): Maximum number of files; 0 for no limit other than the size.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that is a program; a mount namespace, as an ordinary user inside a user namespace
+    Needs: a rank that is a program; a mount namespace, which for users other than root needs a user namespace
     Verified: statvfs of the directory through /proc/PID/root, and the tmpfs in /proc/PID/mountinfo
-    Undone: it ends with the rank
+    Undone: ends with the rank
     Example: ``faults.full_disk("/tmp", size="64K", rank=0)``
     """
 
@@ -1623,19 +1624,19 @@ def full_inodes(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank sees an empty file system at a directory that has room for data, but for few files only.
+    """The rank alone sees an empty file system at a directory, with room for data but only for few files.
 
     Args:
-        directory (path, required): Where; what it held is hidden from the rank.
-        files (count, default 1): How many files fit.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        directory (path, required): Directory, with its content hidden from the rank.
+        files (count, default 1): Maximum number of files.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that is a program; a mount namespace, as an ordinary user inside a user namespace
+    Needs: a rank that is a program; a mount namespace, which for users other than root needs a user namespace
     Verified: statvfs of the directory through /proc/PID/root, and the tmpfs in /proc/PID/mountinfo
-    Undone: it ends with the rank
+    Undone: ends with the rank
     Example: ``faults.full_inodes("/tmp", rank=0)``
     """
 
@@ -1647,19 +1648,19 @@ def full_shm(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank sees a /dev/shm of a few bytes: writes fail with ENOSPC, touching mapped memory with SIGBUS.
+    """The rank alone sees a tiny /dev/shm: writes fail with ENOSPC, access to mapped memory with SIGBUS.
 
     Args:
-        size (bytes, default 4096): How much fits: bytes, or "1M"; at least one page.
-        inodes (count, default 0): How many files fit; 0 for no limit but the size.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (bytes, default 4096): Size in bytes, or "1M"; at least one page.
+        inodes (count, default 0): Maximum number of files; 0 for no limit other than the size.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that is a program; a mount namespace, as an ordinary user inside a user namespace
+    Needs: a rank that is a program; a mount namespace, which for users other than root needs a user namespace
     Verified: statvfs of /dev/shm through /proc/PID/root, and the tmpfs in /proc/PID/mountinfo
-    Undone: it ends with the rank
+    Undone: ends with the rank
     Example: ``faults.full_shm(size="1M", rank="all")``
     """
 
@@ -1671,20 +1672,20 @@ def memory_limit(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Puts a running rank into a cgroup that may have only so much memory: who takes more is killed.
+    """Moves a running rank into a cgroup with a memory limit: the kernel kills a process that exceeds it.
 
     Args:
-        size (bytes, required): How much it may have, its children included: bytes, or "256M".
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (bytes, required): Limit of the rank with its children: bytes, or "256M".
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: a cgroup with the memory controller, of version 1 or 2, delegated to this user
-    Verified: the rank's cgroup in /proc/PID/cgroup, and the limit there, read after it was written
-    Undone: the limit is taken away, the rank goes back, and the cgroup is removed
+    Verified: the rank's cgroup in /proc/PID/cgroup, and its limit after the change
+    Undone: the limit is lifted, the rank returns to its cgroup, and the new one is removed
     Example: ``faults.memory_limit("256M", rank=1, when=when.line("step 2"))``
     """
 
@@ -1696,20 +1697,20 @@ def cpu_quota(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Puts a running rank into a cgroup that may have only so much processor time, as containers do.
+    """Moves a running rank into a cgroup with a quota of processor time, as containers have.
 
     Args:
-        cpus (factor, default 0.5): How many processors it may use, its children included.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        cpus (factor, default 0.5): Processors that the rank and its children may use.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: a cgroup with the cpu controller, of version 1 or 2, delegated to this user
-    Verified: the rank's cgroup in /proc/PID/cgroup, and the quota there, read after it was written
-    Undone: the quota is taken away, the rank goes back, and the cgroup is removed
+    Verified: the rank's cgroup in /proc/PID/cgroup, and its quota after the change
+    Undone: the quota is lifted, the rank returns to its cgroup, and the new one is removed
     Example: ``faults.cpu_quota(0.1, rank=1, when=when.line("step 2"))``
     """
 
@@ -1720,19 +1721,19 @@ def freeze(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Freezes a rank and its children in a cgroup: no signal reaches them but one that ends them at once.
+    """Freezes a rank and its children in a cgroup: of all signals, only those that kill take effect.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: a cgroup of version 2, delegated to this user
     Verified: the rank's cgroup in /proc/PID/cgroup, and frozen 1 in its cgroup.events
-    Undone: it is thawed, goes back, the cgroup is removed; if derail is killed, the job's keeper ends the rank
+    Undone: it is thawed and returns to its cgroup; if derail is killed, the job's keeper ends the rank
     Example: ``faults.freeze(rank=1, when=when.line("step 2"), for_=5)``
     """
 
@@ -1745,22 +1746,22 @@ def starve(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Binds all threads of a rank to one processor and takes their priority away.
+    """Binds all threads of a rank to one processor, at the lowest priority.
 
     Args:
-        cpu (count, default -1): Which processor; -1 for the first that the rank may use.
-        priority (default "idle"): idle: runs when nobody else wants to (SCHED_IDLE, nice 19); nice: nice 19; keep:
-            as it is.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        cpu (count, default -1): Number of the processor; -1 for the first that the rank may use.
+        priority (default "idle"): idle: runs only on an otherwise idle processor (SCHED_IDLE, nice 19); nice: nice
+            19; keep: unchanged.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: Linux with /proc
     Verified: sched_getaffinity of every thread, nice value and policy in /proc/PID/stat
-    Undone: as it was before; raising a priority again needs CAP_SYS_NICE or RLIMIT_NICE
+    Undone: processors and priorities are restored; raising a priority needs CAP_SYS_NICE or RLIMIT_NICE
     Example: ``faults.starve(rank=1, when=when.line("step 2"))``
     """
 
@@ -1773,21 +1774,21 @@ def throttle(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Makes a straggler of a rank: stopped and continued in turns, it runs slower by a factor.
+    """Makes a rank a straggler: stopped and continued in turn, it runs slower by a factor.
 
     Args:
-        factor (factor, default 2.0): How much slower: 4 runs a quarter of the time.
+        factor (factor, default 2.0): Slowdown: with 4 the rank runs a quarter of the time.
         period (seconds, default 0.1): Seconds from one stop to the next.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc
-    Verified: state T and then another one in /proc/PID/status
-    Undone: no more turns, SIGCONT; if derail is killed, the keeper of the job ends the rank, stopped or not
+    Verified: state T and then another state in /proc/PID/status
+    Undone: a last SIGCONT; if derail is killed, the keeper of the job ends the rank, stopped or not
     Example: ``faults.throttle(4, rank=2, for_=10)``
     """
 
@@ -1803,28 +1804,28 @@ def syscall_errno(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Lets the n-th call of a system call fail, without being made, in a program that was never changed.
+    """Makes the n-th call of a system call fail, without executing it, in an unchanged program.
 
     Args:
-        call (system call, required): Which system call, by name or number; several with commas between are counted
+        call (system call, required): System call by name or number; several, separated by commas, are counted
             together.
-        errno (errno, required): What it fails with, by name.
-        calls (calls, default "1"): Which of its calls, counted from 1: `4`, `2..6`, `2..8+2` (every second one),
-            `3..` (all from the third on).
+        errno (errno, required): Error of the call, by name.
+        calls (calls, default "1"): Occurrences, counted from 1: `4`, `2..6`, `2..8+2` (every second one), `3..`
+            (all from the third on).
         fd (descriptor, default None): Only calls on this descriptor count.
-        path (text, default ""): Only calls count on a path, or on a descriptor of a file whose path, has this in
-            it.
-        children (flag, default False): Whether calls of processes that the rank started count too.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        path (text, default ""): Only calls on a path that contains this text count, or on a descriptor of such a
+            file.
+        children (flag, default False): Whether calls of the rank's child processes count as well.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the rank a program; what it runs gains no
-        privileges (no_new_privs), and its 32-bit programs are not reached
-    Verified: the kernel took the errno as the answer to the counted call of the rank, which was waiting for it
-    Undone: what is held goes on at the end of the job; calls of whatever outlives it, if any, then fail with ENOSYS
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a rank that is a program; it cannot gain
+        privileges by exec (no_new_privs), and 32-bit programs are not covered
+    Verified: the kernel accepted the errno as the result of the rank's counted call, which was waiting
+    Undone: held calls continue at the end of the job; such calls of a process that outlives it fail with ENOSYS
     Example: ``faults.syscall_errno("write", "ENOSPC", calls=4, rank=0)``
     """
 
@@ -1840,28 +1841,28 @@ def syscall_delay(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Holds the n-th call of a system call for some time before it is made, in a program that was never changed.
+    """Delays the n-th call of a system call, in an unchanged program.
 
     Args:
-        call (system call, required): Which system call, by name or number; several with commas between are counted
+        call (system call, required): System call by name or number; several, separated by commas, are counted
             together.
-        seconds (seconds, required): How long it is held.
-        calls (calls, default "1"): Which of its calls, counted from 1: `4`, `2..6`, `2..8+2` (every second one),
-            `3..` (all from the third on).
+        seconds (seconds, required): Delay in seconds.
+        calls (calls, default "1"): Occurrences, counted from 1: `4`, `2..6`, `2..8+2` (every second one), `3..`
+            (all from the third on).
         fd (descriptor, default None): Only calls on this descriptor count.
-        path (text, default ""): Only calls count on a path, or on a descriptor of a file whose path, has this in
-            it.
-        children (flag, default False): Whether calls of processes that the rank started count too.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        path (text, default ""): Only calls on a path that contains this text count, or on a descriptor of such a
+            file.
+        children (flag, default False): Whether calls of the rank's child processes count as well.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the rank a program; what it runs gains no
-        privileges (no_new_privs), and its 32-bit programs are not reached
-    Verified: the counted call of the rank waited all that time and then was let go, or its caller died waiting
-    Undone: what is held goes on at the end of the job; calls of whatever outlives it, if any, then fail with ENOSYS
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a rank that is a program; it cannot gain
+        privileges by exec (no_new_privs), and 32-bit programs are not covered
+    Verified: the rank's counted call waited for the whole delay and then continued, or its caller died waiting
+    Undone: held calls continue at the end of the job; such calls of a process that outlives it fail with ENOSYS
     Example: ``faults.syscall_delay("connect", 0.5, calls="1..3", rank="all")``
     """
 
@@ -1873,18 +1874,18 @@ def sever(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Shuts established TCP connections of a rank down: both ends read the end, and writing is EPIPE.
+    """Shuts down established TCP connections of a rank: both ends read end of file, writes raise EPIPE.
 
     Args:
         peer_port (count, default 0): Only connections to this port of the peer; 0 for any.
         local_port (count, default 0): Only connections from this port of the rank; 0 for any.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: pidfd_getfd: ptrace rights on the rank, which a parent of the same user has unless a filter forbids it
+    Needs: pidfd_getfd: ptrace rights on the rank, as a parent of the same user has unless a filter forbids it
     Verified: no longer established in /proc/PID/net/tcp
     Undone: never
     Example: ``faults.sever(peer_port=29500, rank=1, when=when.line("step 2"))``
@@ -1898,18 +1899,18 @@ def reset(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Aborts established TCP connections of a rank: the peer gets a RST, and the rank ECONNRESET.
+    """Aborts established TCP connections of a rank: the peer receives a RST, and the rank gets ECONNRESET.
 
     Args:
         peer_port (count, default 0): Only connections to this port of the peer; 0 for any.
         local_port (count, default 0): Only connections from this port of the rank; 0 for any.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: pidfd_getfd: ptrace rights on the rank, which a parent of the same user has unless a filter forbids it
+    Needs: pidfd_getfd: ptrace rights on the rank, as a parent of the same user has unless a filter forbids it
     Verified: no longer established in /proc/PID/net/tcp
     Undone: never
     Example: ``faults.reset(rank=1, when=when.line("step 2"))``
@@ -1924,20 +1925,20 @@ def dns_failure(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Host names do not resolve in the rank: socket.getaddrinfo and all that uses it raise gaierror.
+    """Host names do not resolve in the rank: socket.getaddrinfo and its users raise gaierror.
 
     Args:
-        names (names, required): Which names; ["*"] for all, addresses in digits not.
-        error (default "EAI_AGAIN"): What is said.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        names (names, required): Host names; ["*"] for all, except numeric addresses.
+        error (default "EAI_AGAIN"): Error of the look-up.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E
-    Verified: by the rank's own record of a look-up that was told so
+    Verified: the rank's own record of a failed look-up
     Undone: after `for_` seconds names resolve again
     Example: ``faults.dns_failure(["node0"], rank=1)``
     """
@@ -1951,14 +1952,14 @@ def loopback_down(
     """The rank has no network at all, not even the loopback.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that is a program; a network namespace, as an ordinary user inside a user namespace
-    Verified: only lo in /proc/PID/net/dev, no address in /proc/PID/net/fib_trie, another namespace than ours
-    Undone: it ends with the rank
+    Needs: a rank that is a program; a network namespace, which for users other than root needs a user namespace
+    Verified: only lo in /proc/PID/net/dev, no address in /proc/PID/net/fib_trie, in a separate namespace
+    Undone: ends with the rank
     Example: ``faults.loopback_down(rank=1)``
     """
 
@@ -1979,28 +1980,28 @@ def proxy(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Sends a rank to MASTER_ADDR and MASTER_PORT through a proxy that delays, thins out or cuts it.
+    """Connects a rank to MASTER_ADDR and MASTER_PORT through a proxy that delays, limits or breaks traffic.
 
     Args:
-        latency (seconds, default 0.0): Seconds by which everything is late.
-        jitter (seconds, default 0.0): Up to so many seconds more, chosen by the seed.
-        bandwidth (bytes, default 0): Bytes per second and direction; 0 for no limit.
-        slice (bytes, default 0): Bytes that are passed on at a time; 0 for as they come.
-        black_hole (flag, default False): Whether all bytes are swallowed while connections stay.
-        half_open (default "no"): Which direction is swallowed, if only one.
+        latency (seconds, default 0.0): Delay of all data, in seconds.
+        jitter (seconds, default 0.0): Maximum further delay in seconds, chosen by the seed.
+        bandwidth (bytes, default 0): Bytes per second in each direction; 0 for no limit.
+        slice (bytes, default 0): Bytes passed on at a time; 0 for no limit.
+        black_hole (flag, default False): Whether all data is dropped while connections stay open.
+        half_open (default "no"): Direction to drop, if only one.
         reset_after (count, default -1): Bytes after which a connection is reset; -1 for never.
         close_after (count, default -1): Bytes after which a connection is closed; -1 for never.
-        refuse (count, default 0): How many connections are first reset at once.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        refuse (count, default 0): Number of first connections to reset at once.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted, for each thing that it is to do
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts, one for each of its disturbances
+    Undone: the proxy closes with all its connections
     Example: ``faults.proxy(latency=0.2, rank=1)``
     """
 
@@ -2014,21 +2015,21 @@ def net_latency(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Everything between a rank and MASTER_ADDR comes late.
+    """All traffic between a rank and MASTER_ADDR is delayed.
 
     Args:
-        latency (seconds, default 0.1): Seconds by which everything is late.
-        jitter (seconds, default 0.0): Up to so many seconds more, chosen by the seed.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        latency (seconds, default 0.1): Delay of all data, in seconds.
+        jitter (seconds, default 0.0): Maximum further delay in seconds, chosen by the seed.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_latency(0.2, jitter=0.1, rank=1)``
     """
 
@@ -2041,20 +2042,20 @@ def net_bandwidth(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Little gets through between a rank and MASTER_ADDR in a second.
+    """The bandwidth between a rank and MASTER_ADDR is limited.
 
     Args:
-        bandwidth (bytes, default 1048576): Bytes per second and direction.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        bandwidth (bytes, default 1048576): Bytes per second in each direction.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_bandwidth("64K", rank=1)``
     """
 
@@ -2070,17 +2071,17 @@ def net_slices(
     """Messages between a rank and MASTER_ADDR arrive in small pieces.
 
     Args:
-        slice (bytes, default 100): Bytes that are passed on at a time.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        slice (bytes, default 100): Bytes passed on at a time.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_slices(10, rank=1)``
     """
 
@@ -2092,19 +2093,19 @@ def net_black_hole(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Connections between a rank and MASTER_ADDR stay, and nothing gets through.
+    """Connections between a rank and MASTER_ADDR stay open, and all data is dropped.
 
     Args:
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_black_hole(rank=1)``
     """
 
@@ -2117,20 +2118,20 @@ def net_half_open(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Connections between a rank and MASTER_ADDR stay, and only one direction gets through.
+    """Connections between a rank and MASTER_ADDR stay open, and the data of one direction is dropped.
 
     Args:
-        half_open (default "to_rank"): Which direction is swallowed.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        half_open (default "to_rank"): Direction to drop.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_half_open("to_rank", rank=1)``
     """
 
@@ -2143,20 +2144,20 @@ def net_reset(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Connections between a rank and MASTER_ADDR are reset after so many bytes.
+    """Connections between a rank and MASTER_ADDR are reset after a number of bytes.
 
     Args:
         reset_after (count, default 0): Bytes after which a connection is reset.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_reset(4096, rank=1)``
     """
 
@@ -2169,20 +2170,20 @@ def net_close(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Connections between a rank and MASTER_ADDR are closed after so many bytes.
+    """Connections between a rank and MASTER_ADDR are closed after a number of bytes.
 
     Args:
         close_after (count, default 0): Bytes after which a connection is closed.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_close(4096, rank=1)``
     """
 
@@ -2198,17 +2199,17 @@ def net_refuse(
     """The first connections of a rank to MASTER_ADDR are reset at once.
 
     Args:
-        refuse (count, default 1): How many connections are reset at once.
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        refuse (count, default 1): Number of first connections to reset at once.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that finds its peers by environment variables, and is not the one that listens there
-    Verified: by what the proxy counted
-    Undone: the proxy ends, and its connections with it
+    Needs: a rank that finds its peers by environment variables, and does not listen on that address itself
+    Verified: the proxy's own counts
+    Undone: the proxy closes with all its connections
     Example: ``faults.net_refuse(2, rank=1)``
     """
 
@@ -2221,20 +2222,20 @@ def port_taken(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Somebody else listens on MASTER_PORT, so that the rank that is to listen there cannot.
+    """Another process listens on MASTER_PORT, so that the rank that needs the port cannot bind it.
 
     Args:
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
     Needs: an address of this machine in the rank's environment; /proc
-    Verified: our socket listens on the port in /proc/self/net/tcp
-    Undone: the port is given up
+    Verified: derail's socket listens on the port in /proc/self/net/tcp
+    Undone: the port is released
     Example: ``faults.port_taken(rank=0)``
     """
 
@@ -2246,19 +2247,19 @@ def port_kept(
     when: Trigger = OwnExit(),
     id: str = "",
 ) -> Fault:
-    """From the rank's exit on another process listens on its MASTER_PORT; the next attempt needs another.
+    """From the rank's exit on, another process listens on its MASTER_PORT: the next attempt needs another.
 
     Args:
-        address_variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        port_variable (text, default "MASTER_PORT"): The environment variable that says on which port.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: own_exit. Unless given: at its exit.
-        id: Its name in journal and results; by default made from what the fault says.
+        address_variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        port_variable (text, default "MASTER_PORT"): Environment variable with the port.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of own_exit. Default: at its exit.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: an address of this machine in the rank's environment; /proc
-    Verified: our socket listens on the port in /proc/self/net/tcp
-    Undone: the port is given up
+    Verified: derail's socket listens on the port in /proc/self/net/tcp
+    Undone: the port is released
     Example: ``faults.port_kept(rank=0)``
     """
 
@@ -2270,19 +2271,19 @@ def store_dies(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Kills the process of a rank (itself, or one of its group) that listens on MASTER_PORT.
+    """Kills the process that listens on MASTER_PORT: the rank, or a process of its group.
 
     Args:
-        port (count, default 0): Which port; 0 for what the variable says.
-        port_variable (text, default "MASTER_PORT"): The variable of the rank that says which.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        port (count, default 0): Port; 0 for that of the variable.
+        port_variable (text, default "MASTER_PORT"): Variable with the port in the rank's environment.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
     Needs: /proc
-    Verified: the status of the rank's exit, or its socket gone from /proc/PID/net/tcp
+    Verified: the rank's exit status, or its socket gone from /proc/PID/net/tcp
     Undone: never
     Example: ``faults.store_dies(rank=0, when=when.line("step 2"))``
     """
@@ -2295,14 +2296,14 @@ def wrong_address(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """A rank looks for its peers at another address.
+    """A rank connects to the wrong address for its peers.
 
     Args:
-        address (text, default "127.0.0.254"): The address that it is told.
-        variable (text, default "MASTER_ADDR"): The environment variable that says where.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        address (text, default "127.0.0.254"): Wrong address.
+        variable (text, default "MASTER_ADDR"): Environment variable with the address.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
     Needs: a rank that is a program; /proc
@@ -2318,13 +2319,13 @@ def wrong_world_size(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """A rank believes in another number of ranks.
+    """A rank has a wrong world size.
 
     Args:
-        size (count, required): What WORLD_SIZE says.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (count, required): Wrong WORLD_SIZE.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
     Needs: a rank that is a program; /proc
@@ -2340,13 +2341,13 @@ def duplicate_rank(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """A rank believes to be another one, which is there too.
+    """A rank has the number of another rank of the job.
 
     Args:
-        as_rank (count, default 0): What RANK says.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        as_rank (count, default 0): Wrong RANK.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
     Needs: a rank that is a program; /proc
@@ -2362,13 +2363,13 @@ def missing_variable(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """A variable is missing in the environment of a rank.
+    """A variable is missing from the environment of a rank.
 
     Args:
-        variable (text, required): Which variable.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        variable (text, required): Name of the variable.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
     Needs: a rank that is a program; /proc
@@ -2385,20 +2386,20 @@ def clock_offset(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's wall clock is wrong by so many seconds: time.time, datetime.now and their like.
+    """The rank's wall clock is wrong by a number of seconds: time.time, datetime.now and similar functions.
 
     Args:
-        seconds (seconds, required): How much later than it is (or, below 0, earlier).
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, required): Seconds that the clock is ahead, or behind if negative.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; a program that asks time or datetime
-    Verified: by what time.time() said in the rank, compared with our clock by means of the monotonic one
-    Undone: after `for_` seconds the clock is right again
+    Needs: Python in the rank, started without -S, -I and -E; a program that uses time or datetime
+    Verified: time.time() in the rank, compared with derail's clock at the same monotonic time
+    Undone: after `for_` seconds the clock is correct again
     Example: ``faults.clock_offset(-3600, rank=1)``
     """
 
@@ -2413,17 +2414,17 @@ def clock_drift(
     """The rank's wall clock runs too fast or too slow.
 
     Args:
-        factor (factor, default 2.0): Seconds that it counts for each one that passes.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        factor (factor, default 2.0): Seconds that the clock advances per real second.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; a program that asks time or datetime
-    Verified: by what time.time() said in the rank, compared with our clock by means of the monotonic one
-    Undone: after `for_` seconds the clock is right again
+    Needs: Python in the rank, started without -S, -I and -E; a program that uses time or datetime
+    Verified: time.time() in the rank, compared with derail's clock at the same monotonic time
+    Undone: after `for_` seconds the clock is correct again
     Example: ``faults.clock_drift(1.5, rank=1)``
     """
 
@@ -2434,19 +2435,19 @@ def clock_freeze(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's wall clock stands.
+    """The rank's wall clock stops.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; a program that asks time or datetime
-    Verified: by what time.time() said in the rank, compared with our clock by means of the monotonic one
-    Undone: after `for_` seconds the clock is right again
+    Needs: Python in the rank, started without -S, -I and -E; a program that uses time or datetime
+    Verified: time.time() in the rank, compared with derail's clock at the same monotonic time
+    Undone: after `for_` seconds the clock is correct again
     Example: ``faults.clock_freeze(rank=1, for_=5)``
     """
 
@@ -2458,20 +2459,20 @@ def clock_step_back(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """The rank's wall clock goes back once, in the middle of whatever it measures.
+    """The rank's wall clock jumps back once, while the program may be measuring a duration.
 
     Args:
-        seconds (seconds, default 60.0): By how much.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, default 60.0): Seconds that the clock jumps back.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: Python in the rank, started without -S, -I and -E; a program that asks time or datetime
-    Verified: by what time.time() said in the rank, compared with our clock by means of the monotonic one
-    Undone: after `for_` seconds the clock is right again
+    Needs: Python in the rank, started without -S, -I and -E; a program that uses time or datetime
+    Verified: time.time() in the rank, compared with derail's clock at the same monotonic time
+    Undone: after `for_` seconds the clock is correct again
     Example: ``faults.clock_step_back(60, rank=0, when=when.line("step 2"))``
     """
 
@@ -2482,18 +2483,19 @@ def monotonic_offset(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank's monotonic clock and the time since boot are other ones than everybody else's.
+    """The rank's monotonic clock and time since boot differ from those of other processes.
 
     Args:
-        seconds (seconds, required): How much more than it is (or, below 0, less; at most since boot).
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, required): Seconds that the clock is ahead, or behind if negative (at most the time since
+            boot).
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: a rank that is a program; a time namespace, as an ordinary user inside a user namespace
-    Verified: /proc/PID/timens_offsets, and another time namespace than ours
-    Undone: it ends with the rank
+    Needs: a rank that is a program; a time namespace, which for users other than root needs a user namespace
+    Verified: /proc/PID/timens_offsets, in a time namespace other than derail's
+    Undone: ends with the rank
     Example: ``faults.monotonic_offset(86400, rank=1)``
     """
 
@@ -2506,21 +2508,21 @@ def partial_line(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes text without a line end, and goes on, or ends right behind it.
+    """The rank writes text without a newline, and then continues or exits at once.
 
     Args:
-        text (text, default "derail: half a line"): The text in it.
-        then (default "go_on"): go_on, or os._exit(1) at once.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "derail: half a line"): Text to write.
+        then (default "go_on"): Continue, or os._exit(1) at once.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before; the exit with code 1 and nothing
-        behind them, if it is to end so
+    Verified: the bytes in the rank's log file, after its earlier content; for exit, exit code 1 and no bytes after
+        them
     Undone: never
     Example: ``faults.partial_line(then='exit', rank=0, when=when.line('step 2'))``
     """
@@ -2534,20 +2536,20 @@ def no_newline_before_kill(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes text without a line end and is killed by SIGKILL at once.
+    """The rank writes text without a newline and is killed by SIGKILL at once.
 
     Args:
-        text (text, default "derail: last words"): The text in it.
-        buffered (flag, default False): Whether the text has only come to a buffer in the process: then it is lost.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "derail: last words"): Text to write.
+        buffered (flag, default False): Whether the text is only in a buffer of the process, and so is lost.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: SIGKILL in the rank's exit; the text is the last in its log file, or (buffered) is not in it
+    Verified: SIGKILL in the rank's exit status; the text is last in its log file, or (buffered) not in it
     Undone: never
     Example: ``faults.no_newline_before_kill(rank=0, when=when.line('step 2'))``
     """
@@ -2561,20 +2563,20 @@ def progress_bar(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank draws a progress bar by carriage returns, on a line that never ends.
+    """The rank draws a progress bar with carriage returns, without ever ending the line.
 
     Args:
-        text (text, default "training"): The text in it.
-        steps (count, default 100): How often it is drawn.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "training"): Text to write.
+        steps (count, default 100): Number of times it is drawn.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.progress_bar(rank=0, when=when.line('step 2'))``
     """
@@ -2587,19 +2589,19 @@ def ansi(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes terminal codes: colours, clear, the other screen, no cursor, a title, hidden text.
+    """The rank writes terminal codes: colours, clear, alternate screen, no cursor, a title, hidden text.
 
     Args:
-        text (text, default "derail"): The text in it.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "derail"): Text to write.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.ansi(rank=0, when=when.line('step 2'))``
     """
@@ -2616,17 +2618,17 @@ def nul_bytes(
     """The rank writes NUL bytes in the middle of a line.
 
     Args:
-        text (text, default "derail"): The text in it.
-        count (count, default 512): How many.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "derail"): Text to write.
+        count (count, default 512): Number of NUL bytes.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.nul_bytes(rank=0, when=when.line('step 2'))``
     """
@@ -2639,19 +2641,19 @@ def invalid_utf8(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank writes a line that is no UTF-8, in all the ways there are.
+    """The rank writes a line with every kind of invalid UTF-8.
 
     Args:
-        text (text, default "derail"): The text in it.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        text (text, default "derail"): Text to write.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.invalid_utf8(rank=0, when=when.line('step 2'))``
     """
@@ -2667,16 +2669,16 @@ def long_line(
     """The rank writes one very long line.
 
     Args:
-        size (bytes, default 1048576): Bytes in front of its line end; 100M is what makes launchers fall.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        size (bytes, default 1048576): Bytes before the newline; 100M is known to break launchers.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.long_line('100M', rank=0, when=when.line('step 2'))``
     """
@@ -2693,17 +2695,17 @@ def log_flood(
     """The rank writes numbered lines as fast as it can.
 
     Args:
-        lines (count, default 10000): How many.
-        width (count, default 80): Bytes in each, without the line end.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        lines (count, default 10000): Number of lines.
+        width (count, default 80): Bytes per line, without the newline.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: the bytes in the rank's log file, behind what was in it before
+    Verified: the bytes in the rank's log file, after its earlier content
     Undone: never
     Example: ``faults.log_flood(rank=0, when=when.line('step 2'))``
     """
@@ -2715,14 +2717,14 @@ def closed_stream(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank closes a stream: writes fail with EBADF, and the next file that it opens has that number.
+    """The rank closes a stream: writes fail with EBADF, and the next file that it opens gets that number.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -2738,14 +2740,14 @@ def log_read_only(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank has its log file open for reading only from now on: writes fail with EBADF.
+    """The rank's log file becomes read-only for the rank: writes fail with EBADF.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
@@ -2761,14 +2763,14 @@ def log_disk_full(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The stream of the rank is on a full disk (/dev/full) from now on: writes fail with ENOSPC.
+    """The rank's stream moves to a full disk (/dev/full): writes fail with ENOSPC.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc; /dev/full
@@ -2786,20 +2788,20 @@ def pipe_holder(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The rank starts a process that keeps both of its streams open after the rank's end.
+    """The rank starts a process that keeps both of its streams open after the rank's exit.
 
     Args:
-        seconds (seconds, default 60.0): How long that process lives.
-        own_session (flag, default False): Whether it leaves the process group of the rank.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        seconds (seconds, default 60.0): Seconds that the process lives.
+        own_session (flag, default False): Whether the process leaves the process group of the rank.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
     Needs: Python in the rank, started without -S, -I and -E; /proc
-    Verified: at the exit of the rank, that process lives, and its descriptor is the rank's log file
+    Verified: at the rank's exit, the process is alive, and its descriptor is the rank's log file
     Undone: never
     Example: ``faults.pipe_holder(rank=0, when=when.line('step 2'))``
     """
@@ -2811,18 +2813,18 @@ def log_deleted(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Removes the log file of a rank, which goes on writing to it.
+    """Deletes the log file of a rank, which continues to write to it.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank whose stream goes to a log file; /proc
-    Verified: nothing under its name; the rank's descriptor is the file that was there
+    Needs: a rank with a log file for the stream; /proc
+    Verified: no file under its name; the rank's descriptor is the deleted file
     Undone: never
     Example: ``faults.log_deleted(rank=0, when=when.line('step 2'))``
     """
@@ -2835,19 +2837,19 @@ def log_truncated(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Cuts the log file of a rank to nothing, as logrotate's copytruncate does.
+    """Empties the log file of a rank, as logrotate's copytruncate does.
 
     Args:
-        copy (flag, default False): Whether it is copied to NAME.1 before.
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        copy (flag, default False): Whether it is first copied to NAME.1.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank whose stream goes to a log file; /proc
-    Verified: the size of the file, which is still the same inode
+    Needs: a rank with a log file for the stream; /proc
+    Verified: the size of the file, with the same inode
     Undone: never
     Example: ``faults.log_truncated(rank=0, when=when.line('step 2'))``
     """
@@ -2859,17 +2861,17 @@ def log_replaced(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Renames the log file of a rank to NAME.1 and puts an empty one in its place, as logrotate does.
+    """Renames the log file of a rank to NAME.1 and creates an empty one in its place, as logrotate does.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank whose stream goes to a log file; /proc
+    Needs: a rank with a log file for the stream; /proc
     Verified: another inode under its name; the rank's descriptor is the old one
     Undone: never
     Example: ``faults.log_replaced(rank=0, when=when.line('step 2'))``
@@ -2883,18 +2885,18 @@ def log_fifo(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Renames the log file of a rank to NAME.1 and puts a FIFO in its place, which holds whoever opens it.
+    """Renames the log file of a rank to NAME.1 and creates a FIFO in its place, on which every open blocks.
 
     Args:
-        stream (default "stdout"): Which of its two streams.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        stream (default "stdout"): Stream of the rank.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: a rank whose stream goes to a log file; /proc
+    Needs: a rank with a log file for the stream; /proc
     Verified: a FIFO under its name; the rank's descriptor is the file that was there
     Undone: the file is put back under its name
     Example: ``faults.log_fifo(rank=0, when=when.line('step 2'))``
@@ -2906,15 +2908,15 @@ def sigchld_ignored(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The launcher is started with SIGCHLD ignored: the kernel reaps its children, and their ends are lost.
+    """Starts the launcher with SIGCHLD ignored: the kernel reaps its children and drops their statuses.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: the launcher a program under derail; /proc
+    Needs: a launcher that runs as a program under derail; /proc
     Verified: SIGCHLD in SigIgn of /proc/PID/status
     Undone: never
     Example: ``faults.sigchld_ignored(rank=0)``
@@ -2927,18 +2929,18 @@ def stolen_wait(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Somebody else in the launcher's process waits for its children first: it is told that there is none.
+    """Other code in the launcher's process reaps its children first: its own wait fails with ECHILD.
 
     Args:
-        count (count, default 1): Of how many children.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, exit_of, restart,
-            phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        count (count, default 1): Number of children.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, exit_of, restart, phase,
+            barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: in rank
-    Needs: a launcher that is Python, and waits by os.wait and its like
-    Verified: the status that was taken, and the child gone from /proc
+    Needs: a launcher in Python that waits by os.wait or similar functions
+    Verified: the stolen exit status, and the child gone from /proc
     Undone: never
     Example: ``faults.stolen_wait(rank=0)``
     """
@@ -2950,20 +2952,20 @@ def spawn_eagain(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The launcher cannot make its n-th process: fork and its like fail with EAGAIN.
+    """The launcher cannot make its n-th process: fork and similar calls fail with EAGAIN.
 
     Args:
-        child (count, default 1): Which process of the launcher, counted from 1; helpers that it starts too. A
-            launcher's processes are those that it makes after its last exec, so that the commands of a wrapper do
-            not count; of a shell's, those that live.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        child (count, default 1): Number of the launcher's process, counted from 1, including helpers. Only
+            processes made after its last exec count, so that the commands of a wrapper do not; for a shell, only
+            living processes count.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail
-    Verified: the kernel took the errno as the answer to the call, which was waiting for it
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a launcher that runs as a program under derail
+    Verified: the kernel accepted the errno as the result of the waiting call
     Undone: never
     Example: ``faults.spawn_eagain(2, rank=0)``
     """
@@ -2975,20 +2977,20 @@ def spawn_emfile(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The launcher gets no pipe for its n-th process: EMFILE, once.
+    """The launcher gets no pipe for its n-th process: one call fails with EMFILE.
 
     Args:
-        child (count, default 1): Which process of the launcher, counted from 1; helpers that it starts too. A
-            launcher's processes are those that it makes after its last exec, so that the commands of a wrapper do
-            not count; of a shell's, those that live.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        child (count, default 1): Number of the launcher's process, counted from 1, including helpers. Only
+            processes made after its last exec count, so that the commands of a wrapper do not; for a shell, only
+            living processes count.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail
-    Verified: the kernel took the errno as the answer to the call, which was waiting for it
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a launcher that runs as a program under derail
+    Verified: the kernel accepted the errno as the result of the waiting call
     Undone: never
     Example: ``faults.spawn_emfile(2, rank=0)``
     """
@@ -3000,20 +3002,20 @@ def spawn_enoent(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The program of the launcher's n-th process is not there: exec fails with ENOENT, wherever it is sought.
+    """The program of the launcher's n-th process is missing: every exec of it fails with ENOENT.
 
     Args:
-        child (count, default 1): Which process of the launcher, counted from 1; helpers that it starts too. A
-            launcher's processes are those that it makes after its last exec, so that the commands of a wrapper do
-            not count; of a shell's, those that live.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        child (count, default 1): Number of the launcher's process, counted from 1, including helpers. Only
+            processes made after its last exec count, so that the commands of a wrapper do not; for a shell, only
+            living processes count.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail
-    Verified: the kernel took the errno as the answer to the call, which was waiting for it
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a launcher that runs as a program under derail
+    Verified: the kernel accepted the errno as the result of the waiting call
     Undone: never
     Example: ``faults.spawn_enoent(2, rank=0)``
     """
@@ -3024,17 +3026,17 @@ def launcher_killed(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """Kills a launcher, and not the processes that it has started.
+    """Kills a launcher, but not the processes that it has started.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: the launcher a program under derail; /proc
-    Verified: SIGKILL in the launcher's exit, and what its processes do then
+    Needs: a launcher that runs as a program under derail; /proc
+    Verified: SIGKILL in the launcher's exit status, with the processes that were still alive
     Undone: never
     Example: ``faults.launcher_killed(rank=0, when=when.line('stopping rank'))``
     """
@@ -3046,17 +3048,17 @@ def launcher_stopped(
     for_: float | None = None,
     id: str = "",
 ) -> Fault:
-    """Stops a launcher, and not the processes that it has started.
+    """Stops a launcher, but not the processes that it has started.
 
     Args:
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        for_ (seconds): How long it lasts; by default until the end of the job.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        for_ (seconds): Duration; by default until the end of the job.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: the launcher a program under derail; /proc
+    Needs: a launcher that runs as a program under derail; /proc
     Verified: state T in /proc/PID/status
     Undone: SIGCONT
     Example: ``faults.launcher_stopped(rank=0, for_=2, when=when.line('step 2'))``
@@ -3072,15 +3074,15 @@ def launcher_signalled(
     """Sends a signal to a launcher that has started processes.
 
     Args:
-        signal (signal, required): Which signal.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        signal (signal, required): Signal by name or number.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: outside
-    Needs: the launcher a program under derail; /proc
-    Verified: as for signal: its exit by it, or that it was delivered, ignored or is held back
+    Needs: a launcher that runs as a program under derail; /proc
+    Verified: as for signal: the exit by that signal, or its delivery, or that it is ignored or pending
     Undone: never
     Example: ``faults.launcher_signalled('SIGTERM', rank=0, when=when.line('step 2'))``
     """
@@ -3092,17 +3094,17 @@ def launcher_stdout_closed(
     when: Trigger = Start(),
     id: str = "",
 ) -> Fault:
-    """The launcher is started without a stdout, or with a pipe that nobody reads.
+    """The launcher starts without a stdout, or with a broken pipe as stdout.
 
     Args:
         how (default "closed"): No descriptor 1, or a broken pipe.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: the launcher a program under derail; /proc
-    Verified: descriptor 1 in /proc/PID/fd; for a pipe, POLLERR: nobody has its other end
+    Needs: a launcher that runs as a program under derail; /proc
+    Verified: descriptor 1 in /proc/PID/fd; for a pipe, POLLERR: its read end is closed
     Undone: never
     Example: ``faults.launcher_stdout_closed('broken', rank=0)``
     """
@@ -3117,15 +3119,15 @@ def launcher_log_disk_full(
     """The launcher's own writes to its files fail with ENOSPC; those of its processes do not.
 
     Args:
-        path (text, required): Files whose path has this in it.
-        rank: Which rank, which ranks, or a word that the seed of the plan resolves.
-        when: What sets it off: start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
-            restart, phase, barrier, probability, all_of, any_of, then. Unless given: at its start.
-        id: Its name in journal and results; by default made from what the fault says.
+        path (text, required): Text that the path of a file must contain.
+        rank: Target: a rank, several ranks, or a word that the seed of the plan resolves.
+        when: Trigger, one of start, after, line, point, call, import_of, signal_received, own_exit, exit_of,
+            restart, phase, barrier, probability, all_of, any_of, then. Default: at its start.
+        id: Name in journal and results; by default derived from the content of the fault.
 
     Acts: before start
-    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail
-    Verified: the kernel took ENOSPC as the answer to a write, which was waiting for it
+    Needs: Linux 5.5 on x86_64 or aarch64, seccomp user notification; a launcher that runs as a program under derail
+    Verified: the kernel accepted ENOSPC as the result of the waiting write
     Undone: at the end of the job
     Example: ``faults.launcher_log_disk_full('journal', rank=0, when=when.line('step 2'))``
     """

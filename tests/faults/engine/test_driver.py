@@ -67,9 +67,9 @@ SIGNALS_ITSELF = program_text("faults/signals_itself")
 @pytest.mark.parametrize(
     ("fault", "until", "result", "words"),
     [
-        (faults.slow_handler(60, rank=0), "handling", "injected", "it was to sleep 60 s"),
+        (faults.slow_handler(60, rank=0), "handling", "injected", "expected a sleep of 60 s"),
         (faults.raising_handler("KeyError", rank=0), "handling", "injected", "it raised KeyError"),
-        (faults.slow_handler(60, "SIGUSR1", rank=0), "start", "not_reached", "SIGUSR1 never came"),
+        (faults.slow_handler(60, "SIGUSR1", rank=0), "start", "not_reached", "SIGUSR1 never arrived"),
     ],
     ids=["slow", "raising", "never came"],
 )  # fmt: skip

@@ -90,7 +90,7 @@ def test_the_same_seed_damages_the_same_place(tmp_path):
 @pytest.mark.parametrize(
     ("program", "status", "why"),
     [
-        (SAVES.replace("checkpoints", "elsewhere"), "not_reached", "there is no file"),
+        (SAVES.replace("checkpoints", "elsewhere"), "not_reached", "no file matches"),
         (SAVES.replace("* 100)", "* 0)"), "errored", "nothing would change"),
         (SAVES.replace("bytes(range(1, 251))", "bytes(4096)"), "errored", "has such bytes"),
     ],

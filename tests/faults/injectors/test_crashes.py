@@ -176,7 +176,7 @@ def test_a_core_that_was_not_written_is_said(run_faults, tmp_path):
     run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
 
     assert (run.one().status, run.job.status[0].signal) == ("errored", signal.SIGABRT)
-    assert "no core was written" in run.one().detail
+    assert "the kernel wrote no core file" in run.one().detail
 
 
 @pytest.mark.parametrize(

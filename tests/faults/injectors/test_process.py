@@ -206,7 +206,7 @@ time.sleep(60)
         (lambda: faults.exec("sleep 60", rank=0), "expected a program and its arguments"),
         (lambda: faults.exec([], rank=0), "expected a program and its arguments"),
         (lambda: faults.orphan(code=256, rank=0), "from 0 to 255"),
-        (lambda: faults.async_exception("UnicodeDecodeError", rank=0), "cannot be made from a message alone"),
+        (lambda: faults.async_exception("UnicodeDecodeError", rank=0), "needs more than a message"),
         (lambda: faults.exit("text", "_exit", rank=0), "os._exit takes a number"),
     ],
 )

@@ -131,11 +131,11 @@ def test_a_limit_for_a_rank_that_has_ended_is_not_reached(tmp_path):
         (lambda: faults.limit("CPU", 0, rank=0), "say 1"),
         (lambda: faults.limit("AS", True, rank=0), "expected a number"),
         (lambda: faults.oom_score(1001, rank=0), "from -1000 to 1000"),
-        (lambda: faults.full_disk("/no/such/place", rank=0), "is no directory here"),
+        (lambda: faults.full_disk("/no/such/place", rank=0), "is not a directory here"),
         (lambda: faults.full_disk("/", rank=0), "other than /"),
         (lambda: faults.full_shm(0, rank=0), "no limit at all"),
         (lambda: faults.fd_leak(-1, rank=0), "from 0 to"),
-        (lambda: faults.full_inodes("/no/such/place", rank=0), "is no directory here"),
+        (lambda: faults.full_inodes("/no/such/place", rank=0), "is not a directory here"),
         (lambda: faults.full_inodes("/tmp", files=0, rank=0), "from 1 to"),
         (lambda: faults.memory_limit(0, rank=0), "without any memory"),
         (lambda: faults.memory_limit(rank=0), "is missing"),
@@ -299,7 +299,7 @@ def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_
 @NAMESPACES
 def test_a_function_cannot_be_given_another_disk(tmp_path):
     """It is said before anything is started."""
-    with pytest.raises(InputError, match="this rank is a function"):
+    with pytest.raises(InputError, match="expected a rank that runs a program, got a function"):
         ended(tmp_path, work, faults.full_disk(str(tmp_path), rank=0), ranks=2)
 
 

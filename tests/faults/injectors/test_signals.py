@@ -212,7 +212,7 @@ def test_signals_that_another_thread_takes_are_not_blocked(tmp_path):
     program = "import threading\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n" + SLEEPS
     with running(tmp_path, program, faults.block_signal(rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
-        assert "which ran before, take them" in record_of(job, "end")["detail"]
+        assert "but the older threads" in record_of(job, "end")["detail"]
 
 
 HANDLERS = {
@@ -294,7 +294,7 @@ def test_a_handler_that_no_signal_came_to_did_nothing(tmp_path, name):
     seen, _ = ended(tmp_path, program, HANDLERS[name][0], env={"JOURNAL": str(journal)})
 
     assert statuses(seen) == ["not_reached"], seen.faults
-    assert "never came" in str(seen.faults[0])
+    assert "never arrived" in str(seen.faults[0])
 
 
 def test_a_handler_that_the_program_replaced_did_nothing(tmp_path):
@@ -334,7 +334,7 @@ def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
     ("make", "problem"),
     [
         (lambda: faults.block_signal(["SIGKILL"], rank=0), "no process can do anything about SIGKILL"),
-        (lambda: faults.ignore_signal([], rank=0), "expected one signal at least"),
+        (lambda: faults.ignore_signal([], rank=0), "expected at least one signal"),
         (lambda: faults.slow_handler(1, "SIGSTOP", rank=0), "no process can do anything about SIGSTOP"),
         (lambda: faults.signal_storm([], rank=0), "expected a list of signals"),
         (lambda: faults.signal_storm(count=1, rank=0), "expected a whole number from 2"),

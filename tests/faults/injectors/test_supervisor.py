@@ -93,7 +93,7 @@ def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path)
 
 def test_sigchld_of_a_function_cannot_be_ignored_before_it_starts(tmp_path):
     """It is said before anything is started."""
-    with pytest.raises(InputError, match="this rank is a function"):
+    with pytest.raises(InputError, match="expected a rank that runs a program, got a function"):
         observe(tmp_path, work, faults.sigchld_ignored(rank=0))
 
 

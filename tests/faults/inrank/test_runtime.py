@@ -306,7 +306,7 @@ def test_a_rank_that_can_start_no_thread_is_woken_by_the_next_signal(monkeypatch
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-@pytest.mark.parametrize(("function", "local"), [("_read", "file"), ("_on_signal", "told"), ("write", "fd")])
+@pytest.mark.parametrize(("function", "local"), [("_read", "file"), ("_on_signal", "due"), ("write", "fd")])
 def test_what_is_told_while_a_handler_is_at_work_breaks_nothing_off(run_faults, tmp_path, version, function, local):
     """The rank is told of another fault while it reads or writes of the first. An OSError is not taken for its own."""
     been_here = str(tmp_path / "been here")

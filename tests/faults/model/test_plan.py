@@ -29,7 +29,7 @@ def test_equal_faults_have_different_ids():
 
 def test_an_id_that_is_given_twice_is_refused():
     """Results and journal name faults by their ids."""
-    with pytest.raises(InputError, match="'a' is given to two faults"):
+    with pytest.raises(InputError, match="duplicate id: 'a'"):
         faults.plan([faults.exit(1, rank=0, id="a"), faults.exit(2, rank=0, id="a")])
 
 

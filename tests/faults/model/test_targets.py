@@ -87,11 +87,11 @@ def test_who_is_to_stay_alive_is_never_meant(seed, keep):
         (
             [0, 1],
             2,
-            "keep_alive: 2 of 3 ranks are to stay alive (keep_alive), but faults are aimed at all but 1 of them",
+            "keep_alive: expected 2 of 3 ranks without a fault, got 1: faults target all the others",
         ),
-        ("all", 3, "faults[0].rank: 'all' means nobody in a job of 3 ranks of which 3 are to stay alive"),
-        ("all", 4, "keep_alive: 4 of 3 ranks are to stay alive"),
-        ("the agent", 0, "faults[0].rank: nobody but the launcher itself supervises the ranks of this job"),
+        ("all", 3, "faults[0].rank: 'all' selects no rank in a job of 3 ranks with keep_alive=3"),
+        ("all", 4, "keep_alive: expected 4 of 3 ranks without a fault"),
+        ("the agent", 0, "faults[0].rank: this job has no agent to target"),
     ],
 )
 def test_a_plan_that_would_leave_too_few_alive_is_refused(target, keep, problem):

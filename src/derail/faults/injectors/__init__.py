@@ -1,1 +1,1 @@
-"""One family of faults per file."""
+"""Injectors: one family of faults per file."""

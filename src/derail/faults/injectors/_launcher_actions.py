@@ -1,4 +1,4 @@
-"""What is done to a launcher, and seen of it: a program that starts others and waits for them, as a rank of a job."""
+"""Actions on a launcher, and their evidence: a program that starts others and waits for them, as a rank of a job."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 def kill(aim: Aim) -> Step:
-    """SIGKILL, to a launcher that has processes."""
+    """Send SIGKILL to a launcher with running processes."""
     return _send(aim, "SIGKILL")
 
 
 def stop(aim: Aim) -> Step:
-    """SIGSTOP, to a launcher that has processes."""
+    """Send SIGSTOP to a launcher with running processes."""
     return _send(aim, "SIGSTOP")
 
 
 def send(aim: Aim) -> Step:
-    """Any signal, to a launcher that has processes."""
+    """Send any signal to a launcher with running processes."""
     return _send(aim, aim.text("signal"))
 
 
@@ -48,7 +48,7 @@ def _send(aim: Aim, name: str) -> Step:
         return NotReached("the launcher had ended before the signal could be sent")
     started = children_of(pid)
     if not started:
-        return NotReached(f"rank {aim.rank} (pid {pid}) has no process of its own just now: it launches nothing")
+        return NotReached(f"rank {aim.rank} (pid {pid}) has no child process now: it launches nothing")
     known = next(entry for entry in signals.ENTRIES if entry.name == "signal")
     params = (("signal", name),)
     plain = Fault(known.name, aim.rank, params, aim.fault.when, id=aim.fault.id, defaults=known.defaults)
@@ -58,8 +58,8 @@ def _send(aim: Aim, name: str) -> Step:
         if not isinstance(result, Injected):
             return result
         alive = [child for child in started if (seen := read_process_state(child)) is not None and not seen.ended]
-        told = f"it had started {_listed(started)}, of which {_listed(alive) or 'none'} lived then"
-        return Injected(f"{result.evidence}; {told}")
+        children = f"it had started {_listed(started)}, of which {_listed(alive) or 'none'} lived then"
+        return Injected(f"{result.evidence}; {children}")
 
     if isinstance(step, AtExit):
         return AtExit(lambda status: about(step.check(status)), step.awaited)
@@ -75,7 +75,7 @@ def _through(about: Callable[[Result], Result], result: Result | None) -> Result
 
 
 def children_of(pid: int) -> tuple[int, ...]:
-    """The processes that a process has started and that have not ended."""
+    """Return the children of a process that have not ended."""
     return tuple(sorted(each.pid for each in processes.every_process() if each.ppid == pid and each.alive))
 
 
@@ -84,7 +84,7 @@ def _listed(pids: tuple[int, ...] | list[int]) -> str:
 
 
 def ignored_sigchld(aim: Aim) -> Step:
-    """The launcher was started with SIGCHLD ignored: see it in /proc."""
+    """Verify in /proc that the launcher started with SIGCHLD ignored."""
     pid = aim.control.pid(aim.rank)
 
     def check() -> Result | None:
@@ -97,7 +97,7 @@ def ignored_sigchld(aim: Aim) -> Step:
 
 
 def no_stdout(aim: Aim) -> Step:
-    """The launcher was started without a stdout that takes anything: see its descriptor."""
+    """Verify the launcher's descriptor 1 in /proc: closed, or a pipe without a reader."""
     pid, how = aim.control.pid(aim.rank) or 0, aim.text("how")
     log = aim.control.log_file(aim.rank, "stdout")
 
@@ -107,16 +107,16 @@ def no_stdout(aim: Aim) -> Step:
         if not words or str(SHIM) in words or seen is None:
             return None
         if how == "broken":
-            return Injected(f"/proc/{pid}/fd/1 is {seen}, which nobody reads") if _nobody_reads(pid) else None
+            return Injected(f"/proc/{pid}/fd/1 is {seen}, which has no reader") if _nobody_reads(pid) else None
         if seen and log is not None and identity_of(pid, 1) == _identity(log):
             return Errored(f"/proc/{pid}/fd/1 is {seen} after it was closed")
-        return Injected(f"/proc/{pid}/fd/1 {f'is {seen} by now' if seen else 'is not there'}; it was {log}")
+        return Injected(f"/proc/{pid}/fd/1 {f'is {seen} by now' if seen else 'does not exist'}; it was {log}")
 
     return Soon(check, f"/proc/{pid}/fd/1 {how}", within=20.0, at_exit=_unseen("its stdout was"))
 
 
 def _nobody_reads(pid: int) -> bool:
-    """Whether descriptor 1 of a process is the end of a pipe whose other end is closed everywhere."""
+    """Return whether descriptor 1 of a process is a pipe with a read end that is closed everywhere."""
     try:
         fd = os.open(PROC / str(pid) / "fd" / "1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -139,14 +139,14 @@ def _identity(path: os.PathLike[str]) -> tuple[int, int] | None:
 
 def _unseen(what: str) -> Callable[[ExitStatus], Result]:
     def at_exit(status: ExitStatus) -> Result:
-        told = f"the launcher ended with {status} before {what} seen"
-        return Errored(f"{told}; its stderr may say why") if status.signal is None else NotReached(told)
+        ended = f"the launcher ended with {status} before {what} verified"
+        return Errored(f"{ended}; see its stderr") if status.signal is None else NotReached(ended)
 
     return at_exit
 
 
 def stolen(aim: Aim) -> Step:
-    """The launcher says that its children are reaped by somebody else: one must have been, and be gone."""
+    """Verify that other code in the launcher's process has reaped its children: their pids are gone."""
 
     def check() -> Result | None:
         taken = [record for record in aim.records if record["event"] == "stolen"]
@@ -156,12 +156,12 @@ def stolen(aim: Aim) -> Step:
         launcher = int(str(taken[0]["by"]))
         left = [pid for pid in pids if (seen := processes.look_up(pid)) is not None and seen.ppid == launcher]
         if left:
-            return Errored(f"{_listed(left)} of pid {launcher} is still there, though it was waited for")
-        told = ", ".join(f"{record['pid']} (status {record['status']})" for record in taken)
-        return Injected(f"waited for in pid {launcher} before it could do so itself: {told}; gone from /proc")
+            return Errored(f"pid {_listed(left)} of pid {launcher} still exists, although it was reaped")
+        reaped = ", ".join(f"{record['pid']} (status {record['status']})" for record in taken)
+        return Injected(f"reaped in pid {launcher} before the launcher's own wait: {reaped}; gone from /proc")
 
     def at_exit(status: ExitStatus) -> Result:
         taken = sum(record["event"] == "stolen" for record in aim.records)
-        return NotReached(f"{taken} of its children were waited for so; the launcher ended with {status}")
+        return NotReached(f"{taken} of its children were reaped early; the launcher ended with {status}")
 
     return Soon(check, "a child that the launcher waits for", within=FOREVER, at_exit=at_exit)

@@ -1,4 +1,4 @@
-"""What is seen from outside of a rank's streams: the bytes in its log file, and what its descriptors are."""
+"""Probes of a rank's streams from outside: the bytes in its log file, and the files behind its descriptors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim
 
 AT_ONCE = 8 << 20
-"""Bytes that one look reads at most: looks are taken in the thread that supervises the ranks."""
+"""Maximum bytes that one check reads: checks run in the thread that supervises the ranks."""
 BETWEEN = 1 << 16
-"""Bytes of others that may stand between two parts."""
+"""Maximum bytes of other writers between two parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a stream of a rank was right before a fault changed it, in the rank's own words.
+    """State of a rank's stream right before a fault changed it, as reported by the rank.
 
     Attributes:
-        pid: the process that has it.
-        fd: its number there.
+        pid: the process of the stream.
+        fd: its descriptor in that process.
         identity: device and inode.
-        size: of the file.
+        size: the size of the file in bytes.
         file: whether it is a regular file.
         path: the rank's log file.
-        copy: device, inode and size of the file to which the rank copies what the stream takes; None if it does not.
+        copy: device, inode and size of the rank's copy of the stream; None if there is none.
     """
 
     pid: int
@@ -46,7 +46,7 @@ class Stream:
     copy: tuple[int, int, int] | None = None
 
     def copied(self) -> Stream:
-        """Return the copy of the stream, if there is one: what is in it the launcher's pipe has taken."""
+        """Return the copy of the stream, if there is one: it has the bytes that the launcher's pipe has accepted."""
         if self.copy is None:
             return self
         device, inode, size = self.copy
@@ -57,32 +57,32 @@ class Stream:
 
 
 def recorded(aim: Aim) -> Stream | None:
-    """What the rank recorded of the stream that a fault is about; None if it did not."""
+    """Return the rank's record of the fault's stream; None if there is none."""
     for record in aim.records:
         if record["event"] == "stream":
             pid, fd, dev, ino, size = (int(str(record[name])) for name in ("by", "fd", "dev", "ino", "size"))
-            copy = tuple(map(int, told)) if isinstance(told := record.get("copy"), list) else None
+            copy = tuple(map(int, triple)) if isinstance(triple := record.get("copy"), list) else None
             return Stream(pid, fd, (dev, ino), size, record["file"] is True, log_path(aim), copy)  # type: ignore[arg-type]
     return None
 
 
 def last(aim: Aim, event: str) -> dict[str, object] | None:
-    """The last record of a kind that the rank wrote about the fault."""
+    """Return the last record of a kind that the rank wrote about the fault."""
     return next((dict(record) for record in reversed(aim.records) if record["event"] == event), None)
 
 
 def log_path(aim: Aim) -> Path | None:
-    """Where the stream that a fault is about is redirected to."""
+    """Return the file to which the fault's stream is redirected."""
     return aim.control.log_file(aim.rank, "stdout" if aim.text("stream") == "stdout" else "stderr")
 
 
 class Search:
-    """Looks for parts of bytes, one after the other, in what was appended to a stream's file.
+    """Search for consecutive parts of bytes in the data appended to a stream's file.
 
     Attributes:
-        found: bytes of the parts that were found so far.
-        first: where the first of them begins.
-        end: where the last of them ends.
+        found: the bytes of the parts that were found so far.
+        first: the offset of the first part.
+        end: the end of the last part.
     """
 
     def __init__(self, stream: Stream, parts: Iterator[bytes]) -> None:
@@ -94,7 +94,7 @@ class Search:
         self._next = next(parts, None)
 
     def look(self, *, whole: bool = False) -> bool:
-        """Go on; whether all is found. Without ``whole``, look at no more than ``AT_ONCE`` bytes."""
+        """Continue, and return whether all parts are found; without ``whole``, read at most ``AT_ONCE`` bytes."""
         with opened(self._stream) as fd:
             begun = self.end
             while fd is not None and self._next is not None and (whole or self.end - begun < AT_ONCE):
@@ -110,14 +110,14 @@ class Search:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing stands behind what was found."""
+        """Whether the file ends with the last part."""
         with opened(self._stream) as fd:
             return fd is not None and os.fstat(fd).st_size == self.end
 
 
 @contextmanager
 def opened(stream: Stream) -> Iterator[int | None]:
-    """The file that a stream was, wherever it lies by now; None if it cannot be had."""
+    """Yield the file of a stream, wherever it is now; None if it is not accessible."""
     fd = None
     for name in (stream.path, PROC / str(stream.pid) / "fd" / str(stream.fd)):
         fd = _open(name, stream.identity) if name is not None and stream.file else None
@@ -141,7 +141,7 @@ def _open(path: Path, identity: tuple[int, int]) -> int | None:
 
 
 def descriptor(pid: int, fd: int) -> str | None:
-    """What a descriptor of a process is, as /proc names it; empty if it is closed, None if the process is gone."""
+    """Return the file of a descriptor as /proc names it; empty if it is closed, None if the process is gone."""
     where = PROC / str(pid) / "fd"
     try:
         return os.readlink(where / str(fd))
@@ -155,7 +155,7 @@ def descriptor(pid: int, fd: int) -> str | None:
 
 
 def identity_of(pid: int, fd: int) -> tuple[int, int] | None:
-    """Device and inode of an open descriptor of a process; None if it cannot be seen."""
+    """Return device and inode of an open descriptor of a process; None if they are not visible."""
     try:
         about = os.stat(PROC / str(pid) / "fd" / str(fd))
     except OSError:
@@ -164,15 +164,15 @@ def identity_of(pid: int, fd: int) -> tuple[int, int] | None:
 
 
 def access_mode(pid: int, fd: int) -> int | None:
-    """Whether a descriptor of a process is open for reading, writing or both; None if it cannot be seen."""
+    """Return the access mode of a descriptor (reading, writing or both); None if it is not visible."""
     try:
-        told = (PROC / str(pid) / "fdinfo" / str(fd)).read_text()
+        text = (PROC / str(pid) / "fdinfo" / str(fd)).read_text()
     except OSError:
         return None
-    flags = next((int(line.split()[1], 8) for line in told.splitlines() if line.startswith("flags:")), None)
+    flags = next((int(line.split()[1], 8) for line in text.splitlines() if line.startswith("flags:")), None)
     return None if flags is None else flags & os.O_ACCMODE
 
 
 def number_of(aim: Aim) -> int:
-    """The descriptor number of the stream that a fault is about."""
+    """Return the descriptor number of the fault's stream."""
     return NUMBERS[aim.text("stream")]

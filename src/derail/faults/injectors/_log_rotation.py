@@ -1,4 +1,4 @@
-"""What becomes of log files while ranks write to them: removed, cut, replaced by another one or by a FIFO."""
+"""Changes of log files while ranks write to them: deletion, truncation, replacement by another file or a FIFO."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from derail.faults.catalogue.injector_api import Aim, Step
 
 NO_FILES = ("pipe:", "socket:", "/dev/pts/", "/dev/tty", "/dev/null")
-"""How /proc names streams that a launcher reads itself, or throws away."""
+"""Prefixes in /proc of streams that a launcher reads itself or discards."""
 
 
 def move_log(aim: Aim) -> Step:
-    """Do to the log file of a rank what a disk cleaner or logrotate does, and look at what the rank has open."""
+    """Change the log file of a rank like a disk cleaner or logrotate, and verify the rank's open descriptor."""
     path, number, pid = log_path(aim), number_of(aim), living(aim)
     if path is None:
-        return NotReached(f"rank {aim.rank} has no log file of its {aim.text('stream')}")
+        return NotReached(f"rank {aim.rank} has no log file for its {aim.text('stream')}")
     at_exit = "at its exit" in str(aim.fault.when)
     if pid is None and not at_exit:
         return NotReached("the rank had ended before its log file could be touched")
     try:
         before = os.lstat(path)
     except FileNotFoundError:
-        return Errored(f"there is no {path}")
+        return Errored(f"{path} does not exist")
     if not stat.S_ISREG(before.st_mode):
-        return Errored(f"{path} is no regular file")
+        return Errored(f"{path} is not a regular file")
     here = (before.st_dev, before.st_ino)
     if pid is not None and not at_exit and identity_of(pid, number) != here:
         other = descriptor(pid, number)
         if other is not None and other.startswith(NO_FILES):
-            return Unavailable(f"rank {aim.rank} writes its {aim.text('stream')} to {other}, and not to a file")
-        return Errored(f"{path} is not what rank {aim.rank} writes to: that is {other}")
+            return Unavailable(f"rank {aim.rank} writes its {aim.text('stream')} to {other}, not to a file")
+        return Errored(f"expected rank {aim.rank} to write to {path}, got {other}")
     seen = _MOVES[aim.fault.name](aim, path, before)
     if isinstance(seen, Errored):
         return seen
@@ -52,19 +52,19 @@ def move_log(aim: Aim) -> Step:
 def _delete(_: Aim, path: Path, before: os.stat_result) -> str | Errored:
     path.unlink()
     gone = not os.path.lexists(path)
-    return f"{path} ({before.st_size} bytes) is gone" if gone else Errored(f"{path} is still there")
+    return f"{path} ({before.st_size} bytes) is gone" if gone else Errored(f"{path} still exists")
 
 
 def _truncate(aim: Aim, path: Path, before: os.stat_result) -> str | Errored:
     if before.st_size == 0:
-        return Errored(f"{path} was empty: nothing would change")
+        return Errored(f"{path} was empty: no change possible")
     copy = path.with_name(path.name + ".1")
     if aim.flag("copy"):
         shutil.copyfile(path, copy)
     os.truncate(path, 0)
     after = os.lstat(path)
     if (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino) or after.st_size >= before.st_size:
-        return Errored(f"{path} has {after.st_size} bytes after it was cut, had {before.st_size}")
+        return Errored(f"{path} has {after.st_size} bytes after truncation, had {before.st_size}")
     kept = f", {copy} has {copy.stat().st_size}" if aim.flag("copy") else ""
     return f"{path} had {before.st_size} bytes, has {after.st_size}{kept}; inode {after.st_ino} as before"
 
@@ -85,12 +85,12 @@ def _make_fifo(aim: Aim, path: Path, before: os.stat_result) -> str | Errored:
     path.rename(kept)
     os.mkfifo(path)
     if not stat.S_ISFIFO(os.lstat(path).st_mode):
-        return Errored(f"{path} is no FIFO")
+        return Errored(f"{path} is not a FIFO")
     return f"{path} is a FIFO, was inode {before.st_ino}, which is {kept.name} now"
 
 
 def _put_back(path: Path, kept: Path) -> None:
-    """Whoever opens the log after the job must not be held by a FIFO."""
+    """Restore the log file, so that a later open of the log does not block on the FIFO."""
     if stat.S_ISFIFO(os.lstat(path).st_mode) and kept.exists():
         kept.replace(path)
 
@@ -101,4 +101,4 @@ _MOVES: dict[str, Callable[[Aim, Path, os.stat_result], str | Errored]] = {
     "log_replaced": _replace,
     "log_fifo": _make_fifo,
 }
-"""What is done, and what is seen of it then."""
+"""The change by fault, which returns what was verified."""

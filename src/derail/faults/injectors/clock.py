@@ -1,4 +1,4 @@
-"""Clocks that are wrong: the wall clock inside a rank, the monotonic one by a time namespace."""
+"""Wrong clocks: the wall clock inside a rank, the monotonic clock by a time namespace."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
 
 NOISE = 0.002
-"""Seconds that two readings of right clocks may differ, besides the time that the readings took."""
+"""Maximum difference in seconds of two readings of correct clocks, beyond the duration of the readings."""
 
 
 def offset(aim: Aim) -> Step:
-    """The rank's clock must be wrong by the offset."""
+    """Verify that the rank's clock is wrong by the offset."""
     seconds = aim.number("seconds")
     return _compare(aim, lambda _: seconds)
 
 
 def step_back(aim: Aim) -> Step:
-    """The rank's clock must be behind by the step."""
+    """Verify that the rank's clock is behind by the step."""
     seconds = aim.number("seconds")
     return _compare(aim, lambda _: -seconds)
 
 
 def drift(aim: Aim) -> Step:
-    """The rank's clock must be wrong by what it gained since."""
+    """Verify that the rank's clock is wrong by its drift so far."""
     factor = aim.number("factor")
     return _compare(aim, lambda passed: passed * (factor - 1))
 
 
 def freeze(aim: Aim) -> Step:
-    """The rank's clock must be behind by all the time that has passed since."""
+    """Verify that the rank's clock is behind by the time since it stopped."""
     return _compare(aim, lambda passed: -passed)
 
 
 def _compare(aim: Aim, expected: Callable[[float], float]) -> Step:
-    """What the rank's clock said, against ours: the monotonic clock, which both have, tells when that was."""
+    """Compare the rank's wall clock with this process's at the same moment of the shared monotonic clock."""
 
     def check() -> Result | None:
         record = next((record for record in aim.records if record["event"] == "clock"), None)
@@ -63,18 +63,18 @@ def _compare(aim: Aim, expected: Callable[[float], float]) -> Step:
         right = ours - (now + then) / 2 + (before + after) / 2
         wrong, unsure = wall - right, (after - before) / 2 + (then - now) / 2 + NOISE
         wanted = expected((before + after) / 2 - since)
-        seen = f"the rank's time.time() was {wrong:+.6f} s wrong (± {unsure:.6f}), measured with ours"
+        seen = f"the rank's time.time() was {wrong:+.6f} s wrong (± {unsure:.6f}), measured with derail's clock"
         if abs(wrong - wanted) > unsure + abs(wanted) * 1e-3:
-            return Errored(f"{seen}; it should have been {wanted:+.6f} s")
+            return Errored(f"{seen}; expected {wanted:+.6f} s")
         if abs(wrong) <= unsure:
-            return Errored(f"{seen}; that is too little to be told from a right clock")
-        return Injected(f"{seen}, {(before + after) / 2 - since:.3f} s after it was bent in {aim.where}")
+            return Errored(f"{seen}; too little to distinguish from a correct clock")
+        return Injected(f"{seen}, {(before + after) / 2 - since:.3f} s after the change in {aim.where}")
 
     return Soon(check, "a reading of the rank's clock", within=FOREVER)
 
 
 def shift_monotonic(aim: Aim) -> Step:
-    """The rank was started in a time namespace: its offsets are told by the kernel."""
+    """Verify the offsets of the rank's time namespace in /proc."""
     pid, seconds = aim.control.pid(aim.rank) or 0, aim.number("seconds")
 
     def check() -> Result | None:
@@ -84,15 +84,15 @@ def shift_monotonic(aim: Aim) -> Step:
             lines = (PROC / str(pid) / "timens_offsets").read_text().splitlines()
         except OSError:
             return None
-        told = {name: int(whole) + int(nano) / 1e9 for name, whole, nano in map(str.split, lines)}
-        if abs(told.get("monotonic", 0.0) - seconds) > 1e-6:
-            return Errored(f"/proc/{pid}/timens_offsets says {told}, not {seconds:g} s")
+        offsets = {name: int(whole) + int(nano) / 1e9 for name, whole, nano in map(str.split, lines)}
+        if abs(offsets.get("monotonic", 0.0) - seconds) > 1e-6:
+            return Errored(f"/proc/{pid}/timens_offsets: expected {seconds:g} s, got {offsets}")
         return Injected(
-            f"/proc/{pid}/timens_offsets: monotonic {told['monotonic']:+g} s, in a time namespace of its own"
+            f"/proc/{pid}/timens_offsets: monotonic {offsets['monotonic']:+g} s, in a separate time namespace"
         )
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"the rank ended with {status} before its clock was seen; its stderr may say why")
+        return Errored(f"the rank ended with {status} before its clock was verified; see its stderr")
 
     return Soon(check, f"an offset in /proc/{pid}/timens_offsets", within=20.0, at_exit=at_exit)
 
@@ -103,62 +103,68 @@ def _prepare_monotonic(rank: RankSpec, fault: Fault) -> RankSpec:
 
 
 def _bent(name: str, summary: str, inject: Callable[[Aim], Step], example: str, param: Param | None) -> Entry:
-    """One of the faults of the wall clock, which differ in little."""
+    """Return the declaration of a fault of the wall clock."""
     return Entry(
         name=name,
         side="in rank",
         summary=summary,
         inject=inject,
-        verified="by what time.time() said in the rank, compared with our clock by means of the monotonic one",
-        healed="after `for_` seconds the clock is right again",
+        verified="time.time() in the rank, compared with derail's clock at the same monotonic time",
+        healed="after `for_` seconds the clock is correct again",
         example=example,
         params=() if param is None else (param,),
-        requires=Requires("Python in the rank, started without -S, -I and -E; a program that asks time or datetime"),
+        requires=Requires("Python in the rank, started without -S, -I and -E; a program that uses time or datetime"),
         acts=Acts(lasts=True),
         check=lambda values: "0 seconds, or a factor of 1, changes nothing" if _is_right(values) else "",
     )
 
 
 def _is_right(values: object) -> bool:
-    told = values if isinstance(values, dict) else {}
-    return told.get("seconds") == 0 or told.get("factor") == 1
+    given = values if isinstance(values, dict) else {}
+    return given.get("seconds") == 0 or given.get("factor") == 1
 
 
 ENTRIES = (
     _bent(
         "clock_offset",
-        "The rank's wall clock is wrong by so many seconds: time.time, datetime.now and their like.",
+        "The rank's wall clock is wrong by a number of seconds: time.time, datetime.now and similar functions.",
         offset,
         "faults.clock_offset(-3600, rank=1)",
-        offset_param("seconds", "How much later than it is (or, below 0, earlier)."),
+        offset_param("seconds", "Seconds that the clock is ahead, or behind if negative."),
     ),
     _bent(
         "clock_drift",
         "The rank's wall clock runs too fast or too slow.",
         drift,
         "faults.clock_drift(1.5, rank=1)",
-        factor_param("factor", "Seconds that it counts for each one that passes.", default=2.0, least=0.0),
+        factor_param("factor", "Seconds that the clock advances per real second.", default=2.0, least=0.0),
     ),
-    _bent("clock_freeze", "The rank's wall clock stands.", freeze, "faults.clock_freeze(rank=1, for_=5)", None),
+    _bent("clock_freeze", "The rank's wall clock stops.", freeze, "faults.clock_freeze(rank=1, for_=5)", None),
     _bent(
         "clock_step_back",
-        "The rank's wall clock goes back once, in the middle of whatever it measures.",
+        "The rank's wall clock jumps back once, while the program may be measuring a duration.",
         step_back,
         'faults.clock_step_back(60, rank=0, when=when.line("step 2"))',
-        Param("seconds", offset_param("seconds", "").read, "By how much.", "seconds", default=60.0),
+        Param(
+            "seconds", offset_param("seconds", "").read, "Seconds that the clock jumps back.", "seconds", default=60.0
+        ),
     ),
     Entry(
         name="monotonic_offset",
         side="before start",
-        summary="The rank's monotonic clock and the time since boot are other ones than everybody else's.",
+        summary="The rank's monotonic clock and time since boot differ from those of other processes.",
         inject=shift_monotonic,
-        verified="/proc/PID/timens_offsets, and another time namespace than ours",
-        healed="it ends with the rank",
+        verified="/proc/PID/timens_offsets, in a time namespace other than derail's",
+        healed="ends with the rank",
         example="faults.monotonic_offset(86400, rank=1)",
-        params=(offset_param("seconds", "How much more than it is (or, below 0, less; at most since boot)."),),
+        params=(
+            offset_param(
+                "seconds", "Seconds that the clock is ahead, or behind if negative (at most the time since boot)."
+            ),
+        ),
         acts=Acts(triggers=("start",)),
         requires=Requires(
-            "a rank that is a program; a time namespace, as an ordinary user inside a user namespace",
+            "a rank that is a program; a time namespace, which for users other than root needs a user namespace",
             unavailable=lambda: why_not("time"),
         ),
         check=lambda values: "0 seconds change nothing" if values["seconds"] == 0 else "",

@@ -1,6 +1,6 @@
-"""Real crashes: the processor, the C library or the kernel ends the rank with a signal; some wait for their moment.
+"""Real crashes: the processor, the C library or the kernel ends the rank with a signal, at once or at a later moment.
 
-They act inside the rank.
+These faults act inside the rank.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 IN_RANK = "Python in the rank, started without -S, -I and -E"
 CTYPES = f"{IN_RANK}; ctypes"
 CRASHES = {"segfault": signal.SIGSEGV, "abort": signal.SIGABRT}
-"""The crashes that are told by a word, and how they end the rank."""
-CORE = flag_param("core", "Whether the kernel may write a core file, as the rank's hard limit allows.")
+"""Crashes that parameters name by a word, and the signals that end the rank."""
+CORE = flag_param("core", "Whether the kernel may write a core file, within the rank's hard limit.")
 
 
 def ends_by(aim: Aim, status: ExitStatus, number: int, deed: str) -> Result:
-    """What the end of the rank says of a deed by which it must have ended with a signal."""
+    """Return the result for a crash that must have ended the rank with a signal."""
     if status.signal == number or (status.code == 128 + number and _has_a_shell(aim)):
         if aim.fault.name in WITH_CORE and aim.flag("core") and not status.core_dumped and status.signal is not None:
-            return Errored(f"{deed}; the rank ended with {status}, but no core was written (see core(5))")
-        whose = "" if status.signal == number else ", its shell's word for that signal"
+            return Errored(f"{deed}; the rank ended with {status}, but the kernel wrote no core file (see core(5))")
+        whose = "" if status.signal == number else ", its shell's exit code for that signal"
         return Injected(f"{deed}; the rank ended with {status}{whose}")
     if status.signal in aim.sent_by_supervisor:
-        return NotReached(f"{deed}, but the signal of the supervisor was faster: the rank ended with {status}")
+        return NotReached(f"{deed}, but the supervisor's signal came first: the rank ended with {status}")
     return Errored(f"{deed}, but the rank ended with {status}")
 
 
 def _has_a_shell(aim: Aim) -> bool:
-    """Whether it was a child of the rank's own process that acted."""
+    """Return whether a child of the rank's own process acted."""
     return any(record["event"] == "start" and record.get("by") != aim.control.pid(aim.rank) for record in aim.records)
 
 
 def crashes_at(moment: str, aim: Aim) -> Step:
-    """The rank has said that it is ready to crash at a moment: it must have come, and must have ended the rank."""
+    """Verify that the rank reached the moment of its crash, and that the crash ended it."""
     how = aim.text("how")
 
     def at_exit(status: ExitStatus) -> Result:
@@ -73,7 +73,7 @@ def crashes_at(moment: str, aim: Aim) -> Step:
 def _check_handler(values: Mapping[str, Value]) -> str:
     name = str(values["signal"])
     if name in ("SIGKILL", "SIGSTOP"):
-        return f"nobody can handle {name}"
+        return f"no process can handle {name}"
     return "derail itself uses this signal" if signal_number(name) == control_signal() else ""
 
 
@@ -92,7 +92,7 @@ def _crash(
     needs: str = CTYPES,
     unavailable: Callable[[], str] = str,
 ) -> Entry:
-    """One way to crash. They differ in what they do and by which signal that ends the rank."""
+    """Return the declaration of a crash; crashes differ in the cause and in the signal that ends the rank."""
 
     def inject(aim: Aim) -> Step:
         def check(status: ExitStatus) -> Result:
@@ -105,7 +105,7 @@ def _crash(
         side="in rank",
         summary=summary,
         inject=inject,
-        verified=f"{signal_name(number)} in the status of the rank's exit",
+        verified=f"{signal_name(number)} in the rank's exit status",
         healed="",
         example=example or f'faults.{name}(rank=1, when=when.line("step 2"))',
         params=(*params, CORE) if core else params,
@@ -114,27 +114,27 @@ def _crash(
 
 
 def _no_machine_code(*columns: int) -> Callable[[], str]:
-    """Why machine code that is known for some machines cannot run here."""
+    """Return a function that explains why machine code for some machines cannot run here."""
 
     def why() -> str:
         machine = this_machine()
         known = machine is not None and machine.column in columns
-        return "" if known else "the machine code for it is not known for this machine"
+        return "" if known else "derail has no machine code of this crash for this machine"
 
     return why
 
 
 def _later(name: str, summary: str, moment: Callable[[Aim], str], example: str, *params: Param, first: str) -> Entry:
-    """One of the moments at which a rank can crash."""
+    """Return the declaration of a crash at a later moment."""
     return Entry(
         name=name,
         side="in rank",
         summary=summary,
         inject=lambda aim: crashes_at(moment(aim), aim),
-        verified="the rank's record that the moment has come; unless it raises, the signal in the status of its exit",
+        verified="the rank's record that it reached the moment; unless it raises, the signal in its exit status",
         healed="",
         example=example,
-        params=(*params, choice_param("how", ("exception", *CRASHES), "What happens then.", default=first)),
+        params=(*params, choice_param("how", ("exception", *CRASHES), "What happens at that moment.", default=first)),
         requires=Requires(CTYPES),
         check=_check_handler if name == "crash_in_handler" else lambda _: "",
     )
@@ -144,22 +144,22 @@ ENTRIES = (
     _crash(
         "segfault",
         signal.SIGSEGV,
-        "The rank touches memory that is not there.",
-        "touched an address without memory",
-        choice_param("how", ("read", "write", "call"), "What it does with the address.", default="read"),
+        "The rank accesses unmapped memory.",
+        "accessed an unmapped address",
+        choice_param("how", ("read", "write", "call"), "Access to the address.", default="read"),
         example='faults.segfault("call", rank=1, when=when.line("step 2"))',
     ),
     _crash(
         "stack_overflow",
         signal.SIGSEGV,
-        "C functions call each other in the rank until the stack is used up.",
+        "C functions in the rank recurse until the stack is used up.",
         "ran out of stack",
         needs=f"{CTYPES}; CPython's faulthandler",
     ),
     _crash(
         "abort",
         signal.SIGABRT,
-        "The rank aborts, as failed assertions of C code do, or Python on finding itself broken.",
+        "The rank aborts, like a failed assertion in C code or a fatal error of Python.",
         "aborted",
         choice_param("how", ("abort", "fatal_error"), "abort(), or Py_FatalError with its traceback.", default="abort"),
         example='faults.abort("fatal_error", rank=1)',
@@ -167,36 +167,36 @@ ENTRIES = (
     _crash(
         "double_free",
         signal.SIGABRT,
-        "The rank frees memory twice; the C library notices, and aborts.",
+        "The rank frees memory twice; the C library detects it and aborts.",
         "freed memory twice",
-        needs=f"{CTYPES}; a C library that notices, as glibc",
+        needs=f"{CTYPES}; a C library that detects it, such as glibc",
     ),
     _crash(
         "bus_error",
         signal.SIGBUS,
-        "The rank touches a page of a mapped file that has been truncated.",
-        "touched a mapped page behind the end of its file",
+        "The rank accesses a page of a mapped file that was truncated.",
+        "accessed a mapped page beyond the end of its file",
     ),
     _crash(
         "illegal_instruction",
         signal.SIGILL,
-        "The rank runs an instruction that its processor does not have.",
-        "ran an illegal instruction",
-        needs=f"{CTYPES}; x86_64 or aarch64; memory that may be executed",
+        "The rank executes an instruction that its processor does not have.",
+        "executed an illegal instruction",
+        needs=f"{CTYPES}; x86_64 or aarch64; executable memory",
         unavailable=_no_machine_code(0, 1),
     ),
     _crash(
         "fpe",
         signal.SIGFPE,
-        "The rank divides whole numbers by zero in machine code.",
+        "The rank divides integers by zero in machine code.",
         "divided by zero",
-        needs=f"{CTYPES}; x86_64, as aarch64 does not trap; memory that may be executed",
+        needs=f"{CTYPES}; x86_64, as aarch64 does not trap; executable memory",
         unavailable=_no_machine_code(0),
     ),
     _crash(
         "bad_syscall",
         signal.SIGSYS,
-        "The rank makes a system call that a seccomp filter of its own punishes with death.",
+        "The rank makes a system call for which its own seccomp filter kills the process.",
         "made a forbidden system call",
         needs=f"{CTYPES}; seccomp",
         unavailable=why_no_seccomp,
@@ -204,7 +204,7 @@ ENTRIES = (
     _crash(
         "broken_pipe",
         signal.SIGPIPE,
-        "The rank writes to a pipe that nobody can read, with the signal's default action, as programs in C have it.",
+        "The rank writes to a pipe without a reader, with the signal's default action, as in C programs.",
         "wrote to a pipe without readers",
         core=False,
         needs=IN_RANK,
@@ -212,21 +212,21 @@ ENTRIES = (
     _crash(
         "cpu_limit",
         signal.SIGXCPU,
-        "The rank spins until it has used up the processor time that it is allowed: at most one second more.",
-        "spun beyond its limit of processor time",
+        "The rank spins until it exceeds its limit of processor time, set to at most one second above its use.",
+        "exceeded its limit of processor time",
     ),
     _crash(
         "file_limit",
         signal.SIGXFSZ,
-        "The rank writes more to a file than it is allowed, with the signal's default action.",
-        "wrote beyond its limit of file sizes",
+        "The rank writes to a file beyond its size limit, with the signal's default action.",
+        "exceeded its file size limit",
     ),
     _crash(
         "alarm",
         signal.SIGALRM,
-        "An alarm clock for which the rank has no handler goes off while the program goes on.",
+        "An alarm without a handler ends the rank while the program runs.",
         "set an alarm",
-        seconds_param("seconds", "Seconds until it goes off.", default=0.05),
+        seconds_param("seconds", "Seconds until the alarm.", default=0.05),
         core=False,
         needs=IN_RANK,
     ),
@@ -235,12 +235,12 @@ ENTRIES = (
         "The rank crashes when it imports a module.",
         lambda aim: f"the import of {aim.text('module')}",
         'faults.crash_at_import("numpy", rank=1)',
-        Param("module", read_text, "Which; by its full name, and not imported before.", "text", required=True),
+        Param("module", read_text, "Full name of the module, which must not be imported yet.", "text", required=True),
         first="exception",
     ),
     _later(
         "crash_at_exit",
-        "The rank crashes after its program has ended, in a function that Python calls at its exit (atexit).",
+        "The rank crashes after the end of its program, in a function that Python calls at exit (atexit).",
         lambda _: "its exit (atexit)",
         "faults.crash_at_exit(rank=1)",
         first="segfault",
@@ -250,16 +250,16 @@ ENTRIES = (
         "The rank crashes in the destructor of an object, where Python ignores exceptions.",
         lambda aim: "a destructor" + (" at the end of the interpreter" if aim.text("at") == "end" else ""),
         'faults.crash_in_del("end", rank=1)',
-        choice_param("at", ("once", "end"), "Destroyed at once, or when the interpreter ends.", default="once"),
+        choice_param("at", ("once", "end"), "Destroyed at once, or at the end of the interpreter.", default="once"),
         first="segfault",
     ),
     _later(
         "crash_in_handler",
-        "The rank crashes in the handler of a signal, which it sends to itself or waits for.",
+        "The rank crashes in a signal handler, for a signal that it sends to itself or waits for.",
         lambda aim: f"the handler of {aim.text('signal')}",
         'faults.crash_in_handler("SIGTERM", wait=True, rank=1)',
-        Param("signal", read_signal, "Whose handler.", "signal", default="SIGUSR1"),
-        flag_param("wait", "Whether it waits for the signal of somebody else."),
+        Param("signal", read_signal, "Signal of the handler.", "signal", default="SIGUSR1"),
+        flag_param("wait", "Whether it waits for the signal from another process."),
         first="segfault",
     ),
 )

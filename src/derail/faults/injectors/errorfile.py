@@ -1,4 +1,4 @@
-"""Error files that are not what their rank wrote: damaged, old, somebody else's, or never written."""
+"""Error files that differ from those that their rank wrote: damaged, stale, of another rank, or never written."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ if TYPE_CHECKING:
     from derail.model.spec import RankSpec
 
 VARIABLE = "TORCHELASTIC_ERROR_FILE"
-"""What tells a rank where to write its error file."""
+"""Environment variable with the path of a rank's error file."""
 FULL = Path("/dev/full")
 NONE = NotReached("the rank has no error file")
 
 
 def damage(aim: Aim) -> Step:
-    """Replace the file's bytes (or the file), and read them again."""
+    """Replace the file or its bytes, and verify it by reading it again."""
     path = aim.control.error_file(aim.rank)
     if path is None:
         return NONE
     kind = aim.text("content")
     old = path.read_bytes() if path.is_file() else None
     if old is None and (kind in NEEDS_OLD or kind not in CONTENTS):
-        return NotReached(f"the rank wrote no error file; {path} is not there")
+        return NotReached(f"the rank wrote no error file; {path} does not exist")
     if kind == "unreadable":
         return _lock(path)
     if kind in PLACES:
@@ -66,88 +66,88 @@ def _lock(path: Path) -> Step:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except PermissionError as error:
-        return Injected(f"{path} has mode 000; to open it is {error.strerror!r}")
-    return Unavailable(f"{path} has mode 000, but this user reads it all the same")
+        return Injected(f"{path} has mode 000; opening it fails with {error.strerror!r}")
+    return Unavailable(f"{path} has mode 000, but this user can still read it")
 
 
 def _rewrite(path: Path, old: bytes | None, new: bytes, what: str, *, called: Path | None = None) -> Injected | Errored:
-    """Write the file, and read it again; ``called``: the name that it will have."""
+    """Write the file, and verify it by reading it again; ``called`` is its final name."""
     if new == old:
-        return Errored(f"{path} held nothing that could be changed: {len(new)} bytes")
+        return Errored(f"{path} ({len(new)} bytes) has nothing to change")
     path.write_bytes(new)
     seen = path.read_bytes()
     if seen != new:
-        return Errored(f"{path} holds {len(seen)} bytes where {len(new)} were written")
+        return Errored(f"{path}: expected {len(new)} bytes, got {len(seen)}")
     was = "no file" if old is None else f"{len(old)} bytes"
     return Injected(f"{called or path} was {was}, is {len(seen)} bytes ({what}), read again: {seen[:40]!r}")
 
 
 def leave_stale(aim: Aim) -> Step:
-    """Put a good error file there as an earlier attempt would have left it, and see that the rank leaves it alone."""
+    """Place a valid error file as if from an earlier attempt, and verify that the rank does not change it."""
     path, age = aim.control.error_file(aim.rank), aim.number("age")
     if path is None:
         return NONE
     then = SYSTEM_CLOCK.wall() - age
-    # It was written by a process of that attempt, which the rank is not. This one stands for it.
+    # Its writer is a process of the earlier attempt, not the rank: this process stands for it.
     old = json.dumps(document(aim.text("message"), then, pid=os.getpid())).encode()
     aside = path.with_name(f".{path.name}-stale")  # the rank runs: it must find the whole file, or none
     try:
-        told = _rewrite(aside, None, old, "of an earlier attempt", called=path)
-        if isinstance(told, Errored):
-            return told
+        written = _rewrite(aside, None, old, "of an earlier attempt", called=path)
+        if isinstance(written, Errored):
+            return written
         os.utime(aside, (then, then))
         put = os.stat(aside)
         os.link(aside, path)
     except FileExistsError:
-        return NotReached(f"{path} is there already: the rank's own would cover what an earlier attempt left")
+        return NotReached(f"{path} already exists: the rank's own file replaces the stale one")
     finally:
         aside.unlink(missing_ok=True)
     if not aim.control.is_alive(aim.rank):
-        return Injected(f"{told.evidence}; it is {age:g} s old")
+        return Injected(f"{written.evidence}; it is {age:g} s old")
 
     def check(status: ExitStatus) -> Result:
         seen = os.stat(path) if path.is_file() else None
         if seen is None or (seen.st_ino, seen.st_mtime_ns) != (put.st_ino, put.st_mtime_ns):
-            return NotReached(f"the rank wrote an error file of its own over the old one; it ended with {status}")
-        return Injected(f"{told.evidence}; it is {age:g} s old, and still there when the rank ended with {status}")
+            return NotReached(f"the rank wrote its own error file over the stale one; it ended with {status}")
+        return Injected(f"{written.evidence}; it is {age:g} s old, and still there when the rank ended with {status}")
 
-    return AtExit(check, "the end of the rank, without an error file of its own")
+    return AtExit(check, "the exit of the rank, without its own error file")
 
 
 def take_others(aim: Aim) -> Step:
-    """Put the error file of another rank in the place of this one's."""
+    """Replace the error file of this rank by that of another rank."""
     other = int(aim.number("other"))
     if other not in aim.control.ranks or other == aim.rank:
-        return Errored(f"rank {other} is no other rank of this job than rank {aim.rank}")
+        return Errored(f"expected another rank of the job than rank {aim.rank}, got rank {other}")
     path, source = aim.control.error_file(aim.rank), aim.control.error_file(other)
     if path is None or source is None:
         return NONE
     if not source.is_file():
-        return NotReached(f"rank {other} has written no error file: {source} is not there")
+        return NotReached(f"rank {other} has written no error file: {source} does not exist")
     old = path.read_bytes() if path.is_file() else None
     return _rewrite(path, old, source.read_bytes(), f"those of rank {other}")
 
 
 def skew(aim: Aim) -> Step:
-    """Move all times in the file, and read them again."""
+    """Shift all times in the file, and verify them by reading it again."""
     path, seconds = aim.control.error_file(aim.rank), aim.number("seconds")
     if path is None:
         return NONE
     if not path.is_file():
-        return NotReached(f"the rank wrote no error file; {path} is not there")
+        return NotReached(f"the rank wrote no error file; {path} does not exist")
     old = path.read_bytes()
     try:
-        told = json.loads(old)
+        content = json.loads(old)
     except (ValueError, RecursionError):
-        told = None
-    before = _times(told)
+        content = None
+    before = _times(content)
     if not before:
-        return NotReached(f"{path} has no timestamp that could be skewed")
+        return NotReached(f"{path} has no timestamp to shift")
     for holder, key, moment in before:
         unit = 1_000_000_000 if key.endswith("_ns") else 1
         moved = int(moment) + int(seconds * unit)
         holder[key] = str(moved) if isinstance(holder[key], str) else moved
-    result = _rewrite(path, old, json.dumps(told).encode(), f"skewed by {seconds:+g} s")
+    result = _rewrite(path, old, json.dumps(content).encode(), f"shifted by {seconds:+g} s")
     if isinstance(result, Errored):
         return result
     after = _times(json.loads(path.read_bytes()))
@@ -155,12 +155,12 @@ def skew(aim: Aim) -> Step:
     return Injected(f"{path}: {shown}")
 
 
-def _times(told: object) -> list[tuple[dict[str, object], str, int]]:
-    """The wall-clock times of an error file: where each stands, and what it says."""
-    message = told.get("message") if isinstance(told, dict) else None
+def _times(content: object) -> list[tuple[dict[str, object], str, int]]:
+    """Return the wall-clock times of an error file, each with its holder and key."""
+    message = content.get("message") if isinstance(content, dict) else None
     extra = message.get("extraInfo") if isinstance(message, dict) else None
     found = []
-    for holder in (told, extra):
+    for holder in (content, extra):
         for key in ("timestamp", "wall_ns") if isinstance(holder, dict) else ():
             value = holder.get(key) if isinstance(holder, dict) else None
             if isinstance(value, int | str) and str(value).lstrip("-").isdigit() and isinstance(holder, dict):
@@ -169,12 +169,12 @@ def _times(told: object) -> list[tuple[dict[str, object], str, int]]:
 
 
 def replace_again_and_again(aim: Aim) -> Step:
-    """Put the file and a half of it in its place by turns, until the job is over."""
+    """Alternate between the file and its first half until the job is over."""
     path = aim.control.error_file(aim.rank)
     if path is None:
         return NONE
     if not path.is_file():
-        return NotReached(f"the rank wrote no error file; {path} is not there")
+        return NotReached(f"the rank wrote no error file; {path} does not exist")
     data = path.read_bytes()
     replacing = Replacing(path, other=data[: len(data) // 2], every=aim.number("every"))
     aim.undo.append((f"{path} is what the rank wrote", replacing.stop))
@@ -186,147 +186,147 @@ def _unwritable(path: Path, how: str) -> Path:
 
 
 def prepare_unwritable(rank: RankSpec, fault: Fault) -> RankSpec:
-    """The rank, told to write its error file where that cannot be done.
+    """Return the rank with a path for its error file that cannot be written.
 
     Raises:
-        InputError: if the rank has no error file, or its environment is not seen from outside.
+        InputError: if the rank has no error file, or its environment is not visible from outside.
     """
     if rank.error_file is None:
         raise InputError(f"{fault.name} on rank {rank.rank}: this rank has no error file ({fault.id})")
     if isinstance(rank.run, Function) and rank.run.start_method != "spawn":
         raise InputError(
-            f"{fault.name} on rank {rank.rank}: the environment of a rank that was forked ({rank.run.start_method}) is "
-            f'not seen from outside; start it by "spawn" ({fault.id})'
+            f"{fault.name} on rank {rank.rank}: the environment of a forked rank ({rank.run.start_method}) is not "
+            f'visible from outside. Use start_method="spawn" ({fault.id})'
         )
     where = _unwritable(rank.error_file, str(fault.param("how")))
     return replace(rank, env={**rank.env, VARIABLE: os.fspath(where)})
 
 
 def cannot_write(aim: Aim) -> Step:
-    """The rank was started with an impossible place for its error file: see that it was told so, and that it is one."""
+    """Verify that the rank's environment has the unwritable path, and that a write to it fails."""
     path, pid = aim.control.error_file(aim.rank), aim.control.pid(aim.rank)
     if path is None:
         return NONE
     where = _unwritable(path, aim.text("how"))
-    told = f"{VARIABLE}={where}".encode()
+    pair = f"{VARIABLE}={where}".encode()
 
     def check() -> Result | None:
         try:
             environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
         except OSError:
             return None
-        if told not in environment:
+        if pair not in environment:
             return None
         try:
             with where.open("ab", buffering=0) as file:
                 file.write(b"\n")
         except OSError as error:
-            return Injected(f"{VARIABLE} of pid {pid} is {where}; to write there is {error.strerror!r}")
-        return Errored(f"{VARIABLE} of pid {pid} is {where}, which can be written")
+            return Injected(f"{VARIABLE} of pid {pid} is {where}; writing there fails with {error.strerror!r}")
+        return Errored(f"{VARIABLE} of pid {pid} is {where}, which is writable")
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"the rank ended with {status} before its environment was seen in /proc/{pid}/environ")
+        return Errored(f"the rank ended with {status} before its environment was visible in /proc/{pid}/environ")
 
     return Soon(check, f"{VARIABLE}={where} in /proc/{pid}/environ", at_exit=at_exit)
 
 
 def _check_age(values: Mapping[str, Value]) -> str:
-    return "age: a file of an earlier attempt is older than 0 seconds" if values["age"] == 0 else ""
+    return "age: expected more than 0 seconds, as the file is from an earlier attempt" if values["age"] == 0 else ""
 
 
 def _check_skew(values: Mapping[str, Value]) -> str:
     seconds = values["seconds"]
     too_little = isinstance(seconds, float) and abs(seconds) < 1
-    return "seconds: torch's error files know whole seconds; give 1 or more, or -1 or less" if too_little else ""
+    return "seconds: expected 1 or more, or -1 or less: torch's error files have whole seconds" if too_little else ""
 
 
-OWN = "a rank that has an error file"
+OWN = "a rank with an error file"
 
 ENTRIES = (
     Entry(
         name="error_file",
         side="outside",
-        summary="Damages the error file of a rank after the rank's exit and before the supervisor reads it.",
+        summary="Damages the error file of a rank between the rank's exit and the supervisor's read.",
         inject=damage,
-        verified="the file's bytes (or what stands in its place), read again",
+        verified="the file's bytes, or the entry in its place, read again",
         healed="",
         example='faults.error_file("truncated", rank=1)',
-        params=(choice_param("content", names(), "What the supervisor finds instead."),),
+        params=(choice_param("content", names(), "Content or file type that the supervisor finds instead."),),
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
-        requires=Requires(f"{OWN}; a user that is not root, for unreadable"),
+        requires=Requires(f"{OWN}; for unreadable, a user other than root"),
     ),
     Entry(
         name="error_file_stale",
         side="outside",
-        summary="The error file of an earlier attempt lies there, with its times, and the rank writes none of its own.",
+        summary="A stale error file of an earlier attempt, with its old times, is in place, and the rank writes none.",
         inject=leave_stale,
-        verified="the file's bytes, and the same file with the same time still there at the exit of the rank",
+        verified="the file's bytes, and the same file with the same time at the rank's exit",
         healed="",
         example="faults.error_file_stale(rank=1)",
         params=(
-            Param("age", read_seconds, "How long ago it was written, by its own account.", "seconds", default=3600.0),
-            text_param("message", "What it says.", default="RuntimeError: of an earlier attempt"),
+            Param("age", read_seconds, "Age of the file, by its own times.", "seconds", default=3600.0),
+            text_param("message", "Error message in it.", default="RuntimeError: of an earlier attempt"),
         ),
         acts=Acts(triggers=("start", "own_exit")),
-        requires=Requires(f"{OWN} and does not write it"),
+        requires=Requires(f"{OWN} that it does not write"),
         check=_check_age,
     ),
     Entry(
         name="error_file_of_other_rank",
         side="outside",
-        summary="After the rank's exit its error file is that of another rank.",
+        summary="After the rank's exit, its error file is replaced by that of another rank.",
         inject=take_others,
-        verified="the file's bytes, read again, which are those of the other rank",
+        verified="the file's bytes, read again, equal to those of the other rank",
         healed="",
         example="faults.error_file_of_other_rank(0, rank=1)",
-        params=(count_param("other", "Whose; that rank must have written one by then.", default=0),),
+        params=(count_param("other", "Rank of the other file, which must exist by then.", default=0),),
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
-        requires=Requires(f"{OWN}, and another one that has written its own before"),
+        requires=Requires(f"{OWN}, and another rank that has written its own before"),
     ),
     Entry(
         name="error_file_skewed",
         side="outside",
-        summary="After the rank's exit all times in its error file are wrong by so many seconds.",
+        summary="After the rank's exit, all times in its error file are shifted by a number of seconds.",
         inject=skew,
         verified="the times in the file, read again",
         healed="",
         example="faults.error_file_skewed(-3600, rank=1)",
-        params=(offset_param("seconds", "How much later than they were (or, below 0, earlier)."),),
+        params=(offset_param("seconds", "Seconds later, or earlier if negative."),),
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
-        requires=Requires(f"{OWN} and writes it"),
+        requires=Requires(f"{OWN} that it writes"),
         check=_check_skew,
     ),
     Entry(
         name="error_file_replaced",
         side="outside",
-        summary="From the rank's exit to the end of the job, its error file and a half of it replace each other.",
+        summary="From the rank's exit to the end of the job, its error file alternates with the first half of itself.",
         inject=replace_again_and_again,
-        verified="the inode under its name, which changes again and again",
-        healed="the file is what the rank wrote",
+        verified="the inode under its name, which keeps changing",
+        healed="the file that the rank wrote is restored",
         example="faults.error_file_replaced(rank=1)",
-        params=(seconds_param("every", "Seconds between two turns.", default=0.0002),),
+        params=(seconds_param("every", "Seconds between two replacements.", default=0.0002),),
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
-        requires=Requires(f"{OWN} and writes it; hard links"),
+        requires=Requires(f"{OWN} that it writes; hard links"),
     ),
     Entry(
         name="error_file_unwritable",
         side="before start",
-        summary="The rank is told to write its error file where that cannot be done; the supervisor looks in vain.",
+        summary="The path of the rank's error file cannot be written, so that the supervisor finds no file.",
         inject=cannot_write,
-        verified=f"{VARIABLE} in /proc/PID/environ, and the error of a write of our own to that place",
-        healed="it ends with the rank",
+        verified=f"{VARIABLE} in /proc/PID/environ, and the error of derail's own write to that path",
+        healed="ends with the rank",
         example='faults.error_file_unwritable("full_disk", rank=1)',
         params=(
             choice_param(
                 "how",
                 ("missing_directory", "full_disk", "directory"),
-                "A directory that does not exist, a full disk (/dev/full), or a directory in its place.",
+                "Path in a missing directory, on a full disk (/dev/full), or of a directory.",
                 default="missing_directory",
             ),
         ),
         acts=Acts(triggers=("start",)),
         requires=Requires(
-            f"{OWN}, and is a program or a spawned function",
+            f"{OWN} that is a program or a spawned function",
             unavailable=lambda: why_no_proc() or why_no_full_device(),
         ),
         setup=Setup(prepare=prepare_unwritable),

@@ -1,4 +1,4 @@
-"""Ranks that do not get on."""
+"""Ranks that hang."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 NEVER_IGNORED = ("SIGKILL", "SIGSTOP")
 SILENCE = 0.3
-"""Seconds without a sign of life after which other threads count as silent; they give one each 5 ms."""
+"""Seconds without a tick before other threads count as silent; they tick every 5 ms."""
 TURNS = 3
-"""So often the thread that gives them must have had a processor meanwhile: else it may not have been let run."""
+"""Context switches that the ticking thread needs before its silence counts: otherwise it may just not have run."""
 WORK = 0.1
-"""Seconds of processor time that a busy rank must use."""
+"""Seconds of processor time that a spinning rank must use."""
 LONGEST = 20.0
-"""Seconds within which a hang must show, on a machine that is busy with other things too."""
+"""Maximum seconds to observe a hang, even on a busy machine."""
 
 
 def hangs(aim: Aim) -> Step:
-    """The rank has said that it hangs: it must sleep, and ignore what it was told to ignore."""
+    """Verify that the rank sleeps and ignores the requested signals."""
     pid = _who(aim)
     wanted = {signal_number(name) for name in aim.texts("ignore")}
 
@@ -52,13 +52,13 @@ def hangs(aim: Aim) -> Step:
 
 
 def waits_for(symbol: str, aim: Aim) -> Step:
-    """The rank has said that it waits: it must, at this place in the kernel as far as that is told."""
+    """Verify that the rank waits, at this place in the kernel if the kernel shows it."""
     pid = _who(aim)
     return _seen(aim, lambda: _waiting(pid, "S", symbol), f"a process that waits in {symbol}")
 
 
 def spins(aim: Aim) -> Step:
-    """The rank has said that it spins: it must use processor time."""
+    """Verify that the rank uses processor time."""
     pid, began = _who(aim), SYSTEM_CLOCK.now()
     before = _processor_time(pid)
 
@@ -73,7 +73,7 @@ def spins(aim: Aim) -> Step:
 
 
 def holds_gil(aim: Aim) -> Step:
-    """The rank has said that it keeps the GIL: a thread of it that moved a descriptor all the time must have ceased."""
+    """Verify that the rank keeps the GIL: its thread that keeps moving a descriptor has stopped."""
     pid = _who(aim)
     witness = next((record for record in aim.records if record["event"] == "witness"), {})
     fd, thread = witness.get("fd", -1), witness.get("thread")
@@ -84,7 +84,7 @@ def holds_gil(aim: Aim) -> Step:
         now = SYSTEM_CLOCK.now()
         silent = next((float(str(record["silent"])) for record in aim.records if record["event"] == "healed"), 0.0)
         if aim.fault.for_ is not None and silent >= 0.9 * aim.fault.for_ > 0:
-            return f"its other threads were silent for {silent:.3f} s"
+            return f"its other threads did not run for {silent:.3f} s"
         if at is None or not last or last[0][0] != at or not _waiting(pid, "S", "futex"):
             last[:] = [(at, now, since)]
         _, quiet_since, ran_then = last[0]
@@ -92,13 +92,15 @@ def holds_gil(aim: Aim) -> Step:
         if at is None or now - quiet_since < SILENCE or not tried:
             return ""
         passed = now - quiet_since
-        return f"{_waiting(pid, 'S', 'futex')}; its other threads silent for {passed:.2f} s (/proc/{pid}/fdinfo/{fd})"
+        return (
+            f"{_waiting(pid, 'S', 'futex')}; its other threads did not run for {passed:.2f} s (/proc/{pid}/fdinfo/{fd})"
+        )
 
     return _seen(aim, look, "silence of all other threads")
 
 
 def hangs_later(moment: str, aim: Aim) -> Step:
-    """The rank has said that it is ready to hang: it must say that the moment has come, and then sleep."""
+    """Verify that the rank has reached the moment of its hang, and then sleeps."""
     pid = _who(aim)
 
     def look() -> str:
@@ -109,12 +111,12 @@ def hangs_later(moment: str, aim: Aim) -> Step:
 
 
 def sleeps_uninterruptibly(aim: Aim) -> Step:
-    """The rank has said that it waits for a child: it must be in state D, and the child not outlive the job."""
+    """Verify that the rank is in state D waiting for its child, which must not outlive the job."""
     pid = _who(aim)
 
     def look() -> str:
-        told = _waiting(pid, "D", "")
-        child = next((process for process in every_process() if process.ppid == pid), None) if told else None
+        waiting = _waiting(pid, "D", "")
+        child = next((process for process in every_process() if process.ppid == pid), None) if waiting else None
         try:
             pidfd = -1 if child is None else os.pidfd_open(child.pid)
         except ProcessLookupError:
@@ -122,23 +124,23 @@ def sleeps_uninterruptibly(aim: Aim) -> Step:
         if child is None or pidfd < 0:
             return ""
         aim.undo.append((f"end the child (pid {child.pid}) that rank {aim.rank} waits for", lambda: _end(pidfd)))
-        return f"{told}; its child (pid {child.pid}) waits to open a FIFO"
+        return f"{waiting}; its child (pid {child.pid}) waits to open a FIFO"
 
     return _seen(aim, look, "state D")
 
 
 def _seen(aim: Aim, look: Callable[[], str], awaited: str, *, within: float = LONGEST, moment: str = "") -> Step:
-    """What a look at the process shows, sooner or later.
+    """Return the step that repeats a check of the process until it succeeds.
 
     Args:
         aim: the fault.
-        look: says what is seen; empty if nothing is.
-        awaited: what is waited for.
-        within: seconds until it must show.
-        moment: what must have come before; then it is no fault of the rank if it never does.
+        look: returns the evidence; empty if there is none yet.
+        awaited: the name of the evidence.
+        within: the deadline in seconds.
+        moment: the event that must come first; if it never does, the fault is not reached.
     """
     if read_process_state(_who(aim)) is None and aim.control.is_alive(aim.rank):
-        return Unavailable("whether a process hangs cannot be seen here: there is no /proc")
+        return Unavailable("a hang cannot be verified without /proc")
     where = f"at {moment}" if moment else f"in {aim.where}"
 
     def check() -> Result | None:
@@ -148,36 +150,35 @@ def _seen(aim: Aim, look: Callable[[], str], awaited: str, *, within: float = LO
     def at_exit(status: ExitStatus) -> Result:
         if moment and not _said(aim, "hangs"):
             return NotReached(f"{moment} never came; the rank ended with {status}")
-        return Errored(f"said that it hangs {where}, but ended with {status} before it was seen to")
+        return Errored(f"reported a hang {where}, but ended with {status} before it was verified")
 
     return Soon(check, awaited, within=within, at_exit=at_exit)
 
 
 def _waiting(pid: int, state: str, symbol: str) -> str:
-    """That the main thread is in this state and at this place in the kernel; empty if it is not."""
+    """Return evidence that the main thread is in a state at a place in the kernel; empty if it is not."""
     now = read_process_state(pid)
     place = _read(pid, "wchan")
-    told = place not in ("", "0")  # some kernels do not tell, some tell some users only
-    if now is None or now.state != state or (told and symbol not in place):
+    is_shown = place not in ("", "0")  # some kernels do not show it, some only to some users
+    if now is None or now.state != state or (is_shown and symbol not in place):
         return ""
-    return f"state {state} in /proc/{pid}/status" + (f", in {place} (wchan)" if told else "")
+    return f"state {state} in /proc/{pid}/status" + (f", in {place} (wchan)" if is_shown else "")
 
 
 def _processor_time(pid: int) -> float | None:
-    """Seconds that a process has used so far."""
+    """Return the seconds of processor time that a process has used so far."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if len(fields) > 12 else None
 
 
 def _turns(pid: int, thread: object) -> int | None:
-    """How often a thread has given its processor back: all the time, if it wants the GIL and cannot have it. None if
-    that is not told."""
+    """Return a thread's voluntary context switches, which rise while it waits for the GIL; None if unknown."""
     switches = read_status(pid, thread=str(thread)).get("voluntary_ctxt_switches")
     return int(switches) if switches else None
 
 
 def _position(pid: int, fd: object) -> int | None:
-    """Where a descriptor of another process stands."""
+    """Return the position of another process's descriptor."""
     words = _read(pid, f"fdinfo/{fd}").split()
     return int(words[1]) if words[:1] == ["pos:"] else None
 
@@ -190,7 +191,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def _end(pidfd: int) -> None:
-    """End the process that the descriptor was opened for, if it still lives."""
+    """Kill the process of the descriptor, if it is still alive."""
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
@@ -204,7 +205,7 @@ def _said(aim: Aim, event: str) -> bool:
 
 
 def _who(aim: Aim) -> int:
-    """The process that acts."""
+    """Return the pid of the acting process."""
     return next((int(str(record["by"])) for record in aim.records if record["event"] == "start"), 0)
 
 
@@ -221,10 +222,10 @@ def _hang(
     verified: str,
     *params: Param,
     needs: str = IN_RANK,
-    healed: str = "after `for_` seconds the main thread goes on",
+    healed: str = "after `for_` seconds the main thread continues",
     example: str = "",
 ) -> Entry:
-    """One way to hang."""
+    """Return the declaration of a kind of hang."""
     return Entry(
         name=name,
         side="in rank",
@@ -243,50 +244,50 @@ def _hang(
 ENTRIES = (
     _hang(
         "hang",
-        "The rank's main thread sleeps for ever (or for a while), deaf to the signals that it is to ignore.",
+        "The rank's main thread sleeps for ever, or for a limited time, and ignores the given signals.",
         hangs,
         "state S or D in /proc/PID/status, and the ignored signals in its SigIgn",
-        Param("ignore", read_signals, "Signals that the rank ignores while it hangs.", "signals", default=()),
-        healed="after `for_` seconds the main thread goes on, and the signals have their handlers back",
+        Param("ignore", read_signals, "Signals that the rank ignores during the hang.", "signals", default=()),
+        healed="after `for_` seconds the main thread continues, and the signals have their handlers again",
         example='faults.hang(rank=3, ignore=["SIGTERM"], when=when.line("step 2"))',
     ),
     _hang(
         "deadlock",
-        "The rank's main thread waits for a lock that it holds itself.",
+        "The rank's main thread waits for a lock that it already holds.",
         lambda aim: waits_for("futex", aim),
-        "state S in /proc/PID/status, and a futex in /proc/PID/wchan where the kernel tells",
+        "state S in /proc/PID/status, and a futex in /proc/PID/wchan if the kernel shows it",
     ),
     _hang(
         "gil_held",
-        "The rank's main thread waits in C code and keeps the GIL: no other thread of it and no handler runs.",
+        "The rank's main thread waits in C code and keeps the GIL, so that no other thread and no handler runs.",
         holds_gil,
-        "state S, and a thread of the rank that moved a descriptor (/proc/PID/fdinfo) and does so no more",
+        "state S, and a thread of the rank that no longer moves a descriptor (/proc/PID/fdinfo)",
         needs=f"{CTYPES}; a Python with a GIL",
         example='faults.gil_held(rank=1, for_=5, when=when.line("step 2"))',
     ),
     _hang(
         "busy_loop",
-        "The rank's main thread spins in a loop that does nothing.",
+        "The rank's main thread spins in an empty loop.",
         spins,
         "state R in /proc/PID/status, and growing processor time in /proc/PID/stat",
     ),
     _hang(
         "blocked_pipe",
-        "The rank's main thread writes to a pipe that nobody reads.",
+        "The rank's main thread blocks in a write to a full pipe that is never read.",
         lambda aim: waits_for("pipe_write", aim),
-        "state S in /proc/PID/status, and pipe_write in /proc/PID/wchan where the kernel tells",
+        "state S in /proc/PID/status, and pipe_write in /proc/PID/wchan if the kernel shows it",
     ),
     _hang(
         "hang_at_exit",
-        "The rank hangs after its program has ended, in a function that Python calls at its exit (atexit).",
+        "The rank hangs after the end of its program, in a function that Python calls at exit (atexit).",
         lambda aim: hangs_later("its exit (atexit)", aim),
-        "the rank's record that it has come there, and state S in /proc/PID/status",
+        "the rank's record that it reached the function, and state S in /proc/PID/status",
         healed="after `for_` seconds the rank ends",
         example="faults.hang_at_exit(rank=1)",
     ),
     _hang(
         "hang_thread",
-        "The rank hangs after its program has ended: Python waits for a thread of it that does not end.",
+        "The rank hangs after the end of its program: Python joins a thread that does not end.",
         lambda aim: hangs_later("the end of its main thread", aim),
         "the thread's record that the main thread has ended, and state S in /proc/PID/status",
         healed="after `for_` seconds the thread ends, and the rank with it",
@@ -294,10 +295,10 @@ ENTRIES = (
     ),
     _hang(
         "uninterruptible",
-        "The rank's main thread waits in the kernel, in state D: no signal but SIGKILL gets through.",
+        "The rank's main thread waits in the kernel, in state D, where only SIGKILL takes effect.",
         sleeps_uninterruptibly,
         "state D in /proc/PID/status, and the child that it waits for",
         needs=CTYPES,
-        healed="after `for_` seconds the main thread goes on; at the end of the job the child is ended",
+        healed="after `for_` seconds the main thread continues; at the end of the job the child is killed",
     ),
 )

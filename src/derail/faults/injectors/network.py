@@ -1,4 +1,4 @@
-"""Connections that break, names that do not resolve, and how ranks find each other: store, port, environment."""
+"""Broken connections, failing name resolution, and wrong rendezvous data: store, port, environment."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def _break(aim: Aim, deed: str) -> Step:
     meant = [each for each in have if all(port in (0, getattr(each, name)) for port, name in ports)]
     if not meant:
         others = f"; it has {', '.join(map(str, have))}" if have else ""
-        return NotReached(f"rank {aim.rank} (pid {pid}) has no established TCP connection that is meant{others}")
+        return NotReached(f"rank {aim.rank} (pid {pid}) has no matching established TCP connection{others}")
     for each in meant:
         with stolen(pid, each.fd) as fd:
             if os.fstat(fd).st_ino != each.inode:
-                return Errored(f"descriptor {each.fd} of pid {pid} became something else meanwhile")
+                return Errored(f"descriptor {each.fd} of pid {pid} was replaced before it could be broken")
             if deed == "reset":
                 disconnect(fd)
             else:
@@ -92,7 +92,7 @@ def _break(aim: Aim, deed: str) -> Step:
 
 
 def no_names(aim: Aim) -> Step:
-    """The rank has said that names do not resolve: it must have asked for one."""
+    """Verify that the rank has looked up one of the names."""
     names = ", ".join(aim.texts("names"))
 
     def check() -> Result | None:
@@ -100,17 +100,17 @@ def no_names(aim: Aim) -> Step:
         if not lookups:
             return None
         return Injected(
-            f"{lookups[0].get('call')}({lookups[0].get('name')!r}) was told {aim.text('error')} in the rank"
+            f"{lookups[0].get('call')}({lookups[0].get('name')!r}) failed with {aim.text('error')} in the rank"
         )
 
     def at_exit(status: ExitStatus) -> Result:
-        return NotReached(f"the rank never asked for {names}; it ended with {status}")
+        return NotReached(f"the rank never looked up {names}; it ended with {status}")
 
     return Soon(check, f"a look-up of {names}", within=FOREVER, at_exit=at_exit)
 
 
 def loopback_down(aim: Aim) -> Step:
-    """The rank was started with a network of its own, in which nothing is up."""
+    """Verify that the rank runs in its own network namespace without any address."""
     pid = aim.control.pid(aim.rank) or 0
 
     def check() -> Result | None:
@@ -124,10 +124,10 @@ def loopback_down(aim: Aim) -> Step:
             return None
         if devices != ["lo"] or "127.0.0.1" in routes:
             return None
-        return Injected(f"pid {pid} has a network namespace of its own: only lo in {net}/dev, no address in fib_trie")
+        return Injected(f"pid {pid} has a separate network namespace: only lo in {net}/dev, no address in fib_trie")
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"the rank ended with {status} before its network was seen; its stderr may say why")
+        return Errored(f"the rank ended with {status} before its network was verified; see its stderr")
 
     return Soon(check, f"a network without addresses in /proc/{pid}/net", within=20.0, at_exit=at_exit)
 
@@ -142,36 +142,36 @@ PORTS = (
     count_param("peer_port", "Only connections to this port of the peer; 0 for any.", default=0, most=65535),
     count_param("local_port", "Only connections from this port of the rank; 0 for any.", default=0, most=65535),
 )
-STEALING = "pidfd_getfd: ptrace rights on the rank, which a parent of the same user has unless a filter forbids it"
+STEALING = "pidfd_getfd: ptrace rights on the rank, as a parent of the same user has unless a filter forbids it"
 
 
 def kill_store(aim: Aim) -> Step:
-    """Kill whoever listens on the port, among the processes of the rank."""
+    """Kill the process of the rank that listens on the port."""
     pid = living(aim)
     if pid is None:
         return NotReached("the rank had ended before its store could be killed")
     port = int(aim.number("port")) or _port_of(pid, aim.text("port_variable"))
     if not port:
-        return NotReached(f"{aim.text('port_variable')} of pid {pid} says no port")
+        return NotReached(f"{aim.text('port_variable')} of pid {pid} is not a port")
     server = next((each for each in {pid, *group_members(pid)} if _listener(each, port)), None)
     if server is None:
         return NotReached(f"no process of rank {aim.rank} listens on port {port} in /proc/{pid}/net/tcp")
     inode = _listener(server, port)
-    told = f"pid {server}, which listened on port {port} (socket {inode}), was killed"
+    deed = f"pid {server}, which listened on port {port} (socket {inode}), was killed"
     if server == pid:
         aim.control.send_signal(aim.rank, signal.SIGKILL)
-        return AtExit(partial(_killed, told), "an exit by SIGKILL")
+        return AtExit(partial(_killed, deed), "an exit by SIGKILL")
     os.kill(server, signal.SIGKILL)
 
     def check() -> Result | None:
         still = table(pid).get(inode, (0, 0, 0))[0] == LISTENING
-        return None if still else Injected(f"{told}; the socket listens no more in /proc/{pid}/net/tcp")
+        return None if still else Injected(f"{deed}; the socket no longer listens in /proc/{pid}/net/tcp")
 
-    return Soon(check, f"the end of socket {inode}", at_exit=lambda status: Injected(f"{told}; the rank: {status}"))
+    return Soon(check, f"the end of socket {inode}", at_exit=lambda status: Injected(f"{deed}; the rank: {status}"))
 
 
-def _killed(told: str, status: ExitStatus) -> Result:
-    ended = f"{told}; the rank ended with {status}"
+def _killed(deed: str, status: ExitStatus) -> Result:
+    ended = f"{deed}; the rank ended with {status}"
     return Injected(ended) if status.signal == signal.SIGKILL else Errored(ended)
 
 
@@ -181,7 +181,7 @@ def _port_of(pid: int, variable: str) -> int:
 
 
 def _listener(pid: int, port: int) -> int:
-    """The inode of the socket with which a process listens on a port; 0 if it does not."""
+    """Return the inode of the socket on which a process listens on a port; 0 if there is none."""
     listening = {inode for inode, (state, local, _) in table(pid).items() if (state, local) == (LISTENING, port)}
     try:
         links = [os.readlink(PROC / str(pid) / "fd" / fd) for fd in os.listdir(PROC / str(pid) / "fd")]
@@ -191,30 +191,30 @@ def _listener(pid: int, port: int) -> int:
 
 
 VARIABLES = (
-    text_param("address_variable", "The environment variable that says where.", default="MASTER_ADDR"),
-    text_param("port_variable", "The environment variable that says on which port.", default="MASTER_PORT"),
+    text_param("address_variable", "Environment variable with the address.", default="MASTER_ADDR"),
+    text_param("port_variable", "Environment variable with the port.", default="MASTER_PORT"),
 )
-PROXIED = "a rank that finds its peers by environment variables, and is not the one that listens there"
-LATENCY = seconds_param("latency", "Seconds by which everything is late.", default=0.1)
-JITTER = seconds_param("jitter", "Up to so many seconds more, chosen by the seed.", default=0.0)
+PROXIED = "a rank that finds its peers by environment variables, and does not listen on that address itself"
+LATENCY = seconds_param("latency", "Delay of all data, in seconds.", default=0.1)
+JITTER = seconds_param("jitter", "Maximum further delay in seconds, chosen by the seed.", default=0.0)
 HOW_MUCH = {
-    "bandwidth": size_param("bandwidth", "Bytes per second and direction.", default=2**20),
-    "slice": size_param("slice", "Bytes that are passed on at a time.", default=100),
+    "bandwidth": size_param("bandwidth", "Bytes per second in each direction.", default=2**20),
+    "slice": size_param("slice", "Bytes passed on at a time.", default=100),
     "reset_after": count_param("reset_after", "Bytes after which a connection is reset.", default=0),
     "close_after": count_param("close_after", "Bytes after which a connection is closed.", default=0),
-    "refuse": count_param("refuse", "How many connections are reset at once.", default=1, least=1),
+    "refuse": count_param("refuse", "Number of first connections to reset at once.", default=1, least=1),
 }
 
 
 def _net(name: str, summary: str, example: str, *params: Param, **fixed: Any) -> Entry:
-    """One thing that the proxy does, under a name of its own."""
+    """Return the declaration of a single disturbance by the proxy."""
     return Entry(
         name=name,
         side="before start",
         summary=summary,
         inject=partial(spoil, **fixed),
-        verified="by what the proxy counted",
-        healed="the proxy ends, and its connections with it",
+        verified="the proxy's own counts",
+        healed="the proxy closes with all its connections",
         example=example,
         params=(*params, *VARIABLES),
         acts=Acts(triggers=("start",)),
@@ -225,7 +225,7 @@ def _net(name: str, summary: str, example: str, *params: Param, **fixed: Any) ->
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """What a process was started with; empty if that cannot be seen, or not yet."""
+    """Return the initial environment of a process; empty if it is not visible, or not yet."""
     try:
         pairs = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
@@ -234,7 +234,7 @@ def environment_of(pid: int) -> dict[str, str]:
 
 
 Change = tuple[str, str | None]
-"""A variable of the environment, and what it is to be; None for nothing."""
+"""Environment variable with its new value; None to remove it."""
 
 
 def _wrong_address(values: Mapping[str, Value]) -> Change:
@@ -257,30 +257,30 @@ def _prepare(change: Callable[[Mapping[str, Value]], Change], rank: RankSpec, fa
     name, value = change(fault.values)
     if isinstance(rank.run, Function):
         raise InputError(
-            f"{fault.name} on rank {rank.rank}: the environment of a function cannot be seen from outside, and this "
-            f"rank is one; run a program ({fault.id})"
+            f"{fault.name} on rank {rank.rank}: expected a rank that runs a program, got a function: its environment "
+            f"is not visible from outside ({fault.id})"
         )
     if rank.env.get(name) == value:
-        raise InputError(f"{fault.name} on rank {rank.rank}: {name} is {value!r} already ({fault.id})")
+        raise InputError(f"{fault.name} on rank {rank.rank}: {name} is already {value!r} ({fault.id})")
     env = {key: old for key, old in rank.env.items() if key != name}
     return replace(rank, env=env if value is None else {**env, name: value})
 
 
 def _seen(change: Callable[[Mapping[str, Value]], Change], aim: Aim) -> Step:
-    """The rank was started with another environment: the kernel shows it."""
+    """Verify the rank's changed environment in /proc."""
     pid = living(aim)
     if pid is None:
-        return NotReached("the rank had ended before its environment could be seen")
+        return NotReached("the rank had ended before its environment could be read")
     name, value = change(aim.fault.values)
 
     def check() -> Result | None:
         found = environment_of(pid)
         if not found or found.get(name) != value:
-            return None  # in the middle of an exec the kernel shows nothing
+            return None  # during an exec the kernel shows nothing
         return Injected(f"/proc/{pid}/environ has {f'no {name}' if value is None else f'{name}={value}'}")
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"the rank ended with {status} before its environment was seen")
+        return Errored(f"the rank ended with {status} before its environment was verified")
 
     return Soon(check, f"{name} in /proc/{pid}/environ", at_exit=at_exit)
 
@@ -288,7 +288,7 @@ def _seen(change: Callable[[Mapping[str, Value]], Change], aim: Aim) -> Step:
 def _environ(
     name: str, summary: str, change: Callable[[Mapping[str, Value]], Change], example: str, *params: Param
 ) -> Entry:
-    """An environment that is wrong in one variable."""
+    """Return the declaration of a fault in one environment variable."""
     return Entry(
         name=name,
         side="before start",
@@ -308,7 +308,7 @@ ENTRIES = (
     Entry(
         name="sever",
         side="outside",
-        summary="Shuts established TCP connections of a rank down: both ends read the end, and writing is EPIPE.",
+        summary="Shuts down established TCP connections of a rank: both ends read end of file, writes raise EPIPE.",
         inject=sever,
         verified="no longer established in /proc/PID/net/tcp",
         healed="",
@@ -319,7 +319,7 @@ ENTRIES = (
     Entry(
         name="reset",
         side="outside",
-        summary="Aborts established TCP connections of a rank: the peer gets a RST, and the rank ECONNRESET.",
+        summary="Aborts established TCP connections of a rank: the peer receives a RST, and the rank gets ECONNRESET.",
         inject=reset,
         verified="no longer established in /proc/PID/net/tcp",
         healed="",
@@ -330,14 +330,16 @@ ENTRIES = (
     Entry(
         name="dns_failure",
         side="in rank",
-        summary="Host names do not resolve in the rank: socket.getaddrinfo and all that uses it raise gaierror.",
+        summary="Host names do not resolve in the rank: socket.getaddrinfo and its users raise gaierror.",
         inject=no_names,
-        verified="by the rank's own record of a look-up that was told so",
+        verified="the rank's own record of a failed look-up",
         healed="after `for_` seconds names resolve again",
         example='faults.dns_failure(["node0"], rank=1)',
         params=(
-            Param("names", _read_names, 'Which names; ["*"] for all, addresses in digits not.', "names", required=True),
-            choice_param("error", ("EAI_AGAIN", "EAI_NONAME", "EAI_FAIL"), "What is said.", default="EAI_AGAIN"),
+            Param("names", _read_names, 'Host names; ["*"] for all, except numeric addresses.', "names", required=True),
+            choice_param(
+                "error", ("EAI_AGAIN", "EAI_NONAME", "EAI_FAIL"), "Error of the look-up.", default="EAI_AGAIN"
+            ),
         ),
         requires=Requires("Python in the rank, started without -S, -I and -E"),
         acts=Acts(lasts=True),
@@ -347,12 +349,12 @@ ENTRIES = (
         side="before start",
         summary="The rank has no network at all, not even the loopback.",
         inject=loopback_down,
-        verified="only lo in /proc/PID/net/dev, no address in /proc/PID/net/fib_trie, another namespace than ours",
-        healed="it ends with the rank",
+        verified="only lo in /proc/PID/net/dev, no address in /proc/PID/net/fib_trie, in a separate namespace",
+        healed="ends with the rank",
         example="faults.loopback_down(rank=1)",
         acts=Acts(triggers=("start",)),
         requires=Requires(
-            "a rank that is a program; a network namespace, as an ordinary user inside a user namespace",
+            "a rank that is a program; a network namespace, which for users other than root needs a user namespace",
             unavailable=lambda: no_namespaces("net"),
         ),
         setup=Setup(prepare=lambda rank, fault: enter(rank, fault, {"namespaces": ["net"]})),
@@ -360,23 +362,21 @@ ENTRIES = (
     Entry(
         name="proxy",
         side="before start",
-        summary="Sends a rank to MASTER_ADDR and MASTER_PORT through a proxy that delays, thins out or cuts it.",
+        summary="Connects a rank to MASTER_ADDR and MASTER_PORT through a proxy that delays, limits or breaks traffic.",
         inject=proxy,
-        verified="by what the proxy counted, for each thing that it is to do",
-        healed="the proxy ends, and its connections with it",
+        verified="the proxy's own counts, one for each of its disturbances",
+        healed="the proxy closes with all its connections",
         example="faults.proxy(latency=0.2, rank=1)",
         params=(
             replace(LATENCY, default=0.0),
             JITTER,
-            size_param("bandwidth", "Bytes per second and direction; 0 for no limit.", default=0),
-            size_param("slice", "Bytes that are passed on at a time; 0 for as they come.", default=0),
-            flag_param("black_hole", "Whether all bytes are swallowed while connections stay."),
-            choice_param(
-                "half_open", ("no", "to_rank", "from_rank"), "Which direction is swallowed, if only one.", default="no"
-            ),
+            size_param("bandwidth", "Bytes per second in each direction; 0 for no limit.", default=0),
+            size_param("slice", "Bytes passed on at a time; 0 for no limit.", default=0),
+            flag_param("black_hole", "Whether all data is dropped while connections stay open."),
+            choice_param("half_open", ("no", "to_rank", "from_rank"), "Direction to drop, if only one.", default="no"),
             count_param("reset_after", "Bytes after which a connection is reset; -1 for never.", default=-1, least=-1),
             count_param("close_after", "Bytes after which a connection is closed; -1 for never.", default=-1, least=-1),
-            count_param("refuse", "How many connections are first reset at once.", default=0),
+            count_param("refuse", "Number of first connections to reset at once.", default=0),
             *VARIABLES,
         ),
         acts=Acts(triggers=("start",)),
@@ -386,14 +386,14 @@ ENTRIES = (
     ),
     _net(
         "net_latency",
-        "Everything between a rank and MASTER_ADDR comes late.",
+        "All traffic between a rank and MASTER_ADDR is delayed.",
         "faults.net_latency(0.2, jitter=0.1, rank=1)",
         LATENCY,
         JITTER,
     ),
     _net(
         "net_bandwidth",
-        "Little gets through between a rank and MASTER_ADDR in a second.",
+        "The bandwidth between a rank and MASTER_ADDR is limited.",
         'faults.net_bandwidth("64K", rank=1)',
         HOW_MUCH["bandwidth"],
     ),
@@ -405,25 +405,25 @@ ENTRIES = (
     ),
     _net(
         "net_black_hole",
-        "Connections between a rank and MASTER_ADDR stay, and nothing gets through.",
+        "Connections between a rank and MASTER_ADDR stay open, and all data is dropped.",
         "faults.net_black_hole(rank=1)",
         black_hole=True,
     ),
     _net(
         "net_half_open",
-        "Connections between a rank and MASTER_ADDR stay, and only one direction gets through.",
+        "Connections between a rank and MASTER_ADDR stay open, and the data of one direction is dropped.",
         'faults.net_half_open("to_rank", rank=1)',
-        choice_param("half_open", ("to_rank", "from_rank"), "Which direction is swallowed.", default="to_rank"),
+        choice_param("half_open", ("to_rank", "from_rank"), "Direction to drop.", default="to_rank"),
     ),
     _net(
         "net_reset",
-        "Connections between a rank and MASTER_ADDR are reset after so many bytes.",
+        "Connections between a rank and MASTER_ADDR are reset after a number of bytes.",
         "faults.net_reset(4096, rank=1)",
         HOW_MUCH["reset_after"],
     ),
     _net(
         "net_close",
-        "Connections between a rank and MASTER_ADDR are closed after so many bytes.",
+        "Connections between a rank and MASTER_ADDR are closed after a number of bytes.",
         "faults.net_close(4096, rank=1)",
         HOW_MUCH["close_after"],
     ),
@@ -436,10 +436,10 @@ ENTRIES = (
     Entry(
         name="port_taken",
         side="before start",
-        summary="Somebody else listens on MASTER_PORT, so that the rank that is to listen there cannot.",
+        summary="Another process listens on MASTER_PORT, so that the rank that needs the port cannot bind it.",
         inject=take_port,
-        verified="our socket listens on the port in /proc/self/net/tcp",
-        healed="the port is given up",
+        verified="derail's socket listens on the port in /proc/self/net/tcp",
+        healed="the port is released",
         example="faults.port_taken(rank=0)",
         params=VARIABLES,
         acts=Acts(triggers=("start",), lasts=True),
@@ -449,10 +449,10 @@ ENTRIES = (
     Entry(
         name="port_kept",
         side="outside",
-        summary="From the rank's exit on another process listens on its MASTER_PORT; the next attempt needs another.",
+        summary="From the rank's exit on, another process listens on its MASTER_PORT: the next attempt needs another.",
         inject=keep_port,
-        verified="our socket listens on the port in /proc/self/net/tcp",
-        healed="the port is given up",
+        verified="derail's socket listens on the port in /proc/self/net/tcp",
+        healed="the port is released",
         example="faults.port_kept(rank=0)",
         params=VARIABLES,
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
@@ -462,44 +462,44 @@ ENTRIES = (
     Entry(
         name="store_dies",
         side="outside",
-        summary="Kills the process of a rank (itself, or one of its group) that listens on MASTER_PORT.",
+        summary="Kills the process that listens on MASTER_PORT: the rank, or a process of its group.",
         inject=kill_store,
-        verified="the status of the rank's exit, or its socket gone from /proc/PID/net/tcp",
+        verified="the rank's exit status, or its socket gone from /proc/PID/net/tcp",
         healed="",
         example='faults.store_dies(rank=0, when=when.line("step 2"))',
         params=(
-            count_param("port", "Which port; 0 for what the variable says.", default=0, most=65535),
-            text_param("port_variable", "The variable of the rank that says which.", default="MASTER_PORT"),
+            count_param("port", "Port; 0 for that of the variable.", default=0, most=65535),
+            text_param("port_variable", "Variable with the port in the rank's environment.", default="MASTER_PORT"),
         ),
         requires=Requires("/proc", unavailable=why_no_proc),
     ),
     _environ(
         "wrong_address",
-        "A rank looks for its peers at another address.",
+        "A rank connects to the wrong address for its peers.",
         _wrong_address,
         'faults.wrong_address("127.0.0.254", rank=1)',
-        Param("address", read_text, "The address that it is told.", "text", default="127.0.0.254"),
-        text_param("variable", "The environment variable that says where.", default="MASTER_ADDR"),
+        Param("address", read_text, "Wrong address.", "text", default="127.0.0.254"),
+        text_param("variable", "Environment variable with the address.", default="MASTER_ADDR"),
     ),
     _environ(
         "wrong_world_size",
-        "A rank believes in another number of ranks.",
+        "A rank has a wrong world size.",
         _wrong_size,
         "faults.wrong_world_size(5, rank=1)",
-        replace(count_param("size", "What WORLD_SIZE says.", default=0, least=1), required=True, default=None),
+        replace(count_param("size", "Wrong WORLD_SIZE.", default=0, least=1), required=True, default=None),
     ),
     _environ(
         "duplicate_rank",
-        "A rank believes to be another one, which is there too.",
+        "A rank has the number of another rank of the job.",
         _other_rank,
         "faults.duplicate_rank(0, rank=1)",
-        count_param("as_rank", "What RANK says.", default=0),
+        count_param("as_rank", "Wrong RANK.", default=0),
     ),
     _environ(
         "missing_variable",
-        "A variable is missing in the environment of a rank.",
+        "A variable is missing from the environment of a rank.",
         _no_variable,
         'faults.missing_variable("MASTER_ADDR", rank=1)',
-        replace(text_param("variable", "Which variable.", default=""), required=True, default=None),
+        replace(text_param("variable", "Name of the variable.", default=""), required=True, default=None),
     ),
 )

@@ -1,6 +1,6 @@
-"""How a rank ends by itself: exit codes, exceptions, another program, a helper left behind.
+"""Endings that a rank causes itself: exit codes, exceptions, another program, a helper left behind.
 
-They act inside the rank.
+These faults act inside the rank.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from derail.model.exit import ExitStatus
 
 NAME_LENGTH = 15
-"""Bytes that the kernel keeps of a program's name."""
+"""Maximum bytes of a program's name in the kernel (comm)."""
 
 
 def exits(aim: Aim) -> Step:
-    """The rank has said that it leaves: its exit must have the code."""
+    """Verify the exit code of the rank."""
     code, how = aim.fault.param("code"), aim.text("how")
     expected = code & 0xFF if isinstance(code, int) else 1
     call = f"{'os._exit' if how == '_exit' else 'sys.exit'}({code!r}) in {aim.where}"
@@ -48,41 +48,41 @@ def exits(aim: Aim) -> Step:
         if status.code == expected:
             return Injected(f"{call}; the rank ended with {status}")
         if status.signal in aim.sent_by_supervisor:
-            return NotReached(f"{call}, but the signal of the supervisor was faster: the rank ended with {status}")
+            return NotReached(f"{call}, but the supervisor's signal came first: the rank ended with {status}")
         lost = " Python ignores exceptions there;" if _said(aim, "lost") else ""
-        hint = "" if how == "_exit" else f';{lost} the rank may catch SystemExit, which how="_exit" does not allow'
+        hint = "" if how == "_exit" else f';{lost} the rank may catch SystemExit; how="_exit" prevents that'
         return Errored(f"{call}, but the rank ended with {status}{hint}")
 
     return AtExit(check, f"an exit with code {expected}")
 
 
 def raises(aim: Aim) -> Step:
-    """The rank has said that it raises: nothing may have swallowed the exception on the spot."""
+    """Verify that Python did not swallow the exception where it was raised."""
     raised = f"{aim.text('type')} raised in {aim.where}"
 
     def check(status: ExitStatus) -> Result:
         if _said(aim, "lost"):
             return Errored(f"{raised}, where Python ignores exceptions")
-        return Injected(f"{raised}; the rank {'went on and ' if status.ok else ''}ended with {status}")
+        return Injected(f"{raised}; the rank {'continued and ' if status.ok else ''}ended with {status}")
 
-    return AtExit(check, "the end of the rank")
+    return AtExit(check, "the exit of the rank")
 
 
 def raises_from_outside(aim: Aim) -> Step:
-    """The rank has said that another thread raises: the exception must have arrived in the main thread."""
+    """Verify that the exception of the other thread has arrived in the main thread."""
 
     def check() -> Result | None:
         raised = f"{aim.text('type')} was set in {aim.where}, and raised in the main thread"
         return Injected(raised) if _said(aim, "arrived") else None
 
     def at_exit(status: ExitStatus) -> Result:
-        return NotReached(f"the main thread ran no Python any more in which it could arrive; it ended with {status}")
+        return NotReached(f"the main thread ran no more Python code for it to arrive in; it ended with {status}")
 
     return Soon(check, "an exception in the main thread", within=FOREVER, at_exit=at_exit)
 
 
 def becomes(aim: Aim) -> Step:
-    """The rank has said that it replaces its program: the kernel must call it by the new one's name, dead or alive."""
+    """Verify that the kernel shows the new program's name for the process, alive or zombie."""
     pid, argv = _who(aim), aim.texts("argv")
     name = os.fsencode(os.path.basename(argv[0]))[:NAME_LENGTH].decode(errors="replace")
 
@@ -93,13 +93,13 @@ def becomes(aim: Aim) -> Step:
         return Injected(f"pid {pid} is {name!r} in /proc/{pid}/stat ({command_line(now)}), since {aim.where}")
 
     def at_exit(status: ExitStatus) -> Result:
-        return Errored(f"it was not seen to have become {name!r} before it ended with {status}")
+        return Errored(f"it ended with {status} before its exec of {name!r} was verified")
 
-    return Soon(check, f"a process of the name {name!r}", at_exit=at_exit)
+    return Soon(check, f"a process named {name!r}", at_exit=at_exit)
 
 
 def orphans(aim: Aim) -> Step:
-    """The rank has said that it leaves a helper behind: it must have ended, and the helper must live."""
+    """Verify that the rank has exited and its helper is alive."""
     kind, code = aim.text("kind"), int(aim.number("code")) & 0xFF
     record = _said(aim, "helper") or {}
     # The rank need not lead its group: launchers that share a group or a session among ranks exist.
@@ -108,17 +108,17 @@ def orphans(aim: Aim) -> Step:
     def check(status: ExitStatus) -> Result:
         found, how = look_up(helper), status_of_zombie(helper)
         if how is not None and how.signal in (signal.SIGTERM, signal.SIGKILL) and status.code == code:
-            # It was asleep for a long time yet: somebody has ended it because its rank had left it behind.
+            # Its sleep was far from over: another process killed it as a leftover of the rank.
             return Injected(f"the rank ended with {status}, and its helper (pid {helper}) after it, with {how}")
         if found is None or not found.alive:
             return Errored(f"the helper (pid {helper}) had ended when the rank ended with {status}")
         if status.code != code:
             faster = status.signal in aim.sent_by_supervisor
-            what = f"the rank was to leave with code {code}, but ended with {status}"
+            what = f"expected the rank to exit with code {code}, but it ended with {status}"
             return NotReached(what) if faster else Errored(what)
         alone = {"session": found.sid == helper, "daemon": found.sid not in (session, helper)}
         if not alone.get(kind, found.pgid == group):
-            own = f"the rank's are {group} and {session}"
+            own = f"the rank's own are {group} and {session}"
             return Errored(f"the helper (pid {helper}) is in group {found.pgid} and session {found.sid}; {own}")
         return Injected(
             f"the rank ended with {status}; its helper (pid {helper}) lives on in group {found.pgid} "
@@ -129,18 +129,18 @@ def orphans(aim: Aim) -> Step:
 
 
 def _said(aim: Aim, event: str) -> Mapping[str, object] | None:
-    """What the rank wrote of an event; None if it did not."""
+    """Return the rank's record of an event; None if there is none."""
     return next((record for record in aim.records if record["event"] == event), None)
 
 
 def _who(aim: Aim) -> int:
-    """The process that acts."""
+    """Return the pid of the acting process."""
     return int(str((_said(aim, "start") or {}).get("by", 0)))
 
 
 def _check_exit(values: Mapping[str, Value]) -> str:
     if values["how"] == "_exit" and not isinstance(values["code"], int):
-        return f'os._exit takes a number, not {values["code"]!r}; leave out how="_exit"'
+        return f'expected a number for os._exit, got {values["code"]!r}. Omit how="_exit"'
     return ""
 
 
@@ -150,7 +150,7 @@ def _check_exception(values: Mapping[str, Value]) -> str:
         if kind is not None:
             kind(values["message"])
     except TypeError as error:
-        return f"{values['type']} cannot be made from a message alone: {error}"
+        return f"{values['type']} needs more than a message: {error}"
     return ""
 
 
@@ -161,7 +161,7 @@ def _read_argv(value: object) -> tuple[str, ...]:
 
 
 def _raised(name: str, summary: str, inject: Callable[[Aim], Step], verified: str, needs: str, example: str) -> Entry:
-    """One of the two ways to raise."""
+    """Return the declaration of a raised exception."""
     return Entry(
         name=name,
         side="in rank",
@@ -172,7 +172,7 @@ def _raised(name: str, summary: str, inject: Callable[[Aim], Step], verified: st
         example=example,
         params=(
             Param("type", read_exception, "A builtin exception, or package.module:Class.", "exception", required=True),
-            text_param("message", "What it is made with.", default="injected by derail"),
+            text_param("message", "Argument of the exception.", default="injected by derail"),
         ),
         requires=Requires(needs),
         check=_check_exception,
@@ -183,13 +183,13 @@ ENTRIES = (
     Entry(
         name="exit",
         side="in rank",
-        summary="The rank leaves with an exit code, in its main thread.",
+        summary="The rank exits with a code, in its main thread.",
         inject=exits,
-        verified="the code in the status of the rank's exit",
+        verified="the code in the rank's exit status",
         healed="",
         example="faults.exit(7, rank=1, when=when.after(0.2))",
         params=(
-            Param("code", read_code, "What sys.exit gets: a number (256 is 0) or a message.", "code", required=True),
+            Param("code", read_code, "Argument of sys.exit: a number (256 is 0) or a message.", "code", required=True),
             choice_param("how", ("exit", "_exit"), "sys.exit, which can be caught, or os._exit.", default="exit"),
         ),
         requires=Requires(IN_RANK),
@@ -197,15 +197,15 @@ ENTRIES = (
     ),
     _raised(
         "exception",
-        "An exception is raised in the rank's main thread, wherever that is just now.",
+        "An exception is raised in the rank's main thread, at its present position.",
         raises,
-        "the rank's record of where it was raised, that Python did not ignore it there, and the rank's end",
+        "the rank's record of its position, that Python did not ignore the exception there, and the rank's exit",
         IN_RANK,
         'faults.exception("RuntimeError", "boom", rank=0)',
     ),
     _raised(
         "async_exception",
-        "Another thread raises an exception in the main thread, which meets it at its next instruction of Python.",
+        "Another thread raises an exception in the main thread, at its next Python instruction.",
         raises_from_outside,
         "the rank's record of its arrival in the main thread",
         CTYPES,
@@ -214,9 +214,9 @@ ENTRIES = (
     Entry(
         name="exec",
         side="in rank",
-        summary="The rank becomes another program, under its own pid.",
+        summary="The rank's process execs another program, under the same pid.",
         inject=becomes,
-        verified="the program's name in /proc/PID/stat, which a rank that has ended keeps too",
+        verified="the program's name in /proc/PID/stat, which an exited rank keeps as well",
         healed="",
         example='faults.exec(["sleep", "60"], rank=1, when=when.line("step 2"))',
         params=(
@@ -227,20 +227,20 @@ ENTRIES = (
     Entry(
         name="orphan",
         side="in rank",
-        summary="The rank starts a helper and leaves at once, without it.",
+        summary="The rank starts a helper process and exits at once without it.",
         inject=orphans,
-        verified="the helper's state, group and session in /proc/PID/stat after the rank's exit, which has the code",
-        healed="the helper ends by itself",
+        verified="the rank's exit code; then the helper's state, group and session in /proc/PID/stat",
+        healed="the helper exits after `lives` seconds",
         example='faults.orphan("daemon", rank=1, when=when.line("step 2"))',
         params=(
             choice_param(
                 "kind",
                 ("group", "session", "daemon", "chatty"),
-                "In the rank's group; in a session of its own; forked twice; or in the group, writing to its stdout.",
+                "In the rank's group; in its own session; forked twice; or in the group, writing to the rank's stdout.",
                 default="group",
             ),
-            count_param("code", "The code with which the rank leaves.", default=1, most=255),
-            seconds_param("lives", "Seconds after which the helper ends.", default=60.0),
+            count_param("code", "Exit code of the rank.", default=1, most=255),
+            seconds_param("lives", "Seconds until the helper exits.", default=60.0),
         ),
         requires=Requires(f"{IN_RANK}; /proc"),
         before_launcher=True,

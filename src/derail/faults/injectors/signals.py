@@ -1,6 +1,6 @@
-"""Signals from outside, to a rank or its whole group; and how a rank takes signals: blocked, ignored or handled.
+"""Signals from outside, to a rank or its whole group; and signal handling of a rank: blocked, ignored or handled.
 
-What is about how a rank takes them acts in the rank, the rest outside.
+Faults in signal handling act inside the rank, the others outside.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 HARMLESS = (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH)
-"""Whose default is to do nothing."""
+"""Signals with the default action to do nothing."""
 
 
 def send(aim: Aim) -> Step:
-    """Send the signal, and say how its effect will show. That depends on what the rank does with it."""
+    """Send the signal, and return how to verify it, which depends on the rank's handling of it."""
     return _send(aim, signal_number(aim.text("signal")))
 
 
@@ -63,7 +63,7 @@ def trace(aim: Aim) -> Step:
     if pid is None or not aim.control.is_alive(aim.rank):
         return NotReached("the rank had ended before it could be held")
     hold = Hold(pid)
-    aim.undo.append((f"rank {aim.rank} held by nobody", hold.release))
+    aim.undo.append((f"rank {aim.rank} without a tracer", hold.release))
     hold.start()
     if hold.error:
         return Errored(hold.error)
@@ -112,7 +112,7 @@ def _continue(aim: Aim, *, group: bool) -> None:
 
 
 def _proof(aim: Aim, pid: int, number: int, before: ProcessState | None, whom: str) -> Step:
-    """How a signal that was just sent shows, given what the rank did with such signals before."""
+    """Return how to verify a signal that was just sent, given the rank's earlier handling of it."""
     if before is not None and number not in (signal.SIGKILL, signal.SIGSTOP):
         if number in before.ignored:
             return Injected(f"{whom}; the rank ignores it (SigIgn)")
@@ -124,12 +124,12 @@ def _proof(aim: Aim, pid: int, number: int, before: ProcessState | None, whom: s
     if number == signal.SIGCONT:
         return Soon(lambda: _running(pid, whom), "a state other than T in /proc", at_exit=_any(whom))
     if number in HARMLESS:
-        return Injected(f"{whom}; the rank has no handler for it, so that it does nothing")
+        return Injected(f"{whom}; the rank has no handler for it, so it has no effect")
     return AtExit(_died_of(aim, number, whom), f"an exit by {signal_name(number)}")
 
 
 def _shows(pid: int, number: int, whom: str) -> Callable[[], Result | None]:
-    """A signal that is handled or blocked: it waits, visibly, or is not waiting any more because it was delivered."""
+    """Return the check of a handled or blocked signal: it is visibly pending, or delivered and no longer pending."""
 
     def check() -> Result | None:
         now = read_process_state(pid)
@@ -171,7 +171,7 @@ def _died_of(aim: Aim, number: int, whom: str) -> Callable[[ExitStatus], Result]
 
 
 def storm(aim: Aim) -> Step:
-    """Send signal after signal, each at its time, until all are sent or the rank has ended."""
+    """Send one signal after another, each at its time, until all are sent or the rank has ended."""
     pid = aim.control.pid(aim.rank)
     if pid is None or not aim.control.is_alive(aim.rank):
         return NotReached("the rank had ended before the storm")
@@ -186,7 +186,7 @@ def storm(aim: Aim) -> Step:
                 aim.control.call_later(every, blow)
                 return
 
-    def told() -> str:
+    def progress() -> str:
         return f"{len(sent)} of {count} signals sent to pid {pid} ({', '.join(aim.texts('signals'))} in turn)"
 
     def check() -> Result | None:
@@ -196,10 +196,10 @@ def storm(aim: Aim) -> Step:
         ways = (("caught", "SigCgt"), ("ignored", "SigIgn"), ("blocked", "SigBlk"))
         taken = [f"{name} in {field}" for name, number in zip(aim.texts("signals"), numbers, strict=True)
                  for how, field in ways if number in getattr(now, how)]  # fmt: skip
-        return Injected(f"{told()}; the rank lives: {', '.join(taken)}") if taken else None
+        return Injected(f"{progress()}; the rank lives: {', '.join(taken)}") if taken else None
 
     def at_exit(status: ExitStatus) -> Result:
-        ended = f"{told()}; the rank ended with {status}"
+        ended = f"{progress()}; the rank ended with {status}"
         return Injected(ended) if len(sent) >= (min(enough, count) or count) else NotReached(ended)
 
     blow()
@@ -207,7 +207,7 @@ def storm(aim: Aim) -> Step:
 
 
 def send_again(aim: Aim) -> Step:
-    """Wait until the supervisor has sent the rank a signal, and send it another one while it deals with the first."""
+    """Wait for the supervisor's first signal to the rank, and send another one while the rank handles it."""
     number, pid = signal_number(aim.text("signal")), aim.control.pid(aim.rank)
     proof: list[Step] = []
 
@@ -226,9 +226,9 @@ def send_again(aim: Aim) -> Step:
         if pid is None or before is None or before.ended:
             return
         if number in aim.sent_by_supervisor and not {number} & (before.caught | before.ignored | before.blocked):
-            return  # it dies of the first one
+            return  # the first one ends it
         if before.state not in "Tt" and before.pending & (set(aim.sent_by_supervisor) - before.blocked):
-            aim.control.call_later(0.01, act)  # the kernel would make one of the two, or swap them
+            aim.control.call_later(0.01, act)  # the kernel would merge the two, or deliver them in the other order
             return
         if aim.control.send_signal(aim.rank, number):
             proof.append(_proof(aim, pid, number, before, f"{signal_name(number)} sent to pid {pid} after {first}"))
@@ -252,13 +252,13 @@ def _read_some(value: object) -> tuple[str, ...]:
     return names
 
 
-GROUP = flag_param("group", "Whether the rank's whole process group gets it.")
+GROUP = flag_param("group", "Whether to signal the rank's whole process group.")
 
 UNTOUCHABLE = ("SIGKILL", "SIGSTOP")
 
 
 def blocks(aim: Aim) -> Step:
-    """The rank has said that it blocks signals: all its threads must."""
+    """Verify that all threads of the rank block the signals."""
     pid, wanted = _acting(aim), _wanted(aim)
 
     def check() -> Result | None:
@@ -270,16 +270,14 @@ def blocks(aim: Aim) -> Step:
             tid for tid, seen in threads.items() if seen is not None and not seen.ended and not wanted <= seen.blocked
         ]
         if awake:
-            return Errored(
-                f"the main thread blocks them (SigBlk), but threads {awake} of pid {pid}, which ran before, take them"
-            )
+            return Errored(f"the main thread blocks them (SigBlk), but the older threads {awake} of pid {pid} do not")
         return Injected(f"{_names(aim)} in SigBlk of all {len(threads)} threads of pid {pid}; set in {aim.where}")
 
     return Soon(check, f"{_names(aim)} in SigBlk of /proc/{pid}/status", at_exit=_too_soon(aim))
 
 
 def ignores(aim: Aim) -> Step:
-    """The rank has said that it ignores signals."""
+    """Verify that the rank ignores the signals."""
     pid, wanted = _acting(aim), _wanted(aim)
 
     def check() -> Result | None:
@@ -292,11 +290,11 @@ def ignores(aim: Aim) -> Step:
 
 
 def _too_soon(aim: Aim) -> Callable[[ExitStatus], Result]:
-    return lambda status: Errored(f"acted in {aim.where}, but the rank ended with {status} before that was seen")
+    return lambda status: Errored(f"injected in {aim.where}, but the rank ended with {status} before it was verified")
 
 
 def _handled(verdict: Verdict) -> Callable[[Aim], Step]:
-    """The rank has a handler now: the signal must come and be handled by it, and the end of the rank must fit."""
+    """Return an injector that waits until the rank's new handler has run, and then judges the rank's exit."""
 
     def inject(aim: Aim) -> Step:
         pid, name = _acting(aim), aim.text("signal")
@@ -314,7 +312,7 @@ def _handled(verdict: Verdict) -> Callable[[Aim], Step]:
             if any(record["event"] == "handling" for record in aim.records):
                 return verdict(aim, number, status, handled)
             sent = number in aim.sent_by_supervisor
-            why = "was sent, but never handled by it" if sent else "never came"
+            why = "was sent, but never handled by this handler" if sent else "never arrived"
             return NotReached(f"{name} {why}; {_end(status)}")
 
         return Soon(check, f"{name}, handled in the rank", within=FOREVER, at_exit=judge, at_end=lambda: judge(None))
@@ -328,7 +326,7 @@ def _end(status: ExitStatus | None) -> str:
 
 def _slept(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     done = any(record["event"] == "handled" for record in aim.records)
-    how = f"it slept {aim.number('seconds'):g} s" if done else f"it was to sleep {aim.number('seconds'):g} s"
+    how = f"it slept {aim.number('seconds'):g} s" if done else f"expected a sleep of {aim.number('seconds'):g} s"
     if done or status is None or status.signal in aim.sent_by_supervisor:
         return Injected(f"{handled}: {how}; {_end(status)}")
     return Errored(f"{handled}: {how}, but {_end(status)} before")
@@ -344,30 +342,30 @@ def _left(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     if status is not None and status.code == 0:
         return Injected(f"{handled}; {_end(status)}")
     if status is not None and status.signal in aim.sent_by_supervisor:
-        return NotReached(f"{handled}, but the supervisor was faster: {_end(status)}")
-    return Errored(f"{handled}, but {_end(status)}, and was to end with 0")
+        return NotReached(f"{handled}, but the supervisor's signal came first: {_end(status)}")
+    return Errored(f"{handled}, but {_end(status)}, expected exit 0")
 
 
 def _died(aim: Aim, number: int, status: ExitStatus | None, handled: str) -> Result:
     if status is not None and status.signal == number:
         return Injected(f"{handled}, and sent again; {_end(status)}")
     if status is not None and status.signal in aim.sent_by_supervisor:
-        return NotReached(f"{handled}, but the supervisor was faster: {_end(status)}")
+        return NotReached(f"{handled}, but the supervisor's signal came first: {_end(status)}")
     return Errored(f"{handled} and sent again, but {_end(status)}")
 
 
 def _forked(aim: Aim, _: int, status: ExitStatus | None, handled: str) -> Result:
     pid = next((int(str(record["pid"])) for record in aim.records if record["event"] == "helper"), None)
     if pid is None:
-        return Errored(f"{handled}, but no child of it was seen; {_end(status)}")
+        return Errored(f"{handled}, but without a record of its child; {_end(status)}")
     now = read_process_state(pid)
     if now is None or now.ended:
-        return NotReached(f"{handled}: it forked pid {pid}, which had ended before that was looked at; {_end(status)}")
+        return NotReached(f"{handled}: it forked pid {pid}, which had ended before the check; {_end(status)}")
     return Injected(f"{handled}: it forked pid {pid}, which lives (state {now.state}); {_end(status)}")
 
 
 def _acting(aim: Aim) -> int:
-    """The process that acts for the rank, as it says itself."""
+    """Return the pid of the process that acts for the rank, by its own record."""
     return next((int(str(record["by"])) for record in aim.records if record["event"] == "start"), 0)
 
 
@@ -382,15 +380,15 @@ def _names(aim: Aim) -> str:
 def _check(values: Mapping[str, Value]) -> str:
     given = values["signals"] if "signals" in values else (values["signal"],)
     if not isinstance(given, tuple) or not given:
-        return "expected one signal at least"
+        return "expected at least one signal"
     never = [str(name) for name in given if name in UNTOUCHABLE]
-    return f"no process can do anything about {' or '.join(never)}" if never else ""
+    return f"no process can block, ignore or handle {' or '.join(never)}" if never else ""
 
 
 def _entry(
     name: str, summary: str, inject: Callable[[Aim], Step], verified: str, example: str, *params: Param
 ) -> Entry:
-    """One of these faults, which have much in common."""
+    """Return the declaration of a fault in the rank's signal handling."""
     return Entry(
         name=name,
         side="in rank",
@@ -405,26 +403,26 @@ def _entry(
     )
 
 
-SIGNALS = Param("signals", read_signals, "Which signals.", "signals", default=("SIGTERM",))
-SIGNAL = Param("signal", read_signal, "Which signal it handles.", "signal", default="SIGTERM")
+SIGNALS = Param("signals", read_signals, "Names of the signals.", "signals", default=("SIGTERM",))
+SIGNAL = Param("signal", read_signal, "Signal of the handler.", "signal", default="SIGTERM")
 HANDLING = "the rank's record that the handler ran, SigCgt in /proc/PID/status"
 
 ENTRIES = (
     Entry(
         name="signal",
         side="outside",
-        summary="Sends any signal to a rank, or to all processes of its group.",
+        summary="Sends a signal to a rank, or to all processes of its group.",
         inject=send,
         verified=(
-            "a deadly signal in the status of the rank's exit; a stop as state T in /proc; a handled, blocked or "
-            "ignored one in SigCgt, SigPnd or SigIgn of /proc/PID/status"
+            "a deadly signal in the rank's exit status; a stop as state T in /proc; a handled, blocked or ignored one "
+            "in SigCgt, SigPnd or SigIgn of /proc/PID/status"
         ),
         healed="a stopped rank is continued",
         example='faults.signal("SIGKILL", rank=2, when=when.line("step 3"))',
         params=(
-            signal_param("signal", "Which signal, by name or number; real-time ones as SIGRTMIN+n."),
+            signal_param("signal", "Signal by name or number; real-time signals as SIGRTMIN+n."),
             GROUP,
-            seconds_param("every", "Seconds between two signals, if there are several.", default=0.1),
+            seconds_param("every", "Seconds between two signals, if `times` is more than one.", default=0.1),
         ),
         requires=Requires("nothing; /proc for signals that do not end the rank"),
         acts=Acts(repeats=True, lasts=True),
@@ -432,7 +430,7 @@ ENTRIES = (
     Entry(
         name="stop",
         side="outside",
-        summary="Stops a rank (SIGSTOP), for a while or for good: it does nothing, and hears SIGTERM only afterwards.",
+        summary="Stops a rank (SIGSTOP), for a limited time or for good; SIGTERM takes effect only after it continues.",
         inject=stop,
         verified="state T in /proc/PID/status",
         healed="the rank is continued",
@@ -444,10 +442,10 @@ ENTRIES = (
     Entry(
         name="trace_stop",
         side="outside",
-        summary="Holds a rank as a debugger does (ptrace): it stands, and hears no signal but SIGKILL.",
+        summary="Holds a rank as a debugger does (ptrace): it stops, and only SIGKILL takes effect.",
         inject=trace,
         verified="state t of all threads in /proc/PID/task",
-        healed="it is let go; if derail is killed, by the kernel",
+        healed="it is released; if derail is killed, the kernel releases it",
         example='faults.trace_stop(rank=1, for_=0.5, when=when.line("step 2"))',
         requires=Requires("/proc, ptrace", unavailable=lambda: why_no_proc() or why_no_ptrace()),
         acts=Acts(lasts=True),
@@ -455,7 +453,7 @@ ENTRIES = (
     Entry(
         name="cont",
         side="outside",
-        summary="Continues a stopped rank (SIGCONT), whoever stopped it.",
+        summary="Continues a stopped rank (SIGCONT), regardless of what stopped it.",
         inject=cont,
         verified="state T in /proc/PID/status before, another one after",
         healed="",
@@ -466,37 +464,37 @@ ENTRIES = (
     Entry(
         name="signal_storm",
         side="outside",
-        summary="Sends a rank many signals in a short time, one kind or several in turn.",
+        summary="Sends a rank many signals in a short time, of one kind or of several in turn.",
         inject=storm,
-        verified="all were sent while the rank lived, and it catches, ignores or blocks them in /proc/PID/status, "
-        "or it ended after the last, or when `enough` were sent",
+        verified="all were sent while the rank lived, and it catches, ignores or blocks them in /proc/PID/status; "
+        "or the rank ended after the last one, or after `enough`",
         healed="",
         example='faults.signal_storm(["SIGTERM", "SIGINT"], count=50, rank=0, when=when.line("step 2"))',
         params=(
-            Param("signals", _read_some, "Which signals, in turn.", "signals", default=("SIGTERM",)),
-            count_param("count", "How many in all.", default=20, least=2, most=100_000),
-            count_param("enough", "How many will do, if the rank has ended by then; 0 for all.", default=0),
-            seconds_param("every", "Seconds between two of them; 0 for all at once.", default=0.01),
+            Param("signals", _read_some, "Names of the signals, sent in turn.", "signals", default=("SIGTERM",)),
+            count_param("count", "Total number of signals.", default=20, least=2, most=100_000),
+            count_param("enough", "Number that suffices if the rank ends early; 0 for all.", default=0),
+            seconds_param("every", "Seconds between two signals; 0 for all at once.", default=0.01),
         ),
         requires=Requires("/proc, for a rank that lives on"),
     ),
     Entry(
         name="second_signal",
         side="outside",
-        summary="Sends a rank another signal while it deals with the first one that the supervisor sent to end it.",
+        summary="Sends a rank a second signal while it handles the first one that the supervisor sent to end it.",
         inject=send_again,
-        verified="as for `signal`; a rank that dies of the first one is not reached",
+        verified="as for `signal`; not reached if the first signal ends the rank",
         healed="",
         example='faults.second_signal("SIGTERM", rank="all")',
         params=(
-            Param("signal", read_signal, "Which signal.", "signal", default="SIGTERM"),
-            seconds_param("delay", "Seconds after the first one.", default=0.05),
+            Param("signal", read_signal, "Second signal.", "signal", default="SIGTERM"),
+            seconds_param("delay", "Seconds after the first signal.", default=0.05),
         ),
-        requires=Requires("a job that is ended; /proc", unavailable=why_no_proc),
+        requires=Requires("a job that is torn down; /proc", unavailable=why_no_proc),
     ),
     _entry(
         "block_signal",
-        "The rank blocks signals: they stay pending, and do nothing.",
+        "The rank blocks signals: they stay pending without effect.",
         blocks,
         "SigBlk of all threads in /proc/PID/task",
         'faults.block_signal(["SIGTERM"], rank=1)',
@@ -512,28 +510,28 @@ ENTRIES = (
     ),
     _entry(
         "slow_handler",
-        "The rank takes its time over a signal: its handler sleeps before it does what was done without it.",
+        "The rank handles a signal slowly: its handler sleeps before the previous action runs.",
         _handled(_slept),
-        f"{HANDLING}, and that it slept to the end or was killed before",
+        f"{HANDLING}, and that the sleep was complete or the rank was killed during it",
         "faults.slow_handler(5, rank=1)",
-        seconds_param("seconds", "How long it sleeps.", default=5.0),
+        seconds_param("seconds", "Seconds that the handler sleeps.", default=5.0),
         SIGNAL,
     ),
     _entry(
         "raising_handler",
-        "The rank's handler raises an exception, wherever the main thread is when the signal comes.",
+        "The rank's signal handler raises an exception, at the present position of the main thread.",
         _handled(_raised),
         f"{HANDLING}, and that Python did not ignore the exception there",
         'faults.raising_handler("KeyError", rank=1)',
         Param(
             "type", read_exception, "A builtin exception, or package.module:Class.", "exception", default="RuntimeError"
         ),
-        text_param("message", "What it is made with.", default="injected by derail"),
+        text_param("message", "Argument of the exception.", default="injected by derail"),
         SIGNAL,
     ),
     _entry(
         "exit_zero_handler",
-        "The rank leaves with 0 when it is told to end, as if it had finished.",
+        "The rank exits with code 0 when it receives a signal, as if it had finished.",
         _handled(_left),
         f"{HANDLING}, and the rank's exit code 0",
         "faults.exit_zero_handler(rank=1)",
@@ -542,19 +540,19 @@ ENTRIES = (
     ),
     _entry(
         "reraising_handler",
-        "The rank's handler cleans up and sends itself the signal again, with the default action.",
+        "The rank's handler cleans up, restores the default action, and sends the signal to itself again.",
         _handled(_died),
-        f"{HANDLING}, and the signal in the status of the rank's exit",
+        f"{HANDLING}, and the signal in the rank's exit status",
         "faults.reraising_handler(rank=1)",
         SIGNAL,
     ),
     _entry(
         "forking_handler",
-        "The rank's handler forks before it does what was done without it: the child outlives the rank.",
+        "The rank's handler forks before the previous action runs: the child outlives the rank.",
         _handled(_forked),
-        f"{HANDLING}, and the child, alive at the rank's exit",
+        f"{HANDLING}, and the child alive at the rank's exit",
         "faults.forking_handler(rank=1)",
         SIGNAL,
-        seconds_param("lives", "Seconds after which the child ends; it ignores the signal.", default=60.0),
+        seconds_param("lives", "Seconds until the child exits; it ignores the signal.", default=60.0),
     ),
 )

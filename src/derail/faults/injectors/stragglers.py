@@ -1,6 +1,6 @@
-"""Ranks that get on, but slowly: little processor time, or stopped again and again. From outside, on any program.
+"""Ranks that run slowly: little processor time, or repeatedly stopped. From outside, for any program.
 
-If derail itself is killed, a rank that is stopped just then is still part of its job: the keeper of the job ends it.
+If derail itself is killed, a rank that is stopped at that moment still belongs to its job, so the job's keeper ends it.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ MOST_PASSES = 20
 
 
 def starve(aim: Aim) -> Step:
-    """Bind all threads of a rank to one processor, at the lowest priority; read both back."""
+    """Bind all threads of a rank to one processor at the lowest priority, and verify both."""
     pid, priority = living(aim), aim.text("priority")
     if pid is None:
         return NotReached("the rank had ended before it could be starved")
     allowed = sorted(os.sched_getaffinity(pid))
     cpu = int(aim.number("cpu")) if aim.number("cpu") >= 0 else allowed[0]
     if cpu not in os.sched_getaffinity(0) | set(allowed):
-        return Errored(f"there is no processor {cpu} that rank {aim.rank} could run on; there are {allowed}")
+        return Errored(f"expected a processor that rank {aim.rank} may use, one of {allowed}, got {cpu}")
     before = {tid: _schedule(tid) for tid in _threads(pid)}
     if aim.fault.for_ is not None and priority != "keep" and not _may_raise(pid):
         return Unavailable(
-            "a lowered priority cannot be raised again without CAP_SYS_NICE or RLIMIT_NICE; "
-            'leave out for, or say priority="keep"'
+            "a lowered priority cannot be raised again without CAP_SYS_NICE or RLIMIT_NICE. "
+            'Omit `for`, or use priority="keep"'
         )
     wanted = ({cpu}, *_LEVELS[priority])
     if all(_differs(schedule, wanted) == "" for schedule in before.values()):
-        return Errored(f"rank {aim.rank} was bound to processor {cpu} at this priority already: nothing would change")
+        return Errored(f"rank {aim.rank} is already bound to processor {cpu} at this priority: no change possible")
     aim.undo.append((f"processors and priority of rank {aim.rank}", lambda: _restore(aim, before, set(allowed))))
     seen: dict[int, _Schedule] = {}
-    for _ in range(MOST_PASSES):  # a thread may start another one meanwhile, which inherits what its maker had
+    for _ in range(MOST_PASSES):  # a thread may start another one during a pass, which inherits its old settings
         for tid in _threads(pid):
             _apply(tid, wanted)
         seen = {tid: _schedule(tid) for tid in _threads(pid)}
@@ -56,7 +56,7 @@ def starve(aim: Aim) -> Step:
             break
     wrong = "; ".join(f"thread {tid} has {what}" for tid, now in seen.items() if (what := _differs(now, wanted)))
     if wrong or not seen:
-        return Errored(f"not all threads of pid {pid} could be starved: {wrong or 'none is left'}")
+        return Errored(f"not all threads of pid {pid} were starved: {wrong or 'none is left'}")
     fields = _stat(pid)
     return Injected(
         f"{len(seen)} threads of pid {pid} bound to processor {cpu} (of {allowed}); "
@@ -71,7 +71,7 @@ _LEVELS: dict[str, tuple[int | None, int | None]] = {
     "nice": (LOWEST, None),
     "keep": (None, None),
 }
-"""Nice value and scheduling policy; None leaves it as it is."""
+"""Nice value and scheduling policy by priority word; None keeps the present one."""
 
 
 def _threads(pid: int) -> list[int]:
@@ -101,7 +101,7 @@ def _apply(tid: int, wanted: _Wanted) -> None:
 
 
 def _differs(now: _Schedule, wanted: _Wanted) -> str:
-    """What of a thread is not as wanted; empty if nothing, or the thread has ended."""
+    """Return how a thread differs from the request; empty if it does not, or has ended."""
     if not now[0]:
         return ""
     wrong = [] if now[0] == wanted[0] else [f"processors {sorted(now[0])}"]
@@ -135,24 +135,24 @@ def _may_raise(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on, so that field n of proc(5) is at n - 3."""
+    """Return the fields of /proc/PID/stat from the third on, so that field n of proc(5) is at index n - 3."""
     return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def throttle(aim: Aim) -> Step:
-    """Stop and continue the rank in turns, so that it gets a fraction of its time."""
+    """Stop and continue the rank in turns, so that it runs a fraction of the time."""
     pid = living(aim)
     if pid is None:
         return NotReached("the rank had ended before it could be throttled")
     turns = _Turns(aim, pid)
     aim.undo.append((f"continue rank {aim.rank}", turns.end))
     turns.stop()
-    awaited = f"state T of pid {pid} in /proc, and another one after it"
+    awaited = f"state T of pid {pid} in /proc, and then another state"
     return Soon(turns.shown, awaited, within=10.0, at_exit=turns.at_exit)
 
 
 class _Turns:
-    """The duty cycle of one rank, in the thread of its job."""
+    """Duty cycle of one rank, in the thread of its job."""
 
     def __init__(self, aim: Aim, pid: int) -> None:
         factor, period = aim.number("factor"), aim.number("period")
@@ -164,18 +164,18 @@ class _Turns:
         self._over = False
 
     def stop(self) -> None:
-        """The rank has run long enough."""
+        """Stop the rank at the end of its running time."""
         if self._over:
             return
         if self._stopped and not self._look("T"):
             self._running += 1
-        if self._aim.sent_by_supervisor:  # it is being ended, and must be able to hear that
+        if self._aim.sent_by_supervisor:  # it is being stopped for good, and must be able to handle the signal
             self._over = True
         elif self._aim.control.send_signal(self._aim.rank, signal.SIGSTOP):
             self._aim.control.call_later(self._stands, self.go_on)
 
     def go_on(self) -> None:
-        """The rank has stood long enough."""
+        """Continue the rank at the end of its stopped time."""
         if self._over:
             return
         if self._look("T"):
@@ -184,19 +184,19 @@ class _Turns:
             self._aim.control.call_later(self._runs, self.stop)
 
     def end(self) -> None:
-        """No more turns."""
+        """End the duty cycle, and continue the rank."""
         self._over = True
         self._aim.control.send_signal(self._aim.rank, signal.SIGCONT)
 
     def shown(self) -> Result | None:
-        """Whether both states were seen."""
+        """Return the result once both states have been observed."""
         if not (self._stopped and self._running):
             return None
-        share = f"runs {self._runs:.3g} s and stands {self._stands:.3g} s in turns"
-        return Injected(f"pid {self._pid} {share}: state T in /proc/{self._pid}/status, and then another one")
+        share = f"runs {self._runs:.3g} s and stops {self._stands:.3g} s in turn"
+        return Injected(f"pid {self._pid} {share}: state T in /proc/{self._pid}/status, and then another state")
 
     def at_exit(self, status: ExitStatus) -> Result:
-        """It ended before both were seen."""
+        """Return the result for a rank that ended before both states were observed."""
         return NotReached(f"the rank ended with {status} before it had been stopped and continued")
 
     def _look(self, state: str) -> bool:
@@ -208,17 +208,19 @@ ENTRIES = (
     Entry(
         name="starve",
         side="outside",
-        summary="Binds all threads of a rank to one processor and takes their priority away.",
+        summary="Binds all threads of a rank to one processor, at the lowest priority.",
         inject=starve,
         verified="sched_getaffinity of every thread, nice value and policy in /proc/PID/stat",
-        healed="as it was before; raising a priority again needs CAP_SYS_NICE or RLIMIT_NICE",
+        healed="processors and priorities are restored; raising a priority needs CAP_SYS_NICE or RLIMIT_NICE",
         example='faults.starve(rank=1, when=when.line("step 2"))',
         params=(
-            count_param("cpu", "Which processor; -1 for the first that the rank may use.", default=-1, least=-1),
+            count_param(
+                "cpu", "Number of the processor; -1 for the first that the rank may use.", default=-1, least=-1
+            ),
             choice_param(
                 "priority",
                 _LEVELS,
-                "idle: runs when nobody else wants to (SCHED_IDLE, nice 19); nice: nice 19; keep: as it is.",
+                "idle: runs only on an otherwise idle processor (SCHED_IDLE, nice 19); nice: nice 19; keep: unchanged.",
                 default="idle",
             ),
         ),
@@ -228,17 +230,17 @@ ENTRIES = (
     Entry(
         name="throttle",
         side="outside",
-        summary="Makes a straggler of a rank: stopped and continued in turns, it runs slower by a factor.",
+        summary="Makes a rank a straggler: stopped and continued in turn, it runs slower by a factor.",
         inject=throttle,
-        verified="state T and then another one in /proc/PID/status",
-        healed="no more turns, SIGCONT; if derail is killed, the keeper of the job ends the rank, stopped or not",
+        verified="state T and then another state in /proc/PID/status",
+        healed="a last SIGCONT; if derail is killed, the keeper of the job ends the rank, stopped or not",
         example="faults.throttle(4, rank=2, for_=10)",
         params=(
-            factor_param("factor", "How much slower: 4 runs a quarter of the time.", default=2.0, least=1.01),
+            factor_param("factor", "Slowdown: with 4 the rank runs a quarter of the time.", default=2.0, least=1.01),
             seconds_param("period", "Seconds from one stop to the next.", default=0.1),
         ),
         requires=Requires("/proc", unavailable=no_proc),
         acts=Acts(lasts=True),
-        check=lambda values: "" if float(str(values["period"])) >= 0.01 else "a period has 0.01 seconds or more",
+        check=lambda values: "" if float(str(values["period"])) >= 0.01 else "period: expected 0.01 seconds or more",
     ),
 )

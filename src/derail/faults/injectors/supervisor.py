@@ -1,6 +1,6 @@
-"""Faults of a launcher: of a program that starts others and waits for them, and that runs as a rank of a job of ours.
+"""Faults of a launcher: a program that starts others and waits for them, and that runs as a rank of a derail job.
 
-Whoever tests a launcher runs it as the one rank of a job: the job is the witness, and outlives it.
+To test a launcher, run it as the only rank of a job: the job observes the launcher, and outlives it.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _WORDS = {
     "spawn_enoent": EXECUTES,
     "launcher_log_disk_full": WRITES,
 }
-"""The system calls that each is about."""
+"""System calls by fault."""
 
 
 def prepare_calls(rank: RankSpec, fault: Fault) -> RankSpec:
-    """The launcher, started under a filter for the calls that the fault is about."""
+    """Return the launcher's rank, started under a filter for the system calls of the fault."""
     return syscalls.under_filter(rank, fault, _WORDS[fault.name])
 
 
 def begin_calls(aim: Aim) -> None:
-    """The launcher runs: get the rule ready."""
+    """Prepare the rule of the fault when the launcher runs."""
     syscalls.arm(aim, _WORDS[aim.fault.name], lambda names, pid: _rule(aim, names, pid))
 
 
@@ -86,13 +86,13 @@ def _no_seccomp() -> str:
 
 CHILD = count_param(
     "child",
-    "Which process of the launcher, counted from 1; helpers that it starts too. A launcher's processes are those that "
-    "it makes after its last exec, so that the commands of a wrapper do not count; of a shell's, those that live.",
+    "Number of the launcher's process, counted from 1, including helpers. Only processes made after its last exec "
+    "count, so that the commands of a wrapper do not; for a shell, only living processes count.",
     default=1,
     least=1,
 )
-FILTERED = "Linux 5.5 on x86_64 or aarch64, seccomp user notification; the launcher a program under derail"
-PROGRAM = "the launcher a program under derail; /proc"
+FILTERED = "Linux 5.5 on x86_64 or aarch64, seccomp user notification; a launcher that runs as a program under derail"
+PROGRAM = "a launcher that runs as a program under derail; /proc"
 
 
 def _spawn(name: str, summary: str) -> Entry:
@@ -101,7 +101,7 @@ def _spawn(name: str, summary: str) -> Entry:
         side="before start",
         summary=summary,
         inject=syscalls.inject,
-        verified="the kernel took the errno as the answer to the call, which was waiting for it",
+        verified="the kernel accepted the errno as the result of the waiting call",
         healed="",
         example=f"faults.{name}(2, rank=0)",
         params=(CHILD,),
@@ -114,7 +114,7 @@ ENTRIES = (
     Entry(
         name="sigchld_ignored",
         side="before start",
-        summary="The launcher is started with SIGCHLD ignored: the kernel reaps its children, and their ends are lost.",
+        summary="Starts the launcher with SIGCHLD ignored: the kernel reaps its children and drops their statuses.",
         inject=_launcher_actions.ignored_sigchld,
         verified="SIGCHLD in SigIgn of /proc/PID/status",
         healed="",
@@ -128,26 +128,26 @@ ENTRIES = (
     Entry(
         name="stolen_wait",
         side="in rank",
-        summary="Somebody else in the launcher's process waits for its children first: it is told that there is none.",
+        summary="Other code in the launcher's process reaps its children first: its own wait fails with ECHILD.",
         inject=_launcher_actions.stolen,
-        verified="the status that was taken, and the child gone from /proc",
+        verified="the stolen exit status, and the child gone from /proc",
         healed="",
         example="faults.stolen_wait(rank=0)",
-        params=(count_param("count", "Of how many children.", default=1, least=1),),
-        requires=Requires("a launcher that is Python, and waits by os.wait and its like", unavailable=why_no_proc),
+        params=(count_param("count", "Number of children.", default=1, least=1),),
+        requires=Requires("a launcher in Python that waits by os.wait or similar functions", unavailable=why_no_proc),
     ),
-    _spawn("spawn_eagain", "The launcher cannot make its n-th process: fork and its like fail with EAGAIN."),
-    _spawn("spawn_emfile", "The launcher gets no pipe for its n-th process: EMFILE, once."),
+    _spawn("spawn_eagain", "The launcher cannot make its n-th process: fork and similar calls fail with EAGAIN."),
+    _spawn("spawn_emfile", "The launcher gets no pipe for its n-th process: one call fails with EMFILE."),
     _spawn(
         "spawn_enoent",
-        "The program of the launcher's n-th process is not there: exec fails with ENOENT, wherever it is sought.",
+        "The program of the launcher's n-th process is missing: every exec of it fails with ENOENT.",
     ),
     Entry(
         name="launcher_killed",
         side="outside",
-        summary="Kills a launcher, and not the processes that it has started.",
+        summary="Kills a launcher, but not the processes that it has started.",
         inject=_launcher_actions.kill,
-        verified="SIGKILL in the launcher's exit, and what its processes do then",
+        verified="SIGKILL in the launcher's exit status, with the processes that were still alive",
         healed="",
         example="faults.launcher_killed(rank=0, when=when.line('stopping rank'))",
         requires=Requires(PROGRAM, unavailable=why_no_proc),
@@ -155,7 +155,7 @@ ENTRIES = (
     Entry(
         name="launcher_stopped",
         side="outside",
-        summary="Stops a launcher, and not the processes that it has started.",
+        summary="Stops a launcher, but not the processes that it has started.",
         inject=_launcher_actions.stop,
         verified="state T in /proc/PID/status",
         healed="SIGCONT",
@@ -168,18 +168,18 @@ ENTRIES = (
         side="outside",
         summary="Sends a signal to a launcher that has started processes.",
         inject=_launcher_actions.send,
-        verified="as for signal: its exit by it, or that it was delivered, ignored or is held back",
+        verified="as for signal: the exit by that signal, or its delivery, or that it is ignored or pending",
         healed="",
         example="faults.launcher_signalled('SIGTERM', rank=0, when=when.line('step 2'))",
-        params=(signal_param("signal", "Which signal."),),
+        params=(signal_param("signal", "Signal by name or number."),),
         requires=Requires(PROGRAM, unavailable=why_no_proc),
     ),
     Entry(
         name="launcher_stdout_closed",
         side="before start",
-        summary="The launcher is started without a stdout, or with a pipe that nobody reads.",
+        summary="The launcher starts without a stdout, or with a broken pipe as stdout.",
         inject=_launcher_actions.no_stdout,
-        verified="descriptor 1 in /proc/PID/fd; for a pipe, POLLERR: nobody has its other end",
+        verified="descriptor 1 in /proc/PID/fd; for a pipe, POLLERR: its read end is closed",
         healed="",
         example="faults.launcher_stdout_closed('broken', rank=0)",
         params=(choice_param("how", ("closed", "broken"), "No descriptor 1, or a broken pipe.", default="closed"),),
@@ -192,10 +192,10 @@ ENTRIES = (
         side="before start",
         summary="The launcher's own writes to its files fail with ENOSPC; those of its processes do not.",
         inject=syscalls.inject,
-        verified="the kernel took ENOSPC as the answer to a write, which was waiting for it",
+        verified="the kernel accepted ENOSPC as the result of the waiting write",
         healed="at the end of the job",
         example="faults.launcher_log_disk_full('journal', rank=0, when=when.line('step 2'))",
-        params=(Param("path", _read_path, "Files whose path has this in it.", "text", required=True),),
+        params=(Param("path", _read_path, "Text that the path of a file must contain.", "text", required=True),),
         requires=Requires(FILTERED, unavailable=_no_seccomp),
         setup=Setup(prepare=prepare_calls, begin=begin_calls),
     ),

@@ -1,4 +1,4 @@
-"""System calls of a program that was never changed: the n-th one fails, or takes its time."""
+"""Failing or slow system calls of an unchanged program: the n-th one fails, or is delayed."""
 
 from __future__ import annotations
 
@@ -36,64 +36,63 @@ if TYPE_CHECKING:
 SHIM = Path(seccomp_shim.__file__)
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
 _watches: dict[int, Watch] = {}
-"""By the pid of the rank, which is nobody else's as long as its job runs."""
+"""Watches by the pid of the rank, which is not reused while its job runs."""
 
 
 def prepare(rank: RankSpec, fault: Fault) -> RankSpec:
-    """The rank, with its program started under a filter for the call that the fault names."""
+    """Return the rank with its program started under a filter for the system calls of the fault."""
     return under_filter(rank, fault, str(fault.param("call")), delays=fault.name == "syscall_delay")
 
 
 def under_filter(rank: RankSpec, fault: Fault, word: str, *, delays: bool = False) -> RankSpec:
-    """The rank, with its program started under one filter for all faults that work on system calls.
+    """Return the rank with its program started under one filter for all faults in its system calls.
 
     Args:
-        rank: as it is so far.
-        fault: who wants it.
-        word: which calls, by name, with commas between.
-        delays: whether they may be held for long.
+        rank: the rank so far.
+        fault: the fault that needs the filter.
+        word: the names of the calls, separated by commas.
+        delays: whether the calls may be held for long.
 
     Raises:
-        InputError: if the rank is a function, whose process this cannot be put before; or the call is one without which
-            nothing could go on.
+        InputError: if the rank is a function, which no shim can precede, or if no process can work without the call.
     """
     if not isinstance(rank.run, Command):
         raise InputError(
-            f"{fault.name} on rank {rank.rank}: the filter must be there before the program starts, and this rank is a "
-            f"function ({fault.id}); run a program, e.g. a script"
+            f"{fault.name} on rank {rank.rank}: expected a rank that runs a program, got a function: the filter comes "
+            f"before the program ({fault.id}). Run a script, for example"
         )
     machine = this_machine()
-    assert machine is not None, "it was asked before whether this machine can do it"
+    assert machine is not None, "unavailable faults are not prepared"
     argv = rank.run.argv
     at = argv.index(str(SHIM)) - 5 if str(SHIM) in argv else _behind_other_shims(argv)
-    told: dict[str, object] = {"numbers": [], "delays": False}
+    earlier: dict[str, object] = {"numbers": [], "delays": False}
     rest = argv[at:]
     if str(SHIM) in argv:
-        told, rest = json.loads(argv[at + 6]), argv[at + 7 :]
-    numbers = {*_strings(told["numbers"]), *map(str, _numbers(word, machine))}
+        earlier, rest = json.loads(argv[at + 6]), argv[at + 7 :]
+    numbers = {*_strings(earlier["numbers"]), *map(str, _numbers(word, machine))}
     if not numbers:
         return rank
     try:
         program = seccomp.filter_program(map(int, numbers), machine)
     except ValueError as error:
         raise InputError(f"{fault.name} on rank {rank.rank}: {error} ({fault.id})") from None
-    delays = bool(told["delays"]) or delays
+    delays = bool(earlier["delays"]) or delays
     what = {
         "numbers": sorted(numbers),
         "delays": delays,
         "filter": program.hex(),
         "seccomp": machine.seccomp,
-        # A call that fails at once should not be interrupted meanwhile, or it would be counted twice; one that takes
-        # long must be, or signals would not get through.
+        # A signal should not interrupt a call that fails at once, or the call would be counted twice; it must interrupt
+        # a long call, or signals would have no effect during it.
         "flags": _NEW_LISTENER | (0 if delays else _WAIT_KILLABLE),
     }
-    # -X and its word stand first so that whoever looks for -I on a rank's command line sees none: it is the shim's own.
+    # -X and its value come first, so that a search for -I on a rank's command line stops before the shim's own -I.
     shim = (sys.executable, "-X", "utf8", "-I", "-S", str(SHIM), json.dumps(what))
     return replace(rank, run=Command((*argv[:at], *shim, *rest)))
 
 
 def begin(aim: Aim) -> None:
-    """The rank runs: get the rule of this fault ready."""
+    """Prepare the rule of this fault when the rank runs."""
     name = aim.text("errno") if "errno" in dict(aim.fault.params) else ""
     fd = aim.fault.param("fd")
 
@@ -116,12 +115,12 @@ def begin(aim: Aim) -> None:
 
 
 def arm(aim: Aim, word: str, make: Callable[[dict[int, str], int], Rule]) -> None:
-    """Wait for the shim of a rank that runs, and get a rule ready. It does not count yet.
+    """Wait for the shim of a running rank, and prepare a rule, which does not count yet.
 
     Args:
-        aim: at whom.
-        word: which calls the rule is about.
-        make: gets those calls by number, and the pid of the rank.
+        aim: the fault and its target.
+        word: the names of the calls, separated by commas.
+        make: makes the rule from the names of the calls by number, and the pid of the rank.
     """
     machine = this_machine()
     pid = aim.control.pid(aim.rank)
@@ -134,18 +133,18 @@ def arm(aim: Aim, word: str, make: Callable[[dict[int, str], int], Rule]) -> Non
         watch = _watches[pid] = Watch(pid)
         aim.undo.append((f"let the system calls of rank {aim.rank} go", lambda: _stop(pid)))
         watch.start(aim.sockets.endpoint(str(pid)))
-        aim.control.call_later(0.0, watch.release)  # after all that happens at the start of this rank
+        aim.control.call_later(0.0, watch.release)  # after all other actions at the start of this rank
     rule = make({number: machine.name(number) for number in _numbers(word, machine)}, pid)
     with watch.lock:
         watch.rules.append(rule)
 
 
 def inject(aim: Aim) -> Step:
-    """Count calls from now on. The answers show it, whenever they come."""
+    """Start to count calls; the answered calls are the evidence."""
     pid = aim.control.pid(aim.rank)
     found = _of(aim, pid)
     if found is None:
-        return Unavailable(f"this machine has no such system call as {aim.fault} is about")
+        return Unavailable(f"this machine has no system call for {aim.fault}")
     watch, rule = found
     with watch.lock:
         rule.active = True
@@ -183,7 +182,7 @@ def _at_exit(watch: Watch, rule: Rule, status: ExitStatus) -> Result:
 
 
 def _behind_other_shims(argv: Sequence[str]) -> int:
-    """Where the rank's own program begins: what others put before it must not count among its calls."""
+    """Return the index of the rank's own program in argv: calls of other shims must not count."""
     others = [index for index, word in enumerate(argv) if word == str(SHIM.with_name("namespace.py"))]
     return others[-1] + 2 if others else 0
 
@@ -193,13 +192,13 @@ def _strings(value: object) -> list[str]:
 
 
 def _numbers(word: str, machine: Machine) -> list[int]:
-    """The calls that this machine has, of those that are named."""
+    """Return the numbers of the named calls that this machine has."""
     found = (machine.number(name) for name in word.split(","))
     return [number for number in found if number is not None]
 
 
 def _unavailable() -> str:
-    return seccomp.why_not() or ("" if sys.executable else "it is not known which Python runs this (sys.executable)")
+    return seccomp.why_not() or ("" if sys.executable else "sys.executable is empty: derail cannot start Python")
 
 
 def _read_call(value: object) -> str:
@@ -232,19 +231,19 @@ def _read_fd(value: object) -> int | None:
 
 
 def _check(params: Mapping[str, Value]) -> str:
-    """A filter on what a call does not have would never match."""
+    """Refuse a restriction on a descriptor or path for calls without one, as it would never match."""
     for name in str(params["call"]).split(","):
         if params["fd"] is not None and fd_argument(name) is None:
-            return f"fd: {name} works on no descriptor"
+            return f"fd: {name} has no descriptor argument"
         if params["path"] and fd_argument(name) is None and path_argument(name) is None:
-            return f"path: {name} works on no path, and on no descriptor that has one"
+            return f"path: {name} has neither a path nor a descriptor argument"
     return ""
 
 
 _CALL = Param(
     "call",
     _read_call,
-    "Which system call, by name or number; several with commas between are counted together.",
+    "System call by name or number; several, separated by commas, are counted together.",
     "system call",
     required=True,
 )
@@ -252,32 +251,32 @@ _WHICH = (
     Param(
         "calls",
         _read_calls,
-        "Which of its calls, counted from 1: `4`, `2..6`, `2..8+2` (every second one), `3..` (all from the third on).",
+        "Occurrences, counted from 1: `4`, `2..6`, `2..8+2` (every second one), `3..` (all from the third on).",
         "calls",
         default="1",
     ),
     Param("fd", _read_fd, "Only calls on this descriptor count.", "descriptor"),
     text_param(
-        "path", "Only calls count on a path, or on a descriptor of a file whose path, has this in it.", default=""
+        "path", "Only calls on a path that contains this text count, or on a descriptor of such a file.", default=""
     ),
-    flag_param("children", "Whether calls of processes that the rank started count too."),
+    flag_param("children", "Whether calls of the rank's child processes count as well."),
 )
 _NEEDS = (
-    "Linux 5.5 on x86_64 or aarch64, seccomp user notification; the rank a program; what it runs gains no privileges "
-    "(no_new_privs), and its 32-bit programs are not reached"
+    "Linux 5.5 on x86_64 or aarch64, seccomp user notification; a rank that is a program; it cannot gain privileges by "
+    "exec (no_new_privs), and 32-bit programs are not covered"
 )
-_HEALED = "what is held goes on at the end of the job; calls of whatever outlives it, if any, then fail with ENOSYS"
+_HEALED = "held calls continue at the end of the job; such calls of a process that outlives it fail with ENOSYS"
 
 ENTRIES = (
     Entry(
         name="syscall_errno",
         side="before start",
-        summary="Lets the n-th call of a system call fail, without being made, in a program that was never changed.",
+        summary="Makes the n-th call of a system call fail, without executing it, in an unchanged program.",
         inject=inject,
-        verified="the kernel took the errno as the answer to the counted call of the rank, which was waiting for it",
+        verified="the kernel accepted the errno as the result of the rank's counted call, which was waiting",
         healed=_HEALED,
         example='faults.syscall_errno("write", "ENOSPC", calls=4, rank=0)',
-        params=(_CALL, Param("errno", _read_errno, "What it fails with, by name.", "errno", required=True), *_WHICH),
+        params=(_CALL, Param("errno", _read_errno, "Error of the call, by name.", "errno", required=True), *_WHICH),
         requires=Requires(_NEEDS, unavailable=_unavailable),
         check=_check,
         setup=Setup(prepare=prepare, begin=begin),
@@ -285,15 +284,14 @@ ENTRIES = (
     Entry(
         name="syscall_delay",
         side="before start",
-        summary="Holds the n-th call of a system call for some time before it is made, in a program that was never "
-        "changed.",
+        summary="Delays the n-th call of a system call, in an unchanged program.",
         inject=inject,
-        verified="the counted call of the rank waited all that time and then was let go, or its caller died waiting",
+        verified="the rank's counted call waited for the whole delay and then continued, or its caller died waiting",
         healed=_HEALED,
         example='faults.syscall_delay("connect", 0.5, calls="1..3", rank="all")',
         params=(
             _CALL,
-            Param("seconds", read_seconds, "How long it is held.", "seconds", required=True),
+            Param("seconds", read_seconds, "Delay in seconds.", "seconds", required=True),
             *_WHICH,
         ),
         requires=Requires(_NEEDS, unavailable=_unavailable),

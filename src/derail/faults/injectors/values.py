@@ -1,4 +1,4 @@
-"""What becomes of the value that a rank's function returns. They act inside the rank, in ranks that are functions."""
+"""Faults in the value that a rank's function returns. They act inside ranks that are functions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def huge(aim: Aim) -> Step:
-    """The supervisor must have got what the rank says that it returned."""
+    """Verify that the supervisor has received a value after the rank returned its bytes."""
     size = int(aim.number("size"))
     return _received(aim, lambda: f"{size} bytes were returned, and received" if _said(aim, "returned") else "")
 
 
 def slow(aim: Aim) -> Step:
-    """The supervisor must have got the value, and sending it must have taken its time."""
+    """Verify that the supervisor has received the value, and that sending it was slow."""
     seconds = aim.number("seconds")
 
     def seen() -> str:
@@ -40,11 +40,11 @@ def slow(aim: Aim) -> Step:
 
 
 def unpicklable(aim: Aim) -> Step:
-    """The rank must have failed to send its value, or the supervisor have got what nobody can read."""
+    """Verify that the rank failed to send its value, or that the supervisor received an unreadable one."""
     kind = aim.text("kind")
     if kind == "unpickling":
         return _received(
-            aim, lambda: "a value was returned and received that raises in its reader" if _said(aim, "returned") else ""
+            aim, lambda: "the returned value was received, and raises in its reader" if _said(aim, "returned") else ""
         )
 
     def check(status: ExitStatus) -> Result:
@@ -53,29 +53,29 @@ def unpicklable(aim: Aim) -> Step:
         if aim.values:
             return Errored(f"a value was received from a function that returned an unpicklable one ({kind})")
         if status.signal in aim.sent_by_supervisor:
-            return NotReached(f"the signal of the supervisor was faster: the rank ended with {status}")
+            return NotReached(f"the supervisor's signal came first: the rank ended with {status}")
         if status.ok:
             return Errored(f"the function returned an unpicklable value ({kind}), but the rank ended with {status}")
         return Injected(f"the function returned an unpicklable value ({kind}); the rank ended with {status}")
 
-    return AtExit(check, "the end of a rank that cannot send its value")
+    return AtExit(check, "the exit of a rank that cannot send its value")
 
 
 def killed(aim: Aim) -> Step:
-    """The rank must have been killed after a part of its value was out, and nobody have got it."""
+    """Verify that the rank was killed after a part of its value was sent, and that no value was received."""
 
     def check(status: ExitStatus) -> Result:
         if _said(aim, "sending") is None:
             return _never(status)
         if aim.values:
-            return Errored("the value was received, although the rank said that it kills itself while sending")
+            return Errored("the value was received, although the rank recorded its own SIGKILL during sending")
         return ends_by(aim, status, signal.SIGKILL, f"killed itself after {int(aim.number('size'))} bytes of its value")
 
     return AtExit(check, "an exit by SIGKILL")
 
 
 def crashes(aim: Aim) -> Step:
-    """The rank must have crashed after its function had returned, with its value received or not."""
+    """Verify that the rank crashed after its function returned, with its value received or not."""
     how, unsent = aim.text("how"), aim.flag("unsent")
 
     def check(status: ExitStatus) -> Result:
@@ -90,11 +90,11 @@ def crashes(aim: Aim) -> Step:
 
 
 def _received(aim: Aim, seen: Callable[[], str]) -> Step:
-    """The supervisor hears of a value when all of it is there: with the rank's own word for what it is, that proves it.
+    """Return the step that waits for the supervisor to receive a value; with the rank's record, that is the evidence.
 
     Args:
         aim: the fault.
-        seen: what the rank's records say; empty if they do not yet.
+        seen: returns the evidence in the rank's records; empty if there is none yet.
     """
 
     def check() -> Result | None:
@@ -113,7 +113,7 @@ def _never(status: ExitStatus) -> NotReached:
 
 
 def _said(aim: Aim, event: str) -> float | None:
-    """When the rank wrote of an event; None if it did not."""
+    """Return the time of the rank's record of an event; None if there is none."""
     return next((float(str(record["at"])) for record in aim.records if record["event"] == event), None)
 
 
@@ -142,49 +142,49 @@ def _value(
 ENTRIES = (
     _value(
         "value_huge",
-        "The rank's function returns so many bytes.",
+        "The rank's function returns a large number of bytes.",
         huge,
-        "the rank's record that it returned them, and that the supervisor received a value",
+        "the rank's record of the return, and that the supervisor received a value",
         'faults.value_huge("256M", rank=1)',
-        size_param("size", "How many."),
-        flag_param("beside", "Whether what it would have returned comes with them, as (value, bytes)."),
+        size_param("size", "Number of bytes."),
+        flag_param("beside", "Whether the original value is returned with them, as (value, bytes)."),
     ),
     _value(
         "value_unpicklable",
-        "The rank's function returns what cannot be sent.",
+        "The rank's function returns a value that cannot be sent.",
         unpicklable,
-        "the rank's record of it, its failure, and that no value was received (for unpickling: that one was)",
+        "the rank's record of the return, its failure, and that no value was received (for unpickling: that one was)",
         'faults.value_unpicklable("unpickling", rank=1)',
         choice_param(
             "kind",
             ("lambda", "raises", "unpickling"),
-            "A function without a name; an object that raises when it is pickled; or one that does when it is read.",
+            "A lambda; an object that raises when it is pickled; or one that raises when it is unpickled.",
             default="lambda",
         ),
     ),
     _value(
         "value_slow",
-        "Sending what the rank's function returns takes its time; the value itself arrives unchanged.",
+        "Sending the value that the rank's function returns takes time; the value itself arrives unchanged.",
         slow,
-        "the rank's records of the beginning and the end of the pickling, and that the supervisor received a value",
+        "the rank's records of the start and end of the pickling, and that the supervisor received a value",
         "faults.value_slow(2, rank=1)",
-        seconds_param("seconds", "How long.", default=1.0),
+        seconds_param("seconds", "Delay in seconds.", default=1.0),
     ),
     _value(
         "killed_while_sending",
-        "The rank gets SIGKILL when a part of the value that its function returned is on its way.",
+        "The rank gets SIGKILL after a part of its function's return value has been sent.",
         killed,
-        "the rank's record that it was sending, SIGKILL in the status of its exit, and that no value was received",
+        "the rank's record that it was sending, SIGKILL in its exit status, and that no value was received",
         "faults.killed_while_sending(rank=1)",
-        size_param("size", "Bytes that are out by then.", default=8 << 20),
+        size_param("size", "Bytes sent before the signal.", default=8 << 20),
     ),
     _value(
         "crash_after_return",
-        "The rank crashes when its function has returned: after its value was sent, or before.",
+        "The rank crashes after its function has returned, and after or before its value is sent.",
         crashes,
-        "the rank's record, the signal in the status of its exit, and whether the supervisor received a value",
+        "the rank's record, the signal in its exit status, and whether the supervisor received a value",
         "faults.crash_after_return(rank=1)",
-        choice_param("how", tuple(CRASHES), "What happens.", default="segfault"),
+        choice_param("how", tuple(CRASHES), "Kind of crash.", default="segfault"),
         flag_param("unsent", "Whether it crashes before its value is sent."),
         needs=CTYPES,
     ),

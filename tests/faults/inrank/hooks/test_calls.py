@@ -134,7 +134,7 @@ for n in range(1, 5):
         ("things:frist", "import things", "errored", "things has no 'frist'; did you mean 'first'?"),
         ("things:Child.stop", "import things", "errored", "Child has no 'stop'; did you mean 'step'?"),
         ("json:dunps", "", "errored", "json has no 'dunps'; did you mean 'dumps'?"),
-        ("things:SIZE", "import things", "errored", "things:SIZE cannot be called: it is int"),
+        ("things:SIZE", "import things", "errored", "things:SIZE is not callable: it is int"),
         ("builtins:dict.update", "", "errored", "dict.update cannot be watched"),
         ("__main__:gone", "", "errored", "defines no function 'gone'"),
         ("things:first", "", "not_reached", "things was never imported in rank 0"),
