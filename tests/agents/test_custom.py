@@ -88,11 +88,11 @@ def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        ("", "there is no command line"),
-        ("run -n {ranks}", "runs no worker: it needs {script} or {command}"),
+        ("", "missing command line"),
+        ("run -n {ranks}", "does not run the ranks' program: it needs {script} or {command}"),
         ("run {scrip}", "unknown placeholder 'scrip'; did you mean 'script'?"),
-        ("run {script", "write {{ and }} for braces"),
-        ("run '{script}", "is no command line: No closing quotation"),
+        ("run {script", "Write {{ and }} for braces"),
+        ("run '{script}", "is not a command line: No closing quotation"),
     ],
 )
 def test_a_command_line_that_cannot_work_is_refused(command, problem):
@@ -123,11 +123,11 @@ def test_a_declaration_says_all_that_its_file_says(declare):
         ("{ranks}", "{rank}", "command: unknown placeholder 'rank'; did you mean 'ranks'?"),
         ('"exit_code"', '"exitcode"', "promises: unknown promise 'exitcode'; did you mean 'exit_code'?"),
         ("{stream}", "{streem}", "logs: unknown placeholder 'streem'; did you mean 'stream'?"),
-        ("blame (?P<rank>", "blame (?P<rnk>", "report.root_cause: 'blame (?P<rnk>\\\\d+)' names no rank"),
-        ("blame (", "blame ((", "report.root_cause: 'blame ((?P<rank>\\\\d+)' is no regular expression"),
+        ("blame (?P<rank>", "blame (?P<rnk>", "report.root_cause: 'blame (?P<rnk>\\\\d+)' has no rank"),
+        ("blame (", "blame ((", "report.root_cause: 'blame ((?P<rank>\\\\d+)' is not a regular expression"),
         ("[report]", "[reports]", "reports: unknown key 'reports'; did you mean 'report'?"),
         ("{workdir}", "{workdir", "report.file: '{workdir/report.txt'"),
-        ('name = "mine"', "name =", "is no TOML"),
+        ('name = "mine"', "name =", "not valid TOML"),
     ],
 )
 def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
@@ -177,8 +177,8 @@ def test_a_report_is_read_from_its_file(tmp_path, declare):
     ("line", "doubt"),
     [
         ("rank  exit 3", []),
-        ("the job exit 3", ["the group 'rank' took no part in the match 'the job exit 3'"]),
-        ("rank one exit 3", ["the group 'rank' is 'one', no rank, in the match 'rank one exit 3'"]),
+        ("the job exit 3", ["the group 'rank' is not part of the match 'the job exit 3'"]),
+        ("rank one exit 3", ["the group 'rank' is 'one', not a rank, in the match 'rank one exit 3'"]),
     ],
 )
 def test_a_match_without_a_rank_is_reported(tmp_path, line, doubt):

@@ -158,7 +158,7 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
 @pytest.mark.parametrize(
     ("how", "error", "says"),
     [
-        ({"run": "true", "ranks": 0}, ValueError, "0 ranks"),
+        ({"run": "true", "ranks": 0}, ValueError, "expected 1 or more, got 0"),
         ({"run": "gone.py", "ranks": 1}, FileNotFoundError, "no script .*gone.py"),
         ({"run": "no-such-program-anywhere", "ranks": 2}, OSError, "no-such-program-anywhere"),
         ({"run": "true", "ranks": 1, "plan": faults.plan([KILL])}, InputError, "no rank 1"),

@@ -61,7 +61,7 @@ def test_each_verdict_is_an_outcome_with_its_reasons(run_pytest: RunPytest, writ
         "*expected outcome succeeded, got failed*",
         "*INCONCLUSIVE*crash/inconclusive*",
         "*not reached*no line of*never*",
-        "SKIPPED * scenarios/node/skipped.toml:1: native: it launches on one node, and the scenario wants 2; *",
+        "SKIPPED * scenarios/node/skipped.toml:1: native: it launches on one node, and the scenario needs 2. *",
     ])  # fmt: skip
     result.stdout.no_fnmatch_line("*Traceback*collect.py*")
 
@@ -109,7 +109,7 @@ def test_a_scenario_that_native_cannot_run_names_an_agent_that_can(run_pytest: R
     write("restarts.toml", more="restarts = 1")
     result = run_pytest("", "--scenarios", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED *native: it starts each rank once, *; another agent can do that: *torchrun)"])
+    result.stdout.fnmatch_lines(["SKIPPED *native: it starts each rank once, *. Use another agent: *torchrun)"])
 
 
 def test_a_project_without_scenarios_runs_those_that_come_with_derail(run_pytest: RunPytest) -> None:

@@ -1,1 +1,1 @@
-"""Who supervises the ranks: derail itself, or somebody else."""
+"""Supervisors of the ranks: derail's own launcher, and external agents."""

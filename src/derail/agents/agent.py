@@ -1,4 +1,4 @@
-"""Who supervises the ranks of a scenario: the one face of derail itself and of every foreign launcher."""
+"""Supervisor of the ranks of a scenario: the common interface of derail's launcher and all external agents."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ __all__ = ["Agent"]
 
 
 class Agent(Protocol):
-    """Runs scenarios, and says what it left."""
+    """Supervisor that runs scenarios, and reports what it left."""
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in reports."""
+        """Name on the command line and in reports."""
         ...
 
     @property
     def promises(self) -> frozenset[Promise]:
-        """What its supervisor promises; the rest is not held against it."""
+        """Promises of its supervisor; expectations beyond them are not judged."""
         ...
 
     def version(self) -> str:
-        """The version of the supervisor that is installed here; empty if that cannot be known."""
+        """Return the installed version of the supervisor; empty if it is unknown."""
         ...
 
     def unavailable(self) -> str:
-        """Why it cannot be run here at all; empty if it can."""
+        """Return why it cannot run here at all; empty if it can."""
         ...
 
     def unsupported(self, scenario: Scenario) -> str:
-        """Why this scenario cannot be run on it, although it can be run here; empty if it can."""
+        """Return why it cannot run this scenario, although it can run here; empty if it can."""
         ...
 
     def run(self, scenario: Scenario, workdir: Path) -> JobResult:
-        """Run the job of a scenario to its end, its faults armed, with all evidence under ``workdir``.
+        """Run the job of a scenario to its end, with its faults, and with all evidence under ``workdir``.
 
-        A supervisor that breaks gives a result too. When this returns or raises, nothing of the job is left.
+        A supervisor that breaks gives a result as well. When this returns or raises, nothing of the job is left.
 
         Raises:
-            InputError: if a fault cannot be aimed at these ranks.
-            SignalException: if this process was asked to end meanwhile.
+            InputError: if a fault cannot target these ranks.
+            SignalException: if a signal asks this process to end during the run.
         """
         ...

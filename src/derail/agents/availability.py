@@ -1,4 +1,4 @@
-"""What there is to run: the agents, their versions, which packages are missing, and which files a launcher has."""
+"""Availability of agents: their versions, missing packages, and the files that a launcher has."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WIDTH = 120
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether an agent can be run on this machine.
+    """Availability of an agent on this machine.
 
     Attributes:
-        name: the agent, as the command line takes it.
-        version: of the launcher that is installed here; empty if that is not known.
-        missing: why it cannot be run here; empty if it can.
-        promises: what it promises, in the order of ``Promise``.
+        name: the name of the agent on the command line.
+        version: the installed version of the launcher; empty if it is unknown.
+        missing: why it cannot run here; empty if it can.
+        promises: its promises, in the order of ``Promise``.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Availability:
 
 
 def available_agents() -> tuple[Availability, ...]:
-    """Return each agent that derail knows, with its version and what is missing to run it here."""
+    """Return each registered agent, with its version and why it cannot run here."""
     from typing import get_args
 
     from derail.agents.registry import agents
@@ -48,22 +48,22 @@ def available_agents() -> tuple[Availability, ...]:
             missing = agent.unavailable()
             promises = tuple(promise for promise in get_args(Promise) if promise in agent.promises)
             found.append(Availability(name, agent.version(), missing, promises))
-        except Exception as error:  # an installed package offers it, and may raise anything; the others are listed
+        except Exception as error:  # the package of the agent may raise anything; list the others
             found.append(Availability(name, "", f"{type(error).__name__}: {error}", ()))
     return tuple(found)
 
 
 def render_agents(listed: Iterable[Availability]) -> str:
-    """Return a line for each agent: its name, its version, and what is missing to run it here."""
+    """Return a line for each agent: its name, its version, and why it cannot run here."""
     return "\n".join(_lines(tuple(listed))) + "\n"
 
 
 def _lines(listed: tuple[Availability, ...]) -> Iterator[str]:
     wide = max((len(agent.name) for agent in listed), default=0)
     for agent in listed:
-        told = printable(f"not here: {agent.missing}" if agent.missing else agent.version or "version unknown")
+        text = printable(f"not here: {agent.missing}" if agent.missing else agent.version or "version unknown")
         begin = f"{printable(agent.name):<{wide}}  "
-        yield from wrap(told, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
+        yield from wrap(text, WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin))
     able = sum(not agent.missing for agent in listed)
     yield f"{able} of {len(listed)} agents can be run on this machine; derail run SCENARIO --agent NAME runs one"
 
@@ -80,7 +80,7 @@ def as_data(agent: Availability) -> dict[str, object]:
 
 
 def version_of(*packages: str) -> str:
-    """The first package's version, and those of the others with their names; empty if one is missing."""
+    """Return the first package's version, and those of the others with their names; empty if one is missing."""
     try:
         first, *others = ((package, version(package)) for package in packages)
     except PackageNotFoundError:
@@ -90,7 +90,7 @@ def version_of(*packages: str) -> str:
 
 
 def missing(*packages: str) -> str:
-    """Which of them is not installed, as a sentence; empty if all are."""
+    """Return a sentence about the first missing package; empty if all are installed."""
     for package in packages:
         if not version_of(package):
             return f"{package} is not installed here"
@@ -98,8 +98,8 @@ def missing(*packages: str) -> str:
 
 
 def no_error_files(scenario: Scenario) -> str:
-    """Why a scenario about error files says nothing of a launcher that has none; empty if it is about others."""
+    """Return why a launcher without error files cannot run a scenario about them; empty for other scenarios."""
     from derail.faults.registry import entry
 
     about = any(entry(fault.name).family == "errorfile" for fault in scenario.faults.faults)
-    return "it tells ranks no file for their errors, and the fault is about one" if about else ""
+    return "it gives ranks no error file, and the fault needs one" if about else ""

@@ -1,4 +1,4 @@
-"""An agent of your own: a command line with placeholders, and a few lines of TOML about what it promises."""
+"""Agent declared by the user: a command line with placeholders, and a TOML file with its promises."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ if TYPE_CHECKING:
 __all__ = ["CommandAgent", "Declaration", "Report", "read_declaration"]
 
 PLACEHOLDERS = {
-    "ranks": "how many ranks there are, on all nodes together",
-    "ranks_per_node": "how many ranks each node has",
-    "nodes": "how many nodes there are",
-    "node": "which node this command line is for, from 0",
-    "restarts": "how often all ranks may be started again",
+    "ranks": "the number of ranks on all nodes",
+    "ranks_per_node": "the number of ranks on each node",
+    "nodes": "the number of nodes",
+    "node": "the node of this command line, counted from 0",
+    "restarts": "the maximum number of restarts of all ranks",
     "grace": "seconds between SIGTERM and SIGKILL",
-    "script": "the path of the program that each rank runs",
-    "args": "its arguments; as a word of its own, one word for each",
-    "command": "all that each rank runs, as several words: Python, the script, its arguments",
+    "script": "the path of the program of each rank",
+    "args": "its arguments; as a separate word, one word for each",
+    "command": "the whole command of each rank, as several words: Python, the script, its arguments",
     "python": "the Python that runs derail",
     "workdir": "the directory of the run",
     "log_dir": "a directory for logs",
-    "master_port": "a TCP port of loopback that nobody has bound",
+    "master_port": "a free TCP port of loopback",
 }
 SEEN: frozenset[Promise] = frozenset(
     {"ends", "succeeded", "stopped", "exits", "log_tail", "teardown_seconds", "resumed_at", "leftovers"}
 )
-"""What can be seen of any supervisor without its saying anything."""
+"""Promises that can be observed of any supervisor, without a report of its own."""
 VERSION_SECONDS = 30.0
-"""Seconds that a version command has."""
+"""Timeout of a version command in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where a supervisor says what became of the ranks, and how.
+    """Place and format of a supervisor's report about the ranks.
 
     Attributes:
-        file: where, with placeholders; empty for what it prints.
-        root_cause: finds the rank that it blames, as group ``rank``; the last match counts.
-        failure: finds a rank that it calls failed, as group ``rank``, with groups ``code``, ``signal`` (a name or a
-            number) and ``message`` where there are such; every match counts.
+        file: the file, with placeholders; empty for its output.
+        root_cause: pattern for the root cause that it reports, as group ``rank``; the last match counts.
+        failure: pattern for a rank that it reports as failed, as group ``rank``, with optional groups ``code``,
+            ``signal`` (a name or a number) and ``message``; every match counts.
     """
 
     file: str = ""
@@ -76,17 +76,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is said of a supervisor.
+    """Declaration of a supervisor.
 
     Attributes:
-        name: what it is called in reports.
-        command: how it is started; a line with placeholders.
-        version: a command whose first line is its version; empty if there is none.
-        promises: what it promises; None for what can be seen of any, and what ``report`` and ``command`` speak of.
+        name: its name in reports.
+        command: its command line, with placeholders.
+        version: a command that prints the version in its first line; empty if there is none.
+        promises: its promises; None for those that can be observed of any, and those that ``report`` and ``command``
+            imply.
         logs: where it keeps the ranks' streams, with ``{rank}`` and ``{stream}`` besides the placeholders; empty if
-            derail is to keep them.
-        report: where it says what became of the ranks.
-        variables: by the name that workers read (RANK, WORLD_SIZE ...), the variable by which it gives ranks the same.
+            derail keeps them.
+        report: its report about the ranks.
+        variables: its own variables, by the name that ranks read for the same value (RANK, WORLD_SIZE ...).
     """
 
     name: str = ""
@@ -99,14 +100,14 @@ class Declaration:
 
 
 class CommandAgent(ForeignAgent):
-    """A supervisor that is started by a command line.
+    """Supervisor that is started by a command line.
 
     Args:
-        command: the line, with placeholders; that of the declaration if it is empty.
-        declaration: what is said of it.
+        command: the command line, with placeholders; if empty, that of the declaration.
+        declaration: its declaration.
 
     Raises:
-        InputError: if there is no command, or one of its placeholders is not known.
+        InputError: if there is no command, or one of its placeholders is unknown.
     """
 
     def __init__(self, command: str = "", declaration: Declaration | None = None) -> None:
@@ -115,13 +116,13 @@ class CommandAgent(ForeignAgent):
         try:
             self._words = shlex.split(self.command)
         except ValueError as error:
-            raise InputError(f"{self.command!r} is no command line: {error}") from None
+            raise InputError(f"{self.command!r} is not a command line: {error}") from None
         used = placeholders(self.command)
         problems = [not_known(name, PLACEHOLDERS, "placeholder") for name in used if name not in PLACEHOLDERS]
         if not self._words:
-            problems.append("there is no command line: give --agent-cmd, or `command` in the declaration")
+            problems.append("missing command line. Give --agent-cmd, or `command` in the declaration")
         elif not used & {"script", "command"}:
-            problems.append(f"{self.command!r} runs no worker: it needs {{script}} or {{command}}")
+            problems.append(f"{self.command!r} does not run the ranks' program: it needs {{script}} or {{command}}")
         if problems:
             raise InputError(*problems)
         self.name = self.declaration.name or os.path.basename(self._words[0])
@@ -134,18 +135,18 @@ class CommandAgent(ForeignAgent):
         self.promises = promises_of(self.declaration, restarts=self.restarts)
 
     def version(self) -> str:
-        """The first line that its version command prints; empty if that fails."""
+        """Return the first line of output of the version command; empty if the command fails."""
         if not self.declaration.version:
             return ""
         try:
             ran = run_bounded(shlex.split(self.declaration.version), VERSION_SECONDS)
         except (OSError, ValueError, TimeoutExpired):
             return ""
-        said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
-        return said[0] if said else ""
+        lines = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
+        return lines[0] if lines else ""
 
     def unavailable(self) -> str:
-        """Its program must be there."""
+        """Return why its program is missing; empty if it exists."""
         from shutil import which
 
         program = self._words[0]
@@ -154,11 +155,11 @@ class CommandAgent(ForeignAgent):
         return f"program not found: {program!r}"
 
     def unsupported(self, scenario: Scenario) -> str:
-        """As for every foreign agent; and its command line must have a place for what the scenario wants."""
+        """Return why it cannot run the scenario: as any external agent, or for lack of a placeholder."""
         if scenario.args and not self._takes_args:
-            return "the worker has arguments, and its command line has neither {args} nor {command}"
+            return "the ranks' program has arguments, and the command line has neither {args} nor {command}"
         if scenario.nodes > 1 and not self.nodes:
-            return f"the command line has no {{node}}, and the scenario wants {scenario.nodes} nodes"
+            return f"the command line has no {{node}}, and the scenario needs {scenario.nodes} nodes"
         if scenario.restarts and not self.restarts:
             return f"the command line has no {{restarts}}, and the scenario allows {scenario.restarts} restart(s)"
         if "master_port" in placeholders(self.command) and any(f.name == "port_kept" for f in scenario.faults.faults):
@@ -166,14 +167,14 @@ class CommandAgent(ForeignAgent):
         return super().unsupported(scenario)
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """The command line, once for each node."""
+        """Return the command line, once for each node."""
         return tuple(
             Invocation(tuple(word for template in self._words for word in self._fill(template, job, node)))
             for node in range(job.scenario.nodes)
         )
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What its report says, in its own output or in a file."""
+        """Return the content of its report, in its own output or in a file."""
         from derail.agents.external.agent import read_end
 
         del seen
@@ -193,7 +194,7 @@ class CommandAgent(ForeignAgent):
         return Said(blamed, {**first, **failures}, tuple(doubts))
 
     def log_files(self, job: Job) -> dict[tuple[int, Stream], Path]:
-        """Where it keeps them, if that is declared."""
+        """Return its declared log files."""
         if not self.declaration.logs:
             return {}
         found: dict[tuple[int, Stream], Path] = {}
@@ -204,7 +205,7 @@ class CommandAgent(ForeignAgent):
         return found
 
     def _fill(self, template: str, job: Job, node: int) -> list[str]:
-        """A word of the command line with its placeholders filled in; several where it stands for several."""
+        """Return a word of the command line with its placeholders filled in; some words become several."""
         scenario = job.scenario
         if template in ("{args}", "{command}"):
             return list(scenario.args if template == "{args}" else job.rank_argv)
@@ -227,7 +228,7 @@ class CommandAgent(ForeignAgent):
 
 
 def read_declaration(path: Path) -> Declaration:
-    """Read what is said of a supervisor from a TOML file, strictly.
+    """Read the declaration of a supervisor from a TOML file, strictly.
 
     Raises:
         InputError: if the file cannot be read, or anything in it is wrong.
@@ -265,24 +266,24 @@ def _read(fields: Fields) -> Declaration:
 
 
 def promises_of(declaration: Declaration, *, restarts: bool) -> frozenset[Promise]:
-    """What a declared supervisor promises."""
+    """Return the promises of a declared supervisor."""
     if declaration.promises is not None:
         return declaration.promises | {"ends"}
-    told: set[Promise] = set(SEEN)
+    promises: set[Promise] = set(SEEN)
     report = declaration.report
     if restarts:
-        told.add("restarts")
+        promises.add("restarts")
     if report.root_cause or report.failure:
-        told.add("root_cause")
+        promises.add("root_cause")
     if report.failure:
-        told.add("failures")
+        promises.add("failures")
     if "(?P<message>" in report.failure:
-        told.add("message")
-    return frozenset(told)
+        promises.add("message")
+    return frozenset(promises)
 
 
 def placeholders(template: str) -> set[str]:
-    """The names between braces.
+    """Return the names between braces.
 
     Raises:
         InputError: if a brace is not closed.
@@ -290,7 +291,7 @@ def placeholders(template: str) -> set[str]:
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise InputError(f"{template!r}: {error}; write {{{{ and }}}} for braces") from None
+        raise InputError(f"{template!r}: {error}. Write {{{{ and }}}} for braces") from None
 
 
 def _template(fields: Fields, key: str, *more: str) -> str:
@@ -309,14 +310,14 @@ def _regex(fields: Fields, key: str) -> str:
     text = fields.text(key, "")
     try:
         if text and "rank" not in re.compile(text).groupindex:
-            fields.note(key, f"{text!r} names no rank: it needs a group (?P<rank>\\d+)")
+            fields.note(key, f"{text!r} has no rank: it needs a group (?P<rank>\\d+)")
     except re.error as error:
-        fields.note(key, f"{text!r} is no regular expression: {error}")
+        fields.note(key, f"{text!r} is not a regular expression: {error}")
     return text
 
 
 def ranks_in(text: str | None) -> tuple[int, ...]:
-    """Return the ranks that a report names: ``3``, or a list as Slurm and Open MPI write it: ``0,2-3``."""
+    """Return the ranks in a report: ``3``, or a list as written by Slurm and Open MPI: ``0,2-3``."""
     ranks: list[int] = []
     for part in (text or "").split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
@@ -327,22 +328,22 @@ def ranks_in(text: str | None) -> tuple[int, ...]:
 
 
 def _matches(key: str, pattern: str, text: str, doubts: list[str]) -> list[re.Match[str]]:
-    """The matches of a pattern that name ranks. Of the first that does not, the doubts have a sentence."""
+    """Return the matches of a pattern that name ranks, and add a doubt about the first match that does not."""
     found = list(re.finditer(pattern, text, re.MULTILINE)) if pattern else []
     named = [match for match in found if ranks_in(match["rank"])]
     unnamed = next((match for match in found if match not in named), None)
     if unnamed is not None:
-        group = "took no part in" if unnamed["rank"] is None else f"is {unnamed['rank']!r}, no rank, in"
+        group = "is not part of" if unnamed["rank"] is None else f"is {unnamed['rank']!r}, not a rank, in"
         line = unnamed[0].strip().partition("\n")[0][:200]
         doubts.append(f"report.{key} of the declaration: the group 'rank' {group} the match {line!r}")
     return named
 
 
-def _status(told: dict[str, str]) -> ExitStatus | None:
-    """How a rank is said to have ended; None if that is not said, or makes no sense."""
+def _status(groups: dict[str, str]) -> ExitStatus | None:
+    """Return the exit status in a report; None if it is absent or invalid."""
     try:
-        if told.get("signal"):
-            return ExitStatus(signal=signal_number(told["signal"]))
-        return ExitStatus.from_returncode(int(told["code"])) if told.get("code") else None
+        if groups.get("signal"):
+            return ExitStatus(signal=signal_number(groups["signal"]))
+        return ExitStatus.from_returncode(int(groups["code"])) if groups.get("code") else None
     except ValueError:
         return None

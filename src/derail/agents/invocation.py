@@ -1,4 +1,4 @@
-"""How a rank is called: its argv, and the environment that tells it who it is, with torchrun's names and values."""
+"""Start of a rank: its argv, and its environment, with torchrun's names and values."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from derail.model.spec import Preload, Teardown
 
 Run: TypeAlias = Callable[..., Any] | str | Path | Sequence[str]
-"""What a rank runs: a Python function; the path of a program; or an argv."""
+"""Program of a rank: a Python function, the path of a program, or an argv."""
 
 LOGS = "logs"
-"""The directory of the ranks' logs in the directory of a run."""
+"""Name of the directory of the ranks' logs in the directory of a run."""
 
 LOOPBACK = "127.0.0.1"
 SHOWN = (
     "COVERAGE_PROCESS_CONFIG", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TMPDIR",
     "TORCHELASTIC_ERROR_FILE", "TORCHINDUCTOR_CACHE_DIR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
 )  # fmt: skip
-"""Variables besides those of a rank that derail, its pytest plugin and torch set, whose values stand in journals."""
+"""Further variables with values that journals may contain: those that derail, its pytest plugin and torch set."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalJob:
-    """What ``start_job`` starts: the same program or function on each rank, all on this machine.
+    """Job for ``start_job``: the same program or function on each rank, all on this machine.
 
     Attributes:
         run: a function; a program's path (``.py`` is run by this Python); or an argv.
         ranks: the number of ranks, 1 or more.
-        args: arguments of the function, or behind the program's argv; the same for each rank.
-        env: more variables for the ranks, which win.
+        args: arguments of the function, or appended to the program's argv; the same for each rank.
+        env: variables of the ranks that override all others.
         plan: the faults and their seed; by default none.
-        teardown: how the job is ended; by default as ``default_teardown()`` says.
+        teardown: how the job is ended; by default ``default_teardown()``.
         cwd: working directory of the ranks.
         start_method: how a function gets its process: "spawn", "fork", "forkserver" or "warm".
         preload: for "warm": modules that are imported once; by default the installed ones that the function's module
             imports.
-        tee: streams that are shown on the console as well.
-        name: what runs, in a word; by default taken from ``run``.
+        tee: streams that are also shown on the console.
+        name: a short name of the job; by default taken from ``run``.
         master_addr: MASTER_ADDR of the ranks.
         master_port: MASTER_PORT of the ranks; by default a free port, another one for each attempt.
         restarts: how often all ranks are started again after a failure.
@@ -80,11 +80,11 @@ class LocalJob:
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
-    """Split what is run into what ``start_processes`` calls it and the arguments that come first.
+    """Split ``run`` into the entry point for ``start_processes`` and its first arguments.
 
-    A path that ends in ``.py`` is run by this Python with ``-u``, as torchrun does: stdout is a file, so without it a
-    rank's lines would arrive when its buffer is full, and those that a SIGKILL finds in the buffer never. Its children
-    are not concerned. Give an argv to have it otherwise.
+    A path that ends in ``.py`` is run by this Python with ``-u``, as torchrun does. As stdout is a file, a rank's lines
+    would otherwise arrive only when its buffer is full, and a SIGKILL would lose the lines in the buffer. Children of
+    the rank are not affected. To avoid this, pass an argv.
 
     Raises:
         ValueError: if there is nothing to run.
@@ -93,16 +93,16 @@ def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:
         return run, ()
     argv = [os.fspath(run)] if isinstance(run, str | Path) else [os.fspath(part) for part in run]
     if not argv or not argv[0]:
-        raise ValueError("there is no program to run: give a function, a path, or an argv of at least one word")
+        raise ValueError("no program to run. Pass a function, a path, or an argv of at least one word")
     if isinstance(run, str | Path) and argv[0].endswith(".py"):
         argv = [sys.executable, "-u", *argv]
     return argv[0], tuple(argv[1:])
 
 
 def missing_program(run: Run, cwd: Path | None = None) -> str:
-    """Why a script given by its path cannot be run, or nothing. Other programs are looked up when they are started.
+    """Return why a script given by its path cannot run; empty for others, which are looked up at the start.
 
-    A script that is named without its ``.py`` is no program, but meant.
+    For a name without a program, the script with that name and ``.py`` is suggested.
     """
     if callable(run) or not isinstance(run, str | Path):
         return ""
@@ -127,8 +127,8 @@ def rank_environment(
 ) -> dict[str, str]:
     """Return the variables that torchrun sets for a rank of a job on one node, in one of its attempts.
 
-    Values of an outer job must not shine through, so all of them are set. ``TORCHELASTIC_USE_AGENT_STORE`` says that
-    no agent keeps a store: rank 0 has to.
+    All of them are set, so that no value of an outer job remains. ``TORCHELASTIC_USE_AGENT_STORE`` is false because no
+    agent has a store: rank 0 has to provide it.
     """
     return {
         "RANK": str(rank),
@@ -165,7 +165,7 @@ def virtual_device(rank: int) -> dict[str, str]:
 
 
 def as_data(job: LocalJob, teardown: Teardown) -> dict[str, Data]:
-    """Return what ``derail replay`` needs to start the same job again."""
+    """Return the data that ``derail replay`` needs to start the same job again."""
     run, name = job.run, job.name or name_of(job.run)
     data: dict[str, Data] = {
         "ranks": job.ranks,
@@ -190,16 +190,16 @@ def as_data(job: LocalJob, teardown: Teardown) -> dict[str, Data]:
 
 
 def recorded(env: Mapping[str, str]) -> dict[str, Data]:
-    """Variables as a journal holds them: of those that launchers set name and value, of all others the name alone.
+    """Return variables as in a journal: the names of all, and the values only of those that launchers set.
 
-    A value may be a password, and journals are kept, sent and uploaded.
+    Other values may be passwords, and journals are kept, sent and uploaded.
     """
     known = {*rank_environment(0, ranks=1, run_id="", master_port=0), *SHOWN}
     return {name: value if name in known else None for name, value in env.items()}
 
 
 def name_of(run: Run) -> str:
-    """What is run, in a word."""
+    """Return a short name of what is run."""
     if callable(run):
         return getattr(run, "__name__", type(run).__name__)
     if isinstance(run, str | Path):

@@ -1,4 +1,4 @@
-"""A launcher as the rank of a job of ours, which sees how it ends and what it leaves, and outlives it."""
+"""Run of a launcher as the rank of a derail job, which observes its exit and its leftovers, and outlives it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from derail.scenario.model import JobResult, Scenario
 
 STEPS_ENV = "DERAIL_STEPS"
-"""Environment variable that names a file to which workers append what they print, past the launcher."""
+"""Environment variable with a file to which ranks append their output as well, bypassing the launcher."""
 _MARGIN = 10.0
-"""Seconds that a launcher may take, besides its own grace, to end when it is asked to."""
+"""Seconds that a launcher may need to stop, in addition to its own grace period."""
 
 
 def run_launcher(
@@ -30,10 +30,10 @@ def run_launcher(
     started: Callable[[NativeJob], None] | None = None,
     handle_signals: bool = False,
 ) -> JobResult:
-    """Run a scenario about a launcher: ``argv`` is rank 0, faults and expectations are about it and what it leaves.
+    """Run a scenario about a launcher: ``argv`` is rank 0, the target of its faults and expectations.
 
-    The variables of our rank are not the launcher's business, so its ranks inherit none of those that it does not set.
-    What the ranks print reaches the triggers of faults also if the launcher shows nothing of it: see ``STEPS_ENV``.
+    The launcher does not see the variables of a derail rank, so that its own ranks do not inherit them. The output of
+    its ranks reaches the triggers of faults even if the launcher does not show it: see ``STEPS_ENV``.
     """
     from derail.agents.invocation import LocalJob
     from derail.agents.native_job import default_teardown, start_job
@@ -56,7 +56,7 @@ def run_launcher(
             prepare=_with_steps,
         )
     except OSError as error:
-        return JobResult(error=f"the launcher could not be started: {error}")
+        return JobResult(error=f"cannot start the launcher: {error}")
     try:
         if started is not None:
             started(job)
@@ -68,7 +68,7 @@ def run_launcher(
 
 
 def _with_steps(spec: JobSpec) -> JobSpec:
-    """Give the launcher's ranks a way past the launcher: the file of its stderr, whose lines set off faults."""
+    """Give the launcher's ranks a path that bypasses the launcher: the file of its stderr, which triggers read."""
     from dataclasses import replace
 
     ranks = tuple(
@@ -78,7 +78,7 @@ def _with_steps(spec: JobSpec) -> JobSpec:
 
 
 def _without_rank() -> list[str]:
-    """What `env` leaves out: all that makes a process a rank of ours."""
+    """Return the arguments of ``env`` that unset all variables of a derail rank."""
     from derail.agents.invocation import rank_environment
 
     names = [*rank_environment(0, ranks=1, run_id="", master_port=0), "TORCHELASTIC_ERROR_FILE"]
@@ -86,7 +86,7 @@ def _without_rank() -> list[str]:
 
 
 def native_command(scenario: Scenario, workdir: Path) -> list[str]:
-    """``derail launch``, for the ranks of a scenario about a launcher, with their logs under ``workdir``."""
+    """Return ``derail launch`` for the ranks of a scenario about a launcher, with logs under ``workdir``."""
     words = [sys.executable, "-u", "-c", "import sys; from derail.cli import main; sys.exit(main())", "launch"]
     words += ["-n", str(scenario.launches), "--grace", f"{scenario.grace:g}", "--tee", "3"]
     words += ["--output-dir", str(workdir / "launcher"), "--"]

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from derail.model.events import Observer
     from derail.scenario.model import JobResult, Promise, Scenario
 
-_ELSEWHERE = "; another agent can do that: --agent torchrun (in pytest --derail-agent=torchrun)"
+_ELSEWHERE = ". Use another agent: --agent torchrun (in pytest --derail-agent=torchrun)"
 
 
 class NativeAgent:
     """derail's own launcher as the supervisor of scenarios.
 
     Args:
-        observers: who else hears what happens in the jobs.
+        observers: further observers of the jobs' events.
         started: called with each job when its ranks run.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while a job runs.
     """
@@ -42,29 +42,29 @@ class NativeAgent:
 
     @property
     def promises(self) -> frozenset[Promise]:
-        """Everything."""
+        """All promises."""
         from derail.scenario.model import ALL_PROMISES
 
         return ALL_PROMISES
 
     def version(self) -> str:
-        """That of derail."""
+        """Return the version of derail."""
         from importlib.metadata import version
 
         return version("derail")
 
     def unavailable(self) -> str:
-        """It can always be run."""
+        """Return an empty text: it can always run."""
         return ""
 
     def unsupported(self, scenario: Scenario) -> str:
-        """It starts ranks once, and here; it is no process of its own."""
+        """Return why it cannot run the scenario: it starts ranks once, on this machine, without a separate process."""
         if scenario.nodes > 1:
-            return f"it launches on one node, and the scenario wants {scenario.nodes}{_ELSEWHERE}"
+            return f"it launches on one node, and the scenario needs {scenario.nodes}{_ELSEWHERE}"
         if scenario.restarts:
             return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s){_ELSEWHERE}"
         aimed = any(fault.target == "the agent" for fault in scenario.faults.faults)
-        return f"nobody but this process supervises the ranks: there is no agent to aim at{_ELSEWHERE}" if aimed else ""
+        return f"derail itself supervises the ranks, so there is no agent to target{_ELSEWHERE}" if aimed else ""
 
     def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """Run the job of a scenario, and return its result."""
@@ -98,7 +98,7 @@ class NativeAgent:
                 handle_signals=self._handle_signals,
             )
         except OSError as error:
-            return JobResult(error=f"the job could not be started: {error}")
+            return JobResult(error=f"cannot start the job: {error}")
         try:
             if self._started is not None:
                 self._started(job)

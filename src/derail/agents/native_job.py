@@ -1,4 +1,4 @@
-"""A job under derail: its faults, its evidence, and its result."""
+"""Job under derail: its faults, its evidence, and its result."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 class NativeJob:
-    """A job that runs under derail. Made by ``start_job``; whoever has it must ``close`` it.
+    """Job that runs under derail, made by ``start_job``. The caller must ``close`` it.
 
     Attributes:
-        name: what runs, in a word.
+        name: its short name.
         plan: the faults.
-        workdir: its evidence: journal and logs. Kept; removing it is the caller's business.
+        workdir: its evidence: journal and logs. It is kept; the caller may remove it.
         journal: the journal of the run.
     """
 
@@ -59,57 +59,57 @@ class NativeJob:
 
     @property
     def result(self) -> RunProcsResult | None:
-        """What the launcher says, once the job is over."""
+        """Result of the launcher, once the job is over."""
         return self._context.wait(0)
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The ranks that were started."""
+        """Ranks that were started."""
         return tuple(self.pids())
 
     def pids(self) -> dict[int, int]:
-        """The process of each rank."""
+        """Return the pid of each rank."""
         return self._context.pids()
 
     def log(self, rank: int, stream: str) -> Path:
-        """The file that a stream ("stdout" or "stderr") of a rank goes to."""
+        """Return the file of a stream ("stdout" or "stderr") of a rank."""
         return Path({"stdout": self._context.stdouts, "stderr": self._context.stderrs}[stream][rank])
 
     def fault_results(self) -> tuple[FaultResult, ...]:
-        """What has come of the faults so far."""
+        """Return the results of the faults so far."""
         return self._driver.results()
 
     def poll(self) -> JobResult | None:
-        """Return the result if the job is over, else None."""
+        """Return the result if the job is over, otherwise None."""
         return self._observe(self._context.wait(0))
 
     def wait(self, timeout: float | None = None) -> JobResult:
-        """Wait for the end of the job, and return its result: the same object every time.
+        """Wait for the end of the job, and return its result, the same object every time.
 
-        A job that is not over after ``timeout`` seconds is ended: its ranks are asked and then killed, which takes as
-        long as its teardown allows, and the result says that it timed out.
+        A job that is not over after ``timeout`` seconds is stopped: its ranks are signalled and then killed, within the
+        limits of its teardown, and the result is marked as timed out.
 
         Raises:
             SignalException: in the main thread, if the job handles signals and one asks for its end. It still runs.
         """
         result = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
         if result is None:
-            self.stop(f"it was not over after {timeout:g} s", timed_out=True)
+            self.stop(f"not over after {timeout:g} s", timed_out=True)
             result = self._observe(self._context.wait())
         assert result is not None, "waiting without a limit ends with a result"
         return result
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
-        """Ask for the end of the job, without waiting for it."""
+        """Request the end of the job, without waiting for it."""
         self._context.stop(reason, grace=grace, timed_out=timed_out)
 
     def close(self, signal: signal.Signals | None = None) -> None:
-        """End the job and wait for its end, which comes within grace and kill_wait of its teardown. Idempotent.
+        """End the job and wait for its end, within grace and kill_wait of its teardown. Idempotent.
 
         Args:
-            signal: what ranks are asked with; by default the teardown's.
+            signal: the first signal to the ranks; by default the teardown's.
         """
-        # PContext wants whole seconds for torch's sake, but takes any.
+        # PContext declares whole seconds for torch's sake, but accepts fractions.
         try:
             self._context.close(signal, timeout=self._context.teardown.grace)  # type: ignore[arg-type]
         finally:
@@ -134,27 +134,28 @@ def start_job(
     gates: Collection[Gate] = (),
     prepare: Callable[[JobSpec], JobSpec] | None = None,
 ) -> NativeJob:
-    """Start a job on this machine, with its faults armed.
+    """Start a job on this machine, with its faults.
 
-    Both streams of each rank go to files, whether they are shown or not: triggers read them, and the last lines of a
-    rank are evidence. A rank's environment is this process's own, what torchrun would set, and ``job.env``.
+    Both streams of each rank go to files, shown or not: triggers read them, and the last lines of a rank are evidence.
+    A rank's environment consists of this process's own, the variables that torchrun sets, and ``job.env``.
 
     Args:
-        job: what runs.
-        workdir: where the evidence goes; created if it is not there.
-        logs: where runs that are all kept put their files: a directory of its own for each, with its journal, which
-            a link in ``logs`` names. By default the streams' files are in ``workdir``, beside the journal.
-        observers: they get each event of the job.
-        forward_signals: signals to this process that every rank gets too.
+        job: the job.
+        workdir: the directory for the evidence; created if it does not exist.
+        logs: the directory for the files of several kept runs: each run has its own directory with its journal, and a
+            link in ``logs`` leads to the newest journal. By default the streams' files are in ``workdir``, beside the
+            journal.
+        observers: observers of the job's events.
+        forward_signals: signals to this process that are forwarded to every rank.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
-        gates: places at which ranks stay until they are released.
-        prepare: changes the job before faults are put into it.
+        gates: sync points, at which ranks wait until they are released.
+        prepare: changes the job before the faults do.
 
     Raises:
-        ValueError: if there is nothing to run, or no rank to run it.
-        FileNotFoundError: if the script is not there.
-        InputError: if a fault cannot be aimed at these ranks.
-        OSError: if a rank cannot be started; nothing is left then.
+        ValueError: if there is no program to run, or no rank to run it.
+        FileNotFoundError: if the script does not exist.
+        InputError: if a fault cannot target these ranks.
+        OSError: if a rank cannot be started; then no process is left.
     """
     from derail.faults.engine.driver import Driver
     from derail.faults.model.plan import Plan
@@ -164,7 +165,7 @@ def start_job(
     from derail.logs.specs import DefaultLogsSpecs
 
     if job.ranks < 1:
-        raise ValueError(f"a job of {job.ranks} ranks has nothing to run; give 1 rank or more")
+        raise ValueError(f"ranks: expected 1 or more, got {job.ranks}")
     if missing := missing_program(job.run, job.cwd):
         raise FileNotFoundError(missing)
     entry, first = entry_point(job.run)
@@ -233,7 +234,7 @@ def start_job(
 
 
 def _link_to_newest(link: Path, journal: Path) -> None:
-    """Make a link to the journal of the newest run; a file in its place, of an older derail, is renamed."""
+    """Link to the journal of the newest run, after renaming a file of an older derail in its place."""
     if link.is_file() and not link.is_symlink():
         link.replace(link.with_name(f"{link.name}.old"))
     draft = journal.with_name(f"{JOURNAL}.link")
@@ -242,7 +243,7 @@ def _link_to_newest(link: Path, journal: Path) -> None:
 
 
 def default_teardown(grace: float | None = None) -> Teardown:
-    """How jobs of the toolkit end: everybody who is left is ended, whatever session they have gone to."""
+    """Return the teardown of the toolkit's jobs: all remaining processes are ended, in any session."""
     from dataclasses import replace
 
     from derail.model.spec import Teardown

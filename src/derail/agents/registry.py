@@ -1,7 +1,7 @@
-"""All agents by name: those that come with derail, and those that installed packages offer.
+"""Registry of all agents by name: derail's own, and those of installed packages.
 
-A package offers one by an entry point of the group ``derail.agents``: the name is the agent's, the object is called
-without arguments and gives an ``Agent``.
+A package provides one by an entry point of the group ``derail.agents``: its name is the agent's name, and its object is
+called without arguments and returns an ``Agent``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ OWN = {
     "ray_train": "derail.agents.launchers.ray_train:RayTrain",
     "mpirun": "derail.agents.launchers.mpirun:Mpirun",
 }
-"""The agents that come with derail, and where each is made; nothing is imported before it is asked for."""
+"""Agents of derail, with the object that makes each; an agent is imported only when it is requested."""
 
 
 def agents() -> Mapping[str, Callable[[], Agent]]:
-    """What makes each agent, by name. A package cannot take the name of one of derail's own."""
+    """Return the factory of each agent, by name; packages cannot override the names of derail's own agents."""
     from importlib.metadata import entry_points
 
     offered = {point.name: _loader(point) for point in entry_points(group=GROUP)}
@@ -43,7 +43,7 @@ def agents() -> Mapping[str, Callable[[], Agent]]:
 
 
 def agent(name: str) -> Agent:
-    """The agent of a name.
+    """Return the agent of a name.
 
     Raises:
         InputError: if there is none, or its package cannot be imported.
@@ -65,7 +65,7 @@ def _loader(point: EntryPoint) -> Callable[[], Agent]:
     def make() -> Agent:
         try:
             return cast("Agent", point.load()())
-        except Exception as error:  # somebody else's code: whatever it throws, the name of the entry point must be told
+        except Exception as error:  # code of another package: the error must name the entry point
             raise InputError(f"{point.value}: {type(error).__name__}: {error}", source=f"agent {point.name}") from error
 
     return make

@@ -244,8 +244,8 @@ def test_a_program_that_is_not_there_breaks_nothing(tmp_path):
     agent = CommandAgent("/nowhere/launcher {script} {args}")
     seen = agent.run(scenario(tmp_path), tmp_path / "run")
 
-    assert "no program" in agent.unavailable()
-    assert "could not be started" in seen.error
+    assert "/nowhere/launcher" in agent.unavailable()
+    assert "cannot start" in seen.error
 
 
 def test_an_agent_that_floods_its_output_is_survived(tmp_path):
@@ -347,7 +347,7 @@ def test_an_exception_of_a_signal_handler_ends_the_job_and_goes_on(tmp_path, wai
     [
         ({"nodes": 2}, "the command line has no {node}"),
         ({"function": "work"}, "it runs programs"),
-        ({"faults": faults.plan([faults.value_slow(rank=0)])}, "is about what functions return"),
+        ({"faults": faults.plan([faults.value_slow(rank=0)])}, "needs ranks that are functions"),
         ({"faults": faults.plan([faults.stop(rank=0, when=when.phase("stopping"))])}, "waits for a phase"),
     ],
 )

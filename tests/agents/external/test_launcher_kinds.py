@@ -272,7 +272,7 @@ def test_ranks_without_a_number_cannot_be_judged(tmp_path):
     _, verdict = run_shipped(tmp_path, agent("numbers", "NOBODY_KNOWS", "-"), "calm/all_succeed")
 
     assert verdict.kind == "INCONCLUSIVE"
-    assert "run the worker without a number" in verdict.reasons[0]
+    assert "run the ranks' program without a rank" in verdict.reasons[0]
     assert "[variables] of the declaration" in verdict.reasons[0]
 
 
@@ -281,7 +281,7 @@ def test_a_launcher_that_is_rank_0_itself_cannot_be_judged(tmp_path):
     seen, verdict = run_shipped(tmp_path, agent("rank_zero"), "crash/exits_with_code_7")
 
     assert (verdict.kind, 0 in seen.ranks) == ("INCONCLUSIVE", False)
-    assert any("rank 0 was never seen" in reason for reason in verdict.reasons)
+    assert any("rank 0 was never found" in reason for reason in verdict.reasons)
     assert not any("never ended" in str(found) for found in verdict.findings)
 
 
@@ -359,4 +359,4 @@ def test_a_python_above_the_worker_accuses_no_launcher(tmp_path):
     _, verdict = run_shipped(tmp_path, steady(wrapper=write_wrapper(tmp_path, PROXY)), "hang/deaf_to_sigterm")
 
     assert verdict.kind == "INCONCLUSIVE"
-    assert any("runs below another Python with the same rank" in reason for reason in verdict.reasons)
+    assert any("is a child of another Python with the same rank" in reason for reason in verdict.reasons)

@@ -91,7 +91,7 @@ def test_the_same_seed_damages_the_same_place(tmp_path):
     ("program", "status", "why"),
     [
         (SAVES.replace("checkpoints", "elsewhere"), "not_reached", "no file matches"),
-        (SAVES.replace("* 100)", "* 0)"), "errored", "nothing would change"),
+        (SAVES.replace("* 100)", "* 0)"), "errored", "no change possible"),
         (SAVES.replace("bytes(range(1, 251))", "bytes(4096)"), "errored", "has such bytes"),
     ],
     ids=["no file", "empty", "zero already"],

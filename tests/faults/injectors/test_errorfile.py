@@ -306,7 +306,7 @@ def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_forked_function_whose_environment_nobody_sees_is_refused(tmp_path, method):
     """It is said before anything is started."""
-    with pytest.raises(InputError, match="is not seen from outside"):
+    with pytest.raises(InputError, match="is not visible from outside"):
         run(tmp_path, work, faults.error_file_unwritable(rank=0), start_method=method)
 
 
@@ -323,7 +323,7 @@ def test_a_rank_that_was_told_otherwise_is_no_injection(tmp_path):
     ("make", "problem"),
     [
         (lambda: faults.error_file("truncatd", rank=0), "did you mean 'truncated'"),
-        (lambda: faults.error_file_stale(age=0, rank=0), "older than 0 seconds"),
+        (lambda: faults.error_file_stale(age=0, rank=0), "expected more than 0 seconds"),
         (lambda: faults.error_file_skewed(0.5, rank=0), "whole seconds"),
         (lambda: faults.error_file_skewed(rank=0), "is missing"),
         (lambda: faults.error_file_of_other_rank(-1, rank=0), "from 0 to"),

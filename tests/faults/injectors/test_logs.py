@@ -239,7 +239,7 @@ fail_point("now")
 
     status, detail = told(seen)
     assert status == "errored"
-    assert "is no file" in detail
+    assert "is not a file" in detail
 
 
 def test_a_write_that_the_disk_refuses_is_no_injection(tmp_path):
@@ -420,7 +420,7 @@ def test_a_fifo_becomes_a_file_again_after_a_while(tmp_path):
     ("make", "problem"),
     [
         (lambda: faults.partial_line("x", then="die", rank=0), "unknown then 'die'"),
-        (lambda: faults.partial_line("a\n", rank=0), "text without a line end"),
+        (lambda: faults.partial_line("a\n", rank=0), "text without a newline"),
         (lambda: faults.no_newline_before_kill("", rank=0), "some text"),
         (lambda: faults.partial_line(stream="stdin", rank=0), "unknown stream 'stdin'"),
         (lambda: faults.nul_bytes(count=0, rank=0), "from 1 to"),

@@ -108,7 +108,7 @@ def test_a_rank_without_connections_has_nothing_to_sever(tmp_path):
     """It is not reached."""
     with running(tmp_path, "print('ready', flush=True)\ntime.sleep(60)", faults.sever(rank=0, when=READY)) as job:
         assert result_of(job) == "not_reached"
-        assert "has no established TCP connection" in record_of(job, "end")["detail"]
+        assert "has no matching established TCP connection" in record_of(job, "end")["detail"]
 
 
 def test_where_descriptors_cannot_be_had_severing_is_unavailable(tmp_path, monkeypatch):
@@ -503,9 +503,9 @@ def test_a_wrong_address_is_refused_by_the_kernel(tmp_path, listener):
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: faults.wrong_address("127.0.0.1", rank=0), "MASTER_ADDR is '127.0.0.1' already"),
-        (lambda: faults.duplicate_rank(0, rank=0), "RANK is '0' already"),
-        (lambda: faults.missing_variable("NO_SUCH_THING", rank=0), "NO_SUCH_THING is None already"),
+        (lambda: faults.wrong_address("127.0.0.1", rank=0), "MASTER_ADDR is already '127.0.0.1'"),
+        (lambda: faults.duplicate_rank(0, rank=0), "RANK is already '0'"),
+        (lambda: faults.missing_variable("NO_SUCH_THING", rank=0), "NO_SUCH_THING is already None"),
     ],
 )
 def test_an_environment_that_would_not_change_is_refused(tmp_path, make, problem):
@@ -516,7 +516,7 @@ def test_an_environment_that_would_not_change_is_refused(tmp_path, make, problem
 
 def test_the_environment_of_a_function_is_refused(tmp_path):
     """The kernel does not show it."""
-    with pytest.raises(InputError, match="run a program"):
+    with pytest.raises(InputError, match="expected a rank that runs a program"):
         ended(tmp_path, print, faults.wrong_world_size(5, rank=0))
 
 

@@ -199,7 +199,7 @@ time.sleep(60)
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: faults.crash_in_handler("SIGKILL", rank=0), "nobody can handle SIGKILL"),
+        (lambda: faults.crash_in_handler("SIGKILL", rank=0), "no process can handle SIGKILL"),
         (lambda: faults.crash_in_handler(control_signal(), rank=0), "derail itself uses this signal"),
         (lambda: faults.crash_at_import(rank=0), "faults.crash_at_import.module: is missing"),
         (lambda: faults.crash_at_exit("boom", rank=0), "unknown how 'boom'"),
@@ -207,7 +207,7 @@ time.sleep(60)
         (lambda: faults.exec([], rank=0), "expected a program and its arguments"),
         (lambda: faults.orphan(code=256, rank=0), "from 0 to 255"),
         (lambda: faults.async_exception("UnicodeDecodeError", rank=0), "needs more than a message"),
-        (lambda: faults.exit("text", "_exit", rank=0), "os._exit takes a number"),
+        (lambda: faults.exit("text", "_exit", rank=0), "expected a number for os._exit"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_given(make, problem):

@@ -333,9 +333,9 @@ def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda: faults.block_signal(["SIGKILL"], rank=0), "no process can do anything about SIGKILL"),
+        (lambda: faults.block_signal(["SIGKILL"], rank=0), "no process can block, ignore or handle SIGKILL"),
         (lambda: faults.ignore_signal([], rank=0), "expected at least one signal"),
-        (lambda: faults.slow_handler(1, "SIGSTOP", rank=0), "no process can do anything about SIGSTOP"),
+        (lambda: faults.slow_handler(1, "SIGSTOP", rank=0), "no process can block, ignore or handle SIGSTOP"),
         (lambda: faults.signal_storm([], rank=0), "expected a list of signals"),
         (lambda: faults.signal_storm(count=1, rank=0), "expected a whole number from 2"),
         (lambda: faults.second_signal("SIGTRM", rank=0), "did you mean 'SIGTERM'"),

@@ -137,7 +137,7 @@ def test_no_fault(derail):
     lines(
         result,
         "job 0 (sh): rank 1: exit 3*unexpected*",
-        "job 0 (sleep): timed out: it was not over after 0.1 s*",
+        "job 0 (sleep): timed out: not over after 0.1 s*",
         "job 0 (true): a fault did not verifiably happen: *not reached*",
     )
 

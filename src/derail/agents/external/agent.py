@@ -1,9 +1,9 @@
-"""A supervisor that is not ours as an agent: how it is started, what is seen of its ranks, and what it says itself.
+"""External agents: how their supervisors are started, what is observed of their ranks, and what they report.
 
-A subclass says how its supervisor is called and reads its report; all else is the same for every program: it runs in
-the sandbox, its ranks are found and broken there, and what happened is put together here. Which rank failed by itself
-is seen, not told: the first that ended badly, and those that ended by a signal that a fault sent. Ranks that ended by
-another signal after that, or whose handler of one ran, were stopped by the supervisor.
+A subclass provides the command line of its supervisor and reads its report; everything else is the same for every
+program: it runs in the sandbox, its ranks are found and broken there, and this module combines the observations. Which
+rank failed by itself is observed, not reported: the first that ended badly, and those that ended by a signal from a
+fault. Ranks that ended by another signal after that, or that handled one, were stopped by the supervisor.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
 
 SANDBOX_LOG = "sandbox.log"
 ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""By which a supervisor asks a rank to end."""
+"""Signals by which a supervisor asks a rank to end."""
 OUTPUT_BYTES = 4 << 20
-"""Bytes of what a supervisor prints that are read for its report, from the end."""
+"""Maximum bytes of a supervisor's output to read for its report, from the end."""
 RELAYED_BYTES = 16 << 20
-"""Bytes of it that are read for what it prints of its ranks."""
+"""Maximum bytes of a supervisor's output to read for its ranks' output, from the end."""
 COPIES = "copies"
 NAMELESS = "no rank in the environment"
-"""What workers print that find no rank."""
+"""Text that the ranks' program prints if its environment has no rank."""
 _RANK = re.compile(r"\brank (\d+): ")
-"""Whose line it is, as workers begin theirs; a launcher that prints in pieces puts several into one."""
+"""Rank at the start of a line, as the ranks' programs print it; a launcher that prints in pieces may join several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a supervisor is to run.
+    """Job for a supervisor to run.
 
     Attributes:
-        scenario: the job, as it stands.
+        scenario: the scenario.
         workdir: the run's directory, which exists.
-        port: a TCP port of loopback that nobody has bound.
-        shown: whether the supervisor must print what ranks print, as the scenario is about the supervisor.
+        port: a free TCP port of loopback.
+        shown: whether the supervisor must print the ranks' output, as the scenario is about the supervisor.
     """
 
     scenario: Scenario
@@ -68,33 +68,33 @@ class Job:
 
     @property
     def ranks_per_node(self) -> int:
-        """How many ranks each supervisor has."""
+        """Number of ranks of each supervisor."""
         return self.scenario.ranks // self.scenario.nodes
 
     @property
     def script(self) -> str:
-        """The worker."""
+        """Path of the ranks' program."""
         return os.fspath(self.scenario.worker)
 
     @property
     def rank_argv(self) -> tuple[str, ...]:
-        """What each rank runs, as one command line: a ``.py`` by this Python."""
+        """Command line of each rank: a ``.py`` is run by this Python."""
         python = (sys.executable, "-u") if self.script.endswith(".py") else ()
         return (*python, self.script, *self.scenario.args)
 
     def directory(self, name: str) -> Path:
-        """A directory of this run, made if it is not there."""
+        """Return a directory of this run, which is made if it does not exist."""
         path = self.workdir / name
         return make_private(path)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a supervisor says of a job.
+    """Report of a supervisor about a job.
 
     Attributes:
-        blamed: the rank that it calls the root cause; None if it calls none.
-        failures: what it says of the ranks that it calls failed, root cause first.
+        blamed: the root cause that it reports; None if it reports none.
+        failures: the ranks that it reports as failed, root cause first.
         doubts: why its report cannot be read; empty if it can.
     """
 
@@ -104,20 +104,20 @@ class Said:
 
 
 class ForeignAgent(ABC):
-    """A program that supervises ranks. Subclasses say what it is; ``run`` is the same for all.
+    """External agent: a program that supervises ranks. Subclasses describe it; ``run`` is the same for all.
 
     Attributes:
-        name: what it is called on the command line and in reports.
-        promises: what it promises; the rest is not held against it.
-        nodes: whether a job may have several nodes, each with a supervisor of its own.
-        restarts: whether it can start all ranks again after a failure.
+        name: its name on the command line and in reports.
+        promises: its promises; expectations beyond them are not judged.
+        nodes: whether a job may have several nodes, each with its own supervisor.
+        restarts: whether it can restart all ranks after a failure.
         evidence: patterns of the files that a run leaves besides the journal, the logs and the supervisors' output.
-        keeps_logs: whether ranks' streams are left as the supervisor made them; else those that go to no file of their
-            own, and to no pipe or terminal that the supervisor reads, get one.
-        takes_streams: whether streams that the supervisor reads get a file as well: it does not see them then.
-        shows_script: whether the command line of the process that runs the script names it.
-        must_relay: whether it promises to print what its ranks print.
-        variables: by the name that workers read, the variable by which it gives ranks the same, if it is no usual one.
+        keeps_logs: whether the ranks' streams stay as the supervisor made them; otherwise a stream gets a file unless
+            it has its own, or goes to a pipe or terminal that the supervisor reads.
+        takes_streams: whether streams that the supervisor reads are redirected to files, so that it does not see them.
+        shows_script: whether the command line of the process that runs the script contains its path.
+        must_relay: whether it promises to print its ranks' output.
+        variables: its own variables, by the name that ranks read for the same value, unless they are common ones.
     """
 
     name: str
@@ -133,31 +133,31 @@ class ForeignAgent(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """The version that is installed here; empty if that cannot be known."""
+        """Return the installed version; empty if it is unknown."""
 
     @abstractmethod
     def unavailable(self) -> str:
-        """Why it cannot be run here at all; empty if it can."""
+        """Return why it cannot run here at all; empty if it can."""
 
     @abstractmethod
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """How it is started: one command line for each node, in the order of the nodes."""
+        """Return its command lines: one for each node, in the order of the nodes."""
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What it says of the job: by its exit alone, if it is not known how to read its report.
+        """Return its report about the job; without a known format, only its exit counts.
 
         Args:
-            job: what it ran.
-            outputs: what it printed, both streams, one text for each node.
-            seen: what was seen of it; the order of the lives tells which ranks there were.
+            job: the job that it ran.
+            outputs: its output on both streams, one text for each node.
+            seen: the observations of it; the order of the lives shows the ranks.
         """
         del job, outputs, seen
         return Said()
 
     def unsupported(self, scenario: Scenario) -> str:
-        """Why this scenario cannot be run on it; empty if it can."""
+        """Return why it cannot run this scenario; empty if it can."""
         if scenario.nodes > 1 and not self.nodes:
-            return f"it runs on one node, and the scenario wants {scenario.nodes}"
+            return f"it runs on one node, and the scenario needs {scenario.nodes}"
         if scenario.restarts and not self.restarts:
             return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s)"
         if scenario.function:
@@ -180,19 +180,19 @@ class ForeignAgent(ABC):
             inner = Job(replace(scenario, ranks=scenario.launches, launches=0), workdir, free_port(), shown=True)
             started = self.invocations(inner)[0]
             with TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True) as temporary:
-                told = {"TMPDIR": temporary, **handed_on(self.variables), **started.env}
-                settings = [f"{name}={value}" for name, value in told.items()]
+                env = {"TMPDIR": temporary, **handed_on(self.variables), **started.env}
+                settings = [f"{name}={value}" for name, value in env.items()]
                 return self._with_ranks(run_launcher(scenario, ["env", *settings, *started.argv], workdir))
         job = Job(scenario, workdir, free_port())
         order = self._order(job)
         try:
             seen = sandbox.run(order, workdir / SANDBOX_LOG)
         except OSError as error:
-            return _broken(f"no sandbox could be made: {error}", workdir)
+            return _broken(f"cannot make the sandbox: {error}", workdir)
         return self._observe(job, order, seen)
 
     def _clear(self, workdir: Path) -> None:
-        """Remove what an earlier run has left in the directory, and what this one would take for its own."""
+        """Remove files of an earlier run from the directory, which this run would take for its own."""
         from shutil import rmtree
 
         rmtree(workdir / LOGS, ignore_errors=True)
@@ -201,7 +201,7 @@ class ForeignAgent(ABC):
                 path.unlink()
 
     def _with_ranks(self, seen: JobResult) -> JobResult:
-        """Return the result of the launcher, in doubt if its ranks say that they have no number."""
+        """Return the result of the launcher, with a doubt if its ranks report that they have no number."""
         from dataclasses import replace
 
         if not any(NAMELESS in line for lines in seen.log_tail.values() for line in lines):
@@ -242,13 +242,15 @@ class ForeignAgent(ABC):
             output = read_end(order.outputs[0])
             last = next((line for line in reversed(output.splitlines()) if line.strip()), "nothing")
             ended = seen.agents[0].status
-            why = f"; no rank was seen: {UNSEEN_CAUSE}" if ended is not None and ended.ok else ""
+            why = f"; no rank was found: {UNSEEN_CAUSE}" if ended is not None and ended.ok else ""
             why = "".join(f"; {each}" for each in _not_importable(job.scenario.needs, {}, [output])) or why
             return _broken(
-                f"{self.name} ended with {ended} before any rank was seen; it said: {last}{why}", job.workdir, seen
+                f"{self.name} ended with {ended} before any rank was found; its last output: {last}{why}",
+                job.workdir,
+                seen,
             )
         code = None if seen.timed_out else exit_code(seen)
-        # If all went well in the end, it speaks of earlier attempts.
+        # If the job succeeded in the end, its report is about earlier attempts.
         outputs = tuple(read_end(path) for path in order.outputs)
         said = Said() if code == 0 else _said_of_programs(self.said(job, outputs, seen), seen)
         logs = self.logs(job, seen)
@@ -280,7 +282,7 @@ class ForeignAgent(ABC):
     def _relayed(
         self, order: Order, seen: Seen, logs: Mapping[tuple[int, Stream], Path]
     ) -> dict[tuple[int, Stream], tuple[str, ...]]:
-        """What the supervisor has printed of its ranks: of the streams that it reads, if it prints any line of them."""
+        """Return the supervisor's output of its ranks, for the streams that it reads, if it prints any of them."""
         from derail.scenario.observe import tail
 
         copied = [key for key in logs if _source(seen, key) == "copy" and key not in order.declared]
@@ -295,24 +297,25 @@ class ForeignAgent(ABC):
         return {(rank, stream): of_rank[rank] for rank, stream in copied}
 
     def _doubts(self, job: Job, seen: Seen) -> Iterator[str]:
-        """Why it cannot be judged by what was seen: ranks that it has started, or is, and that were not seen so."""
+        """Yield why it cannot be judged: ranks that it has started, or is itself, and that were not found."""
         ranks = {life.rank for life in seen.lives}
         lost = [rank for rank in range(job.scenario.ranks) if rank not in ranks]
         if lost and seen.nameless:
             many = len(seen.nameless)
-            yield f"{many} process(es) run the worker without a number ({seen.nameless[0]}): {_hint(self.variables)}"
+            what = f"{many} process(es) run the ranks' program without a rank ({seen.nameless[0]})"
+            yield f"{what}: {_hint(self.variables)}"
         elif lost == [0] and ranks:
-            yield "rank 0 was never seen: a launcher that is rank 0 itself cannot be told from one that starts none"
+            yield "rank 0 was never found: a launcher that is rank 0 itself looks like one that does not start it"
         for rank, words in sorted(seen.hidden.items())[: bool(job.scenario.faults.faults)]:
-            yield f"rank {rank} runs below another Python with the same rank ({words}), in which faults act instead"
+            yield f"rank {rank} is a child of another Python with the same rank ({words}), and faults act in that one"
 
     def log_files(self, job: Job) -> dict[tuple[int, Stream], Path]:
-        """The files in which the supervisor keeps the streams of ranks, by what is known of it beforehand."""
+        """Return the files in which the supervisor keeps the ranks' streams, if they are known in advance."""
         del job
         return {}
 
     def logs(self, job: Job, seen: Seen) -> dict[tuple[int, Stream], Path]:
-        """The files that the streams of the last attempt went to, or were copied to."""
+        """Return the files with the streams of the last attempt, or with their copies."""
         if declared := self.log_files(job):
             return declared
         last = {life.rank: life for life in seen.lives}
@@ -322,7 +325,7 @@ class ForeignAgent(ABC):
 def lines_of(rank: int, lines: Sequence[str]) -> tuple[str, ...]:
     """Return the last lines that a launcher has printed of a rank: those with its number, and those without any.
 
-    A rank may leave half a line, which then stands in front of the next line of another rank: that half counts.
+    A rank may leave a partial line, followed on the same line by output of another rank: that part counts.
     """
     from derail.scenario.observe import TAIL_LINES
 
@@ -343,14 +346,16 @@ def lines_of(rank: int, lines: Sequence[str]) -> tuple[str, ...]:
 def _not_importable(
     needs: Collection[str], tails: Mapping[tuple[int, Stream], Sequence[str]], outputs: Collection[str]
 ) -> Iterator[str]:
-    """Why the ranks could not run the worker: their Python lacks a module of the scenario, which derail's has. A rank
-    that dies of it may be gone before it is seen; what its launcher prints says it as well."""
+    """Yield why the ranks could not run their program: their Python lacks a module of the scenario that derail's has.
+
+    A rank that fails because of it may be gone before it is found; the output of its launcher shows the error as well.
+    """
     printed = [(f"rank {rank}", "\n".join(lines)) for (rank, _), lines in sorted(tails.items())]
-    for whose, text in [*printed, *(("a rank", output) for output in outputs)]:
+    for who, text in [*printed, *(("a rank", output) for output in outputs)]:
         for name in needs:
             if f"ModuleNotFoundError: No module named '{name}'" in text:
                 yield (
-                    f"the Python that {whose} was started with has no {name}: start the launcher with "
+                    f"the Python of {who} has no module {name}: start the launcher with "
                     f"{sys.executable}, or install {name} for it"
                 )
                 return
@@ -359,7 +364,7 @@ def _not_importable(
 def unjudged(
     seen: Seen, relayed: Collection[tuple[int, Stream]], declared: Collection[tuple[int, Stream]]
 ) -> frozenset[tuple[int, Stream]]:
-    """The streams of which nothing shows what the supervisor makes of them."""
+    """Return the streams without any evidence of the supervisor's handling of them."""
     streams = {(life.rank, stream) for life in seen.lives for stream in life.streams}
     return frozenset(
         key for key in streams if key not in relayed and key not in declared and _source(seen, key) != "own"
@@ -367,7 +372,7 @@ def unjudged(
 
 
 def _source(seen: Seen, key: tuple[int, Stream]) -> Source | None:
-    """Where a stream of a rank went in its last attempt."""
+    """Return where a stream of a rank went in its last attempt."""
     rank, stream = key
     lives = [life for life in seen.lives if life.rank == rank]
     return lives[-1].sources.get(stream) if lives else None
@@ -376,12 +381,14 @@ def _source(seen: Seen, key: tuple[int, Stream]) -> Source | None:
 def _hint(declared: Mapping[str, str]) -> str:
     from derail.agents.external.variables import named
 
-    return f"none of {named(declared)} is set; name the launcher's own in [variables] of the declaration"
+    return f"none of {named(declared)} is set. Name the launcher's own in [variables] of the declaration"
 
 
 def _said_of_programs(said: Said, seen: Seen) -> Said:
-    """What the supervisor says, with 128+n for signal n read as that signal where it waits for a wrapper of the rank:
-    a shell can exit with nothing else for a program that a signal has ended."""
+    """Return the report with exit code 128+n read as signal n where the supervisor waits for a wrapper of the rank.
+
+    A shell has no other exit code for a program that a signal has ended.
+    """
     from dataclasses import replace
 
     failures = dict(said.failures)
@@ -398,7 +405,7 @@ def _said_of_programs(said: Said, seen: Seen) -> Said:
 
 
 def outcome_of(seen: Seen, said: Said) -> JobOutcome:
-    """What happened to the ranks of the last attempt, as it was seen."""
+    """Return the observed outcome of the ranks of the last attempt."""
     last = {life.rank: life for life in seen.lives}
     failed = [life for life in last.values() if life.status is not None and not life.status.ok]
     first = min((life for life in failed if not _asked(life, seen)), key=lambda life: life.order or 0, default=None)
@@ -421,7 +428,7 @@ def outcome_of(seen: Seen, said: Said) -> JobOutcome:
 
 
 def _asked(life: Life, seen: Seen) -> bool:
-    """Whether the supervisor has made a rank end: its handler ran, or it ended by a signal after that was asked to."""
+    """Return whether the supervisor made a rank end, by a handled signal or by a deadly one after its own signal."""
     if any(number in ENDING for number in life.asked):
         return True
     after = seen.asked_at is not None and life.exited_at is not None and life.exited_at >= seen.asked_at
@@ -452,13 +459,13 @@ def _fate(life: Life, first: Life | None, seen: Seen, said: Said) -> RankOutcome
 
 
 def exit_code(seen: Seen) -> int | None:
-    """What the supervisor exits with, as a shell says it; of several, the first that is not 0."""
+    """Return the supervisor's exit code as a shell shows it; of several, the first that is not 0."""
     codes = [end.status.shell_code for end in seen.agents if end.status is not None]
     return next((code for code in codes if code), codes[0] if codes else None)
 
 
 def read_end(path: Path, limit: int = OUTPUT_BYTES) -> str:
-    """The end of a file as text, whatever is in it; empty if it cannot be read."""
+    """Return the end of a file as text, whatever its content; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -469,16 +476,16 @@ def read_end(path: Path, limit: int = OUTPUT_BYTES) -> str:
 
 
 def _beyond_foreign(plan: Plan) -> str:
-    """Which fault of a plan cannot be done to ranks that somebody else starts, signals and hears; empty if all can."""
+    """Return which fault of a plan is impossible in ranks of an external agent; empty if all are possible."""
     from derail.faults.model.triggers import Phase, walk
     from derail.faults.registry import entry
 
     for fault in plan.faults:
         known = entry(fault.name)
         if known.family == "values":
-            return f"{fault.name!r} is about what functions return, and it runs programs"
+            return f"{fault.name!r} needs ranks that are functions, and this agent runs programs"
         if any(isinstance(part, Phase) for part in walk(fault.when)):
-            return f"{fault.id} waits for a phase of the supervisor, of which this one tells nobody"
+            return f"{fault.id} waits for a phase of the supervisor, which this one does not report"
     return ""
 
 

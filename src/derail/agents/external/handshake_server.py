@@ -1,7 +1,7 @@
-"""Where ranks of an external agent introduce themselves, and report which signals reach their programs.
+"""Server of the handshake: ranks of an external agent report who they are, and which signals reach their programs.
 
-The other side is faults/inrank/handshake.py. Only processes of this user can connect, and they must know the secret of
-the job. Work for connections is bounded: a peer that says nothing is dropped, and so is the oldest of too many.
+The other end is faults/inrank/handshake.py. Only processes of this user can connect, and they must have the secret of
+the job. Work for connections is bounded: a silent peer is dropped, and so is the oldest of too many.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     Answer: TypeAlias = Callable[["Visitor", dict[str, object], int], dict[str, object]]
 
 PATIENCE = 10.0
-"""Seconds that a peer has to introduce itself."""
+"""Timeout in seconds of a peer's introduction."""
 MOST = 512
-"""Connections at a time that have not introduced themselves yet."""
+"""Maximum number of concurrent connections without an introduction."""
 LONGEST = 4 << 20
-"""Bytes of an introduction: a command line may have 2 MiB, and JSON makes it longer."""
+"""Maximum bytes of an introduction: a command line may have 2 MiB, and JSON makes it longer."""
 ANSWER_SECONDS = 5.0
-"""Seconds that a peer has to take its answer."""
+"""Timeout in seconds of sending the answer to a peer."""
 AGAIN = 0.1
-"""Seconds until the next attempt to accept, when no descriptor was left."""
+"""Seconds until the next attempt to accept when the process is out of descriptors."""
 
 
 class Door:
-    """Listens for ranks, and has each one answered that proves to belong to the job.
+    """Listener for ranks, which answers each peer that proves to belong to the job.
 
     Args:
-        loop: whose thread all this happens in.
-        answer: returns the answer for a visitor: called with the visitor, its introduction, and the pid that the
-            kernel names.
+        loop: the loop, with the thread in which everything runs.
+        answer: returns the answer for a visitor: called with the visitor, its introduction, and the pid from the
+            kernel.
     """
 
     def __init__(self, loop: Loop, answer: Answer) -> None:
@@ -52,10 +52,10 @@ class Door:
         self._visitors: list[Visitor] = []
 
     def open(self, parent: os.PathLike[str] | None = None) -> str:
-        """Listen, in a private directory below ``parent``; the endpoint as text, which is a secret of the job.
+        """Listen in a private directory below ``parent``, and return the endpoint as text, a secret of the job.
 
         Raises:
-            OSError: if there is no descriptor left, or no directory can be made.
+            OSError: if no descriptor is left, or no directory can be made.
         """
         self._listener.open(parent)
         self._is_open = True
@@ -74,7 +74,7 @@ class Door:
     def _accept(self) -> None:
         try:
             connection = self._listener.accept()
-        except OSError:  # no descriptor is left: make room, or wait until there is some
+        except OSError:  # no descriptor is left: free one, or wait
             if not self._drop_oldest():
                 self._pause()
             return
@@ -90,14 +90,14 @@ class Door:
         self._loop.call_at(SYSTEM_CLOCK.now() + PATIENCE, visitor.leave_unless_introduced)
 
     def _drop_oldest(self) -> bool:
-        """Close the oldest connection that has not introduced itself; whether there was one."""
+        """Close the oldest connection without an introduction, and return whether there was one."""
         silent = next((each for each in self._visitors if not (each.introduced or each.has_left)), None)
         if silent is not None:
             silent.leave()
         return silent is not None
 
     def _pause(self) -> None:
-        """Accept nothing for a moment: the waiting peer would wake the loop all the time."""
+        """Pause accepting for a moment: otherwise the waiting peer would keep waking the loop."""
         fd = self._listener.fileno()
         self._loop.remove_reader(fd)
 
@@ -109,10 +109,10 @@ class Door:
 
 
 class Visitor:
-    """One process that has connected.
+    """Process that has connected.
 
     Attributes:
-        tell: called with the signals that reach it; None if they do not count.
+        tell: called with the signals that it reports; None if they do not count.
         introduced: whether it has proved to belong to the job.
     """
 
@@ -131,7 +131,7 @@ class Visitor:
         return self._connection is None
 
     def hear(self) -> None:
-        """Read what it sends: first its introduction, one line; then signals, one byte each; nothing after its end."""
+        """Read its data: first its introduction, one line; then signals, one byte each; close at its end."""
         while self._connection is not None:
             try:
                 data = self._connection.recv(65536)
@@ -147,9 +147,9 @@ class Visitor:
                 self._read_introduction(data)
 
     def send(self, data: bytes) -> None:
-        """Send it a few bytes after its introduction; nothing happens if it has left."""
+        """Send it a few bytes after its introduction; do nothing if it has left."""
         if self._connection is not None:
-            with suppress(OSError):  # it has ended, or does not read
+            with suppress(OSError):  # the peer has ended, or does not read
                 self._connection.send(data)
 
     def leave(self) -> None:
@@ -182,20 +182,20 @@ class Visitor:
             self._pass_on(rest)
 
     def _reply(self, line: bytes) -> bool:
-        """Answer an introduction; whether the connection is kept."""
+        """Answer an introduction, and return whether to keep the connection."""
         assert self._connection is not None
-        secret, _, told = line.partition(b" ")
+        secret, _, text = line.partition(b" ")
         if not proves(secret.decode(errors="replace"), self._endpoint.call):
             return False
         self.introduced = True
         try:
-            introduction = json.loads(told)
+            introduction = json.loads(text)
             if not isinstance(introduction, dict):
                 return False
             answer = self._answer(self, introduction, peer(self._connection)[0])
             self._connection.settimeout(ANSWER_SECONDS)
             self._connection.sendall(f"{self._endpoint.reply} {json.dumps(answer)}\n".encode())
             self._connection.setblocking(False)
-        except (OSError, ValueError, RecursionError):  # it has ended, or sends no introduction
+        except (OSError, ValueError, RecursionError):  # the peer has ended, or its introduction is invalid
             return False
         return self.tell is not None

@@ -1,4 +1,4 @@
-"""Reads the logs of one rank of a foreign supervisor as they grow."""
+"""Reader of the growing logs of one rank of an external agent."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from derail.supervise.loop import Loop
 
 INTERVAL = 0.1
-"""Seconds between two looks at logs, whether anybody has announced a change or not."""
+"""Seconds between two checks of the logs, even without a notification of a change."""
 LAST_TURNS = 16
-"""Turns of reading, of a mebibyte each, when the rank has ended: a helper of it may be flooding."""
+"""Maximum reads, of a mebibyte each, after the exit of the rank: a helper may keep writing."""
 
 
 class Follower:
-    """Follows the streams of one process.
+    """Follower of the streams of one process.
 
     Args:
-        loop: whose thread this happens in.
-        clock: where the time comes from.
-        tell: gets each line.
+        loop: the loop, with the thread in which everything runs.
+        clock: the source of time.
+        tell: called with each line.
     """
 
     def __init__(self, loop: Loop, clock: Clock, tell: Callable[[Stream, str], None]) -> None:
@@ -38,11 +38,11 @@ class Follower:
         self._streams: dict[Stream, Path] = {}
 
     def follow(self, streams: dict[Stream, Path], *, skip: bool = False) -> None:
-        """Read these files, instead of those before; nothing happens if they are the same.
+        """Read these files instead of the previous ones; do nothing if they are the same.
 
         Args:
             streams: the files.
-            skip: whether what is in them by now is of an earlier attempt; else they are read from their beginning.
+            skip: whether to skip their present content, as it is from an earlier attempt.
         """
         if streams == self._streams:
             return
@@ -58,7 +58,7 @@ class Follower:
         self._read_again(tail)
 
     def finish(self) -> None:
-        """The writer has ended: read what is there, and no more."""
+        """Read the remaining lines of a writer that has ended, and stop."""
         if self._tail is not None:
             for stream in self._streams:
                 self._tail.finish(stream)
@@ -68,7 +68,7 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Read no more. Idempotent."""
+        """Stop reading. Idempotent."""
         tail, self._tail = self._tail, None
         if tail is not None:
             if tail.fd is not None:

@@ -1,4 +1,4 @@
-"""What goes into the sandbox and what comes out of it: plain values, which travel by pickle."""
+"""Messages to and from the sandbox: plain values, sent by pickle."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How one supervisor is started: one per node.
+    """Start of one supervisor: one per node.
 
     Attributes:
         argv: its command line.
-        env: variables besides those of this process, which win.
+        env: variables that override those of this process.
     """
 
     argv: tuple[str, ...]
@@ -34,28 +34,28 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done in the sandbox.
+    """Order to the sandbox.
 
     Attributes:
-        name: of the supervisor.
+        name: the name of the supervisor.
         job: the mark of the job.
-        nodes: how the supervisors are started.
-        ranks: how many ranks there are to be.
-        restarts: how often they may be started again.
+        nodes: the starts of the supervisors.
+        ranks: the expected number of ranks.
+        restarts: the maximum number of their restarts.
         plan: the faults.
-        run: what the ranks run, for the journal.
-        journal: where it goes.
-        logs: where the streams of ranks go that have no file of their own; None to leave them.
-        outputs: where stdout and stderr of each supervisor go.
+        run: the ranks' programs, for the journal.
+        journal: the path of the journal.
+        logs: the directory for streams of ranks without their own file; None to leave them unchanged.
+        outputs: the file for stdout and stderr of each supervisor.
         timeout: seconds until everything is ended.
-        copies: where copies go of what ranks write to pipes and terminals of their supervisor; None if those streams
-            are redirected to ``logs``, which takes them away from it.
-        declared: the files in which the supervisor keeps the streams of ranks, if that is known.
-        script: the path of the program that each rank runs, which is in the command line of what runs it; else empty.
-        variables: by the name that workers read, the variable by which the supervisor is declared to give the same.
-        port: a TCP port of loopback that no socket is bound to.
-        temporary: where temporary files go, with a short name, as sockets are among them; gone after the run. None for
-            the usual place.
+        copies: the directory for copies of the ranks' output to pipes and terminals of their supervisor; None if those
+            streams are redirected to ``logs``, away from the supervisor.
+        declared: the files in which the supervisor keeps the streams of ranks, if they are known.
+        script: the path of the ranks' program, as in the command line of its process; empty if it is not there.
+        variables: the declared variables of the supervisor, by the name that ranks read for the same value.
+        port: a free TCP port of loopback.
+        temporary: the directory for temporary files, which is removed after the run; its name is short because of the
+            sockets in it. None for the usual place.
     """
 
     name: str
@@ -79,24 +79,24 @@ class Order:
 
 @dataclass(slots=True)
 class Life:
-    """One process of one rank, from its start to its end.
+    """One process of one rank, from its start to its exit.
 
     Attributes:
-        rank: its number; ``AGENT_RANK`` for the supervisor of the first node.
-        attempt: 0, and one more each time that the number appears again.
-        pid: its process.
-        started_at: monotonic seconds at which it was found.
-        streams: the files that its streams go to, or are copied to.
-        sources: whose files these are: the supervisor's ("own"), copies of what goes to a pipe of the supervisor
-            ("copy"), or files that derail has put in the place of a stream that was not the rank's alone ("derail").
-        runs_worker: whether it, or a process below it, runs the worker; a helper that carries a rank does not.
-        wrapped: whether a process of the launcher with the same rank stays above it and waits for it.
-        error_file: where it writes its error file; None if nobody told it.
-        status: how it ended; None while it lives.
-        exited_at: when that was seen.
-        order: 0 for the first rank of the job that ended, and so on.
-        signals: those that a fault sent to it.
-        asked: those that somebody else sent to it, as far as its program has Python handlers for them.
+        rank: its rank; ``AGENT_RANK`` for the supervisor of the first node.
+        attempt: 0, and one more for each further process of the rank.
+        pid: its pid.
+        started_at: monotonic time in seconds at which it was found.
+        streams: the files of its streams, or of their copies.
+        sources: the origin of these files: the supervisor's own ("own"), copies of output to a pipe of the supervisor
+            ("copy"), or files with which derail has replaced a stream that the rank shared ("derail").
+        runs_worker: whether it, or a process below it, runs the ranks' program; a helper with a rank does not.
+        wrapped: whether a launcher process with the same rank stays above it and waits for it.
+        error_file: the path of its error file; None if it was given none.
+        status: its exit status; None while it runs.
+        exited_at: monotonic time in seconds at which its exit was observed.
+        order: its place in the order of exits of the job, from 0.
+        signals: the signals that faults sent to it.
+        asked: the signals that other processes sent to it, if its program has Python handlers for them.
     """
 
     rank: int
@@ -117,12 +117,12 @@ class Life:
 
 @dataclass(slots=True)
 class AgentEnd:
-    """The fate of one supervisor.
+    """Exit of one supervisor.
 
     Attributes:
-        pid: its process.
-        status: how it ended; None if it had to be ended.
-        ended_at: monotonic seconds at which that was seen.
+        pid: its pid.
+        status: its exit status; None if it had to be killed.
+        ended_at: monotonic time in seconds at which its exit was observed.
     """
 
     pid: int
@@ -132,21 +132,21 @@ class AgentEnd:
 
 @dataclass(slots=True)
 class Seen:
-    """What was seen of a job in the sandbox.
+    """Observations of a job in the sandbox.
 
     Attributes:
         agents: the supervisors, one per node.
         lives: all processes of all ranks, in the order in which they were found.
-        faults: what came of the faults.
-        leftovers: what was still there after the end of the last supervisor; ranks are among it.
-        started_at: monotonic seconds at which the first supervisor was started.
-        ended_at: the same for the end of the last.
-        asked_at: monotonic seconds at which a fault first signalled the supervisor; None if none did.
-        timed_out: whether they had to be ended.
-        full: the streams of ranks that were full pipes then, which no process read.
-        nameless: the command lines of processes that ran the worker without a rank in their environment.
-        hidden: by rank, the command line of the Python that faults acted in, above the one that ran the worker.
-        error: what went wrong with the sandbox itself, or with starting a supervisor; empty if nothing did.
+        faults: the results of the faults.
+        leftovers: processes that outlived the last supervisor, including ranks.
+        started_at: monotonic time in seconds at which the first supervisor started.
+        ended_at: monotonic time in seconds at which the last supervisor ended.
+        asked_at: monotonic time in seconds at which a fault first signalled the supervisor; None if none did.
+        timed_out: whether the supervisors had to be killed at the timeout.
+        full: the streams of ranks that were full and unread pipes at the timeout.
+        nameless: the command lines of processes that ran the ranks' program without a rank in their environment.
+        hidden: by rank, the command line of the Python that faults acted in, above the one that ran the program.
+        error: the failure of the sandbox itself, or of starting a supervisor; empty if there was none.
     """
 
     agents: list[AgentEnd] = field(default_factory=list)

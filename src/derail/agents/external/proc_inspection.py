@@ -1,4 +1,4 @@
-"""What the kernel tells of a process that may be a rank: its variables, its streams, what it is to become."""
+"""Inspection of a process that may be a rank: its variables, its streams, and its changes before the start."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 
 def rank_of(pid: int, job: str) -> int | None:
-    """The rank that a process of the job was executed with; None if it has none."""
+    """Return the rank in the initial environment of a process of the job; None if it has none."""
     environ = environment(pid)
     if not carries_mark(environ, job):
         return None
     for name in (variable(environ, RANK_VARIABLE.encode()) or "", *RANK_VARIABLES):
-        told = variable(environ, name.encode())
-        if told is not None and told.isdigit():
-            return int(told)
+        value = variable(environ, name.encode())
+        if value is not None and value.isdigit():
+            return int(value)
     return None
 
 
 def started_by(pid: int, job: str) -> int | None:
-    """The acting Python that a process was executed by, and not only left by: its pid; None if there is none."""
-    told_job, _, owner = (variable(environment(pid), OWNER.encode()) or "").rpartition(":")
-    return int(owner) if told_job == job and owner.isdigit() else None
+    """Return the pid of the acting Python that executed a process; None if there is none."""
+    owner_job, _, owner = (variable(environment(pid), OWNER.encode()) or "").rpartition(":")
+    return int(owner) if owner_job == job and owner.isdigit() else None
 
 
 def variable(environ: bytes, name: bytes) -> str | None:
-    """A variable of an environment; None if it is not set."""
+    """Return a variable of an environment; None if it is not set."""
     for entry in environ.split(b"\0"):
         if entry.startswith(name + b"="):
             return entry[len(name) + 1 :].decode(errors="replace")
@@ -56,14 +56,14 @@ def variable(environ: bytes, name: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the streams of ranks go.
+    """Destinations of the ranks' streams.
 
     Attributes:
-        shared: files that a rank may have inherited as its streams: those of the supervisors.
-        logs: the directory for streams that go nowhere of their own; None to leave them as they are.
-        copies: the directory for copies of what goes to pipes and terminals of the supervisor; None if such streams are
+        shared: the supervisors' own files, which a rank may have inherited as its streams.
+        logs: the directory for streams without their own file; None to leave them unchanged.
+        copies: the directory for copies of output to pipes and terminals of the supervisor; None if such streams are
             redirected like the others.
-        declared: the files in which the supervisor is declared to keep the streams of ranks.
+        declared: the declared files in which the supervisor keeps the streams of ranks.
     """
 
     shared: Collection[Path] = ()
@@ -72,7 +72,7 @@ class Places:
     declared: Mapping[tuple[int, Stream], Path] = field(default_factory=dict)
 
     def place(self, life: Life, pid: int) -> None:
-        """Choose where the streams of a rank are read, for a process of it that can copy and redirect them itself."""
+        """Choose the files of a rank's streams, for a process of the rank that can copy and redirect them itself."""
         life.streams, life.sources = {}, {}
         for number, stream in streams():
             own, is_held = _stream(pid, number, self.shared)
@@ -84,11 +84,11 @@ class Places:
                 life.streams[stream], life.sources[stream] = _path(self.logs, life, stream), "derail"
 
     def declares(self, path: Path) -> bool:
-        """Whether a file is one that the supervisor keeps for all attempts of a rank."""
+        """Return whether the supervisor keeps this file for all attempts of a rank."""
         return path in self.declared.values()
 
     def find(self, life: Life) -> None:
-        """Find the files of the streams of a rank whose streams are not redirected."""
+        """Find the files of the streams of a rank with streams that are not redirected."""
         for number, stream in streams():
             own, is_held = _stream(life.pid, number, self.shared)
             path = own or (self.declared.get((life.rank, stream)) if is_held else None)
@@ -98,12 +98,12 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What each rank runs.
+    """Program of the ranks.
 
     Attributes:
-        script: the path of its program; empty if no command line names it.
-        variables: by the name that it reads, the variable by which the supervisor is declared to give the same.
-        port: a TCP port of loopback that no socket is bound to.
+        script: its path; empty if no command line contains it.
+        variables: the declared variables of the supervisor, by the name that the program reads for the same value.
+        port: a free TCP port of loopback.
     """
 
     script: str = ""
@@ -112,11 +112,11 @@ class Worker:
 
     @property
     def is_python(self) -> bool:
-        """Whether a Python runs the program, by its name."""
+        """Whether Python runs the program, by its name."""
         return self.script.endswith(".py")
 
     def is_run(self, pid: int, argv: object = None) -> bool:
-        """Whether a process runs it, by its command line; a shell that is to run it does."""
+        """Return whether a process runs it, by its command line, which includes a shell that will run it."""
         return not self.script or runs(argv, self.script) or self.script in words_of(pid)
 
     def missing(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -125,14 +125,16 @@ class Worker:
 
 
 def streams() -> Iterator[tuple[int, Stream]]:
-    """The descriptors of the streams of a process, and their names."""
+    """Yield the descriptors of a process's streams, with their names."""
     for number, stream in enumerate(get_args(Stream), start=1):
         yield number, cast("Stream", stream)
 
 
 def _stream(pid: int, number: int, shared: Collection[Path]) -> tuple[Path | None, bool]:
-    """The file that a stream goes to, if it is the process's own; and whether it is held by another process that reads
-    it: a pipe, a socket, a terminal. Neither for a process of another user."""
+    """Return the process's own file of a stream, if any, and whether another process reads it.
+
+    The latter holds for a pipe, a socket and a terminal. Neither is available for a process of another user.
+    """
     if not runs_as_us(pid):
         return None, False
     try:
@@ -147,13 +149,13 @@ def _stream(pid: int, number: int, shared: Collection[Path]) -> tuple[Path | Non
 
 
 def _path(root: Path, life: Life, stream: Stream) -> Path:
-    """The file for a stream of a life; its directory is made."""
+    """Return the file for a stream of a life, after making its directory."""
     directory = root / f"attempt_{life.attempt}" / str(life.rank)
     return make_private(directory) / f"{stream}.log"
 
 
 def is_full(pid: int, number: int) -> bool:
-    """Whether a stream of a process is a pipe or terminal that takes nothing more: who has its other end reads not."""
+    """Return whether a stream of a process is a full pipe or terminal: the process at its other end does not read."""
     path = f"/proc/{pid}/fd/{number}"
     if not runs_as_us(pid):
         return False
@@ -161,7 +163,7 @@ def is_full(pid: int, number: int) -> bool:
         if stat.S_ISREG(os.stat(path).st_mode):
             return False
         fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # it has ended; or a socket, which cannot be opened
+    except OSError:  # the process has ended, or it is a socket, which cannot be opened
         return False
     try:
         poller = select.poll()
@@ -179,12 +181,12 @@ def _is_file(path: Path, about: os.stat_result) -> bool:
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the process of a pidfd has ended; -1 is nobody's."""
+    """Return whether the process of a pidfd has ended; -1 counts as ended."""
     return pidfd < 0 or is_readable(pidfd)
 
 
 def leads_a_group(pid: int) -> bool:
-    """Whether a process leads its process group."""
+    """Return whether a process leads its process group."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
@@ -192,7 +194,7 @@ def leads_a_group(pid: int) -> bool:
 
 
 def uppermost(pid: int, rank: int, job: str, agents: Collection[int]) -> int:
-    """The uppermost process above ``pid``, below the supervisors, that was started as this rank."""
+    """Return the uppermost process from ``pid`` upwards, below the supervisors, that was started as this rank."""
     while True:
         process = look_up(pid)
         if process is None or process.ppid in (*agents, os.getpid(), 1, 0) or rank_of(process.ppid, job) != rank:
@@ -201,22 +203,22 @@ def uppermost(pid: int, rank: int, job: str, agents: Collection[int]) -> int:
 
 
 def words_of(pid: int) -> str:
-    """The command line of a process; empty if it has none."""
+    """Return the command line of a process; empty if it has none."""
     process = look_up(pid)
     return "" if process is None else command_line(process)
 
 
 def written_by(pid: int) -> str:
-    """How many bytes a process has written in all; empty if that may not be seen."""
+    """Return the kernel's count of bytes written by a process; empty if it is not visible."""
     try:
-        told = Path(f"/proc/{pid}/io").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     except OSError:
         return ""
-    return next((line for line in told if line.startswith("wchar:")), "")
+    return next((line for line in lines if line.startswith("wchar:")), "")
 
 
 def runs(argv: object, script: str) -> bool:
-    """Whether a Python that has introduced itself with this command line runs the script as its program."""
+    """Return whether a Python with this command line runs the script as its program."""
     if not isinstance(argv, list) or not script:
         return False
     words = iter(map(str, argv[1:]))
@@ -229,7 +231,7 @@ def runs(argv: object, script: str) -> bool:
 
 
 def executes(pid: int, script: str) -> bool:
-    """Return whether a process is a Python whose program is the script; what only names the script does not run it."""
+    """Return whether a process is a Python that runs the script as its program, rather than just naming it."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -238,7 +240,7 @@ def executes(pid: int, script: str) -> bool:
 
 
 def is_python(pid: int) -> bool:
-    """Whether a process is a Python, by the name of its program."""
+    """Return whether a process is Python, by the name of its executable."""
     try:
         return "python" in os.path.basename(os.readlink(f"/proc/{pid}/exe"))
     except OSError:
@@ -246,7 +248,7 @@ def is_python(pid: int) -> bool:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """The environment that a process was executed with."""
+    """Return the initial environment of a process."""
     entries = os.fsdecode(environment(pid)).split("\0")
     return dict(entry.partition("=")[::2] for entry in entries if "=" in entry)
 
@@ -259,9 +261,9 @@ def changed(
     sockets: PrivateDirectory,
     env: Mapping[str, str],
 ) -> dict[str, object] | None:
-    """What a rank is to become for the faults that change it before its start: ``exec`` and ``env``; None for nothing.
+    """Return ``exec`` and ``env`` of a rank that faults change before its start; None if no fault does.
 
-    Only in its first attempt: a fault acts once in a job. ``env`` is the environment that its worker would have had.
+    This applies only to its first attempt: a fault acts once in a job. ``env`` is the environment without the change.
     """
     if life.attempt or not isinstance(argv, list):
         return None

@@ -1,4 +1,4 @@
-"""What is held of the processes of a foreign job, and what faults may do to them by it."""
+"""Handles of the processes of an external job, and the control of faults over them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ ENDING = frozenset({1, 2, 3, 9, 15})
 
 @dataclass(slots=True)
 class Held:
-    """What is held of a life while the job runs.
+    """Handles of a life while the job runs.
 
     Attributes:
-        life: the process, and what is known of it.
-        pidfd: a descriptor of it, closed when the job is over; -1 from then on.
-        acting: who does the faults in the rank: itself, or a Python that it has started; None until one has come.
-        become: the other program that it is told to become when it comes; None if it may stay what it is.
-        follower: reads its streams.
-        visitor: the connection to who is acting.
-        mapped: whether it has the variables that its worker reads.
-        ours: the signals that faults have sent it, and that it has not told of yet.
+        life: the process and the observations of it.
+        pidfd: a pidfd of it, closed when the job is over; -1 from then on.
+        acting: the pid of the Python that injects faults in the rank: itself or a child; None before its handshake.
+        become: the program that it must exec at its handshake; None if it keeps its own.
+        follower: the reader of its streams.
+        visitor: the connection to the acting process.
+        mapped: whether it has the variables that its program reads.
+        ours: the signals that faults have sent it and that it has not reported yet.
     """
 
     life: Life
@@ -53,19 +53,19 @@ class Held:
 
 
 class HeldRanks:
-    """The latest process of each rank, and the agent's, each held by its pidfd: a ``JobControl``.
+    """``JobControl`` of an external job: the latest process of each rank, and the agent's, each held by its pidfd.
 
     Args:
-        ranks: how many there are to be.
-        loop: whose thread all this happens in.
-        clock: where the time comes from.
-        awaited: the ranks whose exit the launcher must not see before derail.
+        ranks: the expected number of ranks.
+        loop: the loop, with the thread in which everything runs.
+        clock: the source of time.
+        awaited: the ranks with exits that the launcher must not see before derail.
 
     Attributes:
-        ranks: their numbers.
-        asked_at: when a fault first sent the supervisor a signal that asks it to end; None if none did.
-        standstill: stops the launcher while such a rank ends.
-        evidence: the directory of the run, which this user has named; None if there is none.
+        ranks: the rank numbers.
+        asked_at: monotonic time in seconds at which a fault first asked the supervisor to end; None if none did.
+        standstill: stops the launcher while an awaited rank ends.
+        evidence: the directory of the run, named by this user; None if there is none.
     """
 
     def __init__(self, ranks: int, loop: Loop, clock: Clock, awaited: Collection[int] = ()) -> None:
@@ -80,7 +80,7 @@ class HeldRanks:
         self._all_held: list[Held] = []
 
     def close(self) -> None:
-        """Give all back."""
+        """Close all handles."""
         self.standstill.close()
         for held in self._all_held:
             if held.follower is not None:
@@ -90,32 +90,32 @@ class HeldRanks:
                 held.pidfd = -1
 
     def _own_processes(self) -> Collection[int]:
-        """The launcher's own processes."""
+        """Return the launcher's own processes."""
         return ()
 
     def _hold(self, life: Life, pidfd: int) -> Held:
-        """From now on this is the process of that rank; the descriptor is ours to close."""
+        """Make this the process of its rank, and take ownership of the descriptor."""
         held = self._held[life.rank] = Held(life, pidfd)
         self._all_held.append(held)
         return held
 
     def pid(self, rank: int) -> int | None:
-        """The process of a rank, or of the agent."""
+        """Return the pid of a rank, or of the agent."""
         held = self._held.get(rank)
         return None if held is None else held.life.pid
 
     def pidfd(self, rank: int) -> int | None:
-        """A descriptor of it."""
+        """Return the pidfd of a rank, or of the agent."""
         held = self._held.get(rank)
         return None if held is None or held.pidfd < 0 else held.pidfd
 
     def is_alive(self, rank: int) -> bool:
-        """Whether it was found and has not ended."""
+        """Return whether it was found and has not ended."""
         held = self._held.get(rank)
         return held is not None and held.life.status is None and not has_ended(held.pidfd)
 
     def send_signal(self, rank: int, signal: int, *, group: bool = False) -> bool:
-        """Signal a process, and those of its group if it leads one; False if it had ended."""
+        """Signal a process, and with ``group`` the group that it leads; return False if it had ended."""
         held = self._held.get(rank)
         if held is None or not self.is_alive(rank):
             return False
@@ -126,22 +126,22 @@ class HeldRanks:
         held.life.signals.append(signal)
         held.ours.append(signal)
         if group and leads_a_group(held.life.pid):
-            os.killpg(held.life.pid, signal)  # noqa: TID251 - held by a pidfd that was just seen to live
+            os.killpg(held.life.pid, signal)  # noqa: TID251 - its pidfd was alive just now
             return True
         return signal_process(held.life.pid, held.pidfd, signal)
 
     def error_file(self, rank: int) -> Path | None:
-        """Where it writes its error file, by its own word; None if another user could put a file there."""
+        """Return the path of its error file from its own report; None if another user could put a file there."""
         held = self._held.get(rank)
         return None if held is None else self._believed(held.life.error_file)
 
     def log_file(self, rank: int, stream: Stream) -> Path | None:
-        """The file that a stream goes to, under the same condition."""
+        """Return the file of a stream, under the same condition."""
         held = self._held.get(rank)
         return None if held is None else self._believed(held.life.streams.get(stream))
 
     def _believed(self, path: Path | None) -> Path | None:
-        """A path that a rank has named, unless another user could put something else there: faults write to it."""
+        """Return a path from a rank's report unless another user could replace it: faults write to it."""
         return None if path is None or why_not_own(path, below=self.evidence) else path
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Callable[[], None]:

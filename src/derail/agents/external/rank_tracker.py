@@ -1,10 +1,10 @@
-"""The ranks of a supervisor that is not ours: found as they appear, held by pidfd, heard, and seen to end.
+"""Tracker of the ranks of an external agent: found as they appear, held by pidfd, and followed to their exit.
 
-A Python that is a rank introduces itself before its first line (faults/inrank/handshake.py), and does not go on until
-it is known; what is no Python is found by its environment, a moment later. A rank is the uppermost process with its
-number that executes the worker; where none is known to, the uppermost with its number. When the number appears again
-after its end, that is the next attempt, but for helpers of the rank: they are known by their ancestors from the moment
-they appear, whichever process adopts them later.
+A rank that is Python does its handshake before its first line (faults/inrank/handshake.py), and waits until it is
+registered; other programs are found by their environment, a moment later. A rank is the uppermost process with its
+number that executes the ranks' program, or, if none visibly does, the uppermost with its number. When the number
+appears again after its exit, that is the next attempt, except for helpers of the rank: their ancestors identify them
+from the moment they appear, whichever process adopts them later.
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ if TYPE_CHECKING:
     from derail.supervise.loop import Loop
 
 FIRST_LOOK, LONGEST_LOOK = 0.02, 0.1
-"""Seconds between two looks for ranks that do not introduce themselves."""
+"""Seconds between two searches for ranks without a handshake: at first, and at most."""
 LOOKS = 40
-"""Looks at a process that is not below this one until it counts as none of the job."""
+"""Number of checks of a process that is not below this one before it counts as unrelated to the job."""
 SHY = 10.0
-"""Seconds after which a Python that has not introduced itself never will: -S, -I, an environment of its own."""
+"""Seconds after which a Python without a handshake will never do one: started with -S or -I, or other environment."""
 
 
 class ForeignRanks(HeldRanks):
-    """Watches the ranks of one job, and tells the driver of them, who may do to them what ``HeldRanks`` can.
+    """Tracker of the ranks of one job, which reports them to the driver and controls them as ``HeldRanks`` does.
 
     Args:
-        ranks: how many there are to be.
+        ranks: the expected number of ranks.
         job: the mark of the job.
-        loop: whose thread all this happens in.
-        driver: who hears of it.
-        clock: where the time comes from.
-        places: where the streams of ranks go.
-        worker: what each rank runs, and what it needs to know.
+        loop: the loop, with the thread in which everything runs.
+        driver: the driver, which gets the events.
+        clock: the source of time.
+        places: the destinations of the ranks' streams.
+        worker: the ranks' program, and the variables that it needs.
 
     Attributes:
-        lives: all that were seen, in the order in which they were found; the supervisor is not among them.
-        nameless: the command lines of processes that run the worker and have no rank, by pid.
-        hidden: by rank, the command line of the Python that acts for it, and starts another one that runs the worker.
+        lives: all lives, in the order in which they were found, without the supervisor's.
+        nameless: the command lines of processes that run the ranks' program without a rank, by pid.
+        hidden: by rank, the command line of the Python that acts for it but runs the program in a child.
     """
 
     def __init__(
@@ -116,20 +116,20 @@ class ForeignRanks(HeldRanks):
         self._failed = False
 
     def open(self, parent: Path | None = None) -> str:
-        """Listen for ranks that introduce themselves, and look out for the others.
+        """Listen for handshakes of ranks, and start to search for the others.
 
         Args:
-            parent: where the private directory of the socket is made.
+            parent: the parent of the socket's private directory.
 
         Returns:
-            the endpoint of the handshake, which only the ranks of this job may know.
+            the endpoint of the handshake, a secret of the ranks of this job.
         """
         endpoint = self._door.open(parent)
         self._look_again(FIRST_LOOK)
         return endpoint
 
     def close(self) -> None:
-        """Give all back."""
+        """Close all handles."""
         super().close()
         self._door.close()
         if self._ends is not None:
@@ -138,24 +138,24 @@ class ForeignRanks(HeldRanks):
             self._ends = None
 
     def agent_started(self, pid: int, pidfd: int, *, first: bool) -> None:
-        """A supervisor runs; the first one can be aimed at."""
+        """Register a running supervisor; the first one can be a target."""
         self._agents.add(pid)
         if first:
             held = self._hold(Life(AGENT_RANK, 0, pid, self._clock.now()), os.dup(pidfd))
             self._driver.observe(Started(AGENT_RANK, pid, held.life.started_at))
 
     def agent_ended(self, pid: int, status: ExitStatus) -> None:
-        """A supervisor has ended."""
+        """Record the exit of a supervisor."""
         held = self._held.get(AGENT_RANK)
         if held is not None and held.life.pid == pid:
             held.life.status, held.life.exited_at = status, self._clock.now()
             self._driver.observe(Exited(AGENT_RANK, pid, status, held.life.exited_at))
 
     def see_ends(self, before: Held | None = None) -> None:
-        """Tell of every rank that has ended by now, in the order in which they did (epoll(7) keeps it).
+        """Report every rank that has ended by now, in the order of their exits (epoll(7) keeps it).
 
         Args:
-            before: only of those that ended before this one.
+            before: report only those that ended before this one.
         """
         while self._ends is not None and not self._ending:
             ready = [self._watched[fd] for fd, _ in self._ends.poll(0)]
@@ -166,13 +166,15 @@ class ForeignRanks(HeldRanks):
             if not ready:
                 return
 
-    def _hear(self, held: Held, told: bytes) -> None:
-        """Handle a message of a rank: it is about to end, or its program handled signals. Signals that no fault sent
-        came from another process."""
-        self.see_ends(before=held)  # a launcher that has sent the signal has seen them too
-        for number in told:
+    def _hear(self, held: Held, numbers: bytes) -> None:
+        """Handle a message of a rank: it is about to end, or its program handled signals.
+
+        A signal that no fault has sent is from another process.
+        """
+        self.see_ends(before=held)  # the launcher that has sent the signal has seen these exits as well
+        for number in numbers:
             if number == ANNOUNCED[0]:
-                if not self._ending:  # else it was killed while it waited for the answer
+                if not self._ending:  # otherwise it was killed while it waited for the answer
                     self.standstill.begin(held.life.rank)
                 if held.visitor is not None:
                     held.visitor.send(b"!")
@@ -182,24 +184,24 @@ class ForeignRanks(HeldRanks):
                 held.life.asked.append(number)
                 self._driver.observe(SignalSent(held.life.rank, number, self._clock.now()))
 
-    def _answer(self, visitor: Visitor, told: dict[str, object], pid: int) -> dict[str, object]:
-        """What a process is told that says to be a rank."""
-        rank = told.get("rank")
-        if told.get("job") != self.job or not isinstance(rank, int) or rank not in self.ranks:
-            if told.get("job") == self.job and rank is None and pid not in self._agents:
-                self._note_nameless(pid, told.get("argv"))
+    def _answer(self, visitor: Visitor, report: dict[str, object], pid: int) -> dict[str, object]:
+        """Return the answer to the handshake of a process that reports to be a rank."""
+        rank = report.get("rank")
+        if report.get("job") != self.job or not isinstance(rank, int) or rank not in self.ranks:
+            if report.get("job") == self.job and rank is None and pid not in self._agents:
+                self._note_nameless(pid, report.get("argv"))
             return {"acts": False}
         self.see_ends()
-        # A process that is known stays who it is, whatever a fault has told it.
+        # A registered process keeps its rank, even if a fault has changed its RANK.
         known = (held for held in self._held.values() if held.life.pid == pid and held.life.status is None)
         held = next(known, None)
-        upper = pid if held is not None else self._process_of_rank(pid, rank, told.get("argv"))
+        upper = pid if held is not None else self._process_of_rank(pid, rank, report.get("argv"))
         if held is None and not self._is_helper(rank, upper):
-            runs_worker = self._worker.is_run(pid, told.get("argv")) or self._worker.is_run(upper)
-            held = self._find(rank, upper, told.get("argv") if upper == pid else None, runs_worker=runs_worker)
+            runs_worker = self._worker.is_run(pid, report.get("argv")) or self._worker.is_run(upper)
+            held = self._find(rank, upper, report.get("argv") if upper == pid else None, runs_worker=runs_worker)
         if held is None or held.acting not in (None, pid):
             return {"acts": False}
-        held.visitor, visitor.tell = visitor, lambda told: self._hear(held, told)
+        held.visitor, visitor.tell = visitor, lambda numbers: self._hear(held, numbers)
         held.acting = pid
         become, held.become = held.become, None
         if become is not None and pid == held.life.pid:
@@ -207,11 +209,11 @@ class ForeignRanks(HeldRanks):
             return {"acts": True, **become}
         self._places.place(held.life, pid)
         self._follow(held)
-        self._loop.post(self._look)  # where one is, the others are
+        self._loop.post(self._look)  # where one rank is, there are others
         files = {stream: (held.life.sources[stream], str(path)) for stream, path in held.life.streams.items()}
         sent: dict[str, object] = {stream: path for stream, (source, path) in files.items() if source == "derail"}
         sent["copies"] = {stream: path for stream, (source, path) in files.items() if source == "copy"}
-        if not held.mapped:  # else a fault has changed its environment since
+        if not held.mapped:  # otherwise a fault has changed its environment since
             sent["set"] = self._worker.missing(environment_of(pid))
         if rank in self._awaited and pid == held.life.pid:
             sent |= {"announce": True, "error_file": str(held.life.error_file or "")}
@@ -222,7 +224,7 @@ class ForeignRanks(HeldRanks):
         self._loop.call_at(self._clock.now() + pause, lambda: self._look_again(min(LONGEST_LOOK, 1.5 * pause)))
 
     def _look(self) -> None:
-        """Look for ranks that have not introduced themselves, and for helpers of ranks."""
+        """Search for ranks without a handshake, and for helpers of ranks."""
         here = os.getpid()
         processes = descendants(here)
         self._note_helpers(processes)
@@ -232,7 +234,7 @@ class ForeignRanks(HeldRanks):
             key = (process.pid, process.started)
             if key in self._known or key in self._helpers or not process.alive:
                 continue
-            # A child of ours is a supervisor, or was left behind by a process that has ended.
+            # A child of this process is a supervisor, or the orphan of a process that has ended.
             if process.ppid == here or process.pid in self._agents or process.pid in self._wrappers:
                 continue
             rank = rank_of(process.pid, self.job)
@@ -240,18 +242,18 @@ class ForeignRanks(HeldRanks):
                 continue
             age = self._clock.now() - self._seen.setdefault(key, self._clock.now())
             if is_python(process.pid) and (self._introduces(rank) or (self._shy and age < SHY)):
-                continue  # it will introduce itself; or it is a fork of a rank that has, and no new attempt
+                continue  # it will do its handshake, or it is a fork of a rank that has, and no new attempt
             if self._worker.is_python and age < SHY and not is_python(process.pid):
-                continue  # it becomes the Python that runs the worker, or starts it and stays above it
+                continue  # it will exec the Python that runs the program, or starts it and stays above it
             if rank in self.ranks and self._process_of_rank(process.pid, rank) == process.pid:
                 if self._is_helper(rank, process.pid):
                     self._helpers.add(key)
                 elif self._find(rank, process.pid, runs_worker=self._is_run_below(process.pid, processes)) is None:
-                    continue  # it may run the worker later
+                    continue  # it may run the ranks' program later
             self._known.add(key)
 
     def _find_elsewhere(self, below: Collection[int]) -> dict[int, ProcessInfo]:
-        """Find processes of the job that a daemon has started: they carry its mark, and are not below this process.
+        """Find processes of the job started by a daemon: they carry its mark, and are not below this process.
 
         Args:
             below: the processes below this one.
@@ -261,7 +263,7 @@ class ForeignRanks(HeldRanks):
             key = (process.pid, process.started)
             looks = self._elsewhere.get(key, 0)
             if key in self._known or looks >= LOOKS or not process.alive:
-                continue  # it has been executed by now, if ever, and with an environment of its own
+                continue  # its exec is long past, and its environment has no mark
             if runs_as_us(process.pid) and carries_mark(environment(process.pid), self.job):
                 found[process.pid] = process
             else:
@@ -269,12 +271,12 @@ class ForeignRanks(HeldRanks):
         return found
 
     def _note_nameless(self, pid: int, argv: object) -> None:
-        """Take down a process that runs the worker without a rank in its environment."""
+        """Record a process that runs the ranks' program without a rank in its environment."""
         if runs(argv, self._worker.script):
             self.nameless[pid] = words_of(pid)
 
     def full_pipes(self) -> dict[tuple[int, Stream], str]:
-        """The streams of living ranks that are full pipes, and how much the rank has written in all."""
+        """Return the streams of living ranks that are full pipes, with the ranks' count of bytes written."""
         alive = [held.life for held in self._held.values() if held.life.rank != AGENT_RANK and held.life.status is None]
         return {
             (life.rank, stream): written_by(life.pid)
@@ -284,7 +286,7 @@ class ForeignRanks(HeldRanks):
         }
 
     def _note_helpers(self, processes: Mapping[int, ProcessInfo]) -> None:
-        """Take down which processes are below a rank: they are helpers, also when another process adopts them.
+        """Record the processes below a rank: they are its helpers, even after another process adopts them.
 
         Args:
             processes: parents before their children.
@@ -298,7 +300,7 @@ class ForeignRanks(HeldRanks):
                 below.add(process.pid)
 
     def _own_processes(self) -> Collection[int]:
-        """The launcher's own processes: those below it that are neither ranks nor helpers of ranks."""
+        """Return the launcher's own processes: those below it that are neither ranks nor helpers of ranks."""
         processes = descendants(os.getpid())
         self._note_helpers(processes)
         ranks = {life.pid for life in self.lives}
@@ -312,14 +314,15 @@ class ForeignRanks(HeldRanks):
         return own
 
     def _process_of_rank(self, pid: int, rank: int, argv: object = None) -> int:
-        """Return the process that is the rank: the uppermost from ``pid`` on that executes the worker, if there is one.
+        """Return the process that is the rank: the uppermost from ``pid`` upwards that executes the program, if any.
 
-        Those above it only wait for it, as a shell, ``timeout`` or the launcher's proxy does: they are the launcher's.
+        Processes above it only wait for it, like a shell, ``timeout`` or the launcher's proxy: they belong to the
+        launcher.
 
         Args:
             pid: a process with this rank in its environment.
-            rank: the number.
-            argv: its command line, if it has just introduced itself.
+            rank: the rank number.
+            argv: its command line, if it is doing its handshake.
         """
         upper = uppermost(pid, rank, self.job, {*self._agents, *self._wrappers})
         chain, script = [pid], self._worker.script
@@ -331,12 +334,14 @@ class ForeignRanks(HeldRanks):
                 waiting = chain[chain.index(above) + 1 :]
                 self._wrappers.update(waiting)
                 if waiting and (process := look_up(above)) is not None:
-                    self._helpers.discard((above, process.started))  # of what was taken for the rank until now
+                    self._helpers.discard(
+                        (above, process.started)
+                    )  # it was a helper of the process that counted as the rank until now
                 return above
         return upper
 
     def _is_helper(self, rank: int, pid: int) -> bool:
-        """Return whether a process belongs to the rank of its number, alive or dead, whatever its parent is now."""
+        """Return whether a process is a helper of the rank with its number, alive or dead, whatever its parent is."""
         held, process = self._held.get(rank), look_up(pid)
         if held is None or process is None or held.life.pid == pid:
             return False
@@ -344,18 +349,18 @@ class ForeignRanks(HeldRanks):
         started = started_by(pid, self.job)
         return (
             (process.pid, process.started) in self._helpers
-            or process.ppid in (*lives, os.getpid())  # or it was left to us
+            or process.ppid in (*lives, os.getpid())  # or this process has adopted it
             or not lives.isdisjoint((process.sid, process.pgid))
             or (started is not None and started in lives)
         )
 
     def _introduces(self, rank: int) -> bool:
-        """Whether the last process of a rank has introduced itself, so that the next one will too."""
+        """Return whether the last process of a rank did its handshake, so that the next one will do it as well."""
         held = self._held.get(rank)
         return held is not None and held.acting == held.life.pid
 
     def _note_hidden(self, processes: Collection[ProcessInfo]) -> None:
-        """Take down the ranks whose Python acts and starts another that runs the worker: faults act in the first."""
+        """Record ranks with an acting Python that runs the program in another Python: faults act in the first."""
         script = self._worker.script
         acting = {held.acting: held for held in self._held.values() if not held.mapped and held.life.rank != AGENT_RANK}
         for process in processes:
@@ -364,7 +369,7 @@ class ForeignRanks(HeldRanks):
                 self.hidden[held.life.rank] = words_of(process.ppid) or self.hidden.get(held.life.rank, "")
 
     def _is_run_below(self, pid: int, processes: Mapping[int, ProcessInfo]) -> bool:
-        """Whether a process runs the worker, or has one below it that does; parents stand before their children."""
+        """Return whether a process, or one below it, runs the ranks' program; parents precede their children."""
         below = {pid}
         for process in processes.values():
             if process.ppid in below or process.pid == pid:
@@ -374,20 +379,20 @@ class ForeignRanks(HeldRanks):
         return False
 
     def _find(self, rank: int, pid: int, argv: object = None, *, runs_worker: bool = True) -> Held | None:
-        """The life of a process that is a rank: the one that is known, or a new one; None if the rank is another.
+        """Return the life of a process that is a rank, known or new; None if the rank is another process.
 
         Args:
-            rank: which.
+            rank: the rank.
             pid: the process.
-            argv: its command line, if it has just introduced itself and can still become another program.
-            runs_worker: whether it, or a process below it, runs the worker.
+            argv: its command line, if it is doing its handshake and can still exec another program.
+            runs_worker: whether it, or a process below it, runs the ranks' program.
         """
         held = self._held.get(rank)
         if held is not None and held.life.pid == pid and held.life.status is None:
             held.life.runs_worker = held.life.runs_worker or runs_worker
             return held
         if not runs_worker and any(life.runs_worker for life in self.lives):
-            return None  # a helper of the launcher that carries a rank; or what will run the worker later
+            return None  # a helper of the launcher with a rank, or a process that will run the program later
         replaced = held is not None and (held.life.pid in self._wrappers or (runs_worker and not held.life.runs_worker))
         if held is not None and held.life.status is None and replaced:
             held = self._drop(held)
@@ -396,9 +401,9 @@ class ForeignRanks(HeldRanks):
                 return None
             self.see_ends()
             if held.life.status is None:
-                return None  # its end is being reported just now
+                return None  # its exit is being reported now
         if held is not None and held.life.pid == pid:
-            return None  # it has introduced itself, and ended before it was answered
+            return None  # it has ended between its handshake and the answer
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -420,15 +425,16 @@ class ForeignRanks(HeldRanks):
         known = environ | self._worker.missing(environ)
         try:
             held.become = changed(self._driver.plan, self.ranks, life, argv, self._driver.sockets, known)
-        except InputError:  # the rank cannot be changed so: it lacks an error file, for one; the fault will say it
+        except (
+            InputError
+        ):  # the rank cannot be changed: it lacks an error file, for example; the fault's result will report it
             held.become = None
         self._driver.observe(Started(rank, pid, life.started_at))
         self._follow(held)
         return held
 
     def _drop(self, held: Held) -> Held | None:
-        """Give up a process that carries a rank and is a helper of the launcher, or stays above the process that runs
-        the worker; the held process before it, if any."""
+        """Drop a process with a rank that is a launcher helper or a wrapper, and return the previous one, if any."""
         self.lives.remove(held.life)
         if self._ends is not None:
             self._ends.unregister(held.pidfd)
@@ -474,7 +480,7 @@ class ForeignRanks(HeldRanks):
             self.standstill.end(life.rank)
 
     def _follow(self, held: Held) -> None:
-        """Read the files that the streams of a rank go to, if anybody wants lines."""
+        """Read the files of a rank's streams, if the plan waits for lines."""
         if held.follower is None:
             rank = held.life.rank
 
@@ -488,5 +494,5 @@ class ForeignRanks(HeldRanks):
 
 
 def workers_of(lives: list[Life]) -> list[Life]:
-    """The lives of ranks: where any process with a rank runs the worker, those that do not are helpers."""
+    """Return the lives of ranks: if any process with a rank runs the ranks' program, those that do not are helpers."""
     return [life for life in lives if life.runs_worker] or lives

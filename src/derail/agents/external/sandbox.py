@@ -1,8 +1,8 @@
-"""Runs a foreign supervisor where it can do no harm: in a child process that adopts, counts and ends what it leaves.
+"""Sandbox of an external supervisor: a child process that adopts, counts and ends all that the supervisor leaves.
 
-Whatever the supervisor does, there is an answer in bounded time. When this process is gone, however it ended, the
-child's stdin ends and it ends everything, and cleans up; if the child is gone as well, a keeper does, by the mark that
-all but the child carry.
+Whatever the supervisor does, there is an answer in bounded time. When this process is gone, for whatever reason, the
+child reads the end of its stdin, ends everything, and cleans up. If the child is gone as well, a keeper does this, by
+the mark that all processes but the child carry.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from derail.agents.external.messages import Order
 
 MARGIN = 20.0
-"""Seconds that the sandbox may take, besides the job, to start, to count, and to end what is left."""
+"""Seconds that the sandbox may need, in addition to the job, to start, to count leftovers, and to end them."""
 END_WAIT = 8.0
-"""Seconds that it has to end everything when the run is not wanted any more."""
+"""Seconds that it has to end everything when the run is cancelled."""
 
 
 def run(order: Order, log: Path) -> Seen:
-    """Carry out an order, and say what was seen. When this returns or raises, nothing of the job is left.
+    """Carry out an order and return the observations; afterwards, even after an exception, nothing of the job is left.
 
     Args:
-        order: what to do.
-        log: where the sandbox writes what goes wrong with itself.
+        order: the order.
+        log: the file for the sandbox's own errors.
 
     Raises:
         OSError: if no sandbox can be made here.
-        BaseException: what a signal handler raises meanwhile; the job is ended before.
+        BaseException: an exception of a signal handler during the run; the job is ended first.
     """
     lifeline = Lifeline(order.job)
     with ExitStack() as stack:
-        # Whoever of the two is still there when the run is over removes it.
+        # This process and the child both remove it, as either may be gone by then.
         temporary = stack.enter_context(TemporaryDirectory(prefix="derail-", ignore_cleanup_errors=True))
         data = pickle.dumps(replace(order, temporary=Path(temporary)))
         lifeline.start()
@@ -79,7 +79,7 @@ def run(order: Order, log: Path) -> Seen:
 
 
 def _read(fd: int, deadline: float) -> bytes | None:
-    """All that comes until the other end is closed; None if that is not so at the deadline."""
+    """Return all data until the other end is closed; None if it is still open at the deadline."""
     data = b""
     while True:
         left = deadline - SYSTEM_CLOCK.now()
@@ -92,7 +92,7 @@ def _read(fd: int, deadline: float) -> bytes | None:
 
 
 def _end(child: subprocess.Popen[bytes], job: str) -> None:
-    """Have the sandbox end everything, then end it; what it left if it was killed is found by its mark."""
+    """Let the sandbox end everything, then end it; if it was killed, find its leftovers by their mark."""
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
             try:
@@ -115,4 +115,4 @@ def _last_words(log: Path) -> str:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"

@@ -1,8 +1,8 @@
-"""What runs in the sandbox: starts a foreign supervisor, watches it and its ranks, breaks them, counts what it leaves.
+"""Main program of the sandbox: it starts an external supervisor, tracks and breaks its ranks, and counts leftovers.
 
 ``python -m derail.agents.external.sandbox_main`` reads an ``Order`` from stdin and writes a ``Seen`` to stdout. It is
-the subreaper of all that it starts. When stdin ends before that, its reader is gone: it ends
-everything, and itself.
+the subreaper of all that it starts. If stdin ends before the answer, its reader is gone: it ends everything, and
+itself.
 
 The reasons are in docs/adr/sandbox-for-agents.md.
 """
@@ -48,22 +48,22 @@ if TYPE_CHECKING:
     from derail.platform.processes import ProcessInfo
 
 LINGER = 1.0
-"""Seconds after the end of the last supervisor in which what is still there may end by itself."""
+"""Seconds after the exit of the last supervisor in which remaining processes may end without being counted."""
 STUCK = 0.5
-"""Seconds for which a full pipe takes nothing until it counts as one that is not read."""
+"""Seconds without progress after which a full pipe counts as unread."""
 END_WAIT = 5.0
-"""Seconds that processes have to go after their SIGKILL."""
+"""Seconds that processes have to disappear after their SIGKILL."""
 LINGER_LOOK = 0.02
 HANG_UP_SECONDS = 15
-"""Seconds that this process has to end everything when nobody wants the run any more."""
+"""Seconds that this process has to end everything after the run is cancelled."""
 NOT_OURS = frozenset(
     {*rank_environment(0, ranks=1, run_id="", master_port=0), *RANK_VARIABLES, "TORCHELASTIC_ERROR_FILE", OWNER}
 )
-"""What makes a process a rank of an outer job: a supervisor starts without."""
+"""Variables that make a process a rank of an outer job; supervisors start without them."""
 
 
 class Sandbox:
-    """One run of one supervisor, in the process that it belongs to."""
+    """One run of one supervisor, in the sandbox process."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -91,7 +91,7 @@ class Sandbox:
         self._pidfds: dict[int, int] = {}
 
     def run(self, stdin: int) -> Seen:
-        """Run it to its end, and end what it leaves."""
+        """Run the supervisor to its end, and end its leftovers."""
         become_subreaper()
         self._loop.open()
         with ExitStack() as stack:
@@ -108,7 +108,7 @@ class Sandbox:
                 for node, invocation in enumerate(self.order.nodes):
                     self._start(node, invocation, meet)
             except OSError as error:
-                self.seen.error = f"{self.order.name} could not be started: {error}"
+                self.seen.error = f"cannot start {self.order.name}: {error}"
             self._wait()
             self.seen.leftovers = () if self._unwanted else self._count()
             self._finish()
@@ -134,7 +134,7 @@ class Sandbox:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        process.returncode = 0  # it is reaped here, and not by Popen
+        process.returncode = 0  # this class reaps it, not Popen
         pidfd = os.pidfd_open(process.pid)
         self._pidfds[process.pid] = pidfd
         self.seen.agents.append(AgentEnd(process.pid))
@@ -161,16 +161,16 @@ class Sandbox:
         self._tell_of_other(self.seen.agents.index(end), "agent_exited", pid=pid, status=str(end.status))
 
     def _tell_of_other(self, node: int, event: str, **fields: object) -> None:
-        """Put into the journal what happens to another supervisor than the first, which the driver knows."""
+        """Journal an event of a supervisor other than the first, which the driver journals."""
         if node > 0:
             with suppress(OSError):  # a full disk must not stop the run
                 self._driver.journal.write(event, agent=f"agent {node}", **fields)
 
     def _hang_up(self, stdin: int) -> None:
-        """Whoever wanted this run is gone, or does not want it any more."""
+        """Cancel the run: its requester is gone, or has closed stdin."""
         self._loop.remove_reader(stdin)
         self._unwanted = True
-        signal.alarm(HANG_UP_SECONDS)  # its default ends this process, whatever holds it up
+        signal.alarm(HANG_UP_SECONDS)  # its default action ends this process even if it is stuck
 
     def _wait(self) -> None:
         deadline = self.seen.started_at + self.order.timeout
@@ -184,7 +184,7 @@ class Sandbox:
             self._reap()
 
     def _full_pipes(self) -> tuple[tuple[int, Stream], ...]:
-        """The streams of ranks that are full, and still are a moment later without having been written to."""
+        """Return the ranks' streams that are full, and still are a moment later without a write."""
         before = self._ranks.full_pipes()
         deadline = SYSTEM_CLOCK.now() + (STUCK if before else 0.0)
         while (left := deadline - SYSTEM_CLOCK.now()) > 0 and not self._unwanted:
@@ -194,8 +194,10 @@ class Sandbox:
         return tuple(sorted(key for key, written in before.items() if after.get(key) == written))
 
     def _count(self) -> tuple[Leftover, ...]:
-        """What is still there, after a moment in which it may go; ended, and told. What hung with its supervisor does
-        not count: it was ended by us."""
+        """End and return the leftovers, after a moment in which they may end.
+
+        Processes that hung together with their supervisor do not count, as derail ended them.
+        """
         self.seen.ended_at = max((end.ended_at or 0.0 for end in self.seen.agents), default=0.0) or SYSTEM_CLOCK.now()
         if self.seen.timed_out:
             self.seen.ended_at = SYSTEM_CLOCK.now()
@@ -209,15 +211,15 @@ class Sandbox:
         if not left:
             return ()
         ranks = {life.pid: life.rank for life in self._ranks.lives}
-        whose = {process.pid: self._rank_of(process, ranks) for process in left}
-        self.seen.lives = [replace(life) for life in self._ranks.lives]  # as they were before we ended them
+        owners = {process.pid: self._rank_of(process, ranks) for process in left}
+        self.seen.lives = [replace(life) for life in self._ranks.lives]  # their state before derail ends them
         swept = end_processes(
             left,
             deadline=SYSTEM_CLOCK.now() + END_WAIT,
             find_more=self._left,
         )
-        told = [(process, True) for process in swept.ended] + [(process, False) for process in swept.surviving]
-        return tuple(process.to_leftover(ended=ended, rank=whose.get(process.pid)) for process, ended in told)
+        found = [(process, True) for process in swept.ended] + [(process, False) for process in swept.surviving]
+        return tuple(process.to_leftover(ended=ended, rank=owners.get(process.pid)) for process, ended in found)
 
     def _rank_of(self, process: FoundProcess, ranks: Mapping[int, int]) -> int | None:
         for pid in (process.pid, process.pgid, process.sid, process.ppid):
@@ -244,15 +246,15 @@ class Sandbox:
         self.seen.asked_at = self._ranks.asked_at
 
     def _left(self) -> list[FoundProcess]:
-        """Find what is left of the job: all below this process, and all with its mark, whichever process started it.
-
-        A daemon that starts ranks for the launcher (Slurm's slurmd) is no descendant of it, and neither are they.
+        """Return what is left of the job: all processes below this one, and all with its mark, whatever started them.
+        A daemon that starts ranks for the launcher (Slurm's slurmd) is no descendant of it, and neither are these
+        ranks.
         """
         below = {process.pid: _found(process) for process in descendants(os.getpid()).values() if process.alive}
         return [*below.values(), *find_processes(self.order.job, (), exclude=below)]
 
     def _end_all(self) -> None:
-        """SIGKILL to all, until nobody is left; with what was done undone first, so that nobody is beyond a signal."""
+        """SIGKILL all processes until none is left, after healing all faults, so that signals reach every process."""
         self._driver.heal()
         end_processes(
             self._left(),
@@ -262,8 +264,7 @@ class Sandbox:
         self._reap()
 
     def _reap(self) -> None:
-        """Take children that have ended out of the process table, adopted ones too; ranks and supervisors among them
-        are seen first."""
+        """Reap children that have ended, including adopted ones, after recording ranks and supervisors among them."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -291,28 +292,28 @@ def _found(process: ProcessInfo) -> FoundProcess:
 
 
 def main() -> None:
-    """Read the order, carry it out, say what was seen."""
+    """Read the order, carry it out, and write the observations."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # stdin tells when to end; ignored, they would be so in supervisors too
+        signal.signal(number, lambda *_: None)  # stdin shows when to end; SIG_IGN would be inherited by supervisors
     length = int.from_bytes(_read(8), "big")
     order: Order = pickle.loads(_read(length))
     out = os.dup(1)
-    os.dup2(2, 1)  # nobody else writes into the answer
+    os.dup2(2, 1)  # nothing else writes into the answer
     sandbox = Sandbox(order)
     try:
         seen = sandbox.run(0)
-    except Exception as error:  # whatever broke here, the one who waits is to hear of it
+    except Exception as error:  # the waiting process must get the error
         import traceback
 
         traceback.print_exc()
         seen = sandbox.seen
-        seen.error = f"the sandbox broke: {type(error).__name__}: {error}"
+        seen.error = f"the sandbox failed: {type(error).__name__}: {error}"
     try:
         with os.fdopen(out, "wb") as file:
             pickle.dump(seen, file)
     except BrokenPipeError:
-        pass  # nobody wants to know any more
-    run_exit_functions()  # and wait for no thread that is left
+        pass  # the reader is gone
+    run_exit_functions()  # without waiting for threads
     sys.stderr.flush()
     os._exit(0)
 

@@ -1,8 +1,8 @@
-"""The launcher, stopped while a rank ends: derail looks at the rank, and at what it left, before the launcher does.
+"""Stop of the launcher while a rank exits: derail inspects the rank and what it left before the launcher does.
 
-A fault that acts at the exit of a rank, and one whose proof a launcher takes away at once, need that moment. It begins
-when the rank announces its end (faults/inrank/exit_announcement.py), or right before a fault kills it, and is over when
-the exit was seen and every fault that waited for it has acted.
+A fault that acts at the exit of a rank needs this moment, and so does one with evidence that a launcher removes at
+once. It begins when the rank announces its exit (faults/inrank/exit_announcement.py), or right before a fault kills it.
+It ends when the exit is recorded and every fault that waited for it has acted.
 
 The reasons are in docs/adr/agent-stopped-at-exit.md.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from derail.supervise.loop import Loop
 
 LONGEST = 5.0
-"""Seconds for which a launcher is stopped at most, for a rank that announces its end and does not end."""
+"""Maximum seconds of a stop, for a rank that announces its exit and does not exit."""
 STOP_TIMEOUT = 1.0
 """Seconds to wait until all threads of a process are stopped."""
 HARMLESS = frozenset(map(signal_number, ("CHLD", "CONT", "URG", "WINCH", "STOP", "TSTP", "TTIN", "TTOU")))
@@ -40,14 +40,16 @@ HARMLESS = frozenset(map(signal_number, ("CHLD", "CONT", "URG", "WINCH", "STOP",
 
 
 def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
-    """Return the ranks whose exit the launcher must not see before derail; none if the launcher itself is a target."""
+    """Return the ranks with exits that the launcher must not see before derail; none if it is itself a target."""
     found: set[int] = set()
     for fault in plan.faults:
         targets = resolve(plan, fault, (*ranks, AGENT_RANK))
         if AGENT_RANK in targets:
             return frozenset()
         parts, known = list(walk(fault.when)), entry(fault.name)
-        together = known.side == "outside" and len(targets) > 1  # or the launcher ends the second victim by itself
+        together = (
+            known.side == "outside" and len(targets) > 1
+        )  # otherwise the launcher may end the second target first
         if known.before_launcher or together or any(isinstance(part, OwnExit) for part in parts):
             found.update(targets)
         found.update(part.rank for part in parts if isinstance(part, ExitOf))
@@ -55,7 +57,7 @@ def awaited_exits(plan: Plan, ranks: Sequence[int]) -> frozenset[int]:
 
 
 def doubted(result: FaultResult, missed: Collection[int]) -> FaultResult:
-    """Return what came of a fault: not reached, if the launcher saw the exit that mattered before derail did."""
+    """Return the result of a fault: not reached, if the launcher saw the relevant exit before derail did."""
     parts = list(walk(result.fault.when))
     at_exit = entry(result.fault.name).before_launcher or any(isinstance(part, OwnExit) for part in parts)
     waited_for = {part.rank for part in parts if isinstance(part, ExitOf)}
@@ -67,7 +69,7 @@ def doubted(result: FaultResult, missed: Collection[int]) -> FaultResult:
 
 
 def kills(pid: int, number: int) -> bool:
-    """Whether a signal ends a process at once: it neither handles, ignores nor blocks it."""
+    """Return whether a signal ends a process at once: the process neither handles, ignores nor blocks it."""
     if number == signal.SIGKILL:
         return True
     seen = read_process_state(pid)
@@ -77,16 +79,16 @@ def kills(pid: int, number: int) -> bool:
 
 
 class Standstill:
-    """Stops the launcher's own processes for as long as one of some ranks ends.
+    """Stop of the launcher's own processes while one of several ranks exits.
 
     Args:
-        processes: gives the launcher's own processes.
-        loop: whose thread all this happens in.
-        clock: where the time comes from.
+        processes: returns the launcher's own processes.
+        loop: the loop, with the thread in which everything runs.
+        clock: the source of time.
 
     Attributes:
-        seen: the ranks at whose first exit the launcher was stopped.
-        missed: those at whose first exit it should have been, and was not.
+        seen: the ranks with a first exit at which the launcher was stopped.
+        missed: the ranks with a first exit at which it should have been stopped, and was not.
     """
 
     def __init__(self, processes: Callable[[], Collection[int]], loop: Loop, clock: Clock) -> None:
@@ -112,18 +114,18 @@ class Standstill:
         self._loop.call_at(self._clock.now() + LONGEST, lambda: self._give_up(rank, mine))
 
     def ended(self, rank: int) -> None:
-        """The exit of a rank is being seen: take down whether the launcher was stopped."""
+        """Record at the exit of a rank whether the launcher was stopped."""
         if rank not in self.seen | self.missed:
             (self.seen if self._stopped else self.missed).add(rank)
 
     def end(self, rank: int) -> None:
-        """Let the launcher go on, if no other rank needs it to be stopped. Idempotent."""
+        """Continue the launcher, unless another rank needs it to be stopped. Idempotent."""
         self._ranks.pop(rank, None)
         if not self._ranks:
             self.close()
 
     def close(self) -> None:
-        """Let the launcher go on. Idempotent."""
+        """Continue the launcher. Idempotent."""
         self._ranks.clear()
         stopped, self._stopped = self._stopped, {}
         for pidfd in stopped.values():
@@ -135,7 +137,7 @@ class Standstill:
             self.end(rank)
 
     def _stop(self) -> None:
-        """Stop all of them; again, until no new one has appeared meanwhile."""
+        """Stop all launcher processes, and repeat until no new one appears."""
         deadline = self._clock.now() + STOP_TIMEOUT
         while new := [pid for pid in self._processes() if pid not in self._stopped]:
             for pid in new:

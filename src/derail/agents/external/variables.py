@@ -1,4 +1,4 @@
-"""The environment variables by which launchers tell ranks who they are, and the names that workers read."""
+"""Environment variables in which launchers give ranks their number and job, and the names that ranks read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "LOCAL_RANK": ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"),
     "LOCAL_WORLD_SIZE": ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"),
 }
-"""The names that workers read, and those under which Open MPI, MPICH, Intel MPI and Slurm give the same."""
+"""Variables that ranks read, with those of Open MPI, MPICH, Intel MPI and Slurm for the same value."""
 MAPPED = frozenset({*NAMES, "MASTER_ADDR", "MASTER_PORT"})
-"""What a declaration can map, and what a rank is given that lacks it."""
+"""Variables that a declaration can map, and that derail sets for a rank that lacks them."""
 
 
 def missing(environ: Mapping[str, str], declared: Mapping[str, str], master_port: int) -> dict[str, str]:
-    """Return the variables that a worker reads and its launcher has given under other names, or not at all.
+    """Return the variables that ranks read and their launcher has given under other names, or not at all.
 
     Args:
         environ: the environment of a rank.
-        declared: by the name that workers read, the one that the launcher is declared to use.
-        master_port: a port of loopback that no socket is bound to, for launchers that give ranks no address to meet at.
+        declared: the declared variables of the launcher, by the name that ranks read.
+        master_port: a free port of loopback, for launchers that give ranks no rendezvous address.
     """
     found: dict[str, str] = {}
     for name, theirs in NAMES.items():
@@ -41,10 +41,10 @@ def missing(environ: Mapping[str, str], declared: Mapping[str, str], master_port
 
 
 def named(declared: Mapping[str, str]) -> str:
-    """Return the names of the variables in which a rank's number is looked for, in words."""
+    """Return the names of the variables that may contain a rank's number, in words."""
     return ", ".join(filter(None, (declared.get("RANK"), *RANK_VARIABLES)))
 
 
 def handed_on(declared: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that gives the processes of a job the name under which its launcher gives the rank."""
+    """Return the variable that passes the processes of a job the name of its launcher's variable for the rank."""
     return {RANK_VARIABLE: declared["RANK"]} if "RANK" in declared else {}

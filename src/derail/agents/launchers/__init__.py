@@ -1,1 +1,1 @@
-"""Adapters for the launchers that derail knows: their command lines and promises."""
+"""Adapters for known launchers: their command lines, reports and promises."""

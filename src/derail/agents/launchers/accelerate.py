@@ -1,4 +1,4 @@
-"""accelerate launch: torch's launcher behind Hugging Face's command, as it is called for several processes."""
+"""Adapter for accelerate launch: torch's agent behind Hugging Face's command, as called for several processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Accelerate(ForeignAgent):
-    """``accelerate launch --multi_gpu``, which starts the ranks by torch's agent, whatever they compute on.
+    """External agent ``accelerate launch --multi_gpu``: it starts ranks by torch's agent, whatever device they use.
 
-    Nothing in its options makes files of what ranks print, so that it has no log to be asked for.
+    None of its options writes the ranks' output to files, so it does not promise log tails.
     """
 
     name = "accelerate"
@@ -27,21 +27,21 @@ class Accelerate(ForeignAgent):
     restarts: bool = True
 
     def version(self) -> str:
-        """That of accelerate, and of torch, which does the work."""
+        """Return the version of accelerate, and of torch, which does the work."""
         return version_of("accelerate", "torch")
 
     def unavailable(self) -> str:
-        """Both must be there."""
+        """Return which of the two packages is missing."""
         return missing("accelerate", "torch")
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """One for each node; the first one keeps the store of the rendezvous. No configuration of the user is read."""
+        """Return one command line per node; the first hosts the rendezvous store, and user configuration is ignored."""
         home = {**own_store(job.scenario), "HF_HOME": str(job.directory("accelerate"))}
         return tuple(Invocation(self._argv(job, node), home) for node in range(job.scenario.nodes))
 
     def _argv(self, job: Job, node: int) -> tuple[str, ...]:
         scenario = job.scenario
-        # On one machine it takes its port for the static rendezvous only; with c10d all jobs would meet at port 29400.
+        # On one machine it uses its port for the static rendezvous only; with c10d all jobs would use port 29400.
         conf = ("--rdzv_backend=c10d", f"--rdzv_conf=is_host={int(node == 0)},join_timeout=60")
         rendezvous = conf if scenario.nodes > 1 else ()
         program = () if job.script.endswith(".py") else ("--no_python",)
@@ -62,6 +62,6 @@ class Accelerate(ForeignAgent):
         )
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What torch's report says."""
+        """Return torch's report."""
         del job, seen
         return next((said for said in map(read_report, outputs) if said.failures), Said())

@@ -1,4 +1,4 @@
-"""ft_launcher: the launcher of NVIDIA's resiliency extension, an agent of its own on a copy of torch's."""
+"""Adapter for ft_launcher, the launcher of NVIDIA's resiliency extension, with its own copy of torch's agent."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from derail.scenario.model import Promise
 
 _FINE = ("Agent .run() is OK", "exited gracefully")
-"""What it says when it takes the job for a success, whatever it said before."""
+"""Texts with which it reports success, regardless of earlier messages."""
 _FIRST = re.compile(r"failed \(exitcode: -?\d+\) local_rank: (\d+) \(pid: (\d+)\)")
 _FAILURE = re.compile(r"(\d+): ProcessFailure\(local_rank=\d+, pid=\d+, exitcode=(-?\d+), error_file='([^']*)'")
 _MESSAGE = re.compile(r", message=(.*?), timestamp=", re.DOTALL)
 
 
 class FtLauncher(ForeignAgent):
-    """``ft_launcher``, without its heartbeats: the ranks of scenarios do not send any."""
+    """External agent ``ft_launcher`` without heartbeats, which the ranks of scenarios do not send."""
 
     name = "ft_launcher"
     promises: frozenset[Promise] = PROMISES
@@ -34,15 +34,15 @@ class FtLauncher(ForeignAgent):
     restarts: bool = True
 
     def version(self) -> str:
-        """That of the extension, and of torch."""
+        """Return the version of the extension, and of torch."""
         return version_of("nvidia-resiliency-ext", "torch")
 
     def unavailable(self) -> str:
-        """Both must be there."""
+        """Return which of the two packages is missing."""
         return missing("nvidia-resiliency-ext", "torch")
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """One for each node; the first one keeps the store of the rendezvous."""
+        """Return one command line per node; the first hosts the rendezvous store."""
         return tuple(Invocation(self._argv(job, node), own_store(job.scenario)) for node in range(job.scenario.nodes))
 
     def _argv(self, job: Job, node: int) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class FtLauncher(ForeignAgent):
         )
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What the last lines of the first node name that tells of a failure."""
+        """Return the report in the last lines of the first node with a failure."""
         del job
         ranks = {life.pid: life.rank for life in seen.lives}
         for output in outputs:
@@ -74,11 +74,11 @@ class FtLauncher(ForeignAgent):
 
 
 def read_report(output: str, ranks: dict[int, int]) -> Said:
-    """The failures that it names at its end, and the one that its agent saw first.
+    """Return the failures at the end of its output, and the one that its agent saw first.
 
     Args:
-        output: what it printed.
-        ranks: the rank of each process, as it was seen: the line about the first failure tells its pid.
+        output: its output.
+        ranks: the observed rank of each pid: the line about the first failure has its pid.
     """
     if any(words in output for words in _FINE):
         return Said()
@@ -99,9 +99,9 @@ def read_report(output: str, ranks: dict[int, int]) -> Said:
 
 
 def _text(written: str) -> str:
-    """A message as it was, from how Python writes it: a text, or what an error file had in its place."""
+    """Return a message from its Python representation: a text, or the content of an error file."""
     try:
-        told = ast.literal_eval(written)
+        value = ast.literal_eval(written)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return written
-    return str(told.get("message", told)) if isinstance(told, dict) else str(told)
+    return str(value.get("message", value)) if isinstance(value, dict) else str(value)

@@ -1,7 +1,7 @@
-"""A launcher that starts functions, as an agent for programs: each worker runs the program in its own process.
+"""Base of adapters for launchers of functions: each worker process runs the rank's program in itself.
 
-What ends then is the program, not the worker, which may go on, or end in another way. So the fate of a rank is what the
-worker wrote down of its program; where it wrote nothing, because it was killed, it is that of its process.
+The program ends before the worker, which may continue, or end in another way. So the exit status of a rank is the one
+that the worker recorded for its program. A worker that was killed has recorded none: then the process's status counts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ FILE = "fates.jsonl"
 
 
 class FunctionLauncher(ForeignAgent):
-    """What launchers of functions have in common.
+    """Base of external agents that launch functions.
 
     Attributes:
-        starts_in: seconds, besides those of the scenario, in which it starts its processes and ends them.
+        starts_in: seconds to start and end its processes, in addition to those of the scenario.
     """
 
     starts_in: float = 120.0
@@ -37,17 +37,17 @@ class FunctionLauncher(ForeignAgent):
     shows_script = False
 
     def fates(self, job: Job) -> dict[str, str]:
-        """The variable that makes workers write down what became of their programs."""
+        """Return the variable that makes workers record the exit status of their programs."""
         return {FATES: str(job.workdir.absolute() / FILE)}
 
     def unsupported(self, scenario: Scenario) -> str:
-        """Its workers run Python, in one process each, and nobody tells them a file for their errors."""
+        """Return why it cannot run the scenario: its workers run only Python, and have no error files."""
         if not str(scenario.worker).endswith(".py"):
             return "its workers run Python, and the worker of the scenario is no Python program"
         return super().unsupported(scenario) or no_error_files(scenario)
 
     def run(self, scenario: Scenario, workdir: Path) -> JobResult:
-        """Run it, with the time that it needs to start: that is not the job's."""
+        """Run it with additional time for its start, which does not belong to the job."""
         return super().run(replace(scenario, timeout=scenario.timeout + self.starts_in), workdir)
 
     def _observe(self, job: Job, order: Order, seen: Seen) -> JobResult:
@@ -56,11 +56,11 @@ class FunctionLauncher(ForeignAgent):
 
 
 def with_fates(lives: list[Life], path: Path) -> list[Life]:
-    """The lives, those whose program came to an end with the status and at the moment that its worker wrote down."""
-    told = _read(path)
+    """Return the lives with the status and time of their program's exit, where a worker recorded them."""
+    fates = _read(path)
     found = [
-        replace(life, status=ExitStatus(code=told[life.pid][0]), exited_at=told[life.pid][1])
-        if life.pid in told
+        replace(life, status=ExitStatus(code=fates[life.pid][0]), exited_at=fates[life.pid][1])
+        if life.pid in fates
         else life
         for life in lives
     ]
@@ -70,7 +70,7 @@ def with_fates(lives: list[Life], path: Path) -> list[Life]:
 
 
 def _read(path: Path) -> dict[int, tuple[int, float]]:
-    """Code and moment by process; half a line, of a worker that was killed as it wrote, says nothing."""
+    """Return exit code and time by pid, without the partial line of a worker that was killed as it wrote."""
     found = {}
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

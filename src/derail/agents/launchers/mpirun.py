@@ -1,4 +1,4 @@
-"""mpirun: Open MPI's launcher, for ranks that need no MPI; a shell gives each the variables that torch wants."""
+"""Adapter for mpirun, Open MPI's launcher, for ranks without MPI; a shell sets the variables that torch needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIGNAL = re.compile(r"process rank (\d+) with PID \d+ on node \S+ exited on sig
 
 
 class Mpirun(ForeignAgent):
-    """``mpirun`` of Open MPI. It knows nothing of error files and messages, and starts a job once."""
+    """External agent ``mpirun`` of Open MPI. It has no error files and messages, and starts a job once."""
 
     name = "mpirun"
     promises: frozenset[Promise] = ALL_PROMISES - {
@@ -38,30 +38,30 @@ class Mpirun(ForeignAgent):
         *(
             "teardown_seconds",
             "ends_with_launcher",
-        ),  # it takes no grace period, and documents the forwarding of signals only
+        ),  # it has no grace period, and documents only the forwarding of signals
     }
 
     def version(self) -> str:
-        """What it says itself."""
+        """Return the version that it prints."""
         if self.unavailable():
             return ""
-        told = run_bounded(["mpirun", "--version"], 30).stdout.decode(errors="replace")
-        found = re.search(r"\(Open MPI\) (\S+)", told)
+        text = run_bounded(["mpirun", "--version"], 30).stdout.decode(errors="replace")
+        found = re.search(r"\(Open MPI\) (\S+)", text)
         return f"Open MPI {found[1]}" if found else ""
 
     def unavailable(self) -> str:
-        """It must be on the path, and be Open MPI's."""
+        """Return why there is no ``mpirun`` of Open MPI on the path."""
         found = shutil.which("mpirun")
         if found is None:
             return "mpirun is not installed here"
         ours = shutil.which("ompi_info") or "openmpi" in os.path.realpath(found) or "orte" in os.path.realpath(found)
-        return "" if ours else "the mpirun that is installed here is not Open MPI's"
+        return "" if ours else "the installed mpirun is not Open MPI's"
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """On this machine, with any number of ranks; root is let, as everybody here is somebody's test.
+        """Return the command line on this machine, for any number of ranks; root is allowed, as this is a test.
 
-        Its ``odls_base_sigkill_timeout`` stays at its second, whatever the grace of the scenario: so long it waits
-        before SIGTERM, and again before SIGKILL, also where all ranks would end at once.
+        Its ``odls_base_sigkill_timeout`` stays at one second, whatever the grace period of the scenario: it always
+        waits that time before SIGTERM, and again before SIGKILL, even where all ranks would end at once.
         """
         root = ("--allow-run-as-root",) if os.geteuid() == 0 else ()
         argv = (
@@ -72,17 +72,17 @@ class Mpirun(ForeignAgent):
         return (Invocation(argv),)
 
     def unsupported(self, scenario: Scenario) -> str:
-        """It tells ranks no file for their errors."""
+        """Return why it cannot run the scenario: as any external agent, or for lack of error files."""
         return super().unsupported(scenario) or no_error_files(scenario)
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """The process that ended first badly; it names no other."""
+        """Return the process that ended badly first; it names no other."""
         del job, seen
         return read_report(outputs[0])
 
 
 def read_report(output: str) -> Said:
-    """Which rank it names, with its code or signal."""
+    """Return the rank in its report, with its exit code or signal."""
     code, killed = _CODE.search(output), _SIGNAL.search(output)
     if killed is not None:
         rank, status = int(killed[1]), ExitStatus(signal=int(killed[2]))

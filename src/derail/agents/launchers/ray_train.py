@@ -1,4 +1,4 @@
-"""Ray Train: its torch trainer with a failure policy, on a Ray of its own on this machine."""
+"""Adapter for Ray Train: its torch trainer with a failure policy, on a private Ray on this machine."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SNIPPET = re.compile(
     r"^\[Rank (\d+) Error Snippet\]:\n(.*?)(?=^\[Rank \d+ Error Snippet\]|\Z)", re.MULTILINE | re.DOTALL
 )
 _OTHERS = re.compile(r"^\x1b\[\d+m\(.*\n?", re.MULTILINE)
-"""Lines that Ray passes on from its processes, each with its name in colour."""
+"""Lines that Ray relays from its processes, each with a coloured name."""
 _DEAD = re.compile(r"^\s*pid: (\d+)$", re.MULTILINE)
 _ERROR = re.compile(r"^ray\.train\.\w+Error: ", re.MULTILINE)
 
 
 class RayTrain(FunctionLauncher):
-    """A program that calls ``TorchTrainer(...).fit()``; the ranks are the actors of its worker group.
+    """External agent for a program that calls ``TorchTrainer(...).fit()``; the ranks are actors of its worker group.
 
-    It names the ranks that failed and says what they raised. A worker's process is Ray's: it runs the program in a
-    thread, and its end is not the program's.
+    It reports the ranks that failed, with their exceptions. A worker's process belongs to Ray: it runs the program in a
+    thread, and its exit is not the program's.
     """
 
     name = "ray_train"
@@ -43,15 +43,15 @@ class RayTrain(FunctionLauncher):
     restarts: bool = True
 
     def version(self) -> str:
-        """That of Ray, and of torch."""
+        """Return the version of Ray, and of torch."""
         return version_of("ray", "torch")
 
     def unavailable(self) -> str:
-        """Ray, torch, and what ``import ray.train`` wants besides Ray itself."""
+        """Return which package is missing: Ray, torch, or another one that ``import ray.train`` needs."""
         return missing("ray", "torch", "fsspec", "pandas", "pyarrow", "requests")
 
     def unsupported(self, scenario: Scenario) -> str:
-        """Faults that act in a rank do so in its main thread, and that is Ray's."""
+        """Return why it cannot run the scenario: in-rank faults act in the main thread, which is Ray's."""
         from derail.faults.engine.prepare import environment
 
         if why := super().unsupported(scenario):
@@ -61,7 +61,7 @@ class RayTrain(FunctionLauncher):
         return "it runs the program in a thread, and the fault acts in the main thread of a rank" if inside else ""
 
     def run(self, scenario: Scenario, workdir: Path) -> JobResult:
-        """Run it with a short directory for Ray, whose sockets have long names, and keep Ray's logs."""
+        """Run it with a short directory for Ray, as its sockets have long names, and keep Ray's logs."""
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
             make_private(workdir)
             (workdir / "ray").unlink(missing_ok=True)
@@ -74,7 +74,7 @@ class RayTrain(FunctionLauncher):
                     shutil.copytree(logs, workdir / "ray", dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """One program, which starts Ray for itself and tells nobody."""
+        """Return the one program, which starts its own Ray without usage reports."""
         scenario = job.scenario
         directory = str((job.workdir / "ray").resolve())
         argv = (sys.executable, "-u", "-m", "derail.agents.programs.ray", directory, str(scenario.ranks))
@@ -87,17 +87,17 @@ class RayTrain(FunctionLauncher):
         return (Invocation((*argv, str(scenario.restarts), job.script, *scenario.args), env),)
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What the error says that ``fit`` raised."""
+        """Return the report in the error that ``fit`` raised."""
         del job
         return read_report(outputs[0], {life.pid: life.rank for life in seen.lives})
 
 
 def read_report(output: str, ranks: dict[int, int]) -> Said:
-    """The ranks whose errors it quotes; or the one whose process it says has died. One alone is the root cause.
+    """Return the ranks with quoted errors, or the one with a dead process; a single one is the root cause.
 
     Args:
-        output: what the program printed; the last error of Ray's is what it ended with.
-        ranks: the rank of each process, as it was seen.
+        output: the program's output; the last error of Ray in it is the final one.
+        ranks: the observed rank of each pid.
     """
     output = _OTHERS.sub("", output)
     starts = [match.start() for match in _ERROR.finditer(output)]

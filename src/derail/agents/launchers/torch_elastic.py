@@ -1,4 +1,4 @@
-"""torch's elastic agent as a library: ``LocalElasticAgent``, or any other subclass of ``SimpleElasticAgent``."""
+"""Adapter for torch's elastic agent as a library: ``LocalElasticAgent``, or any subclass of ``SimpleElasticAgent``."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOCAL = "torch.distributed.elastic.agent.server.local_elastic_agent:LocalElastic
 
 
 class TorchElastic(ForeignAgent):
-    """An elastic agent that is made and run in a process of its own.
+    """External agent that makes and runs an elastic agent in a separate process.
 
     Args:
-        agent: where its class is, as ``package.module:Class``; it is called with ``spec`` and ``logs_specs``.
-        name: what it is called in reports.
+        agent: its class, as ``package.module:Class``; it is called with ``spec`` and ``logs_specs``.
+        name: its name in reports.
     """
 
     promises: frozenset[Promise] = PROMISES
@@ -39,15 +39,15 @@ class TorchElastic(ForeignAgent):
         self._agent = agent
 
     def version(self) -> str:
-        """That of torch."""
+        """Return the version of torch."""
         return version_of("torch")
 
     def unavailable(self) -> str:
-        """It comes with torch."""
+        """Return a sentence if torch is missing; empty otherwise."""
         return missing("torch")
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """A process for each node, in which the agent is made and run."""
+        """Return one process per node, which makes and runs the agent."""
         return tuple(self._invocation(job, node) for node in range(job.scenario.nodes))
 
     def _invocation(self, job: Job, node: int) -> Invocation:
@@ -68,23 +68,23 @@ class TorchElastic(ForeignAgent):
         return Invocation(program, {**grace, **own_store(job.scenario)})
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """The failures that ``run()`` returned, of the first node on which any rank failed."""
+        """Return the failures returned by ``run()`` on the first node with any."""
         del outputs, seen
         for node in range(job.scenario.nodes):
             try:
                 report = json.loads((job.workdir / f"report-{node}.json").read_bytes())
-            except (OSError, ValueError):  # it never returned
+            except (OSError, ValueError):  # run() never returned
                 continue
-            failures = {told["rank"]: _failure(told) for told in report["failures"]}
+            failures = {entry["rank"]: _failure(entry) for entry in report["failures"]}
             if failures:
                 return Said(next(iter(failures)), failures)
         return Said()
 
 
-def _failure(told: dict[str, object]) -> FailureSeen:
+def _failure(entry: dict[str, object]) -> FailureSeen:
     return FailureSeen(
-        int(str(told["rank"])),
-        str(told["message"]),
-        "missing" if told["error_file"] == NOT_AVAILABLE else "good",
-        status=ExitStatus.from_returncode(int(str(told["code"]))),
+        int(str(entry["rank"])),
+        str(entry["message"]),
+        "missing" if entry["error_file"] == NOT_AVAILABLE else "good",
+        status=ExitStatus.from_returncode(int(str(entry["code"]))),
     )

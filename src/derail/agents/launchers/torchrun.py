@@ -1,4 +1,4 @@
-"""torchrun: torch's own launcher, one process per node, with c10d rendezvous on loopback."""
+"""Adapter for torchrun: torch's own launcher, one process per node, with a c10d rendezvous on loopback."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _RULE = re.compile(r"^-{20,}$", re.MULTILINE)
 _FIELD = re.compile(r"^\s*(?P<name>time|host|rank|exitcode|error_file|traceback)\s*:\s?(?P<value>.*)$")
 _NONE = "<N/A>"
 PROMISES: frozenset[Promise] = ALL_PROMISES - {"exit_code", "failures", "forwards_signals", "ends_with_launcher"}
-"""Of what torch's agent and those that are made of it do. Torch documents neither which exit code its launcher has when
-ranks fail, nor that only ranks which failed by themselves are among the failures, nor the other two."""
+"""Promises of torch's agent and of agents derived from it. Torch documents neither the exit code of its launcher when
+ranks fail, nor that only ranks that failed by themselves count as failures, nor the other two promises."""
 
 
 class Torchrun(ForeignAgent):
-    """``python -m torch.distributed.run``."""
+    """External agent ``python -m torch.distributed.run``."""
 
     name = "torchrun"
     promises: frozenset[Promise] = PROMISES
@@ -33,20 +33,20 @@ class Torchrun(ForeignAgent):
     restarts = True
 
     def version(self) -> str:
-        """That of torch."""
+        """Return the version of torch."""
         return version_of("torch")
 
     def unavailable(self) -> str:
-        """It comes with torch."""
+        """Return a sentence if torch is missing; empty otherwise."""
         return missing("torch")
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """One for each node; the first one keeps the store of the rendezvous."""
+        """Return one command line per node; the first hosts the rendezvous store."""
         env = own_store(job.scenario)
         return tuple(Invocation(self._argv(job, node), env) for node in range(job.scenario.nodes))
 
     def program(self) -> tuple[str, ...]:
-        """What comes before the options."""
+        """Return the command before the options."""
         return (sys.executable, "-m", "torch.distributed.run")
 
     def _argv(self, job: Job, node: int) -> tuple[str, ...]:
@@ -63,8 +63,11 @@ class Torchrun(ForeignAgent):
         )  # fmt: skip
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """What stands in the table of its ``ChildFailedError``. Of several nodes each has one; the first counts that
-        names a failure of a rank, as the others tell of ranks that they were asked to stop."""
+        """Return the table of its ``ChildFailedError``.
+
+        With several nodes, each node prints one. The first that names a failure of a rank counts, as the others contain
+        ranks that they were asked to stop.
+        """
         del job, seen
         for output in outputs:
             said = read_report(output)
@@ -74,18 +77,18 @@ class Torchrun(ForeignAgent):
 
 
 class DerailTorchrun(Torchrun):
-    """``derail torchrun``: the same with derail's launcher."""
+    """External agent ``derail torchrun``: torchrun with derail's launcher."""
 
     name = "derail-torchrun"
     promises: frozenset[Promise] = ALL_PROMISES
 
     def program(self) -> tuple[str, ...]:
-        """What comes before the options."""
+        """Return the command before the options."""
         return (sys.executable, "-m", "derail.torch")
 
 
 def rendezvous(job: Job, node: int) -> tuple[str, ...]:
-    """The options that torchrun, and what was made after it, has for a job and for how its nodes meet."""
+    """Return the options of torchrun, and of launchers modelled on it, for a job and its rendezvous."""
     scenario = job.scenario
     return (
         f"--nnodes={scenario.nodes}",
@@ -101,16 +104,19 @@ def rendezvous(job: Job, node: int) -> tuple[str, ...]:
 
 
 def own_store(scenario: Scenario) -> dict[str, str]:
-    """What torch's agent is told so that rank 0 may listen at MASTER_PORT: by default it keeps a store there itself,
-    which only torch knows how to use. Ranks that import torch get that as it is."""
+    """Return the variable that makes torch's agent leave MASTER_PORT to rank 0.
+
+    By default the agent itself hosts a store there, which only torch can use. Scenarios with torch keep the default.
+    """
     return {} if "torch" in scenario.needs else {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def read_report(output: str) -> Said:
-    """The failures that torchrun's report names, root cause first.
+    """Return the failures in torchrun's report, root cause first.
 
-    The report has a head, a rule, "Failures:" with a block for each other failure, a rule, "Root Cause (first observed
-    failure):" and the block of that. A block has a line for each of time, host, rank, exitcode, error_file, traceback.
+    The report has a header, a rule, "Failures:" with a block for each other failure, a rule, and "Root Cause (first
+    observed failure):" with its block. A block has a line for each of time, host, rank, exitcode, error_file,
+    traceback.
     """
     _, found, report = output.rpartition("Failures:")
     if not found:
@@ -123,7 +129,7 @@ def read_report(output: str) -> Said:
 
 
 def _failures(text: str) -> list[FailureSeen]:
-    """The failures of one part of the report, in its order."""
+    """Return the failures in one part of the report, in its order."""
     found: list[FailureSeen] = []
     for block in re.split(r"^\[\d+\]:$", text, flags=re.MULTILINE)[1:]:
         fields: dict[str, str] = {}
@@ -144,7 +150,7 @@ def _failures(text: str) -> list[FailureSeen]:
 
 
 def _failure(rank: int, fields: dict[str, str]) -> FailureSeen:
-    told = re.match(r"-?\d+", fields.get("exitcode", ""))
+    code = re.match(r"-?\d+", fields.get("exitcode", ""))
     state: ErrorFileState = "missing" if fields.get("error_file", _NONE) == _NONE else "good"
-    status = None if told is None else ExitStatus.from_returncode(int(told[0]))
+    status = None if code is None else ExitStatus.from_returncode(int(code[0]))
     return FailureSeen(rank, fields.get("traceback", "").strip(), state, status=status)

@@ -1,4 +1,4 @@
-"""torchrunx: a launcher of functions, with an agent process on each host and torch's start_processes below it."""
+"""Adapter for torchrunx: a launcher of functions, with an agent per host and torch's start_processes below it."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _SIGNAL = re.compile(r"WorkerFailedError: Signal (\d+) \(\w+\) received by PID (
 
 
 class Torchrunx(FunctionLauncher):
-    """A program that calls ``torchrunx.Launcher`` for this host, without a process group.
+    """External agent for a program that calls ``torchrunx.Launcher`` for this host, without a process group.
 
-    It raises what a worker raised, or that one failed; it says of no rank that it was the first, and has no exit code
-    of its own.
+    It raises the exception of a worker, or an error that one failed. It does not report which rank was first, and has
+    no exit codes of its own.
     """
 
     name = "torchrunx"
     promises: frozenset[Promise] = frozenset({"ends", "succeeded", "stopped", "exits", "teardown_seconds", "leftovers"})
 
     def version(self) -> str:
-        """That of torchrunx, and of torch, which starts the workers."""
+        """Return the version of torchrunx, and of torch, which starts the workers."""
         return version_of("torchrunx", "torch")
 
     def unavailable(self) -> str:
-        """Both must be there."""
+        """Return which of the two packages is missing."""
         return missing("torchrunx", "torch")
 
     def invocations(self, job: Job) -> tuple[Invocation, ...]:
-        """One launcher; its own log files go into the run's directory."""
+        """Return the one launcher, with its own log files in the run's directory."""
         argv = (sys.executable, "-u", "-m", "derail.agents.programs.torchrunx", str(job.scenario.ranks))
         env = {**self.fates(job), "TORCHRUNX_LOG_DIR": str(job.directory("torchrunx"))}
         return (Invocation((*argv, job.script, *job.scenario.args), env),)
 
     def said(self, job: Job, outputs: tuple[str, ...], seen: Seen) -> Said:
-        """Of a worker that a signal ended it says the process, of others nothing."""
+        """Return the workers that a signal ended, by their pids; it reports no other."""
         del job
         ranks = {life.pid: life.rank for life in seen.lives}
         failures = {

@@ -1,7 +1,7 @@
-"""The program that torch_elastic runs: makes an elastic agent of torch's, runs it, and says what it returned.
+"""Program of the agent torch_elastic: it makes an elastic agent of torch, runs it, and reports its result.
 
-``python -m derail.agents.programs.elastic ORDER``, where ORDER is JSON. What the agent returned goes to the file that
-it names, as JSON: failed ranks, root cause first as torch chooses it, each with exit code, message and error file.
+``python -m derail.agents.programs.elastic ORDER``, where ORDER is JSON. It writes the agent's result as JSON to the
+file named in ORDER: the failed ranks, root cause first as chosen by torch, each with exit code, message and error file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def main() -> int:
-    """Carry out the order; 1 if ranks failed."""
+    """Carry out the order, and return 1 if ranks failed, otherwise 0."""
     from torch.distributed.elastic.agent.server.api import WorkerSpec
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.rendezvous import RendezvousParameters
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def failures(result: Any) -> list[dict[str, object]]:
-    """What an agent's result says of failed ranks; the one first that torch calls the first failure."""
+    """Return the failed ranks in an agent's result, starting with torch's first failure."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not result.failures:

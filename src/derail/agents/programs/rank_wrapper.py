@@ -1,8 +1,8 @@
-"""A program as the rank of a launcher that starts functions: its worker runs this, and this runs the program.
+"""Wrapper that runs a program as the rank of a launcher of functions: the launcher's worker calls it.
 
-Such launchers tell a worker its rank when its interpreter has long been started, so that the in-rank runtime found none
-then; it is asked again here, once, before the first line of the program. And the worker may live on when the program
-has ended, or end in another way: what became of the program is written down.
+Such launchers give a worker its rank long after the start of its interpreter, when the in-rank runtime has found none.
+So this module starts the runtime again, once, before the first line of the program. The worker may continue after the
+end of the program, or end in another way, so the exit code of the program is recorded in a file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FATES = "DERAIL_FATES"
-"""The environment variable that names the file in which the end of each program is a line of JSON."""
+"""Environment variable with the file that gets a line of JSON at the end of each program."""
 
 
 def run_program(program: str, args: Sequence[str]) -> None:
     """Run a Python program in this process as if it had been called with its path and these arguments.
 
-    Whatever it raises goes on to the worker.
+    All its exceptions propagate to the worker.
     """
     runtime = sys.modules.get("_derail_inrank.bootstrap")
     if runtime is not None:
@@ -43,11 +43,11 @@ def run_program(program: str, args: Sequence[str]) -> None:
     _write_fate(0)
 
 
-def code_of(told: object) -> int:
-    """The code that Python would end with after ``sys.exit(told)``."""
-    if told is None:
+def code_of(argument: object) -> int:
+    """Return the code that Python exits with after ``sys.exit(argument)``."""
+    if argument is None:
         return 0
-    return told & 0xFF if isinstance(told, int) else 1
+    return argument & 0xFF if isinstance(argument, int) else 1
 
 
 def _write_fate(code: int) -> None:
@@ -56,7 +56,7 @@ def _write_fate(code: int) -> None:
         return
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Monotonic seconds are the same for all processes of a machine; whoever watches the ranks counts in them.
+    # All processes of a machine share the monotonic clock, so the tracker of the ranks can use this time.
     fate = {"pid": os.getpid(), "code": code, "at": SYSTEM_CLOCK.now()}
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(fate) + "\n")

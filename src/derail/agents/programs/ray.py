@@ -1,7 +1,7 @@
-"""What a user of Ray Train would write.
+"""Program of the agent ray_train, like one that a user of Ray Train would write.
 
-``python -m derail.agents.programs.ray DIRECTORY RANKS RESTARTS PROGRAM ARGS...``. The whole of Ray is started for it,
-on this machine, with its files in the directory, and ends with it.
+``python -m derail.agents.programs.ray DIRECTORY RANKS RESTARTS PROGRAM ARGS...``. It starts a complete Ray on this
+machine, with its files in the directory, which ends with the program.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def train(config: dict[str, Any]) -> None:
-    """What each worker runs."""
+    """Run the program in a worker."""
     from derail.agents.programs.rank_wrapper import run_program
 
     run_program(config["program"], config["args"])
 
 
 def main() -> None:
-    """Run a program as the training function of so many workers, which may be started again."""
+    """Run a program as the training function of a number of workers, with a number of restarts."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -1,4 +1,4 @@
-"""A function of a Python file, as a rank can run it: it travels as the file's path and its own name."""
+"""Function of a Python file that a rank can run: it is pickled as the file's path and the function's name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileFunction:
-    """Calls a function of a file, which is run for that in the rank.
+    """Callable that runs a file in the rank and calls one of its functions.
 
     Attributes:
-        file: the Python file; it need not be importable.
+        file: the Python file, which need not be importable.
         function: the function's name in it.
     """
 
@@ -23,7 +23,7 @@ class FileFunction:
 
     @property
     def __name__(self) -> str:
-        """The function's name, for reports."""
+        """Name of the function, for reports."""
         return self.function
 
     def __call__(self, *args: Any) -> Any:
@@ -37,6 +37,6 @@ class FileFunction:
 
         module = ModuleType(self.file.stem)
         module.__file__ = str(self.file)
-        sys.modules[module.__name__] = module  # what it returns finds its classes there
-        exec(compile(self.file.read_bytes(), self.file, "exec"), module.__dict__)  # which leaves no bytecode beside it
+        sys.modules[module.__name__] = module  # unpickling of its return value finds classes there
+        exec(compile(self.file.read_bytes(), self.file, "exec"), module.__dict__)  # leaves no bytecode beside the file
         return getattr(module, self.function)(*args)

@@ -192,7 +192,7 @@ def _in_rank(
 
 def _check_text(values: Mapping[str, Value]) -> str:
     text = values.get("text", " ")
-    return "" if text and "\n" not in str(text) else f"text: expected text without a newline, got {text!r}"
+    return "" if text and "\n" not in str(text) else f"text: expected some text without a newline, got {text!r}"
 
 
 def _beside(name: str, summary: str, *params: Param, verified: str, healed: str = "") -> Entry:
