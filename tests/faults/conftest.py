@@ -1,4 +1,4 @@
-"""A job with faults, run without derail's launcher, and all that came of it."""
+"""Fixtures that run a job with faults without derail's launcher, and return its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print("done", flush=True)
 
 @dataclass
 class Run:
-    """What a run left."""
+    """Result of a run."""
 
     job: FakeJob
     driver: Driver
@@ -34,28 +34,28 @@ class Run:
     records: tuple
 
     def one(self):
-        """The only result."""
+        """Return the only result."""
         (result,) = self.results
         return result
 
     def events(self, name):
-        """The journal's records of one kind."""
+        """Return the journal's records of one kind."""
         return [record for record in self.records if record["event"] == name]
 
     def log(self, rank, stream="stdout"):
-        """What a rank wrote."""
+        """Return the output of a rank."""
         return self.job.log_file(rank, stream).read_text()
 
 
 @pytest.fixture
 def step_loop():
-    """The source of a rank that prints its steps; each when the driver has heard of the one before."""
+    """Return the source of a rank that prints its steps, each after the driver has read the previous one."""
     return STEPS
 
 
 @pytest.fixture
 def run_faults(tmp_path):
-    """Runs ranks (source text or argv) with faults, to the end, or until the journal has a text."""
+    """Run ranks (source text or argv) with faults to the end, or until the journal contains a text."""
 
     def run(given, *ranks, seed=0, env=None, grace=10.0, python=None, until=None):
         plan = faults.plan(given, seed=seed)

@@ -1,4 +1,4 @@
-"""Functions that ranks run; they must be importable by a spawned process."""
+"""Functions of ranks, importable by a spawned process."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def work(steps=200):
-    """Prints its steps."""
+    """Print steps."""
     for step in range(1, steps + 1):
         print("step", step, flush=True)
         time.sleep(0.02)  # noqa: TID251 - this is the work
@@ -14,11 +14,11 @@ def work(steps=200):
 
 
 def waits_for(journal, text):
-    """Ends when the journal has a text."""
+    """End when the journal contains a text."""
     while text not in Path(journal).read_text():
         time.sleep(0.01)  # noqa: TID251 - a file tells nobody when it grows
 
 
 def says_who(*_):
-    """Returns its own pid."""
+    """Return its own pid."""
     return os.getpid()

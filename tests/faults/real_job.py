@@ -1,4 +1,4 @@
-"""Jobs that derail launches itself, for tests that look at the ranks from outside."""
+"""Jobs that derail launches itself, for tests that inspect the ranks from outside."""
 
 import json
 import os
@@ -25,7 +25,7 @@ print("ready", flush=True)
 
 @contextmanager
 def running(tmp_path, program, *given, ranks=1, grace=1.0, seed=0, observers=(), **options):
-    """A job that runs; ended on the way out. ``program``: Python source, an argv or a function."""
+    """Yield a running job, and end it afterwards; ``program`` is Python source, an argv or a function."""
     run = program
     if isinstance(program, str):
         run = tmp_path / "program.py"
@@ -49,7 +49,7 @@ def ended(tmp_path, program, *given, **options):
 
 
 def wait_for(look, what="it"):
-    """Look again and again until there is something to see."""
+    """Poll until the result is true."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         found = look()
@@ -60,22 +60,22 @@ def wait_for(look, what="it"):
 
 
 def record_of(job, event):
-    """The first record of a kind in the journal, once it is there."""
+    """Return the first record of a kind in the journal, once it exists."""
     return wait_for(lambda: next((r for r in journal.read(job.journal) if r["event"] == event), None), event)
 
 
 def result_of(job):
-    """What came of the only fault, once that is known."""
+    """Return the result of the only fault, once it is final."""
     return record_of(job, "end")["result"]
 
 
 def stat_of(pid):
-    """The fields of /proc/PID/stat behind the name."""
+    """Return the fields of /proc/PID/stat after the name."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def state_of(pid):
-    """One letter; "" if the process is gone."""
+    """Return the state letter; "" if the process is gone."""
     try:
         return stat_of(pid)[0]
     except OSError:
@@ -83,10 +83,10 @@ def state_of(pid):
 
 
 def unprivileged():
-    """Whether we may do no more than any user."""
+    """Return whether this process has no more rights than an ordinary user."""
     return os.geteuid() != 0
 
 
 def told(text):
-    """The JSON of a rank's last line."""
+    """Return the JSON of a rank's last line."""
     return json.loads(text.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Plans as TOML and JSON: nothing is lost, and nothing wrong gets in."""
+"""Plans as TOML and JSON: lossless, and strict."""
 
 import json
 import re
@@ -77,7 +77,7 @@ PLANS = st.builds(
 @UNHURRIED
 @given(PLANS)
 def test_a_plan_survives_toml(plan):
-    """What is written is read as the same plan, with the same ids and the same hash."""
+    """The same plan is read back, with the same ids and the same hash."""
     back = from_toml(to_toml(plan))
 
     assert back == plan
@@ -87,7 +87,7 @@ def test_a_plan_survives_toml(plan):
 @UNHURRIED
 @given(PLANS)
 def test_a_plan_survives_json(plan):
-    """What is written is read as the same plan, with the same ids and the same hash."""
+    """The same plan is read back, with the same ids and the same hash."""
     back = from_json(to_json(plan))
 
     assert back == plan
@@ -95,7 +95,7 @@ def test_a_plan_survives_json(plan):
 
 
 def test_a_plan_is_read_from_a_file(tmp_path):
-    """The suffix says which of the two it is."""
+    """The suffix decides the format."""
     plan = faults.plan([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], seed=7)
     (tmp_path / "p.toml").write_text(to_toml(plan))
     (tmp_path / "p.json").write_text(to_json(plan))
@@ -104,7 +104,7 @@ def test_a_plan_is_read_from_a_file(tmp_path):
 
 
 def test_toml_by_hand_means_what_python_means():
-    """The form that people write."""
+    """In the form that users write."""
     plan = from_toml(
         """
         seed = 7
@@ -208,8 +208,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_plan_is_refused_with_file_path_and_the_nearest_name(case, tmp_path):
-    """A fault that is misspelt must not become a green run without a fault."""
+def test_an_invalid_plan_is_refused_with_its_path_and_the_nearest_name(case, tmp_path):
+    """A misspelt fault must not become a green run without a fault."""
     text, problem = WRONG[case]
     path = tmp_path / "plan.toml"
     path.write_text(text)
@@ -221,8 +221,8 @@ def test_a_wrong_plan_is_refused_with_file_path_and_the_nearest_name(case, tmp_p
     assert problem in str(error.value)
 
 
-def test_all_that_is_wrong_is_said_at_once():
-    """Nobody mends a file one error at a time."""
+def test_all_problems_are_reported_at_once():
+    """Users should not correct a file one error at a time."""
     with pytest.raises(InputError) as error:
         from_toml('sed = 1\n[[faults]]\nfault = "signl"\nrank = 1\n[[faults]]\nfault = "exit"\nrank = -1\nwhen = "x"')
 
@@ -233,7 +233,7 @@ def test_all_that_is_wrong_is_said_at_once():
 
 @UNHURRIED
 @given(DATA)
-def test_whatever_is_in_a_file_it_is_a_plan_or_refused(data):
+def test_any_file_content_is_read_as_a_plan_or_refused(data):
     """Reading never fails in another way."""
     try:
         plan = from_json(json.dumps(data))
@@ -244,7 +244,7 @@ def test_whatever_is_in_a_file_it_is_a_plan_or_refused(data):
 
 @pytest.mark.parametrize("name", ["missing.toml", "plan.yaml"])
 def test_a_file_that_is_no_plan_is_refused_by_name(tmp_path, name):
-    """The message begins with the file."""
+    """The message begins with the file name."""
     (tmp_path / "plan.yaml").write_text("")
 
     with pytest.raises(InputError) as error:

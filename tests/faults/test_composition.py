@@ -1,4 +1,4 @@
-"""Random plans on real jobs: whatever is broken together, the launcher stands, and the results say what happened."""
+"""Random plans on real jobs: the launcher survives every combination, and the results are true."""
 
 import re
 import sys
@@ -32,7 +32,7 @@ DEADLY = ("SIGKILL", "SIGSEGV")
 
 
 def check(plan):
-    """No exception, no hang, nothing left, every start with its end; what counts as injected shows in the exits."""
+    """Check for no exception, hang or leftover, an end for every start, and exits that agree with injected faults."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as workdir:
         try:
@@ -70,7 +70,7 @@ def check(plan):
 
 
 def agrees_with_the_exit(told, status):
-    """What was injected and ends a rank stands in its exit."""
+    """Check that an injected fault that ends a rank shows in its exit status."""
     name, what = told.fault.name, {param: told.fault.param(param) for param, _ in told.fault.params}
     if not told.injected:
         return
@@ -87,8 +87,8 @@ def agrees_with_the_exit(told, status):
 @pytest.mark.timeout(1200)
 @settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
 @given(fault_plans(ranks=RANKS))
-def test_whatever_is_broken_together_the_results_agree_with_the_ranks(plan):
-    """Few plans, drawn from the whole catalogue."""
+def test_results_of_random_plans_agree_with_the_ranks(plan):
+    """A few plans, drawn from the whole catalogue."""
     check(plan)
 
 
@@ -105,7 +105,7 @@ def test_two_hundred_plans_break_no_launcher(plan):
 @settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(fault_plans(ranks=RANKS, min_size=2, max_size=3))
 def test_plans_are_drawn_from_the_whole_catalogue_and_survive_a_file(plan):
-    """Each is allowed, and the same after TOML or JSON."""
+    """Each is valid, and equal after TOML or JSON."""
     from derail.faults.codec import from_data
 
     assert 2 <= len(plan.faults) <= 3
@@ -114,7 +114,7 @@ def test_plans_are_drawn_from_the_whole_catalogue_and_survive_a_file(plan):
 
 @pytest.mark.parametrize("name", available_faults())
 def test_each_fault_can_be_drawn(name):
-    """None of the catalogue is left out; those that break the test's own process are not among them."""
+    """No fault is missing, except those that break the test's own process."""
     drawn = []
 
     @settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck), database=None)
@@ -129,8 +129,8 @@ def test_each_fault_can_be_drawn(name):
     assert entries()[name].family != "supervisor"
 
 
-def test_faults_that_meet_in_one_rank_are_each_told():
-    """A stopped rank that is throttled, limited and killed: four results, and the end is the signal's."""
+def test_faults_in_one_rank_each_have_a_result():
+    """A rank that is stopped, throttled, limited and killed has four results, and ends by the signal."""
     check(
         faults.plan(
             [
@@ -145,8 +145,8 @@ def test_faults_that_meet_in_one_rank_are_each_told():
 
 @pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namespaces.why_not("mount"))
 @pytest.mark.parametrize("make", [faults.full_disk, faults.full_inodes], ids=lambda make: make.__name__)
-def test_a_rank_whose_working_directory_a_small_disk_hides_starts_all_the_same(tmp_path, make):
-    """Found by random plans: it ended with 125, because there was no such directory in the new file system."""
+def test_a_rank_starts_although_a_small_disk_hides_its_working_directory(tmp_path, make):
+    """Found by random plans: it ended with 125, as its directory did not exist in the new file system."""
     hidden = tmp_path / "hidden"
     below = hidden / "below"
     below.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The catalogue: every entry is complete, and its builder is what it says."""
+"""Catalogue: every entry is complete, and its builder matches it."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ ENTRIES = entries()
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_example_of_an_entry_works(name):
-    """What ``derail explain`` shows can be pasted."""
+    """The example in ``derail explain`` can be pasted."""
     made = eval(ENTRIES[name].example, {"faults": faults, "when": when})
 
     assert made.name == name
@@ -25,7 +25,7 @@ def test_the_example_of_an_entry_works(name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_entry_is_complete(name):
-    """Each says what it does, how that is proved, and what may set it off."""
+    """Each states its effect, its evidence, and its triggers."""
     known = ENTRIES[name]
 
     assert all([known.summary, known.verified, known.example, known.family])
@@ -36,14 +36,14 @@ def test_an_entry_is_complete(name):
     assert bool(known.healed) or not known.acts.lasts
 
 
-def test_what_acts_in_a_rank_has_an_action_there_and_nothing_else_has():
+def test_exactly_the_in_rank_faults_have_an_action():
     """The two halves of an in-rank fault have one name."""
     assert set(ACTIONS) == {name for name, known in ENTRIES.items() if known.side == "in rank"}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_builder_has_the_signature_of_its_entry(name):
-    """``help(faults.signal)`` tells what it takes."""
+    """``help(faults.signal)`` shows its parameters."""
     parameters = inspect.signature(getattr(faults, name)).parameters
 
     assert [*parameters][: len(ENTRIES[name].params)] == [param.name for param in ENTRIES[name].params]
@@ -53,7 +53,7 @@ def test_a_builder_has_the_signature_of_its_entry(name):
 
 
 def test_every_fault_is_listed_among_the_names_of_faults():
-    """``dir`` has them and more; ``import *`` has them and what plans are made of."""
+    """``dir`` has them and more; ``import *`` has them and the parts of plans."""
     assert set(ENTRIES) <= set(dir(faults))
     assert {*faults.__all__} == {*ENTRIES, "Fault", "Plan", "InputError", "Target", "fail_point", "plan"}
     assert all(getattr(faults, name) for name in faults.__all__)
@@ -68,7 +68,7 @@ def test_an_unknown_fault_is_refused_with_the_nearest_name():
 
 
 def test_faults_is_a_package_and_plan_a_function_whatever_was_imported_before():
-    """The submodule of the same name must not win."""
+    """The submodule of the same name must not hide it."""
     importlib.reload(importlib.import_module("derail.faults.registry"))
     importlib.import_module("derail.faults.model.plan")
 
@@ -132,8 +132,8 @@ def test_wrong_values_are_refused_where_they_are_given(make, problem):
     assert problem in str(error.value)
 
 
-def test_a_signal_has_one_name_however_it_is_given():
-    """Number, short name, enum member and real-time ones."""
+def test_a_signal_has_one_name_in_every_notation():
+    """Number, short name, enum member and real-time signals."""
     given = [9, "9", "kill", "SIGKILL", signal.SIGKILL]
 
     assert {faults.signal(number, rank=0).param("signal") for number in given} == {"SIGKILL"}
@@ -141,7 +141,7 @@ def test_a_signal_has_one_name_however_it_is_given():
 
 
 def test_parameters_that_are_not_given_have_their_defaults():
-    """A plan keeps what was said; what was not said is asked of the catalogue."""
+    """A plan stores only given parameters; the catalogue has the defaults."""
     fault = faults.signal("SIGKILL", rank=0)
 
     assert fault.params == (("signal", "SIGKILL"),)
@@ -152,7 +152,7 @@ def test_parameters_that_are_not_given_have_their_defaults():
 
 
 def test_an_unknown_entry_is_refused():
-    """By its name and the nearest one."""
+    """The error has its name and the nearest one."""
     with pytest.raises(InputError, match="did you mean 'exception'"):
         entry("exeption")
 
@@ -169,6 +169,6 @@ def test_an_unknown_entry_is_refused():
     ],
     ids=str,
 )
-def test_a_fault_acts_each_time_that_counts_unless_it_is_to_act_less_often(trigger, given, times):
-    """``times`` need not be said where the hits say it."""
+def test_a_fault_acts_at_each_occurrence_unless_times_is_smaller(trigger, given, times):
+    """``times`` may be omitted if the occurrences determine it."""
     assert faults.signal("SIGUSR1", rank=0, when=trigger, **given).times == times

@@ -1,4 +1,4 @@
-"""The stub of ``derail.faults``, which type checkers and editors read: fresh, and the same as what runs."""
+"""Stub of ``derail.faults`` for type checkers and editors: up to date, and equal to the runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FUNCTIONS = {node.name: node for node in ast.parse(STUB.read_text()).body if isi
 
 
 def test_the_stub_is_as_the_catalogue_writes_it():
-    """If this fails: python -m derail.report.catalogue src/derail/faults/__init__.pyi."""
+    """To mend it: python -m derail.report.catalogue src/derail/faults/__init__.pyi."""
     assert STUB.read_text() == render_page(STUB.read_text())
 
 
@@ -58,8 +58,8 @@ def test_a_builder_is_what_its_stub_says(name):
     ]
 
 
-def test_no_injector_is_imported_before_a_fault_is_asked_for(run_python):
-    """``from derail import faults`` costs next to nothing; the first fault brings the catalogue."""
+def test_no_injector_is_imported_before_a_fault_is_requested(run_python):
+    """``from derail import faults`` costs almost nothing; the first fault imports the catalogue."""
     told = run_python(
         "import sys\n"
         "from derail import faults\n"

@@ -1,4 +1,4 @@
-"""The words of ``when``: what they make, and what they refuse."""
+"""Functions of ``when``: their triggers and their errors."""
 
 import builtins
 
@@ -59,21 +59,21 @@ ALL = [
 
 
 @pytest.mark.parametrize("trigger", ALL, ids=str)
-def test_a_trigger_is_read_as_it_was_written(trigger):
-    """Its plain form says everything."""
+def test_a_trigger_is_read_as_written(trigger):
+    """Its plain form is complete."""
     problems = []
 
     assert from_data(to_data(trigger), "when", problems) == trigger
     assert problems == []
 
 
-def test_every_kind_of_trigger_is_tried_above():
-    """A new trigger joins the list."""
+def test_every_kind_of_trigger_is_tested_above():
+    """A new trigger has to join the list."""
     assert {type(trigger) for trigger in ALL} == set(KINDS.values())
 
 
 def test_the_words_make_the_triggers():
-    """``derail.when`` is how Python says it."""
+    """``derail.when`` is the form for Python."""
     made = [
         when.start(), when.after(1), when.line("x", hit=2), when.point("p"), when.own_exit(),
         when.call("a:b", at="exit"), when.import_of("a.b"), when.signal_received(15), when.exit_of(2), when.restart(1),
@@ -146,8 +146,8 @@ def test_the_public_names_are_the_words_and_the_types():
         (lambda: when.probability(0.5, first="2"), "when.probability: expected a whole number, 0 or more, got '2'"),
     ],
 )
-def test_a_trigger_that_can_never_come_is_refused_where_it_is_made(make, problem):
-    """It would be found out only after the run."""
+def test_a_trigger_that_can_never_fire_is_refused_at_its_creation(make, problem):
+    """Otherwise it would only be found after the run."""
     with pytest.raises(InputError) as error:
         make()
 
@@ -186,7 +186,7 @@ def test_a_trigger_that_can_never_come_is_refused_where_it_is_made(make, problem
         (7, "when: expected a table, got 7"),
     ],
 )
-def test_a_wrong_trigger_is_refused_with_its_path(data, problem):
+def test_an_invalid_trigger_is_refused_with_its_path(data, problem):
     """A misspelt trigger must not become a fault that never happens."""
     problems = []
 

@@ -1,4 +1,4 @@
-"""The driver on real processes: every fault happens, is proved from outside, and says so if it did not."""
+"""Driver on real processes: every fault is verified from outside, or reports that it was not."""
 
 import json
 import os
@@ -34,7 +34,7 @@ WATCHED = f"{UNTIL}print('ready', flush=True)\nuntil('{ENDED}')\n"
 
 
 def handling(number, then="print('caught', flush=True)", after="time.sleep(60)"):
-    """A rank with a handler."""
+    """Return the source of a rank with a signal handler."""
     return f"""{UNTIL}
 import signal, sys
 def handler(number, frame):
@@ -46,12 +46,12 @@ print("ready", flush=True)
 
 
 def statuses(run):
-    """How the ranks ended."""
+    """Return the exit statuses of the ranks."""
     return {rank: str(fate.status) for rank, fate in run.outcome.ranks.items()}
 
 
-def test_the_killed_rank_shows_the_signal_and_the_others_are_stopped(run_faults, step_loop):
-    """SIGKILL at a line: proved by the status of the exit."""
+def test_a_killed_rank_shows_the_signal_and_its_peers_are_stopped(run_faults, step_loop):
+    """Verify SIGKILL at a line by the exit status."""
     run = run_faults([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], *[step_loop] * 4)
 
     assert run.one().status == "injected"
@@ -73,8 +73,8 @@ SIGNALS_ITSELF = program_text("faults/signals_itself")
     ],
     ids=["slow", "raising", "never came"],
 )  # fmt: skip
-def test_a_handler_of_a_rank_that_never_ends_is_proved_all_the_same(run_faults, fault, until, result, words):
-    """Nobody waits for the rank any longer; whether its handler ran is known."""
+def test_a_handler_is_verified_in_a_rank_that_never_exits(run_faults, fault, until, result, words):
+    """The job no longer waits for the rank, but it is known whether its handler ran."""
     run = run_faults([fault], SIGNALS_ITSELF, until=f'"event": "{until}"')
 
     assert (run.one().status, run.one().detail.endswith(f"{words}; the rank never ended")) == (result, True), run.one()
@@ -83,7 +83,7 @@ def test_a_handler_of_a_rank_that_never_ends_is_proved_all_the_same(run_faults, 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 14, 15, 34, 37, 64])
 def test_any_deadly_signal_shows_in_the_exit(run_faults, number):
-    """Real-time ones among them."""
+    """Real-time signals included."""
     run = run_faults(
         [faults.signal(number, rank=0, when=when.line("ready"))], ("/bin/sh", "-c", "echo ready; exec sleep 60")
     )
@@ -103,7 +103,7 @@ def test_a_signal_by_its_group_reaches_the_children_of_the_rank(run_faults, pid_
     assert pid_gone(int(child))
 
 
-def test_a_stopped_rank_is_in_state_t_and_goes_on_after_a_while(run_faults, step_loop):
+def test_a_stopped_rank_is_in_state_t_and_continues_after_for(run_faults, step_loop):
     """``for_`` undoes it."""
     run = run_faults([faults.signal("SIGSTOP", rank=0, when=when.line("step 2"), for_=0.2)], step_loop)
 
@@ -114,7 +114,7 @@ def test_a_stopped_rank_is_in_state_t_and_goes_on_after_a_while(run_faults, step
 
 
 def test_a_rank_that_is_stopped_for_good_is_continued_by_heal(tmp_path, step_loop):
-    """Whoever gives up on the job leaves no stopped process behind."""
+    """Giving up on the job leaves no stopped process behind."""
     driver = Driver(
         faults.plan([faults.signal("SIGSTOP", rank=0, when=when.line("step 2"))]), journal=tmp_path / "journal.jsonl"
     )
@@ -133,8 +133,8 @@ def test_a_rank_that_is_stopped_for_good_is_continued_by_heal(tmp_path, step_loo
     assert "healed" in {record["event"] for record in journal.read(driver.journal.path)}
 
 
-def test_an_ignored_signal_is_proved_by_the_mask(run_faults):
-    """SigIgn tells before the signal is sent."""
+def test_an_ignored_signal_is_verified_by_the_mask(run_faults):
+    """SigIgn shows it before the signal is sent."""
     rank = "import signal; signal.signal(10, signal.SIG_IGN)\n"
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"))], rank + WATCHED)
 
@@ -142,16 +142,16 @@ def test_an_ignored_signal_is_proved_by_the_mask(run_faults):
     assert statuses(run) == {0: "exit 0"}
 
 
-def test_a_blocked_signal_is_seen_pending(run_faults):
-    """SigPnd tells after the signal was sent."""
+def test_a_blocked_signal_is_pending(run_faults):
+    """SigPnd shows it after the signal was sent."""
     rank = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [10])\n"
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("ready"))], rank + WATCHED)
 
     assert "pending (SigPnd), blocked (SigBlk)" in run.one().detail
 
 
-def test_a_deadly_signal_to_a_stopped_rank_is_seen_pending(tmp_path, wait_until):
-    """SIGTERM does not end a stopped process until it goes on."""
+def test_a_deadly_signal_to_a_stopped_rank_is_pending(tmp_path, wait_until):
+    """SIGTERM does not end a stopped process until it continues."""
     job = FakeJob(spec_of(tmp_path, ("/bin/sleep", "60")), None)
     job.processes[0] = process = subprocess.Popen(["/bin/sleep", "60"])
     try:
@@ -168,7 +168,7 @@ def test_a_deadly_signal_to_a_stopped_rank_is_seen_pending(tmp_path, wait_until)
 
 
 def test_a_handled_signal_is_delivered(run_faults):
-    """SigCgt tells that there is a handler, and the handler runs."""
+    """SigCgt shows the handler, and the handler runs."""
     rank = handling(15, after=f"until('{ENDED}')")
     run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"))], rank)
 
@@ -177,7 +177,7 @@ def test_a_handled_signal_is_delivered(run_faults):
 
 
 def test_a_rank_that_ends_in_its_handler_was_signalled(run_faults):
-    """It is proved whatever the handler does."""
+    """The signal is verified whatever the handler does."""
     run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"))], handling(15, "os._exit(0)"))
 
     assert isinstance(run.one().result, Injected)
@@ -195,20 +195,20 @@ def test_a_signal_is_sent_many_times(run_faults):
 
 
 def test_signals_after_the_first_deadly_one_are_not_reached(run_faults):
-    """Two of three did not happen, so the fault did not."""
+    """Two of three signals were not sent, so the fault is not injected."""
     run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"), times=3, every=5)], WAITING)
 
     assert (run.one().status, run.one().detail) == ("not_reached", Tells("1 of 3", "SIGTERM"))
 
 
-def test_a_harmless_signal_is_injected_and_nothing_happens(run_faults):
+def test_a_harmless_signal_is_injected_without_effect(run_faults):
     """Its default is to do nothing."""
     run = run_faults([faults.signal("SIGWINCH", rank=0, when=when.line("ready"))], WATCHED)
 
     assert "it has no effect" in run.one().detail
 
 
-def test_a_signal_at_the_start_or_after_a_while_needs_no_lines(run_faults):
+def test_a_signal_at_the_start_or_after_a_time_needs_no_lines(run_faults):
     """The logs are not read then."""
     run = run_faults(
         [faults.signal("SIGKILL", rank=0), faults.signal("SIGUSR1", rank=1, when=when.after(0.05))],
@@ -221,7 +221,7 @@ def test_a_signal_at_the_start_or_after_a_while_needs_no_lines(run_faults):
 
 
 def test_a_line_is_counted_per_stream_and_rank(run_faults):
-    """The second match on stderr of rank 1 sets off rank 0."""
+    """The second match on stderr of rank 1 fires a fault on rank 0."""
     speaker = """
 import sys, time
 print("go", flush=True)
@@ -234,8 +234,8 @@ for n in range(3): print("go", n, file=sys.stderr, flush=True); time.sleep(0.1)
     assert run.one().injected
 
 
-def test_what_was_never_due_says_what_was_seen_instead(run_faults):
-    """The reason is what a user needs to mend the plan."""
+def test_a_fault_that_was_never_due_reports_what_was_seen_instead(run_faults):
+    """The reason is what a user needs to correct the plan."""
     plan = [
         faults.signal("SIGKILL", rank=0, when=when.line("stpe")),
         faults.signal("SIGKILL", rank=0, when=when.line("r", hit=5)),
@@ -250,8 +250,8 @@ def test_what_was_never_due_says_what_was_seen_instead(run_faults):
     assert reasons[2] == Tells("300 s", "exit 0", " s")
 
 
-def test_a_signal_that_the_supervisor_had_sent_before_is_not_claimed(run_faults):
-    """Whose SIGTERM ended the rank could not be told."""
+def test_a_signal_that_the_supervisor_sent_first_is_not_claimed(run_faults):
+    """It would be unknown which SIGTERM ended the rank."""
     dying = f"{UNTIL}\nwhile not os.path.exists(os.environ['JOURNAL'] + '.ready'): time.sleep(0.01)\nos._exit(1)"
     ready = f"open(os.environ['JOURNAL'] + '.ready', 'w').close(); until('{ENDED}')"
     victim = handling(15, "print('stopping', flush=True)", after=ready)
@@ -261,8 +261,8 @@ def test_a_signal_that_the_supervisor_had_sent_before_is_not_claimed(run_faults)
     assert (run.one().status, run.one().detail) == ("not_reached", Tells("SIGTERM"))
 
 
-def test_a_rank_that_ends_otherwise_was_not_killed_by_us(run_faults, monkeypatch, tmp_path):
-    """A signal that vanishes is found out at the exit."""
+def test_a_rank_that_ends_in_another_way_was_not_killed_by_derail(run_faults, monkeypatch, tmp_path):
+    """A lost signal is detected at the exit."""
     gone = tmp_path / "gone"
     monkeypatch.setattr(FakeJob, "send_signal", lambda *_, **__: gone.touch() or True)
     rank = f"import os, time; print('ready')\nwhile not os.path.exists({str(gone)!r}): time.sleep(0.01)\n"
@@ -273,7 +273,7 @@ def test_a_rank_that_ends_otherwise_was_not_killed_by_us(run_faults, monkeypatch
 
 
 def test_a_rank_that_has_ended_cannot_be_signalled(run_faults, monkeypatch):
-    """It is said, and nobody else is hit."""
+    """The result reports it, and no other process gets the signal."""
     monkeypatch.setattr(FakeJob, "send_signal", lambda *args, **kwargs: False)
     run = run_faults([faults.signal("SIGTERM", rank=0, when=when.line("ready"))], WATCHED)
 
@@ -294,8 +294,8 @@ def test_a_rank_exits_with_a_code(run_faults, step_loop, code, how, ends, trigge
     assert (run.log(0) == "") == (trigger == when.start())
 
 
-def test_an_exit_that_the_rank_catches_did_not_happen(run_faults):
-    """The result says so, and what would have worked."""
+def test_an_exit_that_the_rank_catches_is_errored(run_faults):
+    """The result reports it, with a fault that would work."""
     rank = """
 import time
 try:
@@ -319,8 +319,8 @@ def test_an_exception_is_raised_where_the_main_thread_is(run_faults):
     assert run.log(0, "stderr").endswith("ValueError: loss is nan\n")
 
 
-def test_an_exception_that_the_rank_handles_did_happen(run_faults):
-    """It went on; that is the rank's own business."""
+def test_an_exception_that_the_rank_handles_is_injected(run_faults):
+    """The rank may continue after handling it."""
     rank = """
 import time
 try:
@@ -347,8 +347,8 @@ def test_an_exception_of_the_programs_own_is_found_by_its_path(run_faults):
     assert statuses(run) == {0: "exit 0", 1: "exit 0"}
 
 
-def test_an_exception_that_python_swallows_did_not_happen(run_faults):
-    """In a destructor nothing can be raised."""
+def test_an_exception_that_python_swallows_is_errored(run_faults):
+    """An exception cannot leave a destructor."""
     rank = """
 import time
 class Slow:
@@ -367,7 +367,7 @@ print("went on", flush=True)
 
 
 def test_a_hanging_rank_does_not_end_on_sigterm(run_faults, step_loop):
-    """SigIgn proves it, and the supervisor has to go on to SIGKILL."""
+    """SigIgn shows it, and the supervisor has to send SIGKILL."""
     run = run_faults(
         [
             faults.hang(rank=1, ignore=["SIGTERM", "SIGINT"], when=when.line("step 1")),
@@ -382,7 +382,7 @@ def test_a_hanging_rank_does_not_end_on_sigterm(run_faults, step_loop):
     assert run.outcome.root_cause == 0
 
 
-def test_a_hang_ends_after_a_while_with_the_old_handlers(run_faults):
+def test_a_hang_ends_after_for_with_the_old_handlers(run_faults):
     """``for_`` undoes it in the rank."""
     rank = f"""{UNTIL}
 import signal
@@ -398,8 +398,8 @@ print("handler", signal.getsignal(15) not in (signal.SIG_IGN, signal.SIG_DFL), f
     assert [record["fault"] for record in run.events("healed")] == [run.one().fault.id]
 
 
-def test_what_was_told_while_the_runtime_read_the_journal_is_done(tmp_path, monkeypatch):
-    """The signal comes later than the record that it is about: that was read then, but not as news."""
+def test_a_fault_journalled_while_the_runtime_reads_is_injected(tmp_path, monkeypatch):
+    """The signal arrives after its record was read as part of the claim, not as news."""
     plan = faults.plan([faults.exception("KeyError", "told", rank=0, when=when.after(0))])
     log = journal.Journal(tmp_path / "journal.jsonl")
     log.write("plan")
@@ -416,8 +416,8 @@ def test_what_was_told_while_the_runtime_read_the_journal_is_done(tmp_path, monk
         signal.signal(control_signal(), before)
 
 
-def test_a_rank_that_does_not_answer_is_woken_until_it_does(run_faults, monkeypatch):
-    """However many signals came to nothing."""
+def test_a_rank_that_does_not_answer_is_signalled_until_it_does(run_faults, monkeypatch):
+    """However many signals had no effect."""
     send, sent = FakeJob.send_signal, []
 
     def swallowed(self, rank, number, *, group=False):
@@ -432,8 +432,8 @@ def test_a_rank_that_does_not_answer_is_woken_until_it_does(run_faults, monkeypa
     assert len(run.events("tell")) == 1
 
 
-def test_a_hang_that_nobody_ends_ends_with_the_job(run_faults):
-    """A hang that ignores nothing dies of SIGTERM like everybody else."""
+def test_a_hang_without_an_end_ends_with_the_job(run_faults):
+    """A hang that ignores no signal ends on SIGTERM like any other rank."""
     run = run_faults([faults.hang(rank=0)], QUIET, f"{UNTIL}until('{ENDED}')\nos._exit(1)\n")
 
     assert run.one().injected
@@ -445,7 +445,7 @@ WRITES = "import os; open(os.environ['ERROR_FILE'], 'w').write('{\"message\": {\
 
 
 def test_the_error_file_is_damaged_after_the_exit_and_before_it_is_read(run_faults, tmp_path):
-    """The journal shows the order; the bytes on the disk are the proof."""
+    """The journal shows the order; the bytes on disk are the evidence."""
     run = run_faults([faults.error_file("truncated", rank=0)], WRITES)
     order = [record["event"] for record in run.records]
 
@@ -455,7 +455,7 @@ def test_the_error_file_is_damaged_after_the_exit_and_before_it_is_read(run_faul
 
 
 def test_an_error_file_that_was_not_written_cannot_be_truncated(run_faults):
-    """Nothing happened, and it says so."""
+    """The fault is not injected, and the result reports it."""
     run = run_faults([faults.error_file("truncated", rank=0)], QUIET)
 
     assert run.one().status == "not_reached"
@@ -479,8 +479,8 @@ def test_overlapping_faults_compose(run_faults, step_loop):
     assert run.outcome.root_cause == 2
 
 
-def test_an_injector_that_throws_is_errored_and_the_job_goes_on(run_faults, step_loop, monkeypatch):
-    """Never silent, and never somebody else's problem."""
+def test_an_injector_that_raises_is_errored_and_the_job_continues(run_faults, step_loop, monkeypatch):
+    """The error is reported, and does not affect the job."""
 
     def throws(aim):
         raise KeyError(aim.rank)
@@ -503,7 +503,7 @@ def test_an_effect_that_never_shows_is_errored(run_faults, monkeypatch):
     assert (run.one().status, run.one().detail) == ("errored", Tells("the impossible", "0.05 s"))
 
 
-def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_loop, monkeypatch):
+def test_a_fault_impossible_on_this_machine_is_unavailable_and_not_tried(run_faults, step_loop, monkeypatch):
     """The reason comes from the entry."""
     poor = replace(
         entries()["signal"], inject=lambda aim: Injected("it was tried"), requires=Requires("", lambda: "no such luck")
@@ -515,8 +515,8 @@ def test_what_cannot_be_done_here_is_unavailable_and_not_tried(run_faults, step_
     assert run.events("start") == []
 
 
-def test_a_driver_that_breaks_says_so_in_every_open_result(run_faults, step_loop, monkeypatch):
-    """The launcher drops an observer that throws, in silence."""
+def test_a_driver_that_fails_reports_it_in_every_open_result(run_faults, step_loop, monkeypatch):
+    """The launcher silently drops an observer that raises."""
     monkeypatch.setattr("derail.faults.engine.driver.Driver._due", lambda self, shot: 1 / 0)
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
 
@@ -524,8 +524,8 @@ def test_a_driver_that_breaks_says_so_in_every_open_result(run_faults, step_loop
     assert "ZeroDivisionError" in run.one().detail
 
 
-def test_what_cannot_be_journalled_is_not_done(tmp_path, step_loop, monkeypatch):
-    """Otherwise it would have happened unseen."""
+def test_a_fault_that_cannot_be_journalled_is_not_injected(tmp_path, step_loop, monkeypatch):
+    """Otherwise it would happen without a record."""
     driver = Driver(faults.plan([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))]), journal=tmp_path / "j")
     spec = driver.prepare(spec_of(tmp_path, step_loop))
     monkeypatch.setattr(driver.journal, "path", tmp_path / "no" / "such" / "directory")
@@ -535,7 +535,7 @@ def test_what_cannot_be_journalled_is_not_done(tmp_path, step_loop, monkeypatch)
     assert "cannot write the journal" in driver.results()[0].detail
 
 
-def test_a_driver_that_was_never_attached_knows_nothing(tmp_path):
+def test_a_driver_that_was_never_attached_claims_nothing(tmp_path):
     """Nothing is claimed of a job that was never started."""
     driver = Driver(faults.plan([faults.hang(rank=0)]), journal=tmp_path / "j")
 
@@ -545,7 +545,7 @@ def test_a_driver_that_was_never_attached_knows_nothing(tmp_path):
 
 
 def test_every_start_has_its_end(run_faults, step_loop):
-    """And the plan stands first in the journal."""
+    """The plan is the first record of the journal."""
     run = run_faults(
         [faults.exit(3, rank=1, when=when.line("step 4")), faults.signal("SIGSTOP", rank=0, for_=0.05)],
         step_loop,
@@ -558,7 +558,7 @@ def test_every_start_has_its_end(run_faults, step_loop):
 
 
 def test_the_same_plan_does_the_same_each_time(tmp_path, step_loop):
-    """Whom "one" means is the seed's decision, and adding a fault leaves it alone."""
+    """The seed decides which rank "one" selects, and an additional fault does not change it."""
 
     def chosen(*given, name):
         driver = Driver(faults.plan(given, seed=11), journal=tmp_path / name)
@@ -572,8 +572,8 @@ def test_the_same_plan_does_the_same_each_time(tmp_path, step_loop):
     assert chosen(faults.exit(1, rank="one"), one, name="c")["signal"] == alone["signal"]
 
 
-def test_the_journal_can_be_read_by_anybody(run_faults, step_loop):
-    """One JSON object per line."""
+def test_the_journal_is_one_json_object_per_line(run_faults, step_loop):
+    """Any JSON reader can read it."""
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.line("step 2"))], step_loop)
     lines = run.driver.journal.path.read_text().splitlines()
 

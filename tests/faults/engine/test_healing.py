@@ -1,4 +1,4 @@
-"""What was changed is put back when the supervision itself fails."""
+"""Undoing of faults when the supervision itself fails."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from faults.real_job import running, wait_for
 
 
 def test_faults_are_undone_if_the_supervision_fails(tmp_path, monkeypatch):
-    """The ranks are ended then, and nobody hears that the job has finished."""
+    """The ranks are ended then, and no observer gets the event of the job's end."""
     fault = faults.signal("SIGSTOP", rank=0, when=when.line("ready"))
     real = Supervisor._take_exits
     with running(tmp_path, "print('ready', flush=True); time.sleep(60)", fault, ranks=2) as job:

@@ -1,4 +1,4 @@
-"""The journal: many writers, one line per record, readable whatever happened to the last one."""
+"""Journal: many writers, one line per record, readable even with a torn last line."""
 
 import json
 import os
@@ -38,7 +38,7 @@ for number in range(200):
 """
 
 
-def test_a_record_says_what_when_and_by_whom(tmp_path):
+def test_a_record_has_event_time_and_pid(tmp_path):
     """Time is the monotonic clock, which all processes share."""
     Journal(tmp_path / "j", clock=FakeClock(now=2.5)).write("started", rank=1)
 
@@ -71,7 +71,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, torn):
     assert [record["event"] for record in read(tmp_path / "j")] == ["started"]
 
 
-def test_a_reader_reads_on_and_leaves_half_a_line_for_later(tmp_path):
+def test_a_reader_continues_and_leaves_a_partial_line_for_later(tmp_path):
     """The driver follows the journal while ranks write to it."""
     reader = Reader(tmp_path / "j")
     nothing = reader.read()
@@ -87,8 +87,8 @@ def test_a_reader_reads_on_and_leaves_half_a_line_for_later(tmp_path):
     assert [nothing, [r["event"] for r in first], [r["event"] for r in second], reader.read()] == [[], ["a"], ["b"], []]
 
 
-def test_the_plan_stands_first_with_its_hash_and_seed(tmp_path):
-    """A run can be repeated from its journal alone."""
+def test_the_plan_is_first_with_its_hash_and_seed(tmp_path):
+    """The journal alone is enough to repeat the run."""
     plan = faults.plan([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], seed=7)
     Journal(tmp_path / "j").write_plan(plan, (0, 1))
 
@@ -101,7 +101,7 @@ def test_the_plan_stands_first_with_its_hash_and_seed(tmp_path):
 
 
 def test_every_event_of_the_launcher_but_lines_is_kept(tmp_path):
-    """Lines are many; those that set something off are written by the driver."""
+    """Lines are many; the driver writes those that fire a fault."""
     journal = Journal(tmp_path / "j")
     fate = RankOutcome(0, 12, ExitStatus(code=3), Cause.SELF)
     for event in (
@@ -125,7 +125,7 @@ def test_every_event_of_the_launcher_but_lines_is_kept(tmp_path):
 
 
 def test_a_record_that_does_not_fit_is_an_error(tmp_path):
-    """What is not in the journal must not happen unseen."""
+    """An action without a journal record must not happen."""
     journal = Journal(tmp_path / "j")
     journal.write("a")
     size = (tmp_path / "j").stat().st_size
@@ -138,7 +138,7 @@ def test_a_record_that_does_not_fit_is_an_error(tmp_path):
 
 
 def test_nothing_is_kept_open(tmp_path):
-    """Whoever is done with a journal need not close it."""
+    """A journal needs no close."""
     before = set(os.listdir("/proc/self/fd"))
     Journal(tmp_path / "j").write("a")
 
@@ -146,7 +146,7 @@ def test_nothing_is_kept_open(tmp_path):
 
 
 def test_a_start_without_an_end_is_unfinished(tmp_path):
-    """Nobody knows what came of it."""
+    """Its outcome is unknown."""
     journal = Journal(tmp_path / "j")
     journal.write("start", fault="a", rank=1)
     journal.write("start", fault="a", rank=2)
@@ -155,8 +155,8 @@ def test_a_start_without_an_end_is_unfinished(tmp_path):
     assert [(r["fault"], r["rank"]) for r in unfinished(read(tmp_path / "j"))] == [("a", 2)]
 
 
-def test_the_agent_has_records_of_its_own(tmp_path):
-    """It is no rank: neither its start nor a fault that is aimed at it counts as one's."""
+def test_the_agent_has_its_own_records(tmp_path):
+    """It is not a rank: neither its start nor a fault on it counts as a rank's."""
     journal = Journal(tmp_path / "j")
     journal.write_event(Started(AGENT_RANK, 77, 1.0))
     journal.write("start", fault="f", rank=AGENT_RANK)
@@ -173,7 +173,7 @@ def test_the_agent_has_records_of_its_own(tmp_path):
 
 
 def test_only_this_user_reads_a_journal(tmp_path):
-    """Whatever the umask allows."""
+    """Whatever the umask is."""
     before = os.umask(0)
     try:
         Journal(tmp_path / "j").write("started")
@@ -184,8 +184,8 @@ def test_only_this_user_reads_a_journal(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
-def test_a_journal_that_another_user_has_put_there_is_not_written_to(tmp_path):
-    """It could be filled with records that were never written by us."""
+def test_a_journal_of_another_user_is_not_written_to(tmp_path):
+    """It could contain forged records."""
     path = tmp_path / "j"
     path.touch()
     os.chown(path, 65534, 65534)
@@ -196,7 +196,7 @@ def test_a_journal_that_another_user_has_put_there_is_not_written_to(tmp_path):
 
 
 def test_a_journal_is_no_link(tmp_path):
-    """What it points to stays as it was."""
+    """The target of the link is not modified."""
     (tmp_path / "other").write_text("kept")
     (tmp_path / "j").symlink_to(tmp_path / "other")
 

@@ -1,4 +1,4 @@
-"""Faults in jobs that derail launches itself: programs and functions, however they are started."""
+"""Faults in jobs that derail launches itself: programs and functions, with every start method."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ LONG = (100_000,)
 
 @pytest.fixture
 def launched(tmp_path):
-    """Runs a job to its end, and ends it whatever happens."""
+    """Run a job to its end, and end it after any failure."""
     jobs = []
 
     def launch(run, *given, ranks=2, **options):
@@ -35,8 +35,8 @@ def launched(tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("trigger", [when.start(), when.line("step 2"), when.after(0.3)], ids=str)
-def test_a_function_exits_raises_and_hangs_wherever_it_comes_from(launched, method, trigger):
-    """A forked rank never started an interpreter; it acts all the same."""
+def test_a_function_exits_raises_and_hangs_with_every_start_method(launched, method, trigger):
+    """A forked rank never started an interpreter, but its faults act as well."""
     seen = launched(work, faults.exit(7, rank=1, when=trigger), args=LONG, start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -46,7 +46,7 @@ def test_a_function_exits_raises_and_hangs_wherever_it_comes_from(launched, meth
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exception_at_the_start_is_raised_in_the_function_and_recorded(launched, method):
-    """It goes the way that an exception of the function goes: into the error file."""
+    """It takes the path of an exception of the function: into the error file."""
     seen = launched(work, faults.exception("ValueError", "loss is nan", rank=0), start_method=method)
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -57,7 +57,7 @@ def test_an_exception_at_the_start_is_raised_in_the_function_and_recorded(launch
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_hanging_function_ignores_sigterm(tmp_path, method):
-    """And is counted as stopped, not as the culprit."""
+    """It counts as stopped, not as the root cause."""
     hang = faults.hang(["SIGTERM"], rank=1, when=when.line("step 1"))
     with running(tmp_path, work, hang, ranks=2, args=LONG, grace=0.3, start_method=method) as job:
         assert result_of(job) == "injected"
@@ -68,8 +68,8 @@ def test_a_hanging_function_ignores_sigterm(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_function_with_a_fault_that_is_never_due_returns_as_ever(launched, method):
-    """The entry point before it cannot be noticed."""
+def test_a_function_with_a_fault_that_is_never_due_returns_normally(launched, method):
+    """The wrapper around it is invisible."""
     seen = launched(says_who, faults.exit(7, rank=0, when=when.line("never")), start_method=method)
 
     assert seen.succeeded
@@ -77,8 +77,8 @@ def test_a_function_with_a_fault_that_is_never_due_returns_as_ever(launched, met
     assert [result.status for result in seen.faults] == ["not_reached"]
 
 
-def test_the_journal_tells_the_whole_story_in_order(launched):
-    """Phases, starts, the line that set it off, the fault, the exits, the end."""
+def test_the_journal_has_all_events_in_order(launched):
+    """Phases, starts, the line that fires the fault, the fault, the exits, the end."""
     seen = launched(work, faults.signal("SIGKILL", rank=1, when=when.line("step 3")), args=LONG)
     events = [record["event"] for record in journal.read(seen.journal)]
     kept = [event for event in events if event in ("plan", "line", "start", "end", "signal_sent", "finished")]
@@ -88,8 +88,8 @@ def test_the_journal_tells_the_whole_story_in_order(launched):
     assert events.index("start") < events.index("exited") < events.index("end")
 
 
-def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
-    """It fails closed."""
+def test_a_plan_without_valid_targets_starts_nothing(tmp_path):
+    """The job is refused."""
     from derail.model.input_error import InputError
 
     with pytest.raises(InputError, match="there is no rank 5"):
@@ -98,8 +98,8 @@ def test_a_plan_that_cannot_be_aimed_starts_nothing(tmp_path):
     assert not list(tmp_path.rglob("*.jsonl"))
 
 
-def test_a_rank_that_cannot_be_started_leaves_faults_that_did_not_happen(tmp_path):
-    """The job never ran; nobody claims that its faults did."""
+def test_faults_of_a_rank_that_cannot_be_started_are_not_reached(tmp_path):
+    """The job never ran, so no fault is claimed."""
     with pytest.raises(OSError, match="no/such/program"):
         start_job(
             LocalJob(["/no/such/program"], ranks=2, plan=Plan((faults.signal("SIGKILL", rank=0),))), workdir=tmp_path

@@ -1,4 +1,4 @@
-"""What a job is given before it starts: nothing, unless a fault acts inside a rank."""
+"""Preparation of a job before its start: unchanged, unless a fault acts inside a rank."""
 
 import json
 import os
@@ -22,25 +22,25 @@ PROGRAM = Command(("python", "train.py"))
 
 
 def job(ranks=3, run=PROGRAM, **env):
-    """A job that is never started."""
+    """Return a job that is never started."""
     return JobSpec("job", "id-1", tuple(RankSpec(rank, run, {"A": "1", **env}) for rank in range(ranks)))
 
 
 def shout(word):
-    """A rank's function."""
+    """Function of a rank."""
     return word.upper()
 
 
 def test_a_plan_without_in_rank_faults_changes_nothing():
-    """The very same value comes back."""
+    """The result is the very same value."""
     spec = job()
     plan = faults.plan([faults.signal("SIGKILL", rank=1), faults.error_file("empty", rank="all")])
 
     assert prepare(plan, spec, journal=JOURNAL) == spec
 
 
-def test_only_the_ranks_that_are_meant_are_changed():
-    """The others cannot even see that there is a plan."""
+def test_only_target_ranks_are_changed():
+    """In the others there is no trace of a plan."""
     spec = job()
     plan = faults.plan([faults.exit(7, rank=1, when=when.line("x"))])
 
@@ -51,7 +51,7 @@ def test_only_the_ranks_that_are_meant_are_changed():
     assert prepared.ranks[1].env.keys() - spec.ranks[1].env.keys() == {VARIABLE, "PYTHONPATH"}
 
 
-def test_the_given_spec_stays_as_it_is():
+def test_the_given_spec_is_not_modified():
     """A spec is a value."""
     spec = job()
     before = pickle.dumps(spec)
@@ -64,14 +64,14 @@ def test_the_given_spec_stays_as_it_is():
 @pytest.mark.parametrize(
     ("before", "after"), [({}, str(SITE)), ({"PYTHONPATH": ""}, str(SITE)), ({"PYTHONPATH": "/a:/b"}, f"{SITE}:/a:/b")]
 )
-def test_our_directory_comes_first_on_pythonpath_and_nothing_is_lost(before, after):
+def test_derails_directory_is_first_on_pythonpath_and_nothing_is_lost(before, after):
     """An empty entry would mean the working directory."""
     prepared = prepare(faults.plan([faults.exit(7, rank=0)]), job(1, **before), journal=JOURNAL)
 
     assert prepared.ranks[0].env["PYTHONPATH"] == after.replace(":", os.pathsep)
 
 
-def test_the_rank_is_told_what_concerns_it():
+def test_a_rank_gets_its_own_part_of_the_plan():
     """Its rank, the journal, the signal, and its own faults with all their parameters."""
     plan = faults.plan(
         [
@@ -96,8 +96,8 @@ def test_the_rank_is_told_what_concerns_it():
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-def test_a_function_gets_an_entry_point_before_it(method):
-    """A forked rank has no start of an interpreter."""
+def test_a_function_is_wrapped(method):
+    """A forked rank starts no interpreter."""
     spec = job(1, run=Function(shout, ("a",), method))
 
     run = prepare(faults.plan([faults.exit(7, rank=0)]), spec, journal=JOURNAL).ranks[0].run
@@ -108,7 +108,7 @@ def test_a_function_gets_an_entry_point_before_it(method):
     )  # fmt: skip
 
 
-def test_an_entry_point_travels_and_calls_its_target():
+def test_the_wrapper_is_picklable_and_calls_its_target():
     """Without a plan in the environment it adds nothing."""
     entry = pickle.loads(pickle.dumps(EntryPoint(shout)))
 
@@ -123,7 +123,7 @@ def test_an_entry_point_travels_and_calls_its_target():
         (faults.signal("SIGKILL", rank=0, when=when.line("x", rank=9)), "faults[0].when.rank: there is no rank 9"),
     ],
 )
-def test_a_fault_for_a_rank_that_is_not_there_stops_the_run_before_it_starts(fault, problem):
+def test_a_fault_for_a_missing_rank_prevents_the_run(fault, problem):
     """It could only end as not reached."""
     with pytest.raises(InputError) as error:
         prepare(faults.plan([fault]), job(), journal=JOURNAL)
@@ -132,21 +132,21 @@ def test_a_fault_for_a_rank_that_is_not_there_stops_the_run_before_it_starts(fau
 
 
 def test_words_need_ranks():
-    """There is nobody to choose from in an empty job."""
+    """An empty job has no rank to select."""
     with pytest.raises(InputError, match="the job has no ranks"):
         check(faults.plan([faults.hang(rank="one")]), ())
 
 
-def test_a_plan_that_no_environment_holds_is_refused():
-    """Linux takes 128 KiB per variable."""
+def test_a_plan_too_long_for_the_environment_is_refused():
+    """Linux accepts 128 KiB per variable."""
     plan = faults.plan([faults.exit("x" * LONGEST, rank=0)])
 
     with pytest.raises(InputError, match="at most 100000 bytes"):
         prepare(plan, job(), journal=JOURNAL)
 
 
-def test_a_foreign_launcher_gets_variables_for_all_workers():
-    """Each worker finds its faults by its RANK."""
+def test_an_external_agent_gets_variables_for_all_ranks():
+    """Each rank finds its faults by its RANK."""
     plan = faults.plan([faults.exit(7, rank=1), faults.signal("SIGKILL", rank=0)])
 
     variables = environment(plan, range(4), journal=JOURNAL, job="j", environ={})
@@ -156,8 +156,8 @@ def test_a_foreign_launcher_gets_variables_for_all_workers():
     assert environment(faults.plan(), range(4), journal=JOURNAL, job="j", environ={}) == {}
 
 
-def test_workers_of_a_foreign_launcher_look_out_for_what_the_driver_waits_for():
-    """Each for its own places: those of the faults that are aimed at it."""
+def test_ranks_of_an_external_agent_watch_what_the_driver_waits_for():
+    """Each for its own places: those of the faults that target it."""
     plan = faults.plan([faults.signal("SIGKILL", rank=1, when=when.point("x"))])
     variables = environment(plan, range(4), journal=JOURNAL, job="j", environ={}, meet="somewhere")
     parts = [Part(variables[VARIABLE], rank) for rank in range(3)]
@@ -166,13 +166,13 @@ def test_workers_of_a_foreign_launcher_look_out_for_what_the_driver_waits_for():
     assert {part.meet for part in parts} == {"somewhere"}
 
 
-def test_workers_of_a_foreign_launcher_introduce_themselves_also_without_faults():
-    """Else nobody would know them."""
+def test_ranks_of_an_external_agent_do_the_handshake_without_faults():
+    """Otherwise derail could not identify them."""
     assert VARIABLE in environment(faults.plan(), range(4), journal=JOURNAL, job="j", environ={}, meet="somewhere")
 
 
 def test_one_and_all_are_resolved_with_the_seed():
-    """The same plan means the same ranks, and another seed may mean others."""
+    """The same plan selects the same ranks, and another seed may select others."""
 
     def whom(seed):
         plan = faults.plan([faults.exit(7, rank="one")], seed=seed)

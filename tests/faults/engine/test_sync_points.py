@@ -1,4 +1,4 @@
-"""Gates: places at which ranks stay. Who goes on when is tested without ranks; real ones are in tests/plugin."""
+"""Sync points, tested without ranks; tests with real ranks are in tests/plugin."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from derail.model.input_error import InputError
 
 
 def aimed(at="step", ranks=(0, 1, 2), **more):
-    """A gate of a job with three ranks."""
+    """Return a sync point of a job with three ranks."""
     gate = Gate("g", at, **more)
     gate.aim(ranks)
     return gate
 
 
-def test_a_rank_stays_until_it_is_let_go():
-    """One, or all; who was let go does not stay there again."""
+def test_a_rank_waits_until_it_is_released():
+    """One rank or all are released, and a released rank does not wait there again."""
     gate = aimed()
     gate.arrive(0)
     gate.arrive(1)
@@ -35,8 +35,8 @@ def test_a_rank_stays_until_it_is_let_go():
     assert gate.came == {0, 1, 2}
 
 
-def test_whoever_was_let_go_before_it_came_does_not_stay():
-    """Also if nobody knew yet which ranks there are."""
+def test_a_rank_released_before_its_arrival_does_not_wait():
+    """Even if the ranks of the job were unknown at the release."""
     gate = Gate("g", "step")
     gate.release()
     gate.aim([0, 1])
@@ -44,8 +44,8 @@ def test_whoever_was_let_go_before_it_came_does_not_stay():
     assert not gate.keeps(0)
 
 
-def test_ranks_that_meet_go_on_when_all_are_there():
-    """Each time; those that have ended are not waited for."""
+def test_ranks_at_a_barrier_continue_when_all_have_arrived():
+    """At each arrival; ranks that have ended are not waited for."""
     gate = aimed(together=True)
     for rank in (0, 1):
         gate.arrive(rank)
@@ -60,8 +60,8 @@ def test_ranks_that_meet_go_on_when_all_are_there():
     assert not gate.keeps(1)
 
 
-def test_to_wait_ends_when_all_are_there():
-    """Or have been: it does not matter whether they have gone on meanwhile."""
+def test_wait_returns_when_all_have_arrived():
+    """Ranks that have already continued count as well."""
     gate = aimed(ranks=(0, 1))
     gate.arrive(0)
     told = threading.Timer(0.01, gate.arrive, [1])
@@ -73,8 +73,8 @@ def test_to_wait_ends_when_all_are_there():
     assert gate.wait(0) == {0, 1}
 
 
-def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
-    """It says which, and why; so is to wait too long."""
+def test_waiting_for_a_rank_that_cannot_arrive_is_an_error():
+    """The error has the ranks and the reasons; a timeout is an error as well."""
     gate = aimed(ranks=(0, 1))
     with pytest.raises(TimeoutError, match=r"'step'.*rank 0.*rank 1"):
         gate.wait(0)
@@ -88,16 +88,16 @@ def test_to_wait_for_a_rank_that_will_not_come_is_an_error():
         unused.wait(60)
 
 
-def test_only_what_a_rank_sees_can_hold_it():
-    """And only ranks that there are."""
+def test_only_in_rank_triggers_can_hold_a_rank():
+    """A rank that the job does not have is refused as well."""
     with pytest.raises(InputError, match="after 3 s"):
         Gate("g", when.after(3))
     with pytest.raises(InputError, match=r"'step'.*3, 4"):
         Gate("g", "step", ranks=[3, 4, 0], together=True).aim([0, 1])
 
 
-def test_ranks_are_told_what_concerns_them():
-    """And nothing else; a gate is known by its name."""
+def test_ranks_get_only_their_own_sync_points():
+    """A sync point is identified by its name."""
     gates = Gates([Gate("a", "step", ranks=[1]), Gate("b", when.call("m:f", hit=3))])
     gates.aim([0, 1])
     assert [[told["fault"] for told in gates.watches(rank)] for rank in (0, 1)] == [["b"], ["a", "b"]]

@@ -1,4 +1,4 @@
-"""Triggers on real jobs: how often they come, what they come after, and what is said if they do not."""
+"""Triggers on real jobs: occurrences, combinations, and messages about triggers that did not fire."""
 
 import pytest
 
@@ -24,7 +24,7 @@ WAITS = "print('ready', flush=True); time.sleep(60)"
 
 
 def results(seen):
-    """By rank, of plans with one fault."""
+    """Return results by rank, of plans with one fault."""
     return {told.rank: told.status for told in seen.faults}
 
 
@@ -32,8 +32,8 @@ def results(seen):
     ("hit", "times", "got"),
     [("2..6+2", None, [2, 4, 6]), ("2..6+2", 2, [2, 4]), ("3..", 3, [3, 4, 5]), (4, 1, [4])],
 )
-def test_a_fault_acts_at_each_time_that_counts(run_faults, hit, times, got):
-    """From outside, and at exactly these times: the rank stays at the point until it is done."""
+def test_a_fault_acts_at_each_requested_occurrence(run_faults, hit, times, got):
+    """The rank waits at the point until the fault has acted from outside."""
     fault = faults.signal("SIGUSR1", rank=0, when=when.point("step", hit=hit), times=times)
     run = run_faults([fault], COUNTS)
 
@@ -42,8 +42,8 @@ def test_a_fault_acts_at_each_time_that_counts(run_faults, hit, times, got):
     assert [record["n"] for record in run.events("start") + run.events("again")] == [*range(1, len(got) + 1)]
 
 
-def test_lines_that_count_set_off_one_act_each(run_faults):
-    """A rank that does not wait is acted upon as soon as its line is read."""
+def test_each_requested_line_fires_one_injection(run_faults):
+    """A rank does not wait at lines: the fault acts as soon as its line is read."""
     program = program_text("faults/counts_signals_of_steps")
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.line("step", hit="1..5+2"))], program)
 
@@ -52,15 +52,15 @@ def test_lines_that_count_set_off_one_act_each(run_faults):
     assert run.one().detail.startswith("3 times; the last: ")
 
 
-def test_hits_that_do_not_all_come_are_not_reached(run_faults):
-    """Two of three acts are no fault that happened."""
+def test_missing_occurrences_are_not_reached(run_faults):
+    """Two of three injections are not an injected fault."""
     run = run_faults([faults.signal("SIGUSR1", rank=0, when=when.point("step", hit="3..11+4"))], COUNTS)
 
     assert (run.one().status, run.one().detail) == ("not_reached", Tells("2 of 3", "exit 0"))
 
 
-def test_an_outside_fault_needs_a_rank_that_can_tell(run_faults):
-    """A program that is no Python comes to no point."""
+def test_an_in_rank_trigger_needs_a_rank_with_the_runtime(run_faults):
+    """A program that is not Python has no points."""
     run = run_faults([faults.signal("SIGKILL", rank=0, when=when.point("step"))], ("/bin/sleep", "0.1"))
 
     assert run.one().status == "unavailable"
@@ -79,8 +79,8 @@ def test_an_outside_fault_needs_a_rank_that_can_tell(run_faults):
     ids=str,
 )
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
-def test_triggers_are_put_together(run_faults, make, trigger, steps):
-    """In a rank and from outside alike: the rank stays where it is meanwhile."""
+def test_triggers_combine(run_faults, make, trigger, steps):
+    """The same in a rank and from outside, as the rank waits at its place."""
     program = COUNTS + "    time.sleep(0.02)\n"
     run = run_faults([make(rank=0, when=trigger)], program)
 
@@ -89,8 +89,8 @@ def test_triggers_are_put_together(run_faults, make, trigger, steps):
 
 
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
-def test_a_line_and_a_point_are_put_together(run_faults, make):
-    """The point comes first; the rank is acted upon when its line has been read."""
+def test_a_line_and_a_point_combine(run_faults, make):
+    """The point is reached first; the fault acts when the line has been read."""
     trigger = when.all_of(when.line("step 2"), when.point("step", hit=2))
     run = run_faults([make(rank=0, when=trigger)], IN_STEP)
 
@@ -98,7 +98,7 @@ def test_a_line_and_a_point_are_put_together(run_faults, make):
     assert len(run.log(0).splitlines()) == 2
 
 
-def test_a_time_in_a_later_step_runs_from_the_step_before(run_faults):
+def test_a_time_in_a_later_step_runs_from_the_previous_step(run_faults):
     """Not from the start of the rank."""
     trigger = when.then(when.line("step 7"), when.after(0.2))
     run = run_faults([faults.signal("SIGKILL", rank=0, when=trigger)], COUNTS + "time.sleep(60)\n")
@@ -109,8 +109,8 @@ def test_a_time_in_a_later_step_runs_from_the_step_before(run_faults):
     assert acted - seen >= 0.2
 
 
-def test_what_has_not_come_of_several_is_said(run_faults):
-    """The first that is missing."""
+def test_the_missing_one_of_several_triggers_is_reported(run_faults):
+    """The first missing one."""
     trigger = when.all_of(when.line("step 3"), when.line("nonsense"))
     run = run_faults([faults.signal("SIGKILL", rank=0, when=trigger)], COUNTS)
 
@@ -129,8 +129,8 @@ for step in range(1, 4):
 """
 
 
-def test_a_barrier_acts_when_the_last_has_come(tmp_path):
-    """The others wait there: nobody is past it when the fault acts."""
+def test_a_barrier_fires_when_the_last_rank_arrives(tmp_path):
+    """The others wait there: no rank has passed it when the fault acts."""
     fault = faults.signal("SIGKILL", rank="all", when=when.barrier(when.point("step", hit=2)))
     with running(tmp_path, BARRIER, fault, ranks=3) as job:
         seen = job.wait(DEADLINE)
@@ -140,8 +140,8 @@ def test_a_barrier_acts_when_the_last_has_come(tmp_path):
     assert lines == dict.fromkeys(range(3), "step 1\n")
 
 
-def test_a_barrier_that_somebody_does_not_come_to_is_not_reached(tmp_path):
-    """The others go on when that one has ended."""
+def test_a_barrier_that_a_rank_never_reaches_is_not_reached(tmp_path):
+    """The others continue when that rank has ended."""
     fault = faults.signal("SIGKILL", rank=0, when=when.barrier("gate"))
     program = "import os\nfrom derail.faults import fail_point\nif os.environ['RANK'] == '0': fail_point('gate')\n"
     seen, _ = ended(tmp_path, program, fault, ranks=2)
@@ -155,8 +155,8 @@ def test_a_barrier_that_somebody_does_not_come_to_is_not_reached(tmp_path):
 @pytest.mark.parametrize(
     ("phase", "signal", "whom"), [("running", "SIGUSR1", 0), ("stopping", "SIGUSR2", 0), ("killing", "SIGUSR1", 0)]
 )
-def test_the_phases_of_a_job_set_faults_off(tmp_path, phase, signal, whom):
-    """Between the launcher's decision and what it does."""
+def test_phases_of_a_job_fire_faults(tmp_path, phase, signal, whom):
+    """Between the launcher's decision and its action."""
     program = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -179,15 +179,15 @@ time.sleep(60)
 
 
 def test_a_phase_before_the_rank_runs_is_not_reached(tmp_path):
-    """There is nobody yet to do it to."""
+    """There is no target process yet."""
     seen, _ = ended(tmp_path, "pass", faults.signal("SIGKILL", rank=1, when=when.phase("starting rank 1")), ranks=2)
 
     assert results(seen) == {1: "not_reached"}
     assert seen.faults[0].detail == Tells("not", "started")
 
 
-def test_the_start_of_another_rank_sets_a_fault_off(tmp_path):
-    """Rank 0 is killed while rank 1 is being started."""
+def test_the_start_of_another_rank_fires_a_fault(tmp_path):
+    """Rank 0 is killed during the start of rank 1."""
     fault = faults.signal("SIGKILL", rank=0, when=when.phase("starting rank 1"))
     with running(tmp_path, WAITS, fault, ranks=2) as job:
         seen = job.wait(DEADLINE)
@@ -197,7 +197,7 @@ def test_the_start_of_another_rank_sets_a_fault_off(tmp_path):
     assert order.index(("start", 0)) == order.index(("phase", 1)) + 1
 
 
-def test_the_exit_of_another_rank_sets_a_fault_off(tmp_path):
+def test_the_exit_of_another_rank_fires_a_fault(tmp_path):
     """Before the supervisor acts on that exit."""
     program = "import os\nif os.environ['RANK'] == '1': sys.exit(3)\n" + WAITS
     fault = faults.signal("SIGKILL", rank=0, when=when.exit_of(1))
@@ -209,8 +209,8 @@ def test_the_exit_of_another_rank_sets_a_fault_off(tmp_path):
 
 @pytest.mark.parametrize(("n", "status"), [(0, "injected"), (2, "not_reached")])
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
-def test_a_restart_is_known_by_its_number(tmp_path, make, n, status):
-    """Only the one that is meant is broken."""
+def test_a_restart_is_identified_by_its_number(tmp_path, make, n, status):
+    """Only the requested restart is broken."""
     seen, _ = ended(tmp_path, "pass" if n else "time.sleep(60)", make(rank=0, when=when.restart(n)))
 
     assert results(seen) == {0: status}, seen.faults
@@ -219,7 +219,7 @@ def test_a_restart_is_known_by_its_number(tmp_path, make, n, status):
 
 
 def test_the_second_restart_is_the_one_that_fails(run_faults):
-    """Whoever restarts ranks says which one it is in the environment."""
+    """The supervisor passes the restart number in the environment."""
     for count, ends in ((0, "exit 0"), (1, "exit 7")):
         run = run_faults(
             [faults.exit(7, rank=0, when=when.restart(1))], "pass", env={"TORCHELASTIC_RESTART_COUNT": str(count)}
@@ -228,8 +228,8 @@ def test_the_second_restart_is_the_one_that_fails(run_faults):
 
 
 @pytest.mark.parametrize("handler", ["", "signal.signal(signal.SIGTERM, lambda *_: print('handled', flush=True))"])
-def test_a_signal_that_comes_sets_a_fault_off_before_its_handler(run_faults, handler):
-    """Or before Python does what the signal does by default."""
+def test_an_arriving_signal_fires_a_fault_before_its_handler(run_faults, handler):
+    """Or before its default action in Python."""
     program = f"""
 import os, signal, time
 {handler}
@@ -242,8 +242,8 @@ print("went on", flush=True)
     assert run.one().injected, run.one()
 
 
-def test_a_signal_does_what_it_did_when_the_fault_has_acted(run_faults):
-    """A handler runs, a default ends the rank."""
+def test_a_signal_takes_its_action_after_the_fault(run_faults):
+    """A handler runs, and a default action ends the rank."""
     program = f"""{UNTIL}
 import signal
 signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
@@ -264,7 +264,7 @@ print("went on", flush=True)
 
 
 def test_the_signal_that_ended_a_program_was_received(tmp_path):
-    """That is all that is known of one that is no Python: the other rank is hit because of it."""
+    """For a program that is not Python, no other signal is known; it fires a fault on the other rank."""
     fault = faults.signal("SIGKILL", rank=0, when=when.signal_received("SIGTERM"))
     seen, _ = ended(tmp_path, ["/bin/sh", "-c", "kill -TERM $$; sleep 60"], fault)
 
@@ -273,7 +273,7 @@ def test_the_signal_that_ended_a_program_was_received(tmp_path):
 
 
 def test_probability_is_decided_by_seed_fault_and_rank(run_faults):
-    """About half of the ranks, the same each time; the first for certain if that is said."""
+    """About half of the ranks, the same each time; with ``first``, the first for certain."""
     program = COUNTS.replace("range(1, 8)", "range(1, 41)")
 
     def got(seed, **options):
@@ -293,7 +293,7 @@ def test_probability_is_decided_by_seed_fault_and_rank(run_faults):
 @pytest.mark.parametrize("of", [when.start(), when.line("ready"), when.point("go"), when.exit_of(1)], ids=str)
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
 def test_probability_is_never_or_always_at_its_ends(tmp_path, make, of, p, status):
-    """Whatever it is about, in a rank and from outside."""
+    """For triggers in a rank and from outside."""
     program = f"""{UNTIL}
 from derail.faults import fail_point
 if os.environ["RANK"] == "1":

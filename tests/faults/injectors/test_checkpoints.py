@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged behind a rank's back: what the rank, and everybody else, finds in the file then."""
+"""Checkpoints damaged from outside: the content that the rank and other readers find."""
 
 import os
 
@@ -30,7 +30,7 @@ SAVED = when.line("saved")
 
 
 def damaged(tmp_path, fault):
-    """What came of the fault, and what stands in the two files (None: gone)."""
+    """Return the fault's result, and the content of the two files (None: gone)."""
     seen, _ = ended(tmp_path, SAVES, fault, cwd=tmp_path)
     files = [tmp_path / "checkpoints" / f"{step}.pt" for step in (1, 2)]
     return seen.faults[0], [path.read_bytes() if path.exists() else None for path in files]
@@ -44,15 +44,15 @@ def damaged(tmp_path, fault):
         ("missing", None),
     ],
 )
-def test_the_file_that_was_written_last_is_cut_or_gone(tmp_path, how, left):
-    """And the other one is as it was."""
+def test_the_newest_file_is_cut_or_deleted(tmp_path, how, left):
+    """The other file is unchanged."""
     told, files = damaged(tmp_path, faults.checkpoint_damaged("checkpoints/*.pt", how, rank=0, when=SAVED))
 
     assert (told.status, files) == ("injected", [WHOLE, left]), told
 
 
-def test_one_bit_is_changed(tmp_path):
-    """Of one byte, which the seed chooses."""
+def test_one_bit_is_flipped(tmp_path):
+    """In one byte, which the seed selects."""
     told, (first, second) = damaged(
         tmp_path, faults.checkpoint_damaged("checkpoints/1.pt", "bit_flipped", rank=0, when=SAVED)
     )
@@ -64,7 +64,7 @@ def test_one_bit_is_changed(tmp_path):
 
 
 def test_one_page_is_lost(tmp_path):
-    """As if it had not come to the disk."""
+    """As if it had not reached the disk."""
     path = tmp_path / "checkpoints" / "2.pt"
     told, (_, second) = damaged(tmp_path, faults.checkpoint_damaged(str(path), "zeroed", rank=0, when=SAVED))
     zero = [place for place, byte in enumerate(second) if byte == 0]
@@ -96,8 +96,8 @@ def test_the_same_seed_damages_the_same_place(tmp_path):
     ],
     ids=["no file", "empty", "zero already"],
 )
-def test_a_file_that_is_not_there_or_would_not_change_is_no_injection(tmp_path, program, status, why):
-    """It says why."""
+def test_a_missing_or_unchanged_file_is_no_injection(tmp_path, program, status, why):
+    """The result has the reason."""
     fault = faults.checkpoint_damaged("checkpoints/*.pt", "zeroed", rank=0, when=SAVED)
     seen, _ = ended(tmp_path, program, fault, cwd=tmp_path)
 
@@ -106,7 +106,7 @@ def test_a_file_that_is_not_there_or_would_not_change_is_no_injection(tmp_path, 
 
 
 def test_a_link_is_not_followed(tmp_path):
-    """What it points to may be anybody's."""
+    """Its target may belong to any user."""
     (tmp_path / "mine").write_bytes(WHOLE)
     (tmp_path / "checkpoints").mkdir()
     os.symlink(tmp_path / "mine", tmp_path / "checkpoints" / "0.ckpt")
@@ -117,13 +117,13 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", " ", "here/", 3])
-def test_what_is_no_path_of_a_file_is_refused(path):
+def test_an_invalid_path_is_refused(path):
     """Before anything starts."""
     with pytest.raises(InputError, match="expected"):
         faults.checkpoint_damaged(path, rank=0)
 
 
-def test_a_file_that_goes_while_it_is_looked_at_is_told_in_words(tmp_path, monkeypatch):
+def test_a_file_that_vanishes_during_the_check_is_reported(tmp_path, monkeypatch):
     """The rank itself may have removed it."""
     path = tmp_path / "1.pt"
     (fault,) = faults.plan([faults.checkpoint_damaged(str(path), rank=0)]).faults

@@ -1,4 +1,4 @@
-"""Clocks that are wrong in a rank: what it prints, against the clock of the test."""
+"""Wrong clocks in a rank, compared with the clock of the test."""
 
 import json
 import time
@@ -28,7 +28,7 @@ SLACK = 1.5
 
 
 def right_at(monotonic):
-    """What a clock that is right said then."""
+    """Return the time of a correct clock at that moment."""
     took = 1.0
     while took > 0.1:  # else somebody held us up between the two
         began = time.monotonic()
@@ -38,7 +38,7 @@ def right_at(monotonic):
 
 
 def is_wrong_by(seconds, look):
-    """Whether a clock that was read some time between two moments was so much wrong."""
+    """Return whether a clock that was read between two moments was wrong by a number of seconds."""
     before, clock, after = look
     return right_at(before) - SLACK <= clock - seconds <= right_at(after) + SLACK
 
@@ -48,7 +48,7 @@ def is_wrong_by(seconds, look):
     [(faults.clock_offset(3600, rank=0), 3600), (faults.clock_offset(-7200.5, rank=0), -7200.5),
      (faults.clock_step_back(600, rank=0), -600)],
 )  # fmt: skip
-def test_every_way_to_ask_for_the_date_is_wrong_by_the_offset(tmp_path, fault, seconds):
+def test_every_function_for_the_date_is_wrong_by_the_offset(tmp_path, fault, seconds):
     """time, datetime and the broken-down times agree with each other."""
     seen, text = ended(tmp_path, LOOKS.format(pause=0), fault)
 
@@ -58,8 +58,8 @@ def test_every_way_to_ask_for_the_date_is_wrong_by_the_offset(tmp_path, fault, s
         assert [is_wrong_by(seconds, look) for look in looks] == [True] * 6, looks
 
 
-def test_a_drifting_clock_counts_too_many_seconds(tmp_path):
-    """Three for each one."""
+def test_a_drifting_clock_runs_too_fast(tmp_path):
+    """Three per real second."""
     seen, text = ended(tmp_path, LOOKS.format(pause=1.0), faults.clock_drift(3.0, rank=0))
     (before, first, after), (before_second, second, after_second) = (json.loads(line)[0] for line in text.splitlines())
     counted = (second - first) / 3
@@ -68,8 +68,8 @@ def test_a_drifting_clock_counts_too_many_seconds(tmp_path):
     assert 0.99 * (before_second - after) <= counted <= 1.01 * (after_second - before)
 
 
-def test_a_frozen_clock_stands_and_then_is_right_again(tmp_path):
-    """The monotonic clock goes on meanwhile."""
+def test_a_frozen_clock_stops_and_then_is_correct_again(tmp_path):
+    """The monotonic clock keeps running."""
     again = f"while '{HEALED}' not in open('work/journal.jsonl').read():\n    time.time(), time.sleep(0.01)\nlook()\n"
     program = f"{WALL}look()\ntime.sleep(0.5)\nlook()\n{again}"
     seen, text = ended(tmp_path, program, faults.clock_freeze(rank=0, for_=4.0), cwd=tmp_path)
@@ -82,7 +82,7 @@ def test_a_frozen_clock_stands_and_then_is_right_again(tmp_path):
 
 
 def test_a_clock_steps_back_in_the_middle_of_a_measurement(tmp_path):
-    """What is measured with it takes less than no time."""
+    """A duration measured with it is negative."""
     program = """
 import json
 from derail.faults import fail_point
@@ -98,8 +98,8 @@ print(json.dumps([took, time.monotonic() - before]), flush=True)
     assert -30 - SLACK <= took <= -30 + really + SLACK
 
 
-def test_values_of_datetime_are_what_they_were(tmp_path):
-    """Old and new ones compare, count as each other's kind, and travel by pickle."""
+def test_values_of_datetime_remain_compatible(tmp_path):
+    """Old and new ones are comparable, instances of each other's type, and picklable."""
     program = program_text("faults/dates_before_and_after")
     seen, text = ended(tmp_path, program, faults.clock_offset(60, rank=0, when=when.point("now")))
 
@@ -108,7 +108,7 @@ def test_values_of_datetime_are_what_they_were(tmp_path):
 
 
 def test_two_faults_of_a_clock_add_up(tmp_path):
-    """The second one bends what the first one left; it cannot be told from outside what is whose."""
+    """The second one changes the result of the first; from outside their shares are indistinguishable."""
     given = [faults.clock_offset(1000, rank=0), faults.clock_offset(-4000, rank=0)]
     _, text = ended(tmp_path, LOOKS.format(pause=0.5), *given)
 
@@ -116,7 +116,7 @@ def test_two_faults_of_a_clock_add_up(tmp_path):
 
 
 def test_the_other_ranks_keep_their_clocks(tmp_path):
-    """A job whose ranks disagree about the date."""
+    """The ranks of the job disagree about the date."""
     with running(tmp_path, LOOKS.format(pause=0), faults.clock_offset(5000, rank=1), ranks=2) as job:
         job.wait(DEADLINE)
         first, second = (json.loads(job.log(rank, "stdout").read_text().splitlines()[0])[0] for rank in (0, 1))
@@ -131,8 +131,8 @@ def test_an_offset_too_small_to_be_seen_is_no_injection(tmp_path):
     assert [result.status for result in seen.faults] == ["errored"], seen.faults
 
 
-def test_a_program_that_is_no_python_has_the_right_clock(tmp_path):
-    """There is nobody in it who could bend it."""
+def test_a_program_that_is_no_python_has_the_correct_clock(tmp_path):
+    """It has no runtime that could change it."""
     seen, _ = ended(tmp_path, ["/bin/date"], faults.clock_offset(3600, rank=0))
 
     assert [result.status for result in seen.faults] == ["unavailable"]
@@ -147,8 +147,8 @@ def test_a_program_that_is_no_python_has_the_right_clock(tmp_path):
         lambda: faults.monotonic_offset(0, rank=0),
     ],
 )
-def test_a_clock_that_stays_right_is_refused(make):
-    """Where it is written."""
+def test_a_clock_that_stays_correct_is_refused(make):
+    """At the creation of the fault."""
     with pytest.raises(InputError, match="change"):
         make()
 
@@ -158,8 +158,8 @@ TIME = pytest.mark.skipif(bool(namespaces.why_not("time")), reason=namespaces.wh
 
 @TIME
 @pytest.mark.parametrize("seconds", [86400.5, -1.25])
-def test_the_monotonic_clock_of_a_rank_is_another_one(tmp_path, seconds):
-    """The rank reads it with the offset; its wall clock stays right."""
+def test_the_monotonic_clock_of_a_rank_is_shifted(tmp_path, seconds):
+    """The rank reads it with the offset; its wall clock stays correct."""
     program = "print(time.monotonic(), time.time(), time.monotonic(), flush=True)\ntime.sleep(60)"
     began = time.monotonic()
     with running(tmp_path, program, faults.monotonic_offset(seconds, rank=0)) as job:

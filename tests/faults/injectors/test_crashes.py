@@ -1,4 +1,4 @@
-"""Real crashes: the status of a rank as its parent sees it, and what does not end as injected."""
+"""Real crashes: the exit status as the rank's parent sees it, and crashes that do not happen."""
 
 import os
 import resource
@@ -42,22 +42,22 @@ NAMES = [f"{make.__name__}-{'-'.join(given.values())}".strip("-") for make, give
 
 
 def available(name):
-    """Skip, with the reason, what this machine cannot do."""
+    """Skip crashes that this machine cannot inject, with the reason."""
     reason = entries()[name].requires.unavailable()
     if reason:
         pytest.skip(reason)
 
 
-def test_every_crash_is_tried():
-    """None is in the catalogue alone."""
+def test_every_crash_is_tested():
+    """Each one of the catalogue is tested."""
     at_their_moment = {"crash_at_import", "crash_at_exit", "crash_in_del", "crash_in_handler"}  # see test_process
 
     assert set(BY_KIND) | at_their_moment == {entry.name for entry in crashes.ENTRIES}
 
 
 @pytest.mark.parametrize(("make", "given", "number"), CRASHES, ids=NAMES)
-def test_a_crash_is_the_signal_that_the_parent_waits_for(run_faults, make, given, number):
-    """Seen by waitid, in a rank that has handlers of its own, without a core file."""
+def test_a_crash_is_the_signal_in_the_exit_status(run_faults, make, given, number):
+    """By waitid, in a rank with its own handlers, without a core file."""
     available(make.__name__)
     rank = f"""
 import resource, signal
@@ -73,8 +73,8 @@ resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_COR
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", [name for name in BY_KIND if name != "cpu_limit"])
-def test_ranks_of_every_python_crash(run_faults, version, name):
-    """At their start, and wherever derail is not installed."""
+def test_ranks_crash_in_every_python(run_faults, version, name):
+    """At their start, without an installed derail."""
     available(name)
     make, number = BY_KIND[name]
     run = run_faults([make(rank=0)], WAITS, python=VERSIONS[version])
@@ -84,8 +84,8 @@ def test_ranks_of_every_python_crash(run_faults, version, name):
 
 
 @pytest.mark.parametrize("name", BY_KIND)
-def test_what_cannot_be_entered_or_is_never_due_does_not_crash(run_faults, name):
-    """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
+def test_an_impossible_or_never_due_crash_does_not_happen(run_faults, name):
+    """An isolated Python, a program that is not Python, a line that is never written."""
     available(name)
     make, _ = BY_KIND[name]
     given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
@@ -95,8 +95,8 @@ def test_what_cannot_be_entered_or_is_never_due_does_not_crash(run_faults, name)
     assert [result.status for result in run.results] == ["unavailable", "unavailable", "not_reached"]
 
 
-def test_a_crash_under_a_shell_is_its_word_for_that_signal(run_faults, tmp_path):
-    """128 and the number, as the shell itself reports it."""
+def test_a_crash_under_a_shell_is_its_exit_code_for_that_signal(run_faults, tmp_path):
+    """The shell exits with 128 plus the number."""
     script = tmp_path / "train.py"
     script.write_text(WAITS)
     shell = f"{sys.executable} {script}; code=$?; echo shell says $code; exit $code"
@@ -106,8 +106,8 @@ def test_a_crash_under_a_shell_is_its_word_for_that_signal(run_faults, tmp_path)
     assert run.one().injected, run.one()
 
 
-def test_a_shell_that_says_something_else_proves_nothing(run_faults, tmp_path):
-    """The crash was lost on its way."""
+def test_a_shell_with_another_exit_code_is_no_evidence(run_faults, tmp_path):
+    """Its exit code hides the crash."""
     script = tmp_path / "train.py"
     script.write_text(WAITS)
     shell = f"{sys.executable} {script}; exit 5"
@@ -117,7 +117,7 @@ def test_a_shell_that_says_something_else_proves_nothing(run_faults, tmp_path):
     assert "exit 5" in run.one().detail
 
 
-def test_faulthandler_tells_of_a_crash(run_faults):
+def test_faulthandler_reports_a_crash(run_faults):
     """Its handler stays, as in jobs of torch, and passes the signal on."""
     run = run_faults([faults.segfault(rank=0, when=READY)], "import faulthandler\nfaulthandler.enable()\n" + WAITS)
 
@@ -126,8 +126,8 @@ def test_faulthandler_tells_of_a_crash(run_faults):
     assert run.job.status[0].signal == signal.SIGSEGV
 
 
-def test_a_double_free_is_noticed_by_the_c_library(run_faults):
-    """It is no call of abort."""
+def test_a_double_free_is_detected_by_the_c_library(run_faults):
+    """It is no call of abort by derail."""
     run = run_faults([faults.double_free(rank=0)], WAITS)
 
     assert "double free" in run.log(0, "stderr")
@@ -142,8 +142,8 @@ with_cores = pytest.mark.skipif(
 
 
 @with_cores
-def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
-    """The parent is told of it, and the file lies in the working directory."""
+def test_a_core_is_written_where_it_is_requested(run_faults, tmp_path):
+    """The parent sees the flag, and the file is in the working directory."""
     source = f"import os\nos.chdir({str(tmp_path)!r})\n{WAITS}"
     run = run_faults([faults.abort(rank=0, core=True, when=READY)], source)
 
@@ -153,8 +153,8 @@ def test_a_core_is_written_where_it_is_asked_for(run_faults, tmp_path):
 
 
 @pytest.mark.parametrize("hard", [None, 0], ids=["as here", "none"])
-def test_a_crash_without_a_core_does_not_hide_how_the_rank_ends(hard):
-    """From a supervisor of the same user; unless cores go to a program whatever the limit is."""
+def test_a_crash_without_a_core_does_not_hide_the_exit_status(hard):
+    """From a supervisor of the same user, unless cores go to a program regardless of the limit."""
     source = f"""
 import ctypes, resource
 if {hard!r} is not None: resource.setrlimit(resource.RLIMIT_CORE, ({hard!r},) * 2)
@@ -169,7 +169,7 @@ print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl({PR_G
 
 
 @with_cores
-def test_a_core_that_was_not_written_is_said(run_faults, tmp_path):
+def test_a_missing_core_is_reported(run_faults, tmp_path):
     """Its directory was gone."""
     (tmp_path / "gone").mkdir()
     source = f"import os\nos.chdir({str(tmp_path / 'gone')!r})\nos.rmdir(os.getcwd())\n{WAITS}"
@@ -187,8 +187,8 @@ def test_a_core_that_was_not_written_is_said(run_faults, tmp_path):
     ],
     ids=["core", "cpu"],
 )
-def test_a_hard_limit_that_is_in_the_way_is_said(run_faults, fault, before, why):
-    """And the rank runs on."""
+def test_a_hard_limit_that_prevents_a_core_is_reported(run_faults, fault, before, why):
+    """The rank continues."""
     source = f"{UNTIL}import resource\nresource.setrlimit(resource.{before})\nprint('ready')\nuntil('{ENDED}')\n"
     run = run_faults([fault], source)
 
@@ -197,7 +197,7 @@ def test_a_hard_limit_that_is_in_the_way_is_said(run_faults, fault, before, why)
 
 
 def test_a_python_without_ctypes_does_not_crash(run_faults, tmp_path):
-    """Such are built where libffi is missing."""
+    """Such builds exist where libffi is missing."""
     (tmp_path / "ctypes.py").write_text("raise ImportError('no ctypes here')\n")
     run = run_faults([faults.segfault(rank=0)], "print('ran')", env={"PYTHONPATH": str(tmp_path)})
 
@@ -214,15 +214,15 @@ def test_machine_code_is_run_on_its_machine_only(run_faults, monkeypatch):
     assert run.log(0) == "1\n"
 
 
-def test_an_alarm_lets_the_program_go_on_until_it_goes_off(run_faults):
-    """One that goes off after the program's end does nothing."""
+def test_a_program_continues_until_its_alarm(run_faults):
+    """An alarm after the end of the program has no effect."""
     late = run_faults([faults.alarm(600, rank=0)], "print('done')")
 
     assert (late.one().status, str(late.job.status[0])) == ("errored", "exit 0")
 
 
-def test_a_rank_that_the_supervisor_stops_before_has_not_crashed(run_faults, tmp_path):
-    """Its alarm was set, but SIGTERM was faster."""
+def test_a_rank_that_the_supervisor_stops_first_has_not_crashed(run_faults, tmp_path):
+    """Its alarm was set, but SIGTERM came first."""
     here = tmp_path / "here"
     fails = f"import os, sys, time\nwhile not os.path.exists({str(here)!r}): time.sleep(0.01)\nsys.exit(3)\n"
     run = run_faults([faults.alarm(600, rank=0)], f"open({str(here)!r}, 'w').close()\n{WAITS}", fails)

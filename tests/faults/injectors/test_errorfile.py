@@ -1,4 +1,4 @@
-"""Damaged error files: whatever the supervisor finds, it was put there, proved, and survived."""
+"""Damaged error files: verified, and survived by the supervisor."""
 
 import json
 import os
@@ -25,14 +25,14 @@ GOOD = json.dumps({"message": {"message": "RuntimeError: x", "extraInfo": EXTRA}
 
 
 def aim(content, path, seed=0):
-    """A fault, aimed at a rank that has ended."""
+    """Return a fault with a target rank that has ended."""
     (fault,) = faults.plan([faults.error_file(content, rank=1)], seed=seed).faults
     return Aim(fault, 1, seed, IdleJob(error_file=path))
 
 
 @pytest.fixture
 def error_file(tmp_path):
-    """A good error file."""
+    """Return a valid error file."""
     path = tmp_path / "error.json"
     path.write_text(GOOD)
     return path
@@ -49,13 +49,13 @@ KINDS = {
 
 
 def kind_of(path):
-    """What lies under a path; 0 if nothing does."""
+    """Return the file type at a path; 0 if there is none."""
     return stat.S_IFMT(os.lstat(path).st_mode) if os.path.lexists(path) else 0
 
 
 @pytest.mark.parametrize("content", [*CONTENTS, *PLACES])
-def test_each_damage_is_there_and_the_supervisor_survives_it(error_file, content):
-    """The bytes are not those of before, the exit code is not lost, and the failure has a text."""
+def test_the_supervisor_survives_each_damage(error_file, content):
+    """The bytes have changed, the exit code is known, and the failure has a text."""
     before = error_file.read_bytes()
 
     result = damage(aim(content, error_file))
@@ -76,13 +76,13 @@ def test_each_damage_is_there_and_the_supervisor_survives_it(error_file, content
     ],
 )
 def test_a_file_that_is_no_error_file_is_called_malformed(error_file, content):
-    """The supervisor says what was wrong with it."""
+    """The supervisor reports the problem with it."""
     damage(aim(content, error_file))
 
     assert ProcessFailure(1, 4242, 3, str(error_file)).error_file_problem
 
 
-def test_truncated_is_a_true_beginning(error_file):
+def test_truncated_is_a_proper_prefix(error_file):
     """Half of the file, and never all of it."""
     damage(aim("truncated", error_file))
 
@@ -91,14 +91,14 @@ def test_truncated_is_a_true_beginning(error_file):
 
 
 @pytest.mark.parametrize("content", [*NEEDS_OLD, *PLACES])
-def test_what_changes_a_file_needs_one(tmp_path, content):
-    """A rank that wrote none leaves nothing to damage."""
+def test_damage_to_content_needs_a_file(tmp_path, content):
+    """A rank without an error file has nothing to damage."""
     assert isinstance(damage(aim(content, tmp_path / "error.json")), NotReached)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_replaces_a_file_needs_none(tmp_path):
-    """A file can lie where the rank wrote none."""
+def test_replacing_content_needs_no_file(tmp_path):
+    """A file can be placed where the rank wrote none."""
     result = damage(aim("text", tmp_path / "error.json"))
 
     assert isinstance(result, Injected)
@@ -106,18 +106,18 @@ def test_what_replaces_a_file_needs_none(tmp_path):
 
 
 def test_a_rank_without_an_error_file_is_not_reached():
-    """There is no name under which anything could lie."""
+    """It has no path to use."""
     assert damage(aim("text", None)) == NotReached("the rank has no error file")
 
 
 def test_an_empty_file_cannot_be_truncated(tmp_path):
-    """Nothing would have happened."""
+    """There would be no change."""
     (tmp_path / "error.json").touch()
 
     assert isinstance(damage(aim("truncated", tmp_path / "error.json")), Errored)
 
 
-def test_noise_is_the_seeds_own(tmp_path):
+def test_noise_depends_on_the_seed(tmp_path):
     """The same plan writes the same bytes, another seed others."""
 
     def noise(name, seed):
@@ -127,15 +127,15 @@ def test_noise_is_the_seeds_own(tmp_path):
     assert noise("a", 1) == noise("b", 1) != noise("c", 2)
 
 
-def test_a_write_that_does_not_stick_is_found_out(error_file, monkeypatch):
+def test_a_lost_write_is_detected(error_file, monkeypatch):
     """The bytes are read again."""
     monkeypatch.setattr(Path, "write_bytes", lambda self, data: len(data))
 
     assert isinstance(damage(aim("empty", error_file)), Errored)
 
 
-def test_a_file_that_may_not_be_read_is_one_only_for_who_is_not_root(error_file):
-    """Root reads it all the same: then nothing was broken, and that is said."""
+def test_an_unreadable_file_needs_a_user_other_than_root(error_file):
+    """Root can still read it: then nothing is broken, and the result reports that."""
     result = damage(aim("unreadable", error_file))
 
     assert stat.S_IMODE(error_file.stat().st_mode) == 0
@@ -161,7 +161,7 @@ BOTH = WRITES + program_text("faults/both_fail")
 
 
 def run(tmp_path, program, fault, ranks=1, **options):
-    """What was observed of a job with one fault, what came of that, and the error files of its ranks."""
+    """Return the observation of a job with one fault, the fault's result, and the ranks' error files."""
     with running(tmp_path, program, fault, ranks=ranks, cwd=tmp_path, **options) as job:
         seen = job.wait(DEADLINE)
         files = [job.log(rank, "stdout").with_name("error.json") for rank in range(ranks)]
@@ -170,8 +170,8 @@ def run(tmp_path, program, fault, ranks=1, **options):
 
 
 @pytest.mark.parametrize("moment", [when.start(), when.own_exit()])
-def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
-    """The rank has written none: what an earlier attempt left is what there is, an hour old."""
+def test_the_supervisor_finds_a_stale_file(tmp_path, moment):
+    """The rank has written none, so the supervisor finds the hour-old one of an earlier attempt."""
     fault = faults.error_file_stale(message="long ago", rank=0, when=moment)
     seen, result, (path,) = run(tmp_path, "os._exit(3)", fault)
 
@@ -184,8 +184,8 @@ def test_a_stale_file_lies_there_when_the_supervisor_looks(tmp_path, moment):
 
 
 @pytest.mark.parametrize("moment", [when.start(), when.own_exit()])
-def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
-    """What the supervisor finds is the rank's own, though it came the moment after the old one."""
+def test_a_stale_file_that_the_rank_replaces_is_no_injection(tmp_path, moment):
+    """The supervisor finds the rank's own file, even if it was written right after the stale one."""
     covers = f"{WRITES}while not os.path.exists(os.environ['TORCHELASTIC_ERROR_FILE']): pass\n{FAILS}"
     fault = faults.error_file_stale(rank=0, when=moment)
     _, result, (path,) = run(tmp_path, covers if moment == when.start() else FAILS, fault)
@@ -195,7 +195,7 @@ def test_a_stale_file_that_the_rank_covers_is_no_injection(tmp_path, moment):
 
 
 def test_a_file_of_another_rank_changes_neither_the_exit_nor_the_blame(tmp_path):
-    """Rank 1 was stopped, and its file says what rank 0's does."""
+    """Rank 1 was stopped, and its file has the content of rank 0's."""
     fault = faults.error_file_of_other_rank(0, rank=1)
     seen, result, files = run(tmp_path, BOTH, fault, ranks=2, grace=60)
 
@@ -207,7 +207,7 @@ def test_a_file_of_another_rank_changes_neither_the_exit_nor_the_blame(tmp_path)
 @pytest.mark.parametrize(
     ("program", "other", "status"), [("os._exit(3)", 1, "not_reached"), (FAILS, 0, "errored"), (FAILS, 5, "errored")]
 )
-def test_a_file_that_is_nobody_elses_is_no_injection(tmp_path, program, other, status):
+def test_a_missing_file_of_another_rank_is_no_injection(tmp_path, program, other, status):
     """The other rank wrote none, is this one, or does not exist."""
     fault = faults.error_file_of_other_rank(other, rank=0)
     _, result, _ = run(tmp_path, program, fault, ranks=2)
@@ -215,8 +215,8 @@ def test_a_file_that_is_nobody_elses_is_no_injection(tmp_path, program, other, s
     assert result.status == status, result
 
 
-def test_skewed_times_do_not_change_who_is_to_blame(tmp_path):
-    """Rank 1 claims to have failed an hour before rank 0, which was seen to end first."""
+def test_skewed_times_do_not_change_the_root_cause(tmp_path):
+    """By its file, rank 1 failed an hour before rank 0, which was observed to end first."""
     seen, result, files = run(tmp_path, BOTH, faults.error_file_skewed(-3600, rank=1), ranks=2, grace=60)
 
     first, second = (json.loads(path.read_text())["message"]["extraInfo"] for path in files)
@@ -236,8 +236,8 @@ def test_skewed_times_do_not_change_who_is_to_blame(tmp_path):
         (None, "not_reached"),
     ],
 )
-def test_only_times_that_are_there_can_be_skewed(tmp_path, text, status):
-    """A flat file has its time elsewhere; one without a time has none."""
+def test_only_existing_times_can_be_skewed(tmp_path, text, status):
+    """A flat file has its time elsewhere; a file may also have none."""
     write = "" if text is None else f"open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write({text!r})\n"
     _, result, (path,) = run(tmp_path, write + "os._exit(3)", faults.error_file_skewed(60, rank=0))
 
@@ -245,8 +245,8 @@ def test_only_times_that_are_there_can_be_skewed(tmp_path, text, status):
     assert status != "injected" or json.loads(path.read_text())["timestamp"] == 1700000060
 
 
-def test_a_file_that_is_replaced_while_it_is_read_holds_nobody(tmp_path):
-    """The supervisor gets one of the two or what is wrong with it, and the exit code; then the file is whole again."""
+def test_a_file_that_is_replaced_during_a_read_does_not_block(tmp_path):
+    """The supervisor gets one of the two contents or the problem, and the exit code; then the file is restored."""
     seen, result, (path,) = run(tmp_path, FAILS, faults.error_file_replaced(rank=0))
 
     assert result.status == "injected", result
@@ -285,8 +285,8 @@ TRIES = program_text("faults/writes_error_file")
 @pytest.mark.parametrize(
     ("how", "said"), [("missing_directory", "ENOENT"), ("full_disk", "ENOSPC"), ("directory", "EISDIR")]
 )
-def test_an_error_file_that_cannot_be_written_is_not_there(tmp_path, how, said):
-    """The rank is told why; the supervisor finds nothing and has the exit code."""
+def test_an_unwritable_error_file_is_missing(tmp_path, how, said):
+    """The rank gets the error; the supervisor finds no file and has the exit code."""
     seen, result, (path,) = run(tmp_path, TRIES, faults.error_file_unwritable(how, rank=0))
 
     assert seen.log_tail[(0, "stdout")] == (said,)
@@ -296,7 +296,7 @@ def test_an_error_file_that_cannot_be_written_is_not_there(tmp_path, how, said):
 
 
 def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):
-    """Its environment is there from its first instruction on."""
+    """Its environment is set from its first instruction on."""
     args = (str(tmp_path / "work" / "journal.jsonl"), ENDED)
     _, result, _ = run(tmp_path, waits_for, faults.error_file_unwritable(rank=0), args=args)
 
@@ -304,14 +304,14 @@ def test_a_spawned_function_cannot_write_its_error_file_either(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_forked_function_whose_environment_nobody_sees_is_refused(tmp_path, method):
-    """It is said before anything is started."""
+def test_a_forked_function_without_a_visible_environment_is_refused(tmp_path, method):
+    """Before anything starts."""
     with pytest.raises(InputError, match="is not visible from outside"):
         run(tmp_path, work, faults.error_file_unwritable(rank=0), start_method=method)
 
 
-def test_a_rank_that_was_told_otherwise_is_no_injection(tmp_path):
-    """Its environment, as /proc has it, names another file or none."""
+def test_a_rank_with_another_path_is_no_injection(tmp_path):
+    """Its environment, as in /proc, has another file or none."""
     (fault,) = faults.plan([faults.error_file_unwritable(rank=1)]).faults
     step = cannot_write(Aim(fault, 1, 0, IdleJob(error_file=tmp_path / "error.json")))
 

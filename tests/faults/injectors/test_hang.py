@@ -1,4 +1,4 @@
-"""Ranks that do not get on: what the kernel tells of them, what they still hear, and how it ends."""
+"""Hangs: their state in /proc, the signals that still take effect, and their end."""
 
 import os
 import re
@@ -38,29 +38,29 @@ NOW = [make for make in ALL if make not in LATER]
 
 
 def name_of(make):
-    """For the names of tests."""
+    """Return the name of a test case."""
     return make.__name__
 
 
 def wchan(pid):
-    """Where in the kernel a process waits; "" if that is not told."""
+    """Return the place in the kernel where a process waits; "" if it is not shown."""
     return Path(f"/proc/{pid}/wchan").read_text().strip("0")
 
 
 def seconds_used(pid):
-    """Processor time, as the kernel counts it."""
+    """Return the processor time of a process, as counted by the kernel."""
     return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def child_of(job):
-    """The child that a rank in state D waits for."""
+    """Return the child that a rank in state D waits for."""
     return int(re.search(r"child \(pid (\d+)\)", job.fault_results()[0].detail)[1])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("make", NOW, ids=name_of)
-def test_a_rank_hangs_for_a_while_and_goes_on(run_faults, version, make):
-    """In every Python; what it hung in is over, and leaves nothing in its way."""
+def test_a_rank_hangs_for_a_time_and_continues(run_faults, version, make):
+    """In every Python; after the hang no trace of it is left."""
     source = f"{UNTIL}print('ready', flush=True)\nuntil('{HEALED}')\nprint('went on')\n"
     run = run_faults([make(rank=0, for_=A_WHILE, when=READY)], source, python=VERSIONS[version])
     (start,), healed = run.events("start"), next(record for record in run.events("healed") if "what" not in record)
@@ -72,8 +72,8 @@ def test_a_rank_hangs_for_a_while_and_goes_on(run_faults, version, make):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("make", LATER, ids=name_of)
-def test_a_rank_hangs_for_a_while_and_ends(run_faults, version, make):
-    """After its program has done everything."""
+def test_a_rank_hangs_for_a_time_and_ends(run_faults, version, make):
+    """After the end of its program."""
     run = run_faults([make(rank=0, for_=A_WHILE)], "print('worked', flush=True)", python=VERSIONS[version])
     (hangs,), (healed,) = run.events("hangs"), run.events("healed")
 
@@ -94,8 +94,8 @@ def test_a_rank_hangs_for_a_while_and_ends(run_faults, version, make):
     ],
     ids=[name_of(make) for make in NOW],
 )
-def test_the_kernel_tells_how_a_rank_hangs(tmp_path, make, state, place):
-    """Its state, and where it waits."""
+def test_the_kernel_shows_how_a_rank_hangs(tmp_path, make, state, place):
+    """Its state, and the place where it waits."""
     with running(tmp_path, WAITS, make(rank=0, when=READY), grace=0.1) as job:
         pid = job.pids()[0]
         assert result_of(job) == "injected", job.fault_results()
@@ -104,7 +104,7 @@ def test_the_kernel_tells_how_a_rank_hangs(tmp_path, make, state, place):
 
 @pytest.mark.parametrize("make", [faults.deadlock, faults.busy_loop, faults.blocked_pipe], ids=name_of)
 def test_a_main_thread_that_hangs_in_python_runs_its_handlers(tmp_path, make):
-    """SIGTERM is heard, and other threads go on."""
+    """SIGTERM is handled, and other threads continue."""
     with running(tmp_path, TICKS + WAITS, make(rank=0, when=READY), grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
         ticks = job.log(0, "stderr").stat().st_size
@@ -114,15 +114,15 @@ def test_a_main_thread_that_hangs_in_python_runs_its_handlers(tmp_path, make):
 
 
 def test_a_busy_rank_uses_processor_time(tmp_path):
-    """It grows while one looks."""
+    """It grows during the observation."""
     with running(tmp_path, WAITS, faults.busy_loop(rank=0, when=READY), grace=0.1) as job:
         assert result_of(job) == "injected"
         before = seconds_used(job.pids()[0])
         wait_for(lambda: seconds_used(job.pids()[0]) > before + 0.1)
 
 
-def test_while_the_gil_is_held_nobody_in_the_rank_is_heard(tmp_path):
-    """A signal is delivered, but its handler does not run, and no other thread does."""
+def test_no_other_thread_runs_while_the_gil_is_held(tmp_path):
+    """A signal is delivered, but neither its handler nor any other thread runs."""
     with running(tmp_path, TICKS + WAITS, faults.gil_held(rank=0, when=READY), grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
         pid, ticks = job.pids()[0], job.log(0, "stderr").stat().st_size
@@ -134,7 +134,7 @@ def test_while_the_gil_is_held_nobody_in_the_rank_is_heard(tmp_path):
         assert str(seen.ranks[0].status) == "SIGKILL (9)"
 
 
-def test_a_rank_in_state_d_hears_no_signal_and_its_threads_go_on(tmp_path, pid_gone):
+def test_a_rank_in_state_d_handles_no_signal_and_its_threads_continue(tmp_path, pid_gone):
     """The handler of SIGTERM does not run; SIGKILL ends the rank, and its child with it."""
     with running(tmp_path, TICKS + WAITS, faults.uninterruptible(rank=0, when=READY), grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
@@ -158,8 +158,8 @@ def test_a_child_that_outlives_its_killed_rank_does_not_outlive_the_job(tmp_path
     assert pid_gone(child)
 
 
-def test_a_child_that_is_stopped_when_the_hang_is_over_lets_the_rank_go_on(tmp_path):
-    """As soon as it goes on itself."""
+def test_a_child_stopped_at_the_end_of_the_hang_releases_the_rank(tmp_path):
+    """As soon as the child continues itself."""
     program = f"{UNTIL}print('ready', flush=True)\nuntil('{HEALED}')\n"
     with running(tmp_path, program, faults.uninterruptible(rank=0, for_=A_WHILE, when=READY)) as job:
         assert result_of(job) == "injected", job.fault_results()
@@ -177,7 +177,7 @@ LAUNCHER = program_text("faults/launcher")
 
 @pytest.mark.parametrize("make", [faults.uninterruptible, faults.gil_held, faults.deadlock], ids=name_of)
 def test_a_rank_that_hangs_does_not_outlive_a_killed_launcher(tmp_path, make, pid_gone):
-    """Nor does the child that it waits for."""
+    """Neither does the child that it waits for."""
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     argv = [sys.executable, str(tmp_path / "launcher.py"), str(tmp_path / "work"), make.__name__]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -193,7 +193,7 @@ def test_a_rank_that_hangs_does_not_outlive_a_killed_launcher(tmp_path, make, pi
 
 @pytest.mark.parametrize("make", LATER, ids=name_of)
 def test_a_rank_whose_work_is_done_does_not_end(tmp_path, make):
-    """It sleeps until somebody ends it."""
+    """It sleeps until it is killed."""
     with running(tmp_path, "print('worked', flush=True)\n", make(rank=0), grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
         wait_for(lambda: state_of(job.pids()[0]) == "S", "a rank that sleeps")
@@ -204,8 +204,8 @@ def test_a_rank_whose_work_is_done_does_not_end(tmp_path, make):
 
 
 @pytest.mark.parametrize("make", LATER, ids=name_of)
-def test_a_rank_that_leaves_at_once_does_not_hang_at_its_end(run_faults, make):
-    """os._exit calls nobody and waits for nobody."""
+def test_a_rank_that_exits_at_once_does_not_hang_at_exit(run_faults, make):
+    """os._exit calls no functions and joins no threads."""
     run = run_faults([make(rank=0)], "import os\nos._exit(0)")
 
     assert (run.one().status, str(run.job.status[0])) == ("not_reached", "exit 0")
@@ -213,8 +213,8 @@ def test_a_rank_that_leaves_at_once_does_not_hang_at_its_end(run_faults, make):
 
 
 @pytest.mark.parametrize("make", ALL, ids=name_of)
-def test_what_cannot_be_entered_or_is_never_due_does_not_hang(run_faults, make):
-    """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
+def test_an_impossible_or_never_due_hang_does_not_happen(run_faults, make):
+    """An isolated Python, a program that is not Python, a line that is never written."""
     given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
     run = run_faults(given, (sys.executable, "-I", "-c", "pass"), ("/bin/true",), "print('ran')")
 
@@ -223,8 +223,8 @@ def test_what_cannot_be_entered_or_is_never_due_does_not_hang(run_faults, make):
 
 
 @pytest.mark.parametrize("make", [faults.busy_loop, faults.deadlock], ids=name_of)
-def test_a_hang_that_nobody_could_see_is_no_injection(run_faults, make):
-    """It was over before it showed."""
+def test_an_unobserved_hang_is_no_injection(run_faults, make):
+    """It was over before it was observed."""
     run = run_faults([make(rank=0, for_=0.0)], "print('ran')")
 
     assert (run.one().status, run.log(0)) == ("errored", "ran\n"), run.one()
@@ -233,7 +233,7 @@ def test_a_hang_that_nobody_could_see_is_no_injection(run_faults, make):
 @pytest.mark.parametrize(("attempt", "status"), [(0, "not_reached"), (1, "injected"), (2, "not_reached")])
 @pytest.mark.parametrize("make", [faults.hang, faults.deadlock, faults.hang_at_exit], ids=name_of)
 def test_a_rank_hangs_only_after_its_first_restart(run_faults, make, attempt, status):
-    """As a supervisor that restarts ranks counts them."""
+    """By the restart number of a supervisor that restarts ranks."""
     env = {"TORCHELASTIC_RESTART_COUNT": str(attempt)}
     run = run_faults([make(rank=0, for_=A_WHILE, when=when.restart(1))], "print('ran')", env=env)
 
@@ -251,8 +251,8 @@ def test_a_rank_hangs_only_after_its_first_restart(run_faults, make, attempt, st
     ],
     ids=["blocked_pipe", "uninterruptible", "hang_thread", "gil_held", "async_exception"],
 )
-def test_a_rank_that_gets_no_thread_runs_as_if_nothing_had_been_asked_for(run_faults, tmp_path, make):
-    """The faults that need one say so, and the program hears nothing of it."""
+def test_a_rank_without_threads_runs_unchanged(run_faults, tmp_path, make):
+    """Faults that need a thread report it, and the program does not notice."""
     (tmp_path / "sitecustomize.py").write_text(
         "import _thread\ndef start(*_, **__): raise RuntimeError('no thread')\n"
         "_thread.start_new_thread = _thread.start_joinable_thread = start\n"
@@ -263,8 +263,8 @@ def test_a_rank_that_gets_no_thread_runs_as_if_nothing_had_been_asked_for(run_fa
     assert "no thread" in run.one().detail
 
 
-def test_a_gil_that_others_got_was_not_held(run_faults):
-    """Somebody made the call give it back; the other threads went on, and that is seen."""
+def test_a_gil_that_other_threads_got_was_not_held(run_faults):
+    """The call released the GIL; the other threads continued, and that is observed."""
     source = f"{UNTIL}import ctypes\nctypes.PyDLL = ctypes.CDLL\nprint('ready', flush=True)\nuntil('{HEALED}')\n"
     run = run_faults([faults.gil_held(rank=0, for_=A_WHILE, when=READY)], source)
 
@@ -273,15 +273,15 @@ def test_a_gil_that_others_got_was_not_held(run_faults):
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 @pytest.mark.parametrize("make", ALL, ids=name_of)
-def test_functions_hang_wherever_they_come_from(tmp_path, make, method):
-    """A forked rank never started an interpreter, and ends like one all the same."""
+def test_functions_hang_with_every_start_method(tmp_path, make, method):
+    """A forked rank never started an interpreter, but its exit is the same."""
     with running(tmp_path, says_who, make(rank=0), ranks=2, start_method=method, grace=0.1) as job:
         assert result_of(job) == "injected", job.fault_results()
         assert state_of(job.pids()[0]) in ("S", "D", "R")
 
 
-def test_a_thread_that_was_not_let_run_was_not_kept_from_the_gil(monkeypatch):
-    """On a busy machine it moves nothing for a while, with nobody in its way: it must have tried."""
+def test_an_unscheduled_thread_is_no_evidence_of_a_held_gil(monkeypatch):
+    """On a busy machine it may not run for a while, without any hang: it must have tried."""
     turns = iter([7, 7, 8, 8, 9, 9, 10, 10])
     monkeypatch.setattr(hang, "SILENCE", 0.0)
     monkeypatch.setattr(hang, "_position", lambda *_: 4)
@@ -294,7 +294,7 @@ def test_a_thread_that_was_not_let_run_was_not_kept_from_the_gil(monkeypatch):
 
 
 def test_a_python_without_a_gil_cannot_hold_it(run_faults):
-    """It says so itself."""
+    """The rank reports it."""
     gil = "import sys\nsys._is_gil_enabled = lambda: False\n"
     source = f"{UNTIL}{gil}print('ready', flush=True)\nuntil('{ENDED}')\n"
     run = run_faults([faults.gil_held(rank=0, when=READY)], source)

@@ -1,4 +1,4 @@
-"""What ranks write and where it goes: each fault seen in the files, and the launcher that lives with it."""
+"""Faults in the output of ranks: verified in the files, and survived by the launcher."""
 
 import os
 import re
@@ -21,7 +21,7 @@ CODES = "\x1b[1;31mhi\x1b[0m\x1b[2J\x1b[H\x1b[?1049h\x1b[?25l\x1b]0;hi\x07\x1b[8
 
 
 class Hears:
-    """An observer that keeps all lines."""
+    """Observer that keeps all lines."""
 
     wants_lines = True
 
@@ -29,20 +29,20 @@ class Hears:
         self.lines = []
 
     def attach(self, control):
-        """Nothing is needed."""
+        """Do nothing."""
 
     def observe(self, event):
-        """Keep it if it is a line."""
+        """Keep the event if it is a line."""
         if isinstance(event, LineSeen):
             self.lines.append((event.stream, event.text))
 
     def of(self, stream):
-        """The lines of a stream."""
+        """Return the lines of a stream."""
         return [text for which, text in self.lines if which == stream]
 
 
 def told(seen):
-    """What came of the only fault, and why."""
+    """Return the status and the detail of the only fault."""
     (result,) = seen.faults
     return result.status, result.detail
 
@@ -72,8 +72,8 @@ def told(seen):
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_what_a_rank_writes_is_in_its_log_and_with_the_observers(tmp_path, make, written, lines):
-    """Byte by byte in the file, line by line in the launcher, and what comes behind it too."""
+def test_output_is_in_the_log_and_reaches_the_observers(tmp_path, make, written, lines):
+    """Byte by byte in the file, line by line in the launcher, including the lines after it."""
     hears = Hears()
     with running(tmp_path, AFTER, make, observers=[hears]) as job:
         seen = job.wait(DEADLINE)
@@ -108,8 +108,8 @@ def test_it_works_in_every_python_that_a_rank_may_have(tmp_path, make, version):
     assert told(seen)[0] == "injected", told(seen)
 
 
-def test_the_other_stream_can_be_meant(tmp_path):
-    """And then it is not in stdout."""
+def test_stderr_can_be_the_target(tmp_path):
+    """Then it is not in stdout."""
     with running(tmp_path, AFTER, faults.nul_bytes(count=2, stream="stderr", rank=0)) as job:
         seen = job.wait(DEADLINE)
         assert job.log(0, "stderr").read_bytes() == b"derail\0\0derail\nbehind\n"
@@ -117,8 +117,8 @@ def test_the_other_stream_can_be_meant(tmp_path):
     assert told(seen)[0] == "injected"
 
 
-def test_what_was_in_the_file_before_is_no_evidence(tmp_path):
-    """The same bytes stand there already; the fault's own are behind them."""
+def test_earlier_content_of_the_file_is_no_evidence(tmp_path):
+    """The same bytes are already there; the fault's own are after them."""
     program = "os.write(1, b'half')\nprint('go', file=sys.stderr, flush=True)\ntime.sleep(60)"
     fault = faults.partial_line("half", rank=0, when=when.line("go", stream="stderr"))
     with running(tmp_path, program, fault) as job:
@@ -126,8 +126,8 @@ def test_what_was_in_the_file_before_is_no_evidence(tmp_path):
         assert job.log(0, "stdout").read_bytes() == b"halfhalf"
 
 
-def test_a_half_line_may_be_the_last(tmp_path):
-    """The rank ends right behind it; the observers get it all the same."""
+def test_a_partial_line_may_be_the_last(tmp_path):
+    """The rank exits right after it; observers get it as well."""
     hears = Hears()
     fault = faults.partial_line("half", then="exit", rank=0)
     with running(tmp_path, AFTER, fault, observers=[hears]) as job:
@@ -139,8 +139,8 @@ def test_a_half_line_may_be_the_last(tmp_path):
 
 
 @pytest.mark.parametrize(("buffered", "left"), [(False, b"derail: last words"), (True, b"")])
-def test_last_words_in_front_of_a_sigkill_are_in_the_log_unless_they_were_buffered(tmp_path, buffered, left):
-    """A buffer of the process dies with it."""
+def test_output_before_a_sigkill_is_in_the_log_unless_buffered(tmp_path, buffered, left):
+    """A buffer of the process is lost with it."""
     hears = Hears()
     with running(tmp_path, AFTER, faults.no_newline_before_kill(buffered=buffered, rank=0), observers=[hears]) as job:
         seen = job.wait(DEADLINE)
@@ -152,7 +152,7 @@ def test_last_words_in_front_of_a_sigkill_are_in_the_log_unless_they_were_buffer
 
 
 def test_a_line_of_100_mib_reaches_the_observers_in_pieces_and_whole(tmp_path):
-    """Nothing of it is lost, and what comes behind it is a line of its own."""
+    """Nothing of it is lost, and the next line is separate."""
     sizes = []
 
     class Measures(Hears):
@@ -177,8 +177,8 @@ def test_a_line_of_100_mib_reaches_the_observers_in_pieces_and_whole(tmp_path):
     ],
 )
 @pytest.mark.parametrize(("stream", "number"), [("stdout", 1), ("stderr", 2)])
-def test_a_stream_takes_nothing_any_more(tmp_path, make, said, is_so, stream, number):
-    """The rank is told so when it writes, /proc shows why, and what was written before is there."""
+def test_a_stream_refuses_writes(tmp_path, make, said, is_so, stream, number):
+    """Its writes fail, /proc shows why, and the earlier output is there."""
     says = tmp_path / "says"
     program = f"os.write({number}, b'before\\n')\n" + "from derail.faults import fail_point\nfail_point('now')\n"
     program += program_text("faults/writes_descriptor", FD=number)
@@ -191,14 +191,14 @@ def test_a_stream_takes_nothing_any_more(tmp_path, make, said, is_so, stream, nu
 
 
 def flags_of(fd):
-    """The flags that a descriptor of a process has."""
+    """Return the flags of a process's descriptor."""
     path = Path(fd)
     text = (path.parents[1] / "fdinfo" / path.name).read_text()
     return int(re.search(r"flags:\s*(\d+)", text)[1], 8)
 
 
-def test_a_rank_that_ends_at_once_has_closed_its_stream_in_its_own_word(tmp_path):
-    """Nobody may have seen it from outside; what its write was told is known."""
+def test_a_rank_that_exits_at_once_has_closed_its_stream_by_its_own_record(tmp_path):
+    """It may end before the check from outside; the error of its own write is known."""
     seen, text = ended(tmp_path, "os._exit(3)", faults.closed_stream(rank=0))
 
     assert told(seen)[0] == "injected", told(seen)
@@ -206,7 +206,7 @@ def test_a_rank_that_ends_at_once_has_closed_its_stream_in_its_own_word(tmp_path
 
 
 def test_the_next_file_gets_the_number_of_a_closed_stream(tmp_path):
-    """What the program prints then goes into a file of its own: that is what makes it dangerous."""
+    """The program then prints into its own file: this is the danger."""
     program = "file = open('data', 'w')\nprint('print', flush=True)\nprint(file.fileno(), file=sys.stderr, flush=True)"
     with running(tmp_path, program, faults.closed_stream(rank=0), cwd=tmp_path) as job:
         seen = job.wait(DEADLINE)
@@ -218,7 +218,7 @@ def test_the_next_file_gets_the_number_of_a_closed_stream(tmp_path):
 
 @pytest.mark.parametrize("name", ["closed_stream", "log_read_only", "log_disk_full", "partial_line"])
 def test_a_stream_that_is_closed_already_is_no_injection(tmp_path, name):
-    """The rank says that it could not."""
+    """The rank reports that it failed."""
     program = "from derail.faults import fail_point\nos.close(1)\nfail_point('now')\n"
     seen, _ = ended(tmp_path, program, getattr(faults, name)(rank=0, when=when.point("now")))
 
@@ -227,8 +227,8 @@ def test_a_stream_that_is_closed_already_is_no_injection(tmp_path, name):
     assert "Bad file descriptor" in detail
 
 
-def test_what_is_written_where_nobody_can_look_is_no_injection(tmp_path):
-    """The stream has become a pipe: what was written to it cannot be read again."""
+def test_output_that_cannot_be_read_again_is_no_injection(tmp_path):
+    """The stream has become a pipe, so its data cannot be read again."""
     program = """
 read, write = os.pipe()
 os.dup2(write, 1)
@@ -243,7 +243,7 @@ fail_point("now")
 
 
 def test_a_write_that_the_disk_refuses_is_no_injection(tmp_path):
-    """The stream takes nothing: the bytes never were in the log."""
+    """The stream accepts nothing: the bytes never were in the log."""
     program = """
 os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
 from derail.faults import fail_point
@@ -256,14 +256,14 @@ fail_point("now")
 
 @pytest.mark.parametrize("name", ["partial_line", "closed_stream", "pipe_holder"])
 def test_a_program_that_is_no_python_is_not_reached_inside(tmp_path, name):
-    """It says so, and why."""
+    """The result has the reason."""
     seen, _ = ended(tmp_path, ["/bin/sleep", "0.1"], getattr(faults, name)(rank=0))
 
     assert told(seen)[0] == "unavailable"
 
 
 def test_a_function_writes_odd_bytes_too(tmp_path):
-    """Whatever kind of rank."""
+    """Whatever the kind of rank."""
     seen, text = ended(tmp_path, work, faults.partial_line("half", rank=0), args=(1,))
 
     assert text == "halfstep 1\n"
@@ -271,8 +271,8 @@ def test_a_function_writes_odd_bytes_too(tmp_path):
 
 
 @pytest.mark.parametrize("own_session", [False, True])
-def test_a_process_that_keeps_the_log_open_does_not_hold_the_launcher(tmp_path, own_session):
-    """The rank is over, its helper has the file; the job ends all the same, and ends the helper."""
+def test_a_process_that_keeps_the_log_open_does_not_block_the_launcher(tmp_path, own_session):
+    """The rank has ended and its helper has the file; the job ends, and ends the helper."""
     fault = faults.pipe_holder(3600, own_session=own_session, rank=0)
     with running(tmp_path, "print('done', flush=True)", fault) as job:
         seen = job.wait(DEADLINE)
@@ -286,7 +286,7 @@ def test_a_process_that_keeps_the_log_open_does_not_hold_the_launcher(tmp_path, 
 
 
 def test_a_holder_that_ends_before_the_rank_is_not_reached(tmp_path):
-    """Nobody outlived anybody."""
+    """No process outlived the rank."""
     program = "os.wait()\n"
     seen, _ = ended(tmp_path, program, faults.pipe_holder(0, rank=0))
 
@@ -305,7 +305,7 @@ ONE = when.line("one")
 
 
 def moved(tmp_path, fault, program=WRITES, **options):
-    """A job whose log is moved between its two lines: what was observed, what was heard, the job."""
+    """Return the observation, the lines and the job after a log was moved between two lines."""
     hears, go = Hears(), tmp_path / "go"
     with running(tmp_path, program, fault, observers=[hears], env={"GO": str(go)}, **options) as job:
         record_of(job, "end")
@@ -326,7 +326,7 @@ def moved(tmp_path, fault, program=WRITES, **options):
     ids=["deleted", "truncated", "copytruncate", "replaced", "fifo"],
 )
 def test_a_log_that_is_moved_away_loses_no_line(tmp_path, make, found):
-    """The file is where the fault put it; the observers hear the lines before and after; the job ends well."""
+    """The file is where the fault put it; observers get the lines before and after; the job succeeds."""
     seen, hears, job, _ = moved(tmp_path, make)
 
     assert hears.of("stdout") == ["one", "two"]
@@ -336,8 +336,8 @@ def test_a_log_that_is_moved_away_loses_no_line(tmp_path, make, found):
     assert {path.name: path.read_bytes() for path in logs.iterdir() if path.name.startswith("stdout")} == found
 
 
-def test_while_it_is_a_fifo_it_is_one(tmp_path):
-    """Whoever opens it would be held; the launcher is not."""
+def test_the_log_is_a_fifo_during_the_fault(tmp_path):
+    """An open of it would block; the launcher does not block."""
     seen, _, job, during = moved(tmp_path, faults.log_fifo(rank=0, when=ONE))
 
     assert stat.S_ISFIFO(during.st_mode)
@@ -346,8 +346,8 @@ def test_while_it_is_a_fifo_it_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["log_deleted", "log_replaced", "log_fifo", "log_truncated"])
-def test_a_log_that_goes_away_at_the_exit_holds_nobody(tmp_path, name):
-    """After the last line and before the launcher has judged; stderr is what it shows of a failed rank."""
+def test_a_log_that_is_moved_at_the_exit_does_not_block(tmp_path, name):
+    """After the last line, before the launcher's result; stderr is part of the report of a failed rank."""
     fault = getattr(faults, name)(stream="stderr", rank=0, when=when.own_exit())
     hears = Hears()
     program = "os.write(2, b'last words\\n')\nos._exit(3)"
@@ -360,8 +360,8 @@ def test_a_log_that_goes_away_at_the_exit_holds_nobody(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["log_deleted", "log_replaced", "log_fifo", "log_truncated"])
-def test_the_console_shows_what_goes_to_a_log_that_was_moved(tmp_path, name, capfd):
-    """A teed rank is seen to its last line."""
+def test_the_console_shows_output_to_a_moved_log(tmp_path, name, capfd):
+    """A teed rank is shown to its last line."""
     from derail.model.std import Std
 
     seen, _, _, _ = moved(tmp_path, getattr(faults, name)(rank=0, when=ONE), tee=Std.ALL)
@@ -372,7 +372,7 @@ def test_the_console_shows_what_goes_to_a_log_that_was_moved(tmp_path, name, cap
 
 @pytest.mark.parametrize("name", ["log_deleted", "log_replaced", "log_fifo", "log_truncated"])
 def test_a_log_that_the_rank_does_not_write_to_is_not_moved(tmp_path, name):
-    """It has redirected its stream itself: to move the file would do nothing to it."""
+    """It has redirected its stream itself, so moving the file would have no effect."""
     program = "os.dup2(os.open('other', os.O_WRONLY | os.O_CREAT), 1)\nos.write(2, b'ready\\n')\ntime.sleep(60)"
     fault = getattr(faults, name)(rank=0, when=when.line("ready"))
     with running(tmp_path, program, fault, cwd=tmp_path) as job:
@@ -381,12 +381,12 @@ def test_a_log_that_the_rank_does_not_write_to_is_not_moved(tmp_path, name):
 
 
 def test_an_empty_log_cannot_be_cut(tmp_path):
-    """Nothing would change."""
+    """There would be no change."""
     with running(tmp_path, "time.sleep(60)", faults.log_truncated(rank=0)) as job:
         assert result_of(job) == "errored"
 
 
-def test_a_log_that_is_gone_already_cannot_be_removed(tmp_path):
+def test_a_missing_log_cannot_be_deleted(tmp_path):
     """The second of two finds nothing."""
     given = [faults.log_deleted(rank=0, when=ONE, id="a"), faults.log_deleted(rank=0, when=ONE, id="b")]
     with running(tmp_path, "os.write(1, b'one\\n')\ntime.sleep(600)\n", *given) as job:
@@ -398,7 +398,7 @@ def test_a_log_that_is_gone_already_cannot_be_removed(tmp_path):
 
 
 def test_a_log_of_a_rank_that_has_ended_is_not_reached(tmp_path):
-    """A line of rank 1 sets it off; rank 0 is gone by then."""
+    """A line of rank 1 fires the fault after rank 0 has ended."""
     fault = faults.log_deleted(rank=0, when=when.line("ready", rank=1))
     seen, text = ended(tmp_path, LATER_THAN_RANK_0, fault, ranks=2)
 
@@ -406,8 +406,8 @@ def test_a_log_of_a_rank_that_has_ended_is_not_reached(tmp_path):
     assert "its target ended with exit 0" in told(seen)[1]
 
 
-def test_a_fifo_becomes_a_file_again_after_a_while(tmp_path):
-    """What it held before is there again."""
+def test_a_fifo_becomes_a_file_again_after_for(tmp_path):
+    """Its earlier content is restored."""
     with running(
         tmp_path, "os.write(1, b'one\\n')\ntime.sleep(60)", faults.log_fifo(rank=0, when=ONE, for_=0.1)
     ) as job:

@@ -1,4 +1,4 @@
-"""Connections that break and addresses that cannot be had: seen by real ranks and their peers."""
+"""Broken connections and unavailable addresses, observed by real ranks and their peers."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ CONNECTS = program_text("faults/connects")
 
 @pytest.fixture
 def listener():
-    """Somebody who listens on the loopback."""
+    """Yield a listener on the loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(DEADLINE)
         yield server
@@ -39,13 +39,13 @@ def listener():
 
 @pytest.fixture
 def port():
-    """One on which nobody listens, and that no other test gets while this one runs."""
+    """Return a port without a listener, reserved during this test."""
     with claimed_port() as number:
         yield number
 
 
 def port_of(server):
-    """Where somebody listens."""
+    """Return the port of a listener."""
     return server.getsockname()[1]
 
 
@@ -54,7 +54,7 @@ STEALING = pytest.mark.skipif(bool(sockets.why_not()), reason=sockets.why_not())
 
 @STEALING
 def test_a_severed_connection_ends_for_the_rank_and_for_its_peer(tmp_path, listener):
-    """The peer reads the end; the rank reads it too, and gets EPIPE when it writes."""
+    """Both read end of file, and the rank gets EPIPE on a write."""
     fault = faults.sever(peer_port=port_of(listener), rank=0, when=READY)
     with running(tmp_path, CONNECTS, fault, master_port=port_of(listener)) as job:
         peer, _ = listener.accept()
@@ -81,7 +81,7 @@ def test_a_reset_connection_is_a_reset_for_the_peer(tmp_path, listener):
 @STEALING
 @pytest.mark.parametrize("name", ["sever", "reset"])
 def test_connections_to_another_port_stay(tmp_path, listener, name):
-    """What is not meant is not touched, and nothing was injected."""
+    """Other connections are not touched, and the fault is not injected."""
     fault = getattr(faults, name)(peer_port=1, rank=0, when=READY)
     with running(tmp_path, CONNECTS, fault, master_port=port_of(listener)) as job:
         peer, _ = listener.accept()
@@ -96,7 +96,7 @@ def test_connections_to_another_port_stay(tmp_path, listener, name):
 @STEALING
 @pytest.mark.parametrize("name", ["sever", "reset"])
 def test_a_connection_that_the_peer_has_not_accepted_yet_is_broken_too(tmp_path, listener, name):
-    """Such a one has inode 0 on the peer's side, as files have that are no sockets: they must not be taken for it."""
+    """It has inode 0 on the peer's side, like files that are no sockets, which must not match."""
     with running(tmp_path, CONNECTS, getattr(faults, name)(rank=0, when=READY), master_port=port_of(listener)) as job:
         assert result_of(job) == "injected"
         job.wait(DEADLINE)
@@ -111,8 +111,8 @@ def test_a_rank_without_connections_has_nothing_to_sever(tmp_path):
         assert "has no matching established TCP connection" in record_of(job, "end")["detail"]
 
 
-def test_where_descriptors_cannot_be_had_severing_is_unavailable(tmp_path, monkeypatch):
-    """With the reason, and the rank runs on."""
+def test_severing_is_unavailable_without_access_to_descriptors(tmp_path, monkeypatch):
+    """With the reason, and the rank continues."""
     monkeypatch.setattr(sockets, "PIDFD_GETFD", -1)
     sockets.why_not.cache_clear()
     try:
@@ -126,7 +126,7 @@ def test_where_descriptors_cannot_be_had_severing_is_unavailable(tmp_path, monke
 
 @contextmanager
 def echo(server):
-    """Answers what it gets, connection after connection, until the server is closed."""
+    """Echo data, connection after connection, until the server is closed."""
 
     def serve():
         while True:
@@ -151,7 +151,7 @@ def echo(server):
 
 
 def talk_through(tmp_path, listener, fault, times=1, timeout=DEADLINE):
-    """What came of a proxy, and what the rank was told: seconds, and for each connection bytes and error."""
+    """Return a proxy fault's result, and the rank's record: seconds, and bytes and error of each connection."""
     with echo(listener) as port:
         program = program_text("faults/talks", TIMES=times, TIMEOUT=timeout) + UNTIL_SEEN
         seen, text = ended(tmp_path, program, fault, master_port=port)
@@ -165,7 +165,7 @@ def talk_through(tmp_path, listener, fault, times=1, timeout=DEADLINE):
     [({"latency": 0.5}, 1.0), ({"bandwidth": 10_000}, 2.0), ({"latency": 0.3, "jitter": 0.2}, 0.6)],
 )
 def test_a_slow_proxy_passes_everything_on_but_late(tmp_path, listener, spoiling, least):
-    """Nothing is lost; both ways take their time."""
+    """Nothing is lost; both directions are delayed."""
     result, took, said = talk_through(tmp_path, listener, faults.proxy(**spoiling, rank=0))
 
     assert (result.status, said) == ("injected", [[20000, ""]])
@@ -181,7 +181,7 @@ def test_a_slicing_proxy_passes_everything_on(tmp_path, listener):
 
 
 def test_a_slicing_proxy_sends_small_pieces(listener, port, monkeypatch):
-    """Each by a call of its own; how many of them a slow reader finds at once is for the kernel to say."""
+    """One call each; the kernel decides how many a slow reader gets at once."""
     sizes = []
 
     class Counts(socket.socket):
@@ -212,13 +212,13 @@ def test_a_slicing_proxy_sends_small_pieces(listener, port, monkeypatch):
 
 
 def test_a_black_hole_keeps_the_connection_and_swallows_the_bytes(tmp_path, listener):
-    """The rank waits in vain."""
+    """The rank waits without an answer."""
     result, _, said = talk_through(tmp_path, listener, faults.proxy(black_hole=True, rank=0), timeout=1)
 
     assert (result.status, said) == ("injected", [[0, "ETIMEDOUT"]])
 
 
-def test_a_proxy_resets_a_connection_after_so_many_bytes(tmp_path, listener):
+def test_a_proxy_resets_a_connection_after_a_number_of_bytes(tmp_path, listener):
     """The rank gets no more than that, and ECONNRESET."""
     result, _, said = talk_through(tmp_path, listener, faults.proxy(reset_after=5000, rank=0))
 
@@ -227,8 +227,8 @@ def test_a_proxy_resets_a_connection_after_so_many_bytes(tmp_path, listener):
     assert said[0][0] <= 5000
 
 
-def test_a_proxy_closes_a_connection_after_so_many_bytes(tmp_path, listener):
-    """What the echo could answer arrives, and no more."""
+def test_a_proxy_closes_a_connection_after_a_number_of_bytes(tmp_path, listener):
+    """The bytes that could be echoed arrive, and no more."""
     result, _, said = talk_through(tmp_path, listener, faults.proxy(close_after=25000, rank=0))
 
     assert result.status == "injected"
@@ -243,8 +243,8 @@ def test_a_proxy_refuses_the_first_connections_only(tmp_path, listener):
     assert all(error in RESET for _, error in said[:2])
 
 
-def test_only_the_rank_that_is_aimed_at_goes_through_the_proxy(tmp_path):
-    """The others keep the address that they were given."""
+def test_only_the_target_rank_uses_the_proxy(tmp_path):
+    """The others keep their address."""
     program = "print(os.environ['MASTER_PORT'], flush=True)"
     with running(tmp_path, program, faults.proxy(latency=1.0, rank=1), ranks=3, master_port=29999) as job:
         job.wait(DEADLINE)
@@ -255,19 +255,19 @@ def test_only_the_rank_that_is_aimed_at_goes_through_the_proxy(tmp_path):
 
 
 class Slow(Driver):
-    """Hears of the start of a rank when that has said what became of it."""
+    """Observer that delays the start event of a rank until the rank has recorded its result."""
 
     said = None
 
     def observe(self, event):
-        """A rank whose first line is there has been through with it."""
+        """Pass on the start of a rank once its first line is written."""
         if isinstance(event, Started):
             wait_for(self.said.read_text)
         super().observe(event)
 
 
 def test_a_rank_that_is_faster_than_the_engine_is_not_refused(tmp_path, listener):
-    """The proxy listens before the rank is there."""
+    """The proxy listens before the rank exists."""
     program = """
 import os, socket
 socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).send(b"x")
@@ -284,7 +284,7 @@ print("connected", flush=True)
 
 @pytest.mark.parametrize("program", ["print('never connects')", program_text("faults/talks", TIMEOUT=DEADLINE)])
 def test_a_proxy_that_could_spoil_nothing_did_not_inject(tmp_path, listener, program):
-    """Nobody came, or not enough bytes did."""
+    """There was no connection, or too few bytes."""
     with echo(listener) as port:
         seen, _ = ended(tmp_path, program, faults.proxy(reset_after=10**6, rank=0), master_port=port)
 
@@ -292,7 +292,7 @@ def test_a_proxy_that_could_spoil_nothing_did_not_inject(tmp_path, listener, pro
 
 
 def test_the_proxy_waits_for_a_listener_that_comes_late(tmp_path):
-    """A store that is not there yet is no fault of the rank's."""
+    """A store that does not exist yet is not the rank's failure."""
     program = program_text("faults/talks", TIMEOUT=DEADLINE) + UNTIL_SEEN
     program = program.replace("sock.sendall", "print('connected', flush=True); sock.sendall")
     with socket.socket() as server:
@@ -309,7 +309,7 @@ def test_the_proxy_waits_for_a_listener_that_comes_late(tmp_path):
 
 
 def test_a_port_that_is_taken_cannot_be_bound_by_the_rank_and_is_given_up_afterwards(tmp_path, port):
-    """Its bind says EADDRINUSE; then the port is free."""
+    """Its bind fails with EADDRINUSE; afterwards the port is free."""
     program = """
 import errno, socket
 try:
@@ -326,7 +326,7 @@ except OSError as error:
 
 
 def test_a_rank_that_is_faster_than_the_engine_does_not_get_the_port(tmp_path, port):
-    """It is taken before the rank is there."""
+    """It is taken before the rank exists."""
     program = """
 import errno, os, socket
 try:
@@ -355,7 +355,7 @@ subprocess.Popen(["sleep", "60"], close_fds=False)
 
 @pytest.mark.parametrize(("program", "status"), [("print('ran')", "injected"), (KEEPS_LISTENING, "not_reached")])
 def test_the_port_of_a_rank_that_has_ended_is_taken_unless_a_helper_listens_there(tmp_path, port, program, status):
-    """The socket is derail's own until the job is over."""
+    """The socket belongs to derail until the job is over."""
     seen, _ = ended(tmp_path, program, faults.port_kept(rank=0), master_port=port)
 
     assert [result.status for result in seen.faults] == [status], seen.faults
@@ -363,7 +363,7 @@ def test_the_port_of_a_rank_that_has_ended_is_taken_unless_a_helper_listens_ther
         pass
 
 
-def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):
+def test_a_port_of_another_process_was_not_taken_by_derail(tmp_path, listener):
     """It is not reached."""
     seen, _ = ended(tmp_path, "print('ran')", faults.port_taken(rank=0), master_port=port_of(listener))
 
@@ -372,13 +372,13 @@ def test_a_port_that_somebody_else_has_was_not_taken_by_us(tmp_path, listener):
 
 @pytest.mark.parametrize("make", [lambda: faults.proxy(latency=1, rank=0), lambda: faults.port_taken(rank=0)])
 def test_a_rank_without_an_address_is_refused_before_anything_starts(tmp_path, make):
-    """There is nothing to stand before."""
+    """A proxy would have no target."""
     with pytest.raises(InputError, match=r"expected an address in its environment, got .* and MASTER_PORT='none'"):
         ended(tmp_path, "print('ran')", make(), env={"MASTER_PORT": "none"})
 
 
 def test_a_proxy_that_spoils_nothing_is_refused():
-    """Where it is written."""
+    """At the creation of the fault."""
     with pytest.raises(InputError, match="spoils nothing"):
         faults.proxy(rank=0)
 
@@ -398,8 +398,8 @@ def test_a_proxy_that_spoils_nothing_is_refused():
     ],
     ids=["latency", "bandwidth", "slices", "black hole", "to rank", "from rank", "reset", "close", "refuse"],
 )
-def test_each_thing_that_the_proxy_does_has_a_name_of_its_own(tmp_path, listener, make, gets):
-    """The rank gets its bytes late, in pieces, in part or not at all, and the error that belongs to it."""
+def test_each_disturbance_of_the_proxy_has_its_own_fault(tmp_path, listener, make, gets):
+    """The rank gets its bytes late, in pieces, in part or not at all, with the matching error."""
     waits_in_vain = gets == (0, "ETIMEDOUT")
     result, took, said = talk_through(tmp_path, listener, make(), timeout=2 if waits_in_vain else DEADLINE)
     got, error = said[0]
@@ -413,7 +413,7 @@ def test_each_thing_that_the_proxy_does_has_a_name_of_its_own(tmp_path, listener
 
 
 def test_a_half_open_connection_still_passes_the_other_way(tmp_path, listener):
-    """The peer hears the rank; the rank never hears the peer."""
+    """The peer gets the rank's data; the rank never gets the peer's."""
     program = CONNECTS.replace("got = sock.recv(10)", "sock.sendall(b'hello'); got = sock.recv(10)")
     with running(tmp_path, program, faults.net_half_open("to_rank", rank=0), master_port=port_of(listener)) as job:
         peer, _ = listener.accept()
@@ -435,7 +435,7 @@ server.accept()
 
 
 def test_the_store_dies_with_the_rank_that_serves_it(tmp_path, port):
-    """Nobody listens any more."""
+    """The port has no listener afterwards."""
     seen, _ = ended(tmp_path, LISTENS, faults.store_dies(rank=0, when=READY), master_port=port)
 
     assert ([result.status for result in seen.faults], str(seen.ranks[0].status)) == (
@@ -445,7 +445,7 @@ def test_the_store_dies_with_the_rank_that_serves_it(tmp_path, port):
 
 
 def test_a_store_that_is_a_child_of_the_rank_dies_alone(tmp_path, port):
-    """The rank reads its exit and goes on."""
+    """The rank reads its exit and continues."""
     program = f"""
 import subprocess
 child = subprocess.Popen([sys.executable, "-c", '''import os{LISTENS}'''])
@@ -479,7 +479,7 @@ def test_a_rank_that_serves_no_store_is_left_alone(tmp_path, port, env):
     ids=["address", "size", "rank", "missing"],
 )
 def test_a_rank_is_started_with_a_wrong_environment(tmp_path, make, says):
-    """Its own only; in all else it is as it was."""
+    """Only this rank, and only in this variable."""
     names = ["MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"]
     program = f"import json\nprint(json.dumps({{name: os.environ.get(name) for name in {names}}}), flush=True)\n"
     with running(tmp_path, program + UNTIL_SEEN, make(), ranks=2, master_port=29998) as job:
@@ -492,7 +492,7 @@ def test_a_rank_is_started_with_a_wrong_environment(tmp_path, make, says):
 
 
 def test_a_wrong_address_is_refused_by_the_kernel(tmp_path, listener):
-    """Nobody listens there, whose port is another's at 127.0.0.1."""
+    """It has no listener; the same port at 127.0.0.1 belongs to another process."""
     program = program_text("faults/talks", TIMEOUT=DEADLINE) + UNTIL_SEEN
     seen, text = ended(tmp_path, program, faults.wrong_address(rank=0), master_port=port_of(listener))
 
@@ -523,8 +523,8 @@ def test_the_environment_of_a_function_is_refused(tmp_path):
 RESOLVES = program_text("faults/resolves")
 
 
-def test_names_do_not_resolve_in_the_rank_for_a_while(tmp_path):
-    """Addresses in digits do, and after the time that is over names do too."""
+def test_names_do_not_resolve_in_the_rank_for_a_time(tmp_path):
+    """Numeric addresses do, and after the time names do as well."""
     seen, text = ended(tmp_path, RESOLVES, faults.dns_failure(["*"], rank=0, for_=4.0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -532,8 +532,8 @@ def test_names_do_not_resolve_in_the_rank_for_a_while(tmp_path):
     assert text.split()[2] in ("127.0.0.1", "::1")
 
 
-def test_a_name_that_nobody_asks_for_was_not_lost(tmp_path):
-    """Other names resolve as ever."""
+def test_a_name_that_is_never_looked_up_is_not_reached(tmp_path):
+    """Other names resolve normally."""
     seen, text = ended(tmp_path, RESOLVES, faults.dns_failure(["node7"], rank=0))
 
     assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
@@ -544,8 +544,8 @@ NET = pytest.mark.skipif(bool(namespaces.why_not("net")), reason=namespaces.why_
 
 
 @NET
-def test_a_rank_without_a_network_reaches_nobody(tmp_path, listener):
-    """Not even the loopback: the kernel says ENETUNREACH."""
+def test_a_rank_without_a_network_reaches_no_peer(tmp_path, listener):
+    """Not even the loopback: the error is ENETUNREACH."""
     program = """
 import errno, socket
 try:
@@ -565,7 +565,7 @@ time.sleep(60)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("user", [0, 65534])
 def test_a_connection_of_another_user_is_neither_counted_nor_passed_on(listener, user):
-    """It is closed, and does not use up what is for the rank."""
+    """It is closed, and does not use up a disturbance of the rank."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = port_of(taken)
     proxy = Proxy(port, ("127.0.0.1", port_of(listener)), Spoiling(latency=0.001))
@@ -583,8 +583,8 @@ def test_a_connection_of_another_user_is_neither_counted_nor_passed_on(listener,
     assert (said.stdout, proxy.done["connections"]) == (("b''\n", 0) if user else ("open\n", 1))
 
 
-def test_many_connections_cost_one_look_at_the_table_of_sockets(listener, monkeypatch):
-    """Another user who connects a thousand times does not delay the rank: what waits is judged together."""
+def test_many_connections_cost_one_read_of_the_table_of_sockets(listener, monkeypatch):
+    """A thousand connections of another user do not delay the rank: waiting ones are checked together."""
     looks = []
     monkeypatch.setattr(tcp_proxy, "are_own", lambda came: looks.append(len(came)) or sockets.are_own(came))
     near = socket.create_server(("127.0.0.1", 0), backlog=128)

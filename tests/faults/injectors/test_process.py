@@ -1,4 +1,4 @@
-"""How ranks end by themselves: codes, exceptions, odd moments, other programs, helpers; seen from outside."""
+"""Endings of ranks: exit codes, exceptions, later moments, other programs, helpers; observed from outside."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ READY = when.line("ready")
     ],
 )
 def test_an_exit_has_the_code_that_a_parent_sees(run_faults, code, how, expected, said):
-    """256 is 0, a message is 1; the work that was to come is not done."""
+    """256 is 0, a message is 1; the remaining work is not done."""
     run = run_faults([faults.exit(code, how, rank=0, when=READY)], WAITS)
 
     assert (str(run.job.status[0]), run.log(0, "stderr")) == (expected, said)
@@ -53,7 +53,7 @@ while time.monotonic() < end:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("trigger", [when.start(), READY], ids=str)
 def test_an_exception_arrives_from_another_thread(run_faults, version, trigger):
-    """It ends the rank as any other would, with its message."""
+    """It ends the rank like any other, with its message."""
     run = run_faults(
         [faults.async_exception("TimeoutError", "from afar", rank=0, when=trigger)], BUSY, python=VERSIONS[version]
     )
@@ -65,7 +65,7 @@ def test_an_exception_arrives_from_another_thread(run_faults, version, trigger):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_exception_from_another_thread_can_be_caught(run_faults, version):
-    """By its type, and it is an instance of just that."""
+    """By its type, of which it is an instance."""
     body = "    ".join(BUSY.splitlines(keepends=True))
     source = f"try:{body}except ValueError as error:\n    print(type(error) is ValueError, error, flush=True)\n"
     run = run_faults([faults.async_exception("ValueError", "x", rank=0, when=READY)], source, python=VERSIONS[version])
@@ -112,7 +112,7 @@ CRASHED = {"exception": "exit 0", "segfault": "SIGSEGV (11)", "abort": "SIGABRT 
     ids=["crash_at_exit", "crash_in_del-once", "crash_in_del-end"],
 )
 def test_a_crash_where_python_ignores_exceptions(run_faults, version, how, make):
-    """An exception is told on stderr and forgotten; everything else ends the rank."""
+    """An exception is printed on stderr and ignored; everything else ends the rank."""
     run = run_faults([make(rank=0, how=how)], "print('worked', flush=True)", python=VERSIONS[version])
 
     assert run.one().injected, run.one()
@@ -135,7 +135,7 @@ def test_a_crash_where_python_ignores_exceptions(run_faults, version, how, make)
     ids=["exit", "del", "exit-exception", "import", "import-segfault", "handler"],
 )
 def test_a_moment_that_never_comes_is_not_reached(run_faults, make, source):
-    """What was made ready for it proves nothing."""
+    """The preparation for it is no evidence."""
     run = run_faults([make()], source)
 
     assert (run.one().status, str(run.job.status[0])) == ("not_reached", "exit 0")
@@ -164,8 +164,8 @@ def test_an_import_crashes(run_faults, version, how, status):
     assert run.log(0).split() == ["ready", *(["caught", "colorsys", "imported"] if how == "exception" else [])]
 
 
-def test_a_module_that_was_imported_before_is_said(run_faults):
-    """Its import will not crash any more."""
+def test_an_already_imported_module_is_reported(run_faults):
+    """Its import cannot crash any more."""
     run = run_faults([faults.crash_at_import("os", rank=0)], "import os")
 
     assert run.one().status == "unavailable"
@@ -182,8 +182,8 @@ def test_a_handler_crashes(run_faults, version, how):
     assert str(run.job.status[0]) == {**CRASHED, "exception": "exit 1"}[how]
 
 
-def test_a_handler_crashes_when_the_supervisor_asks_a_rank_to_end(tmp_path):
-    """The signal is somebody else's."""
+def test_a_handler_crashes_on_the_supervisors_signal(tmp_path):
+    """The signal is from another process."""
     program = f"""
 while os.environ["RANK"] == "1" and not os.path.exists({str(tmp_path / "here")!r}): time.sleep(0.01)
 if os.environ["RANK"] == "1": sys.exit(3)
@@ -224,8 +224,8 @@ def test_a_rank_reads_the_names_of_signals_as_plans_write_them(number):
     assert _number(signal_name(number)) == number == signal_number(signal_name(number))
 
 
-def test_a_rank_becomes_another_program_under_its_own_pid(tmp_path):
-    """The kernel says so while it runs."""
+def test_a_rank_execs_another_program_under_its_pid(tmp_path):
+    """The kernel shows it while the program runs."""
     with running(tmp_path, WAITS, faults.exec(["sleep", "60"], rank=0, when=READY)) as job:
         pid = job.pids()[0]
         wait_for(lambda: Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x0060\0")
@@ -239,7 +239,7 @@ def test_a_rank_becomes_another_program_under_its_own_pid(tmp_path):
     [(["true"], "exit 0"), (["sh", "-c", "exit 9"], "exit 9"), ([sys.executable, "-c", "print('new')"], "exit 0")],
     ids=["true", "sh", "python"],
 )
-def test_a_program_that_ends_at_once_is_seen_after_its_end(run_faults, version, argv, status):
+def test_a_program_that_exits_at_once_is_verified_after_its_exit(run_faults, version, argv, status):
     """A process that has ended keeps its name until it is reaped."""
     run = run_faults([faults.exec(argv, rank=0)], "print('old')", python=VERSIONS[version])
 
@@ -248,7 +248,7 @@ def test_a_program_that_ends_at_once_is_seen_after_its_end(run_faults, version, 
 
 
 def test_a_program_that_is_not_there_leaves_the_rank_as_it_was(run_faults):
-    """Its name too."""
+    """Including its name."""
     source = "print(open('/proc/self/comm').read(), end='')"
     run = run_faults([faults.exec(["/no/such/program"], rank=0)], source)
     plain = run_faults([], source)
@@ -270,8 +270,8 @@ FORKS = program_text("faults/forks_before_import")
     ],
     ids=lambda given: getattr(given, "name", ""),
 )
-def test_a_child_that_the_rank_forked_is_not_meant(run_faults, fault, status):
-    """It imports and ends as it would; the moment is the rank's."""
+def test_a_forked_child_of_the_rank_is_not_affected(run_faults, fault, status):
+    """It imports and exits normally; only the rank crashes."""
     run = run_faults([fault], FORKS)
 
     assert run.one().injected, run.one()
@@ -295,8 +295,8 @@ def test_a_child_that_the_rank_forked_is_not_meant(run_faults, fault, status):
     ],
     ids=lambda given: getattr(given, "name", ""),
 )
-def test_functions_end_so_wherever_they_come_from(tmp_path, method, fault, status):
-    """A forked rank never started an interpreter, and ends like one all the same."""
+def test_functions_crash_with_every_start_method(tmp_path, method, fault, status):
+    """A forked rank never started an interpreter, but its exit is the same."""
     steps = 100_000 if fault.name == "async_exception" else 5
     seen, _ = ended(tmp_path, work, fault, args=(steps,), start_method=method)
 
@@ -308,7 +308,7 @@ KINDS = ["group", "session", "daemon", "chatty"]
 
 
 def place_of(pid, rank):
-    """Where a helper is, in the words of its kind, as the kernel tells."""
+    """Return the kind of a helper by its group and session in /proc."""
     ppid, group, session = map(int, stat_of(pid)[1:4])
     assert ppid != rank
     return {(rank, rank): "group", (pid, pid): "session"}.get((group, session), "daemon" if group == session else "?")
@@ -317,7 +317,7 @@ def place_of(pid, rank):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_helper_outlives_its_rank(run_faults, version, kind):
-    """It is where its kind says, and not the rank's child any more."""
+    """It is in the group and session of its kind, and no longer the rank's child."""
     run = run_faults([faults.orphan(kind, 7, rank=0, when=READY)], WAITS, python=VERSIONS[version])
     helper = run.events("helper")[0]["pid"]
     try:
@@ -333,7 +333,7 @@ def test_a_helper_outlives_its_rank(run_faults, version, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_helper_is_swept_up_with_its_job(tmp_path, kind, pid_gone):
-    """Wherever it went; the outcome tells of it."""
+    """Wherever it is; the outcome lists it."""
     seen, _ = ended(tmp_path, WAITS, faults.orphan(kind, 7, rank=0, when=READY))
     (leftover,) = seen.leftovers
 
@@ -342,8 +342,8 @@ def test_a_helper_is_swept_up_with_its_job(tmp_path, kind, pid_gone):
     assert pid_gone(leftover.pid)
 
 
-def test_a_helper_ends_by_itself(run_faults, pid_gone):
-    """Where nobody sweeps."""
+def test_a_helper_ends_after_its_time(run_faults, pid_gone):
+    """If no sweep ends it."""
     run = run_faults([faults.orphan("daemon", lives=4.0, rank=0)], WAITS)
 
     assert run.one().injected, run.one()
@@ -364,8 +364,8 @@ ALL = [
 
 
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
-def test_what_cannot_be_entered_or_is_never_due_goes_on(run_faults, make):
-    """A Python that is kept apart, a program that is no Python, a line that nobody writes."""
+def test_a_rank_with_an_impossible_or_never_due_fault_continues(run_faults, make):
+    """An isolated Python, a program that is not Python, a line that is never written."""
     given = [make(rank=rank, when=when.line("never") if rank == 2 else when.start()) for rank in range(3)]
     run = run_faults(given, (sys.executable, "-I", "-c", "pass"), ("/bin/true",), "import colorsys")
 

@@ -1,4 +1,4 @@
-"""Ranks that are held by ptrace: what /proc and signals show of it."""
+"""Ranks held by ptrace, observed in /proc and by signals."""
 
 import os
 import signal
@@ -27,18 +27,18 @@ while True:
 
 
 def tracer_of(pid):
-    """Who holds it, as the kernel says."""
+    """Return the tracer of a process, from the kernel."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("TracerPid")))
 
 
 def states_of(pid):
-    """The states of all threads."""
+    """Return the states of all threads."""
     return {Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()[0]
             for tid in os.listdir(f"/proc/{pid}/task")}  # fmt: skip
 
 
-def test_a_held_rank_stands_and_hears_no_signal(tmp_path):
+def test_a_held_rank_stops_and_handles_no_signal(tmp_path):
     """Both of its threads are in state t; SIGCONT changes nothing; SIGUSR1 is pending."""
     with running(tmp_path, HEARS, faults.trace_stop(rank=0, when=READY)) as job:
         pid = job.pids()[0]
@@ -54,8 +54,8 @@ def test_a_held_rank_stands_and_hears_no_signal(tmp_path):
         assert job.log(0, "stdout").read_text() == "ready\n"
 
 
-def test_a_rank_that_was_held_for_a_while_goes_on_and_hears_what_came(tmp_path):
-    """Nobody holds it then."""
+def test_a_released_rank_continues_and_handles_pending_signals(tmp_path):
+    """It then has no tracer."""
     with running(tmp_path, HEARS, faults.trace_stop(rank=0, when=READY, for_=0.3)) as job:
         pid = job.pids()[0]
         assert result_of(job) == "injected"
@@ -66,7 +66,7 @@ def test_a_rank_that_was_held_for_a_while_goes_on_and_hears_what_came(tmp_path):
         assert tracer_of(pid) == 0
 
 
-def test_a_held_rank_is_killed_and_its_end_is_told(tmp_path):
+def test_a_held_rank_is_killed_and_its_exit_is_reported(tmp_path):
     """SIGTERM stays pending, SIGKILL ends it; the other rank ends by SIGTERM."""
     with running(
         tmp_path, HEARS.replace("signal.SIGTERM", "signal.SIGUSR2"), faults.trace_stop(rank=0, when=READY),
@@ -79,8 +79,8 @@ def test_a_held_rank_is_killed_and_its_end_is_told(tmp_path):
     assert [str(result.ranks[rank].status) for rank in (0, 1)] == ["SIGKILL (9)", "SIGTERM (15)"]
 
 
-def test_the_end_of_a_rank_that_somebody_kills_while_it_is_held_is_told(tmp_path):
-    """By itself, as far as the job knows."""
+def test_the_exit_of_a_held_rank_killed_from_outside_is_reported(tmp_path):
+    """By itself, as far as the job can observe."""
     with running(tmp_path, HEARS, faults.trace_stop(rank=0, when=READY)) as job:
         assert result_of(job) == "injected"
         os.kill(job.pids()[0], signal.SIGKILL)
@@ -91,15 +91,15 @@ def test_the_end_of_a_rank_that_somebody_kills_while_it_is_held_is_told(tmp_path
 
 
 def test_a_rank_that_has_ended_is_not_held(tmp_path):
-    """A line of rank 1 sets it off; rank 0 is gone by then."""
+    """A line of rank 1 fires the fault after rank 0 has ended."""
     seen, _ = ended(tmp_path, LATER_THAN_RANK_0, faults.trace_stop(rank=0, when=when.line("ready", rank=1)), ranks=2)
 
     assert [result.status for result in seen.faults] == ["not_reached"], seen.faults
     assert "its target ended with exit 0" in seen.faults[0].detail
 
 
-def test_a_process_that_somebody_holds_already_cannot_be_held(tmp_path):
-    """The second fault on the same rank says why; the first one is not disturbed."""
+def test_a_traced_process_cannot_be_held(tmp_path):
+    """The second fault on the same rank reports why; the first one is not disturbed."""
     first, second = faults.trace_stop(rank=0, when=READY), faults.trace_stop(rank=0, when=when.line("ready", rank=1))
     program = f"""{UNTIL}
 if os.environ["RANK"] == "1":
@@ -117,7 +117,7 @@ time.sleep(60)
     assert "Operation not permitted" in str(results[job.plan.faults[1].id])
 
 
-def test_nobody_is_held_who_is_not_there():
+def test_a_missing_process_is_not_held():
     """Nothing is held, and nothing hangs."""
     pid = os.fork()
     if not pid:
@@ -131,7 +131,7 @@ def test_nobody_is_held_who_is_not_there():
 
 
 def test_a_hold_that_gets_no_thread_can_be_released(monkeypatch):
-    """What undoes it is noted before it acts."""
+    """Its undo step is registered first."""
     hold = Hold(os.getpid())
     monkeypatch.setattr(hold._thread, "start", lambda: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
     with pytest.raises(RuntimeError, match="new thread"):

@@ -27,8 +27,8 @@ READY = when.line("ready")
         ("FSIZE", 4096, "size", "EFBIG"),
     ],
 )
-def test_a_limit_hits_a_rank_that_runs_already(tmp_path, resource, value, what, said):
-    """Its next attempt fails with the error that the kernel gives for this limit."""
+def test_a_limit_applies_to_a_running_rank(tmp_path, resource, value, what, said):
+    """Its next attempt fails with the kernel's error for this limit."""
     program = program_text("faults/exhausts", WHAT=what)
     seen, text = ended(tmp_path, program, faults.limit(resource, value, rank=0, when=READY), cwd=tmp_path)
 
@@ -73,8 +73,8 @@ def test_a_limit_of_the_stack_lets_recursion_end_in_a_segmentation_fault(tmp_pat
 
 
 @pytest.mark.parametrize("resource", ["STACK", "CORE", "MEMLOCK", "NPROC", "DATA"])
-def test_other_limits_stand_in_proc_and_are_taken_back(tmp_path, resource):
-    """Before, while it lasts, and afterwards: as /proc/PID/limits tells."""
+def test_other_limits_show_in_proc_and_are_restored(tmp_path, resource):
+    """Before, during and after: as in /proc/PID/limits."""
     title = {"STACK": "Max stack", "CORE": "Max core", "MEMLOCK": "Max locked", "NPROC": "Max proc", "DATA": "Max data"}
 
     def row(pid):
@@ -92,7 +92,7 @@ def test_other_limits_stand_in_proc_and_are_taken_back(tmp_path, resource):
         assert row(pid) == before
 
 
-def test_a_lowered_hard_limit_stands_in_proc(tmp_path):
+def test_a_lowered_hard_limit_shows_in_proc(tmp_path):
     """The rank cannot raise it again."""
     with running(tmp_path, WAITS, faults.limit("NOFILE", 64, hard=True, rank=0, when=READY)) as job:
         assert result_of(job) == "injected"
@@ -101,7 +101,7 @@ def test_a_lowered_hard_limit_stands_in_proc(tmp_path):
 
 
 def test_a_limit_that_changes_nothing_is_no_injection(tmp_path):
-    """What is so already was not done by us."""
+    """An existing limit is not derail's work."""
     program = "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n" + WAITS
     with running(tmp_path, program, faults.limit("CORE", 0, rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
@@ -115,7 +115,7 @@ def test_a_limit_above_the_hard_limit_is_no_injection(tmp_path):
 
 
 def test_a_limit_for_a_rank_that_has_ended_is_not_reached(tmp_path):
-    """A line of rank 1 sets it off; rank 0 is gone by then."""
+    """A line of rank 1 fires the fault after rank 0 has ended."""
     fault = faults.limit("NOFILE", 16, rank=0, when=when.line("ready", rank=1))
     seen, _ = ended(tmp_path, LATER_THAN_RANK_0, fault, ranks=2)
 
@@ -150,15 +150,15 @@ def test_wrong_amounts_are_refused_where_they_are_given(make, problem):
 
 
 def test_the_score_for_the_oom_killer_is_raised(tmp_path):
-    """As /proc tells, with what the kernel makes of it."""
+    """As in /proc, with the kernel's resulting score."""
     with running(tmp_path, WAITS, faults.oom_score(900, rank=0, when=READY)) as job:
         assert result_of(job) == "injected"
         assert Path(f"/proc/{job.pids()[0]}/oom_score_adj").read_text() == "900\n"
         assert int(Path(f"/proc/{job.pids()[0]}/oom_score").read_text()) > 900
 
 
-def test_the_score_for_the_oom_killer_is_put_back(tmp_path):
-    """After its time it is what it was."""
+def test_the_score_for_the_oom_killer_is_restored(tmp_path):
+    """After its time it has the previous value."""
     go = tmp_path / "go"
     fault = faults.oom_score(900, rank=0, when=READY, for_=0.2)
     with running(tmp_path, WAITS_FOR_GO, fault, env={"GO": str(go)}) as job:
@@ -170,8 +170,8 @@ def test_the_score_for_the_oom_killer_is_put_back(tmp_path):
         assert score.read_text() == before
 
 
-def test_a_score_that_it_has_already_is_no_injection(tmp_path):
-    """Nothing would change."""
+def test_an_unchanged_score_is_no_injection(tmp_path):
+    """There would be no change."""
     program = "open('/proc/self/oom_score_adj', 'w').write('700')\n" + WAITS
     with running(tmp_path, program, faults.oom_score(700, rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
@@ -189,7 +189,7 @@ def test_a_rank_that_leaks_descriptors_cannot_open_a_file(tmp_path):
         assert len(os.listdir(f"/proc/{job.pids()[0]}/fd")) == 256
 
 
-def test_a_leak_of_so_many_stops_there(tmp_path):
+def test_a_leak_stops_at_its_count(tmp_path):
     """The rank can open more."""
     with running(tmp_path, LEAKS, faults.fd_leak(100, rank=0, when=when.point("full"))) as job:
         assert result_of(job) == "injected"
@@ -205,7 +205,7 @@ def test_a_leak_of_more_than_the_limit_allows_is_no_injection(tmp_path):
 
 
 def test_a_program_that_is_no_python_leaks_nothing(tmp_path):
-    """There is nobody in it who could."""
+    """It has no runtime that could."""
     seen, _ = ended(tmp_path, ["/bin/sleep", "0.2"], faults.fd_leak(rank=0))
 
     assert [result.status for result in seen.faults] == ["unavailable"]
@@ -218,8 +218,8 @@ NAMESPACES = pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namesp
 @pytest.mark.parametrize(
     ("options", "bytes_", "said"), [({"size": "64K"}, 4096, "16 ENOSPC"), ({"size": "1M", "inodes": 3}, 1, "3 ENOSPC")]
 )
-def test_a_full_disk_is_full_for_the_rank_and_for_nobody_else(tmp_path, options, bytes_, said):
-    """The rank is told ENOSPC; what lies in the directory outside stays, and nothing is added."""
+def test_a_full_disk_is_full_for_the_rank_alone(tmp_path, options, bytes_, said):
+    """The rank gets ENOSPC; the directory outside is unchanged."""
     place = tmp_path / "disk"
     place.mkdir()
     (place / "kept").write_text("before")
@@ -266,7 +266,7 @@ memory[:] = b"x" * (1 << 20)
 
 @NAMESPACES
 def test_the_shim_leaves_environment_signals_and_directory_as_they_are(tmp_path):
-    """The program cannot tell that something stood before it."""
+    """The program cannot detect the shim."""
     program = """
 import signal
 print(sorted(os.environ.items()) == eval(os.environ.get("WAS", "None")), os.getcwd())
@@ -285,7 +285,7 @@ print(sorted(os.listdir("/proc/self/fd")), os.getsid(0) == os.getpid(), os.getui
 
 
 @NAMESPACES
-def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_path):
+def test_a_missing_program_exits_as_in_a_shell_and_is_no_injection(tmp_path):
     """The shim is there, the rank's program is not."""
     program = tmp_path / "nothing"
     program.write_text("#!/no/such/interpreter\n")
@@ -298,13 +298,13 @@ def test_a_program_that_is_not_there_ends_as_in_a_shell_and_is_no_injection(tmp_
 
 @NAMESPACES
 def test_a_function_cannot_be_given_another_disk(tmp_path):
-    """It is said before anything is started."""
+    """The refusal comes before anything starts."""
     with pytest.raises(InputError, match="expected a rank that runs a program, got a function"):
         ended(tmp_path, work, faults.full_disk(str(tmp_path), rank=0), ranks=2)
 
 
 def test_where_namespaces_are_forbidden_a_full_disk_is_unavailable_with_the_reason(tmp_path, monkeypatch):
-    """And the rank runs as if nothing had been asked for."""
+    """The rank runs unchanged."""
     refused = tmp_path / "shim.py"
     refused.write_text("import sys\nsys.exit('unshare: Operation not permitted')\n")
     monkeypatch.setattr(namespaces, "SHIM", refused)

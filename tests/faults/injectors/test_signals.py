@@ -1,4 +1,4 @@
-"""Signals from outside, and ranks that take them in odd ways: seen in /proc and in how ranks end."""
+"""Signals from outside, and unusual signal handling in ranks: observed in /proc and in exit statuses."""
 
 import os
 import re
@@ -23,19 +23,19 @@ ENDS = "print('ready', flush=True)\n"
 
 
 def mask_of(pid, field):
-    """The signals in a field of /proc/PID/status."""
+    """Return the signals in a field of /proc/PID/status."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{field}:"))
     bits = int(line.split()[1], 16)
     return {number for number in range(1, 65) if bits >> (number - 1) & 1}
 
 
 def statuses(seen):
-    """What came of the faults."""
+    """Return the statuses of the faults."""
     return [result.status for result in seen.faults]
 
 
-def test_a_stopped_rank_stands_and_then_goes_on(tmp_path):
-    """The engine has seen it in state T; after its time it goes on to its end."""
+def test_a_stopped_rank_stops_and_then_continues(tmp_path):
+    """The engine observes state T; after its time the rank continues to its end."""
     program = "print('ready', flush=True)\nopen('go').read()\nprint('done', flush=True)\n"
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
@@ -49,8 +49,8 @@ def test_a_stopped_rank_stands_and_then_goes_on(tmp_path):
     assert (statuses(seen), seen.exit_code) == (["injected"], 0)
 
 
-def test_a_rank_that_stands_is_ended_with_its_job(tmp_path):
-    """A stop for good does not outlive the job."""
+def test_a_stopped_rank_is_ended_with_its_job(tmp_path):
+    """A permanent stop does not outlive the job."""
     with running(tmp_path, SLEEPS, faults.stop(rank=0, when=READY)) as job:
         pid = job.pids()[0]
         assert result_of(job) == "injected"
@@ -62,8 +62,8 @@ def test_a_rank_that_stands_is_ended_with_its_job(tmp_path):
 CONTINUES = program_text("faults/stops_itself")
 
 
-def test_a_stopped_rank_is_continued_whoever_stopped_it(tmp_path):
-    """It had stopped itself, and comes to its end now."""
+def test_a_stopped_rank_is_continued_regardless_of_the_stopper(tmp_path):
+    """It had stopped itself, and now continues to its end."""
     seen, text = ended(tmp_path, CONTINUES, faults.cont(rank=0, when=when.line("it stands", rank=1)), ranks=2)
 
     assert (statuses(seen), text) == (["injected"], "went on\n")
@@ -71,7 +71,7 @@ def test_a_stopped_rank_is_continued_whoever_stopped_it(tmp_path):
 
 @pytest.mark.parametrize("make", [faults.cont, faults.stop, faults.signal_storm], ids=lambda make: make.__name__)
 def test_a_rank_that_had_ended_is_not_reached(tmp_path, make):
-    """The line of another rank comes too late for it."""
+    """The line of another rank comes too late."""
     program = """
 if os.environ["RANK"] == "1":
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "work")
@@ -86,7 +86,7 @@ if os.environ["RANK"] == "1":
 
 
 def test_a_rank_that_was_not_stopped_cannot_be_continued(tmp_path):
-    """Its state says so."""
+    """Its state shows it."""
     with running(tmp_path, SLEEPS, faults.cont(rank=0, when=READY)) as job:
         assert result_of(job) == "not_reached"
         assert re.search("was not stopped: state [SRD] ", record_of(job, "end")["detail"])  # on its way to its sleep
@@ -105,7 +105,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("every", [0.05, 0])
 def test_a_storm_of_signals_arrives(tmp_path, every):
-    """A rank that takes them counts both kinds."""
+    """A rank with handlers counts both kinds."""
     storm = faults.signal_storm(["SIGRTMIN+2", "SIGRTMIN+3"], count=10, every=every, rank=0, when=READY)
     with running(tmp_path, COUNTS, storm) as job:
         counted = wait_for(lambda: job.log(0, "stdout").read_text().splitlines()[1:])
@@ -116,7 +116,7 @@ def test_a_storm_of_signals_arrives(tmp_path, every):
 
 
 def test_a_storm_that_its_rank_does_not_outlive_can_be_enough(tmp_path):
-    """Who asks again and again wants it to end."""
+    """The repeated signals are meant to end it."""
     storm = faults.signal_storm(count=50, enough=1, every=0.2, rank=0, when=READY)
     seen, _ = ended(tmp_path, SLEEPS, storm)
 
@@ -125,7 +125,7 @@ def test_a_storm_that_its_rank_does_not_outlive_can_be_enough(tmp_path):
 
 
 def test_a_storm_ends_with_the_rank_that_dies_of_it(tmp_path):
-    """What could not be sent any more was not sent."""
+    """The remaining signals are not sent."""
     seen, _ = ended(tmp_path, SLEEPS, faults.signal_storm(count=50, every=0.2, rank=0, when=READY))
 
     assert statuses(seen) == ["not_reached"]
@@ -136,8 +136,8 @@ TWICE = program_text("faults/two_signals")
 
 
 @pytest.mark.parametrize(("name", "text"), [("SIGTERM", "1 1"), ("SIGINT", "1 2")])
-def test_a_second_signal_comes_while_the_first_is_dealt_with(tmp_path, name, text):
-    """The supervisor's SIGTERM, then ours."""
+def test_a_second_signal_arrives_while_the_first_is_handled(tmp_path, name, text):
+    """The supervisor's SIGTERM, then the fault's."""
     line = faults.signal("SIGWINCH", rank=0, when=READY)
     # Python, too, makes one of two signals that it has not handled yet: time enough for the first.
     second = faults.second_signal(name, rank=0, delay=1.0)
@@ -158,8 +158,8 @@ def test_a_second_signal_comes_while_the_first_is_dealt_with(tmp_path, name, tex
     ],
     ids=["on its way", "blocked", "standing", "another", "handled"],
 )
-def test_a_second_signal_is_not_sent_while_the_first_is_still_on_its_way(monkeypatch, look, waits):
-    """Of two that are pending the kernel makes one, or swaps them. One that is held back is not waited for."""
+def test_a_second_signal_is_not_sent_while_the_first_is_pending(monkeypatch, look, waits):
+    """The kernel merges or reorders two pending ones. A blocked one is not waited for."""
     usual = {"state": "R", "pending": set(), "blocked": set(), "ignored": set(), "caught": {15}}
     job, states = IdleJob(), [ProcessState(**{**usual, **look}), ProcessState(**usual)]
     (fault,) = faults.plan([faults.second_signal("SIGTERM", rank=0)]).faults
@@ -176,8 +176,8 @@ def test_a_second_signal_is_not_sent_while_the_first_is_still_on_its_way(monkeyp
     assert job.sent == [signal.SIGTERM]
 
 
-def test_a_rank_that_dies_of_the_first_signal_gets_no_second_one(tmp_path):
-    """And a job that nobody ends has no first one."""
+def test_a_rank_ended_by_the_first_signal_gets_no_second_one(tmp_path):
+    """A job that is not torn down has no first one."""
     program = "if os.environ['RANK'] == '1': sys.exit(3)\ntime.sleep(60)"
     seen, _ = ended(tmp_path, program, faults.second_signal(rank=0, delay=5), ranks=2)
     assert statuses(seen) == ["not_reached"]
@@ -196,8 +196,8 @@ def test_a_rank_that_dies_of_the_first_signal_gets_no_second_one(tmp_path):
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_a_rank_is_deaf_to_signals(tmp_path, fault, field):
-    """The mask says so, and SIGTERM does not end it: a blocked one is pending, an ignored one is gone."""
+def test_a_rank_blocks_or_ignores_signals(tmp_path, fault, field):
+    """The mask shows it, and SIGTERM does not end the rank: a blocked one is pending, an ignored one is gone."""
     with running(tmp_path, SLEEPS, fault) as job:
         assert result_of(job) == "injected"
         pid = job.pids()[0]
@@ -207,8 +207,8 @@ def test_a_rank_is_deaf_to_signals(tmp_path, fault, field):
         wait_for(lambda: state_of(pid) == "S", "a rank that sleeps on")
 
 
-def test_signals_that_another_thread_takes_are_not_blocked(tmp_path):
-    """The main thread's mask is not the process': it would end all the same."""
+def test_signals_that_another_thread_accepts_are_not_blocked(tmp_path):
+    """The main thread's mask is not the process's: the signal would still end it."""
     program = "import threading\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n" + SLEEPS
     with running(tmp_path, program, faults.block_signal(rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
@@ -226,8 +226,8 @@ HANDLERS = {
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_a_rank_handles_a_signal_oddly(tmp_path, name):
-    """The kernel says that there is a handler; the signal comes from outside; the exit is the handler's."""
+def test_each_handler_fault_is_verified(tmp_path, name):
+    """The kernel shows a handler; the signal comes from outside; the exit status is the handler's."""
     fault, exit_status = HANDLERS[name]
     number = getattr(signal, fault.param("signal"))
     # Python's own handler of SIGINT would be taken for the fault's.
@@ -249,7 +249,7 @@ def test_a_rank_handles_a_signal_oddly(tmp_path, name):
 
 
 def test_the_child_of_a_handler_outlives_its_rank(tmp_path):
-    """It is there when the rank has ended by the signal; the end of the job finds it, and ends it."""
+    """It is alive after the exit of the rank; the end of the job finds it and ends it."""
     with running(tmp_path, SLEEPS, faults.forking_handler(rank=0, when=READY)) as job:
         wait_for(lambda: signal.SIGTERM in mask_of(job.pids()[0], "SigCgt"), "a handler")
         os.kill(job.pids()[0], signal.SIGTERM)
@@ -272,7 +272,7 @@ while True:
 """
 
 
-def test_a_slow_handler_takes_its_time_and_then_does_what_was_done_before(tmp_path):
+def test_a_slow_handler_sleeps_and_then_takes_the_previous_action(tmp_path):
     """The program's own handler runs after it."""
     with running(tmp_path, TICKS, faults.slow_handler(0.3, rank=0, when=READY)) as job:
         record_of(job, "start")
@@ -287,7 +287,7 @@ def test_a_slow_handler_takes_its_time_and_then_does_what_was_done_before(tmp_pa
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_a_handler_that_no_signal_came_to_did_nothing(tmp_path, name):
+def test_a_handler_without_a_signal_is_not_reached(tmp_path, name):
     """It is not reached."""
     program = ENDS + "while '\"start\"' not in open(os.environ['JOURNAL']).read(): time.sleep(0.01)\n"
     journal = tmp_path / "work" / "journal.jsonl"
@@ -297,8 +297,8 @@ def test_a_handler_that_no_signal_came_to_did_nothing(tmp_path, name):
     assert "never arrived" in str(seen.faults[0])
 
 
-def test_a_handler_that_the_program_replaced_did_nothing(tmp_path):
-    """The supervisor's SIGTERM came, and the program's own handler took it."""
+def test_a_replaced_handler_is_not_reached(tmp_path):
+    """The supervisor's SIGTERM arrived, and the program's own handler ran."""
     program = """
 import signal
 if os.environ["RANK"] == "0":
@@ -318,7 +318,7 @@ sys.exit(3)
 
 
 def test_an_exit_that_the_program_catches_is_no_exit(tmp_path):
-    """SystemExit can be caught, and what comes then is not what was planned."""
+    """SystemExit can be caught, and then the rank does not exit as planned."""
     program = "try:\n    print('ready', flush=True)\n    time.sleep(60)\nexcept SystemExit:\n    os._exit(9)\n"
     with running(tmp_path, program, faults.exit_zero_handler(rank=0, when=READY)) as job:
         record_of(job, "start")

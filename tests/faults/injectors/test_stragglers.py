@@ -1,4 +1,4 @@
-"""Ranks that are made slow from outside: what /proc tells of them, and that they are quick again afterwards."""
+"""Ranks slowed down from outside: observed in /proc, and restored afterwards."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ time.sleep(60)
 
 
 def schedules(pid):
-    """Processors, nice value and policy of each thread of a process."""
+    """Return processors, nice value and policy of each thread of a process."""
     threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     return {
         (*sorted(os.sched_getaffinity(tid)), "nice", int(stat_of(f"{pid}/task/{tid}")[16]), os.sched_getscheduler(tid))
@@ -32,7 +32,7 @@ def schedules(pid):
 
 
 def test_a_starved_rank_has_one_processor_and_the_lowest_priority_in_every_thread(tmp_path):
-    """As the kernel tells of each of its threads."""
+    """As the kernel shows for each of its threads."""
     with running(tmp_path, THREADS, faults.starve(rank=0, when=READY), grace=60.0) as job:  # it ends slowly, too
         assert result_of(job) == "injected"
         pid = job.pids()[0]
@@ -52,7 +52,7 @@ def test_a_starved_rank_gets_everything_back(tmp_path):
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor only")
 def test_a_rank_that_keeps_its_priority_gets_its_processors_back(tmp_path):
-    """For which nobody needs a privilege."""
+    """No privilege is needed."""
     last = max(os.sched_getaffinity(0))
     with running(tmp_path, THREADS, faults.starve(last, "keep", rank=0, when=READY, for_=0.5)) as job:
         pid = job.pids()[0]
@@ -62,22 +62,22 @@ def test_a_rank_that_keeps_its_priority_gets_its_processors_back(tmp_path):
 
 
 @pytest.mark.skipif(not unprivileged(), reason="root can raise it again")
-def test_what_could_not_be_undone_is_not_done(tmp_path):
-    """A priority that is to come back in a while, and could not, is left alone."""
+def test_a_change_that_could_not_be_undone_is_not_made(tmp_path):
+    """A priority that could not be restored is not lowered."""
     with running(tmp_path, THREADS, faults.starve(rank=0, when=READY, for_=0.3)) as job:
         assert result_of(job) == "unavailable"
         assert schedules(job.pids()[0]) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
 
 
-def test_a_processor_that_is_not_there_starves_nobody(tmp_path):
-    """The rank runs on as before."""
+def test_a_missing_processor_starves_no_rank(tmp_path):
+    """The rank continues unchanged."""
     with running(tmp_path, THREADS, faults.starve(4095, rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
         assert schedules(job.pids()[0]) == {(*sorted(os.sched_getaffinity(0)), "nice", os.nice(0), os.SCHED_OTHER)}
 
 
-def test_a_rank_that_is_starved_already_is_not_starved_by_us(tmp_path):
-    """Nothing would change."""
+def test_an_already_starved_rank_is_no_injection(tmp_path):
+    """There would be no change."""
     program = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nprint('ready', flush=True)\ntime.sleep(60)"
     with running(tmp_path, program, faults.starve(priority="keep", rank=0, when=READY)) as job:
         assert result_of(job) == "errored"
@@ -87,14 +87,14 @@ BUSY = "print('ready', flush=True)\nwhile True: pass"
 
 
 def share_of(pid):
-    """How much of a processor it gets, over some time."""
+    """Return the share of a processor that a process uses over some time."""
     began, used = time.monotonic(), sum(map(int, stat_of(pid)[11:13]))
     time.sleep(0.8)  # noqa: TID251 - processor time is counted over some time
     return (sum(map(int, stat_of(pid)[11:13])) - used) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
 
 
-def test_a_throttled_rank_stands_and_runs_in_turns(tmp_path):
-    """Both states are seen in /proc, and it gets less processor time."""
+def test_a_throttled_rank_stops_and_runs_in_turn(tmp_path):
+    """Both states show in /proc, and it gets less processor time."""
     with running(tmp_path, BUSY, faults.throttle(10, rank=0, when=READY)) as job:
         pid = job.pids()[0]
         assert result_of(job) == "injected"
@@ -103,8 +103,8 @@ def test_a_throttled_rank_stands_and_runs_in_turns(tmp_path):
         wait_for(lambda: share_of(pid) < 0.5, "a share below a half")  # as long as nobody keeps us from stopping it
 
 
-def test_a_rank_that_was_throttled_for_a_while_runs_on(tmp_path):
-    """It stands no more."""
+def test_a_rank_continues_after_throttling(tmp_path):
+    """It is no longer stopped."""
     with running(tmp_path, BUSY, faults.throttle(10, rank=0, when=READY, for_=0.5)) as job:
         pid = job.pids()[0]
         assert result_of(job) == "injected"
@@ -114,7 +114,7 @@ def test_a_rank_that_was_throttled_for_a_while_runs_on(tmp_path):
 
 
 def test_a_throttled_rank_is_ended_with_its_job_without_waiting(tmp_path):
-    """A stopped rank would hear SIGTERM only when it goes on."""
+    """A stopped rank would handle SIGTERM only after it continues."""
     with running(tmp_path, BUSY, faults.throttle(50, 5.0, rank=0, when=READY), grace=DEADLINE) as job:
         pid = job.pids()[0]
         assert wait_for(lambda: state_of(pid) == "T")
@@ -126,7 +126,7 @@ def test_a_throttled_rank_is_ended_with_its_job_without_waiting(tmp_path):
 
 
 def test_a_rank_that_ends_at_once_was_not_throttled(tmp_path):
-    """It never stood and ran on."""
+    """It was never stopped and continued."""
     seen, _ = ended(tmp_path, ["/bin/true"], faults.throttle(4, 1.0, rank=0, when=when.after(3)))
 
     assert [result.status for result in seen.faults] == ["not_reached"]
@@ -146,7 +146,7 @@ job.wait()
 
 
 def test_a_stopped_rank_does_not_outlive_an_engine_that_was_killed(tmp_path):
-    """Nobody continues it any more; it is ended with its job."""
+    """It cannot be continued any more; it is ended with its job."""
     engine = subprocess.Popen(
         [sys.executable, "-c", ENGINE, str(tmp_path / "work"), BUSY], stdout=subprocess.PIPE, text=True
     )
@@ -166,7 +166,7 @@ def test_a_stopped_rank_does_not_outlive_an_engine_that_was_killed(tmp_path):
         (lambda: faults.starve(priority="lower", rank=0), "unknown priority 'lower'"),
     ],
 )
-def test_wrong_measures_are_refused_where_they_are_given(make, problem):
+def test_wrong_values_are_refused_where_they_are_given(make, problem):
     """Nothing is started with them."""
     with pytest.raises(InputError) as error:
         make()

@@ -1,4 +1,4 @@
-"""Faults of launchers: programs under test that start others and wait for them, seen from the job that they run in."""
+"""Faults of launchers under test, which start others and wait for them, observed by the job that they run in."""
 
 import re
 import sys
@@ -38,7 +38,7 @@ print("went on", flush=True)
 
 
 def derail_launch(tmp_path, program, *options, ranks=2):
-    """The argv of derail itself as a launcher under test."""
+    """Return the argv of derail itself as a launcher under test."""
     script = tmp_path / "rank.py"
     script.write_text("import os, sys, time\n" + program)
     start = "import sys; from derail.cli import main; sys.exit(main())"
@@ -57,7 +57,7 @@ def derail_launch(tmp_path, program, *options, ranks=2):
 
 
 def observe(tmp_path, program, fault, **options):
-    """What was observed of a launcher with one fault, what it printed, and what came of the fault."""
+    """Return the observation of a launcher with one fault, its output, and the fault's result."""
     with running(tmp_path, program, fault, **options) as job:
         seen = job.wait(DEADLINE)
         text = job.log(0, "stdout").read_text()
@@ -67,23 +67,23 @@ def observe(tmp_path, program, fault, **options):
 
 
 def line_of(text, first):
-    """The line that begins so."""
+    """Return the line with this beginning."""
     return next((line for line in text.splitlines() if line.startswith(first)), "")
 
 
 # What its children were.
 
 
-def test_a_launcher_with_sigchld_ignored_takes_every_failure_for_success(tmp_path):
-    """Three programs exited with 3, 4 and 5; it was told 0, 0 and 0."""
+def test_a_launcher_with_sigchld_ignored_reports_every_failure_as_success(tmp_path):
+    """Three programs exited with 3, 4 and 5; the launcher got 0, 0 and 0."""
     _, text, _, result = observe(tmp_path, NAIVE + SEEN, faults.sigchld_ignored(rank=0))
 
     assert line_of(text, "told") == "told [0, 0, 0]"
     assert result.status == "injected", result
 
 
-def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path):
-    """It sees the exit code, and says so."""
+def test_derail_itself_gets_exit_statuses_with_sigchld_ignored(tmp_path):
+    """It reports the exit code."""
     program = derail_launch(tmp_path, SEEN + "sys.exit(7)", ranks=1)
     seen, _, errors, result = observe(tmp_path, program, faults.sigchld_ignored(rank=0))
 
@@ -92,13 +92,13 @@ def test_derail_itself_learns_how_its_ranks_ended_with_sigchld_ignored(tmp_path)
 
 
 def test_sigchld_of_a_function_cannot_be_ignored_before_it_starts(tmp_path):
-    """It is said before anything is started."""
+    """The refusal comes before anything starts."""
     with pytest.raises(InputError, match="expected a rank that runs a program, got a function"):
         observe(tmp_path, work, faults.sigchld_ignored(rank=0))
 
 
-def test_a_program_that_is_not_there_is_no_injection_of_anything(tmp_path):
-    """Nobody was started with SIGCHLD ignored but the shim."""
+def test_a_missing_program_is_no_injection(tmp_path):
+    """Only the shim ran with SIGCHLD ignored."""
     program = tmp_path / "nothing"
     program.write_text("#!/no/such/interpreter\n")
     program.chmod(0o755)
@@ -109,8 +109,8 @@ def test_a_program_that_is_not_there_is_no_injection_of_anything(tmp_path):
 
 @pytest.mark.parametrize("make", [faults.sigchld_ignored, faults.launcher_stdout_closed])
 @pytest.mark.parametrize(("status", "came"), [(ExitStatus(code=127), Errored), (ExitStatus(signal=9), NotReached)])
-def test_a_launcher_that_ended_before_it_was_seen_proves_nothing(make, status, came):
-    """Not by itself: it was not reached."""
+def test_a_launcher_that_ended_before_the_check_is_no_evidence(make, status, came):
+    """Killed from outside: it was not reached."""
     (fault,) = faults.plan([make(rank=0)]).faults
     step = entry(fault.name).inject(Aim(fault, 0, 0, IdleJob(NO_PID)))
 
@@ -119,8 +119,8 @@ def test_a_launcher_that_ended_before_it_was_seen_proves_nothing(make, status, c
 
 
 @pytest.mark.parametrize(("count", "told"), [(1, "told [0, 4, 5]"), (2, "told [0, 0, 5]")])
-def test_a_launcher_whose_waits_are_stolen_takes_failures_for_success(tmp_path, count, told):
-    """As many as were stolen; subprocess makes 0 of what it is not told."""
+def test_a_launcher_with_stolen_waits_reports_failures_as_success(tmp_path, count, told):
+    """As many as were stolen; subprocess takes a missing status for 0."""
     _, text, _, result = observe(tmp_path, NAIVE, faults.stolen_wait(count, rank=0))
 
     assert line_of(text, "told") == told
@@ -139,8 +139,8 @@ def test_waits_are_stolen_in_every_python_that_a_launcher_may_have(tmp_path, ver
     assert result.status == "injected", result
 
 
-def test_derail_itself_says_that_a_status_was_stolen(tmp_path):
-    """Somebody else waited for its rank: that is no success."""
+def test_derail_itself_reports_a_stolen_status(tmp_path):
+    """Other code has reaped its rank: that is no success."""
     program = derail_launch(tmp_path, "sys.exit(7)", ranks=1)
     seen, _, errors, result = observe(tmp_path, program, faults.stolen_wait(2, rank=0))
 
@@ -169,7 +169,7 @@ def test_a_launcher_that_never_waits_is_not_reached(tmp_path):
 )
 @pytest.mark.parametrize("child", [1, 2, 3])
 def test_the_nth_process_of_a_launcher_cannot_be_started(tmp_path, make, said, child):
-    """It is told why, and the others run."""
+    """It gets the reason, and the others run."""
     _, text, _, result = observe(tmp_path, PIPES if make is faults.spawn_emfile else NAIVE, make(child, rank=0))
 
     told = [3, 4, 5]
@@ -189,7 +189,7 @@ WRAPPERS = {
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("child", [2, 3])
 def test_processes_of_a_wrapper_are_not_those_of_the_launcher_that_it_becomes(tmp_path, wrapper, child):
-    """A shell that starts commands and then execs the launcher, as pyenv's shims do, is left alone."""
+    """A shell that runs commands and then execs the launcher, like pyenv's shims, is not affected."""
     program = tmp_path / "naive.py"
     program.write_text(NAIVE)
     argv = ["sh", "-c", WRAPPERS[wrapper], "sh", sys.executable, str(program)]
@@ -201,7 +201,7 @@ def test_processes_of_a_wrapper_are_not_those_of_the_launcher_that_it_becomes(tm
 
 @SECCOMP
 def test_the_nth_process_of_a_launcher_that_is_a_shell_cannot_be_started(tmp_path):
-    """Of a shell's processes those count that live: commands that it waits for are none of its ranks."""
+    """Only living processes of a shell count: commands that it waits for are none of its ranks."""
     script = "word=$(echo one); sleep 60 & word=$(echo two); sleep 60 & sleep 60 & kill %1 %2; wait"
     _, _, errors, result = observe(
         tmp_path, ["dash" if which("dash") else "sh", "-c", script], faults.spawn_eagain(3, rank=0)
@@ -214,7 +214,7 @@ def test_the_nth_process_of_a_launcher_that_is_a_shell_cannot_be_started(tmp_pat
 @SECCOMP
 @pytest.mark.parametrize("make", [faults.spawn_eagain, faults.spawn_emfile, faults.spawn_enoent])
 def test_threads_are_no_processes(tmp_path, make):
-    """A program that starts threads only is not reached."""
+    """A program that only starts threads is not reached."""
     program = (
         "import threading\nfor _ in range(3):\n    t = threading.Thread(target=int)\n    t.start()\n    t.join()\n"
     )
@@ -239,7 +239,7 @@ def test_derail_that_cannot_start_a_rank_ends_those_before_it_and_says_why(tmp_p
 
 @SECCOMP
 def test_a_function_is_no_launcher_whose_calls_can_be_filtered(tmp_path):
-    """It is said before anything is started."""
+    """The refusal comes before anything starts."""
     with pytest.raises(InputError, match="function"):
         observe(tmp_path, work, faults.spawn_eagain(rank=0))
 
@@ -248,12 +248,12 @@ def test_a_function_is_no_launcher_whose_calls_can_be_filtered(tmp_path):
 
 
 def child_of(job):
-    """The process that the launcher has started, once its whole line is there."""
+    """Return the process that the launcher has started, once its whole line is written."""
     return int(wait_for(lambda: re.search(r"^child (\d+)\n", job.log(0, "stdout").read_text()))[1])
 
 
 def test_a_killed_launcher_leaves_its_process_alone(tmp_path):
-    """It died, its child lived then; the job of ours that it ran in finds that child and ends it."""
+    """Its child was alive at its exit; the surrounding job finds that child and ends it."""
     with running(tmp_path, HOLDS, faults.launcher_killed(rank=0, when=when.line("child"))) as job:
         child = child_of(job)
         seen = job.wait(DEADLINE)
@@ -267,7 +267,7 @@ def test_a_killed_launcher_leaves_its_process_alone(tmp_path):
 
 @pytest.mark.parametrize("phase", ["running", "stopping", "killing"])
 def test_the_ranks_of_a_killed_derail_die_with_it_in_every_phase(tmp_path, phase):
-    """Its keeper sees its end: also between SIGTERM and SIGKILL, and while it starts nobody."""
+    """Its keeper ends them, also between SIGTERM and SIGKILL."""
     deaf = program_text("faults/deaf")
     line = {"running": "pid", "stopping": "stopping rank 1", "killing": "asked"}[phase]
     program = [*derail_launch(tmp_path, deaf), phase]
@@ -284,8 +284,8 @@ def test_the_ranks_of_a_killed_derail_die_with_it_in_every_phase(tmp_path, phase
     wait_for(lambda: all(state_of(pid) in ("", "Z") for pid in pids))
 
 
-def test_a_stopped_launcher_stands_and_its_child_does_not(tmp_path):
-    """State T of the one, and the other comes to its sleep."""
+def test_a_stopped_launcher_stops_and_its_child_does_not(tmp_path):
+    """State T of the launcher, while its child reaches its sleep."""
     with running(tmp_path, HOLDS, faults.launcher_stopped(rank=0, when=when.line("child"))) as job:
         child = child_of(job)
         assert result_of(job) == "injected"
@@ -293,16 +293,16 @@ def test_a_stopped_launcher_stands_and_its_child_does_not(tmp_path):
         assert state_of(job.pids()[0]) == "T"
 
 
-def test_a_stopped_launcher_goes_on_after_a_while(tmp_path):
-    """Nobody has it stand any more."""
+def test_a_stopped_launcher_continues_after_for(tmp_path):
+    """It is no longer stopped."""
     with running(tmp_path, HOLDS, faults.launcher_stopped(rank=0, when=when.line("child"), for_=0.2)) as job:
         assert result_of(job) == "injected"
         record_of(job, "healed")
         wait_for(lambda: state_of(job.pids()[0]) == "S")
 
 
-def test_a_signal_comes_to_a_launcher_and_to_nobody_else(tmp_path):
-    """Derail ends its ranks when it is asked to, and says by what."""
+def test_a_signal_reaches_only_the_launcher(tmp_path):
+    """Derail ends its ranks on request, and reports the signal."""
     program = derail_launch(tmp_path, "print('ready', flush=True)\ntime.sleep(60)", ranks=1)
     fault = faults.launcher_signalled("SIGTERM", rank=0, when=when.line("ready"))
     seen, _, errors, result = observe(tmp_path, program, fault)
@@ -312,8 +312,8 @@ def test_a_signal_comes_to_a_launcher_and_to_nobody_else(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["launcher_killed", "launcher_stopped", "launcher_signalled"])
-def test_a_rank_that_has_started_nobody_is_no_launcher(tmp_path, name):
-    """It is left alone."""
+def test_a_rank_without_children_is_no_launcher(tmp_path, name):
+    """It gets no signal."""
     given = {"signal": "SIGKILL"} if name == "launcher_signalled" else {}
     fault = getattr(faults, name)(**given, rank=0, when=when.line("ready"))
     with running(tmp_path, "print('ready', flush=True)\ntime.sleep(60)", fault) as job:
@@ -326,7 +326,7 @@ def test_a_rank_that_has_started_nobody_is_no_launcher(tmp_path, name):
 
 @pytest.mark.parametrize("how", ["closed", "broken"])
 def test_derail_without_a_stdout_runs_its_ranks_to_the_end(tmp_path, how):
-    """What they wrote is in their log files."""
+    """Their output is in their log files."""
     program = derail_launch(tmp_path, SEEN + "print('from the rank', flush=True)", ranks=1)
     seen, text, errors, result = observe(tmp_path, program, faults.launcher_stdout_closed(how, rank=0))
 
@@ -336,8 +336,8 @@ def test_derail_without_a_stdout_runs_its_ranks_to_the_end(tmp_path, how):
     assert str(seen.ranks[0].status) == "exit 0", errors
 
 
-def test_a_launcher_that_prints_into_a_broken_pipe_is_told_so(tmp_path):
-    """EPIPE, as behind ``| head``."""
+def test_a_launcher_that_prints_into_a_broken_pipe_gets_an_error(tmp_path):
+    """EPIPE, as before ``| head``."""
     program = f"""{SEEN}
 import errno
 try:
@@ -375,7 +375,7 @@ def test_a_full_disk_of_the_launcher_is_not_its_childrens(tmp_path):
 
 @SECCOMP
 def test_a_launcher_that_writes_elsewhere_is_not_reached(tmp_path):
-    """No file of it has that in its path."""
+    """None of its files matches."""
     fault = faults.launcher_log_disk_full("no such file", rank=0)
     _, text, _, result = observe(tmp_path, WRITES, fault, cwd=tmp_path)
 
@@ -383,8 +383,8 @@ def test_a_launcher_that_writes_elsewhere_is_not_reached(tmp_path):
 
 
 @SECCOMP
-def test_derail_whose_journal_has_no_room_supervises_on(tmp_path):
-    """Its ranks end as they would, and so does it."""
+def test_derail_with_a_full_journal_continues_to_supervise(tmp_path):
+    """Its ranks exit normally, and so does it."""
     program = derail_launch(tmp_path, "sys.exit(7)", ranks=1)
     seen, _, errors, result = observe(tmp_path, program, faults.launcher_log_disk_full("journal.jsonl", rank=0))
 

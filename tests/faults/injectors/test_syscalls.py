@@ -1,4 +1,4 @@
-"""System calls that fail or take their time, in programs that were never changed."""
+"""Failing and delayed system calls in unchanged programs."""
 
 import os
 import re
@@ -42,7 +42,7 @@ DD = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=512", "count=10"]
 
 @pytest.fixture
 def launched(tmp_path):
-    """Runs a job to its end: what was observed, and what rank 0 wrote."""
+    """Run a job to its end, and return the observation and the output of rank 0."""
     jobs = []
 
     def launch(run, *given, ranks=1, **options):
@@ -64,18 +64,18 @@ def launched(tmp_path):
 
 
 def python(source):
-    """A program."""
+    """Return the command line of a Python program."""
     return [sys.executable, "-c", source]
 
 
 def statuses(seen):
-    """What came of the faults."""
+    """Return the statuses of the faults."""
     return [result.status for result in seen.faults]
 
 
 @needs_seccomp
 def test_the_fourth_write_of_dd_fails_for_want_of_space(launched):
-    """The kernel never sees it, and dd says what it always says."""
+    """The kernel never executes it, and dd prints its usual error."""
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
 
     assert str(seen.ranks[0].status) == "exit 1"
@@ -96,7 +96,7 @@ def test_the_fourth_write_of_dd_fails_for_want_of_space(launched):
         ("1..+3", "EIO 0 0 EIO 0 0 EIO"),
     ],
 )
-def test_exactly_the_calls_that_are_meant_fail(launched, calls, errors):
+def test_exactly_the_requested_calls_fail(launched, calls, errors):
     """The program itself counts them."""
     seen, stdout, _ = launched(
         python(program_text("faults/syncs_often", TIMES=7)), faults.syscall_errno("fsync", "EIO", calls=calls, rank=0)
@@ -109,7 +109,7 @@ def test_exactly_the_calls_that_are_meant_fail(launched, calls, errors):
 
 @needs_seccomp
 def test_a_connect_is_held_as_long_as_the_plan_says(launched):
-    """By the clock of the rank; the next one is not."""
+    """By the clock of the rank; the next one is not delayed."""
     source = """
 import socket, time
 server = socket.create_server(("127.0.0.1", 0))
@@ -127,8 +127,8 @@ for _ in range(2):
 
 
 @needs_seccomp
-def test_a_call_that_never_comes_is_not_reached(launched):
-    """The program ends as ever, and the result says how often it called."""
+def test_a_call_that_is_never_made_is_not_reached(launched):
+    """The program ends normally, and the result has the number of its calls."""
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=400, fd=1, rank=0))
 
     assert seen.succeeded
@@ -140,7 +140,7 @@ def test_a_call_that_never_comes_is_not_reached(launched):
 
 @needs_seccomp
 def test_another_rank_keeps_its_calls(launched):
-    """Only the rank that is meant is under a filter at all."""
+    """Only the target rank has a filter."""
     source = (
         program_text("faults/syncs_often", TIMES=3) + "print(open('/proc/self/status').read().count('Seccomp:\\t2'))"
     )
@@ -150,8 +150,8 @@ def test_another_rank_keeps_its_calls(launched):
     assert statuses(seen) == ["injected"]
 
 
-def test_a_machine_that_cannot_do_it_says_why_and_changes_nothing(launched, monkeypatch):
-    """The program is started as if there were no plan."""
+def test_a_machine_without_support_reports_why_and_changes_nothing(launched, monkeypatch):
+    """The program runs unchanged."""
     monkeypatch.setattr(seccomp, "why_not", lambda: "there is no seccomp on the moon")
 
     seen, _, stderr = launched(DD, faults.syscall_errno("write", "ENOSPC", calls=4, rank=0))
@@ -163,7 +163,7 @@ def test_a_machine_that_cannot_do_it_says_why_and_changes_nothing(launched, monk
 
 @needs_seccomp
 def test_all_faults_on_a_rank_share_one_listener(launched):
-    """A process can have one only."""
+    """A process can have only one."""
     source = (
         program_text("faults/syncs_often", TIMES=4)
         + "began = time.monotonic(); os.sync(); print(time.monotonic() - began)"
@@ -195,7 +195,7 @@ def test_calls_of_children_count_if_the_plan_says_so(launched, children, status)
 
 @needs_seccomp
 def test_only_calls_on_paths_that_match_count(launched, tmp_path):
-    """A path as the program gives it, or that of the file behind a descriptor."""
+    """A path argument, or the path of the file behind a descriptor."""
     source = program_text("faults/opens_and_writes", DIRECTORY=str(tmp_path))
     seen, stdout, _ = launched(
         python(source),
@@ -208,8 +208,8 @@ def test_only_calls_on_paths_that_match_count(launched, tmp_path):
 
 
 @needs_seccomp
-def test_a_held_call_that_is_interrupted_goes_on_being_held(launched):
-    """A signal handler runs meanwhile, and the call is made once, when its time has come."""
+def test_a_held_call_that_is_interrupted_remains_held(launched):
+    """A signal handler runs during the delay, and the call is executed once, after it."""
     source = program_text("faults/reads_by_timer")
     seen, stdout, _ = launched(python(source), faults.syscall_delay("read", 0.4, calls=2, path="pipe", rank=0))
 
@@ -219,16 +219,16 @@ def test_a_held_call_that_is_interrupted_goes_on_being_held(launched):
 
 
 class Listens:
-    """A listener whose caller waits for the answer, or was interrupted."""
+    """Listener with a caller that waits for the answer, or was interrupted."""
 
     waits = False
 
     def let(self, call):
-        """Whether somebody has got the answer."""
+        """Return whether a caller has received the answer."""
         return self.waits
 
 
-def test_a_call_whose_time_is_over_while_it_is_interrupted_is_made_when_it_comes_again():
+def test_a_call_that_expires_while_interrupted_is_made_on_repetition():
     """Its caller lives: nothing was cut off, and it is the same call."""
     watch, listener = Watch(os.getpid()), Listens()
     rule = Rule("a", "fsync", {74: "fsync"}, os.getpid(), Hits.read("1"), delay=0.5, active=True)
@@ -246,8 +246,8 @@ def test_a_call_whose_time_is_over_while_it_is_interrupted_is_made_when_it_comes
     assert (rule.answered, rule.cut, rule.seen) == ([1], [], 1)
 
 
-def test_a_call_whose_caller_has_died_when_its_time_is_over_was_cut_off():
-    """It does not come again."""
+def test_an_expired_call_of_a_dead_caller_was_cut_off():
+    """The call is not repeated."""
     pid = os.fork()
     if not pid:
         os._exit(0)
@@ -264,7 +264,7 @@ def test_a_call_whose_caller_has_died_when_its_time_is_over_was_cut_off():
 
 @needs_seccomp
 def test_a_job_is_torn_down_while_a_call_is_held(launched):
-    """The rank dies of the supervisor's signal, and nobody waits for the call."""
+    """The rank ends by the supervisor's signal, without waiting for the call."""
     source = program_text("faults/held_call", NUMBER=f"{syscalls.this_machine().number('fsync')} ")
     seen, *_ = launched(
         python(source),
@@ -282,7 +282,7 @@ def test_a_job_is_torn_down_while_a_call_is_held(launched):
 
 @needs_seccomp
 def test_calls_are_counted_from_the_trigger_on(launched):
-    """What was called before is no concern of the plan's."""
+    """Earlier calls do not count."""
     source = program_text("faults/syncs")
     seen, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0, when=when.line("ready")))
 
@@ -300,8 +300,8 @@ print(sorted(int(fd) for fd in os.listdir("/proc/self/fd")), os.getpid() == os.g
 
 
 @needs_seccomp
-def test_the_program_cannot_see_what_stood_before_it(run_faults):
-    """Arguments, environment, signals, descriptors and pid are its own."""
+def test_the_program_cannot_detect_the_shim(run_faults):
+    """Arguments, environment, signals, descriptors and pid are the program's own."""
     argv = (sys.executable, "-I", "-X", "utf8=0", "-c", LOOK, "a b", "", "--flag")
     bare = run_faults([], argv).log(0)
     run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], argv)
@@ -313,7 +313,7 @@ def test_the_program_cannot_see_what_stood_before_it(run_faults):
 
 @needs_seccomp
 def test_a_plain_program_gets_exactly_its_environment(run_faults):
-    """Python gives itself a locale where there is none; the program must not get that."""
+    """Python sets a locale if there is none; the program must not get it."""
     bare = run_faults([], ("/usr/bin/env",)).log(0)
     run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], ("/usr/bin/env",))
 
@@ -322,8 +322,8 @@ def test_a_plain_program_gets_exactly_its_environment(run_faults):
 
 
 @needs_seccomp
-def test_a_program_that_is_not_there_ends_as_in_a_shell(run_faults):
-    """With 127, and a word on stderr."""
+def test_a_missing_program_exits_as_in_a_shell(run_faults):
+    """With 127, and a message on stderr."""
     run = run_faults([faults.syscall_errno("fsync", "EIO", rank=0)], ("/no/such/program",))
 
     assert str(run.job.status[0]) == "exit 127"
@@ -333,7 +333,7 @@ def test_a_program_that_is_not_there_ends_as_in_a_shell(run_faults):
 
 @needs_seccomp
 def test_a_faults_own_machinery_does_not_count(launched):
-    """Even where the call is one that starts programs: the first execve is not the one of the rank itself."""
+    """Even for execve: the first one is not the rank's own."""
     seen, _, stderr = launched(
         ["/bin/sh", "-c", "(exec /bin/true); (exec /bin/true)"],
         faults.syscall_errno("execve", "EACCES", calls=1, children=True, rank=0),
@@ -347,8 +347,8 @@ def test_a_faults_own_machinery_does_not_count(launched):
 
 
 @needs_seccomp
-def test_what_the_shim_itself_calls_can_be_held_up(launched):
-    """The listener is handed over by a thread that is not under the filter."""
+def test_calls_that_the_shim_needs_can_be_filtered(launched):
+    """A thread without the filter passes the listener on."""
     calls = "sendmsg,recvfrom,recvmsg,close,write,read,openat,connect,socket,dup,fcntl,ioctl,clone,clone3,poll"
     seen, _, stderr = launched(DD, faults.syscall_errno(calls, "EIO", calls=100_000, children=True, rank=0))
 
@@ -358,7 +358,7 @@ def test_what_the_shim_itself_calls_can_be_held_up(launched):
 
 @needs_seccomp
 def test_a_filter_under_a_filter_is_unavailable(launched):
-    """A derail inside of a rank with such a fault says why it cannot have its own."""
+    """A derail inside a rank with such a fault reports why it cannot have its own filter."""
     source = "from derail.platform import seccomp; print(seccomp.why_not())"
     _, stdout, _ = launched(python(source), faults.syscall_errno("fsync", "EIO", rank=0))
 
@@ -372,7 +372,7 @@ UNPRIVILEGED = program_text("faults/unprivileged")
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
 @pytest.mark.parametrize("user", [["--reuid=65534", "--regid=65534", "--clear-groups"], []], ids=["65534", "0"])
 def test_it_needs_no_privilege(user):
-    """Nobody without any capability can do it; so can user 0 who has none."""
+    """A user without any capability can inject it, and so can uid 0 without capabilities."""
     readable = [str(Path(module.__file__).parents[1]) for module in (derail, psutil)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(readable), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -394,7 +394,7 @@ def test_it_needs_no_privilege(user):
 
 
 def test_a_rank_that_is_a_function_is_refused():
-    """Nothing is started; the message says what to do."""
+    """Nothing is started; the message has a remedy."""
     spec = JobSpec("job", "id-1", (RankSpec(0, Function(print, ()), {}),))
     plan = faults.plan([faults.syscall_errno("write", "EIO", rank=0)])
 
@@ -403,8 +403,8 @@ def test_a_rank_that_is_a_function_is_refused():
 
 
 @needs_seccomp
-def test_the_filter_stands_next_to_the_program(tmp_path):
-    """Behind other shims, once for all faults, and only in the rank that is meant."""
+def test_the_filter_is_next_to_the_program(tmp_path):
+    """After other shims, once for all faults, and only in the target rank."""
     other = ("python", "-X", "utf8", "-I", "-S", str(syscalls.SHIM.with_name("namespace.py")), "{}")
     spec = JobSpec("job", "id-1", tuple(RankSpec(rank, Command((*other, "a", "b")), {}) for rank in range(2)))
     given = [faults.syscall_errno("write", "EIO", rank=0), faults.syscall_delay("close", 1, rank=0)]
@@ -452,15 +452,15 @@ def test_calls_are_read_as_they_are_written(text, shown, which):
         (("write", "EIO"), {"times": 2}, "acts once"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(given, options, problem):
-    """With what was expected, and the nearest name."""
+def test_invalid_parameters_are_refused_before_anything_runs(given, options, problem):
+    """With the expected form, and the nearest name."""
     with pytest.raises(InputError, match=problem):
         faults.syscall_errno(*given, rank=0, **options)
 
 
 @needs_seccomp
-def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
-    """By number one can ask for anything."""
+def test_a_call_that_every_process_needs_is_refused(tmp_path):
+    """By number, any call can be requested."""
     futex = {0: 202, 1: 98}[syscalls.this_machine().column]
 
     with pytest.raises(InputError, match=f"system call {futex} cannot be held up"):
@@ -469,7 +469,7 @@ def test_a_call_without_which_nothing_goes_on_is_refused(tmp_path):
 
 @needs_seccomp
 def test_nothing_of_the_handshake_reaches_the_program(launched):
-    """Neither a variable nor a descriptor; and its directory is gone with the job."""
+    """Neither a variable nor a descriptor, and its directory is removed with the job."""
     source = """
 import os
 descriptors = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
@@ -485,7 +485,7 @@ print([name for name in os.environ if name.startswith("DERAIL_SYS")], descriptor
 @needs_seccomp
 @pytest.mark.skipif(bool(namespaces.why_not("mount")), reason="no mount namespaces here")
 def test_a_disk_that_hides_the_temporary_directory_does_not_keep_the_shim_from_derail(launched):
-    """The socket lies there; both faults happen."""
+    """The socket is there; both faults are injected."""
     source = "import os\ntry: os.fsync(1)\nexcept OSError as error: print(error.errno)"
     seen, stdout, stderr = launched(
         python(source),
@@ -497,8 +497,8 @@ def test_a_disk_that_hides_the_temporary_directory_does_not_keep_the_shim_from_d
     assert statuses(seen) == ["injected", "injected"]
 
 
-def test_the_listener_is_handed_to_no_process_that_does_not_know_the_secret(tmp_path):
-    """The program is not started then: who has the listener decides each of its calls."""
+def test_the_listener_is_passed_to_no_process_without_the_secret(tmp_path):
+    """The program is not started then: the owner of the listener decides each of its calls."""
     directory = PrivateDirectory(tmp_path)
     shim = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", "import os, sys; sys.stdin.read(); os.execv(sys.argv[1], sys.argv[1:])",

@@ -1,4 +1,4 @@
-"""Values of functions that are huge, odd, slow or never arrive: what the launcher gets, and how the ranks end."""
+"""Return values that are huge, unusual, slow or never arrive: what the launcher receives, and how the ranks exit."""
 
 import pytest
 
@@ -19,7 +19,7 @@ each_method = pytest.mark.parametrize("method", METHODS)
 
 
 def returned(tmp_path, method, fault):
-    """What is observed of two functions that return their pids, one of them broken."""
+    """Return the observation of two functions that return their pids, one of them broken."""
     seen, _ = ended(tmp_path, says_who, fault, ranks=2, start_method=method)
     return seen
 
@@ -40,7 +40,7 @@ def test_a_huge_value_arrives(tmp_path, method, beside):
 @each_method
 @pytest.mark.parametrize("kind", ["lambda", "raises"])
 def test_a_value_that_cannot_be_sent_fails_its_rank(tmp_path, method, kind):
-    """The launcher is told why."""
+    """The launcher gets the reason."""
     seen = returned(tmp_path, method, faults.value_unpicklable(kind, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -48,8 +48,8 @@ def test_a_value_that_cannot_be_sent_fails_its_rank(tmp_path, method, kind):
     assert "cannot be pickled" in seen.failures[0].message
 
 
-def test_a_value_that_nobody_can_read_arrives_all_the_same(tmp_path):
-    """It raises in its reader, which takes no harm."""
+def test_a_value_that_cannot_be_unpickled_arrives(tmp_path):
+    """It raises in its reader, which survives."""
     with running(tmp_path, says_who, faults.value_unpicklable("unpickling", rank=0), ranks=2) as job:
         seen = job.wait(DEADLINE)
 
@@ -60,7 +60,7 @@ def test_a_value_that_nobody_can_read_arrives_all_the_same(tmp_path):
 
 @each_method
 def test_a_value_that_is_sent_slowly_arrives_unchanged(tmp_path, method):
-    """Its rank ends that much later than the other one returned."""
+    """Its rank exits that much later than the other one."""
     seen = returned(tmp_path, method, faults.value_slow(0.5, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -69,7 +69,7 @@ def test_a_value_that_is_sent_slowly_arrives_unchanged(tmp_path, method):
 
 
 @each_method
-def test_a_rank_that_is_killed_while_it_sends_has_returned_nothing(tmp_path, method):
+def test_a_rank_that_is_killed_while_sending_has_returned_no_value(tmp_path, method):
     """A part of a value is no value."""
     seen = returned(tmp_path, method, faults.killed_while_sending("4M", rank=0))
 
@@ -82,7 +82,7 @@ def test_a_rank_that_is_killed_while_it_sends_has_returned_nothing(tmp_path, met
 @pytest.mark.parametrize(("how", "status"), [("segfault", "SIGSEGV (11)"), ("abort", "SIGABRT (6)")])
 @pytest.mark.parametrize("unsent", [False, True])
 def test_a_rank_crashes_after_its_function_has_returned(tmp_path, method, how, status, unsent):
-    """Before or after its value has arrived; either way it has failed."""
+    """Before or after its value has arrived; in both cases it has failed."""
     seen = returned(tmp_path, method, faults.crash_after_return(how, unsent=unsent, rank=0))
 
     assert [result.status for result in seen.faults] == ["injected"], seen.faults
@@ -90,8 +90,8 @@ def test_a_rank_crashes_after_its_function_has_returned(tmp_path, method, how, s
     assert ("before its value was sent" if unsent else "after its value was received") in seen.faults[0].detail
 
 
-def test_a_crash_after_a_value_that_could_not_be_sent_is_not_what_was_asked_for(tmp_path):
-    """It was to come after the value had arrived."""
+def test_a_crash_after_a_value_that_could_not_be_sent_is_errored(tmp_path):
+    """The crash was meant to follow the arrival of the value."""
     seen, _ = ended(tmp_path, says_who, faults.value_unpicklable(rank=0), faults.crash_after_return(rank=0))
 
     assert [result.status for result in seen.faults] == ["injected", "errored"], seen.faults
@@ -100,7 +100,7 @@ def test_a_crash_after_a_value_that_could_not_be_sent_is_not_what_was_asked_for(
 
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
 def test_a_program_returns_no_value(tmp_path, make):
-    """What cannot be done to it is said, and it runs on."""
+    """The fault is impossible, the result reports it, and the program continues."""
     seen, text = ended(tmp_path, "print('ran')", make(rank=0))
 
     assert [result.status for result in seen.faults] == ["unavailable"], seen.faults
@@ -110,7 +110,7 @@ def test_a_program_returns_no_value(tmp_path, make):
 
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
 def test_a_function_that_never_returns_has_no_value(tmp_path, make):
-    """It ended otherwise before."""
+    """It ended in another way before."""
     given = make(rank=0), faults.exit(7, rank=0, when=when.line("step 2"))
     seen, _ = ended(tmp_path, work, *given, args=(100_000,))
 
@@ -118,8 +118,8 @@ def test_a_function_that_never_returns_has_no_value(tmp_path, make):
 
 
 @pytest.mark.parametrize("make", ALL, ids=[make(rank=0).name for make in ALL])
-def test_a_value_whose_fault_is_never_due_arrives(tmp_path, make):
-    """As it is."""
+def test_a_value_with_a_fault_that_is_never_due_arrives(tmp_path, make):
+    """Unchanged."""
     seen = returned(tmp_path, "spawn", make(rank=0, when=when.line("never")))
 
     assert [result.status for result in seen.faults] == ["not_reached"]

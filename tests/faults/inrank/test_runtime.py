@@ -1,4 +1,4 @@
-"""The runtime inside ranks: it enters unchanged programs, acts once, and leaves no trace when there is no plan."""
+"""Runtime inside ranks: it enters unchanged programs, acts once, and leaves no trace without a plan."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ threading.Thread(target=lambda: (until('{ENDED}'), os._exit(0)), daemon=True).st
     ids=str,
 )
 def test_it_works_in_every_python_that_a_rank_may_have(run_faults, version, fault, ends):
-    """Whatever Python runs derail, and though derail is not installed there."""
+    """Whatever Python runs derail, and without an installed derail."""
     source = LEAVES_WHEN_SEEN + SLEEPING if fault.name == "hang" else SLEEPING
     run = run_faults([fault], source, python=PYTHONS[version])
 
@@ -66,7 +66,7 @@ def test_it_works_in_every_python_that_a_rank_may_have(run_faults, version, faul
     ],
 )
 @pytest.mark.parametrize("trigger", [when.start(), when.after(0.0)], ids=str)
-def test_where_it_cannot_enter_the_run_says_so(run_faults, argv, why, trigger):
+def test_a_run_without_the_runtime_reports_why(run_faults, argv, why, trigger):
     """Such a fault is unavailable, and its run never green."""
     run = run_faults([faults.exit(7, rank=0, when=trigger)], argv)
 
@@ -75,8 +75,8 @@ def test_where_it_cannot_enter_the_run_says_so(run_faults, argv, why, trigger):
     assert str(run.job.status[0]) == "exit 0"
 
 
-def test_a_shell_script_has_its_first_python_act(run_faults):
-    """The rank is the shell; what it starts first acts for it, what comes after does not."""
+def test_the_first_python_of_a_shell_script_acts(run_faults):
+    """The rank is the shell; its first Python acts for it, later ones do not."""
     script = f"{sys.executable} -c 'print(1)'; {sys.executable} -c 'print(2)'; exit 5"
     run = run_faults([faults.exit(7, rank=0)], ("/bin/sh", "-c", script))
 
@@ -92,8 +92,8 @@ def test_a_program_that_the_shell_becomes_is_the_rank(run_faults):
     assert run.one().injected
 
 
-def test_a_python_under_a_shell_is_told_what_is_due(run_faults):
-    """It is not the rank's own process, and gets its signal all the same."""
+def test_a_python_under_a_shell_gets_due_faults(run_faults):
+    """It is not the rank's own process, but gets its signal."""
     source = "import time; print('ready', flush=True); time.sleep(60)"
     run = run_faults(
         [faults.exit(7, rank=0, when=when.line("ready"))], ("/bin/sh", "-c", f'{sys.executable} -c "{source}"; exit $?')
@@ -124,7 +124,7 @@ def test_a_child_that_gets_the_control_signal_does_not_act(run_faults):
 
 
 def test_a_rank_that_replaces_itself_does_not_act_twice_at_its_start(run_faults):
-    """The same pid is the same rank, and what it has done is done."""
+    """The same pid is the same rank, and its injected faults stay injected."""
     rank = f"""{UNTIL}
 import sys
 if len(sys.argv) == 1:
@@ -139,7 +139,7 @@ print("again", flush=True)
     assert run.one().injected
 
 
-def test_points_count_their_hits(run_faults):
+def test_points_count_their_occurrences(run_faults):
     """``fail_point`` in code that calls it."""
     rank = """
 from derail.faults import fail_point
@@ -205,8 +205,8 @@ print(*sorted(caught), flush=True)
 
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("moment", ["line", "return"])
-def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_faults, tmp_path, version, moment):
-    """On a busy machine the rank may be woken again between its record of the first and raising it."""
+def test_a_delayed_exception_is_not_lost_to_the_next_one(run_faults, tmp_path, version, moment):
+    """On a busy machine a second signal may arrive between the record of the first fault and its exception."""
     rank = TRACED.format(
         wake=f"""if event == {moment!r} and frame.f_code.co_name == "_go" and "effect" in frame.f_locals:
         signal.raise_signal({control_signal()})""",
@@ -225,7 +225,7 @@ def test_an_exception_that_is_slow_to_come_is_not_lost_to_the_next_one(run_fault
 def test_a_signal_between_the_record_of_a_fault_and_its_exception_loses_neither(
     run_faults, tmp_path, version, function
 ):
-    """The handler does not act inside of itself, whatever function of the engine it interrupts."""
+    """The handler is not reentrant, whichever function of the engine it interrupts."""
     rank = TRACED.format(
         wake=f"""if event == "line" and frame.f_code.co_name == {function!r}:
         signal.raise_signal({control_signal()})""",
@@ -241,8 +241,8 @@ def test_a_signal_between_the_record_of_a_fault_and_its_exception_loses_neither(
 
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("function", ["__call__", "_act_here"])
-def test_a_signal_does_not_swallow_a_hit_that_is_about_to_count(run_faults, tmp_path, version, function):
-    """An exception of another fault waits until the fault that is due at the hit has acted."""
+def test_a_signal_does_not_swallow_an_occurrence(run_faults, tmp_path, version, function):
+    """An exception of another fault waits until the fault that is due at the occurrence has acted."""
     rank = program_text("faults/caught_in_function", FUNCTION=function, NUMBER=int(control_signal()))
     plan = [
         faults.exception("ConnectionError", "a", rank=0, when=when.call("time:localtime", hit=1)),
@@ -254,8 +254,8 @@ def test_a_signal_does_not_swallow_a_hit_that_is_about_to_count(run_faults, tmp_
     assert run.events("start")[0]["fault"] == run.results[0].fault.id
 
 
-def test_a_fault_that_becomes_due_while_the_waking_thread_ends_is_not_forgotten(monkeypatch):
-    """The thread never takes back what the main thread has noted meanwhile."""
+def test_a_fault_due_while_the_waking_thread_ends_is_not_lost(monkeypatch):
+    """The thread never reverts a note of the main thread."""
     threads, woken = [], []
     part = SimpleNamespace(signal=control_signal(), attempt="0")
     runtime = Runtime(part)
@@ -269,7 +269,7 @@ def test_a_fault_that_becomes_due_while_the_waking_thread_ends_is_not_forgotten(
         due.due_at_look = 2 if len(threads) == 1 else 0
 
     class Due(list):
-        """What is due; the main thread adds to it right after the thread has looked and found nothing."""
+        """List of due faults to which the main thread adds right after the thread has found it empty."""
 
         due_at_look = 0
 
@@ -292,8 +292,8 @@ def test_a_fault_that_becomes_due_while_the_waking_thread_ends_is_not_forgotten(
     assert len(woken) >= 2
 
 
-def test_a_rank_that_can_start_no_thread_is_woken_by_the_next_signal(monkeypatch):
-    """A failure to start the waking thread is not taken for a thread that runs."""
+def test_a_rank_without_threads_is_woken_by_the_next_signal(monkeypatch):
+    """A failed start of the waking thread does not count as a running one."""
     runtime = Runtime(SimpleNamespace(signal=control_signal(), attempt="0"))
 
     def refuse(*_):
@@ -307,8 +307,8 @@ def test_a_rank_that_can_start_no_thread_is_woken_by_the_next_signal(monkeypatch
 
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize(("function", "local"), [("_read", "file"), ("_on_signal", "due"), ("write", "fd")])
-def test_what_is_told_while_a_handler_is_at_work_breaks_nothing_off(run_faults, tmp_path, version, function, local):
-    """The rank is told of another fault while it reads or writes of the first. An OSError is not taken for its own."""
+def test_a_fault_due_during_the_handler_interrupts_nothing(run_faults, tmp_path, version, function, local):
+    """A second fault becomes due during the handling of the first. An OSError does not count as the handler's own."""
     been_here = str(tmp_path / "been here")
     rank = TRACED.format(
         wake=f"""if event == "line" and frame.f_code.co_name == {function!r} and {local!r} in frame.f_locals:
@@ -331,14 +331,14 @@ def test_what_is_told_while_a_handler_is_at_work_breaks_nothing_off(run_faults, 
 
 
 def test_a_fault_that_is_due_while_python_starts_waits_for_it(run_faults):
-    """The driver keeps it until the runtime listens."""
+    """The driver defers it until the runtime listens."""
     run = run_faults([faults.exit(7, rank=0, when=when.after(0.0))], SLEEPING)
 
     assert run.one().injected
 
 
-def test_what_is_due_before_the_program_waits_for_its_first_line(run_faults, tmp_path):
-    """An exception in the middle of Python's own start would break Python and not the program."""
+def test_a_fault_due_before_the_program_waits_for_its_first_line(run_faults, tmp_path):
+    """An exception during Python's own start would break Python and not the program."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\nprint('starting', flush=True)\n"
         "while sys.getprofile() is None: time.sleep(0.01)\n"  # which looks out for the first line, once it was told
@@ -349,7 +349,7 @@ def test_what_is_due_before_the_program_waits_for_its_first_line(run_faults, tmp
     assert run.log(0) == "starting\n"
 
 
-def test_a_rank_that_takes_the_handler_away_is_not_killed_by_our_signal(run_faults):
+def test_a_rank_that_removes_the_handler_is_not_killed_by_the_signal(run_faults):
     """Its default action would end the rank."""
     rank = f"""{UNTIL}
 import signal
@@ -366,7 +366,7 @@ until('{ENDED}')
 
 
 def test_a_rank_that_never_runs_the_handler_is_not_reached(run_faults):
-    """It was told, and the signal is still pending when it ends."""
+    """The signal is still pending when it ends."""
     rank = f"""{UNTIL}
 import signal
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -380,8 +380,8 @@ until('{TOLD}')
     assert len(run.events("tell")) == 1
 
 
-def test_the_program_sees_itself_as_without_us(run_faults, tmp_path):
-    """Arguments, path and modules are as ever; only two variables tell of the plan."""
+def test_the_program_sees_no_difference(run_faults, tmp_path):
+    """Arguments, path and modules are unchanged; only two variables show the plan."""
     rank = """
 import os, sys
 print(sys.argv[0].endswith("rank0.py"), sys.path[0] == os.path.dirname(sys.argv[0]))
@@ -398,7 +398,7 @@ import threading; print(threading.active_count())
 
 @pytest.mark.parametrize("version", PYTHONS)
 def test_an_existing_sitecustomize_is_chained(tmp_path, version):
-    """With a plan or without, what we hide runs as if we were not there."""
+    """With a plan or without, the hidden one runs unchanged."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.hidden = __file__\n")
     done = subprocess.run(
         [PYTHONS[version], "-c", "import sys, sitecustomize; print(sys.hidden == sitecustomize.__file__, sys.hidden)"],
@@ -421,8 +421,8 @@ def test_an_existing_sitecustomize_is_chained_with_a_plan_too(run_faults, tmp_pa
     assert run.one().injected
 
 
-def test_a_broken_sitecustomize_breaks_as_without_us(tmp_path):
-    """Python says so and goes on."""
+def test_a_broken_sitecustomize_fails_as_without_derail(tmp_path):
+    """Python prints the error and continues."""
     (tmp_path / "sitecustomize.py").write_text("1 / 0\n")
 
     def start(path):
@@ -441,8 +441,8 @@ def test_a_broken_sitecustomize_breaks_as_without_us(tmp_path):
     assert with_us.stderr.splitlines()[-1] == without.stderr.splitlines()[-1]
 
 
-def test_without_a_plan_nothing_of_ours_is_imported():
-    """One look into the environment."""
+def test_without_a_plan_nothing_of_derail_is_imported():
+    """There is only one look into the environment."""
     source = "import sys; print([name for name in sys.modules if 'derail' in name])"
     done = subprocess.run(
         [sys.executable, "-c", source],
@@ -458,7 +458,7 @@ def test_without_a_plan_nothing_of_ours_is_imported():
 
 @pytest.mark.parametrize("value", ["{", "[]", '{"job": 1}', "null"])
 def test_a_broken_plan_in_the_environment_does_not_break_the_program(value):
-    """It is said on stderr, and the program runs."""
+    """The error is on stderr, and the program runs."""
     done = subprocess.run(
         [sys.executable, "-c", "print('went on')"], env={"PYTHONPATH": str(SITE), "DERAIL_INRANK": value},
         capture_output=True, text=True, timeout=60, check=False,
@@ -468,7 +468,7 @@ def test_a_broken_plan_in_the_environment_does_not_break_the_program(value):
     assert done.stderr.startswith("derail: the in-rank runtime did not start: ")
 
 
-def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_path):
+def test_a_rank_of_an_external_agent_finds_its_rank_in_the_environment(tmp_path):
     """One environment for all; each acts by its RANK, once in all attempts."""
     from derail.faults.engine.journal import Journal, read
     from derail.faults.engine.prepare import environment
@@ -497,7 +497,7 @@ def test_a_worker_of_a_foreign_launcher_finds_its_rank_in_the_environment(tmp_pa
     "trigger", [when.point("here"), when.call("json:loads"), when.signal_received("SIGUSR1"), when.import_of("wave")]
 )
 def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults, make, trigger):
-    """What cannot be journalled does not happen, and the program does not hear of it."""
+    """A fault that cannot be journalled is not injected, and the program does not notice."""
     rank = program_text("faults/without_journal")
     run = run_faults([make(rank=0, when=trigger)], rank)
 
@@ -506,8 +506,8 @@ def test_a_journal_that_cannot_be_written_does_not_reach_the_program(run_faults,
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_a_rank_that_was_just_entering_a_system_call_is_woken_again(run_faults, monkeypatch, lost):
-    """Its Python has noted the signal, and would look at it when the call returns: here, as if it had never come."""
+def test_a_rank_that_was_entering_a_system_call_is_signalled_again(run_faults, monkeypatch, lost):
+    """Its Python has noted the signal, and would handle it after the call returns."""
     send, sent = FakeJob.send_signal, []
 
     def swallowed(self, rank, number, *, group=False):

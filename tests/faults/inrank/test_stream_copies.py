@@ -1,4 +1,4 @@
-"""A rank's streams that its launcher reads are copied: the launcher gets every byte, and derail the same ones."""
+"""Copies of a rank's streams that its launcher reads: the launcher gets every byte, and derail the same ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PROGRAM = program_text("faults/copies_streams")
 
 @pytest.mark.parametrize("buffering", [[], ["-u"]], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffering):
-    """Text, bytes, half a line at the end, and the traceback."""
+def test_a_copy_has_all_bytes_of_the_launchers_pipe(tmp_path, version, buffering):
+    """Text, bytes, a partial last line, and the traceback."""
     words = [str(VERSIONS[version]), "-X", "utf8", *buffering, "-c", PROGRAM, stream_copies.__file__, str(tmp_path)]
     ran = subprocess.run(words, capture_output=True, check=False, timeout=100)
 
@@ -26,7 +26,7 @@ def test_a_copy_has_all_that_the_launchers_pipe_has_got(tmp_path, version, buffe
     assert ((tmp_path / "stdout").read_bytes(), (tmp_path / "stderr").read_bytes()) == (ran.stdout, ran.stderr)
 
 
-def test_a_stream_of_the_programs_own_is_left_alone(tmp_path, capsys):
+def test_a_stream_replaced_by_the_program_is_not_copied(tmp_path, capsys):
     """The object that replaces sys.stdout is no stream on descriptor 1."""
     stream_copies.begin("stdout", str(tmp_path / "stdout"))
     print("mine")

@@ -1,4 +1,4 @@
-"""Cgroups of a rank's own: memory, processor time, and being frozen; seen in real ranks, from outside."""
+"""Cgroups of ranks: memory, processor time and freezing, observed in real ranks from outside."""
 
 import os
 import signal
@@ -40,24 +40,24 @@ while True:
 
 
 def needs(controller):
-    """Only where a process can be put into a cgroup with this controller."""
+    """Mark a test that needs a cgroup with this controller."""
     reason = why_no_cgroup(controller)
     return pytest.mark.skipif(bool(reason), reason=reason)
 
 
 def standing(controller, pid):
-    """Where a process stands."""
+    """Return the cgroup of a process."""
     return cgroups.hierarchy(controller).standing(pid)
 
 
 def groups(controller):
-    """The groups of ranks beneath our own."""
+    """Return the groups of ranks below this process's own."""
     return list(standing(controller, os.getpid()).glob("derail-*"))
 
 
 @needs("memory")
 def test_a_rank_that_takes_more_memory_than_its_cgroup_has_is_killed(tmp_path):
-    """By the kernel; and the cgroup is gone afterwards."""
+    """The kernel kills it, and the cgroup is removed."""
     with running(tmp_path, HUNGRY, faults.memory_limit("64M", rank=0, when=READY)) as job:
         pid = job.pids()[0]
         seen = job.wait(DEADLINE)
@@ -69,7 +69,7 @@ def test_a_rank_that_takes_more_memory_than_its_cgroup_has_is_killed(tmp_path):
 
 @needs("memory")
 def test_a_memory_limit_can_be_taken_away(tmp_path):
-    """The rank is then where it was before."""
+    """The rank then returns to its cgroup."""
     with running(tmp_path, WAITS, faults.memory_limit("64M", rank=0, when=READY, for_=0.1)) as job:
         assert result_of(job) == "injected"
         record_of(job, "healed")
@@ -77,8 +77,8 @@ def test_a_memory_limit_can_be_taken_away(tmp_path):
 
 
 @needs("memory")
-def test_a_limit_below_what_the_rank_has_kills_it_or_is_refused_in_words(tmp_path):
-    """Found by random plans: what version 1 of the kernel answers was raised."""
+def test_a_limit_below_the_present_use_kills_it_or_is_refused_with_a_reason(tmp_path):
+    """Found by random plans: version 1 refuses such a limit with an error that was raised."""
     program = "held = bytearray(os.urandom(32 << 20))\n"
     seen, _ = ended(tmp_path, program + WATCHED, faults.memory_limit(1, rank=0, when=READY))
     (told,) = seen.faults
@@ -88,7 +88,7 @@ def test_a_limit_below_what_the_rank_has_kills_it_or_is_refused_in_words(tmp_pat
 
 @needs("cpu")
 def test_a_rank_that_spins_is_held_back_to_its_share(tmp_path):
-    """The kernel counts the periods in which it wanted more."""
+    """The kernel counts the periods in which the rank was throttled."""
     with running(tmp_path, SPINS, faults.cpu_quota(0.1, rank=0, when=READY)) as job:
         assert result_of(job) == "injected"
         group = standing("cpu", job.pids()[0])
@@ -102,7 +102,7 @@ def test_a_rank_that_spins_is_held_back_to_its_share(tmp_path):
 
 
 @needs("freezer")
-def test_a_frozen_rank_hears_nothing_until_it_is_thawed(tmp_path):
+def test_a_frozen_rank_handles_no_signal_until_it_is_thawed(tmp_path):
     """A signal that it handles stays pending, and SIGCONT changes nothing."""
     with running(tmp_path, HEARS, faults.freeze(rank=0, when=READY)) as job:
         pid = job.pids()[0]
@@ -118,8 +118,8 @@ def test_a_frozen_rank_hears_nothing_until_it_is_thawed(tmp_path):
 
 
 @needs("freezer")
-def test_a_rank_that_was_frozen_for_a_while_is_where_it_was_before(tmp_path):
-    """And hears what was sent meanwhile."""
+def test_a_thawed_rank_is_back_in_its_cgroup(tmp_path):
+    """It then handles the signals sent during the freeze."""
     with running(tmp_path, HEARS, faults.freeze(rank=0, when=READY, for_=0.2)) as job:
         record_of(job, "healed")
         os.kill(job.pids()[0], signal.SIGUSR1)
@@ -146,8 +146,8 @@ def test_a_frozen_rank_is_killed_and_its_cgroup_removed_when_the_job_is_closed(t
 
 @needs("memory")
 @needs("freezer")
-def test_two_of_them_on_one_rank_hold_it_both(tmp_path):
-    """And each is undone by itself."""
+def test_two_cgroup_faults_on_one_rank_both_apply(tmp_path):
+    """Each is undone separately."""
     held, frozen = faults.memory_limit("64M", rank=0, when=READY), faults.freeze(rank=0, when=READY, for_=0.2)
     with running(tmp_path, WAITS, held, frozen) as job:
         record_of(job, "healed")
@@ -162,8 +162,8 @@ def test_two_of_them_on_one_rank_hold_it_both(tmp_path):
 
 
 @needs("freezer")
-def test_what_a_killed_engine_could_not_remove_goes_with_the_next_fault(tmp_path):
-    """An empty group of a rank that is gone; that of a process which is there stays."""
+def test_a_group_left_by_a_killed_engine_is_removed_by_the_next_fault(tmp_path):
+    """The empty group of a rank that is gone is removed; that of a living process stays."""
     place = standing("freezer", os.getpid())
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
@@ -179,8 +179,8 @@ def test_what_a_killed_engine_could_not_remove_goes_with_the_next_fault(tmp_path
 
 
 @pytest.mark.parametrize("make", [lambda **to: faults.memory_limit("64M", **to), faults.cpu_quota, faults.freeze])
-def test_where_there_is_no_cgroup_they_are_unavailable_with_the_reason(tmp_path, monkeypatch, make):
-    """And the rank runs as if nothing had been asked for."""
+def test_without_cgroups_the_faults_are_unavailable_with_a_reason(tmp_path, monkeypatch, make):
+    """The rank runs unchanged."""
     monkeypatch.setattr(cgroups, "PROC", Path("/nowhere"))
     why_no_cgroup.cache_clear()
     try:
@@ -198,7 +198,7 @@ def test_where_there_is_no_cgroup_they_are_unavailable_with_the_reason(tmp_path,
     [(lambda **to: faults.memory_limit("64M", **to), "memory"), (faults.cpu_quota, "cpu"), (faults.freeze, "freezer")],
 )
 def test_a_rank_that_has_ended_is_not_held(tmp_path, make, controller):
-    """A line of rank 1 sets it off; rank 0 is gone by then."""
+    """A line of rank 1 fires the fault after rank 0 has ended."""
     if reason := why_no_cgroup(controller):
         pytest.skip(reason)
     seen, _ = ended(tmp_path, LATER_THAN_RANK_0, make(rank=0, when=when.line("ready", rank=1)), ranks=2)
@@ -215,8 +215,8 @@ def test_a_rank_that_has_ended_is_not_held(tmp_path, make, controller):
         (freeze, faults.freeze),
     ],
 )
-def test_a_directory_that_is_no_cgroup_holds_nobody(tmp_path, monkeypatch, act, make):
-    """The files take what is written, but the kernel does not say that the rank is there: nothing is claimed."""
+def test_a_directory_that_is_no_cgroup_has_no_effect(tmp_path, monkeypatch, act, make):
+    """The files accept writes, but the kernel does not show the rank there: nothing is claimed."""
     (fault,) = faults.plan([make(rank=0)]).faults
     (tmp_path / f"derail-rank-0-{os.getpid()}").mkdir()
     (tmp_path / f"derail-rank-0-{os.getpid()}" / "cgroup.events").write_text("frozen 1\n")
@@ -225,8 +225,8 @@ def test_a_directory_that_is_no_cgroup_holds_nobody(tmp_path, monkeypatch, act, 
     assert isinstance(act(Aim(fault, 0, 0, IdleJob()), os.getpid()), Errored)
 
 
-def test_nothing_is_claimed_where_it_cannot_be_seen_who_stands_where(monkeypatch):
-    """No hierarchy is told of."""
+def test_nothing_is_claimed_without_visible_cgroup_membership(monkeypatch):
+    """/proc shows no hierarchy."""
     (fault,) = faults.plan([faults.freeze(rank=0)]).faults
     monkeypatch.setattr(cgroups, "PROC", Path("/nowhere"))
 

@@ -1,4 +1,4 @@
-"""Plans: their ids, their hash, and the decisions that hang on nothing else."""
+"""Plans: ids, hashes, and independent decisions."""
 
 import pickle
 
@@ -9,8 +9,8 @@ from derail.faults.model.plan import Plan, decide
 from derail.model.input_error import InputError
 
 
-def test_the_id_of_a_fault_says_what_it_is_and_not_where_it_stands():
-    """A fault keeps its id when others are put before it or taken away."""
+def test_the_id_of_a_fault_depends_on_its_content_not_its_position():
+    """A fault keeps its id when others are inserted before it or removed."""
     kill, leave = faults.signal("SIGKILL", rank=2), faults.exit(7, rank=1)
 
     alone = faults.plan([kill]).faults[0].id
@@ -21,34 +21,34 @@ def test_the_id_of_a_fault_says_what_it_is_and_not_where_it_stands():
 
 
 def test_equal_faults_have_different_ids():
-    """Two faults that say the same can be told apart."""
+    """Two equal faults can be distinguished."""
     ids = [fault.id for fault in faults.plan([faults.exit(1, rank=0)] * 3).faults]
 
     assert len(set(ids)) == 3
 
 
 def test_an_id_that_is_given_twice_is_refused():
-    """Results and journal name faults by their ids."""
+    """Results and journal identify faults by their ids."""
     with pytest.raises(InputError, match="duplicate id: 'a'"):
         faults.plan([faults.exit(1, rank=0, id="a"), faults.exit(2, rank=0, id="a")])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.0, True])
-def test_a_seed_that_no_file_can_hold_is_refused(seed):
+def test_a_seed_that_does_not_fit_into_a_file_is_refused(seed):
     """A plan must be repeatable from its file."""
     with pytest.raises(InputError, match="seed: expected a whole number"):
         faults.plan([], seed=seed)
 
 
 def test_the_hash_is_the_same_on_every_machine_and_for_ever():
-    """The journal names the plan by it; it changes only if plans change their meaning."""
+    """The journal identifies the plan by it; it changes only if plans change their meaning."""
     plan = faults.plan([faults.signal("SIGKILL", rank=2, when=when.line("step 3"))], seed=7)
 
     assert (plan.faults[0].id, plan.hash) == ("signal-efec1e", "5a951445e5250f19")
 
 
 def test_plans_are_values():
-    """They compare, hash and travel by pickle."""
+    """They are comparable, hashable and picklable."""
     plan = faults.plan([faults.hang(rank=[1, 0], ignore=["SIGTERM"])], seed=3)
 
     assert pickle.loads(pickle.dumps(plan)) == plan
@@ -56,8 +56,8 @@ def test_plans_are_values():
     assert plan.faults[0].target == (0, 1)
 
 
-def test_a_decision_hangs_on_seed_and_subject_alone():
-    """Asking for other decisions before does not shift it."""
+def test_a_decision_depends_only_on_seed_and_subject():
+    """Earlier decisions do not shift it."""
     first = decide(7, "signal-1", 2)
     decide(7, "other")
 
@@ -83,17 +83,17 @@ def test_a_decision_hangs_on_seed_and_subject_alone():
     ],
 )
 def test_a_fault_reads_as_a_sentence(fault, text):
-    """Reports show what was planned in the plan's own words; what goes without saying is left out."""
+    """Reports show the plan in this form, without defaults."""
     assert str(fault()) == text
 
 
 @pytest.mark.parametrize("many", [-1, 1.0, True, "1"])
-def test_so_many_ranks_cannot_be_kept_alive(many):
-    """A floor is a number of ranks."""
+def test_an_invalid_keep_alive_is_refused(many):
+    """It must be a number of ranks."""
     with pytest.raises(InputError, match="keep_alive: expected a number of ranks, 0 or more"):
         faults.plan([], keep_alive=many)
 
 
 def test_an_empty_plan_is_a_plan():
-    """Jobs that are left alone have one, too."""
+    """Jobs without faults have one as well."""
     assert faults.plan() == Plan()

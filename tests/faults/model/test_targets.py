@@ -1,4 +1,4 @@
-"""Whom words mean, who stays alive, and that each decision hangs on nothing but its own subject."""
+"""Target words, spared ranks, and the independence of each decision."""
 
 from typing import get_args
 
@@ -19,7 +19,7 @@ from faults.real_job import ended
 
 
 def meant(word, ranks, seed=0, **options):
-    """The ranks that a word means."""
+    """Return the ranks that a word selects."""
     plan = faults.plan([faults.hang(rank=word, id="a")], seed=seed, **options)
     return set(resolve(plan, plan.faults[0], range(ranks)))
 
@@ -34,8 +34,8 @@ def meant(word, ranks, seed=0, **options):
         ("all but one", [0, 1, 2, 3, 4]),
     ],
 )
-def test_a_word_means_so_many_ranks(word, counts):
-    """Less than half, more than half ...; a word that means nobody is refused."""
+def test_a_word_selects_a_number_of_ranks(word, counts):
+    """Less than half, more than half ...; a word that selects no rank is refused."""
     for ranks, count in enumerate(counts, 1):
         if count:
             assert len(meant(word, ranks)) == count
@@ -45,21 +45,21 @@ def test_a_word_means_so_many_ranks(word, counts):
 
 
 def test_a_type_checker_knows_the_words():
-    """The type of a target lists the words that are resolved."""
+    """The type of a target lists the words."""
     assert get_args(TargetWord) == tuple(WORDS)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from([word for word in WORDS if word != AGENT]), st.integers(0, 2**63 - 1), st.integers(3, 20))
-def test_a_rank_more_does_not_change_the_order_of_the_others(word, seed, ranks):
-    """Of the ranks that were there before, more or fewer are meant, but not others instead."""
+def test_an_additional_rank_does_not_change_the_order_of_the_others(word, seed, ranks):
+    """Of the earlier ranks, more or fewer are selected, but not different ones."""
     before, after = meant(word, ranks, seed), meant(word, ranks + 1, seed) - {ranks}
 
     assert before <= after or after <= before
 
 
-def test_every_rank_is_meant_under_some_seed():
-    """Choices are spread over the ranks."""
+def test_every_rank_is_selected_under_some_seed():
+    """Selections are spread over the ranks."""
     chosen = [meant("one", 4, seed).pop() for seed in range(400)]
 
     assert all(60 < chosen.count(rank) < 140 for rank in range(4))
@@ -67,8 +67,8 @@ def test_every_rank_is_meant_under_some_seed():
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**63 - 1), st.integers(1, 6))
-def test_who_is_to_stay_alive_is_never_meant(seed, keep):
-    """Whatever the word, whatever other faults there are."""
+def test_a_spared_rank_is_never_selected(seed, keep):
+    """Whatever the word, and whatever other faults exist."""
     plan = faults.plan(
         [faults.hang(rank=word, id=word) for word in ("all", "majority", "one")] + [faults.hang(rank=2, id="n")],
         seed=seed,
@@ -94,7 +94,7 @@ def test_who_is_to_stay_alive_is_never_meant(seed, keep):
         ("the agent", 0, "faults[0].rank: this job has no agent to target"),
     ],
 )
-def test_a_plan_that_would_leave_too_few_alive_is_refused(target, keep, problem):
+def test_a_plan_that_spares_too_few_ranks_is_refused(target, keep, problem):
     """Before a rank is started."""
     with pytest.raises(InputError) as error:
         check(faults.plan([faults.hang(rank=target)], keep_alive=keep), range(3))
@@ -102,8 +102,8 @@ def test_a_plan_that_would_leave_too_few_alive_is_refused(target, keep, problem)
     assert problem in str(error.value)
 
 
-def test_the_agent_is_meant_only_where_there_is_one():
-    """It is no rank: no other word means it, and it is not spared either."""
+def test_the_agent_is_a_target_only_if_there_is_one():
+    """It is not a rank: no other word selects it, and it is not spared either."""
     with_agent = (*range(3), AGENT_RANK)
     plan = faults.plan(
         [faults.stop(rank="the agent", id="a"), faults.stop(rank="all", id="b"), faults.stop(rank="majority", id="c")],
@@ -127,23 +127,23 @@ def test_the_agent_is_meant_only_where_there_is_one():
         (faults.stop(rank="the agent", when=when.line("x")), "faults[0].when.rank: missing"),
     ],
 )
-def test_what_cannot_be_done_to_the_agent_is_refused(fault, problem):
-    """It is a program of somebody else, and none of ours acts in it."""
+def test_a_fault_that_cannot_target_the_agent_is_refused(fault, problem):
+    """It is another project's program without derail's runtime."""
     with pytest.raises(InputError) as error:
         check(faults.plan([fault]), (*range(3), AGENT_RANK))
 
     assert problem in str(error.value)
 
 
-def test_the_agent_can_be_hit_from_outside_at_a_line_of_a_rank():
-    """As a user does who presses Ctrl-C when the job hangs."""
+def test_the_agent_can_be_signalled_at_a_line_of_a_rank():
+    """Like a user who presses Ctrl-C when the job hangs."""
     interrupt = faults.signal("SIGINT", rank="the agent", times=3, when=when.line("x", rank=0))
 
     check(faults.plan([interrupt]), (*range(3), AGENT_RANK))
 
 
-def test_the_floor_shows_in_the_job(tmp_path):
-    """Everybody is killed but one, whom nobody but the launcher ends."""
+def test_keep_alive_spares_a_rank_in_a_job(tmp_path):
+    """All ranks but one are killed; the launcher ends that one."""
     plan = faults.plan([faults.signal("SIGKILL", rank="all", when=when.line("ready"))], seed=3, keep_alive=1)
     seen, _ = ended(tmp_path, "print('ready', flush=True); time.sleep(600)", ranks=4, plan=plan)
     (kept,) = spared(plan, range(4))
@@ -171,7 +171,7 @@ FIVE = (
 
 
 def decisions(tmp_path, given, ranks, *, name):
-    """What was done to whom, when, by fault."""
+    """Return which rank each fault hit and when."""
     gate = Gate("there", "begin")  # nobody goes beyond it before the driver has heard of all of them
     gate.release()
     driver = Driver(faults.plan(given, seed=12), journal=tmp_path / f"{name}.jsonl", gates=[gate])
@@ -195,8 +195,8 @@ def test_a_plan_does_the_same_at_the_same_triggers_each_time(tmp_path, times):
 
 
 @pytest.mark.parametrize("gone", range(4))
-def test_a_fault_less_changes_nothing_for_the_others(tmp_path, gone):
-    """Their decisions hang on their own ids."""
+def test_removing_a_fault_changes_nothing_for_the_others(tmp_path, gone):
+    """Their decisions depend on their own ids."""
     whole = decisions(tmp_path, FIVE, 3, name="whole")
     fewer = decisions(tmp_path, [fault for place, fault in enumerate(FIVE) if place != gone], 3, name="fewer")
 
@@ -204,8 +204,8 @@ def test_a_fault_less_changes_nothing_for_the_others(tmp_path, gone):
     assert {fault: told for fault, told in whole.items() if fault in fewer} == fewer
 
 
-def test_a_rank_more_changes_nothing_for_the_others(tmp_path):
-    """What was done to the ranks that were there before is done to them again."""
+def test_adding_a_rank_changes_nothing_for_the_others(tmp_path):
+    """The earlier ranks get the same faults again."""
     three, four = (decisions(tmp_path, FIVE, ranks, name=ranks) for ranks in (3, 4))
 
     for fault, told in three.items():

@@ -1,4 +1,4 @@
-"""Hostile TOML of scenarios, plans and declarations is one error of the reader's own kind."""
+"""Hostile TOML in scenarios, plans and declarations: one error of the reader's own type."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONTENTS = {
 @pytest.mark.parametrize(("load", "kind"), READERS.values(), ids=READERS)
 @pytest.mark.parametrize(("content", "why"), CONTENTS.values(), ids=CONTENTS)
 def test_a_hostile_file_is_one_error_with_its_name(tmp_path, load, kind, content, why):
-    """It names the file, and what is wrong."""
+    """The error has the file name and the problem."""
     path = tmp_path / "file.toml"
     path.write_bytes(content)
 
@@ -48,7 +48,7 @@ def test_a_hostile_file_is_one_error_with_its_name(tmp_path, load, kind, content
 
 
 @pytest.mark.parametrize(("load", "kind"), READERS.values(), ids=READERS)
-def test_what_is_no_file_is_refused_at_once(tmp_path, load, kind):
+def test_a_path_that_is_not_a_file_is_refused_at_once(tmp_path, load, kind):
     """A device, a directory, a loop of links."""
     (tmp_path / "loop.toml").symlink_to("loop.toml")
 
@@ -58,7 +58,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, load, kind):
 
 
 def test_a_fifo_without_a_writer_is_an_empty_file(tmp_path):
-    """It is not waited for."""
+    """Reading does not block."""
     os.mkfifo(tmp_path / "plan.toml")
 
     assert load_plan(tmp_path / "plan.toml").faults == ()

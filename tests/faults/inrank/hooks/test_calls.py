@@ -1,4 +1,4 @@
-"""Calls and imports in code that was never changed: each is met exactly when it was to be, in every Python."""
+"""Calls and imports in unchanged code: each fires at exactly the requested occurrence, in every Python."""
 
 import re
 
@@ -36,8 +36,8 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("case", FUNCTIONS)
-def test_a_rank_leaves_at_exactly_the_third_call(run_faults, case, version):
-    """Whatever is called, and by whatever name it is known."""
+def test_a_rank_exits_at_exactly_the_third_call(run_faults, case, version):
+    """For any kind of function, under any of its names."""
     target, call = FUNCTIONS[case]
     run = run_faults(
         [faults.exit(7, rank=0, when=when.call(target, hit=3))], COUNTING.format(call=call), python=PYTHONS[version]
@@ -52,7 +52,7 @@ def test_a_rank_leaves_at_exactly_the_third_call(run_faults, case, version):
 @pytest.mark.parametrize("version", PYTHONS)
 @pytest.mark.parametrize("target", ["json:dumps", "time:sleep", "__main__:work", "__main__:Trainer.step"])
 def test_a_rank_is_killed_from_outside_at_exactly_the_third_call(run_faults, target, version):
-    """It stays in the call until the driver has acted."""
+    """It waits in the call until the driver has acted."""
     program = program_text("faults/trains")
     run = run_faults(
         [faults.signal("SIGKILL", rank=0, when=when.call(target, hit=3))], program, python=PYTHONS[version]
@@ -68,7 +68,7 @@ MODULE = program_text("faults/things")
 
 @pytest.fixture
 def with_module(tmp_path, run_faults):
-    """Runs a rank that can import ``things``."""
+    """Run a rank that can import ``things``."""
     (tmp_path / "things.py").write_text(MODULE)
 
     def run(fault, source, *, first="import json, sys, threading, time\n", **options):
@@ -89,8 +89,8 @@ def with_module(tmp_path, run_faults):
         ("things:Child", "things.Base(); things.Child()"),
     ],
 )
-def test_one_function_is_not_taken_for_another(with_module, version, target, call):
-    """Decorated ones share their code, and classes their methods; each counts by itself."""
+def test_similar_functions_are_distinguished(with_module, version, target, call):
+    """Decorated functions share their code, and classes their methods; each has its own count."""
     source = f"import things\nfor n in range(1, 5):\n    print(n, flush=True)\n    {call}\n"
     run = with_module(faults.exit(7, rank=0, when=when.call(target, hit=2)), source, python=PYTHONS[version])
 
@@ -109,7 +109,7 @@ def test_one_function_is_not_taken_for_another(with_module, version, target, cal
     ],
 )
 def test_the_end_of_a_call_counts_too(with_module, version, target, call):
-    """By a return or an exception, and after all that the call does."""
+    """By a return or an exception, and after all effects of the call."""
     source = f"""
 import things
 def fails(things, n):
@@ -142,8 +142,8 @@ for n in range(1, 5):
     ],
 )
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
-def test_a_call_that_cannot_come_does_not_end_as_injected(with_module, make, target, source, status, why):
-    """What is misspelt is an error at once; what was never imported could not be looked for."""
+def test_an_impossible_call_is_not_injected(with_module, make, target, source, status, why):
+    """A misspelt function is an error at once; a module that was never imported could not be checked."""
     run = with_module(make(rank=0, when=when.call(target)), source)
 
     assert (run.one().status, why in run.one().detail) == (status, True), run.one()
@@ -152,8 +152,8 @@ def test_a_call_that_cannot_come_does_not_end_as_injected(with_module, make, tar
 
 
 @pytest.mark.parametrize("version", PYTHONS)
-def test_nothing_is_left_when_nobody_waits_any_more(tmp_path, run_faults, version):
-    """No tool of sys.monitoring, no detour, no finder, no handler; what the functions say of themselves is theirs."""
+def test_no_hook_is_left_when_nothing_waits_any_more(tmp_path, run_faults, version):
+    """No tool of sys.monitoring, no detour, no finder, no handler; the functions' attributes are their own."""
     (tmp_path / "things.py").write_text(MODULE)
     source = program_text("faults/looks_unchanged")
     stays = f"{UNTIL}until('{ENDED}', 5)\n"
@@ -178,8 +178,8 @@ def test_nothing_is_left_when_nobody_waits_any_more(tmp_path, run_faults, versio
     ("module", "source"),
     [("things", "import things"), ("xml.dom", "import xml.dom.minidom"), ("json", "import sys, json"), ("wave", WAVE)],
 )
-def test_an_import_is_met_before_the_first_line_of_the_module(with_module, version, module, source):
-    """One that Python, or we, had imported already is met at the statement."""
+def test_an_import_fires_before_the_first_line_of_the_module(with_module, version, module, source):
+    """A module that is already imported fires at the import statement."""
     run = with_module(
         faults.exception("ImportError", "gone", rank=0, when=when.import_of(module)),
         f"print('before', flush=True)\n{source}\nprint('after', flush=True)",
@@ -193,7 +193,7 @@ def test_an_import_is_met_before_the_first_line_of_the_module(with_module, versi
 
 
 def test_a_module_that_is_never_imported_is_not_reached(with_module):
-    """The result says what it waited for."""
+    """The result has the awaited module."""
     run = with_module(faults.exit(7, rank=0, when=when.import_of("wave")), "")
 
     assert (run.one().status, "at the import of wave" in run.one().detail) == ("not_reached", True)
@@ -201,7 +201,7 @@ def test_a_module_that_is_never_imported_is_not_reached(with_module):
 
 @pytest.mark.parametrize("make", [lambda **how: faults.exit(7, **how), lambda **how: faults.signal("SIGKILL", **how)])
 def test_a_call_in_another_thread_counts_and_the_main_thread_acts(with_module, make):
-    """Leaving works only there; the thread waits for it."""
+    """Exiting works only there; the thread waits for it."""
     source = """
 def work():
     for n in range(1, 5):
