@@ -1,4 +1,4 @@
-"""What the ranks of these tests run."""
+"""Functions of the ranks in these tests."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import time
 
 
 def who_am_i(*args: object) -> tuple[object, ...]:
-    """Rank, world size, arguments, and a variable."""
+    """Return rank, world size, arguments, and a variable."""
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), args, os.environ.get("COLOUR")
 
 
 def steps() -> None:
-    """Tells of each step, for much longer than any test waits."""
+    """Print each step, for much longer than any test waits."""
     for step in range(6000):
         print(f"step {step}", flush=True)
         time.sleep(0.01)  # noqa: TID251 - a rank at work
 
 
 def leave_a_helper() -> int:
-    """Starts a process that goes its own way, and returns its pid."""
+    """Start a detached process, and return its pid."""
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True).pid
 
 
 def deaf() -> None:
-    """Ignores SIGTERM."""
+    """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("deaf", flush=True)
     time.sleep(600)  # noqa: TID251 - for longer than any test

@@ -1,4 +1,4 @@
-"""An agent of one's own: a command line, a declaration, an entry point; and every mistake in them, in words."""
+"""Declared agents: a command line, a declaration, an entry point, and messages for every mistake in them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ failure = 'rank (?P<rank>\\d+) (exit (?P<code>-?\\d+)|signal (?P<signal>\\S+))( 
 
 @pytest.fixture
 def declare(tmp_path):
-    """Reads a declaration from a file."""
+    """Read a declaration from a file."""
 
     def read(text):
         path = tmp_path / "mine.toml"
@@ -46,18 +46,18 @@ def declare(tmp_path):
 
 
 def job(tmp_path, **more):
-    """A job of four ranks."""
+    """Return a job of four ranks."""
     scenario = Scenario("t", 4, tmp_path / "my worker.py", args=("a b", "--c"), grace=1.5, **more)
     return Job(scenario, tmp_path, 4242)
 
 
 def argv(command, job, node=0):
-    """How a command line is filled in."""
+    """Return the filled-in command line."""
     return list(CommandAgent(command).invocations(job)[node].argv)
 
 
 def test_placeholders_are_filled_in(tmp_path):
-    """A value is one word wherever it stands; arguments and the whole command are as many as they are."""
+    """A value is one word anywhere; arguments and the whole command become several words."""
     script = str(tmp_path / "my worker.py")
     line = "run -n {ranks} --r={restarts} --grace {grace} --port={master_port} {script} {args}"
     filled = ["run", "-n", "4", "--r=0", "--grace", "1.5", "--port=4242", script, "a b", "--c"]
@@ -66,15 +66,15 @@ def test_placeholders_are_filled_in(tmp_path):
     assert argv("sh -c 'exec {script} {args}'", job(tmp_path))[2] == f"exec {script} {shlex.join(['a b', '--c'])}"
 
 
-def test_each_node_has_a_command_line_of_its_own(tmp_path):
-    """It knows which node it is, and how many ranks are its."""
+def test_each_node_has_its_own_command_line(tmp_path):
+    """It has the number of its node and of its ranks."""
     agent = CommandAgent("run --node {node} --of {nodes} -n {ranks_per_node} {command}")
     lines = [" ".join(each.argv[1:7]) for each in agent.invocations(job(tmp_path, nodes=2))]
 
     assert (agent.nodes, lines) == (True, ["--node 0 --of 2 -n 2", "--node 1 --of 2 -n 2"])
 
 
-def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
+def test_needs_without_a_placeholder_are_not_supported(tmp_path):
     """Arguments, restarts, nodes."""
     plain = CommandAgent("run {script}")
 
@@ -96,15 +96,15 @@ def test_what_the_command_line_has_no_place_for_is_not_supported(tmp_path):
     ],
 )
 def test_a_command_line_that_cannot_work_is_refused(command, problem):
-    """When the agent is made, and not when it is run."""
+    """At the creation of the agent, not at its run."""
     with pytest.raises(InputError) as refused:
         CommandAgent(command)
 
     assert problem in str(refused.value)
 
 
-def test_a_declaration_says_all_that_its_file_says(declare):
-    """Values, in their own types; what is promised is taken as it stands, and that a job ends is always promised."""
+def test_a_declaration_has_all_values_of_its_file(declare):
+    """Values in their types; declared promises unchanged, and that a job ends is always promised."""
     declared = declare(DECLARED)
     made = CommandAgent(declaration=declared)
 
@@ -131,7 +131,7 @@ def test_a_declaration_says_all_that_its_file_says(declare):
     ],
 )
 def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
-    """With its place in the file, and the nearest word that is known."""
+    """With its path in the file, and the nearest known word."""
     assert old in DECLARED
     with pytest.raises(InputError) as refused:
         declare(DECLARED.replace(old, new, 1))
@@ -140,14 +140,14 @@ def test_each_mistake_in_a_declaration_is_named(declare, old, new, problem):
     assert "mine.toml: " in str(refused.value)
 
 
-def test_a_declaration_that_is_not_there_is_named(tmp_path):
-    """As any file."""
+def test_a_missing_declaration_is_named(tmp_path):
+    """Like any file."""
     with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
         read_declaration(tmp_path / "nowhere.toml")
 
 
-def test_without_a_declaration_only_what_can_be_seen_is_promised():
-    """Nobody can be held to what he never said he would say."""
+def test_without_a_declaration_only_observable_promises_count():
+    """An agent is not judged by a report that it never promised."""
     plain, restarts = CommandAgent("run {command}"), CommandAgent("run -r {restarts} {command}")
     tells = CommandAgent("run {command}", Declaration(report=Report(failure=r"(?P<rank>\d+) (?P<message>.*)")))
 
@@ -157,7 +157,7 @@ def test_without_a_declaration_only_what_can_be_seen_is_promised():
 
 
 def test_a_report_is_read_from_its_file(tmp_path, declare):
-    """The last blame counts, every failure does, and what makes no sense is left out."""
+    """The last root cause and every failure count; invalid values are left out."""
     (tmp_path / "report.txt").write_text(
         "blame 0\nrank 0 exit 3\nrank 1 exit -9 it was killed\nrank 2 signal SIGTERM\nrank 3 signal NONSENSE\nblame 1\n"
     )
@@ -182,7 +182,7 @@ def test_a_report_is_read_from_its_file(tmp_path, declare):
     ],
 )
 def test_a_match_without_a_rank_is_reported(tmp_path, line, doubt):
-    """A failure whose rank is not known is no failure that never was: the run cannot be judged."""
+    """A failure of an unknown rank cannot be ignored: the run cannot be judged."""
     report = Report(failure=r"(rank (?P<rank>\w+)|the job) exit (?P<code>\d+)")
     said = CommandAgent("run {command}", Declaration(report=report)).said(
         job(tmp_path), (f"rank 0 exit 1\n{line}\n",), Seen()
@@ -193,7 +193,7 @@ def test_a_match_without_a_rank_is_reported(tmp_path, line, doubt):
 
 
 def test_a_match_may_name_several_ranks(tmp_path):
-    """As Slurm writes them."""
+    """As written by Slurm."""
     report = Report(failure=r"tasks? (?P<rank>[\d,-]+): (?P<message>.*)")
     said = CommandAgent("run {command}", Declaration(report=report)).said(
         job(tmp_path), ("srun: error: n1: tasks 0,2-3: Killed",), Seen()
@@ -202,8 +202,8 @@ def test_a_match_may_name_several_ranks(tmp_path):
     assert ({rank: failure.message for rank, failure in said.failures.items()}) == dict.fromkeys((0, 2, 3), "Killed")
 
 
-def test_a_report_that_was_never_written_says_nothing(tmp_path, declare):
-    """It may have been killed before."""
+def test_a_missing_report_is_empty(tmp_path, declare):
+    """The agent may have been killed before."""
     said = CommandAgent(declaration=declare(DECLARED)).said(job(tmp_path), ("blame 3",), Seen())
 
     assert (said.blamed, said.failures) == (None, {})
@@ -217,8 +217,8 @@ def test_logs_are_where_they_are_declared_to_be(tmp_path, declare):
     assert len(found) == 8
 
 
-def test_the_version_is_asked_of_the_program(declare):
-    """Its first line; a program that is not there has none."""
+def test_the_version_is_the_programs_first_line(declare):
+    """Its first line; a missing program has none."""
     tells = declare(f"command = 'run {{command}}'\nversion = '{sys.executable} -c \"print(7); print(8)\"'")
 
     assert CommandAgent(declaration=tells).version() == "7"
@@ -227,7 +227,7 @@ def test_the_version_is_asked_of_the_program(declare):
 
 
 def test_derails_own_agents_are_known_by_name():
-    """And a name that is not known, with the nearest one."""
+    """An unknown name is refused with the nearest one."""
     assert {"native", "torchrun", "derail-torchrun", "torch_elastic"} <= agents().keys()
     assert isinstance(agent("native"), NativeAgent)
     with pytest.raises(InputError, match=r"'nativ'.*'native'"):
@@ -236,7 +236,7 @@ def test_derails_own_agents_are_known_by_name():
 
 @pytest.mark.parametrize("name", sorted(registry.OWN))
 def test_each_of_derails_own_agents_can_be_made_anywhere(name):
-    """Also where what it launches with is not installed: then it says so."""
+    """Where its launcher is not installed it reports that."""
     made = agent(name)
 
     assert made.name == name
@@ -245,7 +245,7 @@ def test_each_of_derails_own_agents_can_be_made_anywhere(name):
     assert isinstance(made.unsupported(Scenario("t", 2, Path("w.py"), faults.plan())), str)
 
 
-def test_an_installed_package_offers_agents(tmp_path, monkeypatch):
+def test_an_installed_package_provides_agents(tmp_path, monkeypatch):
     """By an entry point of the group; one that cannot be made is named."""
     package = tmp_path / "site"
     info = package / "offered-1.dist-info"
@@ -267,7 +267,7 @@ def test_an_installed_package_offers_agents(tmp_path, monkeypatch):
 
 
 def test_every_placeholder_can_be_used(tmp_path):
-    """Those that are listed are those that there are."""
+    """The listed ones are exactly the available ones."""
     line = "run " + " ".join(f"x{{{name}}}" for name in PLACEHOLDERS)
 
     assert len(argv(line, job(tmp_path))) == len(PLACEHOLDERS) + 1

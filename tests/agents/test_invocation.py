@@ -1,4 +1,4 @@
-"""What a rank is called with, and what it is told of itself."""
+"""Command lines and environments of ranks."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def test_any_other_path_is_a_program() -> None:
     assert entry_point("sleep") == ("sleep", ())
 
 
-def test_an_argv_is_taken_as_it_is() -> None:
-    """Whoever gives an argv decides about everything in it."""
+def test_an_argv_is_not_modified() -> None:
+    """The caller decides about everything in it."""
     assert entry_point(["python3", Path("train.py"), "x"]) == ("python3", ("train.py", "x"))
 
 
-def test_a_function_is_taken_as_it_is() -> None:
+def test_a_function_has_no_argv() -> None:
     """Functions need no argv."""
     assert entry_point(print) == (print, ())
 
 
 @pytest.mark.parametrize("nothing", [[], "", [""]])
 def test_nothing_to_run_is_refused(nothing: list[str] | str) -> None:
-    """An empty argv is an error at once, not when the ranks are started."""
+    """An empty argv is an error at once, not at the start of the ranks."""
     with pytest.raises(ValueError, match="no program"):
         entry_point(nothing)
 
 
-def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The message names the whole path, resolved as the ranks would."""
+def test_a_missing_script_is_named(tmp_path: Path) -> None:
+    """The message has the whole path, resolved as by the ranks."""
     (tmp_path / "here.py").touch()
     assert missing_program("here.py", tmp_path) == ""
     assert missing_program("gone.py", tmp_path) == f"there is no script {tmp_path}/gone.py"
     assert missing_program(["gone.py"]) == missing_program(print) == missing_program("gone") == ""
 
 
-def test_a_rank_is_told_what_torchrun_tells() -> None:
+def test_a_rank_gets_the_variables_of_torchrun() -> None:
     """Every variable that torchrun sets for one node is set, so that none of an outer job shines through."""
     assert rank_environment(1, ranks=4, run_id="x", master_port=29500) == {
         "RANK": "1",

@@ -1,4 +1,4 @@
-"""A launcher as the rank of a job of ours, and functions of files as ranks."""
+"""Launchers as ranks of a derail job, and functions of files as ranks."""
 
 import sys
 from dataclasses import replace
@@ -27,13 +27,13 @@ for child in children:
 
 
 def about_a_launcher(*plan, **fields):
-    """A scenario of a launcher with two ranks."""
+    """Return a scenario of a launcher with two ranks."""
     values = {"args": ("--steps", "2"), "expect": Expect(succeeded=False), "grace": 0.5, "timeout": 90.0, **fields}
     return Scenario("", 1, WORKERS / "step_loop.py", faults=Plan(plan), launches=2, name="story", **values)
 
 
 def test_a_launcher_that_leaves_its_ranks_behind_is_caught(tmp_path):
-    """Its exit is that of rank 0, and what it left is ended and told."""
+    """Its exit status is that of rank 0, and its leftovers are ended and reported."""
     kill = faults.launcher_killed(rank=0, when=when.line("launched"))
     seen = run_launcher(about_a_launcher(kill), [sys.executable, "-c", LAUNCHER], tmp_path)
 
@@ -41,8 +41,8 @@ def test_a_launcher_that_leaves_its_ranks_behind_is_caught(tmp_path):
     assert [(left.what, left.ended) for left in seen.leftovers] == [("sleep 60", True)] * 2
 
 
-def test_a_launcher_is_no_rank_itself(tmp_path):
-    """What makes a process a rank of ours is not in its environment, and so not in its ranks'."""
+def test_a_launcher_under_test_does_not_get_rank_variables(tmp_path):
+    """Its environment lacks the variables of a derail rank, and so do its ranks'."""
     kill = faults.launcher_killed(rank=0, when=when.line("launched"))
     seen = run_launcher(about_a_launcher(kill), [sys.executable, "-c", LAUNCHER], tmp_path)
 
@@ -50,7 +50,7 @@ def test_a_launcher_is_no_rank_itself(tmp_path):
 
 
 def test_a_launcher_that_cannot_be_started_gives_a_result(tmp_path):
-    """Its program is not there: so say the exit and stderr."""
+    """Its program is missing, as exit code and stderr show."""
     seen = run_launcher(about_a_launcher(), ["no-such-launcher"], tmp_path)
 
     assert str(seen.ranks[0].status) == "exit 127"
@@ -58,7 +58,7 @@ def test_a_launcher_that_cannot_be_started_gives_a_result(tmp_path):
 
 
 def test_derail_launch_is_the_launcher_under_test_of_the_native_agent(tmp_path):
-    """With all that it writes in the directory of the run, so that nothing of a failed job stays elsewhere."""
+    """All its files are in the directory of the run, so that nothing of a failed job is elsewhere."""
     scenario = replace(about_a_launcher(), worker=WORKERS / "fails.py", args=("7",))
     seen = NativeAgent().run(scenario, tmp_path)
 
@@ -68,7 +68,7 @@ def test_derail_launch_is_the_launcher_under_test_of_the_native_agent(tmp_path):
 
 
 def test_a_function_of_a_file_that_cannot_be_imported_by_name_is_a_rank(tmp_path):
-    """Its value comes back."""
+    """Its value is returned."""
     file = tmp_path / "not importable.py"
     file.write_text("import os\ndef train(more):\n    return int(os.environ['RANK']) + int(more)\n")
     scenario = Scenario("", 2, file, function="train", args=("10",), name="story")

@@ -33,7 +33,7 @@ def test_functions_get_their_arguments_and_their_rank(tmp_path: Path) -> None:
 
 
 def test_a_script_gets_its_arguments_and_its_output_is_kept(tmp_path: Path) -> None:
-    """Both streams of each rank go to files, and their last lines are in what was observed."""
+    """Both streams of each rank go to files, and their last lines are in the result."""
     script = tmp_path / "say.py"
     script.write_text("import os, sys; print(os.environ['RANK'], sys.argv[1:]); print('err', file=sys.stderr)")
     job = start_job(LocalJob(script, ranks=2, args=("a", "b")), workdir=tmp_path / "evidence")
@@ -49,7 +49,7 @@ def test_a_script_gets_its_arguments_and_its_output_is_kept(tmp_path: Path) -> N
 
 
 def test_lines_of_a_script_arrive_as_they_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A print without flush sets off a trigger: the script does not have to know that it is watched."""
+    """A print without flush fires a trigger: the script needs no change."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     script = tmp_path / "steps.py"
     script.write_text("import time\nprint('step 3')\ntime.sleep(600)")
@@ -60,7 +60,7 @@ def test_lines_of_a_script_arrive_as_they_are_printed(tmp_path: Path, monkeypatc
     assert seen.root_cause == 1
 
 
-def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
+def test_a_fault_is_injected_and_journalled(tmp_path: Path) -> None:
     """The killed rank is the root cause, the others are stopped, and the journal is in the evidence."""
     job = start_job(LocalJob(rank_functions.steps, ranks=3, plan=Plan((KILL,), 5)), workdir=tmp_path)
     seen = job.wait(60)
@@ -71,7 +71,7 @@ def test_a_fault_is_injected_and_the_journal_tells(tmp_path: Path) -> None:
     assert job.plan.seed == 5
 
 
-def test_a_job_that_takes_too_long_is_ended_and_says_so(tmp_path: Path) -> None:
+def test_a_job_that_exceeds_its_timeout_is_ended_and_reported(tmp_path: Path) -> None:
     """The deadline is the caller's; what was observed tells of it, and no rank is called a failure for it."""
     job = start_job(LocalJob(rank_functions.steps, ranks=2, teardown=default_teardown(5)), workdir=tmp_path)
     seen = job.wait(0.2)
@@ -90,7 +90,7 @@ def test_waiting_again_gives_the_same_object(tmp_path: Path) -> None:
 
 
 def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
-    """There is nothing to see of a running job, and it goes on running."""
+    """A running job has no result, and continues."""
     job = start_job(LocalJob(rank_functions.steps, ranks=1), workdir=tmp_path)
     try:
         assert job.poll() is None
@@ -103,15 +103,15 @@ def test_polling_does_not_end_a_job(tmp_path: Path) -> None:
 
 
 def test_a_helper_in_its_own_session_is_ended_and_named(tmp_path: Path) -> None:
-    """The toolkit's jobs leave nobody, wherever he has gone to."""
+    """The toolkit's jobs leave no process, in any session."""
     job = start_job(LocalJob(rank_functions.leave_a_helper, ranks=1), workdir=tmp_path)
     seen = job.wait(60)
     job.close()
     assert [(left.pid, left.ended) for left in seen.leftovers] == [(seen.return_values[0], True)]
 
 
-def test_close_ends_deaf_ranks_within_their_grace(tmp_path: Path, wait_until) -> None:
-    """A rank that ignores SIGTERM is killed when the grace of the job's own teardown is over."""
+def test_close_ends_ranks_that_ignore_sigterm_within_their_grace_period(tmp_path: Path, wait_until) -> None:
+    """A rank that ignores SIGTERM is killed after the grace period of the job's own teardown."""
     job = start_job(LocalJob(rank_functions.deaf, ranks=2, teardown=default_teardown(0.2)), workdir=tmp_path)
     wait_until(lambda: all(job.log(rank, "stdout").read_text() == "deaf\n" for rank in (0, 1)))
     job.close()
@@ -119,8 +119,8 @@ def test_close_ends_deaf_ranks_within_their_grace(tmp_path: Path, wait_until) ->
     assert [str(fate.status) for fate in seen.ranks.values()] == ["SIGKILL (9)"] * 2
 
 
-def test_the_master_port_is_free_and_another_one_for_each_job(tmp_path: Path) -> None:
-    """Rank 0 can serve on MASTER_PORT, and two jobs side by side do not meet there."""
+def test_the_master_port_is_free_and_differs_between_jobs(tmp_path: Path) -> None:
+    """Rank 0 can serve on MASTER_PORT, and two concurrent jobs have different ones."""
     serve = "import os, socket; s = socket.create_server((os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])))"
     ask = f"{serve}; print(s.getsockname()[1], flush=True); import time; time.sleep(600)"
     jobs = [start_job(LocalJob([sys.executable, "-c", ask], ranks=1), workdir=tmp_path / str(i)) for i in range(2)]
@@ -140,10 +140,8 @@ def test_the_master_port_is_free_and_another_one_for_each_job(tmp_path: Path) ->
             job.close()
 
 
-def test_the_environment_of_an_outer_job_does_not_shine_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job that is started inside a rank of another one has its own identity; other variables are handed on."""
+def test_the_environment_of_an_outer_job_does_not_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job inside a rank of another job has its own identity; other variables are passed on."""
     monkeypatch.setenv("RANK", "7")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setenv("COLOUR", "blue")
@@ -164,10 +162,10 @@ def test_the_environment_of_an_outer_job_does_not_shine_through(
         ({"run": "true", "ranks": 1, "plan": faults.plan([KILL])}, InputError, "no rank 1"),
     ],
 )
-def test_what_cannot_be_started_says_why_and_leaves_nothing(
+def test_a_failed_start_is_reported_and_leaves_nothing(
     tmp_path: Path, how: dict[str, object], error: type[Exception], says: str
 ) -> None:
-    """The error names what is wrong before anything runs, or after all that ran has been ended."""
+    """The error has the problem before anything runs, or after everything has been ended."""
     with pytest.raises(error, match=says):
         start_job(LocalJob(**how), workdir=tmp_path)
 
@@ -182,7 +180,7 @@ def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_job_that_cannot_be_started_gives_a_result(tmp_path: Path) -> None:
-    """A broken worker breaks the run of its scenario, not the campaign."""
+    """A broken program breaks the run of its scenario, not the campaign."""
     seen = NativeAgent().run(Scenario("gone", ranks=1, worker=tmp_path / "gone.py"), tmp_path / "evidence")
     assert not seen.ran
     assert "gone.py" in seen.error

@@ -1,4 +1,4 @@
-"""Planted bugs of a launcher, each found by the scenario that is meant to, and for the right reason."""
+"""Planted bugs of a launcher, each found by its scenario for the right reason."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ BELOW_A_SHELL = (
 
 
 def agent(bug="", wrapper=""):
-    """The launcher, with that bug; it starts each rank by the wrapper, a program that gets the rank's command line."""
+    """Return the launcher with that bug; it starts each rank by the wrapper, which gets the rank's command line."""
     words = [sys.executable, str(LAUNCHER), *(["--bug", bug] if bug else [])]
     start = f"{shlex.join([wrapper, sys.executable, '-u'])} {{script}}" if wrapper else "{script}"
     return CommandAgent(
@@ -89,7 +89,7 @@ def agent(bug="", wrapper=""):
 
 
 def write_wrapper(tmp_path, source):
-    """A program that starts another one, and stays above it."""
+    """Write a program that starts another one, and stays above it."""
     path = tmp_path / "wrapper"
     path.write_text(source)
     path.chmod(0o755)
@@ -97,7 +97,7 @@ def write_wrapper(tmp_path, source):
 
 
 def check_that_a_bug_is_found(tmp_path, bug, wrapper=""):
-    """Run the scenario that is meant to find a bug, and compare what it finds."""
+    """Run the scenario for a bug, and compare its findings."""
     name, promise, words = KILLED_BY[bug]
     run = run_scenario(load(find(name)), agent(bug, wrapper), workdir=tmp_path / "run")
     broken = [str(finding) for finding in run.verdict.findings if finding.kept is False and finding.promise == promise]
@@ -107,8 +107,8 @@ def check_that_a_bug_is_found(tmp_path, bug, wrapper=""):
 
 
 @pytest.mark.parametrize("bug", KILLED_BY)
-def test_a_planted_bug_is_found_by_the_scenario_that_is_meant_to(tmp_path, bug):
-    """It is FAIL, and among the findings is the broken promise, in the right words."""
+def test_a_planted_bug_is_found_by_its_scenario(tmp_path, bug):
+    """The verdict is FAIL, with the broken promise in the right words."""
     check_that_a_bug_is_found(tmp_path, bug)
 
 
@@ -120,12 +120,12 @@ def test_a_planted_bug_is_found_where_a_shell_stays_above_each_rank(tmp_path, bu
 
 @pytest.mark.parametrize("name", sorted(name for name in shipped() if not name.startswith(("node/", "values/"))))
 def test_the_launcher_without_a_bug_keeps_all_its_promises(tmp_path, name):
-    """In every scenario that it can have."""
+    """In every scenario that it supports."""
     run = run_scenario(load(find(name)), agent(), workdir=tmp_path)
 
     assert run.verdict.kind in ("PASS", "SKIPPED"), run.verdict.reasons
 
 
 def test_each_bug_is_planted():
-    """The launcher has no bug without a scenario, and the table has no bug without a launcher."""
+    """Every bug of the launcher has a scenario, and the table has no other bugs."""
     assert set(KILLED_BY) == set(steady.BUGS)

@@ -1,4 +1,4 @@
-"""Foreign supervisors: real ones, small, in the sandbox; whatever they do, it is seen, and nothing is left."""
+"""External agents: small real supervisors in the sandbox, observed whatever they do, without leftovers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ print("done", flush=True)
 
 
 def scenario(tmp_path, plan=(), source=STEPS, ranks=2, **more):
-    """A job of small ranks that make 500 steps, if nobody hinders them."""
+    """Return a job of small ranks that make 500 steps if they are not disturbed."""
     worker = tmp_path / "worker.py"
     worker.write_text(source)
     given = {"args": ("500",), "timeout": 120.0, "grace": 1.0, **more}
@@ -55,12 +55,12 @@ def scenario(tmp_path, plan=(), source=STEPS, ranks=2, **more):
 
 
 def command(argv):
-    """An agent that is started so."""
+    """Return an agent that is started by this command."""
     return CommandAgent(shlex.join(map(str, argv)).replace("'{", "{").replace("}'", "}"))
 
 
 def launcher(tmp_path, source):
-    """An agent that runs some Python, whose ``ranks()`` starts two ranks."""
+    """Return an agent that runs Python code, with ``ranks()`` to start two ranks."""
     path = tmp_path / "launcher.py"
     path.write_text(
         "import os, signal, subprocess, sys, time\n"
@@ -83,8 +83,8 @@ def test_a_job_that_is_left_alone_succeeds(tmp_path):
     assert seen.log_tail[1, "stdout"] == ("rank 1: step 1", "rank 1: step 2", "rank 1: step 3", "done")
 
 
-def test_a_rank_is_killed_at_a_line_and_the_supervisor_is_heard(tmp_path):
-    """The fault happens where it is to, what happened is seen, and what the supervisor says of it is read."""
+def test_a_rank_is_killed_at_a_line_and_the_supervisors_report_is_read(tmp_path):
+    """The fault acts at the line, the kill is observed, and the supervisor's report is read."""
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
     seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
 
@@ -97,16 +97,16 @@ def test_a_rank_is_killed_at_a_line_and_the_supervisor_is_heard(tmp_path):
     assert (seen.failures[1].status, seen.failures[1].message) == (ExitStatus(signal=9), "it failed")
 
 
-def test_a_fault_in_a_rank_acts_in_a_program_that_was_never_changed(tmp_path):
-    """The rank leaves with the code, and its own process says so."""
+def test_a_fault_in_a_rank_acts_in_an_unchanged_program(tmp_path):
+    """The rank exits with the code, by the record of its own process."""
     seen = HONEST.run(scenario(tmp_path, [faults.exit(7, rank=0)]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
     assert (seen.ranks[0].status, seen.exit_code) == (ExitStatus(code=7), 7)
 
 
-def test_a_fault_that_changes_a_rank_before_its_start_needs_no_launcher_of_ours(tmp_path):
-    """The rank becomes what it is to be, under its own pid, before its first line; the others stay as they are."""
+def test_a_fault_before_the_start_works_with_an_external_launcher(tmp_path):
+    """The rank execs the changed program under its own pid, before its first line; the others are unchanged."""
     source = "import os, time\nprint(os.environ.get('PYTHONHASHSEED'), os.environ['WORLD_SIZE'])\ntime.sleep(0.1)\n"
     lie = faults.wrong_world_size(7, rank=1)
     seen = HONEST.run(scenario(tmp_path, [lie], source, args=()), tmp_path / "run")
@@ -116,8 +116,8 @@ def test_a_fault_that_changes_a_rank_before_its_start_needs_no_launcher_of_ours(
     assert (seen.exit_code, seen.restarts) == (0, 0)
 
 
-def test_what_the_driver_waits_for_in_a_rank_is_told(tmp_path):
-    """A place in one rank sets off a fault from outside on that rank."""
+def test_a_rank_reports_what_the_driver_waits_for(tmp_path):
+    """A place in one rank fires a fault from outside on that rank."""
     kill = faults.signal("SIGKILL", rank=1, when=when.call("__main__:work", hit=2))
     source = "import time\ndef work():\n    time.sleep(0.02)\nfor _ in range(500):\n    work()\n"
     seen = HONEST.run(scenario(tmp_path, [kill], source), tmp_path / "run")
@@ -127,7 +127,7 @@ def test_what_the_driver_waits_for_in_a_rank_is_told(tmp_path):
 
 
 def test_a_fault_acts_once_in_a_job_that_is_restarted(tmp_path):
-    """The attempt after it is left alone, also where the fault acts inside the rank."""
+    """The next attempt is not affected, even by a fault inside the rank."""
     plan = [faults.exit(7, rank=1, when=when.line("step 2")), faults.exit(3, rank=0, when=when.restart(1))]
     seen = HONEST.run(scenario(tmp_path, plan, restarts=2, args=("100",)), tmp_path / "run")
 
@@ -137,15 +137,15 @@ def test_a_fault_acts_once_in_a_job_that_is_restarted(tmp_path):
     assert seen.log_tail[1, "stdout"][-1] == "done"
 
 
-def test_a_fault_that_its_rank_sets_off_acts_in_one_attempt_too(tmp_path):
-    """The next process of that rank reads in the journal that it has been done."""
+def test_a_fault_fired_by_its_rank_acts_in_one_attempt(tmp_path):
+    """The next process of that rank reads in the journal that it was injected."""
     seen = HONEST.run(scenario(tmp_path, [faults.exit(7, rank=0)], restarts=2, args=("3",)), tmp_path / "run")
 
     assert ([told.status for told in seen.faults], seen.restarts, seen.exit_code) == (["injected"], 1, 0)
 
 
 def test_where_a_job_resumes_is_read_from_its_last_attempt(tmp_path):
-    """A worker says it in a line."""
+    """The ranks' program prints it in a line."""
     source = (
         "import os, sys, pathlib\nonce = pathlib.Path(sys.argv[1]) / os.environ['RANK']\n"
         "if once.exists():\n    print('resumed at step 5')\nelse:\n    once.touch()\n    sys.exit(1)\n"
@@ -155,8 +155,8 @@ def test_where_a_job_resumes_is_read_from_its_last_attempt(tmp_path):
     assert (seen.restarts, seen.resumed_at, seen.exit_code) == (1, 5, 0)
 
 
-def test_a_rank_that_leaves_with_0_because_it_was_asked_to_was_stopped(tmp_path):
-    """Its exit does not tell, but its handler ran."""
+def test_a_rank_that_exits_0_on_request_was_stopped(tmp_path):
+    """Its exit code does not show it, but its handler ran."""
     source = (
         "import os, signal, sys, time\nif os.environ['RANK'] == '0':\n"
         "    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n" + STEPS
@@ -182,7 +182,7 @@ def test_ranks_that_are_no_python_are_found(tmp_path):
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
-    """It is no rank; the fault is verified on its own process."""
+    """It is not a rank; the fault is verified on its own process."""
     term = faults.signal(name, rank="the agent", when=BOTH)
     seen = HONEST.run(scenario(tmp_path, [term]), tmp_path / "run")
 
@@ -190,8 +190,8 @@ def test_the_agent_itself_can_be_signalled(tmp_path, name, code):
     assert (seen.exit_code, seen.stopped, seen.leftovers) == (code, (0, 1), ())
 
 
-def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_path):
-    """They are told with their rank, and they are gone then."""
+def test_ranks_that_outlive_a_killed_agent_are_leftovers(tmp_path):
+    """The leftovers have their rank, and are gone afterwards."""
     kill = faults.signal("SIGKILL", rank="the agent", when=BOTH)
     seen = HONEST.run(scenario(tmp_path, [kill]), tmp_path / "run")
 
@@ -202,16 +202,16 @@ def test_ranks_that_outlive_an_agent_that_is_killed_are_left_over_and_ended(tmp_
     assert not alive(str(tmp_path))
 
 
-def test_a_helper_that_the_supervisor_ends_at_once_was_left_behind_all_the_same(tmp_path):
-    """The supervisor is faster than whoever looks; how the helper ended tells that it has outlived its rank."""
+def test_a_helper_that_the_supervisor_ends_at_once_is_verified(tmp_path):
+    """The supervisor acts before derail's check; the helper's exit status shows that it outlived its rank."""
     seen = HONEST.run(scenario(tmp_path, [faults.orphan("group", rank=1, code=5)]), tmp_path / "run")
 
     assert [told.status for told in seen.faults] == ["injected"]
     assert (seen.exit_code, seen.leftovers) == (5, ())
 
 
-def test_a_helper_in_a_session_of_its_own_is_left_over(tmp_path):
-    """Nothing of its own tells whose it is, but that it was adopted."""
+def test_a_helper_in_its_own_session_is_a_leftover(tmp_path):
+    """Only its adoption shows whose it is."""
     seconds = f"618.{os.getpid()}"  # that nobody else sleeps
     source = f"import subprocess\nsubprocess.Popen(['sleep', '{seconds}'], start_new_session=True, env={{}})\n"
     seen = HONEST.run(scenario(tmp_path, source=source, ranks=1, args=()), tmp_path / "run")
@@ -221,7 +221,7 @@ def test_a_helper_in_a_session_of_its_own_is_left_over(tmp_path):
 
 
 def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
-    """Also if it ignores all signals; what it left was ended with it."""
+    """Even if it ignores all signals; its leftovers are ended with it."""
     agent = launcher(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrank(0)\nrank(1)\ntime.sleep(600)\n")
     job = scenario(tmp_path, timeout=1.5)
     seen = agent.run(job, tmp_path / "run")
@@ -231,16 +231,16 @@ def test_an_agent_that_hangs_is_ended_in_time_and_counts_as_hanging(tmp_path):
     assert not alive(str(tmp_path))
 
 
-def test_an_agent_that_breaks_before_it_starts_a_rank_says_why(tmp_path):
-    """Its last line."""
+def test_an_agent_that_fails_before_it_starts_a_rank_is_reported(tmp_path):
+    """The error has its last line."""
     seen = launcher(tmp_path, "raise ValueError('no such option')\n").run(scenario(tmp_path), tmp_path / "run")
 
     assert not seen.ran
     assert seen.error == Tells("exit 1", "ValueError: no such option")
 
 
-def test_a_program_that_is_not_there_breaks_nothing(tmp_path):
-    """It is unavailable; and if it is run all the same, what went wrong is told."""
+def test_a_missing_program_gives_a_result(tmp_path):
+    """It is unavailable; a run of it gives a result with the error."""
     agent = CommandAgent("/nowhere/launcher {script} {args}")
     seen = agent.run(scenario(tmp_path), tmp_path / "run")
 
@@ -249,15 +249,15 @@ def test_a_program_that_is_not_there_breaks_nothing(tmp_path):
 
 
 def test_an_agent_that_floods_its_output_is_survived(tmp_path):
-    """What it prints goes to a file."""
+    """Its output goes to a file."""
     agent = launcher(tmp_path, "print('x' * 20_000_000)\nsys.exit(rank(0).wait())\n")
     seen = agent.run(scenario(tmp_path, ranks=1, args=("2",)), tmp_path / "run")
 
     assert (seen.exit_code, seen.log_tail[0, "stdout"][-1]) == (0, "done")
 
 
-def test_the_status_of_a_rank_is_seen_though_its_parent_reaps_it_at_once(tmp_path):
-    """The kernel keeps it for whoever holds a pidfd, or it is said to be lost; it is never made up."""
+def test_the_status_of_a_rank_is_known_although_its_parent_reaps_it(tmp_path):
+    """The kernel keeps it for the holder of a pidfd, or it is reported as lost; it is never invented."""
     agent = launcher(tmp_path, "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nrank(0).wait()\n")
     seen = agent.run(scenario(tmp_path, source="import sys; sys.exit(5)", ranks=1, args=()), tmp_path / "run")
 
@@ -267,7 +267,7 @@ def test_the_status_of_a_rank_is_seen_though_its_parent_reaps_it_at_once(tmp_pat
 
 
 def test_a_helper_of_a_rank_is_no_rank(tmp_path):
-    """It has the rank's number in its environment, and outlives it as the next attempt would."""
+    """It has the rank's number in its environment, and outlives the rank as the next attempt would."""
     source = (
         "import subprocess, sys, time\nif len(sys.argv) > 1:\n    time.sleep(0.5)\nelse:\n"
         "    subprocess.Popen([sys.executable, __file__, 'helper'])\n    time.sleep(0.2)\n"
@@ -277,8 +277,8 @@ def test_a_helper_of_a_rank_is_no_rank(tmp_path):
     assert (seen.restarts, seen.exit_code) == (0, 0)
 
 
-def test_what_an_outer_job_says_does_not_reach_the_agent(tmp_path, monkeypatch):
-    """Else the agent itself would be a rank."""
+def test_variables_of_an_outer_job_do_not_reach_the_agent(tmp_path, monkeypatch):
+    """Otherwise the agent itself would be a rank."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("DERAIL_JOB", "outer")
     seen = HONEST.run(scenario(tmp_path, args=("2",)), tmp_path / "run")
@@ -287,7 +287,7 @@ def test_what_an_outer_job_says_does_not_reach_the_agent(tmp_path, monkeypatch):
 
 
 def test_when_derail_is_killed_nothing_is_left(tmp_path, wait_until):
-    """Not even of an agent in a session of its own, with ranks that ignore signals."""
+    """Even of an agent in its own session, with ranks that ignore signals."""
     job = tmp_path / "job.py"
     source = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\n" + STEPS
     scenario(tmp_path, source=source)
@@ -307,8 +307,8 @@ def test_when_derail_is_killed_nothing_is_left(tmp_path, wait_until):
     wait_until(lambda: not alive(str(tmp_path)))
 
 
-def test_when_the_sandbox_is_killed_the_run_says_so_and_nothing_is_left(tmp_path, wait_until):
-    """Whoever does that; what carries the mark is found."""
+def test_a_killed_sandbox_is_reported_and_nothing_is_left(tmp_path, wait_until):
+    """Processes with the job's mark are found."""
     seen = []
     thread = Thread(target=lambda: seen.append(HONEST.run(scenario(tmp_path), tmp_path / "run")))
     thread.start()
@@ -326,8 +326,8 @@ def test_when_the_sandbox_is_killed_the_run_says_so_and_nothing_is_left(tmp_path
     assert not alive(str(tmp_path))
 
 
-def test_an_exception_of_a_signal_handler_ends_the_job_and_goes_on(tmp_path, wait_until):
-    """As Ctrl-C does in the middle of a run."""
+def test_an_exception_of_a_signal_handler_ends_the_job_and_propagates(tmp_path, wait_until):
+    """Like Ctrl-C in the middle of a run."""
     log = tmp_path / "run/logs/attempt_0/0/stdout.log"
 
     def interrupt():
@@ -351,19 +351,19 @@ def test_an_exception_of_a_signal_handler_ends_the_job_and_goes_on(tmp_path, wai
         ({"faults": faults.plan([faults.stop(rank=0, when=when.phase("stopping"))])}, "waits for a phase"),
     ],
 )
-def test_what_a_foreign_agent_cannot_do_is_said_before(tmp_path, change, reason):
-    """It is skipped, and not started."""
+def test_a_scenario_that_an_external_agent_cannot_run_is_skipped(tmp_path, change, reason):
+    """The scenario is skipped, and not started."""
     assert reason in HONEST.unsupported(replace(scenario(tmp_path), **change))
 
 
-def test_an_agent_cannot_be_aimed_at_from_the_inside(tmp_path):
-    """None of ours acts in it."""
+def test_in_rank_faults_cannot_target_the_agent(tmp_path):
+    """It has no in-rank runtime."""
     with pytest.raises(InputError, match=r"acts inside ranks.* Only faults that act from outside can target the agent"):
         HONEST.run(scenario(tmp_path, [faults.exit(7, rank="the agent")]), tmp_path / "run")
 
 
 def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
-    """Whoever swallows SIGTERM, blames the last failure and leaks a helper is told just that."""
+    """Swallowing SIGTERM, naming the last failure and leaking a helper are each reported as just that."""
     told = Declaration(report=Report(root_cause=r"^root cause: rank (?P<rank>\d+)$"))
     agent = CommandAgent(f"{PYTHON} {LAUNCHERS / 'crooked.py'} {{ranks}} {{script}} {{args}}", told)
     term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
@@ -395,7 +395,7 @@ def test_three_planted_bugs_are_found_and_nothing_else(tmp_path):
 
 
 def words(pid):
-    """The command line of a process."""
+    """Return the command line of a process."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
     except OSError:
@@ -403,5 +403,5 @@ def words(pid):
 
 
 def alive(part):
-    """The living processes with this in their command line, besides those that look for it."""
+    """Return the living processes with this text in their command line."""
     return [process.pid for process in every_process() if process.alive and part in words(process.pid)]

@@ -1,4 +1,4 @@
-"""Where ranks of an external agent introduce themselves: only those that know the secret, and in bounded work."""
+"""Handshake server for ranks of an external agent: only for peers with the secret, in bounded work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="external agents
 
 
 class Answers:
-    """Notes who is asked about, and answers."""
+    """Answer function that records the questions."""
 
     def __init__(self):
         self.asked = []
@@ -31,13 +31,13 @@ class Answers:
         return {"acts": True}
 
     def take(self, numbers):
-        """Signals that reached the rank."""
+        """Record signals of the rank."""
         self.signals += numbers
 
 
 @pytest.fixture
 def opened(tmp_path):
-    """A loop, a door in it, what was asked, and the endpoint."""
+    """Yield a loop, an open server in it, the questions, and the endpoint."""
     loop = Loop(SYSTEM_CLOCK)
     loop.open()
     answers = Answers()
@@ -49,7 +49,7 @@ def opened(tmp_path):
 
 
 def turn(loop, until):
-    """Let the loop run until something is so."""
+    """Run the loop until a condition is true."""
     end = SYSTEM_CLOCK.now() + 60
     while not until() and SYSTEM_CLOCK.now() < end:
         loop.run_once(0.05)
@@ -57,7 +57,7 @@ def turn(loop, until):
 
 
 def ended(connection):
-    """Whether the other end has closed it, without an answer."""
+    """Return whether the other end has closed the connection without an answer."""
     connection.setblocking(False)
     try:
         return connection.recv(1) == b""
@@ -67,8 +67,8 @@ def ended(connection):
         return True
 
 
-def test_a_rank_that_knows_the_secret_is_answered_and_heard(opened):
-    """However its introduction is cut into pieces; what follows it are signals."""
+def test_a_rank_with_the_secret_is_answered_and_its_signals_are_read(opened):
+    """However its introduction is cut into pieces; the bytes after it are signals."""
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as rank:
         line = f"{endpoint.call} {json.dumps({'rank': 1, 'argv': ['x' * 300_000]})}\n".encode() + b"\x0f"
@@ -92,8 +92,8 @@ def test_a_rank_that_knows_the_secret_is_answered_and_heard(opened):
 @pytest.mark.parametrize(
     "said", ["{}", " {}", "wrong {}", "{call}x {}", "{reply} {}", "{call}", "{call} []", "{call} 7"]
 )
-def test_a_peer_that_does_not_prove_itself_is_never_asked_about(opened, said):
-    """It gets no answer: the connection ends."""
+def test_a_peer_without_the_secret_gets_no_answer(opened, said):
+    """It gets no answer: the connection is closed."""
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as stranger:
         text = said.replace("{call}", endpoint.call).replace("{reply}", endpoint.reply)
@@ -103,8 +103,8 @@ def test_a_peer_that_does_not_prove_itself_is_never_asked_about(opened, said):
     assert answers.asked == []
 
 
-def test_an_introduction_has_an_end(opened, monkeypatch):
-    """A peer that sends on and on is dropped, and no more is kept of it than of a long command line."""
+def test_an_introduction_has_a_maximum_length(opened, monkeypatch):
+    """A peer that keeps sending is dropped, and no more of it is stored than a long command line."""
     monkeypatch.setattr(handshake_server, "LONGEST", 100_000)
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as stranger:
@@ -127,8 +127,8 @@ def test_an_introduction_has_an_end(opened, monkeypatch):
     assert sent < 1_000_000
 
 
-def test_peers_that_say_nothing_delay_no_rank(opened, monkeypatch):
-    """A thousand of them: the oldest are dropped, and a rank behind them is answered at once."""
+def test_silent_peers_delay_no_rank(opened, monkeypatch):
+    """Of a thousand peers the oldest are dropped, and a rank after them is answered at once."""
     monkeypatch.setattr(handshake_server, "MOST", 20)
     loop, answers, endpoint = opened
     silent = []
@@ -149,8 +149,8 @@ def test_peers_that_say_nothing_delay_no_rank(opened, monkeypatch):
     assert open_ones <= 20
 
 
-def test_a_peer_that_says_nothing_is_dropped_in_time(opened, monkeypatch):
-    """One that has introduced itself is not."""
+def test_a_silent_peer_is_dropped_in_time(opened, monkeypatch):
+    """A peer with an introduction is not."""
     monkeypatch.setattr(handshake_server, "PATIENCE", 0.2)
     loop, answers, endpoint = opened
     with connect(endpoint, seconds=10) as rank, connect(endpoint, seconds=10) as silent:
@@ -162,7 +162,7 @@ def test_a_peer_that_says_nothing_is_dropped_in_time(opened, monkeypatch):
 
 
 def test_no_descriptor_left_makes_no_busy_loop(opened, monkeypatch):
-    """A peer that cannot be accepted waits, and is answered when there is room again."""
+    """A peer that cannot be accepted waits, and is answered when a descriptor is free."""
     loop, answers, endpoint = opened
     attempts, real = [], socket.socket.accept
 

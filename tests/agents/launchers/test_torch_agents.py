@@ -1,4 +1,4 @@
-"""torch's own launchers as agents, plain and with derail's launcher below; real jobs."""
+"""torch's own launchers as agents, plain and with derail's launcher; real jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGENTS = {"torchrun": Torchrun, "derail-torchrun": DerailTorchrun, "torch_elasti
 
 
 def scenario(tmp_path, plan=(), source=STEPS, ranks=2, **more):
-    """A job of small ranks that make many steps, if nobody hinders them."""
+    """Return a job of small ranks that make many steps if they are not disturbed."""
     worker = tmp_path / "worker.py"
     worker.write_text(source)
     given = {"args": ("1000",), "timeout": 90.0, "grace": 1.0, **more}
@@ -38,7 +38,7 @@ def scenario(tmp_path, plan=(), source=STEPS, ranks=2, **more):
 
 @pytest.fixture(autouse=True)
 def own_temporary_directory(tmp_path, monkeypatch):
-    """What torch caches there is no leftover of a job."""
+    """Give torch a temporary directory, so that its caches are no leftovers of a job."""
     directory = tmp_path / "tmp"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))
@@ -47,8 +47,8 @@ def own_temporary_directory(tmp_path, monkeypatch):
 @torch_here
 @pytest.mark.torch
 @pytest.mark.parametrize("name", AGENTS)
-def test_a_rank_is_killed_and_blamed(tmp_path, name):
-    """All three blame the rank that was killed, and tell how it ended; only torch's own blames bystanders too."""
+def test_a_killed_rank_is_the_root_cause(tmp_path, name):
+    """All three report the killed rank and its signal; only torch's own reports bystanders as well."""
     kill = faults.signal("SIGKILL", rank=1, when=when.line("step 3"))
     seen = AGENTS[name]().run(scenario(tmp_path, [kill]), tmp_path / "run")
 
@@ -62,8 +62,8 @@ def test_a_rank_is_killed_and_blamed(tmp_path, name):
 @torch_here
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["torchrun", "derail-torchrun"])
-def test_a_truncated_error_file_breaks_torchrun_and_not_ours(tmp_path, name):
-    """Torch's own dies of a JSONDecodeError; the job does not depend on what a rank has written."""
+def test_a_truncated_error_file_breaks_torchrun_and_not_derail(tmp_path, name):
+    """Torch's own launcher ends with a JSONDecodeError; derail's does not depend on the content of the file."""
     source = (
         "import os, sys\nif os.environ['RANK'] == '1':\n"
         "    open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write('{\"message\": {\"mess')\n    sys.exit(7)\n" + STEPS
@@ -79,8 +79,8 @@ def test_a_truncated_error_file_breaks_torchrun_and_not_ours(tmp_path, name):
 @torch_here
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["torchrun", "derail-torchrun"])
-def test_a_launcher_that_is_killed_leaves_its_ranks_and_ours_does_not(tmp_path, name):
-    """SIGKILL lets no handler run; ours has a keeper."""
+def test_a_killed_torchrun_leaves_its_ranks_and_derail_does_not(tmp_path, name):
+    """No handler runs on SIGKILL; derail's launcher has a keeper."""
     kill = faults.signal("SIGKILL", rank="the agent", when=BOTH)
     seen = AGENTS[name]().run(scenario(tmp_path, [kill]), tmp_path / "run")
 
@@ -91,8 +91,8 @@ def test_a_launcher_that_is_killed_leaves_its_ranks_and_ours_does_not(tmp_path, 
 
 @torch_here
 @pytest.mark.torch
-def test_derails_launcher_hears_a_signal_to_torchrun(tmp_path):
-    """Torch's agent catches what is raised, and has the ranks ended."""
+def test_derails_launcher_handles_a_signal_to_torchrun(tmp_path):
+    """Torch's agent catches the exception, and ends the ranks."""
     term = faults.signal("SIGTERM", rank="the agent", when=BOTH)
     seen = DerailTorchrun().run(scenario(tmp_path, [term]), tmp_path / "run")
 
@@ -113,7 +113,7 @@ def test_the_elastic_agent_restarts(tmp_path):
 @pytest.mark.torch
 @pytest.mark.slow
 def test_a_training_on_two_nodes_that_lost_a_rank_ends_with_the_same_loss(tmp_path):
-    """Four ranks, two agents, rank 3 killed at step 5 of epoch 1: all start again from the end of epoch 0."""
+    """Four ranks, two agents, rank 3 killed at step 5 of epoch 1: all restart from the end of epoch 0."""
     worker = PROGRAMS / "ddp_training.py"
     kill = faults.signal("SIGKILL", rank=3, when=when.line("epoch 1 step 5"))
     losses = {}
@@ -165,7 +165,7 @@ Root Cause (first observed failure):
 
 
 def test_the_report_of_torchrun_is_read():
-    """The root cause comes first; a traceback may hold anything."""
+    """The root cause comes first; a traceback may contain anything."""
     said = read_report(REPORT)
 
     assert (said.blamed, list(said.failures)) == (12, [12, 0])
@@ -178,5 +178,5 @@ def test_the_report_of_torchrun_is_read():
     "text", ["", "Failures:", "Failures:\n[1]:\n", "Failures:\n[0]:\n  rank      : x\n", REPORT[:700]]
 )
 def test_a_report_that_is_cut_off_is_read_as_far_as_it_goes(text):
-    """It never breaks the run."""
+    """It does not break the run."""
     assert read_report(text).blamed in (None, 0)
