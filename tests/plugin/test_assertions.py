@@ -46,13 +46,13 @@ KILL, LEAVE = faults.plan([faults.signal("SIGKILL", rank=1), faults.exit(3, rank
 
 
 def fate(rank: int, status: ExitStatus | None, cause: Cause = Cause.SELF, order: int | None = 0) -> RankOutcome:
-    """How one rank ended."""
+    """Return the outcome of one rank."""
     succeeded = status is not None and status.ok and cause is Cause.SELF
     return RankOutcome(rank, 100 + rank, status, cause, exit_order=order, exited_at=5.0, succeeded=succeeded)
 
 
 def job(*fates: RankOutcome, root_cause: int | None = None, **more: Any) -> dict[str, Any]:
-    """How a job ended."""
+    """Return the result of a job."""
     ranks = {fate.rank: fate for fate in fates}
     return {"ranks": ranks, "root_cause": root_cause, "started_at": 1.0, "ended_at": 5.0, **more}
 
@@ -185,20 +185,20 @@ FAILS: list[tuple[Callable[[], None], str]] = [
 
 @pytest.mark.parametrize("assertion", HOLDS)
 def test_it_holds(assertion: Callable[[], None]) -> None:
-    """For what it says."""
+    """Each assertion passes for a matching result."""
     assertion()
 
 
 @pytest.mark.parametrize(("assertion", "says"), FAILS)
-def test_it_fails_and_says_what_was_expected_and_seen(assertion: Callable[[], None], says: str) -> None:
-    """For anything else."""
+def test_it_fails_with_expected_and_actual_value(assertion: Callable[[], None], says: str) -> None:
+    """The message has the expected and the actual value."""
     with pytest.raises(AssertionError) as caught:
         assertion()
     assert says in str(caught.value)
 
 
 def test_a_failing_assertion_shows_the_whole_picture() -> None:
-    """Every rank's fate, what the launcher says, the faults with their evidence, last lines, and where the rest is."""
+    """It has exits, the launcher's report, faults with their evidence, last lines, and paths."""
     with pytest.raises(AssertionError) as caught:
         assert_failed(RED, 0)
     for told in (
@@ -218,8 +218,8 @@ def test_a_failing_assertion_shows_the_whole_picture() -> None:
         assert told in str(caught.value)
 
 
-def test_a_rank_that_there_is_not_is_a_mistake_of_the_test() -> None:
-    """No assertion about it can be true or false."""
+def test_a_rank_that_does_not_exist_is_an_error_of_the_test() -> None:
+    """An assertion about it is neither true nor false."""
     with pytest.raises(ValueError, match="there is no rank 7; the job had ranks 0, 1, 2"):
         assert_failed(RED, 7)
     with pytest.raises(TypeError, match="not both"):
@@ -236,7 +236,7 @@ def test_they_take_what_the_launcher_returns(tmp_path: Path) -> None:
 
 
 def test_they_need_no_pytest(run_python: Callable[..., Any]) -> None:
-    """Neither to be imported nor to fail with the whole picture, and not the plugin either."""
+    """They neither import pytest or the plugin, nor need it for the message."""
     done = run_python(
         "import sys\n"
         "from pytest_derail import assert_succeeded\n"
@@ -249,15 +249,15 @@ def test_they_need_no_pytest(run_python: Callable[..., Any]) -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_all_names_of_the_package_are_there() -> None:
-    """And no other is."""
+def test_the_package_exports_exactly_its_names() -> None:
+    """There are no other names."""
     assert all(callable(getattr(pytest_derail, name)) for name in pytest_derail.__all__)
     with pytest.raises(AttributeError, match="no_such"):
         _ = pytest_derail.no_such
 
 
 def documented(column: int) -> dict[str, set[str]]:
-    """Return what a column of the table of results names, by the attribute of the row."""
+    """Return the names in a column of the table of results, by the attribute of the row."""
     text = (Path(__file__).parents[2] / "docs/reference/pytest.md").read_text(encoding="utf-8")
     table = text.partition("| Attribute | In `[expect]` |")[2].partition("\n\n")[0]
     rows = [row.split("|")[1:] for row in table.splitlines()[2:]]
@@ -279,7 +279,7 @@ def test_results_expectations_and_assertions_have_the_same_words() -> None:
 
 
 def test_results_of_the_launcher_have_the_same_attributes() -> None:
-    """Those of ``start_processes`` too, as far as no evidence is needed."""
+    """Results of ``start_processes`` have them as well, unless they need evidence."""
     shared = {name for name in dir(JobOutcome) if not name.startswith("_")} | {"exit_code", "failures", "return_values"}
 
     assert shared <= {name for name in dir(RunProcsResult) if not name.startswith("_")}
@@ -301,8 +301,8 @@ def test_results_of_the_launcher_have_the_same_attributes() -> None:
         (lambda: assert_stopped(RED, 0), ["rank 1", "rank 2", "on rank 2"]),
     ],
 )
-def test_what_was_not_looked_at_is_judged(look: Callable[[], None], unseen: list[str]) -> None:
-    """Each failure that no assertion asked about, each fault that did not happen; nothing else."""
+def test_unchecked_failures_are_judged(look: Callable[[], None], unseen: list[str]) -> None:
+    """Unchecked failures, and faults that did not happen, are reported; nothing else is."""
     account = Account()
     open_account(RED, account)
     look()
@@ -313,7 +313,7 @@ def test_what_was_not_looked_at_is_judged(look: Callable[[], None], unseen: list
 
 
 def test_a_timeout_and_a_broken_launcher_are_judged() -> None:
-    """Though no rank failed."""
+    """No rank needs to have failed."""
     assert [line.split(":")[0] for seen in (LATE, BROKEN, GREEN) for line in judge(seen, Account())] == [
         "timed out",
         "the launcher broke",
@@ -321,7 +321,7 @@ def test_a_timeout_and_a_broken_launcher_are_judged() -> None:
 
 
 def test_what_outlived_a_killed_rank_is_no_fault_of_the_rank() -> None:
-    """Only what derail could not end, or what a rank left that ended by itself."""
+    """Only leftovers that derail could not end count, or those of a rank that ended by itself."""
     helper = Leftover("process", "sleep", 900, rank=0, ended=True)
     well, killed = job(fate(0, ExitStatus(code=1))), job(fate(0, ExitStatus(signal=9)))
 

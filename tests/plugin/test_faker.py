@@ -24,13 +24,13 @@ ERRORS = ["nccl_timeout", "nccl_error", "gloo_error", "cuda_oom", "checkpoint_er
 
 
 def seeded(seed, rank=None):
-    """A Faker for a plan with this seed."""
+    """Return a Faker for a plan with this seed."""
     return faker(faults.plan(seed=seed), rank=rank)
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_plan_decides_what_is_said(name):
-    """The same seed says the same; other seeds, and other ranks, say other things."""
+def test_the_plan_determines_the_texts(name):
+    """The same seed gives the same texts; other seeds, and other ranks, give other texts."""
     said = [
         [getattr(made, name)() for _ in range(5)] for made in (seeded(1, 0), seeded(1, 0), seeded(2, 0), seeded(1, 1))
     ]
@@ -40,15 +40,15 @@ def test_the_plan_decides_what_is_said(name):
     assert said[0] != said[3]
 
 
-def test_a_fault_more_changes_no_text():
-    """Only the seed of the plan counts, so that a plan that is made smaller goes on saying the same."""
+def test_an_additional_fault_changes_no_text():
+    """Only the seed of the plan counts, so that a reduced plan gives the same texts."""
     more = faker(faults.plan([faults.exit(1, rank=0)], seed=4))
 
     assert more.rank_stderr() == seeded(4).rank_stderr()
 
 
 def test_the_provider_fits_any_faker():
-    """It can be added to a Faker of one's own, in any language."""
+    """It can be added to any Faker, in any language."""
     own = Faker("de_DE")
     own.add_provider(TrainingProvider)
 
@@ -74,14 +74,14 @@ def test_the_provider_fits_any_faker():
     ids=lambda value: value if value.isidentifier() else "",
 )
 def test_each_text_has_the_form_of_the_real_one(name, pattern):
-    """What people and programs search logs for is found in them."""
+    """The patterns that people and programs search for match."""
     strange = [said for seed in range(30) if not re.fullmatch(pattern, said := str(getattr(seeded(seed), name)()))]
 
     assert strange == []
 
 
 def test_the_numbers_of_a_full_gpu_fit_together():
-    """What is in use is less than there is, and what is allocated and reserved is less than that."""
+    """Used memory is less than the total; allocated and reserved memory are less than used memory."""
     for seed in range(50):
         message = seeded(seed).cuda_oom(3).message
         total, used, allocated, reserved = (
@@ -97,7 +97,7 @@ def test_the_numbers_of_a_full_gpu_fit_together():
 
 
 def test_the_loss_falls():
-    """Step lines are those of a training that goes well, whosever they are."""
+    """Step lines are those of a successful training, for every rank."""
     lines = seeded(1).step_lines(1, 200, rank=3)
     losses = [float(re.match(r"\[rank3\]: step \d+/200 \| loss ([\d.]+) \|", line)[1]) for line in lines]
 
@@ -106,7 +106,7 @@ def test_the_loss_falls():
 
 
 def test_a_progress_bar_is_one_line_that_ends_at_its_last_redraw():
-    """It is redrawn within its line; a reader of lines shows where it has got to."""
+    """It is redrawn within its line; a reader of lines shows the last state."""
     bar = seeded(1).progress_bar(total=40, until=30)
     blocks = LineAssembler().feed(f"{bar}\nnext\n".encode())
 
@@ -117,7 +117,7 @@ def test_a_progress_bar_is_one_line_that_ends_at_its_last_redraw():
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10_000), st.sampled_from(ERRORS))
 def test_error_files_are_read_as_what_they_tell(seed, name):
-    """Message and traceback of every kind come back from the error file that was made of them."""
+    """Message and traceback of every kind are read back from the error file."""
     made = seeded(seed)
     error = getattr(made, name)()
     record = decode(made.error_file(error))
@@ -138,8 +138,8 @@ sys.exit(1)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_job_that_fails_like_a_real_one_is_told_like_one(derail, tmp_path, seed):
-    """Of a rank that writes what a training job writes, its message is the failure's, and its tail is shown."""
+def test_a_realistic_failure_is_reported_like_a_real_one(derail, tmp_path, seed):
+    """The failure has the rank's message, and its tail is shown."""
     made = seeded(seed, rank=0)
     error = made.training_error()
     (tmp_path / "stderr").write_text(made.rank_stderr(error=error), newline="")
@@ -155,6 +155,6 @@ def test_a_job_that_fails_like_a_real_one_is_told_like_one(derail, tmp_path, see
     assert_log_tail(outcome, rank=0, stream="stderr", like=told)
 
 
-def test_faker_is_only_needed_by_whoever_asks_for_it(run_python):
+def test_faker_is_loaded_only_on_request(run_python):
     """The plugin itself loads neither Faker nor Hypothesis."""
     run_python("import pytest_derail.plugin, sys; assert not {'faker', 'hypothesis'} & set(sys.modules)")

@@ -32,7 +32,7 @@ SOURCE = program_text("suites/marked_faults")
 def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
     run_pytest: RunPytest, pytester: pytest.Pytester
 ) -> None:
-    """What it did is in the report, with the command that does it again; all of it is counted."""
+    """The report has its results and the command for a rerun; all faults are counted."""
     (pytester.path / "plan.toml").write_text(PLAN)
     result = run_pytest(SOURCE)
     result.assert_outcomes(passed=2, failed=3)
@@ -73,8 +73,8 @@ def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
     ],
 )
 @pytest.mark.parametrize("kind", ["ranks", "fixture"])
-def test_a_wrong_marker_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str, kind: str) -> None:
-    """Nothing runs: it is an error of the collection."""
+def test_a_wrong_marker_is_a_collection_error(run_pytest: RunPytest, marker: str, told: str, kind: str) -> None:
+    """Nothing runs, because it is a collection error."""
     body = {
         "ranks": f"import pytest\n@pytest.mark.ranks(1)\n@pytest.mark.{marker}\ndef test_one():\n    pass",
         "fixture": f"import pytest\n@pytest.mark.{marker}\ndef test_one(derail):\n    derail.run('true')",
@@ -85,7 +85,7 @@ def test_a_wrong_marker_says_what_is_wrong(run_pytest: RunPytest, marker: str, t
 
 
 def test_the_counts_stand_at_the_end_only_if_there_was_a_job(run_pytest: RunPytest) -> None:
-    """A suite that does not use derail does not read of it."""
+    """A suite without derail jobs has no line about derail."""
     assert "derail:" not in run_pytest("def test_one():\n    pass").stdout.str()
     run_pytest("def test_one(derail):\n    derail.run('true', ranks=1)").stdout.fnmatch_lines(
         ["derail: 1 job, 1 rank, 0 faults injected, 0 not reached, 0 leftovers"]

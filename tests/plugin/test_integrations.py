@@ -35,7 +35,7 @@ def test_after():
 
 
 def test_xdist_distributes_tests_on_ranks(run_pytest: RunPytest, left, wait_until) -> None:
-    """Each worker runs jobs of its own: ports, directories and reports do not mix, and counts add up."""
+    """Each worker runs its own jobs: ports, directories and reports do not mix, and counts add up."""
     result = run_pytest(
         program_text("suites/on_xdist"),
         "-n",
@@ -58,7 +58,7 @@ def test_xdist_distributes_tests_on_ranks(run_pytest: RunPytest, left, wait_unti
 
 
 def test_a_killed_worker_of_xdist_leaves_nothing(run_pytest: RunPytest, base: str, left, wait_until) -> None:
-    """Its ranks end with it, and the other tests go on in another worker."""
+    """Its ranks end with it, and the other tests continue in another worker."""
     result = run_pytest(
         program_text("suites/killed_worker"),
         "-n",
@@ -76,7 +76,7 @@ def test_a_killed_worker_of_xdist_leaves_nothing(run_pytest: RunPytest, base: st
 def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
     run_pytest: RunPytest, base: str, left, wait_until, method: str, mark: str
 ) -> None:
-    """By either method: with stacks and output. The other tests go on, and nothing is left."""
+    """Both methods show stacks and output. The other tests continue, and there are no leftovers."""
     source = HANG.replace("ranks(2)", mark).replace("threading.Event", "print('before', rank); threading.Event")
     options = ("--timeout=3", f"--timeout-method={method}", f"--basetemp={base}")
     result = run_pytest(source + AFTER, *options, plugins=("pytest_timeout",))
@@ -112,7 +112,7 @@ def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytes
 
 
 def test_pytest_timeout_does_not_count_the_start_of_ranks(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
-    """Nor that of the process that they are forked from, however long its imports take; it counts the tear-down."""
+    """Nor does the start of the zygote count, however long its imports take; the tear-down does."""
     pytester.makepyfile(slow="import time\ntime.sleep(4)\n")
     result = run_pytest(
         program_text("suites/timeouts"),
@@ -130,10 +130,10 @@ WAITS = program_text("suites/conftest_that_tells")
 
 @pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])
 @pytest.mark.parametrize(("number", "name"), [("SIGINT", "KeyboardInterrupt"), ("SIGUSR1", "RuntimeError")])
-def test_whatever_breaks_off_the_controller_the_ranks_are_shown(
+def test_an_interrupted_controller_shows_its_ranks(
     run_pytest: RunPytest, base: str, left, wait_until, monkeypatch, tmp_path: Path, mark: str, number: str, name: str
 ) -> None:
-    """With stacks and output, in the report of the test, or where there is none at the end of the session."""
+    """Stacks and output are in the report of the test, or at the end of the session if there is none."""
     monkeypatch.setenv("HERE", str(tmp_path))
     conftest = (
         WAITS
@@ -170,7 +170,7 @@ signal.signal(signal.SIGUSR1, handler)
 
 
 def test_a_timeout_of_the_function_only_is_that_of_the_controller(run_pytest: RunPytest, left, wait_until) -> None:
-    """Ranks have no timer of pytest-timeout's: the job ends once, and says why."""
+    """Ranks have no timer of pytest-timeout: the job ends once, with the reason."""
     result = run_pytest(HANG, "--timeout=3", ini="timeout_func_only = true", plugins=("pytest_timeout",))
     result.assert_outcomes(failed=1)
     assert result.stdout.str().count("Failed: Timeout") >= 1
@@ -178,7 +178,7 @@ def test_a_timeout_of_the_function_only_is_that_of_the_controller(run_pytest: Ru
 
 
 def output_of(process: subprocess.Popen[str]) -> str:
-    """Return what a pytest printed that is to end now; if it does not, its faulthandler shows where it is."""
+    """Return the output of a pytest that must end now; if it does not, its faulthandler shows its stack."""
     try:
         return process.communicate(timeout=60)[0]
     except subprocess.TimeoutExpired:
@@ -190,7 +190,7 @@ def output_of(process: subprocess.Popen[str]) -> str:
 def test_the_end_of_the_session_is_the_end_of_the_ranks(
     pytester: pytest.Pytester, base: str, left, wait_until, number: signal.Signals
 ) -> None:
-    """By Ctrl-C, SIGTERM or SIGKILL."""
+    """The session ends by Ctrl-C, SIGTERM or SIGKILL."""
     path = pytester.makepyfile(test_it=HANG)
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "pytest_derail.plugin", f"--basetemp={base}", str(path)],
@@ -236,7 +236,7 @@ NativeJob.close = interrupt_once
 def test_ctrl_c_twice_is_hard(
     pytester: pytest.Pytester, base: str, left, wait_until, tmp_path: Path, name: str, conftest: str
 ) -> None:
-    """Once, and ranks are asked and have their grace; twice, and they are killed, wherever the second one comes."""
+    """After the first, ranks get their grace period; after the second, at any point, they are killed."""
     path = pytester.makepyfile(test_it=DEAF)
     pytester.makeconftest(conftest)
     options = ["-p", "pytest_derail.plugin", f"--basetemp={base}", "--derail-grace=300"]
@@ -266,8 +266,8 @@ def test_ctrl_c_twice_is_hard(
 @pytest.mark.parametrize(
     "options", [["-x"], ["--maxfail=1"], ["-k", "one"], ["-m", "ranks"], ["-s", "-vv"], ["--tb=short"]]
 )
-def test_what_chooses_and_shows_tests_has_no_say_in_ranks(run_pytest: RunPytest, options: list[str]) -> None:
-    """The controller has chosen already."""
+def test_options_that_select_tests_do_not_apply_in_ranks(run_pytest: RunPytest, options: list[str]) -> None:
+    """The controller has applied these options already."""
     result = run_pytest(
         """
 import pytest
@@ -286,8 +286,8 @@ def test_one_more():
 
 
 @pytest.mark.parametrize("method", ["warm", "spawn"])
-def test_with_s_ranks_print_as_they_go(run_pytest: RunPytest, left, wait_until, method: str) -> None:
-    """Each line with its rank; without it they print into their reports only."""
+def test_with_s_output_of_ranks_is_shown_live(run_pytest: RunPytest, left, wait_until, method: str) -> None:
+    """Each line has its rank; without -s, ranks print only into their reports."""
     source = program_text("suites/prints")
     shown = run_pytest(source, f"--derail-start-method={method}", "-s")
     lines = {"[rank0]:out of 0", "[rank1]:out of 1", "[rank0]:err of 0", "[rank1]:err of 1", "[rank0]:said"}
@@ -301,7 +301,7 @@ def test_with_s_ranks_print_as_they_go(run_pytest: RunPytest, left, wait_until, 
 
 
 def test_pytest_randomly_seeds_ranks_as_it_seeds_the_controller(run_pytest: RunPytest, left, wait_until) -> None:
-    """All ranks of a test draw the same numbers, other tests others, and each finds its test."""
+    """All ranks of a test draw the same numbers, and each finds its test."""
     result = run_pytest(
         """
 import random
@@ -326,7 +326,7 @@ def test_one(number):
 def test_pytest_rerunfailures_runs_the_whole_job_again(
     run_pytest: RunPytest, left, wait_until, plugins: tuple[str, ...]
 ) -> None:
-    """With a new directory and new ranks."""
+    """The directory and the ranks are new."""
     result = run_pytest(
         """
 import pathlib
@@ -351,7 +351,7 @@ def test_one(rank, pytestconfig):
 def test_pytest_cov_measures_ranks(
     run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left, wait_until, method: str
 ) -> None:
-    """Lines that only one rank has run are covered."""
+    """Lines that only one rank has executed are covered."""
     monkeypatch.delenv("COVERAGE_FILE", raising=False)  # of whoever measures this very run
     pytester.makepyfile(
         measured="""
@@ -387,7 +387,7 @@ def test_one(rank):
 def test_pytest_cov_measures_jobs_of_the_fixture(
     run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left, wait_until
 ) -> None:
-    """Functions and programs in Python."""
+    """Both functions and Python programs are measured."""
     monkeypatch.delenv("COVERAGE_FILE", raising=False)
     pytester.makepyfile(
         measured="""
@@ -426,7 +426,7 @@ def test_program(derail):
 
 @pytest.mark.parametrize("marker", ["ranks(2)", "ranks(2, reuse='module')", "ranks(2, start_method='spawn')"])
 def test_the_log_file_has_the_records_of_all_ranks_and_of_pytest(run_pytest, tmp_path, marker: str) -> None:
-    """Each in a line of its own: none writes over those of another."""
+    """Each record has its own line; none overwrites another."""
     path = tmp_path / "records.log"
     result = run_pytest(
         f"""

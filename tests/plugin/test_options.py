@@ -46,7 +46,7 @@ MARKER = "timeout=4, start_method='spawn', preload=['d', 'e']"
 
 
 def test_marker_command_line_environment_ini_file(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stronger word counts, whatever the weaker ones say; and there is a default."""
+    """The setting with the highest priority counts; without any there is a default."""
     for name in ENV:
         monkeypatch.delenv(name, raising=False)
     given: dict[str, Any] = {"ini": "", "options": (), "marker": ""}
@@ -73,7 +73,7 @@ def test_marker_command_line_environment_ini_file(run_pytest: RunPytest, monkeyp
 def test_the_fixture_chooses_a_start_method_as_the_marker_does(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Argument before command line before environment before ini file; a function's rank is warm by default."""
+    """The order is argument, command line, environment, ini file; a function's rank is warm by default."""
     for name in ENV:
         monkeypatch.delenv(name, raising=False)
     given: dict[str, Any] = {"ini": "", "options": (), "argument": ""}
@@ -117,10 +117,10 @@ def test_a_start_method_that_a_test_misspells_is_an_error_that_says_where(
         ("false", "no", True, True),
     ],
 )
-def test_evidence_is_kept_as_the_strongest_word_says(
+def test_evidence_is_kept_by_priority_of_settings(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ini: str, env: str, option: bool, kept: bool
 ) -> None:
-    """Of tests that passed."""
+    """The setting with the highest priority counts for tests that passed."""
     monkeypatch.setenv("DERAIL_KEEP", env)
     pytester.makeini(f"[pytest]\nderail_keep = {ini}")
     assert settings.keep(pytester.parseconfig(*["--derail-keep"] * option)) is kept
@@ -135,10 +135,10 @@ def test_evidence_is_kept_as_the_strongest_word_says(
         ("of_ini", "of_env", "of_option", "of_option"),
     ],
 )
-def test_evidence_lies_where_the_strongest_word_says(
+def test_evidence_is_placed_by_priority_of_settings(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ini: str, env: str, option: str, where: str | None
 ) -> None:
-    """Among pytest's temporary directories if there is no such word."""
+    """Without a setting it is in pytest's temporary directories."""
     monkeypatch.setenv("DERAIL_OUTPUT_DIR", env)
     pytester.makeini(f"[pytest]\n{ini and 'derail_output_dir = ' + ini}")
     config = pytester.parseconfig(*[f"--derail-output-dir={option}"] * bool(option))
@@ -174,7 +174,7 @@ def test_evidence_lies_where_the_strongest_word_says(
         ("start_method", [], {}, "start_method = y", "derail_start_method in the ini file: expected one of warm"),
     ],
 )
-def test_a_word_that_cannot_be_is_an_error_that_says_where_it_stands(
+def test_an_invalid_setting_is_an_error_with_its_source(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     ask: str,
@@ -183,7 +183,7 @@ def test_a_word_that_cannot_be_is_an_error_that_says_where_it_stands(
     ini: str,
     says: str,
 ) -> None:
-    """The ini file is far from the test that meets it."""
+    """The ini file is far from the test that fails."""
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     pytester.makeini(f"[pytest]\n{ini and 'derail_' + ini}")
@@ -193,8 +193,8 @@ def test_a_word_that_cannot_be_is_an_error_that_says_where_it_stands(
         asked(config, *(["timeout"] if ask == "seconds" else []))
 
 
-def test_help_says_what_can_be_set_and_whose_word_counts(run_pytest: RunPytest) -> None:
-    """Each option under one prefix, and each ini key; no line is left without words."""
+def test_help_lists_all_settings_and_their_priority(run_pytest: RunPytest) -> None:
+    """All options have one prefix; every option and ini key has a description."""
     told = run_pytest("", "--help").stdout.str()
     ours = told[told.index("multi-rank jobs, and faults in them (") :]
     options = ours[: re.search(r"\n\n?\S", ours).start()]  # type: ignore[union-attr]
@@ -216,8 +216,8 @@ def test_help_says_what_can_be_set_and_whose_word_counts(run_pytest: RunPytest) 
     assert {"derail_timeout", "derail_grace", "derail_keep", "derail_start_method"} <= {key for key, _ in keys}
 
 
-def test_markers_say_how_they_are_written(run_pytest: RunPytest) -> None:
-    """With all that they take."""
+def test_markers_are_described_with_their_arguments(run_pytest: RunPytest) -> None:
+    """All their arguments are described."""
     told = run_pytest("", "--markers").stdout.str()
     for marker in ("ranks", "faults"):
         found = re.search(rf"^@pytest\.mark\.{marker}\(([^)]*(?:\(\)[^)]*)?)\): (.*)$", told, re.MULTILINE)
@@ -226,8 +226,8 @@ def test_markers_say_how_they_are_written(run_pytest: RunPytest) -> None:
             assert word in found[2] or word == "seed"
 
 
-def test_fixtures_say_what_they_are_for(run_pytest: RunPytest) -> None:
-    """All of ours, in a sentence each, and none that is hidden."""
+def test_fixtures_are_described(run_pytest: RunPytest) -> None:
+    """Each public fixture has a sentence, and there is no hidden one."""
     told = run_pytest("", "--fixtures").stdout.str()
     ours = re.findall(r"^(\w+) -- \S*pytest_derail/plugin\.py:\d+\n    (\S.*)$", told, re.MULTILINE)
     assert dict(ours).keys() == {"derail", "rank", "local_rank", "world_size", "process_group"}
@@ -237,8 +237,8 @@ def test_fixtures_say_what_they_are_for(run_pytest: RunPytest) -> None:
         assert word in derail
 
 
-def test_what_is_collected_reads_as_what_is_run(run_pytest: RunPytest) -> None:
-    """One line for each number of ranks, and nothing is started."""
+def test_collected_tests_are_listed_by_number_of_ranks(run_pytest: RunPytest) -> None:
+    """There is one line for each number of ranks, and nothing is started."""
     source = program_text("suites/never_run")
     result = run_pytest(source, "--collect-only")
     assert [line.strip() for line in result.outlines if "<Function" in line] == [

@@ -35,7 +35,7 @@ succeeded = {succeeded}
 
 @pytest.fixture
 def write(pytester: pytest.Pytester):
-    """Writes a scenario into ./scenarios, or elsewhere."""
+    """Write a scenario into ./scenarios, or elsewhere."""
 
     def scenario(name, succeeded="false", line="step 2", more="", folder="scenarios"):
         path = pytester.path / folder / name
@@ -67,7 +67,7 @@ def test_each_verdict_is_an_outcome_with_its_reasons(run_pytest: RunPytest, writ
 
 
 def test_with_the_option_nothing_but_scenarios_is_run_unless_paths_are_given(run_pytest: RunPytest, write) -> None:
-    """And without it they are no tests."""
+    """Without the option, scenarios are not collected."""
     write("passes.toml")
     source = "def test_that_is_there(): pass"
 
@@ -78,7 +78,7 @@ def test_with_the_option_nothing_but_scenarios_is_run_unless_paths_are_given(run
 
 
 def test_scenarios_are_collected_below_every_path_that_is_given(run_pytest: RunPytest, write) -> None:
-    """Whatever the folder is called, with and without mistakes; other TOML files are no scenarios."""
+    """The folder's name does not matter, nor do errors in a file; other TOML files are not collected."""
     write("passes.toml", folder="elsewhere/deep")
     (Path.cwd() / "pyproject.toml").write_text('[project]\nname = "x"\ntitle = "y"\n')
     (Path.cwd() / "elsewhere" / "plan.toml").write_text('[[faults]]\nfault = "exit"\nrank = 0\n')
@@ -91,8 +91,8 @@ def test_scenarios_are_collected_below_every_path_that_is_given(run_pytest: RunP
     result.stdout.fnmatch_lines(["*broken.toml: rank: unknown key 'rank'; did you mean 'ranks'?"])
 
 
-def test_it_is_said_that_there_is_no_scenario(run_pytest: RunPytest, write) -> None:
-    """And not where one was deselected, or has a mistake."""
+def test_a_missing_scenario_is_reported(run_pytest: RunPytest, write) -> None:
+    """There is no message if one was deselected, or has an error."""
     write("broken.toml", folder="wrong", more="rank = 3")
     run_pytest("", "--scenarios", "wrong").stdout.no_fnmatch_line("*there is no scenario*")
     (Path.cwd() / "wrong" / "broken.toml").unlink()
@@ -105,7 +105,7 @@ def test_it_is_said_that_there_is_no_scenario(run_pytest: RunPytest, write) -> N
 
 
 def test_a_scenario_that_native_cannot_run_names_an_agent_that_can(run_pytest: RunPytest, write) -> None:
-    """Be it for its restarts, its nodes or a fault on the agent."""
+    """It needs restarts, nodes, or a fault on the agent."""
     write("restarts.toml", more="restarts = 1")
     result = run_pytest("", "--scenarios", "-rs")
     result.assert_outcomes(skipped=1)
@@ -113,7 +113,7 @@ def test_a_scenario_that_native_cannot_run_names_an_agent_that_can(run_pytest: R
 
 
 def test_a_project_without_scenarios_runs_those_that_come_with_derail(run_pytest: RunPytest) -> None:
-    """All of them, and each by the name of its file."""
+    """All of them are collected, each by the name of its file."""
     result = run_pytest("", "--scenarios", "--co", "-q")
 
     assert f"{len(shipped())} tests collected" in result.outlines[-1]
@@ -122,7 +122,7 @@ def test_a_project_without_scenarios_runs_those_that_come_with_derail(run_pytest
 
 
 def test_scenarios_can_be_chosen_by_family_and_name(run_pytest: RunPytest, write) -> None:
-    """By ``-k``, and as every test by its id."""
+    """``-k`` works, and so do test ids."""
     write("crash/one.toml")
     write("hang/two.toml")
 
@@ -131,7 +131,7 @@ def test_scenarios_can_be_chosen_by_family_and_name(run_pytest: RunPytest, write
 
 
 def test_a_file_with_mistakes_is_an_error_of_the_collection_with_all_of_them(run_pytest: RunPytest, write) -> None:
-    """And nothing is run."""
+    """Nothing is run."""
     write("good.toml")
     write("bad.toml", succeeded='"no"', more="rank = 3")
     result = run_pytest("", "--scenarios")
@@ -147,7 +147,7 @@ def test_a_file_with_mistakes_is_an_error_of_the_collection_with_all_of_them(run
 def test_an_agent_that_does_not_exist_is_a_usage_error(
     run_pytest: RunPytest, write, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """With the nearest name, wherever it was named."""
+    """The message has the nearest name, for each source of the setting."""
     write("passes.toml")
     if how == "environment":
         monkeypatch.setenv("DERAIL_AGENT", "nativ")
@@ -159,7 +159,7 @@ def test_an_agent_that_does_not_exist_is_a_usage_error(
 
 
 def test_scenarios_are_spread_over_processes(run_pytest: RunPytest, write, tmp_path: Path) -> None:
-    """By pytest-xdist; each is run once, and JUnit has all of them."""
+    """With pytest-xdist each is run once, and JUnit XML has all of them."""
     for number in range(4):
         write(f"crash/number_{number}.toml", succeeded="true" if number == 3 else "false")
     report = tmp_path / "report.xml"
@@ -170,8 +170,8 @@ def test_scenarios_are_spread_over_processes(run_pytest: RunPytest, write, tmp_p
     assert sorted(case.get("classname") for case in cases) == [f"scenarios.crash.number_{n}.toml" for n in range(4)]
 
 
-def test_what_a_scenario_left_is_kept_if_it_did_not_pass(run_pytest: RunPytest, write, base: str) -> None:
-    """Or if everything is to be kept."""
+def test_evidence_of_a_scenario_is_kept_unless_it_passed(run_pytest: RunPytest, write, base: str) -> None:
+    """It is also kept on request."""
     write("passes.toml")
     write("fails.toml", succeeded="true")
 

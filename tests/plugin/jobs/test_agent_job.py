@@ -17,15 +17,15 @@ LAUNCHERS = str(PROGRAMS / "launchers")
 PRELUDE = program_text("suites/jobs/launchers", LAUNCHERS=LAUNCHERS)
 
 
-def test_a_foreign_supervisor_is_run_broken_and_judged(run_pytest: RunPytest) -> None:
-    """With the assertions of any other job: what it says, what it exits with, how often it starts again."""
+def test_an_external_agent_is_run_broken_and_judged(run_pytest: RunPytest) -> None:
+    """The usual assertions cover its report, its exit code and its restarts."""
     result = run_pytest(program_text("suites/jobs/agent_jobs", LAUNCHERS=LAUNCHERS))
     result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(["derail: 6 jobs, 1? ranks, 4 faults injected, 0 not reached, *"])
 
 
-def test_what_goes_wrong_under_it_unseen_fails_the_test(run_pytest: RunPytest) -> None:
-    """A rank that fails, an exit code, a fault that did not happen; the report shows all of it."""
+def test_unchecked_failures_under_an_agent_fail_the_test(run_pytest: RunPytest) -> None:
+    """It is a failed rank, an exit code, or a fault that did not happen; the report shows all of it."""
     result = run_pytest(
         PRELUDE
         + """
@@ -58,8 +58,8 @@ def test_no_rank(derail):
     )
 
 
-def test_an_agent_that_is_not_there_or_cannot_do_it_is_told(run_pytest: RunPytest) -> None:
-    """Not installed: the test is skipped. A name that nobody has, a job that it cannot run: errors that say so."""
+def test_a_missing_or_unsuitable_agent_is_reported(run_pytest: RunPytest) -> None:
+    """If it is not installed, the test is skipped. An unknown name, or an unsupported job, is an error."""
     result = run_pytest(
         PRELUDE
         + """
@@ -93,7 +93,7 @@ def test_nothing(derail):
 
 
 def test_a_rank_that_was_never_seen_satisfies_no_assertion_about_the_job(run_pytest: RunPytest) -> None:
-    """Nor a test without an assertion; the message says which rank, of how many, and what the cause may be."""
+    """Nor does a test without assertions pass; the message has the rank, the number of ranks, and possible causes."""
     asserts = {
         "succeeded": "assert_succeeded(outcome)",
         "exit_code": "assert_exit_code(outcome, {code})",
@@ -126,6 +126,6 @@ def test_{name}_{started}_{kept}(derail):
 
 
 def test_what_was_seen_of_the_others_can_be_asserted(run_pytest: RunPytest) -> None:
-    """Lines, faults and a timeout are evidence by themselves; a launcher that was killed need not have started all."""
+    """Lines, faults and a timeout are separate evidence; a killed launcher need not have started all ranks."""
     result = run_pytest(program_text("suites/jobs/unseen_ranks", LAUNCHERS=LAUNCHERS))
     result.assert_outcomes(passed=2)

@@ -30,7 +30,7 @@ PRELUDE = program_text("suites/jobs/steps")
 
 @pytest.fixture
 def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """Writes a test module and runs it in a pytest of its own, which loads no other plugin than it is told."""
+    """Write a test module and run it in a separate pytest with only the given plugins."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(source: str, *options: str, ini: str = "") -> pytest.RunResult:
@@ -43,12 +43,12 @@ def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 def lines(result: pytest.RunResult, *patterns: str) -> None:
-    """Each pattern matches a line, in this order."""
+    """Check that each pattern matches a line, in this order."""
     result.stdout.fnmatch_lines(list(patterns))
 
 
 def test_the_killed_rank_is_blamed(run_tests) -> None:
-    """The first example of the documentation, as it stands there."""
+    """The first example of the documentation passes."""
     result = run_tests(
         """
         def test_the_killed_rank_is_blamed(derail):
@@ -64,8 +64,8 @@ def test_the_killed_rank_is_blamed(run_tests) -> None:
     result.assert_outcomes(passed=1)
 
 
-def test_it_has_what_is_documented_and_nothing_else() -> None:
-    """The table under "Starting jobs" names each public attribute; the lifecycle of the jobs is the plugin's."""
+def test_its_attributes_are_documented() -> None:
+    """The table under "Starting jobs" has each public attribute; the lifecycle of the jobs is internal."""
     text = (Path(__file__).parents[3] / "docs/reference/pytest.md").read_text(encoding="utf-8")
     table = text.partition("| The `derail` fixture has |")[2].partition("\n\n")[0]
     documented = re.findall(r"`(\w+)", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
@@ -74,12 +74,12 @@ def test_it_has_what_is_documented_and_nothing_else() -> None:
 
 
 def test_run_takes_what_start_takes() -> None:
-    """The same arguments with the same types and defaults: only what they return differs."""
+    """Arguments, types and defaults are the same; only the return values differ."""
     assert inspect.signature(Derail.run).parameters == inspect.signature(Derail.start).parameters
 
 
 def test_faults_and_triggers_are_attributes_of_it(run_tests) -> None:
-    """A test needs them: its argument hides the package."""
+    """A test needs them, because its argument hides the package."""
     result = run_tests(
         """
 import derail
@@ -92,14 +92,14 @@ def test_it(derail):
     result.assert_outcomes(passed=1)
 
 
-def test_functions_get_their_processes_in_every_way(run_tests) -> None:
-    """Forked ranks may even run what cannot be imported; faults inside ranks work in all of them."""
+def test_functions_run_with_every_start_method(run_tests) -> None:
+    """Forked ranks may even run functions that cannot be imported; faults inside ranks work for all methods."""
     result = run_tests(program_text("suites/jobs/start_methods"))
     result.assert_outcomes(passed=9)
 
 
-def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
-    """The test itself fails, with every rank's fate, and with what to write if it was meant."""
+def test_an_unchecked_failure_fails_the_test(run_tests) -> None:
+    """The report has every rank's exit, and the assertion to write if the failure is intended."""
     result = run_tests("def test_green(derail):\n    derail.run(FAIL)")
     result.assert_outcomes(failed=1)
     lines(
@@ -113,14 +113,14 @@ def test_a_failure_that_nobody_looked_at_fails_the_test(run_tests) -> None:
     )
 
 
-def test_what_was_looked_at_or_asked_for_is_no_failure(run_tests) -> None:
-    """An assertion, a word before, or the test's own wish."""
+def test_a_checked_or_requested_failure_is_none(run_tests) -> None:
+    """The test asserted it, expected it, or asked for it."""
     result = run_tests(program_text("suites/jobs/seen_failures"))
     result.assert_outcomes(passed=9, skipped=1, xfailed=2)
 
 
-def test_what_was_not_looked_at_is_a_failure(run_tests) -> None:
-    """Another rank's failure, a timeout, a fault that never happened: none of them is green."""
+def test_other_unchecked_failures_fail_the_test(run_tests) -> None:
+    """Another rank's failure, a timeout, or a fault that never happened fails the test."""
     result = run_tests(
         """
 def test_another_rank(derail):
@@ -143,14 +143,14 @@ def test_no_fault(derail):
 
 
 def test_a_job_of_a_fixture_is_judged_when_the_fixture_is_done(run_tests) -> None:
-    """The fixture may look at it first; if it does not, its failure is an error of the test."""
+    """The fixture may check it first; else its failure is an error of the test."""
     result = run_tests(program_text("suites/jobs/failures_in_fixtures"))
     result.assert_outcomes(passed=2, errors=1)
     lines(result, "*ERROR at teardown of test_forgotten*", "job 0 (sh): rank 1: exit 3*")
 
 
-def test_what_the_supervisor_sent_is_known(run_tests) -> None:
-    """In order; beside it what the launcher exits with, and that it starts nobody again."""
+def test_signals_of_the_launcher_are_recorded(run_tests) -> None:
+    """Signals are in order; the exit code and restarts of the launcher are checked as well."""
     result = run_tests(
         """
 DEAF = "trap '' TERM; touch $D/ready; while :; do sleep 0.05; done"
@@ -170,7 +170,7 @@ def test_deaf(derail, tmp_path):
 
 
 def test_a_helper_of_a_rank_that_ended_well_is_an_error(run_tests) -> None:
-    """It is named and ended; if the test named it, all is well."""
+    """It is named and ended; a test that names it passes."""
     result = run_tests(
         """
 def leave():
@@ -190,8 +190,8 @@ def test_asserts_that_nothing_is_left(derail):
     lines(result, "*test_leaves left behind:", "  process *: sleep 611 (ended)")
 
 
-def test_what_a_killed_rank_left_is_no_error_once_it_is_ended(run_tests) -> None:
-    """It had no chance to clean up."""
+def test_ended_leftovers_of_a_killed_rank_are_no_error(run_tests) -> None:
+    """The rank had no chance to clean up."""
     result = run_tests(
         """
 def test_killed(derail):
@@ -204,8 +204,8 @@ def test_killed(derail):
     result.assert_outcomes(passed=1)
 
 
-def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> None:
-    """Descriptors, threads, handlers, children, zombies; unless the test said so."""
+def test_leaks_of_the_test_itself_are_errors(run_tests) -> None:
+    """Descriptors, threads, handlers, children and zombies are leaks, unless the test allows them."""
     result = run_tests(program_text("suites/jobs/leaks_of_tests"))
     result.assert_outcomes(passed=11, errors=5)
     lines(
@@ -220,7 +220,7 @@ def test_what_the_test_itself_leaves_is_an_error_that_names_it(run_tests) -> Non
 
 
 def test_files_that_ranks_leave_are_named_and_removed(run_tests) -> None:
-    """Ranks have a temporary directory of their own, so that nobody else's files are taken for theirs."""
+    """Ranks have a separate temporary directory, so that other files are not attributed to them."""
     result = run_tests(program_text("suites/jobs/temporary_files"))
     result.assert_outcomes(passed=3, errors=1)
     lines(
@@ -267,20 +267,20 @@ def test_shared_memory_and_ports_that_are_left_are_named(
 
 
 def test_a_child_of_a_fork_server_that_the_test_leaves_is_named(run_tests) -> None:
-    """It shows the command line of the fork server, which may stay."""
+    """It has the command line of the fork server, which may stay."""
     result = run_tests(program_text("suites/jobs/forkservers"))
     result.assert_outcomes(passed=2, errors=1)
     lines(result, "*test_leaves left behind:", "  process *: *from multiprocessing.forkserver import main*")
 
 
-def test_a_free_port_is_nobody_elses_until_the_test_is_over(run_tests) -> None:
-    """It is a number, and a bound socket for whoever can take one: a function on a rank gets it among its arguments."""
+def test_a_free_port_is_reserved_until_the_test_is_over(run_tests) -> None:
+    """It is a number, with a bound socket that can be passed to a function on a rank."""
     result = run_tests(program_text("suites/jobs/free_ports"))
     result.assert_outcomes(passed=5)
 
 
 def test_evidence_is_kept_if_the_test_failed(run_tests, pytester: pytest.Pytester) -> None:
-    """Of tests that passed nothing is kept, unless it is asked for."""
+    """Evidence of passed tests is kept only on request."""
     source = """
 def test_passes(derail):
     derail.run("true")
@@ -302,8 +302,8 @@ def test_leaves(derail):
     }
 
 
-def test_evidence_lies_in_the_directory_that_is_named(run_tests, pytester: pytest.Pytester) -> None:
-    """A folder for each test, with a number where two would have one name; none of tests that passed."""
+def test_evidence_is_in_the_named_directory(run_tests, pytester: pytest.Pytester) -> None:
+    """Each failed test has a folder, with a number if two have the same name."""
     source = """
 import pytest
 
@@ -324,7 +324,7 @@ def test_passes(derail):
 
 
 def test_a_failing_assertion_shows_the_picture_once(run_tests) -> None:
-    """Where the assertion has shown it, the report does not repeat it; where the test failed otherwise, it does."""
+    """The report does not repeat what the assertion has shown; after another failure it does."""
     result = run_tests(
         """
 def test_assertion(derail):
@@ -345,13 +345,13 @@ def test_still_running(derail):
 
 
 def test_a_setting_that_is_no_number_is_an_error_that_says_where_it_stands(run_tests) -> None:
-    """The ini file is far from the test that meets it."""
+    """The ini file is far from the test that fails."""
     result = run_tests("def test_one(derail):\n    derail.run('true')", ini="derail_grace = soon")
     assert "derail_grace in the ini file: expected a number of seconds, 0 or more, got 'soon'" in result.stdout.str()
 
 
 def test_ctrl_c_ends_the_ranks(pytester: pytest.Pytester, pid_gone) -> None:
-    """The session ends as pytest's do, and takes the job along."""
+    """The session ends as usual, and the job with it."""
     path = pytester.makepyfile(
         PRELUDE
         + """
@@ -382,8 +382,8 @@ def test_waits(derail):
 
 
 @pytest.mark.parametrize("method", ["signal", "thread"])
-def test_pytest_timeout_leaves_nothing(run_tests, pid_gone, method: str) -> None:
-    """Whether it fails the test or ends the whole process: no rank, and no file but in pytest's own directory."""
+def test_pytest_timeout_leaves_no_leftovers(run_tests, pid_gone, method: str) -> None:
+    """Both methods leave no rank, and no file outside pytest's own directory."""
     base = tempfile.mkdtemp()
     result = run_tests(
         """
@@ -415,7 +415,7 @@ def test_waits(job):
 
 @pytest.mark.parametrize("method", ["signal", "thread"])
 def test_pytest_timeout_in_the_own_code_of_a_test_shows_where_its_ranks_are(run_tests, pid_gone, method: str) -> None:
-    """By either method: the one of threads ends pytest without a report, so that the jobs are shown before."""
+    """The thread method ends pytest without a report, so that the jobs are shown before."""
     base = tempfile.mkdtemp()
     result = run_tests(
         """
@@ -452,7 +452,7 @@ def test_waits(derail):
 def test_an_exception_that_ends_the_session_shows_the_jobs_that_ran(
     run_tests, where: str, statement: str, name: str
 ) -> None:
-    """Pytest makes no report of it, and tears the test down when its capture is over: nothing is left behind then."""
+    """There is no report, and the test is torn down after pytest's capture; there are no leftovers then."""
     result = run_tests(
         f"""
 class Own(BaseException):
@@ -481,7 +481,7 @@ def test_ends(derail, job):
 
 
 def test_it_works_under_xdist(run_tests) -> None:
-    """Each worker has jobs of its own; reports travel with their sections."""
+    """Each worker has its own jobs; reports are sent with their sections."""
     result = run_tests(
         """
 @pytest.mark.parametrize("n", range(4))
@@ -500,7 +500,7 @@ def test_red(derail):
 
 
 def test_a_plan_and_faults_together_are_refused(run_tests) -> None:
-    """A plan holds faults and a seed: what is given twice is an error, for a job of ours and for an agent's."""
+    """A plan contains faults and a seed: giving both is an error, for derail's jobs and for an agent's."""
     result = run_tests(
         """
 def test_start(derail):
@@ -516,7 +516,7 @@ def test_agent(derail):
 
 
 def test_a_suite_that_does_not_use_it_does_not_load_it(pytester: pytest.Pytester) -> None:
-    """Installed beside a suite it costs four small modules."""
+    """Its only cost for such a suite is four small modules."""
     pytester.makepyfile(
         """
 import sys
@@ -531,7 +531,7 @@ def test_one():
 
 
 def test_a_second_ctrl_c_while_jobs_are_asked_to_end_is_hard() -> None:
-    """Not only one that comes while they are waited for."""
+    """It need not arrive during the wait."""
 
     class Asked:
         def __init__(self) -> None:

@@ -25,7 +25,7 @@ MODULE = program_text("suites/jobs/own_functions")
 def test_ranks_import_the_module_that_pytest_imported(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """In each of pytest's import modes: alone, in a package with relative imports, in folders that are no packages."""
+    """Each of pytest's import modes works: alone, in a package with relative imports, in folders without packages."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     flat = pytester.mkdir("flat")
     (flat / "test_flat.py").write_text(MODULE)
@@ -42,8 +42,8 @@ def test_ranks_import_the_module_that_pytest_imported(
     result.assert_outcomes(passed=6 if mode == "importlib" else 4)
 
 
-def test_a_function_inside_a_function_is_refused_with_what_to_do() -> None:
-    """Before anything is started."""
+def test_a_nested_function_is_refused_with_a_remedy() -> None:
+    """Nothing is started before."""
 
     def inside() -> None:
         pass
@@ -54,8 +54,8 @@ def test_a_function_inside_a_function_is_refused_with_what_to_do() -> None:
     check_importable(functools.partial(print, 1))
 
 
-def test_lines_are_passed_on_as_they_end(run_python: Callable[..., object]) -> None:
-    """A rank's stdout is a file, and a file is buffered in blocks otherwise."""
+def test_lines_are_written_when_they_end(run_python: Callable[..., object]) -> None:
+    """Without that, a rank's stdout file would be block-buffered."""
     done = run_python(
         "import os, sys\n"
         "from pytest_derail.jobs.importable import RankFunction\n"
@@ -67,21 +67,21 @@ def test_lines_are_passed_on_as_they_end(run_python: Callable[..., object]) -> N
 
 
 def test_a_rank_function_looks_like_the_function() -> None:
-    """In messages and in names of jobs."""
+    """Messages and names of jobs use its name."""
     wrapped = RankFunction(check_importable)
     assert (wrapped.__name__, wrapped.__doc__) == (check_importable.__name__, check_importable.__doc__)
     assert repr(wrapped) == "<rank function check_importable>"
 
 
 def test_it_can_be_pickled_again() -> None:
-    """Also in the rank, which may hand it on."""
+    """The rank may pass it to another process."""
     again = pickle.loads(pickle.dumps(RankFunction(check_importable)))
     assert again.run is check_importable
     assert pickle.loads(pickle.dumps(again)).run is check_importable
 
 
 def test_a_file_wins_over_another_module_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever sys.path finds first."""
+    """The order of sys.path does not matter."""
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same_name.py").write_text(f"WHERE = {folder!r}\n")
@@ -94,7 +94,7 @@ def test_a_file_wins_over_another_module_of_the_same_name(tmp_path: Path, monkey
 
 
 def test_a_module_that_fails_is_not_left_half_imported(tmp_path: Path) -> None:
-    """Nor are its packages left without it."""
+    """Its packages are removed as well."""
     (tmp_path / "half_way.py").write_text("1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         import_from("some_folder.half_way", tmp_path / "half_way.py")

@@ -14,7 +14,7 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 @pytest.fixture
 def common(tmp_path, monkeypatch):
-    """A temporary directory as /tmp is one: everybody makes files in it."""
+    """Return a temporary directory like /tmp, in which every user can create files."""
     directory = tmp_path / "tmp"
     directory.mkdir()
     directory.chmod(0o1777)
@@ -26,7 +26,7 @@ def common(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cache_of(tmp_path_factory):
-    """Where ranks are sent for the cache of compiled code."""
+    """Return the directory of the compiled-code cache of ranks."""
 
     def cache_of():
         files = RankFiles(tmp_path_factory)
@@ -39,14 +39,14 @@ def cache_of(tmp_path_factory):
 
 
 def test_a_cache_of_this_user_outlasts_the_ranks(common, cache_of):
-    """It is torch's own place, so that code is compiled once for all sessions."""
+    """It is torch's usual directory, so that code is compiled once for all sessions."""
     (common / "torchinductor_user").mkdir(mode=0o755)
 
     assert cache_of() == str(common / "torchinductor_user")
 
 
-def test_a_cache_that_another_user_could_make_is_kept_by_the_session(common, cache_of, tmp_path_factory):
-    """Torch runs what lies in its cache: a name that all users know must not be waited for in /tmp."""
+def test_a_cache_that_another_user_could_create_is_not_shared(common, cache_of, tmp_path_factory):
+    """Torch executes code in its cache: a predictable name in /tmp is not safe."""
     assert cache_of() == str(tmp_path_factory.getbasetemp() / "torchinductor")
 
     common.chmod(0o700)
@@ -55,7 +55,7 @@ def test_a_cache_that_another_user_could_make_is_kept_by_the_session(common, cac
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of another user")
 def test_a_cache_of_another_user_is_not_used(common, cache_of, tmp_path_factory):
-    """Nor one that everybody may write to."""
+    """Nor is one that every user may write to."""
     (common / "torchinductor_user").mkdir()
     os.chown(common / "torchinductor_user", 65534, 65534)
     others = cache_of()

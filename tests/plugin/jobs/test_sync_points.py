@@ -14,14 +14,14 @@ pytest_plugins = ["pytester"]
 PRELUDE = program_text("suites/jobs/points")
 
 
-def test_ranks_stay_at_a_point_until_they_are_let_go(run_pytest: RunPytest) -> None:
-    """The test does what it wants in between, in whatever order; ranks that are not meant run on."""
+def test_ranks_wait_at_a_point_until_they_are_released(run_pytest: RunPytest) -> None:
+    """The test may act in between, in any order; other ranks continue."""
     result = run_pytest(program_text("suites/jobs/holds"))
     result.assert_outcomes(passed=7)
 
 
-def test_a_hold_that_holds_nobody_fails_the_test(run_pytest: RunPytest) -> None:
-    """A name with a typo would make the test green for no reason."""
+def test_a_hold_that_no_rank_reaches_fails_the_test(run_pytest: RunPytest) -> None:
+    """With a misspelt name the test would pass for no reason."""
     result = run_pytest(program_text("suites/jobs/wrong_holds"))
     result.assert_outcomes(failed=6)
     result.stdout.fnmatch_lines(
@@ -37,6 +37,6 @@ def test_a_hold_that_holds_nobody_fails_the_test(run_pytest: RunPytest) -> None:
 
 
 def test_ranks_meet_at_a_barrier(run_pytest: RunPytest) -> None:
-    """None is a step ahead of the others; those that have ended are not waited for."""
+    """No rank is a step ahead of the others, except after one has ended."""
     result = run_pytest(program_text("suites/jobs/barriers"))
     result.assert_outcomes(passed=3)

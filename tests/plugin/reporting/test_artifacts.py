@@ -26,7 +26,7 @@ DERAIL = "from derail.cli import main; main()"
 def test_a_report_has_everything_in_the_terminal_and_in_junit_xml(
     run_pytest: RunPytest, pytester: pytest.Pytester, plugins: tuple[str, ...]
 ) -> None:
-    """Exits, last lines, what happened when, error files, journal, folder and command; for each job once."""
+    """Exits, last lines, timeline, error files, journal, folder and command appear once for each job."""
     options = ("-n1",) if plugins else ()
     result = run_pytest(
         SOURCE, "--junitxml=report.xml", f"--basetemp={pytester.path / 'base'}", *options, plugins=plugins
@@ -64,7 +64,7 @@ def test_a_report_has_everything_in_the_terminal_and_in_junit_xml(
 
 
 def test_the_commands_that_it_names_run_the_same_again(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
-    """The test under its plan, and the job alone from its journal."""
+    """One runs the test under its plan, the other the job alone from its journal."""
     result = run_pytest(SOURCE, "-k", "unseen or marked", f"--basetemp={pytester.path / 'base'}")
     commands = [line.partition(": ")[2] for line in result.outlines if line.startswith(("to run it", "or the job"))]
     assert len(commands) == 3

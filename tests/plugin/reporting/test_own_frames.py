@@ -20,7 +20,7 @@ OWN = re.compile(r"/(pytest_derail|src/derail|site-packages/derail)/\S+\.py")
 
 
 def test_frames_of_derail_are_not_shown(run_pytest: RunPytest) -> None:
-    """Neither in reports nor in what ranks print: the test, its fixtures and its functions are at fault."""
+    """Neither reports nor output of ranks have them, because the error is in the suite."""
     result = run_pytest(SOURCE, conftest=CONFTEST)
     result.assert_outcomes(passed=1, failed=9, errors=1)
     assert [line for line in result.outlines if OWN.search(line)] == []
@@ -30,7 +30,7 @@ def test_frames_of_derail_are_not_shown(run_pytest: RunPytest) -> None:
         assert f'>       raise OSError("in the {where}")' in out
 
 
-def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) -> None:
+def test_frames_of_derail_are_shown_for_its_own_bugs(run_pytest: RunPytest) -> None:
     """Code of derail raises an exception that is never raised on purpose."""
     conftest = "from derail.agents import native_job\nnative_job.entry_point = None\n"
     result = run_pytest("def test_it(derail):\n    derail.run(['true'])", conftest=conftest)
@@ -39,14 +39,14 @@ def test_frames_of_derail_are_shown_where_it_is_at_fault(run_pytest: RunPytest) 
 
 
 def test_a_rank_in_which_derail_fails_prints_its_frames(run_pytest: RunPytest) -> None:
-    """Code of derail reports a value that cannot be sent; no frame of the function is there."""
+    """Code of derail reports a value that cannot be pickled; there is no frame of the function."""
     result = run_pytest("def gives():\n    return lambda: 0\ndef test_it(derail):\n    derail.run(gives, ranks=1)")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*worker.py*", "TypeError: rank 0 returned a value of type function that cannot*"])
 
 
 def test_the_timeline_says_how_the_test_went_in_each_rank(run_pytest: RunPytest) -> None:
-    """The launcher sees a function that returns and, when another rank hangs, is stopped: that is not what happened."""
+    """The launcher observes a function that returns, or is stopped when another rank hangs; neither is the result."""
     result = run_pytest(
         """
 import threading
@@ -69,8 +69,8 @@ def test_it(rank):
     assert not any("returned" in line for line in timeline)
 
 
-def test_a_fault_that_was_never_due_stands_in_the_first_line(run_pytest: RunPytest) -> None:
-    """Of an assertion that fails because of that."""
+def test_a_fault_that_never_happened_is_in_the_first_line(run_pytest: RunPytest) -> None:
+    """The assertion fails because of it."""
     result = run_pytest(
         """
 from derail import faults, when
@@ -90,7 +90,7 @@ def test_it(derail):
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_ranks_that_failed_in_the_same_way_are_told_in_a_line(run_pytest: RunPytest, ranks: int) -> None:
-    """With the number of the rank whose traceback stands above."""
+def test_ranks_with_the_same_traceback_share_a_line(run_pytest: RunPytest, ranks: int) -> None:
+    """The line has the rank with the traceback."""
     result = run_pytest(f"import pytest\n@pytest.mark.ranks({ranks})\ndef test_it():\n    assert not 'the same'")
     result.stdout.fnmatch_lines(["-* rank * also failed -*", "same traceback as rank ?"])

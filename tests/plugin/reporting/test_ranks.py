@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 
-def test_every_rank_that_failed_is_told_the_first_first(run_pytest: RunPytest) -> None:
-    """With its own traceback, rewritten assertions and streams; ranks that waited in vain are told apart, and where."""
+def test_every_failed_rank_is_reported_the_first_one_first(run_pytest: RunPytest) -> None:
+    """Each has its traceback, rewritten assertions and streams; ranks that waited are marked, with their stacks."""
     result = run_pytest(
         program_text("suites/reporting/root_cause"),
         # Rank 0 fails because rank 2 has: it gets more time for that than a rank gets by default.
@@ -63,8 +63,8 @@ def test_every_rank_that_failed_is_told_the_first_first(run_pytest: RunPytest) -
     assert "_pytest" not in result.stdout.str()
 
 
-def test_what_ranks_print_in_a_test_that_passes_is_kept_for_those_who_ask(run_pytest: RunPytest) -> None:
-    """As pytest does it with -rA; without, nothing of it is shown."""
+def test_output_of_ranks_in_a_passed_test_is_shown_on_request(run_pytest: RunPytest) -> None:
+    """It is shown with -rA, as by pytest, and not without."""
     source = """
 import pytest
 
@@ -79,7 +79,7 @@ def test_one(rank):
 
 
 def test_failures_of_fixtures_and_of_imports_tell_their_phase(run_pytest: RunPytest) -> None:
-    """In set-up, in tear-down, in a module that cannot be imported in a rank, in one whose parameters differ."""
+    """They are in set-up, in tear-down, in a module that a rank cannot import, and in one with other parameters."""
     result = run_pytest(program_text("suites/reporting/phases"))
     result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(
@@ -92,8 +92,8 @@ def test_failures_of_fixtures_and_of_imports_tell_their_phase(run_pytest: RunPyt
     )
 
 
-def test_what_a_test_on_ranks_leaves_behind_fails_it(run_pytest: RunPytest) -> None:
-    """Processes and files of ranks that ended well."""
+def test_leftovers_of_a_test_on_ranks_fail_it(run_pytest: RunPytest) -> None:
+    """Leftover processes and files of successful ranks count."""
     result = run_pytest(program_text("suites/reporting/leftovers"))
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
@@ -104,7 +104,7 @@ def test_what_a_test_on_ranks_leaves_behind_fails_it(run_pytest: RunPytest) -> N
 def test_evidence_of_tests_on_ranks_is_kept_if_they_failed(
     run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or if it is asked for, on the command line or in the environment."""
+    """It is also kept on request, by command line or environment."""
     source = """
 import pytest
 
@@ -123,7 +123,7 @@ def test_one(passes):
 
 
 def test_frames_of_pytest_are_left_out_of_a_stack_of_every_thread() -> None:
-    """What is above them belongs to the test."""
+    """The frames above them belong to the test."""
     text = """Thread 0x1 (most recent call first):
   File "/lib/threading.py", line 1 in wait
   File "/x/_pytest/python.py", line 2 in runtest
@@ -145,7 +145,7 @@ Current thread 0x2 (most recent call first):
 
 
 def test_no_two_jobs_have_the_same_port_at_the_same_time() -> None:
-    """Nor one that somebody is bound to; and those that the kernel hands out are left alone."""
+    """Ports in use, and the kernel's ephemeral ports, are not chosen."""
     with ports.claimed_port() as first, socket.create_server(("127.0.0.1", 0)) as other:
         low, high = map(int, EPHEMERAL.read_text().split())
         assert not low <= first <= high
