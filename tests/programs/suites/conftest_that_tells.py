@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-from pytest_derail.ranks.controller import RanksTest
-from pytest_derail.ranks.pool.pool import KeptRanks
+from pytest_derail.ranks import controller
+from pytest_derail.ranks.pool import pool
 
 
 def telling(watch):
@@ -15,5 +15,5 @@ def telling(watch):
     return told
 
 
-for each in (KeptRanks, RanksTest):
-    each._watch = telling(each._watch)
+for each in (pool, controller):
+    each.watch = telling(each.watch)
