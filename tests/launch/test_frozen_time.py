@@ -18,7 +18,7 @@ from derail.agents.invocation import LocalJob
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults import Plan
 from derail.faults.engine.journal import read
-from derail.faults.engine.sync_points import Gate
+from derail.faults.engine.sync_points import SyncPoint
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import Teardown
 from derail.platform.bounded import run_bounded
@@ -173,15 +173,15 @@ def test_faults_still_skew_the_clock_of_a_rank(tmp_path, frozen, fault, year):
 
 def test_no_rank_waits_at_a_gate_beyond_its_timeout(tmp_path, frozen):
     """A rank that never arrives there is an error."""
-    gate = Gate("never", "never")
+    sync_point = SyncPoint("never", "never")
     job = start_job(
         LocalJob([sys.executable, "-c", "import time; time.sleep(600)"], ranks=1),
         workdir=tmp_path / "work",
-        gates=[gate],
+        sync_points=[sync_point],
     )
     try:
         with pytest.raises(TimeoutError):
-            gate.wait(0.2)
+            sync_point.wait(0.2)
     finally:
         job.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.agents.custom import CommandAgent, Declaration, placeholders, read_declaration
-from derail.agents.external.agent import ForeignAgent
+from derail.agents.external.agent import ExternalAgent
 from derail.agents.external.messages import Invocation
 from derail.agents.registry import agent as registered
 from derail.faults.engine.journal import JOURNAL
@@ -72,7 +72,7 @@ class AgentJob:
         close_account(self._result)
 
 
-class Script(ForeignAgent):
+class Script(ExternalAgent):
     """Agent for a command line that is run unchanged, because it contains the program of its ranks."""
 
     restarts = True

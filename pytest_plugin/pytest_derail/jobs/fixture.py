@@ -145,7 +145,7 @@ class Derail:
                 tee=Std.NONE if IN_RANK in config.stash else console(config),
             ),
             lifecycle.next_workdir(),
-            gates=[hold.new_gate() for hold in lifecycle.holds],
+            sync_points=[hold.new_sync_point() for hold in lifecycle.holds],
         )
         patience = seconds(config, "timeout") if timeout is None else timeout
         job = Job(native, timeout=patience, is_program=not callable(run))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from derail.faults.engine.sync_points import Gate
+from derail.faults.engine.sync_points import SyncPoint
 from derail.model.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -26,45 +26,45 @@ class Hold:
         self.at = at
         self._how = (name, at, ranks, together)
         self._timeout = timeout
-        self._gates: list[Gate] = []
+        self._sync_points: list[SyncPoint] = []
         self._asked = False
         self._open: set[int] | None = set()
-        self.new_gate().aim(range(max(ranks or (0,)) + 1))  # raises an error here, and not when a job starts
-        self._gates.clear()
+        self.new_sync_point().aim(range(max(ranks or (0,)) + 1))  # raises an error here, and not when a job starts
+        self._sync_points.clear()
 
     def __str__(self) -> str:
         """Return a description of the point."""
-        return str(self._gates[0]) if self._gates else str(self._how[1])
+        return str(self._sync_points[0]) if self._sync_points else str(self._how[1])
 
-    def new_gate(self) -> Gate:
-        """Return a gate for one more job."""
+    def new_sync_point(self) -> SyncPoint:
+        """Return a sync_point for one more job."""
         name, at, ranks, together = self._how
-        gate = Gate(name, at, ranks=ranks, together=together)
+        sync_point = SyncPoint(name, at, ranks=ranks, together=together)
         if self._open is None or self._open:
-            gate.release(self._open)
-        self._gates.append(gate)
-        return gate
+            sync_point.release(self._open)
+        self._sync_points.append(sync_point)
+        return sync_point
 
     def wait(self, timeout: float | None = None) -> frozenset[int]:
         """Wait until all ranks have reached the point, in each job; return the ranks.
 
         Raises:
-            GateError: if a rank ended without reaching it.
+            SyncPointError: if a rank ended without reaching it.
             TimeoutError: if they have not reached it after ``timeout`` seconds; by default the time limit of a job.
         """
         __tracebackhide__ = True
         self._asked = True
         seconds = self._timeout if timeout is None else timeout
         deadline = SYSTEM_CLOCK.now() + seconds
-        if not self._gates:
+        if not self._sync_points:
             raise RuntimeError("hold: no job was started after it. Start the job first, then wait")
-        reached = [gate.wait(max(0.0, deadline - SYSTEM_CLOCK.now())) for gate in self._gates]
+        reached = [sync_point.wait(max(0.0, deadline - SYSTEM_CLOCK.now())) for sync_point in self._sync_points]
         return frozenset().union(*reached)
 
     @property
     def came(self) -> frozenset[int]:
         """Ranks that have reached the point."""
-        return frozenset().union(*(gate.came for gate in self._gates))
+        return frozenset().union(*(sync_point.came for sync_point in self._sync_points))
 
     def release(self, *ranks: int) -> None:
         """Release these ranks (all, if none is named), now and whenever they reach the point."""
@@ -72,8 +72,8 @@ class Hold:
             self._open = None
         elif self._open is not None:
             self._open.update(ranks)
-        for gate in self._gates:
-            gate.release(ranks or None)
+        for sync_point in self._sync_points:
+            sync_point.release(ranks or None)
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +91,8 @@ class Hold:
         """
         if self._asked:
             return
-        for gate in self._gates:
-            missing = gate.missing
-            if gate.over and missing and not gate.came:
+        for sync_point in self._sync_points:
+            missing = sync_point.missing
+            if sync_point.over and missing and not sync_point.came:
                 reasons = ", ".join(f"rank {rank} {reason}" for rank, reason in missing.items())
-                yield f"{gate}: no rank arrived: {reasons}"
+                yield f"{sync_point}: no rank arrived: {reasons}"

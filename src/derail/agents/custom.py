@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, get_args
 
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.external.variables import MAPPED
 from derail.agents.invocation import LOGS
@@ -99,7 +99,7 @@ class Declaration:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-class CommandAgent(ForeignAgent):
+class CommandAgent(ExternalAgent):
     """Supervisor that is started by a command line.
 
     Args:

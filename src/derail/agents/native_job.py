@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from derail.faults.engine.driver import Driver
-    from derail.faults.engine.sync_points import Gate
+    from derail.faults.engine.sync_points import SyncPoint
     from derail.faults.model.results import FaultResult
     from derail.launch.context import PContext
     from derail.launch.restarts import Attempts
@@ -131,7 +131,7 @@ def start_job(
     observers: Sequence[Observer] = (),
     forward_signals: Sequence[str] = (),
     handle_signals: bool = False,
-    gates: Collection[Gate] = (),
+    sync_points: Collection[SyncPoint] = (),
     prepare: Callable[[JobSpec], JobSpec] | None = None,
 ) -> NativeJob:
     """Start a job on this machine, with its faults.
@@ -148,7 +148,7 @@ def start_job(
         observers: observers of the job's events.
         forward_signals: signals to this process that are forwarded to every rank.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while the job runs.
-        gates: sync points, at which ranks wait until they are released.
+        sync_points: sync points, at which ranks wait until they are released.
         prepare: changes the job before the faults do.
 
     Raises:
@@ -180,7 +180,11 @@ def start_job(
     )
     journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
     driver = Driver(
-        job.plan or Plan(()), journal=journal, run=as_data(job, teardown), gates=gates, restarts=job.restarts
+        job.plan or Plan(()),
+        journal=journal,
+        run=as_data(job, teardown),
+        sync_points=sync_points,
+        restarts=job.restarts,
     )
 
     def start(attempt: int, observers: Sequence[Observer]) -> PContext:

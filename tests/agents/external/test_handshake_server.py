@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from derail.agents.external import handshake_server
-from derail.agents.external.handshake_server import Door
+from derail.agents.external.handshake_server import HandshakeServer
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.handshake import Endpoint, connect
 from derail.supervise.loop import Loop
@@ -41,7 +41,7 @@ def opened(tmp_path):
     loop = Loop(SYSTEM_CLOCK)
     loop.open()
     answers = Answers()
-    opened_door = Door(loop, answers)
+    opened_door = HandshakeServer(loop, answers)
     endpoint = Endpoint.parse(opened_door.open(tmp_path))
     yield loop, answers, endpoint
     opened_door.close()

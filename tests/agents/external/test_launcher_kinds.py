@@ -319,7 +319,7 @@ def test_ranks_whose_python_lacks_what_the_worker_imports_accuse_no_launcher(tmp
     verdict = judge(scenario, launcher.run(scenario, tmp_path / "run"), launcher.promises)
 
     assert verdict.kind == "INCONCLUSIVE"
-    assert "has no no_such_module_of_derail" in verdict.reasons[0]
+    assert "has no module no_such_module_of_derail" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize("kind", WRAPPERS)

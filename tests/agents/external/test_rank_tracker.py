@@ -12,7 +12,7 @@ import pytest
 
 from derail import faults
 from derail.agents.external import rank_tracker
-from derail.agents.external.rank_tracker import ForeignRanks
+from derail.agents.external.rank_tracker import RankTracker
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
 from derail.platform.exits import is_readable
@@ -39,7 +39,7 @@ class Loop:
 def test_a_helper_whose_rank_ends_while_we_look_is_no_next_attempt():
     """When processes were listed it was a child of the rank, and when it was looked into the rank had ended."""
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
-    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
+    ranks = RankTracker(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR],
         env={**os.environ, JOB_ENV: JOB}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def test_what_was_taken_for_a_rank_is_given_up_when_the_worker_starts_below_it(t
     shell = f"echo; read line; {sys.executable} -S {worker} & echo $!; wait"
     source = f"import os, subprocess\nsubprocess.call(['sh', '-c', {shell!r}], env={{**os.environ, 'RANK': '0'}})"
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
-    ranks = ForeignRanks(
+    ranks = RankTracker(
         1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK, worker=rank_tracker.Worker(os.fspath(worker))
     )
     supervisor = subprocess.Popen(
@@ -126,7 +126,7 @@ def test_no_path_is_believed_that_a_rank_of_another_user_names(tmp_path, user):
     mine = tmp_path / "mine"
     mine.write_text("kept")
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
-    ranks = ForeignRanks(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
+    ranks = RankTracker(1, JOB, loop=Loop(), driver=driver, clock=SYSTEM_CLOCK)
     source = (
         "import os, signal, subprocess\n"
         "env = {**os.environ, 'RANK': '0'}\n"

@@ -13,7 +13,7 @@ import pytest
 
 from derail import faults, when
 from derail.agents.custom import CommandAgent
-from derail.agents.external.rank_tracker import ForeignRanks
+from derail.agents.external.rank_tracker import RankTracker
 from derail.agents.external.standstill import awaited_exits, doubted, kills
 from derail.faults.model.results import FaultResult, Injected
 from derail.model.clock import SYSTEM_CLOCK
@@ -179,7 +179,7 @@ def test_ends_are_seen_in_the_order_in_which_they_were(monkeypatch):
     loop, seen = Loop(SYSTEM_CLOCK), []
     driver = SimpleNamespace(plan=faults.plan([]), observe=seen.append, wants_lines=False, sockets=None)
     loop.open()
-    ranks = ForeignRanks(3, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
+    ranks = RankTracker(3, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
     processes = [subprocess.Popen(["sleep", "600"]) for _ in range(3)]
     try:
         for number, process in enumerate(processes):
@@ -205,7 +205,7 @@ def test_a_rank_that_ends_while_it_introduces_itself_is_no_restarted_rank(monkey
     loop = Loop(SYSTEM_CLOCK)
     driver = SimpleNamespace(plan=faults.plan([]), observe=lambda _: None, wants_lines=False, sockets=None)
     loop.open()
-    ranks = ForeignRanks(1, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
+    ranks = RankTracker(1, "job", loop=loop, driver=driver, clock=SYSTEM_CLOCK)
     process = subprocess.Popen(["sleep", "600"])
     try:
         assert ranks._find(0, process.pid) is not None

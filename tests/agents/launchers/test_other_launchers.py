@@ -176,7 +176,7 @@ def test_each_can_be_asked_for_by_its_name(name):
 @pytest.mark.parametrize("name", ["mpirun", "torchrunx", "ray_train"])
 def test_launchers_without_error_files_are_not_asked_about_them(name):
     """Nothing could be damaged."""
-    assert "errors" in agent(name).unsupported(load(find("error_file/truncated")))
+    assert "no error file" in agent(name).unsupported(load(find("error_file/truncated")))
 
 
 def test_ray_train_is_not_given_faults_of_the_main_thread():

@@ -10,7 +10,7 @@ from derail import faults, when
 from derail.faults.engine import journal
 from derail.faults.engine.driver import Driver
 from derail.faults.engine.prepare import check
-from derail.faults.engine.sync_points import Gate
+from derail.faults.engine.sync_points import SyncPoint
 from derail.faults.model.plan import TargetWord
 from derail.faults.model.targets import AGENT, AGENT_RANK, WORDS, resolve, spared
 from derail.model.input_error import InputError
@@ -172,9 +172,9 @@ FIVE = (
 
 def decisions(tmp_path, given, ranks, *, name):
     """Return which rank each fault hit and when."""
-    gate = Gate("there", "begin")  # nobody goes beyond it before the driver has heard of all of them
-    gate.release()
-    driver = Driver(faults.plan(given, seed=12), journal=tmp_path / f"{name}.jsonl", gates=[gate])
+    sync_point = SyncPoint("there", "begin")  # nobody goes beyond it before the driver has heard of all of them
+    sync_point.release()
+    driver = Driver(faults.plan(given, seed=12), journal=tmp_path / f"{name}.jsonl", sync_points=[sync_point])
     FakeJob(driver.prepare(spec_of(tmp_path, *[PROGRAM] * ranks)), driver).run()
     found = {}
     for record in journal.read(driver.journal.path):

@@ -27,7 +27,7 @@ def test_a_hold_that_no_rank_reaches_fails_the_test(run_pytest: RunPytest) -> No
     result.stdout.fnmatch_lines(
         [
             "hold at point 'stop': no rank arrived: rank 0 returned before it arrived, rank 1 *",
-            "E *GateError: hold at point 'step' (hit 4): rank 1 returned before it arrived",
+            "E *SyncPointError: hold at point 'step' (hit 4): rank 1 returned before it arrived",
             "E *TimeoutError: hold at point 'never': rank 0 did not arrive within 0.1 s",
             "E *InputError: hold at point 'step': there is no rank 2",
             "E *InputError: expected a point or an in-rank trigger (when.call, when.import_of ...), got: after 3 s",

@@ -103,7 +103,7 @@ class Said:
     doubts: tuple[str, ...] = ()
 
 
-class ForeignAgent(ABC):
+class ExternalAgent(ABC):
     """External agent: a program that supervises ranks. Subclasses describe it; ``run`` is the same for all.
 
     Attributes:
@@ -162,7 +162,7 @@ class ForeignAgent(ABC):
             return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s)"
         if scenario.function:
             return "it runs programs, and the ranks of the scenario are functions"
-        return _beyond_foreign(scenario.faults)
+        return _beyond_external(scenario.faults)
 
     def run(self, scenario: Scenario, workdir: Path) -> JobResult:
         """Run the job of a scenario, and return its result."""
@@ -475,7 +475,7 @@ def read_end(path: Path, limit: int = OUTPUT_BYTES) -> str:
         return ""
 
 
-def _beyond_foreign(plan: Plan) -> str:
+def _beyond_external(plan: Plan) -> str:
     """Return which fault of a plan is impossible in ranks of an external agent; empty if all are possible."""
     from derail.faults.model.triggers import Phase, walk
     from derail.faults.registry import entry

@@ -35,7 +35,7 @@ AGAIN = 0.1
 """Seconds until the next attempt to accept when the process is out of descriptors."""
 
 
-class Door:
+class HandshakeServer:
     """Listener for ranks, which answers each peer that proves to belong to the job.
 
     Args:

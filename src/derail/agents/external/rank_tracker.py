@@ -14,7 +14,7 @@ import select
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.agents.external.handshake_server import Door
+from derail.agents.external.handshake_server import HandshakeServer
 from derail.agents.external.log_follower import Follower
 from derail.agents.external.messages import Life
 from derail.agents.external.proc_inspection import (
@@ -64,7 +64,7 @@ SHY = 10.0
 """Seconds after which a Python without a handshake will never do one: started with -S or -I, or other environment."""
 
 
-class ForeignRanks(HeldRanks):
+class RankTracker(HeldRanks):
     """Tracker of the ranks of one job, which reports them to the driver and controls them as ``HeldRanks`` does.
 
     Args:
@@ -102,7 +102,7 @@ class ForeignRanks(HeldRanks):
         self._places = places
         self._worker = worker
         self._elsewhere: dict[tuple[int, float], int] = {}
-        self._door = Door(loop, self._answer)
+        self._handshakes = HandshakeServer(loop, self._answer)
         self._agents: set[int] = set()
         self._wrappers: set[int] = set()
         self._known: set[tuple[int, float]] = set()
@@ -124,14 +124,14 @@ class ForeignRanks(HeldRanks):
         Returns:
             the endpoint of the handshake, a secret of the ranks of this job.
         """
-        endpoint = self._door.open(parent)
+        endpoint = self._handshakes.open(parent)
         self._look_again(FIRST_LOOK)
         return endpoint
 
     def close(self) -> None:
         """Close all handles."""
         super().close()
-        self._door.close()
+        self._handshakes.close()
         if self._ends is not None:
             self._loop.remove_reader(self._ends.fileno())
             self._ends.close()

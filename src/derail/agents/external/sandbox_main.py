@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from derail.agents.external.messages import AgentEnd, Seen
 from derail.agents.external.proc_inspection import Places, Worker, rank_of
-from derail.agents.external.rank_tracker import ForeignRanks, workers_of
+from derail.agents.external.rank_tracker import RankTracker, workers_of
 from derail.agents.external.standstill import doubted
 from derail.agents.external.variables import handed_on
 from derail.agents.invocation import rank_environment
@@ -77,7 +77,7 @@ class Sandbox:
             restarts=order.restarts,
             temporary=order.temporary,
         )
-        self._ranks = ForeignRanks(
+        self._ranks = RankTracker(
             order.ranks,
             order.job,
             loop=self._loop,

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import missing, version_of
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.launchers.torchrun import PROMISES, own_store, read_report
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from derail.scenario.model import Promise
 
 
-class Accelerate(ForeignAgent):
+class Accelerate(ExternalAgent):
     """External agent ``accelerate launch --multi_gpu``: it starts ranks by torch's agent, whatever device they use.
 
     None of its options writes the ranks' output to files, so it does not promise log tails.

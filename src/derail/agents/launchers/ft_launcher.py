@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import missing, version_of
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.launchers.torchrun import PROMISES, own_store, rendezvous
 from derail.model.exit import ExitStatus
@@ -25,7 +25,7 @@ _FAILURE = re.compile(r"(\d+): ProcessFailure\(local_rank=\d+, pid=\d+, exitcode
 _MESSAGE = re.compile(r", message=(.*?), timestamp=", re.DOTALL)
 
 
-class FtLauncher(ForeignAgent):
+class FtLauncher(ExternalAgent):
     """External agent ``ft_launcher`` without heartbeats, which the ranks of scenarios do not send."""
 
     name = "ft_launcher"

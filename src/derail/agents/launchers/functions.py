@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import no_error_files
-from derail.agents.external.agent import ForeignAgent, Job
+from derail.agents.external.agent import ExternalAgent, Job
 from derail.agents.programs.rank_wrapper import FATES
 from derail.model.exit import ExitStatus
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILE = "fates.jsonl"
 
 
-class FunctionLauncher(ForeignAgent):
+class FunctionLauncher(ExternalAgent):
     """Base of external agents that launch functions.
 
     Attributes:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import no_error_files
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.model.exit import ExitStatus
 from derail.platform.bounded import run_bounded
@@ -29,7 +29,7 @@ _CODE = re.compile(r"Process name: \[\[\d+,\d+\],(\d+)\]\s+Exit code:\s+(\d+)")
 _SIGNAL = re.compile(r"process rank (\d+) with PID \d+ on node \S+ exited on signal (\d+)")
 
 
-class Mpirun(ForeignAgent):
+class Mpirun(ExternalAgent):
     """External agent ``mpirun`` of Open MPI. It has no error files and messages, and starts a job once."""
 
     name = "mpirun"

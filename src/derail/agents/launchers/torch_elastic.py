@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import missing, version_of
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.agents.launchers.torchrun import PROMISES, own_store
 from derail.errors.text import NOT_AVAILABLE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LOCAL = "torch.distributed.elastic.agent.server.local_elastic_agent:LocalElasticAgent"
 
 
-class TorchElastic(ForeignAgent):
+class TorchElastic(ExternalAgent):
     """External agent that makes and runs an elastic agent in a separate process.
 
     Args:

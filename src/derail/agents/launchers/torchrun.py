@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from derail.agents.availability import missing, version_of
-from derail.agents.external.agent import ForeignAgent, Job, Said
+from derail.agents.external.agent import ExternalAgent, Job, Said
 from derail.agents.external.messages import Invocation
 from derail.model.exit import ExitStatus
 from derail.scenario.model import ALL_PROMISES, FailureSeen
@@ -24,7 +24,7 @@ PROMISES: frozenset[Promise] = ALL_PROMISES - {"exit_code", "failures", "forward
 ranks fail, nor that only ranks that failed by themselves count as failures, nor the other two promises."""
 
 
-class Torchrun(ForeignAgent):
+class Torchrun(ExternalAgent):
     """External agent ``python -m torch.distributed.run``."""
 
     name = "torchrun"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.injector_api import Aim
 from derail.faults.engine import prepare as preparing
-from derail.faults.engine.execution import Shot
-from derail.faults.engine.injector_runner import FIRST_LOOK, LONGEST_LOOK, Firing, thrown
+from derail.faults.engine.execution import Injection
+from derail.faults.engine.injector_runner import FIRST_LOOK, LONGEST_LOOK, InjectorRunner, thrown
 from derail.faults.engine.journal import Journal
-from derail.faults.engine.rank_channel import Dialogue
-from derail.faults.engine.sync_points import Gates
+from derail.faults.engine.rank_channel import RankChannel
+from derail.faults.engine.sync_points import SyncPoints
 from derail.faults.engine.trigger_matcher import Elapsed, Found, Reached, Setting, condition
 from derail.faults.model.results import Errored, FaultResult, NotReached, Unavailable
 from derail.faults.model.targets import AGENT_RANK, resolve
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.faults.engine.journal import Record
-    from derail.faults.engine.sync_points import Gate
+    from derail.faults.engine.sync_points import SyncPoint
     from derail.faults.engine.trigger_matcher import Occasion
     from derail.faults.model.plan import Plan
     from derail.faults.model.triggers import Data
@@ -57,7 +57,7 @@ class Driver:
         *,
         journal: Path,
         run: Mapping[str, Data] | None = None,
-        gates: Collection[Gate] = (),
+        sync_points: Collection[SyncPoint] = (),
         agent: bool = False,
         restarts: int = 0,
         temporary: Path | None = None,
@@ -66,14 +66,14 @@ class Driver:
         self.sockets = PrivateDirectory(temporary)
         self._agent = (AGENT_RANK,) if agent else ()
         self._restarts = restarts
-        self._gates = Gates(gates)
+        self._sync_points = SyncPoints(sync_points)
         self._run = run
         self.journal = Journal(journal)
         self.wants_lines = any(isinstance(part, Line) for fault in plan.faults for part in walk(fault.when))
-        self._dialogue = Dialogue(self.journal)
-        self._shots: list[Shot] = []
+        self._channel = RankChannel(self.journal)
+        self._injections: list[Injection] = []
         self._control: JobControl | None = None
-        self._fire: Firing | None = None
+        self._started_runner: InjectorRunner | None = None
         self._started: dict[int, float] = {}
         self._sent: dict[int, list[int]] = {}
         self._values: dict[int, list[float]] = {}
@@ -98,26 +98,26 @@ class Driver:
             self.plan,
             replace(spec, job_id=self._job),
             journal=self.journal.path,
-            gates=self._gates,
+            sync_points=self._sync_points,
             sockets=self.sockets,
             first=not self._planned,
         )
         if not self._planned:
             self._attempts = {rank.rank: _attempt(rank.env) for rank in spec.ranks}
         self._write_plan(tuple(rank.rank for rank in spec.ranks))
-        self._dialogue.prepared(spec)
+        self._channel.prepared(spec)
         return replace(prepared, job_id=spec.job_id)
 
     def results(self) -> tuple[FaultResult, ...]:
         """Return the result of each fault on each rank, in plan order; final once the job has finished."""
-        if not self._shots:
+        if not self._injections:
             why = self._broken or "the job was never started"
             return tuple(FaultResult(fault, None, NotReached(why)) for fault in self.plan.faults)
-        return tuple(shot.report() for shot in self._shots)
+        return tuple(injection.report() for injection in self._injections)
 
     def attach(self, control: JobControl) -> None:
         """Resolve the targets of every fault, and end each fault that this machine cannot inject as unavailable."""
-        self._control, self._fire = control, Firing(control, self.journal, self._break)
+        self._control, self._started_runner = control, InjectorRunner(control, self.journal, self._break)
         try:
             self._write_plan(control.ranks)
             self._aim(control)
@@ -127,7 +127,7 @@ class Driver:
     def observe(self, event: Event) -> None:
         """Process one event of the job, and act on each fault that is now due."""
         try:
-            self._firing.note(event)
+            self._runner.note(event)
             match event:
                 case Started():
                     self._on_started(event)
@@ -135,7 +135,7 @@ class Driver:
                     self._sent.setdefault(event.rank, []).append(event.signal)
                 case ValueReceived():
                     self._values.setdefault(event.rank, []).append(event.at)
-                    self._gates.end(event.rank, "returned")
+                    self._sync_points.end(event.rank, "returned")
                 case Exited():
                     self._on_exited(event)
                 case Finished():
@@ -151,18 +151,18 @@ class Driver:
         Call it from the job's thread, or after that thread has ended. If supervision failed, this is the only call that
         heals.
         """
-        for shot in reversed(self._shots):
-            self._firing.heal(shot)
+        for injection in reversed(self._injections):
+            self._runner.heal(injection)
         self.sockets.close()
 
     @property
-    def _firing(self) -> Firing:
-        assert self._fire is not None, "attach() comes before the first event"
-        return self._fire
+    def _runner(self) -> InjectorRunner:
+        assert self._started_runner is not None, "attach() comes before the first event"
+        return self._started_runner
 
     def _write_plan(self, ranks: tuple[int, ...]) -> None:
         if not self._planned:
-            self._dialogue.begin()
+            self._channel.begin()
             self.journal.write_plan(self.plan, ranks, self._run)
             self._planned = True
 
@@ -173,106 +173,115 @@ class Driver:
                 aim = Aim(fault, rank, self.plan.seed, control, sent_by_supervisor=self._sent.setdefault(rank, []))
                 aim.values, aim.sockets = self._values.setdefault(rank, []), self.sockets
                 setting = Setting(fault.id, rank, self.plan.seed, control.ranks, self._attempts, self._wake)
-                shot = Shot(fault, rank, known, aim, condition(fault.when, setting))
-                self._shots.append(shot)
+                injection = Injection(fault, rank, known, aim, condition(fault.when, setting))
+                self._injections.append(injection)
                 reason = known.requires.unavailable()
                 if reason:
-                    self._firing.end(shot, Unavailable(reason))
+                    self._runner.end(injection, Unavailable(reason))
                 else:
-                    self._get_ready(shot, known.setup.await_rank)
+                    self._get_ready(injection, known.setup.await_rank)
 
     def _wake(self, seconds: float, condition: object) -> None:
-        self._firing.later(seconds, lambda: self._tell_all(Elapsed(condition)))
+        self._runner.later(seconds, lambda: self._tell_all(Elapsed(condition)))
 
     def _on_started(self, event: Started) -> None:
         if event.rank in self._started:
             self._attempts[event.rank] = self._attempts.get(event.rank, 0) + 1
-            self._dialogue.forget(event.rank)
+            self._channel.forget(event.rank)
             self._sent.setdefault(event.rank, []).clear()
         self._started[event.rank] = event.at
-        for shot in self._open(event.rank):
-            self._get_ready(shot, shot.entry.setup.begin)
-        if self._gates or any(shot.waits_for_rank or shot.inside for shot in self._open()):
-            self._dialogue.started(event.rank, event.pid)
+        for injection in self._open(event.rank):
+            self._get_ready(injection, injection.entry.setup.begin)
+        if self._sync_points or any(injection.waits_for_rank or injection.inside for injection in self._open()):
+            self._channel.started(event.rank, event.pid)
             self._watch()
         self._tell_all(event)
 
     def _tell_all(self, occasion: Occasion) -> None:
         """Mark each fault as due if this occasion fires its trigger."""
-        for shot in self._open():
-            if shot.condition.hear(occasion):
+        for injection in self._open():
+            if injection.condition.hear(occasion):
                 if isinstance(occasion, LineSeen):
                     where = {"rank": occasion.rank, "stream": occasion.stream, "text": occasion.text}
-                    self._firing.write("line", **where, fault=shot.fault.id)
-                self._due(shot)
+                    self._runner.write("line", **where, fault=injection.fault.id)
+                self._due(injection)
 
-    def _get_ready(self, shot: Shot, how: Callable[[Aim], None]) -> None:
+    def _get_ready(self, injection: Injection, how: Callable[[Aim], None]) -> None:
         try:
-            how(shot.aim)
+            how(injection.aim)
         except Exception as error:  # this fault can no longer be verified; the others can
-            self._firing.end(shot, thrown(error))
+            self._runner.end(injection, thrown(error))
 
     def _on_exited(self, event: Exited) -> None:
         self._read_ranks()
         self._staying = {reached: pid for reached, pid in self._staying.items() if reached.rank != event.rank}
-        self._gates.end(event.rank, f"ended with {event.status}")
+        self._sync_points.end(event.rank, f"ended with {event.status}")
         self._tell_all(event)
         again = event.rank != AGENT_RANK and self._attempts.get(event.rank, 0) < self._restarts
-        for shot in [] if again else self._open():
-            if shot.rank != event.rank and not shot.due and shot.condition.hopeless(event.rank):
+        for injection in [] if again else self._open():
+            if injection.rank != event.rank and not injection.due and injection.condition.hopeless(event.rank):
                 ended = f"rank {event.rank} ended with {event.status} before it arrived"
-                self._firing.end(shot, NotReached(f"{shot.condition.missed()}; {ended}"))
-        for shot in self._open(event.rank):
-            if shot.result is None and (shot.acted or shot.told or not again):
+                self._runner.end(injection, NotReached(f"{injection.condition.missed()}; {ended}"))
+        for injection in self._open(event.rank):
+            if injection.result is None and (injection.acted or injection.told or not again):
                 lived = event.at - self._started.get(event.rank, event.at)
-                silent = self._dialogue.why_silent(event.rank, event.status)
+                silent = self._channel.why_silent(event.rank, event.status)
                 try:
-                    result = shot.result_at_exit(event.status, lived, silent)
+                    result = injection.result_at_exit(event.status, lived, silent)
                 except Exception as error:  # the check of the target failed: that is no evidence
                     result = thrown(error)
-                self._firing.end(shot, result)
+                self._runner.end(injection, result)
 
     def _on_finished(self) -> None:
         self._read_ranks()
-        for shot in self._open():
-            self._firing.end(shot, shot.result_at_end())
-        self._gates.finish()
+        for injection in self._open():
+            self._runner.end(injection, injection.result_at_end())
+        self._sync_points.finish()
         self.heal()
 
-    def _due(self, shot: Shot) -> None:
-        if shot.own or shot.result is not None or (shot.due and not shot.each_time):
+    def _due(self, injection: Injection) -> None:
+        if injection.own or injection.result is not None or (injection.due and not injection.each_time):
             return
-        if self._control is None or self._control.pid(shot.rank) is None:
-            self._firing.end(shot, NotReached(f"due ({shot.fault.when}), but its rank had not been started yet"))
+        if self._control is None or self._control.pid(injection.rank) is None:
+            self._runner.end(
+                injection, NotReached(f"due ({injection.fault.when}), but its rank had not been started yet")
+            )
             return
-        again, shot.due = shot.due, True
-        if shot.inside:
+        again, injection.due = injection.due, True
+        if injection.inside:
             self._read_ranks()
-            self._tell(shot)
+            self._tell(injection)
             self._watch()
-        elif again and shot.awaits is not None:
-            shot.waiting.append(shot.condition.hit)
-        elif shot.acted < shot.fault.times:
-            self._firing.act(shot, shot.condition.hit)
+        elif again and injection.awaits is not None:
+            injection.waiting.append(injection.condition.hit)
+        elif injection.acted < injection.fault.times:
+            self._runner.act(injection, injection.condition.hit)
 
-    def _tell(self, shot: Shot) -> None:
+    def _tell(self, injection: Injection) -> None:
         """Notify the rank's runtime of a due fault, now or once the runtime listens."""
-        if self._control is None or shot.told or shot.result is not None or not self._dialogue.listens(shot.rank):
+        if (
+            self._control is None
+            or injection.told
+            or injection.result is not None
+            or not self._channel.listens(injection.rank)
+        ):
             return
-        shot.told = True
+        injection.told = True
         try:
-            prevented = self._dialogue.tell(shot.rank, shot.fault.id, self._control, hit=shot.condition.hit)
+            prevented = self._channel.tell(
+                injection.rank, injection.fault.id, self._control, hit=injection.condition.hit
+            )
         except OSError as error:
             prevented = Errored(f"not injected: cannot write the journal: {error}")
         if prevented is not None:
-            self._firing.end(shot, prevented)
+            self._runner.end(injection, prevented)
             return
 
         def answered() -> bool:
             self._read_ranks()
-            return shot.acted > 0 or shot.result is not None
+            return injection.acted > 0 or injection.result is not None
 
-        self._dialogue.wake_again(shot.rank, self._control, later=self._firing.later, answered=answered)
+        self._channel.wake_again(injection.rank, self._control, later=self._runner.later, answered=answered)
 
     def _watch(self, pause: float = FIRST_LOOK) -> None:
         """Poll the journal while a rank may still write a record that the driver needs."""
@@ -282,30 +291,32 @@ class Driver:
         def look() -> None:
             self._watching = False
             self._read_ranks()
-            if self._gates or self._staying or any(shot.waits_for_rank for shot in self._shots):
+            if self._sync_points or self._staying or any(injection.waits_for_rank for injection in self._injections):
                 self._watch(FIRST_LOOK if self._staying else min(2 * pause, LONGEST_LOOK))
 
         self._watching = True
-        self._firing.later(pause, look)
+        self._runner.later(pause, look)
 
     def _read_ranks(self) -> None:
-        for record in self._dialogue.hear():
+        for record in self._channel.hear():
             if record["event"] in ("found", "reached"):
                 self._hear_place(record)
                 continue
-            for shot in self._shots:
-                if shot.of(record):
-                    self._hear(shot, record)
-        for shot in self._open():
-            if shot.inside and shot.due:
-                self._tell(shot)
+            for injection in self._injections:
+                if injection.of(record):
+                    self._hear(injection, record)
+        for injection in self._open():
+            if injection.inside and injection.due:
+                self._tell(injection)
         for reached, pid in list(self._staying.items()):
-            if not self._gates.keep(reached) and not any(shot.stays_for(reached) for shot in self._shots):
+            if not self._sync_points.keep(reached) and not any(
+                injection.stays_for(reached) for injection in self._injections
+            ):
                 del self._staying[reached]
                 told = {"fault": reached.fault, "watch": reached.watch, "n": reached.n}
-                again = self._gates.again(reached)
-                over = not again and not any(shot.fault.id == reached.fault for shot in self._open())
-                self._firing.write("go_on", rank=reached.rank, to=pid, **told, over=over)
+                again = self._sync_points.again(reached)
+                over = not again and not any(injection.fault.id == reached.fault for injection in self._open())
+                self._runner.write("go_on", rank=reached.rank, to=pid, **told, over=over)
 
     def _hear_place(self, record: Record) -> None:
         """Process a rank's report that it waits at a watched place, or has resolved the place to watch."""
@@ -317,28 +328,30 @@ class Driver:
             return
         reached = Reached(rank, str(fault), watch, n)
         self._staying[reached] = pid
-        self._gates.arrive(reached)
+        self._sync_points.arrive(reached)
         self._tell_all(reached)
 
-    def _hear(self, shot: Shot, record: Record) -> None:
+    def _hear(self, injection: Injection, record: Record) -> None:
         """Process a rank's record about one of its own faults."""
-        shot.aim.records.append(record)
+        injection.aim.records.append(record)
         if record["event"] == "failed":
-            self._firing.end(shot, Errored(f"the rank failed to inject it: {record.get('what')}"))
+            self._runner.end(injection, Errored(f"the rank failed to inject it: {record.get('what')}"))
         elif record["event"] == "impossible":
-            self._firing.end(shot, Unavailable(f"in rank {shot.rank}: {record.get('why')}"))
-        elif record["event"] == "start" and shot.result is None and not shot.acted:
-            shot.acted, shot.acted_at = 1, float(str(record["at"]))
-            self._firing.take(shot, lambda: shot.entry.inject(shot.aim))
+            self._runner.end(injection, Unavailable(f"in rank {injection.rank}: {record.get('why')}"))
+        elif record["event"] == "start" and injection.result is None and not injection.acted:
+            injection.acted, injection.acted_at = 1, float(str(record["at"]))
+            self._runner.take(injection, lambda: injection.entry.inject(injection.aim))
             self._watch()
 
-    def _open(self, rank: int | None = None) -> list[Shot]:
-        return [shot for shot in self._shots if shot.result is None and rank in (None, shot.rank)]
+    def _open(self, rank: int | None = None) -> list[Injection]:
+        return [
+            injection for injection in self._injections if injection.result is None and rank in (None, injection.rank)
+        ]
 
     def _break(self, error: Exception) -> None:
         self._broken = thrown(error).what
-        for shot in self._open():
-            self._firing.end(shot, Errored(f"internal error of the fault driver: {self._broken}"))
+        for injection in self._open():
+            self._runner.end(injection, Errored(f"internal error of the fault driver: {self._broken}"))
 
 
 def _attempt(env: Mapping[str, str]) -> int:

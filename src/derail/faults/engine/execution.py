@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Shot:
+class Injection:
     """State of one fault on one rank.
 
     Attributes:

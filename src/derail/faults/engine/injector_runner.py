@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from derail.faults.catalogue.injector_api import Step
-    from derail.faults.engine.execution import Shot
+    from derail.faults.engine.execution import Injection
     from derail.faults.engine.journal import Journal
     from derail.faults.model.results import Result
     from derail.model.events import Event, JobControl
@@ -22,7 +22,7 @@ FIRST_LOOK, LONGEST_LOOK = 0.002, 0.05
 """Seconds between two checks for the evidence of an injection: at first, and at most."""
 
 
-class Firing:
+class InjectorRunner:
     """Runner that takes due faults to their results, in the thread of one job.
 
     Attributes:
@@ -35,87 +35,91 @@ class Firing:
         self._on_error = on_error
         self.broken = ""
 
-    def act(self, shot: Shot, hit: int | None = None) -> None:
+    def act(self, injection: Injection, hit: int | None = None) -> None:
         """Inject once from outside, after the ``start`` record; without that record nothing is injected."""
-        if shot.result is not None:
+        if injection.result is not None:
             return
-        what: dict[str, object] = {"n": shot.acted + 1, **({} if hit is None else {"hit": hit})}
-        if not self.write("again" if shot.acted else "start", fault=shot.fault.id, rank=shot.rank, **what):
-            self.end(shot, Errored(f"not injected: cannot write the journal: {self.broken}"))
+        what: dict[str, object] = {"n": injection.acted + 1, **({} if hit is None else {"hit": hit})}
+        if not self.write(
+            "again" if injection.acted else "start", fault=injection.fault.id, rank=injection.rank, **what
+        ):
+            self.end(injection, Errored(f"not injected: cannot write the journal: {self.broken}"))
             return
-        shot.acted += 1
-        shot.acted_at = shot.acted_at or SYSTEM_CLOCK.now()
-        self.take(shot, lambda: shot.entry.inject(shot.aim))
+        injection.acted += 1
+        injection.acted_at = injection.acted_at or SYSTEM_CLOCK.now()
+        self.take(injection, lambda: injection.entry.inject(injection.aim))
 
-    def take(self, shot: Shot, inject: Callable[[], Step]) -> None:
+    def take(self, injection: Injection, inject: Callable[[], Step]) -> None:
         """Run an injector and continue with the step that it returns."""
         try:
             step = inject()
         except Exception as error:  # an injector that raises leaves the fault unverified
             step = thrown(error)
-        shot.awaits = step if isinstance(step, AtExit | Soon) else None
+        injection.awaits = step if isinstance(step, AtExit | Soon) else None
         if isinstance(step, Soon):
-            self._look(shot, step, waited=0.0, pause=FIRST_LOOK)
+            self._look(injection, step, waited=0.0, pause=FIRST_LOOK)
         elif isinstance(step, AtExit):
-            self._again(shot)
+            self._again(injection)
         else:
-            self._settle(shot, step)
+            self._settle(injection, step)
 
-    def _look(self, shot: Shot, step: Soon, *, waited: float, pause: float) -> None:
-        if shot.result is not None or shot.awaits is not step:
+    def _look(self, injection: Injection, step: Soon, *, waited: float, pause: float) -> None:
+        if injection.result is not None or injection.awaits is not step:
             return
         try:
             shown = step.check()
         except Exception as error:  # the check of the target failed: that is no evidence
             shown = thrown(error)
         if shown is not None:
-            self._settle(shot, shown)
+            self._settle(injection, shown)
         elif waited >= step.within:
-            self.end(shot, Errored(f"{step.awaited} was not observed within {step.within:g} s"))
+            self.end(injection, Errored(f"{step.awaited} was not observed within {step.within:g} s"))
         else:
             longer = min(2 * pause, LONGEST_LOOK)
-            self.later(pause, lambda: self._look(shot, step, waited=waited + pause, pause=longer))
+            self.later(pause, lambda: self._look(injection, step, waited=waited + pause, pause=longer))
 
-    def _settle(self, shot: Shot, result: Result) -> None:
+    def _settle(self, injection: Injection, result: Result) -> None:
         """End after one verified injection, or inject again if the fault repeats."""
-        shot.awaits = None
-        if not (isinstance(result, Injected) and self._again(shot)):
-            self.end(shot, result)
+        injection.awaits = None
+        if not (isinstance(result, Injected) and self._again(injection)):
+            self.end(injection, result)
 
-    def _again(self, shot: Shot) -> bool:
-        if shot.inside or shot.acted >= shot.fault.times:
+    def _again(self, injection: Injection) -> bool:
+        if injection.inside or injection.acted >= injection.fault.times:
             return False
-        if shot.each_time and not shot.waiting:
+        if injection.each_time and not injection.waiting:
             return True  # it injects when it is next due
-        if shot.each_time:
-            hit = shot.waiting.pop(0)
-            self.later(0.0, lambda: self.act(shot, hit))
+        if injection.each_time:
+            hit = injection.waiting.pop(0)
+            self.later(0.0, lambda: self.act(injection, hit))
             return True
-        self.later(shot.aim.number("every"), lambda: self.act(shot))
+        self.later(injection.aim.number("every"), lambda: self.act(injection))
         return True
 
-    def end(self, shot: Shot, result: Result) -> None:
+    def end(self, injection: Injection, result: Result) -> None:
         """Set and journal the result, unless there is one already."""
-        if shot.result is not None:
+        if injection.result is not None:
             return
-        if isinstance(result, Injected) and shot.fault.times > 1:
-            result = Injected(f"{shot.acted} times; the last: {result.evidence}")
-        shot.result, shot.awaits = result, None
-        told = FaultResult(shot.fault, shot.rank, result)
-        self.write("end", fault=shot.fault.id, rank=shot.rank, result=told.status, detail=told.detail)
-        if shot.fault.for_ is not None and not shot.inside and isinstance(result, Injected):
-            self.later(shot.fault.for_, lambda: self.heal(shot))
+        if isinstance(result, Injected) and injection.fault.times > 1:
+            result = Injected(f"{injection.acted} times; the last: {result.evidence}")
+        injection.result, injection.awaits = result, None
+        told = FaultResult(injection.fault, injection.rank, result)
+        self.write("end", fault=injection.fault.id, rank=injection.rank, result=told.status, detail=told.detail)
+        if injection.fault.for_ is not None and not injection.inside and isinstance(result, Injected):
+            self.later(injection.fault.for_, lambda: self.heal(injection))
 
-    def heal(self, shot: Shot) -> None:
+    def heal(self, injection: Injection) -> None:
         """Undo the changes of a fault, newest first, each once."""
-        while shot.aim.undo:
-            what, undo = shot.aim.undo.pop()
+        while injection.aim.undo:
+            what, undo = injection.aim.undo.pop()
             try:
                 undo()
             except Exception as error:  # the others must be healed as well
-                self.write("heal_failed", fault=shot.fault.id, rank=shot.rank, what=what, error=str(thrown(error)))
+                self.write(
+                    "heal_failed", fault=injection.fault.id, rank=injection.rank, what=what, error=str(thrown(error))
+                )
             else:
-                self.write("healed", fault=shot.fault.id, rank=shot.rank, what=what)
+                self.write("healed", fault=injection.fault.id, rank=injection.rank, what=what)
 
     def later(self, delay: float, action: Callable[[], None]) -> None:
         """Run an action later in the job's thread; an exception in it breaks the driver, not the job."""

@@ -24,7 +24,7 @@ from derail.model.spec import Command, Function
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from derail.faults.engine.sync_points import Gates
+    from derail.faults.engine.sync_points import SyncPoints
     from derail.faults.model.plan import Fault, Plan
     from derail.faults.model.triggers import Data, Trigger
     from derail.model.spec import JobSpec, RankSpec
@@ -94,7 +94,7 @@ def prepare(
     spec: JobSpec,
     *,
     journal: Path,
-    gates: Gates | None = None,
+    sync_points: SyncPoints | None = None,
     sockets: PrivateDirectory | None = None,
     first: bool = True,
 ) -> JobSpec:
@@ -109,9 +109,9 @@ def prepare(
     """
     ranks = tuple(rank.rank for rank in spec.ranks)
     check(plan, ranks)
-    if gates is not None:
-        gates.aim(ranks)
-    told = [_prepare_rank(rank, plan, ranks, spec.job_id, journal, gates) for rank in spec.ranks]
+    if sync_points is not None:
+        sync_points.aim(ranks)
+    told = [_prepare_rank(rank, plan, ranks, spec.job_id, journal, sync_points) for rank in spec.ranks]
     if not first:
         return replace(spec, ranks=tuple(told))
     return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank, sockets) for rank in told))
@@ -157,10 +157,10 @@ def _tasks(plan: Plan, ranks: Sequence[int]) -> list[tuple[Data, tuple[int, ...]
 
 
 def _prepare_rank(
-    rank: RankSpec, plan: Plan, ranks: tuple[int, ...], job: str, journal: Path, gates: Gates | None
+    rank: RankSpec, plan: Plan, ranks: tuple[int, ...], job: str, journal: Path, sync_points: SyncPoints | None
 ) -> RankSpec:
     mine = [told for told, whose in _tasks(plan, ranks) if rank.rank in whose]
-    places: list[Data] = [] if gates is None else gates.watches(rank.rank)
+    places: list[Data] = [] if sync_points is None else sync_points.watches(rank.rank)
     for fault in plan.faults:
         looks = watches(plan, fault, resolve(plan, fault, ranks), ranks)
         places += [told for told, whose in looks if rank.rank in whose]

@@ -31,7 +31,7 @@ PAUSES = (0.1, 0.4, 1.5, 5.0)
 """Seconds before each repeated control signal to a rank that does not answer; the last one repeats."""
 
 
-class Dialogue:
+class RankChannel:
     """The driver's end of the channel."""
 
     def __init__(self, journal: Journal) -> None:

@@ -26,11 +26,11 @@ PATIENCE = 3600.0
 """Maximum seconds that a rank waits; the timeout of its job is shorter, and a rank without a supervisor ends."""
 
 
-class GateError(RuntimeError):
+class SyncPointError(RuntimeError):
     """Failed wait: ranks did not reach a sync point and never will. The message says which, and why."""
 
 
-class Gate:
+class SyncPoint:
     """One sync point in the ranks of one job. Its methods may be called from any thread.
 
     Args:
@@ -104,7 +104,7 @@ class Gate:
         """Wait until all ranks have arrived (some may have left again), and return them.
 
         Raises:
-            GateError: if a rank ended before it arrived.
+            SyncPointError: if a rank ended before it arrived.
             TimeoutError: if they do not arrive in time.
         """
         __tracebackhide__ = True
@@ -112,12 +112,12 @@ class Gate:
         with self._changed:
             while not self._ranks or not self._ranks <= self._came:
                 missing = self._missing()
-                told = f"{self}: " + ", ".join(f"rank {rank} {what}" for rank, what in missing.items())
+                waiting = f"{self}: " + ", ".join(f"rank {rank} {what}" for rank, what in missing.items())
                 if self._over or self._ended.keys() & missing:
-                    raise GateError(told if missing else f"{self}: no job was started")
+                    raise SyncPointError(waiting if missing else f"{self}: no job was started")
                 left = deadline - SYSTEM_CLOCK.now()
                 if left <= 0:
-                    raise TimeoutError(f"{told} within {timeout:.3g} s")
+                    raise TimeoutError(f"{waiting} within {timeout:.3g} s")
                 self._changed.wait(left)
             return frozenset(self._came)
 
@@ -176,15 +176,15 @@ class Gate:
         return found
 
 
-class Gates:
+class SyncPoints:
     """All sync points of one job, from the driver's view."""
 
-    def __init__(self, gates: Collection[Gate]) -> None:
-        self._gates = {gate.name: gate for gate in gates}
+    def __init__(self, sync_points: Collection[SyncPoint]) -> None:
+        self._sync_points = {sync_point.name: sync_point for sync_point in sync_points}
 
     def watches(self, rank: int) -> list[Data]:
         """Return what a rank has to watch."""
-        return [told for gate in self._gates.values() if (told := gate.watch(rank)) is not None]
+        return [place for sync_point in self._sync_points.values() if (place := sync_point.watch(rank)) is not None]
 
     def aim(self, ranks: Sequence[int]) -> None:
         """Set the ranks of the job.
@@ -192,32 +192,32 @@ class Gates:
         Raises:
             InputError: if a sync point names other ranks.
         """
-        for gate in self._gates.values():
-            gate.aim(ranks)
+        for sync_point in self._sync_points.values():
+            sync_point.aim(ranks)
 
     def __bool__(self) -> bool:
         """Return whether there are any."""
-        return bool(self._gates)
+        return bool(self._sync_points)
 
     def arrive(self, reached: Reached) -> None:
         """Record that a rank has reached a watched place."""
-        if reached.fault in self._gates:
-            self._gates[reached.fault].arrive(reached.rank)
+        if reached.fault in self._sync_points:
+            self._sync_points[reached.fault].arrive(reached.rank)
 
     def keep(self, reached: Reached) -> bool:
         """Return whether a rank must keep waiting at this place."""
-        return reached.fault in self._gates and self._gates[reached.fault].keeps(reached.rank)
+        return reached.fault in self._sync_points and self._sync_points[reached.fault].keeps(reached.rank)
 
     def again(self, reached: Reached) -> bool:
         """Return whether a rank has to report its next arrival."""
-        return reached.fault in self._gates and not self._gates[reached.fault].is_open(reached.rank)
+        return reached.fault in self._sync_points and not self._sync_points[reached.fault].is_open(reached.rank)
 
     def end(self, rank: int, how: str) -> None:
         """Record that a rank has exited or its function has returned."""
-        for gate in self._gates.values():
-            gate.end(rank, how)
+        for sync_point in self._sync_points.values():
+            sync_point.end(rank, how)
 
     def finish(self) -> None:
         """Record that the job is over."""
-        for gate in self._gates.values():
-            gate.finish()
+        for sync_point in self._sync_points.values():
+            sync_point.finish()
