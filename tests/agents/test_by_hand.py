@@ -24,7 +24,7 @@ MODULES = {
     "torchrunx": "torchrunx",
     "ray": "ray",
 }
-FOREIGN = [*MODULES, "mpirun"]
+EXTERNAL = [*MODULES, "mpirun"]
 
 pytestmark = pytest.mark.slow  # each starts an interpreter that imports torch; some wait for a grace period of others
 

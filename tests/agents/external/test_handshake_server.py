@@ -41,10 +41,10 @@ def opened(tmp_path):
     loop = Loop(SYSTEM_CLOCK)
     loop.open()
     answers = Answers()
-    opened_door = HandshakeServer(loop, answers)
-    endpoint = Endpoint.parse(opened_door.open(tmp_path))
+    server = HandshakeServer(loop, answers)
+    endpoint = Endpoint.parse(server.open(tmp_path))
     yield loop, answers, endpoint
-    opened_door.close()
+    server.close()
     loop.close()
 
 

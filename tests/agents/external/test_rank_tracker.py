@@ -1,4 +1,4 @@
-"""Which processes are ranks of a foreign supervisor, told by what was seen a moment ago."""
+"""Which processes are ranks of an external supervisor, from successive observations of the process tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from derail.model.clock import SYSTEM_CLOCK
 from derail.model.spec import JOB_ENV
 from derail.platform.exits import is_readable
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="foreign supervisors are watched by pidfds")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="external supervisors are watched through pidfds")
 JOB = f"job-{os.getpid()}"
 SUPERVISOR = """
 import os, signal, subprocess
