@@ -1,4 +1,4 @@
-"""The command line, started as its users start it."""
+"""Fixtures that run the installed ``derail`` command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE = 120.0
 
 
 class Derail(Protocol):
-    """Runs ``derail`` with these words, to its end."""
+    """Runs ``derail`` with these arguments and waits for its end."""
 
     def __call__(self, *words: object, env: dict[str, str] | None = ...) -> subprocess.CompletedProcess[str]:
         """What it printed, and what it exited with."""
@@ -27,7 +27,7 @@ class Derail(Protocol):
 
 
 class StartDerail(Protocol):
-    """Starts ``derail`` with these words; it is ended with the test."""
+    """Starts ``derail`` with these arguments; the fixture ends it with the test."""
 
     def __call__(self, *words: object, **how: object) -> subprocess.Popen[str]:
         """Its streams are pipes."""
@@ -35,13 +35,13 @@ class StartDerail(Protocol):
 
 
 def command(*words: object) -> list[str]:
-    """The console script of the Python that runs the tests."""
+    """Return the console script of the Python that runs the tests."""
     return [str(Path(sys.executable).with_name("derail")), *map(str, words)]
 
 
 @pytest.fixture
 def derail_command(tmp_path: Path) -> Derail:
-    """Runs the command line in a process of its own, which may keep its evidence."""
+    """Run the command line in a process of its own."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 
@@ -61,7 +61,7 @@ def derail_command(tmp_path: Path) -> Derail:
 
 @pytest.fixture
 def start_derail() -> Iterator[StartDerail]:
-    """Starts the command line and goes on."""
+    """Start the command line without waiting for it."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: object, **how: object) -> subprocess.Popen[str]:
@@ -81,7 +81,7 @@ def start_derail() -> Iterator[StartDerail]:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """A rank that does what its first argument says."""
+    """Return a program whose first argument selects what a rank does."""
     path = tmp_path / "rank.py"
     path.write_text(program_text("cli/rank"))
     return path

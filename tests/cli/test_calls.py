@@ -1,4 +1,4 @@
-"""A function of a script that was never changed, from the command line alone."""
+"""``derail launch`` with a fault at a call of a function, in an unmodified script."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ for n in range(1, 6):
 def test_a_script_ends_at_exactly_the_third_call(
     derail_command: Derail, tmp_path: Path, version: str, fault: str, code: int
 ) -> None:
-    """Whatever Python runs it."""
+    """With each supported Python."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = derail_command("launch", "--ranks", 1, "--fault", fault, "--", PYTHONS[version], script)
@@ -43,7 +43,7 @@ def test_a_script_ends_at_exactly_the_third_call(
 
 
 def test_a_function_that_is_not_there_is_said(derail_command: Derail, tmp_path: Path) -> None:
-    """The script runs as ever, and the fault is no fault that happened."""
+    """The script runs as usual, and the fault counts as one that did not happen."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = derail_command("launch", "--fault", "exit=7 call=json:lods", script)

@@ -1,4 +1,4 @@
-"""``derail compare``: what changed between two scorecards, for people and for CI."""
+"""``derail compare``: the differences between two scorecards, as text and as an exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cards(tmp_path: Path) -> tuple[Path, Path]:
-    """Two scorecards: what was right is wrong in the second one."""
+    """Return two scorecards; what passes in the first fails in the second."""
     paths = (tmp_path / "before.json", tmp_path / "now.json")
     for path, row in zip(paths, (RIGHT, replace(WRONG, scenario=RIGHT.scenario)), strict=True):
         path.write_bytes(encode(replace(CARD, rows=(row,))))
@@ -27,7 +27,7 @@ def cards(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_what_is_worse_exits_with_1(derail_command: Derail, cards: tuple[Path, Path]) -> None:
-    """The other way round it is better, and exits with 0."""
+    """In the opposite order it is an improvement, with exit code 0."""
     before, now = cards
     worse, better = derail_command("compare", before, now), derail_command("compare", now, before)
     assert (worse.returncode, better.returncode) == (1, 0)
@@ -36,7 +36,7 @@ def test_what_is_worse_exits_with_1(derail_command: Derail, cards: tuple[Path, P
 
 
 def test_the_changes_are_printed_as_json(derail_command: Derail, cards: tuple[Path, Path]) -> None:
-    """With the same exit code."""
+    """The exit code is the same."""
     done = derail_command("compare", "--json", *cards)
     assert done.returncode == 1
     assert [(change["kind"], change["scenario"]) for change in json.loads(done.stdout)] == [
@@ -48,7 +48,7 @@ def test_the_changes_are_printed_as_json(derail_command: Derail, cards: tuple[Pa
 def test_what_is_no_scorecard_exits_with_2_and_says_so(
     derail_command: Derail, cards: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A file of another kind, or none."""
+    """A file of another kind, or a missing file."""
     other = tmp_path / "other.json"
     other.write_text("{}")
     for path, told in ((other, "not a scorecard"), (tmp_path / "none.json", "No such file")):

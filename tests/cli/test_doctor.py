@@ -1,4 +1,4 @@
-"""``derail doctor``: what works on this machine, what does not, and whether that is enough."""
+"""``derail doctor``: available and missing mechanisms of this machine, and the exit code for required ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEN = Checkup(
 
 
 def test_each_mechanism_and_each_fault_is_told(derail_command: Derail) -> None:
-    """As JSON: all with their reasons; what the faults say is what the catalogue says."""
+    """In JSON each has its reason, and the faults agree with the catalogue."""
     done = derail_command("doctor", "--json")
     told = json.loads(done.stdout)
 
@@ -46,7 +46,7 @@ def test_each_mechanism_and_each_fault_is_told(derail_command: Derail) -> None:
 
 
 def test_it_is_readable(derail_command: Derail) -> None:
-    """A line says yes or no for each mechanism; the last one counts the faults."""
+    """The text has a yes or no for each mechanism; its last line counts the faults."""
     done = derail_command("doctor")
     lines = done.stdout.splitlines()
     answers = {line.split()[1]: line.split()[0] for line in lines if line.startswith(("yes  ", "no   "))}
@@ -66,7 +66,7 @@ def test_it_is_readable(derail_command: Derail) -> None:
     ],
 )
 def test_what_is_required_and_missing_is_named(required: list[str], missing: list[str]) -> None:
-    """Mechanisms and faults by name, faults by number too."""
+    """Mechanisms and faults are required by name, faults also by number."""
     assert SEEN.missing(required) == missing
 
 
@@ -81,14 +81,14 @@ def test_what_is_required_and_missing_is_named(required: list[str], missing: lis
 def test_its_exit_says_whether_that_is_enough(
     derail_command: Derail, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    """0 if it is, 1 if something is missing, 2 if there is no such thing."""
+    """0 if all requirements are met, 1 if one is missing, 2 if a name is unknown."""
     done = derail_command("doctor", *words)
 
     assert (done.returncode, done.stderr[: len(said)]) == (code, said)
 
 
 def test_what_does_not_work_is_told_with_its_reason() -> None:
-    """In words and as data."""
+    """In the text and in JSON."""
     text = render_checkup(SEEN)
 
     assert "no   netem            delays\n                      unknown qdisc\n" in text
@@ -100,7 +100,7 @@ def test_what_does_not_work_is_told_with_its_reason() -> None:
 
 
 def test_a_trial_that_throws_is_no_mechanism_that_works() -> None:
-    """It is told, and the others as well."""
+    """Its exception is the reason, and all other mechanisms are still tried."""
 
     def throw() -> str:
         raise RuntimeError("broken")
@@ -110,7 +110,7 @@ def test_a_trial_that_throws_is_no_mechanism_that_works() -> None:
 
 
 def test_a_python_that_reads_no_environment_cannot_be_entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What -I does to a rank is what this mechanism is about."""
+    """The mechanism that enters a rank depends on the environment, which -I disables."""
     isolated = tmp_path / "python"
     isolated.write_text(f'#!/bin/sh\nexec {sys.executable} -I "$@"\n')
     isolated.chmod(0o755)
@@ -122,14 +122,14 @@ def test_a_python_that_reads_no_environment_cannot_be_entered(monkeypatch: pytes
 
 
 def test_little_room_for_evidence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs and journals need some."""
+    """Logs and journals need disk space."""
     monkeypatch.setattr(doctor, "_evidence_room", lambda: 2**20)
 
     assert doctor._why_no_room() == "1 MiB are free for temporary files; 128 MiB should be"
 
 
 def test_torch_is_no_condition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not installed, that is told, and nothing else changes."""
+    """A missing torch is reported and changes nothing else."""
     monkeypatch.setattr(doctor, "_torch_version", str)
     found = {each.name: each for each in map(doctor._tried, doctor._mechanisms())}
 
@@ -137,7 +137,7 @@ def test_torch_is_no_condition(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_list_of_faults_and_doctor_agree() -> None:
-    """There is one truth about what can be done here."""
+    """Both use the same checks of availability."""
     checkup = examine()
     listed = subprocess.run(
         [sys.executable, "-c", "from derail.cli import main; main(['list', 'faults', '--json'])"],
@@ -160,7 +160,7 @@ print(json.dumps([rights, status["Uid"].split(), [fault.name for fault in examin
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities of Linux")
 def test_an_ordinary_user_without_any_capability_can_do_sixty_faults_and_more() -> None:
-    """Tried by a process that may do no more than any other: uid 65534, if we are root."""
+    """As root, the test changes to uid 65534 first."""
     nobody: dict[str, Any] = {} if os.geteuid() else {"user": 65534, "group": 65534, "extra_groups": []}
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A fault in one line."""
+"""The ``--fault`` option."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_words_say_what_python_says(spec: str, fault: Fault) -> None:
-    """The same fault as its builder makes."""
+    """The option gives the same fault as its builder."""
     assert read_plan([spec]).faults == faults.plan([fault]).faults
 
 
@@ -77,7 +77,7 @@ def test_words_say_what_python_says(spec: str, fault: Fault) -> None:
     ],
 )
 def test_a_mistake_is_told_with_the_option_that_it_is_in(spec: str, says: str) -> None:
-    """As strictly as in a plan's file."""
+    """The checks are as strict as those of a plan file."""
     with pytest.raises(InputError) as caught:
         read_plan([spec])
     assert f"--fault {spec!r}: " in str(caught.value)
@@ -85,7 +85,7 @@ def test_a_mistake_is_told_with_the_option_that_it_is_in(spec: str, says: str) -
 
 
 def test_in_a_job_of_one_rank_no_option_need_name_it() -> None:
-    """There is no other."""
+    """The only rank is the default."""
     assert read_plan(["exit=7 call=json:dumps hit=3"], ranks=1) == faults.plan(
         [faults.exit(7, rank=0, when=when.call("json:dumps", hit=3))]
     )
@@ -94,7 +94,7 @@ def test_in_a_job_of_one_rank_no_option_need_name_it() -> None:
 
 
 def test_options_come_after_the_faults_of_a_file_and_its_seed_may_be_replaced(tmp_path: Path) -> None:
-    """One plan of both."""
+    """The result is one plan."""
     kill, leave = faults.signal("KILL", rank=0), faults.exit(3, rank=1)
     file = tmp_path / "plan.toml"
     file.write_text(to_toml(faults.plan([kill], seed=4)))

@@ -1,4 +1,4 @@
-"""What faults have changed is put back, however ``derail launch`` ends; seen from outside."""
+"""Undo of faults after every kind of end of ``derail launch``, as seen from outside."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PROGRAM = program_text("cli/stands_at_a_gate")
 
 
 def broken(start_derail: StartDerail, tmp_path: Path, wait_until: Any, case: str) -> tuple[subprocess.Popen[str], Any]:
-    """A launcher whose rank 0 is broken by now, its journal, and all processes of its job."""
+    """Return a launcher whose rank 0 has a fault, its journal, and all processes of its job."""
     script, logs = tmp_path / "script.py", tmp_path / "logs"
     script.write_text(PROGRAM)
     options = [word for fault in BREAKS[case] for word in ("--fault", fault.format(rank=0))]
@@ -81,7 +81,7 @@ def broken(start_derail: StartDerail, tmp_path: Path, wait_until: Any, case: str
 def test_an_engine_that_is_killed_leaves_nobody_behind(
     start_derail: StartDerail, tmp_path: Path, wait_until: Any, pid_gone: Any, case: str
 ) -> None:
-    """No stopped, throttled, limited, starved or hanging process outlives its job, nor a child of one."""
+    """No process of the job, in whatever state, outlives it; nor do their children."""
     launcher, pids = broken(start_derail, tmp_path, wait_until, case)
     assert len(pids) == 4
     assert all(read_process_state(pid) is not None for pid in pids)
@@ -97,7 +97,7 @@ def test_an_engine_that_is_killed_leaves_nobody_behind(
 def test_a_launcher_that_is_asked_to_end_undoes_what_it_did(
     start_derail: StartDerail, tmp_path: Path, wait_until: Any, pid_gone: Any, case: str, number: signal.Signals
 ) -> None:
-    """Each undo stands in the journal, and no rank is left."""
+    """Each undo is in the journal, and no rank is left."""
     launcher, pids = broken(start_derail, tmp_path, wait_until, case)
 
     launcher.send_signal(number)

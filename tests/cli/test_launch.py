@@ -1,4 +1,4 @@
-"""``derail launch``: real jobs in real processes, their exit codes, their output, their signals."""
+"""``derail launch`` with real jobs: exit codes, output and signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE = 100.0
 
 
 def ready_pids(launcher: subprocess.Popen[str], ranks: int) -> list[int]:
-    """Wait until so many ranks have told their pids."""
+    """Wait until the given number of ranks have written their pids, and return them."""
     pids: list[int] = []
     assert launcher.stdout is not None
     for line in launcher.stdout:
@@ -39,7 +39,7 @@ def ready_pids(launcher: subprocess.Popen[str], ranks: int) -> list[int]:
 
 
 def test_a_job_that_succeeds_exits_with_0_and_says_what_its_ranks_say(derail_command: Derail, script: Path) -> None:
-    """Each line stands whole behind its rank's prefix, on the stream that it was written to; nothing else is said."""
+    """Whole lines, each with the prefix of its rank and on its original stream; no other output."""
     done = derail_command("launch", "--ranks", 3, script, "hello")
     assert (done.returncode, sorted(done.stdout.splitlines()), sorted(done.stderr.splitlines())) == (
         0,
@@ -50,12 +50,12 @@ def test_a_job_that_succeeds_exits_with_0_and_says_what_its_ranks_say(derail_com
 
 @pytest.mark.parametrize("code", [1, 7, 75, 255])
 def test_it_exits_with_the_code_of_the_root_cause(derail_command: Derail, script: Path, code: int) -> None:
-    """A scheduler that looks at the code learns what the rank wanted to tell."""
+    """A scheduler gets the exit code of the failed rank."""
     assert derail_command("launch", "-n", 2, script, "exit", code).returncode == code
 
 
 def test_a_failure_is_summed_up_on_stderr(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """Root cause, exit code, last lines, and where the logs are."""
+    """The summary has the root cause, its exit code, its last lines and the log directory."""
     done = derail_command("launch", "-n", 2, "--output-dir", tmp_path / "logs", script, "exit", 7)
     for told in (
         "Root Cause",
@@ -68,7 +68,7 @@ def test_a_failure_is_summed_up_on_stderr(derail_command: Derail, script: Path, 
 
 
 def test_a_trace_is_written_however_the_job_ends(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """Of a job that fails and of one that cannot be started; a file that cannot be written is refused beforehand."""
+    """Also if the job fails or cannot be started; a path that cannot be written is refused beforehand."""
     failed, never = tmp_path / "failed.json", tmp_path / "never.json"
     derail_command("launch", "-n", 2, "--trace", failed, script, "exit", 7)
     signalled = derail_command(
@@ -86,7 +86,7 @@ def test_a_trace_is_written_however_the_job_ends(derail_command: Derail, script:
 
 
 def test_a_fault_kills_the_rank_and_the_code_tells_the_signal(derail_command: Derail, script: Path) -> None:
-    """SIGKILL is 137, the root cause is the killed rank, and the fault says how it was proved."""
+    """SIGKILL gives 137, the killed rank is the root cause, and the fault has its evidence."""
     done = derail_command("launch", "-n", 3, "--fault", "signal=SIGKILL rank=2 line='step 3'", script, "steps")
     assert done.returncode == 137
     assert "rank      : 2 (local_rank: 2)" in done.stderr
@@ -94,7 +94,7 @@ def test_a_fault_kills_the_rank_and_the_code_tells_the_signal(derail_command: De
 
 
 def test_faults_come_from_a_plan_too(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """A plan file does what the option does."""
+    """A plan file has the same effect as the option."""
     plan = tmp_path / "plan.toml"
     plan.write_text('[[faults]]\nfault = "signal"\nsignal = "SIGTERM"\nrank = 0\nwhen = { line = "step 2" }\n')
     done = derail_command("launch", "-n", 2, "--plan", plan, script, "steps")
@@ -102,7 +102,7 @@ def test_faults_come_from_a_plan_too(derail_command: Derail, script: Path, tmp_p
 
 
 def test_redirected_streams_are_only_in_files(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """--redirects takes streams from the console; the files have them either way."""
+    """--redirects hides streams from the console; the files have them in both cases."""
     done = derail_command("launch", "-n", 2, "-r", "0:3,1:2", "--output-dir", tmp_path / "logs", script, "hello")
     assert (done.stdout, done.stderr) == ("[rank1]:hello from 1 of 2\n", "")
     files = {path.parent.name + path.name: path.read_text() for path in (tmp_path / "logs").rglob("*.log")}
@@ -132,7 +132,7 @@ def test_tee_and_redirects_mean_what_torchrun_means(
 
 
 def test_a_filter_shows_some_ranks_only(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """Files have the streams of all."""
+    """The files have the streams of all ranks."""
     logs = tmp_path / "logs"
     done = derail_command("launch", "-n", 3, "--local-ranks-filter", "0,2", "--output-dir", logs, script, "hello")
 
@@ -144,7 +144,7 @@ def test_a_filter_shows_some_ranks_only(derail_command: Derail, script: Path, tm
 
 
 def test_lines_begin_with_what_the_template_says(derail_command: Derail, script: Path) -> None:
-    """With torch's words in it, ${hostname} of torch 2.14 among them; the option counts more than the variable."""
+    """Also with torch's variables, such as ${hostname} of torch 2.14; the option overrides the variable."""
     variable = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "of the variable "}
     template = "${hostname} ${role_name} ${rank} ${local_rank} ${unknown} $"
     done = derail_command("launch", "-n", 2, "--log-line-prefix-template", template, script, "hello", env=variable)
@@ -173,14 +173,14 @@ if os.environ["RANK"] == "1" and env["RESTART_COUNT"] < sys.argv[1]:
 
 @pytest.fixture
 def attempts(tmp_path: Path) -> Path:
-    """A rank that fails in its first attempts, as many as its argument says; with another one it stays in the first."""
+    """Return a program whose rank fails in its first attempts, as many as its argument says."""
     path = tmp_path / "attempts.py"
     path.write_text(ATTEMPTS)
     return path
 
 
 def test_after_a_failure_all_ranks_are_started_again(derail_command: Derail, attempts: Path, tmp_path: Path) -> None:
-    """Each attempt has its number, a port and a log directory of its own; the last one counts."""
+    """Each attempt has a number, a port and a log directory of its own; the last one decides."""
     logs, trace = tmp_path / "logs", tmp_path / "t.json"
     options = ("-n", 2, "--max-restarts", 3, "--output-dir", logs, "--trace", trace)
     done = derail_command("launch", *options, attempts, 2)
@@ -198,7 +198,7 @@ def test_after_a_failure_all_ranks_are_started_again(derail_command: Derail, att
 
 
 def test_after_the_last_restart_the_failure_is_that_of_the_last_attempt(derail_command: Derail, attempts: Path) -> None:
-    """With its exit code; a fixed port is that of all attempts."""
+    """The exit code is that of the last attempt; a fixed port is the same in all attempts."""
     done = derail_command("launch", "-n", 2, "--max-restarts", 1, "--master-port", free_port(), attempts, 9)
 
     assert done.returncode == 7
@@ -218,7 +218,7 @@ def test_after_the_last_restart_the_failure_is_that_of_the_last_attempt(derail_c
 def test_a_fault_acts_once_in_all_attempts(
     derail_command: Derail, attempts: Path, fault: str, proof: str, words: tuple[object, ...]
 ) -> None:
-    """Whether it acts from outside, in the rank, in a later attempt, or before the rank is started."""
+    """From outside, in the rank, in a later attempt, or before the rank is started."""
     done = derail_command("launch", "-n", 2, "--max-restarts", 4, "--fault", fault, attempts, *words)
 
     assert done.returncode == 0, done.stderr
@@ -227,7 +227,7 @@ def test_a_fault_acts_once_in_all_attempts(
 
 
 def test_a_job_that_a_signal_ends_is_not_started_again(start_derail: StartDerail, script: Path, pid_gone) -> None:
-    """Nobody wants it any more."""
+    """A signal is a request to end the job."""
     launcher = start_derail("launch", "-n", 2, "--max-restarts", 5, script, "wait")
     pids = ready_pids(launcher, 2)
     launcher.send_signal(signal.SIGTERM)
@@ -239,7 +239,7 @@ def test_a_job_that_a_signal_ends_is_not_started_again(start_derail: StartDerail
 
 
 def test_signals_to_handle_end_the_job_and_go_to_the_ranks(start_derail: StartDerail, script: Path) -> None:
-    """Those that are named, and no others; ranks find them in their environment, as under torchrun."""
+    """Only the named ones do; ranks find them in their environment, as under torchrun."""
     launcher = start_derail("launch", "-n", 2, "--signals-to-handle", "SIGUSR1,SIGTERM", script, "wait", "SIGUSR1")
     ready_pids(launcher, 2)
     launcher.send_signal(signal.SIGUSR1)
@@ -259,7 +259,7 @@ DEVICES = "echo $LOCAL_RANK $RANK $CUDA_VISIBLE_DEVICES"
 def test_a_virtual_local_rank_is_0_with_a_device_of_its_own(
     derail_command: Derail, monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: list[str]
 ) -> None:
-    """The rank's place among those that are visible to the launcher, or its number."""
+    """Its device is an entry of the launcher's visible devices, or the rank's number."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     done = derail_command("launch", "-n", 2, "--virtual-local-rank", "--", "sh", "-c", DEVICES, env=env)
@@ -268,7 +268,7 @@ def test_a_virtual_local_rank_is_0_with_a_device_of_its_own(
 
 
 def test_a_port_that_is_taken_is_told_before_any_rank_is_started(derail_command: Derail, tmp_path: Path) -> None:
-    """With exit code 1 and the fields that torch gives, in the words of its server (libuv)."""
+    """With exit code 1, torch's fields, and the message of its server (libuv)."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -282,20 +282,20 @@ def test_a_port_that_is_taken_is_told_before_any_rank_is_started(derail_command:
 
 
 def test_a_module_is_run_as_python_m_does(derail_command: Derail) -> None:
-    """-m takes the name of a module; what comes behind it is the module's."""
+    """-m takes a module's name; later arguments go to the module."""
     done = derail_command("launch", "-m", "json.tool", "--help")
     assert done.returncode == 0
     assert "usage: python" in done.stdout
 
 
 def test_a_program_is_run_as_it_is(derail_command: Derail) -> None:
-    """Ranks need not be Python."""
+    """Programs other than Python scripts run too."""
     done = derail_command("launch", "-n", 2, "--", "sh", "-c", "echo $LOCAL_RANK/$WORLD_SIZE")
     assert sorted(done.stdout.split()) == ["[rank0]:0/2", "[rank1]:1/2"]
 
 
 def test_the_environment_is_left_alone(derail_command: Derail) -> None:
-    """Neither PYTHONUNBUFFERED nor OMP_NUM_THREADS is set behind the user's back; what is set stays."""
+    """PYTHONUNBUFFERED and OMP_NUM_THREADS are neither set nor changed."""
     show = "echo x$PYTHONUNBUFFERED x$OMP_NUM_THREADS $MINE"
     clean = dict.fromkeys(("PYTHONUNBUFFERED", "OMP_NUM_THREADS"), "")
     done = derail_command("launch", "--", "sh", "-c", show, env={**clean, "MINE": "kept"})
@@ -306,7 +306,7 @@ def test_the_environment_is_left_alone(derail_command: Derail) -> None:
 def test_a_signal_ends_the_ranks_and_is_told_by_the_code(
     start_derail: StartDerail, script: Path, pid_gone, number: signal.Signals
 ) -> None:
-    """128 + n, and no rank is left."""
+    """The exit code is 128 + n, and no rank is left."""
     launcher = start_derail("launch", "-n", 2, script, "wait")
     pids = ready_pids(launcher, 2)
     launcher.send_signal(number)
@@ -317,7 +317,7 @@ def test_a_signal_ends_the_ranks_and_is_told_by_the_code(
 
 
 def test_a_signal_while_ranks_are_being_started_is_told_in_words_too(derail_command: Derail) -> None:
-    """The first of many ranks asks for the end, long before the last one is there."""
+    """The first of many ranks sends the signal long before the last one is started."""
     done = derail_command("launch", "-n", 64, "--", "/bin/sh", "-c", "kill -TERM $PPID; exec sleep 600")
 
     assert done.returncode == 128 + signal.SIGTERM
@@ -325,7 +325,7 @@ def test_a_signal_while_ranks_are_being_started_is_told_in_words_too(derail_comm
 
 
 def test_a_second_signal_ends_deaf_ranks_at_once(start_derail: StartDerail, script: Path, pid_gone) -> None:
-    """However long the grace is: whoever asks twice means it."""
+    """A second signal overrides any grace period."""
     launcher = start_derail("launch", "-n", 2, "--grace", 500, script, "wait", "SIGTERM")
     pids = ready_pids(launcher, 2)
     launcher.send_signal(signal.SIGTERM)
@@ -338,7 +338,7 @@ def test_a_second_signal_ends_deaf_ranks_at_once(start_derail: StartDerail, scri
 
 
 def test_usr1_goes_to_every_rank_and_ends_nothing(start_derail: StartDerail, script: Path) -> None:
-    """Preemption notices reach the ranks, and what they make of it is their business."""
+    """The launcher only forwards preemption notices."""
     launcher = start_derail("launch", "-n", 2, script, "wait", "SIGUSR1")
     ready_pids(launcher, 2)
     launcher.send_signal(signal.SIGUSR1)
@@ -350,7 +350,7 @@ def test_usr1_goes_to_every_rank_and_ends_nothing(start_derail: StartDerail, scr
 
 
 def test_nohup_protects_a_job(start_derail: StartDerail, script: Path) -> None:
-    """A SIGHUP that was ignored when derail started stays ignored."""
+    """A SIGHUP that is ignored at the start of derail stays ignored."""
     launcher = start_derail("launch", "-n", 1, script, "wait", "SIGUSR1", preexec_fn=_ignore_hangup)
     ready_pids(launcher, 1)
     launcher.send_signal(signal.SIGHUP)
@@ -389,13 +389,13 @@ def _ignore_hangup() -> None:
 def test_what_was_asked_for_wrongly_exits_with_2_and_says_what(
     derail_command: Derail, words: list[str], says: str
 ) -> None:
-    """In words, without a traceback, and with nothing started."""
+    """There is a message without a traceback, and nothing is started."""
     done = derail_command(*words)
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
 def test_the_logs_are_in_the_directory_that_is_named(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """Beside the journal; there is no second ``logs`` in it."""
+    """They are beside the journal, without a second ``logs`` directory."""
     derail_command("launch", "--output-dir", tmp_path / "logs", script, "hello")
     (log,) = (tmp_path / "logs").glob("*/attempt_0/0/stdout.log")
 
@@ -406,7 +406,7 @@ def test_the_logs_are_in_the_directory_that_is_named(derail_command: Derail, scr
 
 
 def test_each_run_has_a_directory_of_its_own(derail_command: Derail, script: Path, tmp_path: Path) -> None:
-    """A second run adds nothing to the logs or the journal of the first; the link names the newer one."""
+    """A second run does not change the logs or the journal of the first; the link points to the newer one."""
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "journal.jsonl").write_text("of an older derail\n")
@@ -425,7 +425,7 @@ def test_each_run_has_a_directory_of_its_own(derail_command: Derail, script: Pat
 def test_a_temporary_log_directory_is_kept_only_if_the_job_fails(
     derail_command: Derail, script: Path, tmp_path: Path
 ) -> None:
-    """Evidence of a failure can be looked at, and is where the summary says; else nothing is left."""
+    """The summary of a failure names it; after a success it is removed."""
     own = tmp_path / "tmp"
     own.mkdir()
     derail_command("launch", script, "hello", env={"TMPDIR": str(own)})
@@ -437,14 +437,14 @@ def test_a_temporary_log_directory_is_kept_only_if_the_job_fails(
 
 
 def test_the_version_is_told(derail_command: Derail) -> None:
-    """As the package says."""
+    """It is the version of the package."""
     from importlib.metadata import version
 
     assert derail_command("--version").stdout == f"derail {version('derail')}\n"
 
 
 def test_a_console_that_is_closed_does_not_end_the_job(start_derail: StartDerail, tmp_path: Path) -> None:
-    """Whoever reads along may stop reading: the ranks go on, and their logs are whole."""
+    """If the reader closes the pipe the ranks continue, and their logs are complete."""
     proof = tmp_path / "proof"
     source = f"i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; echo done > {proof}"
     launcher = start_derail("launch", "--output-dir", tmp_path / "logs", "--", "sh", "-c", source)
@@ -463,7 +463,7 @@ RAISES = program_text("cli/raises")
 
 
 def test_the_root_causes_error_file_becomes_the_launchers_own(derail_command: Derail, tmp_path: Path) -> None:
-    """As torchrun leaves it for its caller: the document of the rank, with the rank's exit code in it."""
+    """As under torchrun, it is the rank's document, including the rank's exit code."""
     script, reply = tmp_path / "raises.py", tmp_path / "reply.json"
     script.write_text(RAISES)
     reply.write_text("{}")  # of an earlier attempt
@@ -477,7 +477,7 @@ def test_the_root_causes_error_file_becomes_the_launchers_own(derail_command: De
 
 
 def test_a_root_cause_without_an_error_file_leaves_none_to_the_launcher(derail_command: Derail, tmp_path: Path) -> None:
-    """As with torchrun."""
+    """As under torchrun."""
     script, reply = tmp_path / "raises.py", tmp_path / "reply.json"
     script.write_text(RAISES)
     done = derail_command("launch", "-n", 2, script, "bare", env={"TORCHELASTIC_ERROR_FILE": str(reply)})
@@ -489,7 +489,7 @@ def test_a_root_cause_without_an_error_file_leaves_none_to_the_launcher(derail_c
 def test_a_job_that_succeeds_leaves_the_launchers_error_file_alone(
     derail_command: Derail, script: Path, tmp_path: Path
 ) -> None:
-    """And no rank writes to it: each has a file of its own."""
+    """No rank writes to it either: each has its own file."""
     reply = tmp_path / "reply.json"
     done = derail_command("launch", "-n", 2, script, "hello", env={"TORCHELASTIC_ERROR_FILE": str(reply)})
 

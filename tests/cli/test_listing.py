@@ -24,7 +24,7 @@ ABSENT = replace(entries()["signal"], requires=Requires("", lambda: "this machin
 
 
 def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
-    """In the order of the catalogue, each with its side, and the number of those that can be done here at the end."""
+    """In catalogue order, with the side of each; the last line counts those available here."""
     done = derail_command("list", "faults")
     lines = done.stdout.splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ")]
@@ -37,14 +37,14 @@ def test_every_fault_is_listed_under_its_family(derail_command: Derail) -> None:
 
 
 def test_the_catalogue_is_there_as_json(derail_command: Derail) -> None:
-    """With parameters, triggers and whether it can be done here; nothing is lost on the way."""
+    """It has all parameters, triggers and the availability of each fault."""
     done = derail_command("list", "faults", "--json")
 
     assert (done.returncode, json.loads(done.stdout)) == (0, [as_data(entry) for entry in entries().values()])
 
 
 def test_the_shipped_scenarios_are_listed_with_their_titles(derail_command: Derail) -> None:
-    """By family, and by the name that ``derail run`` takes; long titles go on in the next line."""
+    """By family and by the name that ``derail run`` takes; long titles are wrapped."""
     told = derail_command("list", "scenarios").stdout
     lines = told.splitlines()
     families = dict.fromkeys(name.partition("/")[0] for name in shipped())
@@ -55,7 +55,7 @@ def test_the_shipped_scenarios_are_listed_with_their_titles(derail_command: Dera
 
 
 def test_the_scenarios_of_a_family_are_listed(derail_command: Derail) -> None:
-    """Only its own, for people and as data."""
+    """No others are, in the text and in JSON."""
     told = derail_command("list", "scenarios", "calm").stdout.splitlines()
     data = json.loads(derail_command("list", "scenarios", "calm", "--json").stdout)
 
@@ -71,7 +71,7 @@ def test_the_scenarios_of_a_family_are_listed(derail_command: Derail) -> None:
 
 
 def test_agents_are_listed_with_their_versions_and_what_is_missing(derail_command: Derail) -> None:
-    """For people and as data: derail's own with its version, the others as this machine has them."""
+    """In the text and in JSON; derail's own agent has derail's version."""
     told, data = derail_command("list", "agents"), json.loads(derail_command("list", "agents", "--json").stdout)
     known = available_agents()
 
@@ -82,7 +82,7 @@ def test_agents_are_listed_with_their_versions_and_what_is_missing(derail_comman
 
 
 def test_an_agent_that_cannot_be_run_here_says_what_is_missing() -> None:
-    """In the place of its version; a long reason goes on in the next line, and the last line counts."""
+    """The reason stands in place of the version and is wrapped if long; the last line counts the agents."""
     reason = "its package is not installed here " * 6
     told = render_agents([Availability("one", "1.0", "", ()), Availability("other", "2.0", reason, ())])
     lines = told.splitlines()
@@ -94,7 +94,7 @@ def test_an_agent_that_cannot_be_run_here_says_what_is_missing() -> None:
 
 
 def test_an_agent_whose_package_is_broken_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever its code raises is what is missing."""
+    """Its exception is the reason."""
 
     def broken() -> NoReturn:
         raise OSError("no such library")
@@ -110,7 +110,7 @@ def test_an_agent_whose_package_is_broken_does_not_hide_the_others(monkeypatch: 
 
 @pytest.mark.parametrize("name", ["signal", "proxy", "loopback_down"])
 def test_one_fault_is_explained(derail_command: Derail, name: str) -> None:
-    """What it does, takes and needs, how it is proved and undone, and an example."""
+    """Effect, parameters, requirements, evidence, undo and an example."""
     known = entries()[name]
     done = derail_command("explain", name)
     told = " ".join(done.stdout.split())
@@ -132,7 +132,7 @@ def test_a_misspelt_fault_is_refused_with_the_nearest_name(derail_command: Derai
 
 
 def test_the_faults_of_families_are_listed(derail_command: Derail) -> None:
-    """Only theirs, for people and as data."""
+    """No others are, in the text and in JSON."""
     told, data = (
         derail_command("list", "faults", "clock", "process"),
         derail_command("list", "faults", "clock", "--json"),
@@ -160,14 +160,14 @@ def test_the_faults_of_families_are_listed(derail_command: Derail) -> None:
 def test_a_name_that_is_none_is_told_with_the_nearest_one(
     derail_command: Derail, words: tuple[str, ...], problem: str
 ) -> None:
-    """Wherever the command line takes one."""
+    """In every command that takes a name."""
     done = derail_command(*words)
 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"derail: {problem}\n")
 
 
 def test_what_cannot_be_done_here_says_why() -> None:
-    """In the list, in the explanation and in the data."""
+    """In the list, in the explanation and in JSON."""
     assert "not here: this machine has no signals" in render_list([ABSENT])
     assert "0 of 1 faults are available on this machine" in render_list([ABSENT])
     assert "On this machine: this machine has no signals\n" in render_entry(ABSENT).replace(":  ", ": ")

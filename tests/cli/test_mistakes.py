@@ -1,4 +1,4 @@
-"""Files with mistakes: each is told with file, path in the file and nearest name, and nothing is started."""
+"""Files with mistakes: the message has file, path in the file and nearest name, and nothing is started."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MISTAKES = {
 
 @pytest.fixture
 def write(tmp_path: Path):
-    """Writes a scenario, and the worker that leaves a mark when it is started."""
+    """Write a scenario, and a worker that creates a file when it is started."""
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "leaves_a_mark.py").write_text(MARK)
@@ -68,7 +68,7 @@ def write(tmp_path: Path):
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_with_its_place_and_the_nearest_name(derail_command: Derail, write, mistake: str) -> None:
-    """``derail run`` exits with 2 and has started nothing."""
+    """``derail run`` exits with 2 and starts nothing."""
     old, new, told = MISTAKES[mistake]
     path = write((old, new))
     done = derail_command("run", path)
@@ -80,7 +80,7 @@ def test_a_mistake_is_told_with_its_place_and_the_nearest_name(derail_command: D
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(derail_command: Derail, write) -> None:
-    """One line each."""
+    """Each in a line."""
     path = write(*((old, new) for old, new, _ in MISTAKES.values()))
     done = derail_command("run", path)
 
@@ -94,7 +94,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(derail_command: Derail, write) 
 
 
 def test_a_name_that_is_none_is_told_with_the_nearest_one(derail_command: Derail) -> None:
-    """Among those that come with derail."""
+    """The nearest name is one of the scenarios that come with derail."""
     done = derail_command("run", "crash/killd_at_step_3")
 
     assert done.returncode == 2
@@ -102,7 +102,7 @@ def test_a_name_that_is_none_is_told_with_the_nearest_one(derail_command: Derail
 
 
 def test_the_file_without_mistakes_is_run(derail_command: Derail, write) -> None:
-    """So what the others show is because of their mistakes: this one leaves the mark."""
+    """Control of the tests above: the correct file starts its worker."""
     path = write()
     derail_command("run", path)
 
@@ -126,7 +126,7 @@ def test_the_file_without_mistakes_is_run(derail_command: Derail, write) -> None
 def test_what_is_not_there_is_told_with_what_may_be_meant(
     derail_command: Derail, tmp_path: Path, monkeypatch, words: tuple[str, ...], problem: str
 ) -> None:
-    """Files, folders and words of a fault; in one line, and nothing is started."""
+    """Files, folders and words of a fault; the message is one line, and nothing is started."""
     monkeypatch.chdir(tmp_path)
     for name in ("train.py", "story.toml"):
         (tmp_path / name).write_text(MARK)

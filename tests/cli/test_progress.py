@@ -1,4 +1,4 @@
-"""What a running job looks like: as lines, as rows, and on a real terminal."""
+"""The display of a running job: as lines, as a table, and on a real terminal."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ KILLED: list[Event] = [
 
 
 def told(events: list[Event], ranks: int = 2) -> list[str]:
-    """The lines that these events are worth."""
+    """Return the lines that the display writes for these events."""
     board = Board(ranks)
     return [line for event in events if (line := board.update(event))]
 
 
 def test_a_failure_is_told_in_lines() -> None:
-    """Who ended how, and what was done about it; who ended because of us is told apart."""
+    """Each end and the reaction to it; ranks that derail has ended are marked as such."""
     assert told(KILLED) == [
         "rank 1: SIGKILL (9)",
         "stopping rank 0",
@@ -52,13 +52,13 @@ def test_a_failure_is_told_in_lines() -> None:
 
 
 def test_a_job_that_goes_well_is_not_worth_a_line() -> None:
-    """Silence is success."""
+    """A successful job writes no lines."""
     well = [*KILLED[:3], *(Exited(rank, 100 + rank, ExitStatus(code=0), 11.0) for rank in (0, 1))]
     assert told(well) == []
 
 
 def test_a_request_to_stop_is_told_with_its_reason() -> None:
-    """Whoever reads the lines learns why."""
+    """The line has the reason."""
     assert told([*KILLED[:3], StopRequested("SIGTERM", 15, 30.0, 11.0)]) == ["stopping: SIGTERM"]
 
 
@@ -75,7 +75,7 @@ def test_the_table_has_a_row_for_each_rank() -> None:
 
 
 def test_of_many_ranks_only_the_notable_get_a_row() -> None:
-    """A thousand rows would hide the one that matters."""
+    """The other ranks are counted in the last row."""
     board = Board(1000)
     for rank in range(1000):
         board.update(Started(rank, 5000 + rank, 10.0))
@@ -86,7 +86,7 @@ def test_of_many_ranks_only_the_notable_get_a_row() -> None:
 
 
 def test_news_of_faults_are_told_once() -> None:
-    """What was planned is known; what came of it is news."""
+    """Only the outcome of a fault is shown, not its plan."""
     board = Board(1, faults=["kill"])
     assert [board.fault_news(states) for states in (["kill"], ["kill: injected"], ["kill: injected"], [])] == [
         [],
@@ -97,7 +97,7 @@ def test_news_of_faults_are_told_once() -> None:
 
 
 def test_lines_are_written_with_the_time_since_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the display's own thread, all of them before it ends."""
+    """The display's own thread writes them, all before it ends."""
     monkeypatch.setattr("derail.cli.progress.FAREWELL_SECONDS", 100.0)
     stream = io.StringIO()
     with Progress(Board(2), stream, live=False) as progress:
@@ -109,7 +109,7 @@ def test_lines_are_written_with_the_time_since_the_start(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("pid", [1, 8494, 84940, 4194304])
 def test_the_line_above_the_table_is_never_broken(pid: int) -> None:
-    """Whatever the width of the table, which short pids make narrow."""
+    """It is not wrapped at any width of the table, which is narrow with short pids."""
     clock, board, stream = FakeClock(), Board(2), io.StringIO()
     for event in (Started(0, pid, clock.now()), Started(1, pid, clock.now()), PhaseChanged("running", clock.now())):
         board.update(event)
@@ -118,7 +118,7 @@ def test_the_line_above_the_table_is_never_broken(pid: int) -> None:
 
 
 def test_a_terminal_that_takes_nothing_does_not_hold_the_job_up() -> None:
-    """Observing returns at once, and the farewell is bounded, with a terminal that was stopped by Ctrl-S."""
+    """On a terminal stopped by Ctrl-S, observing returns at once and closing has a time limit."""
     blocked = threading.Event()
 
     class Stopped(io.StringIO):
@@ -137,7 +137,7 @@ def test_a_terminal_that_takes_nothing_does_not_hold_the_job_up() -> None:
 
 
 def test_a_console_that_is_gone_ends_the_display_only() -> None:
-    """The job is not told."""
+    """The job does not notice."""
 
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
@@ -211,7 +211,7 @@ time.sleep(600)
 
 
 def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout(tmp_path: Path) -> None:
-    """The table is drawn in place and taken away at the end; stdout has no control characters."""
+    """The table is redrawn in place and erased at the end; stdout has no control characters."""
     (tmp_path / "worker.py").write_text(WORKER)
     scenario, seen = tmp_path / "scenario.toml", tmp_path / "seen"
     scenario.write_text(SCENARIO.format(shown=seen))
@@ -225,7 +225,7 @@ def test_a_scenario_shows_a_table_on_a_terminal_and_a_clean_verdict_on_stdout(tm
 
 @pytest.mark.parametrize(("redirects", "table"), [(0, False), (3, True)])
 def test_a_job_whose_output_is_shown_gets_no_table(tmp_path: Path, redirects: int, table: bool) -> None:
-    """A table would tear the ranks' lines, so that there is one only if they are in files alone."""
+    """A table would break the lines of ranks; it is shown only if their output goes to files alone."""
     seen = tmp_path / "seen"
     waits = f"while ! test -e {seen}; do sleep 0.05; done" if table else "sleep 0.5"
     words = (
@@ -256,7 +256,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
     ("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)]
 )
 def test_a_failure_is_told_in_colours_on_a_terminal(tmp_path: Path, env: dict[str, str], coloured: bool) -> None:
-    """Unless it can show none, or the user wants none; the text is the same."""
+    """Unless the terminal has none or the user disables them; the text is the same."""
     words = ("launch", "-n", 2, "--output-dir", tmp_path / "logs", "--", "sh", "-c", "exit 7")
     code, _, shown = on_terminal(*words, wanted="", then=tmp_path / "seen", **env)
 
@@ -279,7 +279,7 @@ def test_a_live_table_has_no_style_where_no_colour_is_wanted(tmp_path: Path, no_
 
 @pytest.mark.parametrize(("text", "code"), [("PASS  crash/x", "32"), ("FAIL  crash/x", "31"), ("  + exit 7", "32")])
 def test_a_verdict_has_its_colour_on_a_terminal_only(monkeypatch, text: str, code: str) -> None:
-    """Green for what is as it must be, red for what is not; a pipe gets the bare text."""
+    """PASS is green, FAIL is red; a pipe gets plain text."""
     from derail.cli.display import painted
 
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -1,4 +1,4 @@
-"""``derail replay``: an equal rerun and a different one, by output and exit code."""
+"""``derail replay``: equal and different reruns, by output and exit code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_journal_is_run_again_and_said_to_be_the_same(derail_command: Derail, 
 
 
 def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Path) -> None:
-    """A fault that does not happen any more is INCONCLUSIVE."""
+    """A fault that does not happen in the rerun gives INCONCLUSIVE."""
     script = tmp_path / "script.py"
     script.write_text(PROGRAM)
     derail_command("launch", "--output-dir", tmp_path / "logs", "--fault", "signal=KILL call=json:dumps hit=3", script)
@@ -60,14 +60,14 @@ def test_a_program_that_has_changed_is_told(derail_command: Derail, tmp_path: Pa
 
 
 def test_what_cannot_be_replayed_exits_with_2(derail_command: Derail, tmp_path: Path) -> None:
-    """In words."""
+    """There is a message."""
     done = derail_command("replay", tmp_path / "none.jsonl")
 
     assert (done.returncode, "cannot be read" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
 def test_a_damaged_journal_is_one_line_with_its_place(derail_command: Derail, tmp_path: Path) -> None:
-    """And exits with 2."""
+    """The exit code is 2."""
     script, ran = tmp_path / "script.py", tmp_path / "ran"
     script.write_text(f"open({str(ran)!r}, 'a').write('x')")
     derail_command("launch", "--output-dir", tmp_path / "logs", "--fault", "exit=7 call=json:dumps hit=3", script)

@@ -1,4 +1,4 @@
-"""``derail run``: verdicts, their exit codes, and what they are printed as."""
+"""``derail run``: verdicts, their exit codes and output formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ li
 
 @pytest.fixture
 def write_scenario(tmp_path: Path):
-    """A scenario whose rank 1 may be killed at a line."""
+    """Write a scenario whose rank 1 may be killed at a line."""
     worker = "import time\nfor i in range({steps}):\n    print('step', i)\n    time.sleep(0.02)"
 
     def write(succeeded: str, line: str = "") -> Path:
@@ -58,7 +58,7 @@ def write_scenario(tmp_path: Path):
 def test_the_exit_code_is_the_verdict(
     derail_command: Derail, write_scenario, succeeded: str, line: str, code: int, verdict: str
 ) -> None:
-    """0 is PASS, 1 FAIL, 3 INCONCLUSIVE: a fault that did not happen is never green."""
+    """0 is PASS, 1 FAIL, 3 INCONCLUSIVE: a fault that did not happen never gives PASS."""
     done = derail_command("run", write_scenario(succeeded, line))
     assert (done.returncode, done.stdout.split()[0]) == (code, verdict), done.stderr
 
@@ -66,7 +66,7 @@ def test_the_exit_code_is_the_verdict(
 def test_what_cannot_be_done_here_is_skipped(
     derail_command: Derail, write_scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4: nothing was started, and the reason is told."""
+    """The exit code is 4; nothing is started, and the reason is printed."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
@@ -83,7 +83,7 @@ def test_what_cannot_be_done_here_is_skipped(
 
 
 def test_a_scenario_with_a_mistake_exits_with_2_and_says_where(derail_command: Derail, write_scenario) -> None:
-    """File, path and nearest name; nothing is started."""
+    """The message has file, path and nearest name; nothing is started."""
     path = write_scenario("false")
     path.write_text(path.read_text().replace("grace", "grcae"))
     done = derail_command("run", path)
@@ -101,7 +101,7 @@ def test_the_main_job_prints_the_verdict_and_what_it_rests_on(derail_command: De
 
 
 def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
-    """Verdict, ranks, faults and the plan to run it again, and nothing else on stdout."""
+    """Verdict, ranks, faults and the plan for a rerun; stdout has nothing else."""
     done = derail_command("run", "--json", "--output-dir", tmp_path / "kept", write_scenario("false", "step 3"))
     told = json.loads(done.stdout)
     assert {key: told[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
@@ -122,7 +122,7 @@ def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tm
 def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     derail_command: Derail, write_scenario, tmp_path: Path
 ) -> None:
-    """Without --output-dir nothing is left, and no path is told that is not there any more."""
+    """Without --output-dir nothing is left, and no path to removed files is printed."""
     own = tmp_path / "tmp"
     own.mkdir()
     done = derail_command("run", write_scenario("false", ""), env={"TMPDIR": str(own)})
@@ -135,7 +135,7 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
 
 
 def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_command: Derail) -> None:
-    """Derail's own launcher starts each rank once; which others there are depends on the machine."""
+    """Derail's own launcher starts each rank once; the machine decides which other agents there are."""
     done = derail_command("run", "restart/gives_up")
 
     assert done.returncode == 4
@@ -147,7 +147,7 @@ def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_comman
 
 
 def test_a_trace_shows_the_fault_the_exits_and_a_track_for_each_rank(derail_command: Derail, tmp_path: Path) -> None:
-    """Beside the launcher's own, also where logs and journal are not kept."""
+    """The launcher has a track too; logs and journal need not be kept."""
     done = derail_command("run", "crash/killed_at_step_3", "--trace", tmp_path / "new" / "t.json")
     launcher, *ranks = check_trace((tmp_path / "new" / "t.json").read_bytes())
 
@@ -169,13 +169,13 @@ def test_a_trace_shows_the_fault_the_exits_and_a_track_for_each_rank(derail_comm
 
 
 def honest_launcher() -> str:
-    """The command line of a launcher that is not derail's, with placeholders."""
+    """Return the command line of an external launcher, with placeholders."""
     launcher = Path(__file__).parents[1] / "programs" / "launchers" / "honest.py"
     return f"{sys.executable} {launcher} {{ranks}} 0 {{grace}} {{script}}"
 
 
 def test_a_scenario_runs_on_an_agent_of_ones_own(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
-    """By its command line; a declaration names it, and the evidence is where it was asked for."""
+    """By its command line or by a declaration with a name; the evidence is in the given directory."""
     declaration = tmp_path / "declaration.toml"
     declaration.write_text('name = "honest"\npromises = ["succeeded"]\n')
     options = ("--agent-cmd", honest_launcher(), "--declaration", declaration, "--output-dir", tmp_path / "kept")
@@ -211,7 +211,7 @@ def test_an_agent_that_cannot_be_is_refused_before_anything_is_cleared(
 def test_a_signal_ends_the_run_of_another_agent_and_leaves_no_rank(
     start_derail: StartDerail, write_scenario, tmp_path: Path, pid_gone, wait_until
 ) -> None:
-    """128 + n, as with derail's own launcher."""
+    """The exit code is 128 + n, as with derail's own launcher."""
     kept, file = tmp_path / "kept", write_scenario("true")
     (tmp_path / "worker.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
     launcher = start_derail("run", "--agent-cmd", honest_launcher(), "--output-dir", kept, file)
@@ -230,13 +230,13 @@ def test_a_signal_ends_the_run_of_another_agent_and_leaves_no_rank(
 
 
 def test_no_line_of_the_commands_help_is_cut(derail_command: Derail) -> None:
-    """However narrow the terminal is."""
+    """At any width of the terminal."""
     for columns in ("40", "80", "200"):
         assert "..." not in derail_command("--help", env={"COLUMNS": columns}).stdout.partition("Commands:")[2]
 
 
 def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:
-    """``derail --help`` needs neither rich nor msgspec nor psutil."""
+    """``derail --help`` imports neither rich nor msgspec nor psutil."""
     import subprocess
 
     source = "import sys, derail.cli; print(*sorted({'rich', 'msgspec', 'psutil', 'asyncio'} & sys.modules.keys()))"
@@ -247,7 +247,7 @@ def test_the_command_line_imports_what_is_slow_only_where_it_is_used() -> None:
 def test_a_second_run_into_the_same_folder_has_no_evidence_of_the_first(
     derail_command: Derail, write_scenario, tmp_path: Path
 ) -> None:
-    """Its journal begins anew; a folder with other files is refused, and not touched."""
+    """The journal is replaced; a folder with other files is refused and not changed."""
     kept, file = tmp_path / "kept", write_scenario("false", "step 3")
     derail_command("run", "--output-dir", kept, file)
     (kept / "checkpoint.txt").write_text("step 20")

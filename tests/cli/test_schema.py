@@ -1,4 +1,4 @@
-"""``derail schema``: what it prints, and that it rejects nothing that the readers accept."""
+"""``derail schema``: its output, and that it rejects nothing that the readers accept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DECLARATION = {
 
 
 def problems(kind: str, data: object) -> list[str]:
-    """What the reader of a kind of file finds wrong with what stands in one."""
+    """Return the errors that the reader of a kind of file finds in a text."""
     found: list[str] = []
     fields = Fields(data, "", found)
     if kind == "scenario":
@@ -56,13 +56,13 @@ def problems(kind: str, data: object) -> list[str]:
 
 
 def is_valid(kind: str, data: object) -> bool:
-    """Whether the schema accepts it."""
+    """Return whether the schema accepts a document."""
     return SCHEMAS[kind].is_valid(data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_schema_is_one_of_draft_7_that_refers_to_nothing_outside(derail_command: Derail, kind: str) -> None:
-    """Taplo and Even Better TOML read that draft, and follow references into ``definitions``."""
+    """Taplo and Even Better TOML read draft 7 and follow references into ``definitions``."""
     done = derail_command("schema", kind)
     printed = json.loads(done.stdout)
 
@@ -88,7 +88,7 @@ def test_the_schema_beside_the_shipped_scenarios_is_fresh() -> None:
 
 
 def test_each_shipped_scenario_names_the_schema_in_its_first_line() -> None:
-    """By a path relative to the file, which is right in a checkout and in an installed package."""
+    """The path is relative to the file, which works in a checkout and in an installed package."""
     schema = (load.shipped_root() / "scenario.schema.json").resolve()
     first = {name: path.read_text().splitlines()[0] for name, path in shipped().items()}
     named = {name: (shipped()[name].parent / line.removeprefix("#:schema ")).resolve() for name, line in first.items()}
@@ -98,7 +98,7 @@ def test_each_shipped_scenario_names_the_schema_in_its_first_line() -> None:
 
 
 def test_all_shipped_scenarios_are_valid() -> None:
-    """And so are their faults as a plan."""
+    """Their faults are valid as a plan too."""
     wrong = {
         name: [error.message for error in SCHEMAS["scenario"].iter_errors(data)] for name, data in SCENARIOS.items()
     }
@@ -112,7 +112,7 @@ def test_all_shipped_scenarios_are_valid() -> None:
 
 
 def changed(change: str) -> dict[str, Any]:
-    """A good scenario with a change: the TOML of one key, under a path."""
+    """Return a valid scenario with the TOML of one key under a path replaced."""
     path, _, value = change.partition(" = ")
     data = copy.deepcopy(SCENARIOS["crash/killed_at_step_3"])
     *above, key = path.split(".")
@@ -148,7 +148,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize("change", MISTAKES)
 def test_a_mistake_is_rejected_by_the_schema_and_by_the_reader(change: str) -> None:
-    """An editor marks what ``derail run`` would refuse."""
+    """An editor marks what ``derail run`` refuses."""
     data = changed(change)
 
     assert is_valid("scenario", data) is False
@@ -171,7 +171,7 @@ def test_a_mistake_is_rejected_by_the_schema_and_by_the_reader(change: str) -> N
     ],
 )
 def test_mistakes_in_the_other_kinds_of_files_are_rejected_by_both(kind: str, data: dict[str, object]) -> None:
-    """A declaration has the keys of its reader, and a plan has none of a scenario."""
+    """A declaration has only its reader's keys, and a plan has no keys of a scenario."""
     assert is_valid(kind, data) is False
     assert problems(kind, data) != []
 
@@ -216,7 +216,7 @@ VALUES = st.recursive(
 
 @st.composite
 def damaged(draw: st.DrawFn, good: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
-    """What stands in a good file, with some values removed, replaced or added."""
+    """Return the document of a valid file with some values removed, replaced or added."""
     data = copy.deepcopy(draw(good))
     for _ in range(draw(st.integers(1, 3))):
         into: Any = data
@@ -253,7 +253,7 @@ FILES = st.one_of(
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FILES)
 def test_what_a_schema_rejects_its_reader_rejects(file: tuple[str, dict[str, Any]]) -> None:
-    """Whatever is wrong with a file: an editor marks nothing that derail would take."""
+    """An editor marks nothing in any damaged file that derail would accept."""
     kind, data = file
     if not is_valid(kind, data):
         assert problems(kind, data) != []
@@ -281,7 +281,7 @@ USUAL = [
 
 @pytest.mark.parametrize("name", entries())
 def test_the_schema_takes_usual_values_that_a_parameter_takes(name: str) -> None:
-    """And its default: none of them is marked in an editor."""
+    """It accepts the default too: an editor marks none of them."""
     wrong = []
     for param in entries()[name].params:
         schema = Draft7Validator(param_schema(param))
@@ -311,7 +311,7 @@ def test_each_key_of_a_scenario_has_a_description() -> None:
 
 
 def test_scenarios_of_a_project_may_name_a_schema_of_their_own(tmp_path: Path) -> None:
-    """To the reader the first line is a comment."""
+    """The reader takes the first line as a comment."""
     path = tmp_path / "mine.toml"
     (tmp_path / "worker.py").write_text("")
     path.write_text("#:schema nowhere.json\ntitle = 't'\nranks = 1\nworker = 'worker.py'\n" + EXPECT)

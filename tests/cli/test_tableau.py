@@ -1,4 +1,4 @@
-"""What a person sees while scenarios run."""
+"""The display of ``derail verify-agent`` while scenarios run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from report.cards import RIGHT, SKIPPED, UNKNOWN, WRONG
 
 
 def drawn(tableau: Tableau) -> list[str]:
-    """The table as it would stand on a terminal."""
+    """Return the table as it would appear on a terminal."""
     console = Console(file=StringIO(), width=100, force_terminal=False)
     console.print(tableau._table())
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_a_line_for_each_verdict_tells_the_first_reason() -> None:
-    """Where nobody looks at a terminal."""
+    """The output without a terminal."""
     stream, clock = StringIO(), FakeClock()
     with Tableau("planted", 12, stream, live=False, clock=clock) as tableau:
         for row in (RIGHT, WRONG, SKIPPED):
@@ -35,7 +35,7 @@ def test_a_line_for_each_verdict_tells_the_first_reason() -> None:
 
 
 def test_the_table_shows_how_far_it_is_what_runs_and_what_went_wrong() -> None:
-    """With the time of each."""
+    """Each has its time."""
     clock = FakeClock()
     tableau = Tableau("planted", 9, StringIO(), live=False, clock=clock)
     tableau.update(Judged(WRONG))
@@ -51,7 +51,7 @@ def test_the_table_shows_how_far_it_is_what_runs_and_what_went_wrong() -> None:
 
 
 def test_a_live_table_is_taken_away_at_its_end() -> None:
-    """The scorecard takes its place; on what is no terminal nothing stays at all."""
+    """The scorecard replaces it; without a terminal no table is left at all."""
     stream = StringIO()
     with Tableau("planted", 1, stream, live=True) as tableau:
         tableau.update(Began("crash/right"))

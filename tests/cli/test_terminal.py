@@ -49,11 +49,11 @@ class Terminal:
             assert self._read(), f"{text!r} was not shown: {self.shown.decode()}"
 
     def type(self, text: str) -> None:
-        """What a user types."""
+        """Send the input of a user."""
         os.write(self._master, text.encode())
 
     def exit_code(self) -> int:
-        """What the command exits with, once it has."""
+        """Wait for the command and return its exit code."""
         while self._read():
             pass
         return self._process.wait(DEADLINE)
@@ -71,7 +71,7 @@ class Terminal:
 
 @contextmanager
 def on_a_terminal(*words: object, temporary: Path) -> Iterator[Terminal]:
-    """Run derail in the foreground of a terminal of its own."""
+    """Run derail in the foreground of a new terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", IN_FRONT, *command(*words)],
@@ -88,7 +88,7 @@ def on_a_terminal(*words: object, temporary: Path) -> Iterator[Terminal]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_breakpoint_of_a_rank_is_answered_at_the_terminal(tmp_path: Path, launcher: str) -> None:
-    """Its prompt is shown before any input, though it ends no line, and the rank continues after the command to."""
+    """The incomplete line of the prompt is shown before any input, and the rank continues on command."""
     if "torchrun" in launcher and find_spec("torch") is None:
         pytest.skip("torchrun is torch's")
     script = tmp_path / "script.py"
@@ -104,7 +104,7 @@ def test_a_breakpoint_of_a_rank_is_answered_at_the_terminal(tmp_path: Path, laun
 
 
 def test_a_question_is_shown_and_its_answer_read(tmp_path: Path) -> None:
-    """Whatever the program is written in, and whichever of its processes asks."""
+    """For programs in any language, and for any process of the rank."""
     asks = "printf 'go on? '; sh -c 'read answer; echo got $answer'"
     with on_a_terminal("launch", "--", "sh", "-c", asks, temporary=tmp_path) as terminal:
         terminal.wait_for("go on? ")
@@ -116,7 +116,7 @@ def test_a_question_is_shown_and_its_answer_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_ctrl_c_at_a_breakpoint_ends_the_job(tmp_path: Path, launcher: str, pid_gone) -> None:
-    """The ranks are in sessions of their own: the signal goes to the launcher, which ends them."""
+    """The ranks are in sessions of their own: the launcher gets the signal and ends them."""
     if "torchrun" in launcher and find_spec("torch") is None:
         pytest.skip("torchrun is torch's")
     script = tmp_path / "script.py"

@@ -36,7 +36,7 @@ TELLS = program_text("cli/tells_variables")
 @pytest.mark.torch
 @pytest.mark.slow
 def test_options_mean_to_ranks_what_they_mean_under_torchrun(derail_command: Derail, tmp_path: Path) -> None:
-    """Variables of all attempts, and the lines on the console."""
+    """The variables of all attempts and the lines on the console are equal."""
     script = tmp_path / "tells.py"
     script.write_text(TELLS)
     options = ["--nproc-per-node=2", "--max-restarts=1", "--virtual-local-rank", "--signals-to-handle=SIGTERM,SIGUSR1"]
@@ -76,7 +76,7 @@ profiled.export_chrome_trace(sys.argv[1])
 @pytest.mark.torch
 @pytest.mark.slow
 def test_a_trace_has_the_clock_of_torch_profiler(derail_command: Derail, tmp_path: Path) -> None:
-    """In one file, the profile of a rank lies within the span of its life; both have the same base."""
+    """Both have the same base: in one file, a rank's profile lies within the span of its life."""
     script, profile, trace = tmp_path / "profiled.py", tmp_path / "profile.json", tmp_path / "trace.json"
     script.write_text(PROFILED)
     done = derail_command("launch", "--trace", trace, script, profile)
@@ -94,7 +94,7 @@ def test_a_trace_has_the_clock_of_torch_profiler(derail_command: Derail, tmp_pat
 @pytest.mark.torch
 @pytest.mark.slow
 def test_two_ranks_of_torch_add_their_numbers(derail_command: Derail, tmp_path: Path) -> None:
-    """The environment is all that init_process_group needs: rank 0 serves the store on MASTER_PORT."""
+    """init_process_group needs only the environment: rank 0 serves the store on MASTER_PORT."""
     script = tmp_path / "reduce.py"
     script.write_text(SCRIPT)
     done = derail_command("launch", "--ranks", 2, script)

@@ -1,4 +1,4 @@
-"""``derail torchrun``: torch's launcher on the outside, derail's below."""
+"""``derail torchrun``: torch's agent with derail's launcher."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def call(*words: str, cwd):
 @torch_here
 @pytest.mark.torch
 def test_it_exits_as_the_rank_that_failed(tmp_path):
-    """It says whom it blames, as torchrun does, and no bystander with it."""
+    """The summary names the root cause, as torchrun's does, and no bystander."""
     (tmp_path / "w.py").write_text(
         "import os, sys, time\nif os.environ['LOCAL_RANK'] == '1':\n    sys.exit(7)\ntime.sleep(600)\n"
     )
@@ -42,7 +42,7 @@ def test_it_exits_as_the_rank_that_failed(tmp_path):
 @torch_here
 @pytest.mark.torch
 def test_what_was_installed_can_be_taken_back():
-    """Torch's agent starts ranks as before then, and signals raise what they raised before."""
+    """Afterwards torch's agent starts ranks as before, and signals raise the original exceptions."""
     source = program_text("cli/installs_twice")
     ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
 
@@ -50,7 +50,7 @@ def test_what_was_installed_can_be_taken_back():
 
 
 def parser() -> argparse.ArgumentParser:
-    """One like torchrun's, in a few lines."""
+    """Return a short parser with options like torchrun's."""
     made = argparse.ArgumentParser()
     made.add_argument("--nnodes")
     made.add_argument("--rdzv-id", "--rdzv_id")
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     ],
 )
 def test_what_stands_behind_the_program_is_the_programs(own, program):
-    """Where the options end is known from what each of them takes."""
+    """The number of arguments of each option shows where the options end."""
     words = with_the_program_marked([*own, *program], parser())
     told = parser().parse_args(words)
 
@@ -98,14 +98,14 @@ def test_what_stands_behind_the_program_is_the_programs(own, program):
     ],
 )
 def test_a_command_line_that_is_marked_or_wrong_is_left_alone(argv):
-    """What is wrong with it is told by whom it is for."""
+    """Torchrun itself reports the errors in it."""
     assert with_the_program_marked(argv, parser()) == argv
 
 
 @torch_here
 @pytest.mark.torch
 def test_the_programs_options_and_torchruns_shutdown_timeout_do_not_meet(tmp_path):
-    """Both are heard by whom they are for, though torchrun itself would refuse the first one as ambiguous."""
+    """Each gets its own, though torchrun alone would refuse the first one as ambiguous."""
     (tmp_path / "w.py").write_text(
         "import os, sys\nprint(sys.argv[1:], os.environ['TORCH_ELASTIC_SHUTDOWN_TIMEOUT'])\n"
     )
@@ -146,7 +146,7 @@ LAUNCHERS = {
 @pytest.mark.slow
 @pytest.mark.torch
 def test_the_launchers_own_error_file_is_the_same_under_each_launcher(tmp_path):
-    """TORCHELASTIC_ERROR_FILE of the launcher gets the document of the root cause, with its exit code."""
+    """The launcher's TORCHELASTIC_ERROR_FILE has the document of the root cause, with its exit code."""
     (tmp_path / "w.py").write_text(RAISES)
     documents = {}
     for name, words in LAUNCHERS.items():

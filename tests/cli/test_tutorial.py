@@ -1,4 +1,4 @@
-"""The commands of the tutorial do what it says, with the files that it shows."""
+"""The commands of the tutorial, with the files that it shows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-ten-mi
 
 
 def blocks(language: str) -> list[str]:
-    """What the page shows in one language."""
+    """Return the code blocks of the page in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[str]:
-    """What the page types."""
+    """Return the commands of the page."""
     return re.findall(r"^\$ derail (.*)$", PAGE.read_text(), re.MULTILINE)
 
 
 @pytest.fixture
 def in_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory with the files of the page."""
+    """Return a directory with the files of the page."""
     (tmp_path / "train.py").write_text(blocks("python")[0])
     (tmp_path / "killed.toml").write_text(blocks("toml")[0])
     monkeypatch.chdir(tmp_path)
@@ -44,11 +44,11 @@ def in_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_each_command_does_what_the_page_says(derail_command: Derail, number: int, code: int, says: str) -> None:
-    """Exit code, and the line that is shown."""
+    """Exit code and the shown line."""
     done = derail_command(*shlex.split(commands()[number]))
     assert (done.returncode, says in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
 
 
 def test_no_command_is_left_out() -> None:
-    """A command that is added to the page is added here."""
+    """A command that is added to the page must be added here."""
     assert len(commands()) == 4

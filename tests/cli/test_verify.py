@@ -1,4 +1,4 @@
-"""``derail verify-agent``: what it runs, writes and exits with, and what it leaves when it is interrupted."""
+"""``derail verify-agent``: runs, output, exit codes, and clean-up after an interrupt."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KILL = '[[faults]]\nfault = "signal"\nsignal = "SIGKILL"\nrank = 1\nwhen = {{ li
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A folder of scenarios: one that passes, one that fails, one whose fault is never due, one that cannot be run."""
+    """Return a folder of scenarios: one passes, one fails, one has a fault that is never due, one cannot be run."""
     root = tmp_path / "library"
     for folder in ("one", "two"):
         (root / folder).mkdir(parents=True)
@@ -56,7 +56,7 @@ def library(tmp_path: Path) -> Path:
 
 
 def test_the_scorecard_is_printed_and_written_in_each_form(derail_command: Derail, library: Path) -> None:
-    """A line on stderr for each verdict, the whole on stdout; JSON, JUnit and HTML where they were asked for."""
+    """Stderr has a line for each verdict, stdout the scorecard; JSON, JUnit and HTML are optional files."""
     files = {form: library / f"card.{form}" for form in ("json", "junit", "html")}
     options = [word for form, path in files.items() for word in (f"--{form}", path)]
     done = derail_command("verify-agent", "native", "--scenario", library, "-j", 2, *options)
@@ -75,7 +75,7 @@ def test_the_scorecard_is_printed_and_written_in_each_form(derail_command: Derai
 
 
 def test_the_trace_has_a_process_for_each_run(derail_command: Derail, library: Path) -> None:
-    """In the order of the scorecard; one that was skipped has no track."""
+    """In the order of the scorecard; a skipped run has no track."""
     derail_command("verify-agent", "native", "--scenario", library, "-j", 2, "--trace", library / "t.json")
     tracks = check_trace((library / "t.json").read_bytes())
 
@@ -92,14 +92,14 @@ def test_the_trace_has_a_process_for_each_run(derail_command: Derail, library: P
 def test_the_exit_code_is_that_of_the_worst_verdict(
     derail_command: Derail, library: Path, chosen: list[str], code: int
 ) -> None:
-    """What is skipped does no harm beside something that passed."""
+    """A skipped scenario does not change the code if another one passed."""
     options = [word for name in chosen for word in ("--scenario", library / name)]
     done = derail_command("verify-agent", "native", *options)
     assert done.returncode == code, done.stdout
 
 
 def test_a_family_or_a_pattern_chooses_among_those_that_come_along(derail_command: Derail) -> None:
-    """Both together choose what both mean."""
+    """Both together choose what matches both."""
     done = derail_command("verify-agent", "native", "--family", "crash", "--scenario", "*/killed_at_step_3")
     assert done.returncode == 0, done.stdout
     assert "1 scenario: 1 PASS" in done.stdout
@@ -109,7 +109,7 @@ def test_a_family_or_a_pattern_chooses_among_those_that_come_along(derail_comman
 def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     derail_command: Derail, library: Path, tmp_path: Path
 ) -> None:
-    """A folder for each run."""
+    """Each run has a folder."""
     own = tmp_path / "tmp"
     own.mkdir()
     scenario = ["--scenario", library / "one" / "right.toml"]
@@ -135,7 +135,7 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
 def test_what_is_asked_for_wrongly_exits_with_2_and_starts_nothing(
     derail_command: Derail, words: list[str], told: str
 ) -> None:
-    """With the nearest name."""
+    """The message has the nearest name."""
     done = derail_command("verify-agent", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
@@ -143,7 +143,7 @@ def test_what_is_asked_for_wrongly_exits_with_2_and_starts_nothing(
 
 
 def test_all_that_is_wrong_with_scenarios_is_told_at_once(derail_command: Derail, library: Path) -> None:
-    """File, path and nearest name of each; nothing is started."""
+    """Each has file, path and nearest name; nothing is started."""
     for name, wrong, right in (("right", "grcae", "grace"), ("wrong", "fualt", "fault")):
         path = library / "one" / f"{name}.toml"
         path.write_text(path.read_text().replace(right, wrong))
@@ -158,7 +158,7 @@ def test_all_that_is_wrong_with_scenarios_is_told_at_once(derail_command: Derail
 def test_a_signal_ends_everything_and_leaves_nothing(
     start_derail: StartDerail, library: Path, wait_until, pid_gone, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Ranks, runs, temporary files; the exit code tells which signal it was."""
+    """No ranks, runs or temporary files; the exit code gives the signal."""
     own = tmp_path / "tmp"
     own.mkdir()
     path = library / "one" / "right.toml"
@@ -196,7 +196,7 @@ def test_signals_that_are_ignored_by_who_starts_it_are_heard_in_its_runs(start_d
 def test_a_campaign_that_is_killed_leaves_no_ranks(
     start_derail: StartDerail, library: Path, wait_until, pid_gone
 ) -> None:
-    """Its keeper ends whoever carries its mark."""
+    """Its keeper ends all processes with the mark of the campaign."""
     path = library / "one" / "right.toml"
     path.write_text(path.read_text().replace("step 3", "no such").replace("grace", "timeout = 500\ngrace"))
     process = start_derail("verify-agent", "native", "--scenario", path, env={**os.environ, "TMPDIR": str(library)})

@@ -125,7 +125,7 @@ def test_pytest_timeout_does_not_count_the_start_of_ranks(run_pytest: RunPytest,
 
 
 WAITS = program_text("suites/conftest_that_tells")
-"""A conftest that tells when the ranks have been started: what breaks off their start kills them at once."""
+"""A conftest that writes a file when the ranks have been started: an interrupt of their start kills them at once."""
 
 
 @pytest.mark.parametrize("mark", ["ranks(2)", "ranks(2, reuse='module')"])

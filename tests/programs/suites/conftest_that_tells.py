@@ -1,4 +1,4 @@
-"""A conftest that tells when the ranks have been started: what breaks off their start kills them at once."""
+"""A conftest that writes a file when the ranks have been started: an interrupt of their start kills them at once."""
 
 import os
 import pathlib
