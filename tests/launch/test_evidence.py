@@ -244,6 +244,16 @@ def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
     assert result.root_cause_rivals == ()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here shows that a process is torn down")
+def test_a_killed_rank_is_blamed_though_its_peer_records_the_lost_connection_before_its_end_is_seen(jobs):
+    """The kernel closes the files of a dying process before it announces its exit."""
+    context = jobs.py(program_text("launch/sees_peer_die"), program_text("launch/dies_slowly"))
+    result = context.wait(60)
+    assert (result.root_cause, str(result.ranks[1].status)) == (1, "SIGKILL (9)")
+    assert result.root_cause_rivals in ((0,), ())
+    assert list(result.failures) == [1, 0]
+
+
 def test_a_rank_whose_first_thread_has_ended_is_stopped_and_is_no_failure(jobs, wait_until):
     """The kernel shows it as exiting from then on, though it runs: our signal ends it."""
     runs_on = RANK + (

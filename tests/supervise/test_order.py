@@ -9,7 +9,7 @@ import pytest
 
 from derail.model.clock import SYSTEM_CLOCK
 from derail.supervise.loop import Loop
-from derail.supervise.order import Order
+from derail.supervise.order import Exiting, Order, Recorded
 from derail.supervise.records import Found
 
 
@@ -77,3 +77,35 @@ def test_each_record_that_is_announced_in_one_turn_is_reported(found: list[Found
         stack.callback(os.close, write)
         order.add(Handle(read))
         assert [each.message for each in order.take()] == [each.message for each in found if each is not None]
+
+
+@pytest.mark.parametrize(
+    ("torn_down", "expected"),
+    [
+        ({2}, [Exiting(2, "known", of_signal=True), "first", Exiting(2, "unknown", of_signal=False)]),
+        (set(), ["first"]),
+        ({1, 2}, ["first"]),  # the rank of the record is ending itself, and its exit may be the reason
+    ],
+    ids=["another", "none", "both"],
+)
+def test_a_rank_that_is_torn_down_at_a_record_of_a_live_one_has_a_place_beside_it(monkeypatch, torn_down, expected):
+    """Its files were closed some time ago, and its exit is not announced yet."""
+    monkeypatch.setattr("derail.supervise.order.is_exiting", lambda pid, foreign: pid - 4194303 in torn_down)
+    loop = Loop(SYSTEM_CLOCK)
+    with ExitStack() as stack:
+        loop.open()
+        stack.callback(loop.close)
+        order = Order(Records([FIRST], stack), loop, SYSTEM_CLOCK)
+        order.open(stack, ())
+        for rank in (1, 2):
+            read, write = os.pipe()
+            stack.callback(os.close, read)
+            stack.callback(os.close, write)
+            handle = Handle(read)
+            handle.rank, handle.pid = rank, 4194303 + rank
+            order.add(handle)
+
+        taken = list(order.take())
+
+    assert [each.message if isinstance(each, Recorded) else each for each in taken] == expected
+    assert [each.order for each in taken if isinstance(each, Recorded)] == ["unknown" if len(expected) > 1 else "known"]

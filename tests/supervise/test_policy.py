@@ -496,3 +496,22 @@ def test_a_record_that_nothing_announced_is_a_rival_of_all_records_before_it(may
     for rank in range(4):
         policy.handle(Exited(rank, 100 + rank, ExitStatus(code=1), at=5.0))
     assert (policy.rivals(0), policy.rivals(3)) == (rivals, ())
+
+
+@pytest.mark.parametrize(
+    ("status", "root_cause", "rivals"), [(ExitStatus(signal=9), 1, (0,)), (CRASH, 0, (1,)), (OK, 0, ())], ids=str
+)
+def test_an_exit_under_way_at_a_record_is_first_only_if_it_is_a_death_by_a_signal(status, root_cause, rivals):
+    """No error of a peer kills a rank by a signal; it may make a rank exit with a code. Neither order is known."""
+    policy = running(2)
+    policy.exiting(1, "known", of_signal=True)
+    policy.handle(recorded(0, order="unknown"))
+    policy.exiting(1, "unknown", of_signal=False)
+    policy.handle(exited(1, status))
+    policy.handle(exited(0, CRASH))
+    evidence = {
+        rank: each.evidence_order for rank, each in policy.outcomes({}).items() if each.evidence_order is not None
+    }
+
+    assert min(evidence, key=evidence.__getitem__) == root_cause
+    assert policy.rivals(root_cause) == rivals

@@ -17,6 +17,12 @@ kernel's time of such a file (ctime) decides: if it precedes the last moment at 
 is before the exits of this turn. Otherwise their order is not known, and the record is put first if the turn began
 later. Files on a file server with a clock that is ahead are therefore "not known", never "first".
 
+A process closes its files some time before its exit is announced, which may be milliseconds on a busy machine. A peer
+may see the lost connection and record an error in that time. So at a record of a rank that still runs, the others are
+checked: the exit of one that the kernel is already tearing down (PF_EXITING) may be before that record, and the order
+is marked as unknown. Its place is before the record if it then proves to have died of a signal, which a peer's error
+does not cause; else it is behind the record.
+
 A rank may end between its start and the moment at which it is watched. Events before its start are collected before
 that. Its exit has no known order against other exits in between, and is put first: the rank had little time to become
 a victim.
@@ -33,6 +39,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from derail.model.exit import ExitStatus
 from derail.model.spec import Function
 from derail.platform.exits import is_readable
+from derail.platform.processes import is_exiting, is_proc_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +64,9 @@ ROUNDS = 20
 
 DOUBTFUL_LOOKS = 8
 """Number of checks of all error files because of exits that may or may not be failures."""
+
+EXITING_LOOKS = 8
+"""Number of turns with a record in which the other ranks are checked."""
 
 COARSE_NS = 20_000_000
 """Nanoseconds by which the kernel's time of a file may be late: it is taken at a clock tick, of 10 ms at most."""
@@ -94,6 +104,20 @@ class Recorded(NamedTuple):
     may_be_older: bool = False
 
 
+class Exiting(NamedTuple):
+    """The place of an exit that is announced later: the kernel was already tearing the rank down.
+
+    Attributes:
+        rank: local rank.
+        order: whether its place is known.
+        of_signal: whether it is the place of a death by a signal, or else that of an exit with a code.
+    """
+
+    rank: int
+    order: Known
+    of_signal: bool
+
+
 class _Exit(NamedTuple):
     """An announced exit; its status may not be known yet."""
 
@@ -102,7 +126,7 @@ class _Exit(NamedTuple):
     order: Known = "known"
 
 
-_Entry: TypeAlias = "_Exit | Recorded"
+_Entry: TypeAlias = "_Exit | Exiting | Recorded"
 
 
 class Order:
@@ -118,6 +142,8 @@ class Order:
         self._handles: dict[int, ProcessHandle] = {}
         self._functions: set[int] = set()
         self._doubtful_looks = DOUBTFUL_LOOKS
+        self._exiting_looks = EXITING_LOOKS
+        self._exiting: set[int] = set()
         self._failed = False
         self._at_once: set[int] = set()
         self._line: deque[_Entry] = deque()
@@ -177,7 +203,7 @@ class Order:
         if self._line:
             self._loop.post(_wake)  # an event taken from the kernel's list no longer wakes the loop
 
-    def take(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
+    def take(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Exiting | Recorded]:
         """Yield the events that were not yielded before, in order, up to a rank with an unknown status.
 
         Args:
@@ -258,7 +284,7 @@ class Order:
         if known_order and not announced and not looked:
             self._line += exits
             return
-        self._line += _in_order(
+        entries = _in_order(
             exits,
             announced,
             in_front,
@@ -268,6 +294,27 @@ class Order:
             started_ns=started_ns,
             known_order=known_order,
         )
+        self._line += self._with_exiting(list(entries))
+
+    def _with_exiting(self, entries: list[_Entry]) -> list[_Entry]:
+        """Add the ranks that are being torn down at the first record of a turn, beside that record."""
+        place = next((n for n, each in enumerate(entries) if isinstance(each, Recorded)), None)
+        if place is None or self._failed or not self._exiting_looks or is_proc_foreign():
+            return entries
+        self._exiting_looks -= 1
+        recorded = {each.rank for each in entries if isinstance(each, Recorded)} | self._exiting
+        others = [handle for handle in self._watched.values() if handle.rank not in recorded]
+        exiting = [handle.rank for handle in others if is_exiting(handle.pid, foreign=False)]
+        first = entries[place]
+        assert isinstance(first, Recorded)
+        writer = self._handles.get(first.rank)
+        if not exiting or writer is None or is_readable(writer.exit_fd) or is_exiting(writer.pid, foreign=False):
+            return entries
+        self._exiting.update(exiting)
+        before = [Exiting(rank, "unknown" if n else "known", of_signal=True) for n, rank in enumerate(exiting)]
+        behind = [Exiting(rank, "unknown", of_signal=False) for rank in exiting]
+        record = first if first.order == "as announced" else first._replace(order="unknown")
+        return [*entries[:place], *before, record, *behind, *entries[place + 1 :]]
 
     def _look(self, look: Callable[[int, int], Found | None], rank: int) -> Found | None:
         """Check the error file of a rank, unless that rank has not been started."""

@@ -113,6 +113,7 @@ class _Rank:
     status: ExitStatus | None = None
     exit_order: int | None = None
     exited_at: float | None = None
+    exiting: dict[bool, Moment] = field(default_factory=dict)  # by whether it then died of a signal
     exit: Moment | None = None
     recorded: Moment | None = None
     recorded_at: float | None = None
@@ -137,7 +138,9 @@ class _Rank:
         """The earliest evidence that it failed by itself; None if there is none."""
         if self.recorded is not None and not self.survived:
             return self.recorded
-        return self.exit if self.ended_by_itself and not self.succeeded else None
+        if not self.ended_by_itself or self.succeeded or self.status is None:
+            return None
+        return self.exiting.get(self.status.signal is not None, self.exit)
 
     @property
     def ended_by_itself(self) -> bool:
@@ -259,6 +262,10 @@ class Policy:
     def announce(self, rank: int, at: float, order: Known) -> None:
         """Store the place of a record that is read later, and then reported with the order "as announced"."""
         self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
+
+    def exiting(self, rank: int, order: Known, *, of_signal: bool) -> None:
+        """Store a place of an exit that is reported later: of a death by a signal, or of an exit with a code."""
+        self._ranks[rank].exiting[of_signal] = self._moment(Exited, order)
 
     def _moment(self, kind: type[Exited | ErrorRecorded], order: Known, *, may_be_older: bool = False) -> Moment:
         self._group += order in ("known", "as announced")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from derail.spawn.return_values import Returns
     from derail.spawn.zygote.client import AskedRank
     from derail.supervise.loop import Loop
-    from derail.supervise.order import Ended, Recorded
+    from derail.supervise.order import Ended, Exiting, Recorded
 
 
 AHEAD = 8
@@ -127,8 +127,8 @@ class Ranks:
         while self._asked:
             self._asked.popitem()[1].cancel()
 
-    def happened(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Recorded]:
-        """Yield exits and recorded errors, each once, in the order in which they happened.
+    def happened(self, *, look: bool = False, final: bool = False) -> Iterator[Ended | Exiting | Recorded]:
+        """Yield exits, also those under way, and recorded errors, each once, in the order in which they happened.
 
         Args:
             look: check error files of which the kernel announces no change, even if no rank has ended.

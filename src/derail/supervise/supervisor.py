@@ -33,7 +33,7 @@ from derail.platform.sigchld import default_sigchld
 from derail.platform.threads import block_signals, start_thread, unblocked_signals
 from derail.supervise.loop import Loop
 from derail.supervise.observers import Control, Listeners
-from derail.supervise.order import Recorded
+from derail.supervise.order import Exiting, Recorded
 from derail.supervise.policy import Enter, Look, Policy, Release, SetDeadline, Signal
 from derail.supervise.ranks import Ranks
 
@@ -271,6 +271,9 @@ class Supervisor:
     def _take_exits(self, *, look: bool = False, final: bool = False) -> None:
         """Process all exits and recorded errors until now, in the order in which they happened."""
         for each in self.ranks.happened(look=look, final=final):
+            if isinstance(each, Exiting):
+                self._policy.exiting(each.rank, each.order, of_signal=each.of_signal)
+                continue
             if isinstance(each, Recorded):
                 if each.message is None:
                     self._policy.announce(each.rank, each.at, each.order)
