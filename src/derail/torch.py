@@ -109,8 +109,11 @@ def torchrun(argv: Sequence[str]) -> int:
 
 
 def with_the_program_marked(argv: Sequence[str], parser: ArgumentParser) -> list[str]:
-    """The command line with ``--`` before its first word that is neither an option of ``parser`` nor the value of one,
-    so that argparse looks no further; as it was if it has that already, or an option that is cut short or unknown."""
+    """Return the command line with ``--`` before its first word that is neither an option of ``parser`` nor its value.
+
+    So argparse looks no further. The line is unchanged if it has ``--`` already, or an option that is cut short or
+    unknown.
+    """
     actions = {name: action for action in parser._actions for name in action.option_strings}  # noqa: SLF001
     place = 0
     while place < len(argv):

@@ -28,7 +28,9 @@ NOT_REWORDED = frozenset({"docs"})
 """Rooms whose turn is still to come; one that has become plain leaves this list."""
 
 _WORDS = re.compile(r"[A-Za-z']+")
-_PATTERN = re.compile(r"\b(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in DIALECT) + r")\b", re.I)
+_PATTERN = re.compile(
+    r"\b(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in DIALECT) + r")\b", re.IGNORECASE
+)
 
 
 def _prose_of_page(path: Path) -> str:

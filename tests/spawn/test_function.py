@@ -230,7 +230,7 @@ def test_a_rank_stops_waiting_when_the_launcher_closes(method, tmp_path):
 
 @each_method
 def test_the_environment_is_there_before_the_users_modules_are_imported(method, tmp_path):
-    """Modules have RANK when they are imported, and so has C code. (A fork has the launcher's modules already.)"""
+    """Modules have RANK when they are imported, and so has C code; a fork has the launcher's modules already."""
     wanted = {"RANK": "3", "OMP_NUM_THREADS": "1"}
     at_import, now = run(tmp_path, method, ranks.import_time_environment, env=wanted).value
 

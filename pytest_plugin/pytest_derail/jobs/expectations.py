@@ -24,7 +24,7 @@ class Account:
     """Failures of one job that a test has checked or expects.
 
     Attributes:
-        failures_seen: ranks that an assertion checked, or whose failure the test expects.
+        failures_seen: ranks that an assertion checked, or that the test expects to fail.
         any_failure: whether it expects the failure of any rank.
         timeout_seen: whether it checked that the job timed out.
         faults_seen: faults, with their rank, that it expects not to have happened.

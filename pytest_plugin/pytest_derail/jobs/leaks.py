@@ -109,7 +109,7 @@ class Leaks:
 
 
 class Arrivals:
-    """Entries of /dev/shm that appear while ranks run, and whose creator is unknown."""
+    """Entries of /dev/shm that appear while ranks run, without a known creator."""
 
     def __init__(self) -> None:
         """Record the present entries."""

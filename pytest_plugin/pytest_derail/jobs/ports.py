@@ -1,6 +1,6 @@
 """Ports for a job or a test that no other job on this machine gets while it runs.
 
-The number lies outside the kernel's ephemeral range, from which it assigns ports on request. The port is claimed by the
+The number is outside the kernel's ephemeral range, from which it assigns ports on request. The port is claimed by the
 name of an abstract socket: only one process in this network namespace can bind it, and the kernel frees it when the
 process ends.
 """

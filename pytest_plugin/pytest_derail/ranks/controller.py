@@ -130,7 +130,7 @@ class RanksTest:
             self._body, self.item.obj = self.item.obj, without_draws(self.item)
 
     def tear_down(self) -> None:
-        """Restore the item; this class sets up no fixture of its own."""
+        """Restore the item; this class sets up no fixture."""
         if self._body is not None:
             self.item.obj, self._body = self._body, None
 
@@ -407,7 +407,7 @@ def _captured(name: str) -> str:
 
 
 class _OwnRanks:
-    """Progress of a test with a job of its own: its ranks write to the bell and keep records."""
+    """Progress of a test with a separate job: its ranks write to the bell and keep records."""
 
     def __init__(self, test: RanksTest, folder: Path, bell: Bell) -> None:
         self._test = test

@@ -101,7 +101,7 @@ def check(metafunc: pytest.Metafunc) -> None:
 
 
 def _misspelt(item: pytest.Item) -> Iterator[tuple[str, str]]:
-    """Yield each undeclared marker of a test whose name resembles one of ours, with the marker that was meant."""
+    """Yield each undeclared marker of a test with a name that resembles one of ours, with the marker that was meant."""
     for name in dict.fromkeys(mark.name for mark in item.iter_markers()):
         meant = [mark for mark in MARKS if name not in MARKS and abs(len(name) - len(mark)) <= 1 and near(name, [mark])]
         if meant:

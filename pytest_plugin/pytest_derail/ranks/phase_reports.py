@@ -186,7 +186,7 @@ SHOWN = ("longrepr", "wasxfail", "_subtest.context")
 
 
 def _harmless(recorded: RecordedReport) -> RecordedReport:
-    """Return the report with every terminal control character escaped. Ranks add no colours of their own to it.
+    """Return the report with every terminal control character escaped. Ranks add no colours to it.
 
     Names of properties are escaped as well: pytest writes them unescaped into JUnit XML.
     """

@@ -165,7 +165,7 @@ def judge_ranks(
 
 
 def _without_end(rank: RankVerdict) -> RankVerdict:
-    """Return the verdict on a rank whose record ends early; without a stop of the job the rank has died."""
+    """Return the verdict on a rank with a record that ends early; without a stop of the job the rank has died."""
     if rank.fate != "stopped":
         return rank
     return replace(rank, fate="died", words=f"its record ends in {rank.phase}, before the end of the test")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHARED = frozenset({"tmp_path"})
 OWN_IN_EACH_RANK = ("_pytest", "anyio", "pytest_asyncio", "pytest_cov", "pytest_timeout")
-"""Packages whose fixtures belong to a process and not to a test: pytest itself, and plugins that keep event loops."""
+"""Packages with fixtures that belong to a process, not to a test: pytest itself, and plugins that keep event loops."""
 
 XUNIT = ("_xunit_", "_unittest_")
 

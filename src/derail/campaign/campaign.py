@@ -36,7 +36,7 @@ MARGIN = 60.0
 """Seconds that a run may take in addition to the time limit of its job: start, clean-up, a busy machine."""
 ORDER, ROW, OUTPUT = "order", "row.json", "runner.log"
 TIMED = frozenset({"stragglers"})
-"""Families of faults whose runs are timed: no other run goes on at the same time."""
+"""Families of faults with timed runs: no other run happens at the same time."""
 
 
 @dataclass(frozen=True, slots=True)

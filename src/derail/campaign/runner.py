@@ -4,7 +4,7 @@ A process gets a mark in its environment, which its descendants inherit. When th
 the mark is ended as well, and reported. If this process is killed, a keeper process does it.
 
 derail's own launcher with one-rank jobs is not used, for three reasons. The order of a process lies in an unnamed
-memory file, and the launcher, like torch's, gives ranks no stdin of their own. Only the process itself is asked to end,
+memory file, and the launcher, like torch's, gives ranks no separate stdin. Only the process itself is asked to end,
 so that it can end the launcher under test as the scenario requires; the launcher signals a rank's whole group. And the
 runner waits for the first end among several, with one keeper for all; a context waits for one job.
 """
@@ -162,7 +162,7 @@ class Runner:
                 return self._buried(ended)
 
     def end_all(self) -> None:
-        """End all running processes: ask, wait, kill. A signal meanwhile skips the wait."""
+        """End all running processes: ask, wait, kill. A signal during that skips the wait."""
         try:
             for process in self._running.values():
                 self._ask(process, SYSTEM_CLOCK.now())

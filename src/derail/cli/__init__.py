@@ -16,7 +16,7 @@ from derail.cli.verify import verify_agent
 
 
 class _Commands(click.Group):
-    """Group whose commands are listed with their whole help line, wrapped at the width of the terminal."""
+    """Group that lists its commands with their whole help line, wrapped at the width of the terminal."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""

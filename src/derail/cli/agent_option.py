@@ -16,7 +16,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def own_agent_options(command: F) -> F:
-    """Add ``--agent-cmd`` and ``--declaration``, by which a user describes an agent of their own."""
+    """Add ``--agent-cmd`` and ``--declaration``, which describe a user's own agent."""
     declaration = click.option(
         "--declaration", type=click.Path(dir_okay=False, path_type=Path),
         help="TOML file that describes what your own agent supports and promises.",

@@ -56,7 +56,7 @@ MARKER = ".derail"
 
 
 def clear(directory: Path) -> None:
-    """Empty a directory with the evidence of an earlier run, whose files do not belong to this run.
+    """Empty a directory with the evidence of an earlier run: its files do not belong to this one.
 
     Raises:
         ValueError: if there is a journal, and the directory may also contain other files; or if another user could

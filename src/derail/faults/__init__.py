@@ -1,6 +1,6 @@
 """Breaking jobs on purpose, and proving that it happened.
 
-``faults.plan([...], seed=7)`` puts faults together; every fault of the catalogue has a function of its own name here:
+``faults.plan([...], seed=7)`` puts faults together; each fault of the catalogue has a function here of the same name:
 ``faults.signal("SIGKILL", rank=2, when=when.line("step 3"))``. They are made when they are first asked for; editors and
 type checkers read them in the stub beside this file, which is written from the same catalogue.
 
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Callable[..., Fault] | list[str]:
 
 
 def __dir__() -> list[str]:
-    """The names above, and every fault of the catalogue."""
+    """Return the names above, and every fault of the catalogue."""
     from derail.faults.registry import public_names
 
     return sorted({*globals(), *public_names()})

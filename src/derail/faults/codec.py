@@ -157,14 +157,14 @@ def _schema_of(entry: Entry, common: Schema) -> Schema:
 
 
 def to_json(plan: Plan) -> str:
-    """The plan as JSON."""
+    """Return the plan as JSON."""
     import json
 
     return json.dumps(plan.data(), indent=2) + "\n"
 
 
 def to_toml(plan: Plan) -> str:
-    """The plan as TOML."""
+    """Return the plan as TOML."""
     lines = [f"seed = {plan.seed}", *([f"keep_alive = {plan.keep_alive}"] if plan.keep_alive else [])]
     for fault in plan.faults:
         lines += ["", "[[faults]]"]

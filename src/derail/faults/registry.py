@@ -72,12 +72,12 @@ def entries() -> Mapping[str, Entry]:
 
 
 def _heard(side: Side) -> tuple[str, ...]:
-    """The triggers that a fault can have on its side: in a rank all but the end of that rank."""
+    """Return the triggers that a fault can have on its side: in a rank all but the end of that rank."""
     return tuple(word for word in KINDS if not (side == "in rank" and KINDS[word] is OwnExit))
 
 
 def entry(name: str) -> Entry:
-    """The entry of a fault.
+    """Return the entry of a fault.
 
     Raises:
         InputError: if there is no such fault.
@@ -177,7 +177,7 @@ def _differs(param: Param, value: Value) -> bool:
 
 
 def builder(name: str) -> Callable[..., Fault]:
-    """The function that makes one kind of fault: ``builder("signal")("SIGKILL", rank=2)``.
+    """Return the function that makes one kind of fault: ``builder("signal")("SIGKILL", rank=2)``.
 
     Raises:
         InputError: if there is no such fault.

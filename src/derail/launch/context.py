@@ -261,7 +261,7 @@ class PContext(abc.ABC):  # noqa: B024 - torch's type; subclasses add only the k
 
 
 class MultiprocessContext(PContext):
-    """A job whose ranks run a Python function."""
+    """A job with ranks that run a Python function."""
 
     def __init__(  # noqa: PLR0917 - torch's signature
         self,
@@ -293,7 +293,7 @@ class MultiprocessContext(PContext):
 
 
 class SubprocessContext(PContext):
-    """A job whose ranks run a program."""
+    """A job with ranks that run a program."""
 
     def __init__(  # noqa: PLR0917 - torch's signature
         self,

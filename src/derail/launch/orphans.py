@@ -1,7 +1,7 @@
 """Reaping of orphans while a job runs, for a launcher that is the first process of a container.
 
-A process whose parent ends becomes a child of PID 1, which never started it. It stays a zombie until PID 1 waits for
-it: a long job may exhaust all pids. Ranks are never reaped here: their status belongs to their job.
+When its parent ends, a process becomes a child of PID 1, which never started it. It stays a zombie until PID 1 waits
+for it: a long job may exhaust all pids. Ranks are never reaped here: their status belongs to their job.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ CATEGORIES = {
 def render_trace(runs: Iterable[tuple[str, Timeline]]) -> bytes:
     """Return the runs, each with its name, as a JSON trace.
 
-    A run whose wall-clock time is unknown begins with the earliest one.
+    A run without a known wall-clock time begins with the earliest one.
     """
     listed = list(runs)
     earliest = min((run.wall for _, run in listed if run.wall), default=0.0)

@@ -1,4 +1,6 @@
-"""A launcher that reads its ranks through pipes: ``piped.py RANKS MODE COMMAND``. MODE is what it does with that:
+"""A launcher that reads its ranks through pipes.
+
+It is called ``piped.py RANKS MODE COMMAND``. MODE is what it does with that:
 
     prints    prints it, each line behind the number of its rank
     glues     prints it without line ends

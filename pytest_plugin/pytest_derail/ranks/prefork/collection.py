@@ -1,6 +1,7 @@
 """Collection of the suite in the zygote, from which warm ranks are forked: conftest files and modules of tests.
 
-Only files whose import has the same effect in every rank are collected here; each rank collects the rest itself.
+Only files are collected here that have the same effect in every rank when they are imported. Each rank collects the
+rest itself.
 """
 
 from __future__ import annotations

@@ -47,15 +47,15 @@ INHERITED = ("environment", "sys.path", "torch")
 """Settings that a fork always inherits from its parent."""
 
 HARMLESS = os.devnull
-"""File whose descriptors are interchangeable."""
+"""File with interchangeable descriptors."""
 
 
 def alike(preparation: Preparation, worker: Mapping[str, Any], files: Sequence[str]) -> list[str] | None:
     """Begin a session and collect tests as a rank does; afterwards this process is unusable for anything else.
 
     Returns:
-        The files whose import had no effect that could differ between ranks; None if conftest files or other plugins
-        may have had one.
+        The files that had no effect when they were imported that could differ between ranks; None if conftest files or
+        other plugins may have had one.
     """
     asked = Asked()
     tempfile.tempdir = None  # so that a module that asks for it reads the environment again
@@ -82,7 +82,7 @@ class Watch:
     """Plugin that compares the state of the process before and after each module is imported.
 
     Attributes:
-        unlike: files whose import left something, read a rank-specific value, or failed.
+        unlike: files with an import that left something, read a rank-specific value, or failed.
         undecided: whether the state changed between imports of modules, for example by a conftest file.
     """
 

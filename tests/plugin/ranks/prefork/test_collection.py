@@ -46,7 +46,7 @@ ASKS = {
 
 @pytest.fixture
 def imported(pytester: pytest.Pytester):
-    """How often a module was imported: once by pytest, once for a try, and then?"""
+    """Return how often a module was imported after the imports by pytest and for the trial."""
 
     def count(name: str) -> int:
         return len((pytester.path / name).read_text()) - 2
