@@ -180,7 +180,7 @@ class Lifecycle:
         return None if IN_RANK in self.item.config.stash else marked_plan(self.item)
 
     def _left(self) -> list[str]:
-        """Return the leftovers of the test's jobs and the leaks of its own process."""
+        """Return the leftovers of the test's jobs and the leaks of this process."""
         ended = [(job.close(), job.account) for job in self.jobs]
         left = [line for seen, account in ended for line in judge_left(seen, account)]
         clean = all(not seen.ran or could_clean_up(seen) for seen, _ in ended)

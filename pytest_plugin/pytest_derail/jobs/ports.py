@@ -61,7 +61,7 @@ class Port(int):
 def listened_on(ports: Collection[int], ours: Callable[[int], bool]) -> list[int]:
     """Return those of these ports on which a process listens that belongs to ``ours``.
 
-    Other users and other tests on the machine may take a port as soon as it is free.
+    Other users and other tests on the machine may take a port once it is free.
     """
     sockets = table("self").items() if ports else ()
     listening = {f"socket:[{inode}]": port for inode, (state, port, _) in sockets if state == LISTENING}

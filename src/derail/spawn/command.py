@@ -114,7 +114,7 @@ class Program(subprocess.Popen[bytes]):
 
 
 def start_command(spec: RankSpec, *, use_pidfd: bool | None = None) -> CommandHandle:
-    """Start the program of ``spec``, as leader of its own session, with exactly its environment.
+    """Start the program of ``spec``, as leader of a new session, with exactly its environment.
 
     Its output is appended to the files of ``spec.streams``; without a file, it inherits our stream. Its stdin is ours,
     as with torch, even if that is a terminal, for ``breakpoint()``. It is not the controlling terminal of the rank's

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ProcessHandle(Protocol):
-    """A started process, leader of its own session and group, that only its owner reaps.
+    """A started process, leader of a session and group, that only its owner reaps.
 
     No method blocks, and none raises because the process has ended.
     """

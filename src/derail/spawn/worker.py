@@ -45,7 +45,7 @@ def run_payload(file: BinaryIO, fds: Sequence[int] | None) -> None:
     """Run the function of the payload at the current position of ``file``.
 
     Args:
-        file: closed as soon as it is read.
+        file: closed once it is read.
         fds: the descriptors that were sent along; None if they have the same numbers here as in the launcher.
     """
     head = payload.read_head(file)
