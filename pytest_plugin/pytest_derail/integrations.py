@@ -92,7 +92,7 @@ def worker_input(config: pytest.Config) -> dict[str, Any]:
 
 
 def start_coverage() -> None:
-    """In a rank: start coverage if it is requested and did not start with the interpreter."""
+    """In a rank: start coverage if it is requested and did not start with the interpreter, as in a fork."""
     import os
 
     if os.environ.get("COVERAGE_PROCESS_CONFIG"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from derail.spawn.zygote.import_scan import imports_of
+from pytest_derail import integrations
 from pytest_derail.options import preload
 from pytest_derail.ranks.worker import breakpoints
 
@@ -44,7 +45,8 @@ class RankFunction:
         self.__doc__ = run.__doc__
 
     def __call__(self, *args: Any) -> Any:
-        """Run the function with line-buffered streams."""
+        """Run the function with line-buffered streams, and measured if pytest-cov measures the test."""
+        integrations.start_coverage()
         breakpoints.explain(OF_JOBS)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
