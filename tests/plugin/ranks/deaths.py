@@ -18,27 +18,27 @@ RANKS = 4
 
 
 def kill() -> None:
-    """Without a chance to say anything."""
+    """Die of SIGKILL, without any output."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def segfault() -> None:
-    """As a faulty extension does."""
+    """Die of SIGSEGV, like a faulty extension."""
     ctypes.string_at(0)
 
 
 def exit_seven() -> NoReturn:
-    """Without clean-up."""
+    """Exit with 7, without clean-up."""
     os._exit(7)
 
 
 def exit_early() -> NoReturn:
-    """As if all were well."""
+    """Exit with 0, like a successful rank."""
     os._exit(0)
 
 
 def hang_in_c() -> None:
-    """With the GIL held, as a stuck C library does."""
+    """Hang with the GIL held, like a stuck C library."""
     libc = ctypes.PyDLL(None)
     while True:
         libc.pause()
@@ -75,7 +75,7 @@ ALL = [
 
 
 def body(death: Death, rank: int, folder: Path) -> None:
-    """What each rank runs: all come together, then one of them dies."""
+    """Run a rank: all ranks meet, then one of them dies."""
     print(f"last words of {rank}", flush=True)
     (folder / str(rank)).touch()
     while len(os.listdir(folder)) < RANKS:

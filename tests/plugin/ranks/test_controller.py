@@ -1,4 +1,4 @@
-"""``@pytest.mark.ranks(n)`` in real pytest runs: what runs where, and what the tests come to."""
+"""``@pytest.mark.ranks(n)`` in real pytest runs: which process runs what, and the outcomes of tests."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ pytest_plugins = ["pytester"]
 
 
 def test_a_body_runs_on_its_ranks_as_one_job(run_pytest: RunPytest) -> None:
-    """Each rank knows who it is and where the others are, is a process of its own, and can reach rank 0."""
+    """Each rank has its number and addresses, is a process of its own, and can reach rank 0."""
     result = run_pytest(program_text("suites/ranks/job"))
     result.assert_outcomes(passed=4)
 
 
 def test_fixtures_of_functions_are_set_up_in_each_rank_and_the_others_once(run_pytest: RunPytest) -> None:
-    """Whoever asks for them, and whatever they give, None too; what module set-up functions do happens in each rank."""
+    """Whatever requests them and whatever they return, also None; module set-up functions run in each rank."""
     result = run_pytest(
         program_text("suites/ranks/fixture_scopes"),
         "-rA",
@@ -54,7 +54,7 @@ def late(request):
 
 
 def test_what_cannot_be_handed_to_ranks_is_an_error_that_names_the_fixture(run_pytest: RunPytest) -> None:
-    """In the controller or in a rank, too late or covered; and there are two ways out."""
+    """In the controller or in a rank, late or overridden; the message names two remedies."""
     result = run_pytest(program_text("suites/ranks/unpicklable"))
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
@@ -68,7 +68,7 @@ def test_what_cannot_be_handed_to_ranks_is_an_error_that_names_the_fixture(run_p
 
 
 def test_the_marker_may_come_from_a_parameter_or_from_a_hook(run_pytest: RunPytest) -> None:
-    """A test that asks for its rank need not have it when it is collected."""
+    """A test with the rank fixture may get its marker after collection."""
     result = run_pytest(
         """
 import pytest
@@ -96,7 +96,7 @@ def pytest_collection_modifyitems(items):
 def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_remedy_works(
     run_pytest: RunPytest, reuse: str
 ) -> None:
-    """Not by the name of one that it depends on. Both remedies work: naming it, and having each rank set it up."""
+    """Dependencies are not named. Both remedies work: the argument, and set-up in each rank."""
     result = run_pytest(program_text("suites/ranks/late_fixtures").replace("ranks(2", f"ranks(2{reuse}"))
     result.assert_outcomes(passed=2, failed=2)
     for name in ("wide", "narrow"):
@@ -105,7 +105,7 @@ def test_a_wide_fixture_that_is_asked_for_late_is_refused_by_its_name_and_the_re
 
 
 def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> None:
-    """By a marker, without any rank; in the body, on all ranks or on one, if the others come to their end."""
+    """A marker needs no ranks; in the body, on all ranks or on one if the others finish."""
     result = run_pytest(
         program_text("suites/ranks/skips"),
         "-rA",
@@ -145,7 +145,7 @@ def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> 
     ],
 )
 def test_a_wrong_marker_is_an_error_that_says_what_is_wrong(run_pytest: RunPytest, marker: str, told: str) -> None:
-    """Of the collection: no test runs, and no fixture is set up."""
+    """It is an error of the collection: no test runs, and no fixture is set up."""
     result = run_pytest(f"import pytest\n@pytest.mark.{marker}\ndef test_one():\n    pass", "--setup-show")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.assert_outcomes(errors=1)
@@ -155,7 +155,7 @@ def test_a_wrong_marker_is_an_error_that_says_what_is_wrong(run_pytest: RunPytes
 
 
 def test_a_wrong_marker_of_a_test_case_is_a_usage_error(run_pytest: RunPytest) -> None:
-    """Its methods are collected in another way."""
+    """Methods of a test case are collected in another way."""
     result = run_pytest(
         """
 import unittest
@@ -172,7 +172,7 @@ class TestIt(unittest.TestCase):
 
 
 def test_a_misspelt_marker_is_found_at_the_collection(run_pytest: RunPytest) -> None:
-    """An error where the test needs it, with the nearest name; else a warning, but not about a declared marker."""
+    """An error with the nearest name if the test needs it, else a warning; declared markers are accepted."""
     needs = "import pytest\n@pytest.mark.{}\ndef test_one({}): pass"
     for marker, fixture, meant in (
         ("rank(2)", "world_size", "ranks"),
@@ -191,7 +191,7 @@ def test_a_misspelt_marker_is_found_at_the_collection(run_pytest: RunPytest) -> 
 
 
 def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) -> None:
-    """They are an error in a test that does not run on ranks, when they are asked for."""
+    """A request for one in a test without ranks is an error."""
     result = run_pytest("def test_one(rank):\n    pass")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*ERROR at setup*", "*the `rank` fixture needs @pytest.mark.ranks(n)"])
@@ -203,7 +203,7 @@ def test_rank_fixtures_elsewhere_say_what_they_are_for(run_pytest: RunPytest) ->
 
 
 def test_markers_fixtures_and_collection_read_well(run_pytest: RunPytest) -> None:
-    """Nothing runs for any of them."""
+    """None of these options starts anything."""
     source = """
 import pytest
 
@@ -278,7 +278,7 @@ def test_the_time_of_a_test_is_that_of_its_marker_or_else_of_the_command_line(ru
 
 
 def test_help_names_every_option_and_key(run_pytest: RunPytest) -> None:
-    """Under one prefix."""
+    """All have one prefix."""
     told = run_pytest("", "--help").stdout.str()
     for word in ("timeout=SECONDS", "grace=SECONDS", "start-method=METHOD", "plan=FILE", "keep "):
         assert f"--derail-{word}" in told
@@ -295,7 +295,7 @@ def test_help_names_every_option_and_key(run_pytest: RunPytest) -> None:
 
 @pytest.mark.parametrize("marker", ["ranks(2)", "ranks(2, reuse='module')"], ids=["warm", "reused"])
 def test_doctests_of_a_marked_module_run_in_pytests_own_process(run_pytest: RunPytest, marker: str) -> None:
-    """They are no test functions; a failure of one counts, and tests on ranks run beside them."""
+    """They are no test functions; their failures count, beside tests on ranks."""
     result = run_pytest(
         f'''
 """
@@ -334,7 +334,7 @@ def test_it(rank):
     ids=["warm", "reused", "spawn"],
 )
 def test_a_module_that_skips_itself_in_one_rank_skips_its_tests(run_pytest: RunPytest, marker: str) -> None:
-    """With the reason and the rank; a failure of another rank counts."""
+    """The report has the reason and the rank; a failure of another rank counts."""
     result = run_pytest(
         f"""
 import os

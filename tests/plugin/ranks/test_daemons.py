@@ -1,4 +1,4 @@
-"""A daemon that a rank leaves is an error of its test, and is ended, whatever way the rank was made."""
+"""A daemon that a rank leaves is an error of its test and is ended, for each way to start ranks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_it(rank):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_daemon_is_an_error_of_its_test(run_pytest: RunPytest, left: Callable[[], list[str]], way: str) -> None:
-    """It was forked twice in rank 1, has a session of its own and no descriptor, and never executed anything."""
+    """A double fork in rank 1, with its own session, no open descriptor and no exec."""
     result = run_pytest(DAEMON + WAYS[way], "-rA")
     assert {key: result.parseoutcomes().get(key, 0) for key in ("failed", "errors")} in (
         {"failed": 1, "errors": 0},

@@ -1,4 +1,4 @@
-"""Ranks that die in the middle of a test, in derail's plugin and in torch's own class: who fails, and who is blamed."""
+"""Ranks that die in the middle of a test: the verdicts of derail's plugin and of torch's own class."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytest_plugins = ["pytester"]
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("tool", ["freezegun", "time-machine"])
 def test_hangs_are_ended_and_others_pass_while_the_time_is_frozen(run_pytest: RunPytest, tool: str) -> None:
-    """A timeout of ranks and of jobs counts real seconds."""
+    """Timeouts of ranks and jobs count real seconds."""
     result = run_pytest(program_text("suites/ranks/frozen_time", TOOL=tool))
 
     result.assert_outcomes(passed=10, failed=1)

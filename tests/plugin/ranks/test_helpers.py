@@ -22,7 +22,7 @@ FEW = ("executor forkserver", "manager spawn", "shared_memory ", "joblib ")
 
 
 def run_tests(run_pytest: RunPytest, pytester: pytest.Pytester, body: str, *, uses: tuple[str, ...]) -> None:
-    """Run ``body`` for each use in a pytest of its own: all pass, and leave nothing."""
+    """Run ``body`` for each use in a separate pytest; all must pass and leave nothing."""
     pytester.path.joinpath("users.py").write_text(SOURCE.read_text())
     cases = f'import pytest, users\npytestmark = pytest.mark.parametrize("what", {uses!r})\n'
     result = run_pytest(cases + body, "-p", "no:randomly")
@@ -32,7 +32,7 @@ def run_tests(run_pytest: RunPytest, pytester: pytest.Pytester, body: str, *, us
 
 @pytest.mark.parametrize("options", ["", ", reuse='module'"])
 def test_the_marker_lets_helpers_end(run_pytest: RunPytest, pytester: pytest.Pytester, options: str) -> None:
-    """On ranks of one test, and on those that are kept, where helpers stay with their rank."""
+    """On ranks of one test, and on reused ranks, where helpers stay with their rank."""
     body = f"""
 @pytest.mark.ranks(2, timeout=100{options})
 def test_use(rank, what):
@@ -43,7 +43,7 @@ def test_use(rank, what):
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver", "warm"])
 def test_the_fixture_lets_helpers_end(run_pytest: RunPytest, pytester: pytest.Pytester, method: str) -> None:
-    """By every start method."""
+    """With each start method."""
     body = f"""
 def test_use(derail, what):
     derail.run(users.use, ranks=2, args=(what,), start_method={method!r})
@@ -54,7 +54,7 @@ def test_use(derail, what):
 @pytest.mark.torch
 @pytest.mark.parametrize("context", [*users_of_helpers.CONTEXTS, "file_system"])
 def test_data_loaders_leave_nothing(run_pytest: RunPytest, pytester: pytest.Pytester, context: str) -> None:
-    """Their workers by each context, and torch's manager of shared memory, which removes its directory."""
+    """Workers with each context, and torch's shared-memory manager, which removes its directory."""
     body = """
 @pytest.mark.ranks(2, timeout=100)
 def test_use(rank, what):
@@ -65,7 +65,7 @@ def test_use(rank, what):
 
 @pytest.mark.parametrize("what", FEW)
 def test_a_program_lets_helpers_end(tmp_path: Path, what: str) -> None:
-    """``derail run`` looks at what a job leaves, and finds nothing."""
+    """``derail run`` checks for leftovers and finds none."""
     scenario = tmp_path / "helpers.toml"
     scenario.write_text(
         f"""

@@ -1,4 +1,4 @@
-"""Failures of ranks that a marker, a skip elsewhere, or the end of the test could hide."""
+"""Failures of ranks that a marker, a skip on another rank, or the end of the test could hide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRELUDE = program_text("suites/ranks/ends")
 
 
 def test_an_xfail_marker_is_about_what_ranks_raise(run_pytest: RunPytest) -> None:
-    """A death and a hang fail the test under it, unless it names them."""
+    """A death and a hang fail the test, unless the marker names them."""
     result = run_pytest(program_text("suites/ranks/expected_failures"))
     result.assert_outcomes(xfailed=2, failed=3)
     result.stdout.fnmatch_lines(["xfail *xfail(raises=pytest_derail.RanksFailed)*"] * 3)
@@ -25,7 +25,7 @@ def test_an_xfail_marker_is_about_what_ranks_raise(run_pytest: RunPytest) -> Non
 
 @pytest.mark.parametrize("reuse", ["", ", reuse='module'"])
 def test_a_skip_on_one_rank_hides_no_hang_of_another(run_pytest: RunPytest, reuse: str) -> None:
-    """The others have the time of the test; one that takes it passes, one that never ends has hung."""
+    """The other ranks have the timeout of the test: a slow one passes, an endless one has hung."""
     result = run_pytest(
         PRELUDE
         + f"""
@@ -55,7 +55,7 @@ def test_takes_its_time(rank, tmp_path):
 
 
 def test_a_thread_that_outlives_the_test_keeps_its_rank(run_pytest: RunPytest) -> None:
-    """If it is no daemon the rank cannot end: a hang, with the stack of the thread, unless it ends in time."""
+    """A non-daemon thread keeps its rank alive: unless it ends in time, a hang with its stack."""
     result = run_pytest(program_text("suites/ranks/late_threads"))
     result.assert_outcomes(passed=3, failed=1, errors=1)
     result.stdout.fnmatch_lines(

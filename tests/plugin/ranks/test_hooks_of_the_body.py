@@ -1,4 +1,4 @@
-"""Hooks around the body of a test run in the ranks; what they do once more in pytest's own process hides nothing."""
+"""Hooks around the body of a test run in the ranks; their second run in pytest's own process hides nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pytest_runtest_call(item):
 @pytest.mark.parametrize("hook", [NEW_STYLE, OLD_STYLE], ids=["wrapper", "hookwrapper"])
 @pytest.mark.parametrize("marker", ["ranks(2)", "ranks(2, reuse='module')"], ids=["warm", "reused"])
 def test_a_hook_that_swallows_in_pytests_own_process_hides_nothing(run_pytest: RunPytest, hook: str, marker) -> None:
-    """Failures, deaths, skips and unexpected successes of ranks count; what the hook swallows in ranks does not."""
+    """Failures, deaths, skips and unexpected successes of ranks count; exceptions swallowed in ranks do not."""
     ran = run_pytest(
         program_text("suites/ranks/swallowed").replace("ranks(2)", marker),
         conftest=f"import os\nimport pytest\n{hook}",
@@ -54,7 +54,7 @@ def test_a_hook_that_swallows_in_pytests_own_process_hides_nothing(run_pytest: R
 
 
 def test_a_hook_that_replaces_exceptions_replaces_them_in_ranks_only(run_pytest: RunPytest) -> None:
-    """The xfail marker is asked about what the hook raised in ranks."""
+    """The xfail marker is compared with the exception of the hook in the rank."""
     ran = run_pytest(
         """
 import pytest
@@ -78,7 +78,7 @@ def test_replaced_by_another():
 
 
 def test_a_hook_that_fails_a_test_in_pytests_own_process_fails_it(run_pytest: RunPytest) -> None:
-    """It may look at what the ranks have left, also where they skip."""
+    """It may check the results of ranks, also if they skip."""
     ran = run_pytest(
         """
 import pytest

@@ -1,4 +1,4 @@
-"""Values, exceptions and streams of a test that would break what reports on it: the test ends as without ranks."""
+"""Values, exceptions and streams of a test that could break reports: the outcome is the same as without ranks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VALUES = program_text("suites/ranks/hostile_values")
 
 @pytest.mark.parametrize("marker", MARKERS.values(), ids=MARKERS)
 def test_a_property_of_any_value_leaves_a_passing_test_passed(run_pytest: RunPytest, marker: str) -> None:
-    """It contains itself, has no text, cannot be pickled, or is too large: its rank runs on."""
+    """A recursive value, one without a text, one that cannot be pickled, one too large: the rank continues."""
     result = run_pytest(VALUES.replace("ranks(2)", marker), "--junitxml=junit.xml")
     result.assert_outcomes(passed=1)
     assert "replaced" not in result.stdout.str()
@@ -40,7 +40,7 @@ EXCEPTIONS = program_text("suites/ranks/hostile_exceptions")
 
 @pytest.mark.parametrize("marker", [MARKERS["warm"], MARKERS["reused"]], ids=["warm", "reused"])
 def test_an_exception_of_any_kind_fails_its_test_in_the_ranks(run_pytest: RunPytest, marker: str) -> None:
-    """No rank dies of it: each says in which phase it failed, and by what."""
+    """No rank dies of it; each reports the phase and the exception."""
     result = run_pytest(EXCEPTIONS.replace("ranks(2)", marker), "--tb=short")
     result.assert_outcomes(passed=1, failed=7)
     output = result.stdout.str()
@@ -56,7 +56,7 @@ STREAMS = program_text("suites/ranks/hostile_streams")
 def test_streams_that_a_test_replaces_are_put_back_and_one_that_it_closes_fails_it(
     run_pytest: RunPytest, marker: str
 ) -> None:
-    """As under pytest's own capture; the rank itself ends well."""
+    """As under pytest's own capture; the rank itself exits normally."""
     result = run_pytest(STREAMS.replace("ranks(2)", marker), "-rPf")
     result.assert_outcomes(passed=5, failed=2)
     result.stdout.fnmatch_lines(["rank ?: failed in call: Failed: sys.stdout: closed by the test*"])

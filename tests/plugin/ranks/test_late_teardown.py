@@ -1,4 +1,4 @@
-"""Failures of what reused ranks tear down when their last test is over: whose errors they are."""
+"""Failures in the last tear-down of reused ranks, and the tests that get them as errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRELUDE = program_text("suites/ranks/resources")
 
 @pytest.mark.parametrize("reuse", ["module", "session"])
 def test_the_last_tear_down_is_the_business_of_the_last_test_on_these_ranks(run_pytest: RunPytest, reuse: str) -> None:
-    """Its failure is an error of that test, with the rank, though other tests came later."""
+    """A failure is an error of that test, with the rank, even if other tests ran later."""
     result = run_pytest(
         PRELUDE
         + f"""
@@ -76,7 +76,7 @@ def test_never(session_resource):
 
 
 def test_workers_of_xdist_report_the_last_tear_down(run_pytest: RunPytest) -> None:
-    """Each that of its own ranks, with the name of its own last test."""
+    """Each worker reports its own ranks, with the name of its own last test."""
     result = run_pytest(
         PRELUDE
         + """
@@ -125,7 +125,7 @@ def test_next(rank, module_resource):
 
 
 def test_what_the_next_test_has_no_use_for_is_torn_down_as_the_business_of_the_last(run_pytest: RunPytest) -> None:
-    """A fixture of a class, or of a module where ranks stay for the session: no error of the test that comes next."""
+    """A failing fixture of a finished class or module is no error of the next test on these ranks."""
     result = run_pytest(
         program_text("suites/ranks/class_resources"),
         "-rE",
@@ -146,7 +146,7 @@ def test_what_the_next_test_has_no_use_for_is_torn_down_as_the_business_of_the_l
 def test_a_death_a_hang_and_a_leftover_of_the_last_tear_down_are_errors(
     run_pytest: RunPytest, code: str, words: str
 ) -> None:
-    """As a failed assertion in it is."""
+    """Like a failed assertion in it."""
     result = run_pytest(
         PRELUDE
         + f"""

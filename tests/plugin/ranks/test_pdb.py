@@ -1,4 +1,4 @@
-"""``--pdb`` in tests on ranks: the rank that failed is looked into, or it is said why it cannot be."""
+"""``--pdb`` in tests on ranks: the debugger runs in the rank that failed, or a message gives the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOURCE = program_text("suites/ranks/failures")
 
 @pytest.fixture
 def debug(pytester: pytest.Pytester) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the tests above with ``--pdb`` and gives these lines to whoever asks."""
+    """Return a function that runs the tests above with ``--pdb`` and gives these lines to the debugger."""
 
     def run(lines: str, *options: str) -> subprocess.CompletedProcess[str]:
         pytester.makepyfile(test_it=SOURCE)
@@ -46,7 +46,7 @@ def debug(pytester: pytest.Pytester) -> Callable[..., subprocess.CompletedProces
 
 
 def test_the_rank_that_failed_is_looked_into(debug, left, wait_until) -> None:
-    """In its own process, while it is as it was; the tests that come after are run."""
+    """In its own process, before any tear-down; the later tests run."""
     ran = debug("p value, os.getpid()\nup\nc\n", "-k", "one or skips or known")
     asked = ran.stdout.partition(">>> rank 1: pdb >>>")[2]
     assert "E   " in ran.stdout.partition(">>> rank 1: traceback >>>")[2]
@@ -59,7 +59,7 @@ def test_the_rank_that_failed_is_looked_into(debug, left, wait_until) -> None:
 
 
 def test_the_first_rank_is_looked_into_and_the_others_go_on(debug) -> None:
-    """At the frame of the test that is not hidden."""
+    """The debugger starts at the last visible frame of the test."""
     ran = debug("p 'look', rank\nc\n", "-k", "all")
     assert ran.stdout.count(": pdb >") == 1
     assert "-> check(rank)" in ran.stdout
@@ -69,7 +69,7 @@ def test_the_first_rank_is_looked_into_and_the_others_go_on(debug) -> None:
 
 
 def test_a_set_up_that_fails_is_looked_into(debug) -> None:
-    """The set-up of the rank, that is."""
+    """A set-up in the rank."""
     ran = debug("p 6 * 7\nc\n", "-k", "set_up")
     assert '-> raise OSError("no device")' in ran.stdout
     assert "(Pdb rank 0) 42" in ran.stdout
@@ -77,7 +77,7 @@ def test_a_set_up_that_fails_is_looked_into(debug) -> None:
 
 @pytest.mark.parametrize("lines", ["q\n", ""])
 def test_to_quit_is_the_end_of_the_session(debug, left, wait_until, lines: str) -> None:
-    """So is the end of the input; the failure is in the report."""
+    """So is the end of the input; the report has the failure."""
     ran = debug(lines, "-k", "one or all or plain")
     assert "Exit: Quitting debugger" in ran.stdout
     assert "rank 1: failed in call: AssertionError: a message" in ran.stdout
@@ -86,7 +86,7 @@ def test_to_quit_is_the_end_of_the_session(debug, left, wait_until, lines: str) 
 
 
 def test_where_there_is_nothing_to_look_into_it_says_why(debug) -> None:
-    """A rank that has died, or hangs. Tests without ranks are looked into as ever."""
+    """For a rank that has died or hangs. Tests without ranks are debugged as usual."""
     ran = debug("p 'plain', other\nc\n", "-k", "dies or hangs or plain")
     why = [line for line in ran.stdout.splitlines() if line.startswith("derail: --pdb: ")]
     assert why == [Tells("rank ", "exit 3"), Tells("rank 0", "hung")]
@@ -96,7 +96,7 @@ def test_where_there_is_nothing_to_look_into_it_says_why(debug) -> None:
 
 @pytest.mark.slow
 def test_it_works_on_a_terminal_and_the_clocks_stand_still(pytester: pytest.Pytester, left, wait_until) -> None:
-    """The timeout of the test does not strike while somebody looks, and pytest-timeout hears of that."""
+    """The timeouts of derail and pytest-timeout are suspended in the debugger."""
     source = """
 import threading
 import pytest
@@ -163,7 +163,7 @@ BREAKPOINTS = program_text("suites/ranks/breakpoints")
 def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By whatever name it is called, in tests on ranks and in jobs; none of them waits for input."""
+    """With each name of the call, in tests on ranks and in jobs; none waits for input."""
     monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
     result = run_pytest(BREAKPOINTS)
     result.assert_outcomes(failed=6)
@@ -177,7 +177,7 @@ def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
 
 
 def test_with_pdb_a_rank_stays_at_its_breakpoint(run_pytest: RunPytest) -> None:
-    """As at a failure: the line of the breakpoint is where the debugger stands."""
+    """The debugger stands at the line of the breakpoint."""
     line = 1 + BREAKPOINTS[: BREAKPOINTS.index("eval(stop)()")].count("\n")
     result = run_pytest(BREAKPOINTS, "--pdb", "-k", "stops and breakpoint")
     result.stdout.fnmatch_lines(
@@ -195,7 +195,7 @@ def test_with_pdb_a_rank_stays_at_its_breakpoint(run_pytest: RunPytest) -> None:
 def test_pythonbreakpoint_keeps_its_meaning(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, value: str, words: str
 ) -> None:
-    """0 skips breakpoints; a name is called: it may be a debugger that needs no terminal."""
+    """0 skips breakpoints; a name is called, and may be a debugger without a terminal."""
     monkeypatch.setenv("PYTHONBREAKPOINT", value)
     result = run_pytest(BREAKPOINTS, "-k", "reused or (stops and breakpoint)")
     result.stdout.fnmatch_lines(

@@ -1,4 +1,4 @@
-"""The record of a rank, as a file: what the controller reads from it, whatever became of its writer."""
+"""The record file of a rank, as the controller reads it after any end of its writer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_derail.ranks.phase_reports import RecordedReport, RecordFile, add_re
 
 
 def test_what_was_written_before_the_end_of_a_rank_is_read(tmp_path) -> None:
-    """An entry that was cut off is not, wherever the cut is."""
+    """An incomplete entry is ignored, wherever it is cut."""
     path = tmp_path / "record"
     file = RecordFile(path)
     file.add("phase", "call")
@@ -29,7 +29,7 @@ def test_what_was_written_before_the_end_of_a_rank_is_read(tmp_path) -> None:
 
 
 def test_a_file_that_is_missing_or_damaged_is_a_rank_that_has_recorded_nothing_more(tmp_path) -> None:
-    """It names nothing that would have to be imported."""
+    """Reading it imports nothing."""
     path = tmp_path / "record"
     assert read(path).phase == "collect"
     file = RecordFile(path)
@@ -42,7 +42,7 @@ def test_a_file_that_is_missing_or_damaged_is_a_rank_that_has_recorded_nothing_m
 
 
 def test_what_cannot_be_written_is_written_with_the_next_entry(tmp_path) -> None:
-    """A test may use up all descriptors; at the end it is an error if that is still so."""
+    """A test may use up all descriptors; if that persists to the end it is an error."""
     path = tmp_path / "record"
     file = RecordFile(path)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -59,7 +59,7 @@ def test_what_cannot_be_written_is_written_with_the_next_entry(tmp_path) -> None
 
 
 def test_a_forked_child_writes_nothing(tmp_path) -> None:
-    """It is not the rank."""
+    """Only the rank itself writes."""
     path = tmp_path / "record"
     file = RecordFile(path)
     file.add("phase", "call")
@@ -73,7 +73,7 @@ def test_a_forked_child_writes_nothing(tmp_path) -> None:
 
 
 def test_entries_of_several_threads_are_whole(tmp_path) -> None:
-    """None is torn or lost."""
+    """None is incomplete or lost."""
     path = tmp_path / "record"
     file = RecordFile(path)
 
@@ -93,7 +93,7 @@ def test_entries_of_several_threads_are_whole(tmp_path) -> None:
 
 
 def test_a_report_of_a_phase_takes_the_place_of_what_was_recorded_in_it(tmp_path) -> None:
-    """One of a subtest does not."""
+    """A report of a subtest does not."""
     path = tmp_path / "record"
     file = RecordFile(path)
     file.add("section", "call", "metrics", "0.5")
@@ -116,21 +116,21 @@ class Odd(float):
 
 
 def test_values_become_plain(tmp_path) -> None:
-    """Containers of Python's own types stay; of others the text does, also of classes that are derived from those."""
+    """Python's own containers stay; other objects become text, also those of subclasses of containers."""
     assert plain({("a", 1): [Odd(2), {b"x"}, None, 1.5, tmp_path]}) == {
         ("a", 1): ["odd", {b"x"}, None, 1.5, str(tmp_path)]
     }
 
 
 def test_a_container_that_contains_itself_is_recorded_as_its_text() -> None:
-    """What stands beside it is recorded as it is."""
+    """Values beside it are recorded unchanged."""
     itself: list[object] = [1]
     itself.append(itself)
     assert plain(("a", {"b": [itself, 2]})) == ("a", {"b": ["[1, [...]]", 2]})
 
 
 def test_a_report_of_any_length_is_recorded(tmp_path) -> None:
-    """The limit of parts is about properties only: a report without its failure would be that of a test that passed."""
+    """Only properties have a limit of parts: a report without its failure would look like a pass."""
     report = RecordedReport("call", "failed", 1.0, report={"lines": ["x"] * 500_000})
     add_report(RecordFile(tmp_path / "record"), report)
     assert read(tmp_path / "record").first("failed") == report

@@ -16,7 +16,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.mark.torch
 def test_a_group_is_joined_before_the_test_and_left_after_it(run_pytest: RunPytest) -> None:
-    """Collectives work; a failure in one rank is the root cause of what the others then meet."""
+    """Collectives work; a failure of one rank is the root cause of the errors of the others."""
     result = run_pytest(program_text("suites/ranks/process_groups"))
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(
@@ -29,7 +29,7 @@ def test_a_group_is_joined_before_the_test_and_left_after_it(run_pytest: RunPyte
 
 
 def test_without_torch_the_test_is_skipped_and_nobody_else_imports_it(run_pytest: RunPytest) -> None:
-    """Nobody imports it but tests that ask for the group."""
+    """Only tests that request the group import torch."""
     result = run_pytest(
         """
 import sys

@@ -1,4 +1,4 @@
-"""What ranks leave in /dev/shm: unlinked where it is known to be theirs, noted where it is not, and never an error."""
+"""Entries that ranks leave in /dev/shm: unlinked if known to be theirs, else noted, and never an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it(rank):
 
 @pytest.fixture
 def name():
-    """A name that no other entry of /dev/shm has; what has it is removed."""
+    """Return an unused name in /dev/shm, and remove its entry afterwards."""
     unique = f"derail-{uuid.uuid4().hex[:12]}"
     yield unique
     for path in Path("/dev/shm").glob(f"{unique}*"):
@@ -38,7 +38,7 @@ def name():
 def test_what_a_dead_tracker_had_registered_is_unlinked_if_the_rank_has_created_it(
     run_pytest: RunPytest, pytester: pytest.Pytester, name: str, options: str, death: str
 ) -> None:
-    """Shared memory and semaphores of the rank are gone. What it only attached to is another's, and stays."""
+    """Shared memory and semaphores of the rank are removed; segments that it only attached to stay."""
     strangers = Path(f"/dev/shm/{name}-strangers")
     strangers.write_bytes(b"x")
     result = run_pytest(
@@ -56,7 +56,7 @@ def test_what_a_dead_tracker_had_registered_is_unlinked_if_the_rank_has_created_
 def test_what_came_to_shared_memory_by_an_unknown_maker_is_a_note(
     run_pytest: RunPytest, name: str, workers: tuple[str, ...]
 ) -> None:
-    """With the marker and the fixture, with pytest-xdist and without: the test passes, and the report names it."""
+    """With marker and fixture, with and without pytest-xdist: the test passes, and the report names the entry."""
     source = f"""
 import pytest
 
@@ -81,7 +81,7 @@ def test_fixture(derail):
 def test_what_is_used_again_under_another_inode_is_not_unlinked(
     run_pytest: RunPytest, pytester: pytest.Pytester, name: str
 ) -> None:
-    """The rank's own segment was removed, and another process has made one of the same name."""
+    """The rank's segment was removed, and another process has created one of the same name."""
     body = f"""
 @pytest.mark.ranks(1, timeout=60)
 def test_it(rank):

@@ -1,4 +1,4 @@
-"""What pytest's hooks decide in ranks: their reports reach the controller, and what they say counts."""
+"""Decisions of pytest's hooks in ranks: their reports reach the controller and count."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STARTS = {
 
 @pytest.fixture(params=STARTS)
 def start(request: pytest.FixtureRequest) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """A marker, plugins, and options for them."""
+    """Return a marker, plugins, and their options."""
     marker, plugins = STARTS[request.param]
     return marker, plugins, ("-n", "1") if plugins else ()
 
@@ -59,7 +59,7 @@ def pytest_report_teststatus(report, config):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_hook_that_fails_a_passed_test_in_one_rank_fails_the_test(run_pytest: RunPytest, start, hook: str) -> None:
-    """Whichever of pytest's hooks decides, and however ranks come to be; the summary names the rank."""
+    """For each of pytest's hooks and each way to start ranks; the summary names the rank."""
     marker, plugins, options = start
     result = run_pytest(
         f"import pytest\n@pytest.mark.{marker}\ndef test_it(rank):\n    pass\n",
@@ -79,7 +79,7 @@ def is_meant(report):
 
 
 def test_a_hook_that_forgives_a_failure_in_a_rank_is_heard(run_pytest: RunPytest) -> None:
-    """A conftest's hook may make a skip, an expected failure or a success of what was raised."""
+    """A conftest's hook may turn an exception into a skip, an expected failure or a success."""
     result = run_pytest(
         """
 import pytest
@@ -97,7 +97,7 @@ def test_it(rank, outcome):
 
 
 def test_fixtures_find_the_reports_that_a_hook_stores_on_the_test(run_pytest: RunPytest, start) -> None:
-    """The one of set-up in the body, that of the body in the tear-down, each time that the test runs."""
+    """The set-up report in the body, the body's report in the tear-down, in each run of the test."""
     marker, plugins, options = start
     result = run_pytest(
         f"""
@@ -154,7 +154,7 @@ class TestIt(unittest.TestCase):
 @needs_subtests
 @pytest.mark.parametrize("kind", SUBTESTS)
 def test_a_failed_subtest_fails_the_test_and_is_reported_with_its_rank(run_pytest: RunPytest, start, kind: str) -> None:
-    """As without ranks there is a report of the subtest and one of the test; the other subtests have run."""
+    """As without ranks, subtest and test have a report each; the other subtests have run."""
     marker, plugins, options = start
     source = "import os, unittest\nimport pytest\n" + SUBTESTS[kind].replace("{marker}", marker)
     result = run_pytest(source, "-v", *options, plugins=plugins)
@@ -167,7 +167,7 @@ def test_a_failed_subtest_fails_the_test_and_is_reported_with_its_rank(run_pytes
 
 @needs_subtests
 def test_a_rank_that_dies_after_a_failed_subtest_has_died_and_the_subtest_is_reported(run_pytest: RunPytest) -> None:
-    """What was recorded before the end of the rank is there."""
+    """Records from before the death are kept."""
     result = run_pytest(
         """
 import os
@@ -187,7 +187,7 @@ def test_it(rank, subtests):
 
 @needs_subtests
 def test_subtests_that_fail_in_one_attempt_only_are_no_failure_with_rerunfailures(run_pytest: RunPytest) -> None:
-    """The plugin runs the test again on new ranks, and its own hooks work in the ranks."""
+    """The plugin reruns the test on new ranks, and its own hooks work in the ranks."""
     result = run_pytest(
         """
 import pytest
@@ -207,7 +207,7 @@ def test_it(rank, subtests, tmp_path_factory, pytestconfig):
 
 
 def test_soft_assertions_count(run_pytest: RunPytest, start) -> None:
-    """pytest-check makes the report of a test fail whose body has returned."""
+    """pytest-check changes the report of a test whose body has returned to failed."""
     marker, plugins, options = start
     result = run_pytest(
         f"""
@@ -226,7 +226,7 @@ def test_it(rank):
 
 
 def test_marks_that_a_test_adds_in_a_rank_count(run_pytest: RunPytest) -> None:
-    """An expected failure in one rank; in all ranks an unexpected success, also where that is a failure."""
+    """An expected failure in one rank; an unexpected success in all ranks, also with strict xfail."""
     result = run_pytest(
         """
 import pytest
@@ -251,7 +251,7 @@ def test_passes(request, strict):
 
 
 def test_a_failure_that_is_not_expected_counts_though_another_rank_failed_as_expected(run_pytest: RunPytest) -> None:
-    """The marker is asked in each rank about what was raised there."""
+    """The marker is evaluated in each rank with that rank's exception."""
     result = run_pytest(
         """
 import pytest
@@ -290,7 +290,7 @@ OF_RANK_1 = (
 
 @pytest.mark.parametrize("kind", STARTS)
 def test_methods_of_unittest_run_on_ranks(run_pytest: RunPytest, kind: str) -> None:
-    """With all that belongs to their class; failures, skips and expectations are what they are without ranks."""
+    """With set-up and tear-down of their class; failures, skips and expectations are as without ranks."""
     marker, plugins = STARTS[kind]
     result = run_pytest(CASES.replace("ranks(2)", marker), "-rfsx", *(("-n", "1") if plugins else ()), plugins=plugins)
     result.assert_outcomes(passed=2, failed=8, skipped=3, xfailed=1)
@@ -306,7 +306,7 @@ def test_methods_of_unittest_run_on_ranks(run_pytest: RunPytest, kind: str) -> N
 
 
 def test_the_end_of_a_class_of_unittest_fails_its_test(run_pytest: RunPytest) -> None:
-    """A rank of its own tears the class down with the test."""
+    """A rank of one test tears the class down with the test."""
     result = run_pytest("import os, unittest\nimport pytest\n" + OF_CLASSES)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(
@@ -326,7 +326,7 @@ def test_the_exit_codes_by_which_tests_of_torch_skip_are_skips(run_pytest: RunPy
 
 
 def test_the_end_of_the_session_that_a_rank_asks_for_is_heard(run_pytest: RunPytest) -> None:
-    """``pytest.exit`` ends it as it does without ranks; an interrupt that a rank raises fails its test."""
+    """``pytest.exit`` ends it as it does without ranks; a KeyboardInterrupt in a rank fails its test."""
     result = run_pytest(program_text("suites/ranks/interrupts"))
     assert result.ret == 7
     result.stdout.fnmatch_lines(["*Exit: that is enough*"])
@@ -382,7 +382,7 @@ def test_what_a_rank_records_arrives_however_it_ends(
 
 
 def test_values_that_no_other_process_can_read_are_recorded_as_text(run_pytest: RunPytest, pytester) -> None:
-    """As JUnit XML has them."""
+    """The text is the same as in JUnit XML."""
     result = run_pytest(
         """
 import pytest
@@ -404,7 +404,7 @@ def test_it(record_property):
 
 
 def test_what_a_forked_child_logs_is_not_the_ranks(run_pytest: RunPytest) -> None:
-    """As without ranks: it has a copy of what pytest has captured."""
+    """As without ranks: the child has a copy of pytest's capture."""
     result = run_pytest(program_text("suites/ranks/logging_children"))
     result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*by a child*")

@@ -1,4 +1,4 @@
-"""``AgentMachine`` finds what a launcher gets wrong, says it in the smallest plan, and leaves correct ones alone."""
+"""``AgentMachine`` finds errors of launchers, reports the smallest plan, and accepts correct launchers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ KILL, TERM, ONE, OK = ExitStatus(signal=9), ExitStatus(signal=15), ExitStatus(co
 
 
 class Toy:
-    """A launcher of a few lines with the face of torch's.
+    """A short launcher with the interface of torch's.
 
-    ``swallow``: a failure that is seen takes the place of the one before, so that of two ranks that die within a
-    millisecond the first is forgotten. ``zombies``: ranks are not ended. ``liar``: asked once more, it tells of no
-    failure.
+    ``swallow``: each observed failure replaces the previous one, so that the first of two deaths within a millisecond
+    is forgotten. ``zombies``: ranks are not ended. ``liar``: the second call returns no failure.
     """
 
     def __init__(self, processes: dict[int, subprocess.Popen[bytes]], kind: str) -> None:
@@ -45,7 +44,7 @@ class Toy:
         self.over = self.told = False
 
     def look(self) -> None:
-        """See who has ended; the first failure is the end of all."""
+        """Reap ranks that have ended; the first failure ends all."""
         for rank, process in self.processes.items():
             if process.poll() not in (None, 0):
                 if self.kind == "swallow":
@@ -57,7 +56,7 @@ class Toy:
                 self.close()
 
     def wait(self, timeout: float) -> object:
-        """Look, and wait for the end."""
+        """Poll until the end, up to the time limit."""
         end = time.monotonic() + timeout
         while not self.over:
             self.look()
@@ -77,7 +76,7 @@ class Toy:
 
 
 def start_toy(*, name: str, entrypoint: str, args: Any, envs: Any, logs_specs: object, kind: str = "correct") -> Toy:
-    """Start a toy job, as ``start_processes`` does."""
+    """Start a toy job; the signature is that of ``start_processes``."""
     ranks = {
         rank: subprocess.Popen([entrypoint, *args[rank]], env={**os.environ, **envs[rank]}, stdin=subprocess.DEVNULL)
         for rank in args
@@ -86,57 +85,57 @@ def start_toy(*, name: str, entrypoint: str, args: Any, envs: Any, logs_specs: o
 
 
 class ToyMachine(AgentMachine):
-    """Drives the toy that is correct."""
+    """Machine for the correct toy."""
 
     kind = "correct"
 
     @classmethod
     def agent(cls) -> StartProcesses:
-        """A toy."""
+        """Return the toy launcher."""
         return StartProcesses(start_toy, asleep=True, kind=cls.kind)
 
 
 class Swallows(ToyMachine):
-    """Drives the toy that forgets the first of two failures."""
+    """Machine for the toy that forgets the first of two failures."""
 
     kind = "swallow"
 
 
 class Wakeful(ToyMachine):
-    """Drives the correct toy as one that may act at any time: less can be known."""
+    """Machine for the correct toy, treated as one that may act at any time, which permits fewer checks."""
 
     @classmethod
     def agent(cls) -> StartProcesses:
-        """A toy."""
+        """Return the toy launcher."""
         return StartProcesses(start_toy)
 
 
 def run(machine: type[AgentMachine], examples: int, steps: int = REHEARSALS.stateful_step_count) -> None:
-    """Some histories, the same each time."""
+    """Run some histories, the same each time."""
     options = settings(REHEARSALS, max_examples=examples, stateful_step_count=steps, database=None, derandomize=True)
     run_state_machine_as_test(machine, settings=options)  # type: ignore[no-untyped-call]
 
 
 def found(machine: type[AgentMachine], examples: int = 100) -> str:
-    """What the machine finds."""
+    """Return the failure that the machine reports."""
     with pytest.raises(BrokenPromise) as broken:
         run(machine, examples, steps=5)
     return str(broken.value)
 
 
 def plan_in(text: str) -> Any:
-    """The plan in what was found."""
+    """Return the plan in a reported failure."""
     return from_toml(text.partition(":\n\nseed")[2].partition("as a test:")[0].join(["seed", ""]))
 
 
 @pytest.fixture(scope="module")
 def swallowed() -> str:
-    """What is found in the launcher that forgets the first of two failures."""
+    """Return the failure of the launcher that forgets the first of two failures."""
     return found(Swallows)
 
 
 def test_a_swallowed_failure_is_found_with_a_plan_of_two_faults(swallowed: str) -> None:
-    """A launcher that forgets the first of two failures at one look: two faults show it, and not more."""
+    """The plan has exactly the two faults that are needed."""
     told = plan_in(swallowed)
 
     assert [fault.name for fault in told.faults] == ["exit", "exit"]
@@ -144,7 +143,7 @@ def test_a_swallowed_failure_is_found_with_a_plan_of_two_faults(swallowed: str) 
 
 
 def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
-    """What stands under "as a test" can be pasted beside the machine, and shows the same again."""
+    """The code below "as a test" can be pasted beside the machine and fails again."""
     source = swallowed.partition("as a test:")[2]
     names: dict[str, Any] = {"Swallows": Swallows, "ToyMachine": ToyMachine}
     exec(source, names)
@@ -159,7 +158,7 @@ def test_the_test_that_is_printed_fails_in_the_same_way(swallowed: str) -> None:
 
 
 def test_the_steps_that_hypothesis_prints_can_be_run_too() -> None:
-    """They do without Hypothesis, and say the same."""
+    """They run without Hypothesis and give the same message."""
     state = Swallows()
     state.start(ranks=3)
     state.disturb(which=2, name="SIGWINCH")
@@ -174,71 +173,71 @@ def test_the_steps_that_hypothesis_prints_can_be_run_too() -> None:
 
 @pytest.mark.parametrize("machine", [ToyMachine, Wakeful])
 def test_a_correct_launcher_is_left_alone(machine: type[AgentMachine]) -> None:
-    """The same launcher without its bug keeps its word, whether it sleeps between two calls or may act at any time."""
+    """The launcher without its bug passes, with and without activity between two calls."""
     run(machine, 15)
 
 
 def test_derail_keeps_its_word() -> None:
-    """Some histories of derail's own launcher, held to all promises."""
+    """Some histories of derail's launcher with all promises."""
     run(AgentMachine, 12)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_derail_keeps_its_word_in_many_histories() -> None:
-    """Many, and different ones each time."""
+    """Many histories, different ones each time."""
     options = settings(REHEARSALS, max_examples=300, database=None)
     run_state_machine_as_test(AgentMachine, settings=options)  # type: ignore[no-untyped-call]
 
 
 class Unheld(DerailLauncher):
-    """derail's launcher, which notices each failure when it happens: the ones that come later may be its own doing."""
+    """derail's launcher without pauses: it reacts to each failure at once, and may cause the later ones itself."""
 
     def hold(self) -> bool:
-        """It cannot be held."""
+        """Do nothing: this launcher cannot be paused."""
         return False
 
 
 class Live(AgentMachine):
-    """Drives derail's launcher without holding it."""
+    """Machine for derail's launcher without pauses between its actions."""
 
     @classmethod
     def agent(cls) -> Unheld:
-        """One of derail."""
+        """Return derail's launcher."""
         return Unheld()
 
 
 def test_derail_keeps_its_word_while_it_acts() -> None:
-    """Ranks that fail while the job is already being stopped confuse nobody."""
+    """Ranks may fail while the job is already being stopped."""
     run(Live, 8)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_derail_keeps_its_word_while_it_acts_in_many_histories() -> None:
-    """Many, and different ones each time."""
+    """Many histories, different ones each time."""
     run_state_machine_as_test(Live, settings=settings(REHEARSALS, max_examples=150, database=None))  # type: ignore[no-untyped-call]
 
 
 class Forked(AgentMachine):
-    """Drives derail's launcher with ranks that are functions."""
+    """Machine for derail's launcher with functions as ranks."""
 
     start_method = "fork"
 
     @classmethod
     def agent(cls) -> DerailLauncher:
-        """One of derail."""
+        """Return derail's launcher."""
         return DerailLauncher(start_method=cls.start_method)
 
 
 class Warm(Forked):
-    """The same, with ranks that a zygote forks, and that report their ends through it."""
+    """Machine for ranks that a zygote forks and whose ends it reports."""
 
     start_method = "warm"
 
 
 def test_derail_keeps_its_word_to_functions() -> None:
-    """A function that exits has failed with every code, 0 too, if it has not returned; else all is as with programs."""
+    """A function that exits before it returns has failed, with code 0 too; otherwise as with programs."""
     run(Forked, 5)
 
 
@@ -246,23 +245,23 @@ def test_derail_keeps_its_word_to_functions() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("machine", [Forked, Warm])
 def test_derail_keeps_its_word_to_functions_in_many_histories(machine: type[AgentMachine]) -> None:
-    """Many, and different ones each time; also where a third process sees the ends of the ranks."""
+    """Different ones each time; also if a third process sees the ends of the ranks."""
     run_state_machine_as_test(machine, settings=settings(REHEARSALS, max_examples=60, database=None))  # type: ignore[no-untyped-call]
 
 
 class TorchMachine(AgentMachine):
-    """Drives torch's launcher."""
+    """Machine for torch's launcher."""
 
     @classmethod
     def agent(cls) -> StartProcesses:
-        """The one of torch."""
+        """Return torch's launcher."""
         return torch_launcher()
 
 
 @pytest.mark.torch
 @pytest.mark.timeout(600)
 def test_torchs_launcher_keeps_what_it_promises() -> None:
-    """The ``start_processes`` of torch fits as it is, and leaves no signal handler behind."""
+    """Torch's ``start_processes`` needs no adapter, and leaves no signal handler behind."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     run(TorchMachine, 4)
 
@@ -270,7 +269,7 @@ def test_torchs_launcher_keeps_what_it_promises() -> None:
 
 
 def test_a_function_that_leaves_with_0_has_failed() -> None:
-    """It never returned: that is told, and the others are stopped."""
+    """It did not return: the failure is reported, and the others are stopped."""
     rehearse(DerailLauncher(start_method="fork"), 2, faults.exit(0, rank=1))
     wrong = violations(
         after(Death(1, OK, failed=True, certain=True, turn=0)), LauncherReport({}, None, {0: TERM}), Promises()
@@ -280,7 +279,7 @@ def test_a_function_that_leaves_with_0_has_failed() -> None:
 
 
 def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = ()) -> None:
-    """Do what a plan says."""
+    """Run a plan."""
     history = History.of(faults.plan(given), ranks=ranks, stopped=stopped)
     with Rehearsal(agent, ranks=ranks) as rehearsal:
         history.perform(rehearsal)
@@ -288,7 +287,7 @@ def rehearse(agent: Any, ranks: int, *given: Any, stopped: tuple[int, ...] = ())
 
 @pytest.mark.torch
 def test_what_torch_does_not_promise_is_found() -> None:
-    """A rank that torch has stopped itself counts as failed there."""
+    """Torch counts a rank that it has stopped itself as failed."""
     launcher = torch_launcher()
     launcher.promises = Promises(order=False, helpers=False, deaf=False, after_stop=False)
 
@@ -321,27 +320,27 @@ def test_what_torch_does_not_promise_is_found() -> None:
 )
 @pytest.mark.parametrize("stopped", [(), (0,)], ids=["", "stopped"])
 def test_each_thing_that_a_rehearsal_does_is_done_to_derail(given: tuple[Any, ...], stopped: tuple[int, ...]) -> None:
-    """A plan can be written by hand as well, and derail gets each of them right."""
+    """Derail passes each handwritten plan."""
     rehearse(DerailLauncher(), 2, *given, stopped=stopped)
 
 
 def test_a_launcher_that_tells_something_else_when_asked_again_is_found() -> None:
-    """The result is published once: whoever asks again is told the same."""
+    """The result must be the same each time."""
     with pytest.raises(BrokenPromise, match=r"asked again.*code=1"):
         rehearse(StartProcesses(start_toy, asleep=True, kind="liar"), 2, faults.exit(1, rank=0))
 
 
 def test_ranks_that_are_not_ended_are_named_and_ended() -> None:
-    """A launcher that ends nobody leaves ranks, which are named; the rehearsal ends them."""
+    """The report names the ranks that the launcher leaves; the rehearsal ends them."""
     with pytest.raises(BrokenPromise, match=r"rank 1 \(pid \d+\) outlived the job"):
         rehearse(StartProcesses(start_toy, asleep=True, kind="zombies"), 2, faults.exit(1, rank=0))
 
 
 class Endless(StartProcesses):
-    """Waits for its ranks without a limit, and ends none of them."""
+    """Launcher that waits for its ranks without a limit and ends none of them."""
 
     def wait(self, timeout: float) -> LauncherReport | None:
-        """Wait for all."""
+        """Wait for all ranks, without a limit."""
         if timeout:
             for process in self._context.processes.values():
                 process.wait()
@@ -349,7 +348,7 @@ class Endless(StartProcesses):
 
 
 def test_a_launcher_that_does_not_come_to_an_end_is_made_to() -> None:
-    """Its ranks are ended when its time is over, so that it comes back, and the time is told."""
+    """At the time limit its ranks are ended so that it returns; the report has the limit."""
     with Rehearsal(Endless(start_toy, asleep=True), ranks=2) as rehearsal:
         rehearsal.start()
         rehearsal.fail(0, 1)
@@ -359,12 +358,12 @@ def test_a_launcher_that_does_not_come_to_an_end_is_made_to() -> None:
 
 
 def refuse(**_: object) -> object:
-    """A launcher that starts nothing."""
+    """Raise an error in place of a start."""
     raise OSError("no more processes")
 
 
 def test_a_launcher_that_cannot_start_is_told() -> None:
-    """What it raised stands in the report."""
+    """The report has its exception."""
     with pytest.raises(BrokenPromise, match=r"OSError\('no more processes'\)"):
         rehearse(StartProcesses(refuse), 2)
 
@@ -375,7 +374,7 @@ def test_a_launcher_that_cannot_start_is_told() -> None:
      (faults.exit(1, rank="one"), "number of one of 2 rank")],
 )  # fmt: skip
 def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> None:
-    """A plan for other ranks or with other faults is an error that says what is known."""
+    """The error for unknown ranks or faults lists the known ones."""
     with pytest.raises(ValueError, match=why):
         rehearse(DerailLauncher(), 2, fault)
 
@@ -390,19 +389,19 @@ def test_a_fault_that_no_rehearsal_makes_is_refused(fault: Any, why: str) -> Non
     ids=["has ended", "is stopped", "does not hear"],
 )
 def test_what_a_rank_cannot_do_is_refused(given: tuple[Any, ...]) -> None:
-    """Nobody ends twice, and a stopped rank takes no orders: such a plan is an error, and no verdict."""
+    """A second end, or an order to a stopped rank, makes the plan an error without a verdict."""
     with pytest.raises(ValueError, match="rank 0: cannot take orders"):
         rehearse(DerailLauncher(), 2, *given)
 
 
 def test_a_launcher_that_may_act_at_any_time_is_not_asked_for_more_than_can_be_known() -> None:
-    """When a rank has failed, another one may be ended at any moment: it can only be told to end too."""
+    """After a failure any other rank may be ended at any moment, so its only order is to end."""
     with pytest.raises(ValueError, match="may be ended at any time"):
         rehearse(Unheld(), 2, faults.exit(1, rank=0), faults.stop(rank=1, when=when.exit_of(0)))
 
 
 def test_a_history_is_made_as_small_as_it_can_be() -> None:
-    """Jobs, faults, stops and ranks that are not needed go, one after the other; what is left breaks the launcher."""
+    """Unnecessary jobs, faults, stops and ranks are removed one by one; the rest still breaks the launcher."""
     needed = {"signal", "orphan"}
     given = [
         faults.exit(3, rank=2),
@@ -425,7 +424,7 @@ def test_a_history_is_made_as_small_as_it_can_be() -> None:
 
 @pytest.mark.parametrize("kind", ["swallow", "liar", "zombies"])
 def test_what_cannot_be_done_without_stays(kind: str) -> None:
-    """Of a long history of a broken launcher as much is left as is needed to see that it is broken."""
+    """The smallest plan of a long history still shows the error."""
     given = [faults.signal("SIGWINCH", rank=2), *(faults.exit(9, rank=rank) for rank in range(3))]
 
     def breaks(history: History) -> bool:
@@ -443,7 +442,7 @@ def test_what_cannot_be_done_without_stays(kind: str) -> None:
 
 
 def test_a_rank_that_never_comes_is_told() -> None:
-    """Ranks that were not started are an error that names those that were."""
+    """The error names the ranks that were started."""
     scripted = ScriptedRanks(2, patience=0.05)
     scripted.open()
     try:
@@ -457,12 +456,12 @@ class Silent(ScriptedRanks):
     """Scripted ranks that have all ended."""
 
     def left(self) -> list[str]:
-        """Nobody."""
+        """Return no ranks."""
         return []
 
 
 def after(*deaths: Death, **more: Any) -> Job:
-    """A job of three ranks in which some have ended."""
+    """Return a job of three ranks in which some have ended."""
     return Job(Silent(3), deaths=list(deaths), **more)
 
 
@@ -523,12 +522,12 @@ DONE = after(Death(0, OK, failed=False, certain=True, turn=0), Death(1, KILL, fa
     ],
 )
 def test_what_is_told_is_held_against_what_has_happened(job: Job, told: LauncherReport, wrong: list[str]) -> None:
-    """Each thing that can be wrong is said in a sentence; what nobody can know is not asked for."""
+    """Each error is a sentence; what cannot be known is not checked."""
     assert violations(job, told, Promises()) == wrong
 
 
 def test_of_a_launcher_no_more_is_expected_than_it_has_promised() -> None:
-    """The same words are right for one launcher and wrong for another."""
+    """The same result can be right for one launcher and wrong for another."""
     sloppy = LauncherReport({0: ONE, 1: TERM, 2: KILL}, 2)
 
     assert violations(BOTH, sloppy, LEAST) == []

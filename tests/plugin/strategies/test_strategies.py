@@ -1,4 +1,4 @@
-"""What the strategies draw is what they say, and all of it comes."""
+"""Strategies draw only documented values, and all kinds of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIND = settings(UNHURRIED, max_examples=2000, database=None, derandomize=True, p
 
 
 def comes(strategy, what):
-    """Whether the strategy draws something like this."""
+    """Return whether the strategy draws such a value."""
     try:
         find(strategy, what, settings=FIND)
     except NoSuchExample:
@@ -37,7 +37,7 @@ def comes(strategy, what):
 @settings(UNHURRIED, max_examples=15)
 @given(st.data(), st.sets(st.sampled_from(["process", "signals", "crashes", "logs", "supervisor"]), min_size=1))
 def test_plans_have_faults_of_the_families_that_were_asked_for(data, families):
-    """``fault_plans(ranks=, families=)`` draws from these families and no others, for so many ranks."""
+    """``fault_plans(ranks=, families=)`` draws from these families only, for the given number of ranks."""
     plan = data.draw(fault_plans(ranks=3, families=sorted(families)))
 
     assert {entries()[fault.name].family for fault in plan.faults} <= families
@@ -45,7 +45,7 @@ def test_plans_have_faults_of_the_families_that_were_asked_for(data, families):
 
 
 def test_each_family_but_the_supervisors_comes_unless_families_are_named():
-    """By default every family that can be done here is there, except the one that breaks the launcher's own process."""
+    """The default has all available families, except the one that breaks the launcher's process."""
     drawn = {entries()[name].family for name in available_faults()}
     possible = {entry.family for entry in entries().values() if not entry.requires.unavailable()}
 
@@ -53,7 +53,7 @@ def test_each_family_but_the_supervisors_comes_unless_families_are_named():
 
 
 def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
-    """A misspelt family is an error at once, and not a plan without it."""
+    """A misspelt family is an error at once."""
     with pytest.raises(InputError) as refused:
         fault_plans(ranks=2, families=["signals", "sygnals"])
 
@@ -63,7 +63,7 @@ def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
 @settings(UNHURRIED)
 @given(error_files(kinds=["valid"]))
 def test_valid_error_files_are_understood_by_derail_and_by_torch(data):
-    """A valid one is a record with a message, without remarks."""
+    """A valid file gives a record with a message and without remarks."""
     found = decode(data)
 
     assert isinstance(found, ErrorRecord)
@@ -75,7 +75,7 @@ def test_valid_error_files_are_understood_by_derail_and_by_torch(data):
     ["truncated JSON", "not JSON", "empty", "top level is", "UTF-16 text", "nested", "NUL bytes"],
 )
 def test_error_files_are_wrong_in_every_way(reason):
-    """Those that are not valid come with each reason why they are of no use."""
+    """Invalid files cover all reasons to reject one."""
     bad = error_files(kinds=["near-valid", "hostile"])
 
     assert comes(bad, lambda data: isinstance(found := decode(data), Malformed) and reason in found.reason)
@@ -83,7 +83,7 @@ def test_error_files_are_wrong_in_every_way(reason):
 
 @pytest.mark.parametrize("remark", ["invalid UTF-8", "no timestamp"])
 def test_some_near_valid_error_files_are_tolerated_with_a_remark(remark):
-    """Near-valid ones also come with each kind of damage that derail tolerates."""
+    """Near-valid files cover all kinds of damage that derail tolerates."""
     near = error_files(kinds=["near-valid"])
 
     assert comes(near, lambda data: isinstance(found := decode(data), ErrorRecord) and remark in str(found.remarks))
@@ -92,7 +92,7 @@ def test_some_near_valid_error_files_are_tolerated_with_a_remark(remark):
 @settings(UNHURRIED)
 @given(log_streams())
 def test_the_writes_of_a_stream_are_its_data_and_none_is_empty(stream):
-    """The writes are the whole, cut; its lines are the whole, split."""
+    """The joined writes are the data; the lines are the data, split."""
     assert b"".join(stream.writes) == stream.data
     assert all(stream.writes)
     assert b"\n".join(stream.lines) == stream.data.removesuffix(b"\n")
@@ -100,7 +100,7 @@ def test_the_writes_of_a_stream_are_its_data_and_none_is_empty(stream):
 
 
 def no_utf8(data):
-    """Whether these bytes are no UTF-8."""
+    """Return whether the bytes are invalid UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -109,7 +109,7 @@ def no_utf8(data):
 
 
 def torn(stream):
-    """Whether a character of several bytes is cut in two by the end of a write."""
+    """Return whether the end of a write splits a multi-byte character."""
     return not no_utf8(stream.data) and any(map(no_utf8, stream.writes))
 
 
@@ -130,14 +130,14 @@ def torn(stream):
     ids=["torn", "bad", "nul", "bar", "no end", "many in one", "cut line", "empty line", "no line ends", "prefix"],
 )
 def test_streams_have_all_that_is_hard_in_them(has):
-    """Characters cut in two, bad bytes, NUL, bars, no end, lines cut and joined, line ends that are none, prefixes."""
+    """Split characters, bad bytes, NUL, progress bars, no final newline, split and joined lines, prefixes."""
     assert comes(log_streams(), has)
 
 
 @settings(UNHURRIED)
 @given(st.integers(0, 3).flatmap(lambda size: log_streams(max_size=size)))
 def test_a_stream_can_be_kept_short(stream):
-    """No more parts than were asked for, of at most 200 bytes each."""
+    """At most the given number of parts, each of at most 200 bytes."""
     assert isinstance(stream, LogStream)
     assert len(stream.data) <= 3 * 200 + 1
 
@@ -155,7 +155,7 @@ def test_a_stream_can_be_kept_short(stream):
     ids=["ok", "255", "killed", "core", "real-time", "lost"],
 )
 def test_exit_statuses_are_of_every_kind(has):
-    """Codes, signals up to the real-time ones, core files, and lost ones."""
+    """Codes, signals including real-time ones, core dumps, and lost statuses."""
     assert comes(exit_statuses(), has)
 
 

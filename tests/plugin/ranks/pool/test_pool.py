@@ -1,4 +1,4 @@
-"""``ranks(n, reuse=...)`` in real pytest runs: what is kept, what is put back, and when ranks are replaced."""
+"""``ranks(n, reuse=...)`` in real pytest runs: reuse, restored settings, and replacement of ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEPT = program_text("suites/pool/notes")
 
 @pytest.fixture
 def pids(tmp_path_factory, monkeypatch):
-    """What the ranks of inner tests have noted: their processes, by test and rank."""
+    """Return the processes that the ranks of inner tests have written down, by test and rank."""
     directory = tmp_path_factory.mktemp("seen")
     monkeypatch.setenv("SEEN", str(directory))
 
@@ -35,7 +35,7 @@ def pids(tmp_path_factory, monkeypatch):
 def test_the_ranks_of_a_module_are_kept_and_those_of_the_session_too(
     run_pytest: RunPytest, pytester: pytest.Pytester, pids
 ) -> None:
-    """One job for all tests of a module, or of the session, that want as many ranks; others have their own."""
+    """Tests with the same number of ranks share one job per module or session; others have their own."""
     pytester.makepyfile(
         test_other=KEPT
         + """
@@ -86,7 +86,7 @@ LEAVE = {
 
 @pytest.mark.parametrize("what", LEAVE)
 def test_ranks_in_which_something_stays_are_replaced(run_pytest: RunPytest, pids, what: str) -> None:
-    """The test that left it passes, the next one gets new ranks, and pytest says so."""
+    """The test that leaves it passes, the next one gets new ranks, and pytest reports that."""
     source, words = LEAVE[what]
     result = run_pytest(
         KEPT
@@ -126,7 +126,7 @@ def test_it(rank, seen, number):
     ids=["assertion", "SIGKILL", "exit 0", "hang", "process", "file"],
 )
 def test_ranks_of_a_test_that_failed_are_replaced(run_pytest: RunPytest, pids, body: str, words: str) -> None:
-    """The report shows what was printed in that test, and in no other; the next test gets new ranks."""
+    """The report shows only that test's output; the next test gets new ranks."""
     result = run_pytest(
         KEPT
         + f"""
@@ -148,7 +148,7 @@ def test_it(rank, seen, number):
 
 
 def test_skips_and_expected_failures_work_as_on_ranks_of_their_own(run_pytest: RunPytest, pids) -> None:
-    """A skip in all of them keeps them; one that did not come to the same everywhere does not."""
+    """A skip in all ranks keeps them; different outcomes replace them."""
     result = run_pytest(
         program_text("suites/pool/skips"),
         "-rsx",
@@ -162,7 +162,7 @@ def test_skips_and_expected_failures_work_as_on_ranks_of_their_own(run_pytest: R
 
 
 def test_a_child_that_has_ended_is_not_left_behind(run_pytest: RunPytest, pids) -> None:
-    """Whether it was a zombie at the end of the test already, or ends a moment later; the ranks are kept."""
+    """The ranks are kept if it is a zombie at the end of the test or ends a moment later."""
     result = run_pytest(
         KEPT
         + """
@@ -183,7 +183,7 @@ def test_it(rank, seen, number):
 
 
 def test_fixtures_of_a_module_live_as_long_as_it_does(run_pytest: RunPytest, pids) -> None:
-    """Those that ranks set up: once in each rank. What is handed over is the controller's value of the moment."""
+    """Ranks set theirs up once each; a transferred value is the controller's current one."""
     result = run_pytest(program_text("suites/pool/fixtures"))
     result.assert_outcomes(passed=4)
     result.stdout.no_fnmatch_line("*were replaced*")
@@ -191,7 +191,7 @@ def test_fixtures_of_a_module_live_as_long_as_it_does(run_pytest: RunPytest, pid
 
 
 def test_what_a_rank_told_last_counts_though_its_end_is_heard_first(run_pytest: RunPytest) -> None:
-    """On a busy machine the end of the job may come before the lines of the ranks are read."""
+    """On a busy machine the job may end before the ranks' last messages are read."""
     result = run_pytest(
         KEPT
         + """
@@ -213,7 +213,7 @@ pool.wait = lambda ends, seconds: everything(ends[-1:], seconds)
 
 @pytest.mark.torch
 def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
-    """All tests find the same one, and none is replaced for its sockets and threads; one that leaves it is."""
+    """All tests share it, and its sockets and threads replace no rank; a rank that leaves it is replaced."""
     result = run_pytest(program_text("suites/pool/process_groups"))
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*test_it?3?: rank 0: default process group changed; rank 1: *"])
@@ -222,7 +222,7 @@ def test_a_process_group_is_kept(run_pytest: RunPytest, pids) -> None:
 
 
 def test_a_test_with_faults_has_ranks_of_its_own(run_pytest: RunPytest, pids) -> None:
-    """Faults are armed when ranks start; those that are kept are not touched."""
+    """Faults are armed at the start of ranks; kept ranks are not changed."""
     result = run_pytest(program_text("suites/pool/broken"))
     result.assert_outcomes(passed=2, xfailed=1)
     before, after = pids("before", "after")
@@ -230,7 +230,7 @@ def test_a_test_with_faults_has_ranks_of_its_own(run_pytest: RunPytest, pids) ->
 
 
 def test_what_cannot_be_kept_for_is_an_error(run_pytest: RunPytest) -> None:
-    """A scope that does not exist is told with those that do."""
+    """The error for an unknown scope lists the known ones."""
     result = run_pytest(
         """
 import pytest
@@ -277,7 +277,7 @@ def test_it(rank, seen, number):
 
 
 def test_xdist_keeps_ranks_in_each_worker(run_pytest: RunPytest, pids) -> None:
-    """Each worker has its own, and nothing is left of them."""
+    """Each worker has its own, and none of them is left."""
     result = run_pytest(
         KEPT
         + """
@@ -298,7 +298,7 @@ def test_it(rank, seen, number, worker_id):
 def test_pytest_cov_measures_kept_ranks(
     run_pytest: RunPytest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines that only one rank has run are covered, also when it is replaced."""
+    """Lines that only one rank runs are covered, also if that rank is replaced."""
     monkeypatch.delenv("COVERAGE_FILE", raising=False)  # of whoever measures this very run
     pytester.makepyfile(
         measured="""

@@ -1,4 +1,4 @@
-"""What of a suite is imported once, in the process that warm ranks are forked from, and what by each rank."""
+"""Imports of a suite: which ones the zygote does once, and which ones each rank does."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def imported(pytester: pytest.Pytester):
 def test_what_is_alike_in_all_ranks_is_imported_once(
     run_pytest: RunPytest, pytester: pytest.Pytester, imported
 ) -> None:
-    """Conftest files, of folders too, and modules of tests: the ranks are forked from a process that has them."""
+    """Conftest files and test modules: the zygote imports them, and ranks are forked from it."""
     folder = pytester.mkdir("folder")
     (folder / "conftest.py").write_text(MARK + "mark('below')\n@pytest.fixture\ndef below():\n    return 'below'\n")
     (folder / "test_below.py").write_text(MARK + "mark('module')\n" + TESTS.replace("number)", "number, below)"))
@@ -87,7 +87,7 @@ def test_what_ranks_could_tell_apart_is_imported_by_each(
 
 
 def test_a_conftest_that_asks_is_imported_by_each_rank(run_pytest: RunPytest, imported) -> None:
-    """And so are the modules: they may build on it."""
+    """So are the modules, which may depend on it."""
     source = MARK + "mark('module')\n" + TESTS + "    import conftest\n    assert conftest.mine == str(rank)\n"
     result = run_pytest(source, conftest=MARK + "mark('conftest')\nmine = os.environ.get('RANK')\n")
 
@@ -98,7 +98,7 @@ def test_a_conftest_that_asks_is_imported_by_each_rank(run_pytest: RunPytest, im
 def test_a_module_that_fails_without_a_rank_is_imported_by_each(
     run_pytest: RunPytest, pytester: pytest.Pytester
 ) -> None:
-    """As one that ends the process which tries it, or one that imports what another one has spoiled."""
+    """Also one that ends the trial process, or one that imports a module changed by another."""
     pytester.makepyfile(
         test_exits=MARK + "mark('exits')\nif len(open(__file__[:-13] + 'exits').read()) == 2: os._exit(3)\n" + TESTS,
     )
@@ -110,7 +110,7 @@ def test_a_module_that_fails_without_a_rank_is_imported_by_each(
 def test_what_another_module_has_imported_is_found_out(
     run_pytest: RunPytest, pytester: pytest.Pytester, imported
 ) -> None:
-    """The second that imports it only finds it there, and is tried again without the first."""
+    """A later importer only finds the loaded module, and is tried again without the first."""
     pytester.makepyfile(
         asks=MARK + "mine = os.environ.get('RANK')\n",
         test_a=MARK + "mark('a')\nimport asks\n" + TESTS + "    assert asks.mine == str(rank)\n",
@@ -123,7 +123,7 @@ def test_what_another_module_has_imported_is_found_out(
 
 
 def test_what_a_module_prints_is_printed_by_each_rank(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
-    """Also through a stream that it has kept from then, and with half a line at the end."""
+    """Also through a stream saved at import, and with an incomplete line at the end."""
     result = run_pytest(program_text("suites/prefork/prints"))
 
     result.assert_outcomes(failed=1)
@@ -135,7 +135,7 @@ def test_what_a_module_prints_is_printed_by_each_rank(run_pytest: RunPytest, pyt
 
 
 def test_directories_belong_to_the_rank(run_pytest: RunPytest, imported) -> None:
-    """tempfile, and temporary directories of pytest, are those of the rank although the session began before it."""
+    """Paths of tempfile and pytest's temporary directories are the rank's, although the session began before it."""
     result = run_pytest(
         MARK
         + """
@@ -156,7 +156,7 @@ def test_it(rank, tmp_path_factory):
 
 
 def test_a_changed_module_is_imported_anew(run_pytest: RunPytest, imported) -> None:
-    """The test that changes it is seen by the next one, as if each rank had imported it."""
+    """The next test sees the change, as if each rank had imported the module."""
     result = run_pytest(
         program_text("suites/prefork/changes_helper"),
         conftest="""
@@ -172,7 +172,7 @@ if not os.path.exists(path):
 
 
 def test_planned_faults_meet_the_import_of_the_module(run_pytest: RunPytest) -> None:
-    """A test whose ranks are to be broken has its module imported by them: the fault may be about that."""
+    """Ranks with faults import the module themselves: a fault may affect the import."""
     result = run_pytest(
         """
 import json
@@ -192,7 +192,7 @@ def test_it(rank):
 
 
 def test_a_suite_with_its_own_start_of_a_session_is_left_to_the_ranks(run_pytest: RunPytest, imported) -> None:
-    """What it begins there, it ends at the end of each of them."""
+    """Each rank runs both its session start and its session end."""
     result = run_pytest(
         MARK + "mark('module')\n" + TESTS,
         conftest=MARK + "def pytest_sessionstart():\n    mark('start')\n",
@@ -204,7 +204,7 @@ def test_a_suite_with_its_own_start_of_a_session_is_left_to_the_ranks(run_pytest
 
 @pytest.mark.parametrize("options", [(), ("-p", "no:randomly")], ids=["", "not shuffled"])
 def test_neighbours_that_order_tests_do_no_harm(run_pytest: RunPytest, imported, options: tuple[str, ...]) -> None:
-    """pytest-randomly seeds its generators in each process alike."""
+    """pytest-randomly seeds its generators equally in each process."""
     result = run_pytest(MARK + "mark('module')\n" + TESTS, *options, plugins=("randomly",))
 
     result.assert_outcomes(passed=2)

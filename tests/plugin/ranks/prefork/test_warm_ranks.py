@@ -1,4 +1,4 @@
-"""Tests on warm ranks in real pytest runs: what they are forked from, what that has done, and what becomes of it."""
+"""Warm ranks in real pytest runs: the zygote, its imports, and its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMESPACES = pytest.mark.skipif(bool(namespaces.why_not("mount")), reason=namesp
 
 @pytest.fixture
 def noted(tmp_path_factory, monkeypatch):
-    """What inner tests have noted with ``note``: one JSON document a line."""
+    """Return what inner tests have written with ``note``: one JSON document a line."""
     path = tmp_path_factory.mktemp("noted") / "lines"
     path.touch()
     monkeypatch.setenv("NOTED", str(path))
@@ -41,7 +41,7 @@ NOTE = program_text("suites/prefork/notes")
 
 
 def test_all_tests_are_forked_from_one_process(run_pytest: RunPytest, pytester: pytest.Pytester, noted) -> None:
-    """It has imported what the modules of all of them import; conftest files and modules are imported in the ranks."""
+    """It imports what all test modules import; ranks import conftest files and the modules themselves."""
     pytester.makepyfile(
         test_other=NOTE
         + """
@@ -97,7 +97,7 @@ def test_a_session_that_was_made_ready_is_like_one_that_was_not(run_pytest: RunP
 
 
 def test_a_session_is_made_ready(pytester: pytest.Pytester, run_python) -> None:
-    """All that pytest does until it comes to the code of the suite is done before the rank is there."""
+    """All of pytest's work before the suite's own code is done before the fork."""
     pytester.makepyfile(test_it="def test_it():\n    pass\n")
     directory = str(pytester.path)
     done = run_python(
@@ -116,7 +116,7 @@ print(type(session).__name__, session.config.rootpath, pytest_session.take(made)
 def test_plugins_of_the_suite_itself_are_left_to_the_ranks(
     run_pytest: RunPytest, pytester: pytest.Pytester, noted
 ) -> None:
-    """A plugin that is no installed module may look at RANK when it is imported."""
+    """A plugin that is not installed may read RANK when it is imported."""
     pytester.makepyfile(own_plugin=NOTE + "note(os.getpid(), os.environ.get('RANK'))\n")
     result = run_pytest(
         NOTE
@@ -136,7 +136,7 @@ def test_it(pytestconfig):
 
 
 def test_what_is_preloaded_can_be_said(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, noted) -> None:
-    """The marker wins over the command line, that over the environment, that over the ini file."""
+    """The order of precedence is marker, command line, environment, ini file."""
     source = (
         NOTE
         + """
@@ -167,14 +167,14 @@ def test_marker():
 
 
 def test_what_is_wrong_with_preload_is_told(run_pytest: RunPytest) -> None:
-    """A name in place of a list of names."""
+    """The error for a name in place of a list of names."""
     result = run_pytest("import pytest\n@pytest.mark.ranks(1, preload='torch')\ndef test_it():\n    pass\n")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*preload: expected a list of module names, got 'torch'"])
 
 
 def test_a_module_that_has_changed_is_imported_anew(run_pytest: RunPytest, pytester: pytest.Pytester) -> None:
-    """Also one of the suite's own that was preloaded."""
+    """Also a preloaded one of the suite."""
     pytester.makepyfile(own_module="value = 1")
     result = run_pytest(
         program_text("suites/prefork/changes_module"),
@@ -186,7 +186,7 @@ def test_a_module_that_has_changed_is_imported_anew(run_pytest: RunPytest, pytes
 def test_where_a_fork_would_not_be_like_a_new_process_ranks_are_spawned(
     run_pytest: RunPytest, pytester: pytest.Pytester, noted
 ) -> None:
-    """The last lines of pytest say why, once for all tests."""
+    """The last lines of pytest give the reason once for all tests."""
     pytester.makepyfile(
         starts_thread="import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
@@ -209,7 +209,7 @@ def test_it(number):
 def test_one_module_that_cannot_be_preloaded_spoils_it_for_its_own_tests_only(
     run_pytest: RunPytest, pytester: pytest.Pytester, noted
 ) -> None:
-    """What all modules import is tried together first, and then for each module by itself."""
+    """The imports of all modules are tried together first, then those of each module."""
     site = pytester.mkdir("site")
     (site / "starts_thread.py").write_text(
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
@@ -236,7 +236,7 @@ import_scan._installed = lambda: (*installed, os.path.join(os.path.dirname(__fil
 
 
 def test_jobs_of_the_fixture_may_be_warm(run_pytest: RunPytest) -> None:
-    """The process that is kept for later is nothing that the test has left."""
+    """The zygote, which stays for later tests, is no leftover of the test."""
     result = run_pytest(
         """
 import os
@@ -255,7 +255,7 @@ def test_it(derail):
 
 
 def test_each_worker_of_xdist_forks_from_a_process_of_its_own(run_pytest: RunPytest, noted) -> None:
-    """None of them waits for another one's."""
+    """No worker waits for the zygote of another."""
     result = run_pytest(
         NOTE
         + """
@@ -277,7 +277,7 @@ def test_it(number, worker_id):
 
 
 def kernel_keeps_statuses() -> bool:
-    """Whether a process that was reaped by somebody else can still be asked about (Linux 6.15)."""
+    """Return whether the exit status of a process reaped elsewhere can be read (Linux 6.15)."""
     child = subprocess.Popen(["true"])
     pidfd = os.pidfd_open(child.pid)
     try:
@@ -304,7 +304,7 @@ def test_the_zygote_is_killed_in_the_middle_of_a_test(run_pytest: RunPytest, not
 @NAMESPACES
 @pytest.mark.parametrize("reuse", ["None", "'module'"])
 def test_the_disk_is_full(pytester: pytest.Pytester, tmp_path: Path, reuse: str) -> None:
-    """Each test fails with the error, none hangs, and pytest comes to its end."""
+    """Each test fails with the error, none hangs, and pytest ends."""
     pytester.makepyfile(
         test_it=f"""
 import pytest
@@ -342,7 +342,7 @@ def test_it(number):
 def test_many_tests_in_a_row_cost_nothing_in_the_end(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """No descriptor, process or thread more behind the last one than behind the first."""
+    """There are no more descriptors, processes or threads after the last one than after the first."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("NUMBER", str(number))
     pytester.makepyfile(test_it=program_text("suites/prefork/rows"))
@@ -352,7 +352,7 @@ def test_many_tests_in_a_row_cost_nothing_in_the_end(
 
 
 def test_what_handed_values_are_made_of_is_preloaded(run_pytest: RunPytest, noted) -> None:
-    """A fixture of a plugin gives each test an object of its own package: ranks find that imported."""
+    """A plugin's fixture gives each test an object of its package, which ranks find imported."""
     result = run_pytest(
         """
 import pytest

@@ -1,4 +1,4 @@
-"""Children that a test on ranks forks: how they exit when they return from the test's own code."""
+"""Exit codes of children that a test on ranks forks and that return from the test's own code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRELUDE = program_text("suites/worker/children")
 
 @pytest.mark.parametrize("mark", ["'spawn'", "'fork'", "'forkserver'", "'warm'", "'warm', reuse='module'"])
 def test_a_forked_child_exits_as_the_test_went_in_it(run_pytest: RunPytest, mark: str) -> None:
-    """With 1 if it failed, with the code that it asked for, else with 0; the fixtures belong to the rank alone."""
+    """1 after a failure, the code of a sys.exit, else 0; only the rank tears fixtures down."""
     result = run_pytest(
         PRELUDE
         + f"""
@@ -42,7 +42,7 @@ def test_it(rank, torn_down):
 
 
 def test_a_child_that_is_forked_in_a_fixture_ends_with_that_phase(run_pytest: RunPytest) -> None:
-    """It runs neither the body nor the tear-down of the rank."""
+    """It runs neither the body nor the tear-down."""
     result = run_pytest(
         program_text("suites/worker/forking_fixtures"),
         "-rP",
@@ -52,7 +52,7 @@ def test_a_child_that_is_forked_in_a_fixture_ends_with_that_phase(run_pytest: Ru
 
 
 def test_a_child_that_fails_makes_the_check_of_its_parent_fail(run_pytest: RunPytest) -> None:
-    """Its failure is in the stderr of the rank."""
+    """The rank's stderr has its failure."""
     result = run_pytest(
         PRELUDE
         + """

@@ -26,7 +26,7 @@ MARKERS = {
 
 @pytest.fixture
 def drawn(pytester: pytest.Pytester):
-    """What the ranks of inner tests have noted, by name."""
+    """Return what the ranks of inner tests have written down, by name."""
 
     def read(name: str) -> list[list[str]]:
         return [(pytester.path / f"{name}-{rank}").read_text().splitlines() for rank in (0, 1)]
@@ -36,7 +36,7 @@ def drawn(pytester: pytest.Pytester):
 
 @pytest.mark.parametrize("start", MARKERS)
 def test_ranks_draw_the_same_values(run_pytest: RunPytest, drawn, start: str) -> None:
-    """However they come to be, in each test anew; with the rank as an argument, and parametrized."""
+    """For each way to start ranks and in each test, also with the rank as an argument and with parameters."""
     marker = MARKERS[start]
     result = run_pytest(
         PRELUDE
@@ -64,7 +64,7 @@ class TestIt(unittest.TestCase):
 
 
 def test_a_run_draws_other_values_than_the_last_unless_they_are_fixed(run_pytest: RunPytest, drawn) -> None:
-    """By ``derandomize``, by ``@seed``; and the seed that Hypothesis prints is that of all ranks."""
+    """By ``derandomize`` or ``@seed``; Hypothesis prints the seed of all ranks."""
     source = program_text("suites/worker/seeds")
     for _ in range(2):
         run_pytest(source, plugins=PLUGINS).assert_outcomes(passed=3)
@@ -77,7 +77,7 @@ def test_a_run_draws_other_values_than_the_last_unless_they_are_fixed(run_pytest
 def test_an_example_that_failed_in_one_rank_comes_first_in_all_ranks_the_next_time(
     run_pytest: RunPytest, pytester: pytest.Pytester, drawn
 ) -> None:
-    """The controller saves it when the job is over, and deletes it when it fails in no rank any more."""
+    """The controller saves it after the job, and deletes it once it fails in no rank."""
     source = (
         PRELUDE
         + """
@@ -101,7 +101,7 @@ def test_it(rank, out, number):
 
 
 def test_state_machines_do_the_same_steps(run_pytest: RunPytest, drawn) -> None:
-    """Those of Hypothesis, which are classes of unittest."""
+    """Hypothesis state machines are unittest classes."""
     result = run_pytest(
         PRELUDE
         + """
@@ -122,7 +122,7 @@ TestMachine = pytest.mark.ranks(2)(Machine.TestCase)
 
 
 def test_a_rank_that_fails_alone_runs_no_more_examples(run_pytest: RunPytest, drawn) -> None:
-    """It would run them without the others: the one that failed is run once more, for the report."""
+    """More would run without the other ranks: only the failing one is rerun, for the report."""
     result = run_pytest(
         PRELUDE
         + """
@@ -141,7 +141,7 @@ def test_it(rank, out, number):
 
 
 def test_a_fixture_that_is_not_the_same_for_each_example_is_still_refused(run_pytest: RunPytest) -> None:
-    """As without ranks: Hypothesis warns of fixtures with the scope of a function."""
+    """As without ranks, Hypothesis warns of function-scoped fixtures."""
     result = run_pytest(
         PRELUDE
         + """
@@ -164,7 +164,7 @@ FILES = {"checks.py": "named on the command line", "test_checks.py": "found by i
 def test_assertions_are_rewritten_in_ranks(
     run_pytest: RunPytest, pytester: pytest.Pytester, file: str, start: str
 ) -> None:
-    """In a file of any name, in the helpers that a conftest file registers, and where ranks could not be forked."""
+    """In a file of any name, in registered helpers of a conftest, and where ranks cannot be forked."""
     pytester.makepyfile(
         helpers="def check(numbers):\n    assert numbers == [0]\n",
         starts_a_thread="import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n",
