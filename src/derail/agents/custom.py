@@ -53,7 +53,7 @@ PLACEHOLDERS = {
 SEEN: frozenset[Promise] = frozenset(
     {"ends", "succeeded", "stopped", "exits", "log_tail", "teardown_seconds", "resumed_at", "leftovers"}
 )
-"""Promises that can be observed of any supervisor, without a report of its own."""
+"""Promises that can be observed of any supervisor, without a report by it."""
 VERSION_SECONDS = 30.0
 """Timeout of a version command in seconds."""
 

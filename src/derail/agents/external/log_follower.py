@@ -42,7 +42,7 @@ class Follower:
 
         Args:
             streams: the files.
-            skip: whether to skip their present content, as it is from an earlier attempt.
+            skip: whether to skip their present content, from an earlier attempt.
         """
         if streams == self._streams:
             return

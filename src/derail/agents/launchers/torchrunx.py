@@ -24,7 +24,7 @@ class Torchrunx(FunctionLauncher):
     """External agent for a program that calls ``torchrunx.Launcher`` for this host, without a process group.
 
     It raises the exception of a worker, or an error that one failed. It does not report which rank was first, and has
-    no exit codes of its own.
+    no exit codes.
     """
 
     name = "torchrunx"

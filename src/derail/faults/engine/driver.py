@@ -332,7 +332,7 @@ class Driver:
         self._tell_all(reached)
 
     def _hear(self, injection: Injection, record: Record) -> None:
-        """Process a rank's record about one of its own faults."""
+        """Process a rank's record about a fault of that rank."""
         injection.aim.records.append(record)
         if record["event"] == "failed":
             self._runner.end(injection, Errored(f"the rank failed to inject it: {record.get('what')}"))

@@ -187,7 +187,7 @@ def leave_thread(runtime: Runtime, task: Task) -> Effect:
 def sleep_uninterruptibly(runtime: Runtime, task: Task) -> Effect:
     """Wait in the kernel, in state D, for a child that waits to open a FIFO.
 
-    The child shares this process's memory until its exec, and meanwhile the kernel lets only SIGKILL interrupt this
+    The child shares this process's memory until its exec, and until then the kernel lets only SIGKILL interrupt this
     process. Other threads continue: the call releases the GIL.
     """
     library = libc()
