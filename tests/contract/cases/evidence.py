@@ -164,7 +164,7 @@ def a_record_by_a_stopped_rank_is_shown_and_blames_nobody(api: Api, stage: Stage
     answers = f"trap '{_record(stage, 'asked_to_end')}; exit 1' TERM; echo > {ready}; while :; do sleep 0.02; done"
     result = stage.programs([f"{_wait_for(ready)}; exit 4", answers]).wait(period=0.1)
     told = _told(api, result)
-    shown = "asked_to_end" in str(getattr(result, "stopped", {}).get(1, ""))
+    shown = 1 in getattr(result, "stopped", ()) and "asked_to_end" in str(result.ranks[1])
     return {"root cause": told["root cause"], "failures": told["failures"], "shown": shown}
 
 
