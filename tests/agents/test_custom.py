@@ -116,6 +116,14 @@ def test_a_declaration_has_all_values_of_its_file(declare):
     assert (declared.report.file, made.keeps_logs) == ("{workdir}/report.txt", True)
 
 
+def test_former_words_for_promises_have_their_present_meaning(declare):
+    """Declarations outlive the names of expectations."""
+    declared = declare(DECLARED.replace('"exit_code"', '"outcome", "failed_ranks", "within"'))
+
+    assert {"succeeded", "failures", "teardown_seconds"} <= declared.promises
+    assert not {"outcome", "failed_ranks", "within"} & declared.promises
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

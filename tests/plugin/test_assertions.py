@@ -284,7 +284,7 @@ def test_results_of_the_launcher_have_the_same_attributes() -> None:
 
     assert shared <= {name for name in dir(RunProcsResult) if not name.startswith("_")}
     assert not hasattr(RED, "outcome")
-    assert not hasattr(RunProcsResult(), "outcome")
+    assert not hasattr(RunProcsResult().outcome, "outcome")
 
 
 @pytest.mark.parametrize(

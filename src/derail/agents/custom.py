@@ -99,6 +99,10 @@ class Declaration:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
+FORMER_WORDS = {"outcome": "succeeded", "failed_ranks": "failures", "within": "teardown_seconds"}
+"""Promises by the words of declarations that are older than the present names of expectations."""
+
+
 class CommandAgent(ExternalAgent):
     """Supervisor that is started by a command line.
 
@@ -248,7 +252,10 @@ def schema() -> Schema:
 
 
 def _read(fields: Fields) -> Declaration:
-    promised = fields.words("promises", get_args(Promise), what="promise") if fields.has("promises") else None
+    promised: set[str] | None = None
+    if fields.has("promises"):
+        words = fields.words("promises", (*get_args(Promise), *FORMER_WORDS), what="promise")
+        promised = {FORMER_WORDS.get(word, word) for word in words}
     report, variables = fields.table_at("report"), fields.table_at("variables")
     declaration = Declaration(
         name=fields.text("name", ""),

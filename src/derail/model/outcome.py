@@ -219,6 +219,11 @@ class RunProcsResult(JobOutcome):
     stdouts: dict[int, str] = field(default_factory=dict)
     stderrs: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def outcome(self) -> JobOutcome:
+        """The result without torch's attributes, as observers get it in ``Finished``."""
+        return JobOutcome(**fields_of(self))
+
     def is_failed(self) -> bool:
         """Whether any rank did not succeed: it failed, was abandoned, or was stopped before it could finish."""
         return bool(self.failures or self.stopped)
