@@ -43,7 +43,7 @@ PHASES = {"starting": 0.35, "running": 0.6, "stopping": 0.8, "killing": 1.0}
 WIDTH, LEFT, RIGHT, TOP, LANE, BAR = 880, 84, 236, 48, 48, 16
 
 
-def run(scenario: str) -> Timeline:
+def run_scenario(scenario: str) -> Timeline:
     """Run a scenario by the command line, and return the timeline of its journal."""
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run(
@@ -55,9 +55,9 @@ def run(scenario: str) -> Timeline:
         return timeline(journal.read(Path(directory, "journal.jsonl")))
 
 
-def draw(told: Timeline, title: str, colours: dict[str, str]) -> str:
+def draw(run: Timeline, title: str, colours: dict[str, str]) -> str:
     """Return a timeline as SVG."""
-    height = TOP + LANE * len(told.lanes) + 40
+    height = TOP + LANE * len(run.lanes) + 40
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" role="img">',
@@ -65,10 +65,10 @@ def draw(told: Timeline, title: str, colours: dict[str, str]) -> str:
         f'<rect width="{WIDTH}" height="{height}" rx="8" fill="{colours["page"]}"/>',
         label(LEFT, 26, title, colours["text"], weight=600),
         label(WIDTH - 20, 26, "▼ signal from the launcher", colours["faint"], anchor="end", size=11),
-        *axis(told, height, colours),
+        *axis(run, height, colours),
     ]
-    for number, lane in enumerate(told.lanes):
-        lines += drawn(lane, TOP + LANE * number, told.seconds, colours)
+    for number, lane in enumerate(run.lanes):
+        lines += drawn(lane, TOP + LANE * number, run.seconds, colours)
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -77,10 +77,10 @@ def across(at: float, whole: float) -> float:
     return round(LEFT + (WIDTH - LEFT - RIGHT) * at / whole, 1)
 
 
-def axis(told: Timeline, height: int, colours: dict[str, str]) -> Iterator[str]:
+def axis(run: Timeline, height: int, colours: dict[str, str]) -> Iterator[str]:
     """Yield the lines for whole fifths of a second, with their times."""
-    for tick in range(int(told.seconds * 5) + 1):
-        x = across(tick / 5, told.seconds)
+    for tick in range(int(run.seconds * 5) + 1):
+        x = across(tick / 5, run.seconds)
         yield f'<path d="M{x} {TOP - 6}V{height - 28}" stroke="{colours["line"]}"/>'
         yield label(x, height - 12, f"{tick / 5:g} s", colours["faint"], anchor="middle")
 
@@ -124,10 +124,10 @@ def label(x: float, y: float, text: str, fill: str, *, anchor: str = "start", we
 
 def main(directory: Path = IMAGES) -> None:
     """Run the scenario once, and draw it in light and in dark colours."""
-    told = run(SCENARIO)
+    timeline_of_run = run_scenario(SCENARIO)
     directory.mkdir(parents=True, exist_ok=True)
     for name, colours in (("light", LIGHT), ("dark", DARK)):
-        picture = draw(told, f"derail run {SCENARIO}", colours)
+        picture = draw(timeline_of_run, f"derail run {SCENARIO}", colours)
         (directory / f"run-{name}.svg").write_text(picture, encoding="utf-8")
 
 

@@ -30,8 +30,8 @@ def install(*, teardown: Teardown | None = None, observers: Sequence[Observer] =
     """Have torch's ``LocalElasticAgent``, and so ``elastic_launch`` and torchrun, start ranks by derail from now on.
 
     Args:
-        teardown: how ranks are ended; by default as ``Teardown.from_env`` says, and whoever is left is ended.
-        observers: who hears of what happens to the ranks.
+        teardown: how ranks are ended; by default as ``Teardown.from_env`` says, and remaining processes are ended.
+        observers: they get each event of the ranks.
 
     Returns:
         What puts torch's own launcher back.
@@ -56,7 +56,7 @@ def install(*, teardown: Teardown | None = None, observers: Sequence[Observer] =
         return start_processes(*args, teardown=how, observers=observers, **options)
 
     class Both(TorchsSignalException, SignalException):  # type: ignore[misc]
-        """What both torch's agent and users of derail catch."""
+        """Exception that both torch's agent and users of derail catch."""
 
         def __init__(self, msg: str, sigval: signal.Signals) -> None:
             Exception.__init__(self, msg)
@@ -74,10 +74,10 @@ def install(*, teardown: Teardown | None = None, observers: Sequence[Observer] =
 
 
 def torchrun(argv: Sequence[str]) -> int:
-    """Run torchrun with derail's launcher, in this process; what to exit with.
+    """Run torchrun with derail's launcher in this process, and return the exit code.
 
     After a failure that is the exit code of the root cause, or 128 and its signal, where torchrun always exits with 1.
-    What stands behind the program is the program's, where torchrun takes ``--r=16`` for an option of its own
+    Words behind the program belong to the program, where torchrun takes ``--r=16`` for its own option
     (https://github.com/pytorch/pytorch/issues/120601).
     ``--shutdown-timeout`` counts for every end of the ranks, also where one of them fails. Rank 0 keeps the store of
     the ranks (TORCH_DISABLE_SHARE_RDZV_TCP_STORE): the agent's own one still has, after a restart, the addresses that

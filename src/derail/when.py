@@ -1,7 +1,7 @@
 """Triggers: functions that make each kind, and their types for annotations.
 
-``hit`` says which of the times counts, from 1 on: ``3``, ``"2..6"``, ``"2..8+2"`` (every second one) or ``"3.."`` (all
-from the third on). A fault that can act more than once acts at each of them, ``times`` times at most.
+``hit`` names the occurrences that count, from 1: ``3``, ``"2..6"``, ``"2..8+2"`` (every second one) or ``"3.."`` (all
+from the third). A fault that can act more than once acts at each of them, at most ``times`` times.
 """
 
 from __future__ import annotations
@@ -82,62 +82,68 @@ T = TypeVar("T", bound=Trigger)
 
 
 def start() -> Start:
-    """At the start of the rank: in the rank, before the first line of its program or function."""
+    """Return the trigger at the start of the rank: in the rank, before the first line of its program or function."""
     return Start()
 
 
 def after(seconds: float) -> After:
-    """So many seconds (0 or more) after the rank's process was started."""
+    """Return the trigger at a number of seconds (0 or more) after the start of the rank's process."""
     return _checked(After(_number("after", seconds)))
 
 
 def line(regex: str, *, stream: Stream | None = None, hit: Hit = 1, rank: int | None = None) -> Line:
-    """When the rank (or ``rank``) writes a matching line."""
+    """Return the trigger at a matching line that the rank (or ``rank``) writes."""
     return _checked(Line(regex, stream, _value(hit), rank))
 
 
 def point(name: str, *, hit: Hit = 1) -> Point:
-    """When the rank calls ``fail_point(name)``."""
+    """Return the trigger at a call of ``fail_point(name)`` in the rank."""
     return _checked(Point(name, _value(hit)))
 
 
 def call(target: str, *, hit: Hit = 1, at: Side = "enter") -> Call:
-    """When the rank enters (or leaves) ``package.module:function``; the program need not be changed for it."""
+    """Return the trigger at a call of ``package.module:function`` in the rank, in an unchanged program.
+
+    Args:
+        target: the function or method.
+        hit: which of its calls.
+        at: whether at its "enter" or its "exit".
+    """
     return _checked(Call(target, _value(hit), at))
 
 
 def import_of(module: str) -> ImportOf:
-    """When the rank first imports a module."""
+    """Return the trigger at the first import of a module in the rank."""
     return _checked(ImportOf(module))
 
 
 def signal_received(signal: str | int, *, hit: Hit = 1) -> SignalReceived:
-    """When a signal has come to the rank."""
+    """Return the trigger at a signal that the rank receives."""
     return _checked(SignalReceived(_signal(signal), _value(hit)))
 
 
 def own_exit() -> OwnExit:
-    """When the rank itself has ended, before anybody reads what it left."""
+    """Return the trigger at the exit of the rank itself, before the launcher reads its files."""
     return OwnExit()
 
 
 def exit_of(rank: int) -> ExitOf:
-    """When another rank has ended."""
+    """Return the trigger at the exit of another rank."""
     return _checked(ExitOf(rank))
 
 
 def restart(n: int) -> Restart:
-    """At the start of the rank's ``n``-th restart."""
+    """Return the trigger at the start of the rank's ``n``-th restart."""
     return _checked(Restart(n))
 
 
 def phase(phase: str) -> Phase:
-    """When the job comes to a phase: "starting rank 2", "running", "stopping", "killing" ..."""
+    """Return the trigger at the start of a phase of the job: "starting rank 2", "running", "stopping" or "killing"."""
     return _checked(Phase(phase))
 
 
 def barrier(of: Trigger | str, *, ranks: list[int] | tuple[int, ...] | None = None) -> Barrier:
-    """When all ranks (or some) have come to the same: a trigger, or the name of a point."""
+    """Return the trigger at which all ranks (or some) have reached the same trigger, or the point of that name."""
     inner = point(of) if isinstance(of, str) else of
     if ranks is not None and not _are_ranks(ranks):
         raise InputError(f"when.barrier: expected a list of ranks, got {ranks!r}")
@@ -145,22 +151,22 @@ def barrier(of: Trigger | str, *, ranks: list[int] | tuple[int, ...] | None = No
 
 
 def probability(p: float, of: Trigger = Start(), *, first: int = 0) -> Probability:  # noqa: B008 - it is frozen
-    """At each time that ``of`` comes, with a probability; ``first`` times for certain."""
+    """Return a trigger at each occurrence of ``of`` with a probability, and at the ``first`` ones for certain."""
     return _checked(Probability(_number("probability", p), of, first))
 
 
 def all_of(*triggers: Trigger) -> AllOf:
-    """When all of these have come."""
+    """Return the trigger at which all of these have occurred."""
     return _checked(AllOf(triggers))
 
 
 def any_of(*triggers: Trigger) -> AnyOf:
-    """When one of these comes."""
+    """Return the trigger at which the first of these occurs."""
     return _checked(AnyOf(triggers))
 
 
 def then(*steps: Trigger) -> Then:
-    """When these have come one after the other."""
+    """Return the trigger at which these have occurred one after the other."""
     return _checked(Then(steps))
 
 
@@ -177,7 +183,7 @@ def _checked(trigger: T) -> T:
 
 
 def _mistyped(trigger: Trigger) -> Iterator[str]:
-    """Yield what is wrong with the types of what a trigger holds, which no other file has checked."""
+    """Yield the problems with the types of a trigger's values."""
     for field in fields(trigger):
         value = getattr(trigger, field.name)
         if value is None and field.default is None:
