@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_a_process_in_the_middle_of_its_exec_is_found(start, monkeypatch, job_id
     found = find_processes(job_id, ())
 
     assert [(process.pid, process.command, process.by) for process in found] == [(child.pid, "sleep 600", "mark")]
+
+
+@pytest.mark.usefixtures("table")
+def test_a_process_that_executes_a_program_again_and_again_shows_its_mark_and_command_at_all_times(start, job_id):
+    """It never runs without them: whoever reads nothing has read in the middle of an exec."""
+    program = 'echo ready; read line && exec "$0" -c "$1" "$0" "$1"'
+    child = start("sh", "-c", program, "sh", program, env={JOB_ENV: job_id})
+    found = []
+    for _ in range(100):
+        child.read_line()
+        child.tell("execute")
+        while not select.select([child.process.stdout], [], [], 0)[0]:
+            found.append((processes.environment(child.pid), processes.command_line(processes.look_up(child.pid))))
+
+    assert {(carries_mark(environ, job_id), command.split()[0]) for environ, command in found} == {(True, "sh")}
 
 
 def test_a_process_whose_first_thread_has_ended_is_found_and_ended(start_python, job_id):

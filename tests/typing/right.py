@@ -135,6 +135,7 @@ def judge(context: derail.PContext) -> int:
     assert_type(result.is_failed(), bool)
     assert_type(result.ranks[0].status, derail.ExitStatus | None)
     assert_type(result.ranks[0].cause, derail.Cause)
+    assert_type(result.outcome.succeeded, bool)
     return assert_type(result.exit_code, int)
 
 

@@ -179,7 +179,6 @@ def wrong_results(context: derail.PContext, error: ChildFailedError) -> None:
     result.rootcause  # wrong
     result.stopped["0"]  # wrong
     result.ranks[0].statsu  # wrong
-    result.outcome  # wrong
     result.failures[0].exit_code  # wrong
     result.is_faild()  # wrong
     error.first_failure  # wrong

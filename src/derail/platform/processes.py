@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from derail.platform.proc_status import read_status, signal_mask
 
@@ -209,42 +209,27 @@ def is_dying(pid: int) -> bool:
 
 def command_line(process: ProcessInfo) -> str:
     """Return the command line; the name in brackets if there is none (a kernel thread, a zombie) or no permission."""
-    if _HAS_PROC:
-        words = _read_after_exec(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    else:
-        import psutil
-
-        try:
-            words = " ".join(psutil.Process(process.pid).cmdline())
-        except (psutil.Error, OSError):
-            words = ""
+    words = _read_after_exec(process.pid, "cmdline").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     return words or f"[{process.name}]"
 
 
 def environment(pid: int) -> bytes:
     """Return the environment of a process at its exec: ``NAME=value`` strings separated by NULs, or nothing."""
-    if _HAS_PROC:
-        return _read_after_exec(pid, "environ")
-    import psutil
-
-    try:
-        pairs = psutil.Process(pid).environ()
-    except (psutil.Error, OSError):
-        return b""
-    return b"\0".join(os.fsencode(f"{name}={value}") for name, value in pairs.items())
+    return _read_after_exec(pid, "environ")
 
 
-def _read_after_exec(pid: int, name: str) -> bytes:
+def _read_after_exec(pid: int, name: Literal["cmdline", "environ"]) -> bytes:
     """Read ``cmdline`` or ``environ``, waiting for the end of an exec(2), during which a process has neither."""
+    read, is_executing = (_read, _is_executing) if _HAS_PROC else (_read_with_psutil, _is_executing_with_psutil)
     pause = threading.Event()
     for _ in range(_EXEC_LOOKS):
-        content = _read(pid, name)
+        content = read(pid, name)
         if content:
             return content
-        if not _is_executing(pid):
+        if not is_executing(pid):
             break
         pause.wait(_EXEC_PAUSE)
-    return _read(pid, name)  # its exec may have ended between the two reads
+    return read(pid, name)  # its exec may have ended between the two reads
 
 
 def is_stopped(pid: int) -> bool:
@@ -280,6 +265,29 @@ def _read(pid: int, name: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def _read_with_psutil(pid: int, name: str) -> bytes:
+    """Return what ``/proc/<pid>/<name>`` would contain; empty if the process is gone or not readable for this user."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        words = process.cmdline() if name == "cmdline" else map("=".join, process.environ().items())
+        return b"\0".join(map(os.fsencode, words))
+    except (psutil.Error, OSError):
+        return b""
+
+
+def _is_executing_with_psutil(pid: int) -> bool:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        in_user_space = process.status() != psutil.STATUS_ZOMBIE and process.memory_info().vms > 0
+        return in_user_space and not process.cmdline()
+    except (psutil.Error, OSError):
+        return False
 
 
 def _look_up_with_psutil(pid: int) -> ProcessInfo | None:
