@@ -353,6 +353,25 @@ subprocess.Popen(["sleep", "60"], close_fds=False)
 """
 
 
+class Late(Driver):
+    """Observer that delays the start event of a rank until the rank has ended."""
+
+    def observe(self, event):
+        """Pass on the start of a rank once it is a zombie, without reaping it."""
+        if isinstance(event, Started):
+            os.waitid(os.P_PID, event.pid, os.WEXITED | os.WNOWAIT)
+        super().observe(event)
+
+
+def test_the_port_of_a_rank_that_ended_before_its_start_was_noticed_is_taken(tmp_path, port):
+    """Its environment cannot be read any more."""
+    driver = Late(faults.plan([faults.port_kept(rank=0)]), journal=tmp_path / "journal.jsonl")
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    FakeJob(driver.prepare(spec_of(tmp_path, "", env=env)), driver).run()
+
+    assert [result.status for result in driver.results()] == ["injected"], driver.results()
+
+
 @pytest.mark.parametrize(("program", "status"), [("print('ran')", "injected"), (KEEPS_LISTENING, "not_reached")])
 def test_the_port_of_a_rank_that_has_ended_is_taken_unless_a_helper_listens_there(tmp_path, port, program, status):
     """The socket belongs to derail until the job is over."""

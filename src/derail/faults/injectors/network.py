@@ -29,6 +29,7 @@ from derail.faults.mechanisms.rendezvous_proxy import (
     keep_port,
     listen,
     note_port,
+    prepare_kept_port,
     prepare_port,
     prepare_proxy,
     proxy,
@@ -457,7 +458,7 @@ ENTRIES = (
         params=VARIABLES,
         acts=Acts(triggers=("own_exit",), default=OwnExit()),
         requires=Requires("an address of this machine in the rank's environment; /proc", unavailable=why_no_proc),
-        setup=Setup(begin=note_port),
+        setup=Setup(prepare=prepare_kept_port, begin=note_port),
     ),
     Entry(
         name="store_dies",

@@ -43,12 +43,16 @@ def _address(rank: RankSpec, fault: Fault) -> tuple[str, int]:
     """Return the address in the rank's environment."""
     names = [str(fault.param(name)) for name in ("address_variable", "port_variable")]
     host, port = (rank.env.get(name, "") for name in names)
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not _is_port(port):
         raise InputError(
             f"{fault.name} on rank {rank.rank}: expected an address in its environment, got {names[0]}={host!r} and "
             f"{names[1]}={port!r} ({fault.id})"
         )
     return host, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) < 65536
 
 
 def _remember(rank: RankSpec, fault: Fault, port: int, address: tuple[str, int]) -> None:
@@ -144,24 +148,32 @@ def hold_port(aim: Aim) -> None:
         aim.undo.append((f"port {prepared[0]}, taken from rank {aim.rank}", taken.close))
 
 
-_ended: dict[int, tuple[str, int]] = {}
-"""Address on which each rank listens, by pid: the environment of a rank is not readable after its exit."""
+def prepare_kept_port(rank: RankSpec, fault: Fault) -> RankSpec:
+    """Record where the rank will listen, if it has an address, and return the rank unchanged.
+
+    A rank may end before its own environment can be read.
+    """
+    _remember_kept((fault.id, rank.rank, rank.error_file, rank.streams.stdout), rank.env, fault)
+    return rank
 
 
 def note_port(aim: Aim) -> None:
-    """Read from its environment where the rank listens, while it is alive."""
+    """Read from its environment where the rank listens, while it is alive: it is not readable after its exit."""
     pid = aim.control.pid(aim.rank)
     entries = b"" if pid is None else environment(pid)
     env = dict(os.fsdecode(entry).partition("=")[::2] for entry in entries.split(b"\0"))
-    host, port = env.get(aim.text("address_variable"), ""), env.get(aim.text("port_variable"), "")
-    if pid is not None and port.isdigit():
-        _ended[pid] = (host or "127.0.0.1", int(port))
+    _remember_kept(_run_of(aim), env, aim.fault)
+
+
+def _remember_kept(run: _Run, env: Mapping[str, str], fault: Fault) -> None:
+    host, port = (env.get(str(fault.param(name)), "") for name in ("address_variable", "port_variable"))
+    if _is_port(port):
+        _addresses[run] = int(port), (host or "127.0.0.1", int(port))
 
 
 def keep_port(aim: Aim) -> Step:
     """Listen on the address of a rank that has just ended."""
-    pid = aim.control.pid(aim.rank)
-    where = None if pid is None else _ended.pop(pid, None)
+    _, where = _addresses.pop(_run_of(aim), (0, None))
     if where is None:
         return NotReached(f"the rank had no {aim.text('port_variable')} in its environment")
     try:
