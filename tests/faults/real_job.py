@@ -59,6 +59,12 @@ def wait_for(look, what="it"):
     raise AssertionError(f"{what} was not seen within {DEADLINE:g} s")
 
 
+def output_of(job, *, lines=1):
+    """Return the stdout of rank 0 once it has this many whole lines: print() may write a line in several parts."""
+    log = job.log(0, "stdout")
+    return wait_for(lambda: text if (text := log.read_text()).count("\n") >= lines else "", f"line {lines}")
+
+
 def record_of(job, event):
     """Return the first record of a kind in the journal, once it exists."""
     return wait_for(lambda: next((r for r in journal.read(job.journal) if r["event"] == event), None), event)

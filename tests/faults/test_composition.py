@@ -19,7 +19,7 @@ from derail.faults.registry import entries
 from derail.model.exit import signal_name
 from derail.model.input_error import InputError
 from derail.scenario.load import shipped_root
-from faults.real_job import result_of, running, wait_for
+from faults.real_job import output_of, result_of, running
 from pytest_derail.strategies import available_faults, fault_plans
 
 RANKS = 4
@@ -153,7 +153,7 @@ def test_a_rank_starts_although_a_small_disk_hides_its_working_directory(tmp_pat
     (below / "data").write_text("still here")
     program = "import os, sys, time; print(open('data').read(), os.listdir(sys.argv[1]), flush=True); time.sleep(60)"
     with running(tmp_path, [sys.executable, "-c", program, hidden], make(str(hidden), rank=0), cwd=below) as job:
-        said = wait_for(lambda: job.log(0, "stdout").read_text())
+        said = output_of(job)
         result = result_of(job)
 
     assert (said, result) == ("still here []\n", "injected")

@@ -8,7 +8,7 @@ import pytest
 from derail import faults, when
 from derail.faults.mechanisms import namespaces
 from derail.model.input_error import InputError
-from faults.real_job import DEADLINE, HEALED, ended, result_of, running, told, wait_for
+from faults.real_job import DEADLINE, HEALED, ended, output_of, result_of, running, told
 from program_files import program_text
 
 WALL = """
@@ -163,7 +163,7 @@ def test_the_monotonic_clock_of_a_rank_is_shifted(tmp_path, seconds):
     program = "print(time.monotonic(), time.time(), time.monotonic(), flush=True)\ntime.sleep(60)"
     began = time.monotonic()
     with running(tmp_path, program, faults.monotonic_offset(seconds, rank=0)) as job:
-        before, wall, after = map(float, wait_for(lambda: job.log(0, "stdout").read_text().split()))
+        before, wall, after = map(float, output_of(job).split())
         assert right_at(began) - 1 <= wall <= right_at(time.monotonic()) + 1
         assert right_at(before - seconds) - 1 <= wall <= right_at(after - seconds) + 1
         assert result_of(job) == "injected"

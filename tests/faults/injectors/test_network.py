@@ -17,7 +17,7 @@ from derail.faults.mechanisms.tcp_proxy import Proxy, Spoiling
 from derail.model.events import Started
 from derail.model.input_error import InputError
 from faults.fake_job import FakeJob, spec_of
-from faults.real_job import DEADLINE, ENDED, ended, record_of, result_of, running, told, wait_for
+from faults.real_job import DEADLINE, ENDED, ended, output_of, record_of, result_of, running, told, wait_for
 from program_files import UNTIL, program_text
 from pytest_derail.jobs.ports import claimed_port
 
@@ -574,8 +574,7 @@ except OSError as error:
 time.sleep(60)
 """
     with running(tmp_path, program, faults.loopback_down(rank=0), master_port=port_of(listener)) as job:
-        wait_for(lambda: job.log(0, "stdout").read_text())
-        assert job.log(0, "stdout").read_text() == "ENETUNREACH\n"
+        assert output_of(job) == "ENETUNREACH\n"
         assert result_of(job) == "injected"
         assert "127.0.0.1" not in Path(f"/proc/{job.pids()[0]}/net/fib_trie").read_text()
         assert os.readlink(f"/proc/{job.pids()[0]}/ns/net") != os.readlink("/proc/self/ns/net")

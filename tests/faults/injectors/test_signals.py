@@ -13,7 +13,7 @@ from derail.faults.injectors import signals
 from derail.model.input_error import InputError
 from derail.platform.proc_status import ProcessState
 from faults.fake_job import IdleJob
-from faults.real_job import DEADLINE, ended, record_of, result_of, running, state_of, wait_for
+from faults.real_job import DEADLINE, ended, output_of, record_of, result_of, running, state_of, wait_for
 from program_files import program_text
 from wording import Tells
 
@@ -108,7 +108,7 @@ def test_a_storm_of_signals_arrives(tmp_path, every):
     """A rank with handlers counts both kinds."""
     storm = faults.signal_storm(["SIGRTMIN+2", "SIGRTMIN+3"], count=10, every=every, rank=0, when=READY)
     with running(tmp_path, COUNTS, storm) as job:
-        counted = wait_for(lambda: job.log(0, "stdout").read_text().splitlines()[1:])
+        counted = output_of(job, lines=2).splitlines()[1:]
         assert result_of(job) == "injected"
         assert "10 of 10 signals" in record_of(job, "end")["detail"]
 
