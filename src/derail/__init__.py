@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from derail.errors.failure import ProcessFailure
     from derail.errors.recorder import ErrorHandler, get_error_handler, record
     from derail.errors.summary import ChildFailedError
+    from derail.faults.inrank.recorder import record_collective
     from derail.launch.context import MultiprocessContext, PContext, SubprocessContext
     from derail.launch.signals import SignalException
     from derail.launch.start import start_processes
@@ -56,6 +57,7 @@ __all__ = [
     "get_std_cm",
     "get_subprocess_handler",
     "record",
+    "record_collective",
     "redirect",
     "redirect_stderr",
     "redirect_stdout",
@@ -69,6 +71,7 @@ _MODULES = {
     "derail.errors.failure": ("ProcessFailure",),
     "derail.errors.recorder": ("ErrorHandler", "get_error_handler", "record"),
     "derail.errors.summary": ("ChildFailedError",),
+    "derail.faults.inrank.recorder": ("record_collective",),
     "derail.launch.context": ("MultiprocessContext", "PContext", "SubprocessContext"),
     "derail.launch.signals": ("SignalException",),
     "derail.launch.start": ("start_processes",),

@@ -234,6 +234,12 @@ def main(argument: str) -> int:
 recorded: int | None = main("x")
 
 
+def exchange() -> None:
+    """A collective of a library of its own."""
+    with derail.record_collective("halo", group="x", ranks=(0, 1), shapes="float32[8]") as recording:
+        assert_type(recording, derail.record_collective)
+
+
 # ---- agents, conformance, tests
 
 

@@ -253,6 +253,7 @@ def wrong_others(scripted: conformance.ScriptedRanks) -> None:
     """Recorded functions, agents, launchers, strategies."""
     main(3)  # wrong
     main("x", strict=True)  # wrong
+    derail.record_collective("halo", ranks=[0])  # wrong
     agent(3)  # wrong
     agent("native").versoin()  # wrong
     Declaration(promise=())  # wrong

@@ -26,6 +26,39 @@ def describe(pid: int) -> str:
     return "\n".join(lines) or f"nothing is known of process {pid} here"
 
 
+_WAITS = {
+    "x86_64": {
+        "waits in I/O": (0, 7, 19, 23, 42, 43, 45, 47, 232, 270, 271, 281, 288, 295, 299, 426, 441),
+        "waits on a lock": (202, 449),
+        "sleeps": (34, 35, 130, 230),
+        "waits for a process": (61, 247),
+        "writes": (1, 18, 20, 44, 46, 74, 75, 307),
+    },
+    "aarch64": {
+        "waits in I/O": (21, 22, 63, 65, 69, 72, 73, 202, 203, 207, 212, 242, 243, 286, 426, 441),
+        "waits on a lock": (98, 449),
+        "sleeps": (101, 115, 133),
+        "waits for a process": (95, 260),
+        "writes": (64, 66, 68, 82, 83, 206, 211, 269),
+    },
+}
+"""Numbers of system calls that block, by what a thread waits for in them, by machine (syscalls(2), futex_wait(2))."""
+
+
+def awaited(described: str) -> str:
+    """Return in words what the main thread of a process waits for, given its description; empty if that is unknown."""
+    facts = dict(line.split(": ", 1) for line in described.splitlines() if ": " in line)
+    state = facts.get("state", "")[:1]
+    if state == "R":
+        return "runs"
+    if state == "D":
+        place = facts.get("waits in", "")
+        return f"in uninterruptible sleep{f' in {place}' if place else ''}"
+    number = facts.get("system call", "")
+    calls = _WAITS.get(os.uname().machine, {}) if state == "S" and number.isdigit() else {}
+    return next((words for words, numbers in calls.items() if int(number) in numbers), "")
+
+
 _READ = {"x86_64": "0", "aarch64": "63"}
 """The number of read(2), by machine."""
 

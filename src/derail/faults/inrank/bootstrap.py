@@ -1,4 +1,4 @@
-"""Start of the runtime in the one interpreter that acts for its rank.
+"""Start of the runtime, and of the recorder, in the one interpreter that acts for its rank.
 
 A rank is one process, but it may start others with the same environment. The acting process is the first Python of the
 rank: the rank's own process, or, if that is not Python (a shell script, for example), the first Python that it starts.
@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import sys
 
-from .rank_plan import VARIABLE, Part
+from .rank_plan import RECORDER, VARIABLE, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .recorder import Recorder
     from .runtime import Runtime
 
 OWNER = "DERAIL_INRANK_PID"
@@ -26,6 +29,7 @@ current: Runtime | None = None
 def enter() -> Runtime | None:
     """Start the runtime if this interpreter acts for its rank, and return it, or None; repeated calls agree."""
     global current  # noqa: PLW0603 - one interpreter, one runtime
+    _record()  # first: the watchpoints of faults are then removed before the recorder's
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -57,6 +61,60 @@ def enter() -> Runtime | None:
     return current
 
 
+def _record() -> None:
+    """Record the collectives of this process if it is a rank, and the environment names a directory for that."""
+    directory, rank = os.environ.get(RECORDER), _rank_of_environment()
+    if directory and rank is not None:
+        record_collectives(directory, rank)
+
+
+def record_collectives(directory: str, rank: int) -> None:
+    """Record the collectives of this process from now on, in a ring file in a directory. Idempotent."""
+    from . import recorder
+
+    if recorder.active is None:
+        from .hooks import mpi_collectives, torch_collectives
+        from .hooks.imports import when_imported
+
+        attempt = _number("TORCHELASTIC_RESTART_COUNT")
+        recorder.activate(recorder.Recorder(directory, rank, world=_number(*SIZE_VARIABLES), attempt=attempt))
+        _answer_with_stacks()
+        when_imported("torch.distributed.distributed_c10d", _safely(torch_collectives.record_torch))
+        when_imported("mpi4py.MPI", _safely(mpi_collectives.record_mpi))
+
+
+def _answer_with_stacks() -> None:
+    """Have the Python stacks of all threads written to stderr on the signal by which derail requests them.
+
+    A handler of the program stays. A function that derail runs has one already (``derail.errors.recorder``).
+    """
+    import _signal  # type: ignore[import-not-found]
+    import faulthandler
+
+    number = getattr(_signal, "SIGRTMAX", 0) - 1
+    try:
+        if number > 0 and _signal.getsignal(number) == _signal.SIG_DFL:
+            faulthandler.register(number, file=2, all_threads=True, chain=False)
+    except (OSError, RuntimeError, ValueError):
+        pass  # no stderr: its stacks are missing in a report
+
+
+def _safely(begin: Callable[[Recorder, object], None]) -> Callable[[object], None]:
+    """Return an action for an imported library whose failure is reported, and does not reach the program."""
+    from . import recorder
+
+    def act(module: object) -> None:
+        active = recorder.active
+        if active is not None and not active.is_over:
+            try:
+                active.open()
+                begin(active, module)
+            except Exception as error:
+                sys.stderr.write(f"derail: collectives are not recorded: {type(error).__name__}: {error}\n")
+
+    return act
+
+
 def _meet(part: Part) -> bool:
     """Do the handshake with derail beside an external agent, and return whether a fault or watch is active here."""
     from .handshake import follow, meet
@@ -76,6 +134,15 @@ RANK_VARIABLES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLUR
 """Variables in which launchers pass a process its rank; the first that is set counts."""
 RANK_VARIABLE = "DERAIL_RANK_VARIABLE"
 """Environment variable that names the variable in which a declared launcher passes the rank; it takes precedence."""
+
+
+SIZE_VARIABLES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
+"""Variables in which launchers pass a process the number of ranks; the first that is set counts."""
+
+
+def _number(*names: str) -> int:
+    """Return the number in the first of these variables that has one; 0 if none has."""
+    return next((int(text) for name in names if (text := os.environ.get(name, "")).isdigit()), 0)
 
 
 def _rank_of_environment() -> int | None:

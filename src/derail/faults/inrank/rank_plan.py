@@ -11,6 +11,8 @@ import os
 
 VARIABLE = "DERAIL_INRANK"
 """Environment variable with the rank's part of the plan, as JSON."""
+RECORDER = "DERAIL_RECORDER"
+"""Environment variable with the directory for the ring files of all ranks (``recorder``)."""
 
 
 class ImpossibleError(Exception):

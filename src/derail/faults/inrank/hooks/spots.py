@@ -7,6 +7,7 @@ the function are covered. A function written in C is replaced where it is looked
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 
@@ -26,6 +27,7 @@ HIDDEN = "__derail_call_{}__"
 _spots: dict[int, Spot] = {}
 _codes: dict[CodeType, Spot] = {}
 _tools: list[int] = []
+_detours = itertools.count(1)
 
 
 class Spot:
@@ -172,14 +174,23 @@ def _told(code: CodeType, at: str) -> None:
 
 
 def divert(function: FunctionType, spot: Spot) -> None:
-    """Replace the code of a function by code that reports first; all references to the function then call that."""
+    """Have the calls of a function reported to a spot, until it is removed."""
+    spot.remove = detour(function, lambda original: _asking(spot, original, 1))
+
+
+def detour(function: FunctionType, make: Callable[[FunctionType], Callable[..., Any]]) -> Callable[[], None]:
+    """Replace the code of a function by a call of ``make(original)``, whatever refers to the function.
+
+    Returns:
+        A function that restores it. Detours of one function must be removed in reverse order.
+    """
     code = function.__code__
     original = types.FunctionType(
         code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
     original.__kwdefaults__ = function.__kwdefaults__
-    hidden = HIDDEN.format(id(function))
-    function.__globals__[hidden] = _asking(spot, original, 1)
+    hidden = HIDDEN.format(next(_detours))
+    function.__globals__[hidden] = make(original)
     template = _template.__code__
     function.__code__ = template.replace(
         co_names=tuple(hidden if name == "_detour" else name for name in template.co_names),
@@ -198,7 +209,7 @@ def divert(function: FunctionType, spot: Spot) -> None:
         if shown:
             del function.__wrapped__  # type: ignore[attr-defined]
 
-    spot.remove = remove
+    return remove
 
 
 def _template(*args: Any, **options: Any) -> Any:

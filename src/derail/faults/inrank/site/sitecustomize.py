@@ -1,6 +1,7 @@
-"""Entry into a rank's interpreter: it starts the runtime if there is a plan, then runs the sitecustomize that it hides.
+"""Entry into a rank's interpreter: it starts runtime and recorder if they are asked for, then runs the sitecustomize
+that it hides.
 
-Without a plan it costs one look into the environment. It must work in any Python from 3.9 on, and never break the
+Without either it costs one look into the environment. It must work in any Python from 3.9 on, and never break the
 program.
 
 The reasons are in docs/adr/sitecustomize.md.
@@ -42,7 +43,7 @@ def _chain() -> None:
         sys.modules.setdefault(__name__, ours)
 
 
-if "DERAIL_INRANK" in os.environ:
+if "DERAIL_INRANK" in os.environ or "DERAIL_RECORDER" in os.environ:
     try:
         _enter()
     except Exception as error:  # an error of derail: the program must run as if derail were absent

@@ -1,0 +1,94 @@
+"""Examination of a job that hangs, from outside: rings, states and stacks of its ranks, and the verdict on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from derail.diagnose.rings import read_rings
+from derail.diagnose.stacks import parse_stack
+from derail.diagnose.verdict import RankView, judge
+from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.hang import awaited
+from derail.platform.proc_status import read_status
+from derail.supervise.hang_report import report_hangs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from derail.diagnose.rings import Ring
+    from derail.diagnose.verdict import HangVerdict
+    from derail.supervise.hang_report import Hang
+
+RINGS = "rings"
+"""Name of the directory of a job's ring files, beside its journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What an examination has found.
+
+    Attributes:
+        verdict: the verdict.
+        hangs: state and stack of each rank that runs.
+    """
+
+    verdict: HangVerdict
+    hangs: Mapping[int, Hang]
+
+
+def examine(
+    pids: Mapping[int, int],
+    stderrs: Mapping[int, Path | None],
+    rings: Path | None,
+    *,
+    ended: Mapping[int, str],
+    patience: float,
+) -> Examination:
+    """Examine the ranks of a job, and return the verdict. It does not change them, except that they write their stacks.
+
+    Args:
+        pids: the process of each rank.
+        stderrs: the file of the stderr of each rank; None for a rank without one.
+        rings: the directory of the ring files; None if nothing was recorded.
+        ended: how ranks have ended, in words; those ranks are not asked for their stacks.
+        patience: maximum seconds to wait for the stacks.
+    """
+    gone = {rank: "has exited" for rank, pid in pids.items() if rank not in ended and _has_exited(pid)}
+    over = {**gone, **ended}
+    before = _read(rings, pids)
+    hangs = report_hangs({rank: pid for rank, pid in pids.items() if rank not in over}, stderrs, patience=patience)
+    now, after = SYSTEM_CLOCK.now(), _read(rings, pids)
+    progressed = any(before[rank].calls != ring.calls for rank, ring in after.items() if rank in before)
+    views = {
+        rank: RankView(
+            ring=after.get(rank),
+            state="" if rank in over else _state(hangs[rank]),
+            ended=over.get(rank, ""),
+            stack=None if rank in over else parse_stack(hangs[rank].stack()),
+            waits="" if rank in over else awaited(hangs[rank].described),
+        )
+        for rank in pids
+    }
+    return Examination(judge(views, now=now, progressed=progressed), hangs)
+
+
+def judge_rings(rings: Path, *, ended: Mapping[int, str]) -> HangVerdict:
+    """Return the verdict on a job that is over, from its ring files alone."""
+    found = read_rings(rings)
+    views = {rank: RankView(ring=found.get(rank), ended=ended.get(rank, "")) for rank in {*found, *ended}}
+    last = max((call.left or call.entered for ring in found.values() for call in ring.calls), default=0.0)
+    return judge(views, now=last)
+
+
+def _read(rings: Path | None, pids: Mapping[int, int]) -> dict[int, Ring]:
+    return {} if rings is None else read_rings(rings, pids=dict(pids))
+
+
+def _has_exited(pid: int) -> bool:
+    return read_status(pid).get("State", "")[:1] in ("", "Z", "X")
+
+
+def _state(hang: Hang) -> str:
+    return next((line[7:8] for line in hang.described.splitlines() if line.startswith("state: ")), "")

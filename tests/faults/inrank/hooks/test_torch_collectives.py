@@ -1,0 +1,88 @@
+"""What torch's public collectives leave in a ring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from derail.diagnose.rings import read_rings
+from derail.platform.ports import free_port
+from diagnose.recorded import started
+from program_files import program_text
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from conftest import WaitUntil
+
+PROGRAM = program_text("diagnose/torch_collectives")
+WHOLE = "float32[4]"
+EXPECTED = [
+    ("init_process_group", 1, "", "", None),
+    ("all_reduce", 1, "", WHOLE, None),
+    ("all_reduce", 2, "", WHOLE, None),
+    ("new_group", 2, "", "", None),
+    ("broadcast", 1, "dp", WHOLE, None),
+    ("broadcast", 2, "dp", WHOLE, None),
+    ("all_gather", 3, "", WHOLE, None),
+    ("all_gather_into_tensor", 4, "", WHOLE, None),
+    ("all_gather_object", 5, "", "", None),
+    ("broadcast_object_list", 6, "", "", None),
+    ("barrier", 7, "", "", None),
+    ("monitored_barrier", 8, "", "", None),
+    ("reduce", 9, "", WHOLE, None),
+    ("all_reduce", 10, "", WHOLE, None),
+]
+
+
+def send(process: subprocess.Popen[str]) -> None:
+    """Let a rank continue."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def facts(calls: Iterable[Any]) -> list[tuple[object, ...]]:
+    """Return what is the same in all runs."""
+    return [(call.operation, call.place, call.label, call.shapes, call.peer) for call in calls]
+
+
+@pytest.mark.torch
+def test_every_kind_of_collective_is_recorded_once(tmp_path: Path, wait_until: WaitUntil) -> None:
+    """Names that were imported before, asynchronous calls, peers and keys are covered; inner calls are not recorded."""
+    with started(PROGRAM, tmp_path, ranks=2, port=free_port()) as ranks:
+        for rank in ranks:
+            assert rank.stdout.readline() == "issued\n", rank.stderr.read()  # type: ignore[union-attr]
+        issued = read_rings(tmp_path)
+        for rank in ranks:
+            send(rank)
+        printed = [rank.stdout.readline() for rank in ranks for _ in range(3)]  # type: ignore[union-attr]
+        done = read_rings(tmp_path)
+        for rank in ranks:
+            send(rank)
+        wait_until(lambda: all(ring.blocking for ring in read_rings(tmp_path).values()))
+        waiting = read_rings(tmp_path)[0].blocking
+
+    assert printed == ["TypeError\n", "True tensor op group async_op\n", "done\n"] * 2
+    for number, ring in issued.items():
+        assert facts(ring.calls) == EXPECTED
+        assert ring.calls[-1].is_async
+        assert ring.calls[-1].left is None
+        assert ring.blocking is None
+        assert {call.ranks for call in ring.calls} == {frozenset({0, 1})}
+        assert {call.subject for call in ring.calls if call.operation == "broadcast"} == {"root 1"}
+        after = done[number].calls[len(EXPECTED) - 1 :]
+        assert after[0].left is not None
+        assert after[0].waited is not None
+        peers = [("send", 1), ("recv", 1)] if number == 0 else [("recv", 1), ("send", 1)]
+        peers += [("isend", 1), ("irecv", 1)]
+        assert [call[:2] for call in facts(after)[1:5]] == peers
+        assert {call.peer for call in after[1:5]} == {1 - number}
+        assert [(call.operation, call.raised) for call in after[5:]] == [("all_reduce", True)]
+        assert all(call.left is not None for call in after)
+        assert {call.file for call in done[number].calls} == {"<string>"}
+    assert waiting is not None
+    assert (waiting.operation, waiting.subject) == ("store.get", "a key that no rank sets")
