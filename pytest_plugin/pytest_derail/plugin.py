@@ -144,7 +144,7 @@ def process_group(request: pytest.FixtureRequest, world_size: int) -> Iterator[o
     from pytest_derail.ranks.process_group import open_process_group
 
     order = request.config.stash[IN_RANK]
-    with open_process_group(seconds=2 * order.timeout, kept=order.kept) as group:
+    with open_process_group(2 * order.timeout, kept=order.kept, debugged=bool(order.debugger)) as group:
         yield group
 
 

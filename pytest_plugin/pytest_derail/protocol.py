@@ -37,7 +37,8 @@ class Order:
         worker: the value of ``config.workerinput`` for plugins.
         timeout: time limit of the test in seconds.
         seed: seed for Hypothesis, the same in all ranks.
-        debugger: endpoint of the debugger for the rank that fails first; empty without one.
+        debugger: endpoint of the controller for debuggers of ranks; empty if they get no terminal.
+        post_mortem: whether the rank that fails first is debugged.
         kept: whether the rank, and its process group, stay for the next test.
     """
 
@@ -53,6 +54,7 @@ class Order:
     timeout: float
     seed: str
     debugger: str = ""
+    post_mortem: bool = False
     kept: bool = False
 
 

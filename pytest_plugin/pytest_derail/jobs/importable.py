@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
     import pytest
 
-OF_JOBS = "write it as a test with @pytest.mark.ranks(n) and run that with --pdb, or run the program with derail launch"
-"""Advice for debugging a rank of a job."""
+NO_TERMINAL_IN_JOBS = (
+    "a rank of a job has no terminal. To debug it, write it as a test with @pytest.mark.ranks(n), or run the program "
+    "with derail launch"
+)
+"""Explanation of a breakpoint that fails."""
 
 Source = tuple[str, str]
 """Name of a module, and the file that it must come from."""
@@ -47,7 +50,7 @@ class RankFunction:
     def __call__(self, *args: Any) -> Any:
         """Run the function with line-buffered streams, and measured if pytest-cov measures the test."""
         integrations.start_coverage()
-        breakpoints.explain(OF_JOBS)
+        breakpoints.take_over(refusal=NO_TERMINAL_IN_JOBS)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(line_buffering=True)

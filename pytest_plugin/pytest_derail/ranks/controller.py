@@ -23,7 +23,7 @@ from pytest_derail.faults_marker import again, marked_plan
 from pytest_derail.jobs.leaks import Arrivals, RankFiles, note
 from pytest_derail.jobs.ports import claimed_port
 from pytest_derail.options import keep
-from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_path, report_path
+from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_path
 from pytest_derail.ranks import phase_reports, shared_fixtures
 from pytest_derail.ranks.debugger import PDB_OF_PYTEST, Debugger
 from pytest_derail.ranks.late_teardown import LateTeardownFailed
@@ -54,9 +54,10 @@ from pytest_derail.reporting.ranks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
 
@@ -105,7 +106,7 @@ class RanksTest:
         self._folder: Path | None = None
         self._spawned = self._replaced = ""
         self._counted = True
-        self._debugger: Debugger | None = None
+        self._debugger = Debugger(item.config)
         self._body: Any = None
         self._of_marker: str | None = None
 
@@ -119,7 +120,7 @@ class RanksTest:
         """Set up the fixtures that the ranks share; plugins that rerun tests call this again."""
         integrations.append_to_log_file(self.item.config)
         self.mark = read_mark(self.item, self._given)
-        self.verdict, self._folder, self._debugger = None, None, None
+        self.verdict, self._folder, self._debugger = None, None, Debugger(self.item.config)
         self._raised = self._unraised = None
         self._spawned = self._replaced = ""
         self._broken_off = None
@@ -162,14 +163,19 @@ class RanksTest:
 
     def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
-        if self.mark.reuse is not None and not self._debugs() and not self.item.get_closest_marker("faults"):
-            return self._run_on_kept(packed, paths, limit)
-        self._folder = evidence_folder(paths, self.item)
-        files = RankFiles(paths)
-        try:
-            return self._run_job(self._folder, packed, files)
-        finally:
-            files.remove()
+        with self._debugger.open(paths.getbasetemp()):
+            if (
+                self.mark.reuse is not None
+                and not self._debugger.post_mortem
+                and not self.item.get_closest_marker("faults")
+            ):
+                return self._run_on_kept(packed, paths, limit)
+            self._folder = evidence_folder(paths, self.item)
+            files = RankFiles(paths)
+            try:
+                return self._run_job(self._folder, packed, files)
+            finally:
+                files.remove()
 
     def _run_on_kept(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
@@ -183,7 +189,7 @@ class RanksTest:
         order = replace(self._order(paths.getbasetemp(), packed), kept=True)
         self.in_body = True
         try:
-            return kept.run(self.item, order, limit, evidence)
+            return kept.run(self.item, order, limit, evidence, self._debugger)
         finally:
             self.in_body = False
             self._replaced, self._spawned, self._counted = kept.replaced, kept.spawned, kept.is_new
@@ -193,7 +199,6 @@ class RanksTest:
         limit, arrivals = self.limit, Arrivals()
         with ExitStack() as stack:
             bell = stack.enter_context(Bell(bell_path(folder)))
-            self._debugger = stack.enter_context(Debugger(self.item.config)) if self._debugs() else None
             port = stack.enter_context(claimed_port())
             plan = marked_plan(self.item)
             parts = preload.parts(self.item, self.mark.preload, packed, broken=plan is not None)
@@ -215,9 +220,9 @@ class RanksTest:
                 observers=(bell,),
             )
             stack.callback(job.close)
-            ranks = _OwnRanks(self, folder, bell)
+            ranks = _OwnRanks(folder, bell, self.mark.ranks)
             try:
-                found, late = watch(job, ranks, limit)
+                found, late = watch(job, ranks, limit, self._debugger)
                 seen = job.wait()
             except BaseException as error:
                 raise BrokenOff(error, break_off(job, ranks, limit, error)) from error
@@ -227,22 +232,9 @@ class RanksTest:
         verdict = judge_ranks(seen, ranks.records(), found, late=late, timeout=self.mark.timeout, files=files.left())
         return replace(verdict, limit=limit.passed_limit)
 
-    def _debugs(self) -> bool:
-        return bool(self.item.config.getoption("usepdb", default=False))
-
-    def attend(self, bell: Bell) -> None:
-        """If a debugger is attached, connect it to a rank that asks for one."""
-        if self._debugger is not None:
-            self.limit.stand_still(self._debugger.attend(bell, self._failure_of))
-
-    def _failure_of(self, rank: int) -> str:
-        """Return the last failure that a rank has recorded."""
-        reports = [] if self._folder is None else phase_reports.read(report_path(self._folder, rank)).reports
-        return next((report.text for report in reversed(reports) if report.result == "failed"), "")
-
     def look_into(self) -> None:
         """With ``--pdb``, finish debugging once the report of the failure exists."""
-        if self._debugger is not None and self.verdict is not None:
+        if self.verdict is not None:
             self._debugger.conclude(self.verdict)
 
     def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
@@ -260,7 +252,8 @@ class RanksTest:
             worker=integrations.worker_input(config),
             timeout=self.mark.timeout,
             seed=os.urandom(8).hex(),
-            debugger="" if self._debugger is None else self._debugger.address,
+            debugger=self._debugger.address,
+            post_mortem=self._debugger.post_mortem,
         )
 
     def _conclude(self, verdict: Verdict) -> None:
@@ -357,7 +350,7 @@ class RanksTest:
             report.longrepr = sections_of(self.item, excinfo.value.verdict, ())
         if report.when == "call" and self._replaced:
             report.sections.append(("kept ranks", f"the next test gets new ranks: {self._replaced}"))
-        if report.failed and self._debugger is not None and self.verdict is not None:
+        if report.failed and self._debugger.post_mortem and self.verdict is not None:
             # pytest's own debugger would open in this process. It is registered again when the test is over.
             self.item.config.pluginmanager.unregister(name=PDB_OF_PYTEST)
         if report.when == "call" and self.verdict is not None:
@@ -409,10 +402,10 @@ def _captured(name: str) -> str:
 class _OwnRanks:
     """Progress of a test with a separate job: its ranks write to the bell and keep records."""
 
-    def __init__(self, test: RanksTest, folder: Path, bell: Bell) -> None:
-        self._test = test
+    def __init__(self, folder: Path, bell: Bell, ranks: int) -> None:
         self._folder = folder
         self._bell = bell
+        self._ranks = ranks
 
     @property
     def is_over(self) -> bool:
@@ -420,19 +413,18 @@ class _OwnRanks:
 
     @property
     def has_begun(self) -> bool:
-        return len(self._bell.begun) == self._test.mark.ranks
+        return len(self._bell.begun) == self._ranks
 
     @property
     def first_bad(self) -> int | None:
         return self._bell.first_bad
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         __tracebackhide__ = True
-        self._bell.wait(seconds)
-        self._test.attend(self._bell)
+        self._bell.wait(seconds, others)
 
     def records(self) -> dict[int, RankRecord]:
-        return phase_reports.read_all(self._folder, self._test.mark.ranks)
+        return phase_reports.read_all(self._folder, self._ranks)
 
     def unfinished(self, records: Mapping[int, RankRecord]) -> list[int]:
         return [rank for rank, record in records.items() if not record.done]

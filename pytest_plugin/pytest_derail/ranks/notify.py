@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from derail.model.events import Finished
 from pytest_derail.ranks.worker.held_os import Held
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from derail.model.events import Event, JobControl
 
 JOB_OVER = b"over\n"
+
+
+class Readable(Protocol):
+    """Object with a descriptor that polls readable."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class Bell:
@@ -63,21 +71,18 @@ class Bell:
         """First rank that reported that the test did not pass."""
         return next(iter(self._ranks("bad")), None)
 
-    @property
-    def first_to_debug(self) -> int | None:
-        """First rank that asked for the debugger."""
-        return next(iter(self._ranks("debug")), None)
-
     def _ranks(self, message: str) -> list[int]:
         words = [line.decode(errors="replace").split() for line in self._received.split(b"\n")[:-1]]
         return [int(line[1]) for line in words if line[0] == message]
 
-    def wait(self, seconds: float) -> None:
-        """Wait until a message arrives, for at most ``seconds``."""
+    def wait(self, seconds: float, others: Sequence[Readable] = ()) -> None:
+        """Wait until a message arrives, or until one of ``others`` is readable, for at most ``seconds``."""
         __tracebackhide__ = True
         poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        if poll.poll(None if seconds == float("inf") else max(0.0, seconds) * 1000):
+        for each in (self, *others):
+            poll.register(each.fileno(), select.POLLIN)
+        ready = poll.poll(None if seconds == float("inf") else max(0.0, seconds) * 1000)
+        if any(fd == self._fd for fd, _ in ready):
             self._received += os.read(self._fd, 4096)
 
     def attach(self, job: JobControl) -> None:
@@ -89,8 +94,8 @@ class Bell:
             os.write(self._fd, JOB_OVER)
 
 
-def ring(path: Path, rank: int, what: Literal["begun", "bad", "debug"]) -> None:
-    """In a rank: report that the test has begun, or did not pass, or that the rank waits for a debugger.
+def ring(path: Path, rank: int, what: Literal["begun", "bad"]) -> None:
+    """In a rank: report that the test has begun, or did not pass.
 
     Without a reader this does nothing.
     """

@@ -1,44 +1,94 @@
-"""pdb in a failed rank; it distinguishes the end of one debugging session from the end of the pytest session."""
+"""pdb in a rank, with its user at the terminal of the pytest run."""
 
 from __future__ import annotations
 
+import os
 import pdb  # noqa: T100 - this is what it is for
+import sys
 from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_derail.ranks.worker.terminal import ACCESS, AFTER_THE_TEST, Terminal, refuse
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 
 class RankPdb(pdb.Pdb):
-    """pdb with its user at another terminal.
+    """pdb that gets the terminal when it stops, and releases it when the user continues.
 
-    Args:
-        rank: the rank that it runs in.
-        terminal: file object for its input and output.
+    It replaces ``pdb.Pdb`` in ranks, so that ``torch.distributed.breakpoint`` and others that derive from that class
+    get the terminal as well. With streams of the caller it is a plain pdb.
     """
 
-    def __init__(self, rank: int, terminal: Any) -> None:
-        super().__init__(stdin=terminal, stdout=terminal, nosigint=True)
-        self.prompt = f"(Pdb rank {rank}) "
-        self._quits = False
+    def __init__(self, *args: Any, terminal: Terminal | None = None, **options: Any) -> None:
+        has_streams = len(args) > 1 or options.get("stdin") is not None or options.get("stdout") is not None
+        self._terminal = None if has_streams else terminal or Terminal("breakpoint")
+        self.quits = False
+        if self._terminal is not None:
+            options.update(stdin=self._terminal, stdout=self._terminal, nosigint=True)
+        super().__init__(*args, **options)
+        if self._terminal is not None:
+            self.prompt = f"(Pdb rank {os.environ.get('RANK', '?')}) "
 
-    def look_at(self, trace: TracebackType | None) -> bool:
-        """Let the user debug the traceback; return whether to end the pytest session afterwards."""
+    def set_trace(self, frame: FrameType | None = None, **options: Any) -> None:
+        """Stop at the next line of ``frame``, by default the caller's."""
+        __tracebackhide__ = True
+        if self._terminal is not None and not ACCESS.address:
+            refuse()
+        super().set_trace(frame or sys._getframe(1), **options)  # noqa: SLF001 - as pdb itself does
+
+    def interaction(self, frame: FrameType | None, *args: Any) -> None:
+        """Let the user debug, after waiting for the terminal."""
+        __tracebackhide__ = True
+        if self._terminal is not None:
+            if not ACCESS.address:
+                self.set_continue()
+                refuse()
+            try:
+                has_terminal = self._terminal.open()
+            except OSError:
+                self.set_continue()
+                refuse(AFTER_THE_TEST)
+            if not has_terminal:  # the session ends, or another rank has failed first
+                self.set_continue()
+                return
+        super().interaction(frame, *args)
+
+    def look_at(self, trace: TracebackType | None) -> None:
+        """Let the user debug the traceback of a failure."""
         self.reset()
-        self.interaction(None, trace)
-        return self._quits
+        try:
+            self.interaction(None, trace)
+        except pytest.exit.Exception:
+            pass  # the controller ends the session when it has reported the failure
+        finally:
+            if self._terminal is not None:
+                self._terminal.close()
+
+    def do_continue(self, arg: str) -> bool | None:
+        """Continue, and release the terminal."""
+        result = super().do_continue(arg)
+        if self._terminal is not None:
+            self._terminal.close()
+        return result
+
+    do_c = do_cont = do_continue
 
     def do_quit(self, arg: str) -> bool | None:
-        """End the session."""
-        self._quits = True
-        return super().do_quit(arg)
+        """End the pytest session; in a debugger inside this one (``debug``), only that one."""
+        result = super().do_quit(arg)
+        if self._terminal is not None:
+            self._terminal.close(quits=True)
+            pytest.exit("Quitting debugger")
+        return result
 
     do_q = do_exit = do_quit
 
     def do_EOF(self, arg: str) -> bool | None:  # noqa: N802 - the name is pdb's
         """End the session: there is no more input."""
-        self._quits = True
-        return super().do_EOF(arg)
+        return self.do_quit(arg)
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
         """Return the stack, and the index of its last frame that is not hidden from tracebacks."""

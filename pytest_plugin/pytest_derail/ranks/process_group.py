@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-KEPT_SECONDS = 24 * 3600.0
-"""Seconds that a collective of a kept group may wait; each test has its own limit."""
+PATIENT_SECONDS = 24 * 3600.0
+"""Seconds that a collective may wait in a kept group, where each test has its own limit, and in ranks that a user may
+debug, whose peers wait."""
 
 
 @contextmanager
-def open_process_group(seconds: float, backend: str = "gloo", *, kept: bool = False) -> Iterator[Any]:
+def open_process_group(
+    seconds: float, backend: str = "gloo", *, kept: bool = False, debugged: bool = False
+) -> Iterator[Any]:
     """Join the job's default group unless that is done, and leave it at the end unless it is kept.
 
     Args:
@@ -24,6 +27,7 @@ def open_process_group(seconds: float, backend: str = "gloo", *, kept: bool = Fa
             hang, with stacks.
         backend: torch's name of the backend.
         kept: whether the next test uses the group as well; ``leave_process_group`` ends it then.
+        debugged: whether a user may debug ranks; peers wait for those.
 
     Raises:
         Skipped: if torch is not installed.
@@ -34,7 +38,7 @@ def open_process_group(seconds: float, backend: str = "gloo", *, kept: bool = Fa
     if not distributed.is_available():
         pytest.skip("this torch was built without torch.distributed")
     if not (kept and distributed.is_initialized()):
-        wait = timedelta(seconds=KEPT_SECONDS if kept else seconds)
+        wait = timedelta(seconds=PATIENT_SECONDS if kept or debugged else seconds)
         distributed.init_process_group(backend, timeout=wait)
     try:
         yield distributed.group.WORLD

@@ -47,6 +47,7 @@ class TimeLimit:
         self.timeout = timeout
         self._outer = outer
         self._began_at: float | None = None
+        self._stood_still = 0.0
         self._deadline = SYSTEM_CLOCK.now() + START_SECONDS + timeout
         self._outer_deadline = self._settled = float("inf")
 
@@ -57,8 +58,8 @@ class TimeLimit:
 
     @property
     def used(self) -> float:
-        """Seconds since all ranks have begun."""
-        return 0.0 if self._began_at is None else SYSTEM_CLOCK.now() - self._began_at
+        """Seconds since all ranks have begun, without those of debugging."""
+        return 0.0 if self._began_at is None else SYSTEM_CLOCK.now() - self._began_at - self._stood_still
 
     @property
     def timed_out(self) -> bool:
@@ -91,7 +92,9 @@ class TimeLimit:
         self._settled = min(self._settled, SYSTEM_CLOCK.now() + seconds)
 
     def stand_still(self, seconds: float) -> None:
-        """Extend the deadlines by the seconds that a debugger has spent in a rank."""
-        if seconds:
-            self._deadline += seconds
-            self._outer_deadline = float("inf")  # pytest-timeout also stops its timer for a debugger
+        """Extend the deadlines by the seconds for which ranks were debugged."""
+        self._deadline += seconds
+        self._outer_deadline += seconds
+        self._settled += seconds
+        if self._began_at is not None:
+            self._stood_still += seconds

@@ -9,9 +9,11 @@ from pytest_derail.ranks.result import broken_off, judge_ranks
 from pytest_derail.ranks.time_limit import SETTLE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from derail.agents.native_job import NativeJob
+    from pytest_derail.ranks.debugger import Debugger
+    from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
     from pytest_derail.ranks.stacks import Whereabouts
@@ -33,8 +35,8 @@ class Progress(Protocol):
     def first_bad(self) -> int | None:
         """The first rank in which the test did not pass."""
 
-    def wait(self, seconds: float) -> None:
-        """Wait for a message of the ranks, for at most this number of seconds."""
+    def wait(self, seconds: float, others: Sequence[Readable]) -> None:
+        """Wait for a message of the ranks, or until one of ``others`` is readable, for at most ``seconds``."""
 
     def records(self) -> dict[int, RankRecord]:
         """Return what each rank has recorded by now."""
@@ -44,7 +46,7 @@ class Progress(Protocol):
 
 
 def watch(
-    job: NativeJob, ranks: Progress, limit: TimeLimit
+    job: NativeJob, ranks: Progress, limit: TimeLimit, debugger: Debugger
 ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankRecord]]:
     """Wait for the end of a test, and stop its job if it takes too long.
 
@@ -56,7 +58,8 @@ def watch(
     """
     __tracebackhide__ = True
     while not ranks.is_over:
-        ranks.wait(limit.seconds)
+        ranks.wait(limit.seconds, debugger.sources)
+        limit.stand_still(debugger.attend(lambda rank: _failure(ranks.records()[rank])))
         if ranks.has_begun:
             limit.begin()
         if ranks.first_bad is not None:
@@ -71,6 +74,11 @@ def watch(
             job.stop(f"the test did not pass in rank {ranks.first_bad}, and other ranks waited for it")
             return states, {}
     return {}, {}
+
+
+def _failure(record: RankRecord) -> str:
+    """Return the last failure that a rank has recorded."""
+    return next((report.text for report in reversed(record.reports) if report.result == "failed"), "")
 
 
 def break_off(job: NativeJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,12 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from program_files import program_text
+from pseudo_terminal import on_a_terminal
 from wording import Tells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from plugin.inner_pytest import RunPytest
+    from pseudo_terminal import Terminal
 
 pytest_plugins = ["pytester"]
 
@@ -94,8 +96,21 @@ def test_where_there_is_nothing_to_look_into_it_says_why(debug) -> None:
     assert ran.stdout.count("entering PDB") == 1
 
 
+@pytest.fixture
+def at_terminal(pytester: pytest.Pytester) -> Callable[..., AbstractContextManager[Terminal]]:
+    """Return a function that runs a module in a pytest in the foreground of a terminal."""
+
+    def run(source: str, *options: str) -> AbstractContextManager[Terminal]:
+        pytester.makepyfile(test_it=source)
+        plugins = ("-p", "pytest_derail.plugin", "-p", "no:cacheprovider")
+        command = [sys.executable, "-m", "pytest", *plugins, "test_it.py", "--basetemp=base", *options]
+        return on_a_terminal(command, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+
+    return run
+
+
 @pytest.mark.slow
-def test_it_works_on_a_terminal_and_the_clocks_stand_still(pytester: pytest.Pytester, left, wait_until) -> None:
+def test_the_clocks_stand_still_after_a_failure(at_terminal, pytester: pytest.Pytester, left, wait_until) -> None:
     """The timeouts of derail and pytest-timeout are suspended in the debugger."""
     source = """
 import threading
@@ -107,7 +122,6 @@ def test_one(rank):
     threading.Event().wait(None if rank == 0 else 0.3)  # the time of the test has begun then
     assert rank == 0
 """
-    pytester.makepyfile(test_it=source)
     pytester.makeconftest(
         """
 import pytest_timeout
@@ -116,45 +130,150 @@ def pytest_leave_pdb():
     print("\\nSUPPRESSED", pytest_timeout.is_debugging())
 """
     )
-    ours, theirs = pty.openpty()
-    options = ("-p", "pytest_derail.plugin", "-p", "pytest_timeout", "--timeout=200", "-p", "no:cacheprovider")
-    shown = b""
-
-    def until(text: bytes) -> None:
-        nonlocal shown
-        while text not in shown:
-            ready, _, _ = select.select([ours], [], [], 60)
-            try:
-                shown += os.read(ours, 4096) if ready else b""
-            except OSError:
-                ready = []
-            if not ready:
-                pytest.fail(f"{text!r} never came: {shown.decode()}")
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, "--pdb", "test_it.py", "--basetemp=base"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-    )
-    os.close(theirs)
-    try:
-        until(b"(Pdb rank 1) ")
-        os.write(ours, b"import time; time.sleep(11); print('slept', value + 1)\n")
-        until(b"slept 42")
-        os.write(ours, b"c\n")
-        until(b"SUPPRESSED True")
-        until(b"1 failed")
-        assert process.wait(DEADLINE) == 1
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-    assert b"Timeout" not in shown
-    assert b"rank 0: stopped in call, because of another rank" in shown
-    assert b"rank 1: failed in call: assert 1 == 0" in shown
+    with at_terminal(source, "--pdb", "-p", "pytest_timeout", "--timeout=200") as terminal:
+        terminal.wait_for("(Pdb rank 1) ")
+        terminal.type("import time; time.sleep(11); print('slept', value + 1)\n")
+        terminal.wait_for("slept 42")
+        terminal.type("c\n")
+        terminal.wait_for("SUPPRESSED True")
+        assert terminal.exit_code() == 1
+    assert b"Timeout" not in terminal.shown
+    assert b"rank 0: stopped in call, because of another rank" in terminal.shown
+    assert b"rank 1: failed in call: assert 1 == 0" in terminal.shown
+    assert b"1 failed" in terminal.shown
     wait_until(lambda: not left(), what="nothing is left")
+
+
+LIVE = program_text("suites/ranks/live_breakpoints")
+
+
+@pytest.mark.parametrize("options", [(), ("-s",), ("--pdb",)])
+def test_a_breakpoint_gets_the_terminal(at_terminal, options: tuple[str, ...], left, wait_until) -> None:
+    """With each name of the call. The other rank waits, and the test and the session go on."""
+    with at_terminal(LIVE, "-k", "one or plain", *options) as terminal:
+        for _ in range(4):
+            terminal.wait_for("rank 1: breakpoint")
+            terminal.wait_for("-> value += 1")
+            terminal.wait_for("(Pdb rank 1) ")
+            terminal.type("p 'is', value\n")
+            terminal.wait_for("('is', 41)")
+            terminal.type("n\n")
+            terminal.wait_for("-> meet(place, rank)")
+            terminal.type("p 'is', value, len(os.listdir(place))\n")
+            terminal.wait_for("('is', 42, 2)")
+            terminal.type("c\n")
+            terminal.wait_for("rank 1: continues")
+        terminal.wait_for("5 passed")
+        assert terminal.exit_code() == 0
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.slow
+def test_the_clocks_stand_still_at_a_breakpoint(at_terminal) -> None:
+    """Those of derail and of pytest-timeout; the rest of the test is limited again."""
+    source = LIVE.replace('print("value", value)', "threading.Event().wait()").replace("TIMEOUT = 30", "TIMEOUT = 10")
+    with at_terminal(source, "-k", "one and pytest", "-p", "pytest_timeout", "--timeout=12") as terminal:
+        terminal.wait_for("(Pdb rank 1) ")
+        terminal.type("import time; time.sleep(15); print('slept', value + 1)\n")
+        terminal.wait_for("slept 42")
+        terminal.type("c\n")
+        terminal.wait_for("rank 1: continues")
+        assert terminal.exit_code() == 1
+    assert b"rank 0: hung" in terminal.shown
+    assert b"1 failed" in terminal.shown
+
+
+def test_ranks_at_breakpoints_take_turns(at_terminal) -> None:
+    """A rank that steps over a wait for the other one lends the terminal to it."""
+    with at_terminal(LIVE, "-k", "both") as terminal:
+        terminal.wait_for(": breakpoint")
+        first = 0 if b"rank 0: breakpoint" in terminal.shown else 1
+        terminal.wait_for(f"(Pdb rank {first}) ")
+        terminal.type("n\n")
+        terminal.wait_for(f"rank {1 - first}: breakpoint")
+        terminal.wait_for(f"(Pdb rank {1 - first}) ")
+        terminal.type("p 'is', rank\n")
+        terminal.wait_for(f"('is', {1 - first})")
+        terminal.type("c\n")
+        terminal.wait_for("-> assert rank < 2")
+        terminal.wait_for(f"(Pdb rank {first}) ")
+        terminal.type("c\n")
+        terminal.wait_for("1 passed")
+        assert terminal.exit_code() == 0
+
+
+def test_reused_ranks_stop_at_breakpoints(at_terminal) -> None:
+    """In each test, without new ranks."""
+    with at_terminal(LIVE, "-k", "reused") as terminal:
+        for number in (1, 2):
+            terminal.wait_for("(Pdb rank 0) ")
+            terminal.type("p 'is', number\n")
+            terminal.wait_for(f"('is', {number})")
+            terminal.type("c\n")
+        terminal.wait_for("2 passed")
+        assert terminal.exit_code() == 0
+    assert b"new ranks" not in terminal.shown
+
+
+def test_a_failure_beside_a_breakpoint_waits_for_it(at_terminal) -> None:
+    """The rank that is debugged is not ended; with ``--pdb`` the one that failed is debugged next."""
+    with at_terminal(LIVE, "-k", "fails", "--pdb") as terminal:
+        for _ in range(2):
+            terminal.wait_for("-> assert value == 50")
+            terminal.wait_for("(Pdb rank ")
+            terminal.type("p 'is', value\n")
+            terminal.wait_for("\n('is', ")
+            terminal.wait_for("(Pdb rank ")
+            terminal.type("c\n")
+        terminal.wait_for("1 failed")
+        assert terminal.exit_code() == 1
+    told = re.findall(rb"\(Pdb rank (\d)\) p 'is', value\r\n\('is', (\d+)\)", terminal.shown)
+    assert sorted(told) == [(b"0", b"50"), (b"1", b"51")]
+
+
+def test_a_breakpoint_in_a_thread_gets_the_terminal(at_terminal) -> None:
+    """The main thread waits for it."""
+    with at_terminal(LIVE, "-k", "thread") as terminal:
+        terminal.wait_for("(Pdb rank 1) ")
+        terminal.type("p current_thread() is main_thread()\n")
+        terminal.wait_for("False")
+        terminal.type("c\n")
+        terminal.wait_for("1 passed")
+
+
+@pytest.mark.parametrize("line", ["q\n", "\x04"])
+def test_to_quit_at_a_breakpoint_is_the_end_of_the_session(at_terminal, left, wait_until, line: str) -> None:
+    """As in pytest's own debugger; Ctrl-D, the end of the input, does the same."""
+    with at_terminal(LIVE, "-k", "one or plain") as terminal:
+        terminal.wait_for("(Pdb rank 1) ")
+        terminal.type(line)
+        terminal.wait_for("Exit: Quitting debugger")
+        assert terminal.exit_code() == 2
+    assert b"1 passed" not in terminal.shown
+    wait_until(lambda: not left(), what="nothing is left")
+
+
+@pytest.mark.torch
+def test_breakpoint_of_torch_gets_the_terminal(at_terminal) -> None:
+    """``torch.distributed.breakpoint(1)`` stops rank 1, and all others in its barrier."""
+    with at_terminal(LIVE, "-k", "torch") as terminal:
+        terminal.wait_for("rank 1: breakpoint")
+        terminal.wait_for("ATTENTION")
+        terminal.wait_for("(Pdb rank 1) ")
+        terminal.type("up\n")
+        terminal.wait_for("-> torch.distributed.breakpoint(1)")
+        terminal.type("p 'is', value\n")
+        terminal.wait_for("('is', 61)")
+        terminal.type("c\n")
+        terminal.wait_for("1 passed")
+        assert terminal.exit_code() == 0
+
+
+@pytest.mark.torch
+def test_breakpoint_of_torch_without_a_terminal_says_how_to_get_one(run_pytest: RunPytest) -> None:
+    """The rank fails; the others do not wait for it."""
+    result = run_pytest(LIVE, "-k", "torch")
+    result.stdout.fnmatch_lines(["*rank 1: failed in call: Failed: breakpoint() in rank 1: *--pdb*", "*1 failed*"])
 
 
 BREAKPOINTS = program_text("suites/ranks/breakpoints")
@@ -169,26 +288,31 @@ def test_a_breakpoint_in_a_rank_says_how_to_get_a_debugger(
     result.assert_outcomes(failed=6)
     lines = [line.removeprefix("E").strip() for line in result.outlines if line.startswith("E ")]
     told = [line for line in lines if line.startswith("Failed: ")]
-    assert told == [Tells("breakpoint()", f"rank {rank}", "--pdb") for rank in (1, 1, 1, 0)]
-    assert Tells("end of its input", "--pdb") in lines
+    assert told == [Tells("breakpoint()", f"rank {rank}", "--pdb") for rank in (1, 1, 1, 0, 0)]
     result.stdout.fnmatch_lines(
         ["rank 0 says: *Failed: breakpoint() in rank 0: *write it as a test with @pytest.mark*"]
     )
 
 
-def test_with_pdb_a_rank_stays_at_its_breakpoint(run_pytest: RunPytest) -> None:
-    """The debugger stands at the line of the breakpoint."""
-    line = 1 + BREAKPOINTS[: BREAKPOINTS.index("eval(stop)()")].count("\n")
-    result = run_pytest(BREAKPOINTS, "--pdb", "-k", "stops and breakpoint")
-    result.stdout.fnmatch_lines(
-        [
-            "*> rank 1: traceback >*",
-            "*> rank 1: pdb >*",
-            f"> *test_it.py({line})test_stops()",
-            "-> eval(stop)()",
-            "(Pdb rank 1) *",
-        ]
-    )
+def test_with_pdb_a_breakpoint_reads_any_input(debug, pytester: pytest.Pytester) -> None:
+    """Like the debugger after a failure; a pipe here."""
+    pytester.makepyfile(test_stops=BREAKPOINTS)
+    ran = debug("p 'is', value\nc\n", "test_stops.py", "-k", "stops and breakpoint")
+    assert "('is', 41)" in ran.stdout
+    assert "1 passed" in ran.stdout
+    assert ran.returncode == 0
+
+
+def test_a_debugger_of_another_kind_gets_a_hint(run_pytest: RunPytest) -> None:
+    """One with streams of its own that are empty."""
+    source = """
+import bdb, pytest
+
+@pytest.mark.ranks(1)
+def test_it(rank):
+    raise bdb.BdbQuit
+"""
+    run_pytest(source).stdout.fnmatch_lines(["E *end of its input: *--pdb*"])
 
 
 @pytest.mark.parametrize(("value", "words"), [("0", "2 passed"), ("os.abort", "2 failed")])

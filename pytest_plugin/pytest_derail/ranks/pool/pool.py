@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from derail.agents.native_job import NativeJob
     from derail.model.events import Stream
     from pytest_derail.protocol import Order
+    from pytest_derail.ranks.debugger import Debugger
     from pytest_derail.ranks.marker import RanksMark
+    from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import When
     from pytest_derail.ranks.result import Verdict
     from pytest_derail.ranks.stacks import Whereabouts
@@ -122,7 +124,9 @@ class KeptRanks:
     def _is_warm(self) -> bool:
         return self._mark.start_method == "warm"
 
-    def run(self, item: pytest.Function, order: Order, limit: TimeLimit, evidence: Callable[[], Path]) -> Verdict:
+    def run(
+        self, item: pytest.Function, order: Order, limit: TimeLimit, evidence: Callable[[], Path], debugger: Debugger
+    ) -> Verdict:
         """Run a test. Its output, if any, goes to files in ``evidence``."""
         __tracebackhide__ = True
         self.replaced, self.is_new = "", self._job is None
@@ -136,7 +140,7 @@ class KeptRanks:
                 line.send(replace(order, folder=records))
             ranks = _KeptProgress(self, messages, records)
             try:
-                found, late = watch(job, ranks, limit)
+                found, late = watch(job, ranks, limit, debugger)
             except BaseException as error:
                 verdict = break_off(job, ranks, limit, error)
                 raise BrokenOff(error, with_slices(verdict, logs, before, evidence, keeps=True)) from error
@@ -289,17 +293,23 @@ class KeptRanks:
         logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
         return logs, {key: _size(path) for key, path in logs.items()}
 
-    def receive(self, messages: list[RankMessages], seconds: float) -> None:
-        """Receive messages of ranks and of the job; wait for the first one for at most ``seconds``."""
+    def receive(self, messages: list[RankMessages], seconds: float, others: Sequence[Readable] = ()) -> None:
+        """Receive messages of ranks and of the job.
+
+        Wait for the first one, or until one of ``others`` is readable, for at most ``seconds``.
+        """
         __tracebackhide__ = True
         ends = {line.end: rank for rank, line in enumerate(self._lines) if line.is_open}
         bell = self._bell.fileno()
-        for each in wait([*ends, bell], None if seconds == float("inf") else max(0.0, seconds)):
+        for each in wait(
+            [*ends, bell, *(each.fileno() for each in others)], None if seconds == float("inf") else max(0.0, seconds)
+        ):
             if each == bell:
                 self._bell.wait(0)
                 continue
-            rank = ends[cast("End", each)]
-            self._lines[rank].receive(messages[rank])
+            rank = ends.get(cast("End", each))
+            if rank is not None:
+                self._lines[rank].receive(messages[rank])
 
     def _judge(
         self,
@@ -362,9 +372,9 @@ class _KeptProgress:
     def first_bad(self) -> int | None:
         return next((rank for rank, each in enumerate(self._messages) if each.bad), None)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         __tracebackhide__ = True
-        self._kept.receive(self._messages, seconds)
+        self._kept.receive(self._messages, seconds, others)
 
     def records(self) -> dict[int, RankRecord]:
         return phase_reports.read_all(self._folder, len(self._messages))

@@ -13,6 +13,7 @@ from pytest_derail.protocol import IN_RANK, names_path
 from pytest_derail.ranks.pool.process_state import RANDOM, Condition, process_group
 from pytest_derail.ranks.process_group import leave_process_group
 from pytest_derail.ranks.tracker_names import record
+from pytest_derail.ranks.worker import breakpoints
 from pytest_derail.ranks.worker.forked_children import children_end
 from pytest_derail.ranks.worker.main import Protocol, RankRecorder, become_rank, open_session
 from pytest_derail.ranks.worker.session import add_hooks, collect, find
@@ -73,7 +74,7 @@ class Sender(RankRecorder):
         super().__init__(folder, rank)
         self.line = line
 
-    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+    def ring(self, what: Literal["begun", "bad"]) -> None:
         """Send the message."""
         self.send(what)
 
@@ -86,7 +87,7 @@ class Sender(RankRecorder):
 class LateSender(Sender):
     """Sender for the late tear-down of fixtures kept for other tests."""
 
-    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+    def ring(self, what: Literal["begun", "bad"]) -> None:
         """Report a failure; the controller does not wait for the start of the tear-down."""
         if what == "bad":
             self.send("late bad")
@@ -110,6 +111,7 @@ class KeptProtocol(Protocol):
         recorder = Sender(order.folder, self._rank, self._line)
         self.order = order
         session.config.stash[IN_RANK] = order
+        breakpoints.take_over(order.debugger)
         session.shouldstop = session.shouldfail = False
         left: list[tuple[str, str]] = []
         try:

@@ -1,43 +1,50 @@
-"""``breakpoint()`` in a rank, which has no terminal: an error that says how to get a debugger, not an empty input."""
+"""``breakpoint()`` in a rank: it gets the terminal of the pytest run, or it fails with an explanation."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
-HOW = "run this test with --pdb: the first rank that fails opens pdb where it failed, also at a breakpoint"
+from pytest_derail.ranks.worker.terminal import ACCESS, WITHOUT_TERMINAL, refuse
 
 
 def add_hint(error: BaseException) -> None:
     """Add a note to the exception of a debugger whose input was empty: how to get a debugger with input."""
     if type(error).__name__ == "BdbQuit":
-        error.add_note(f"the debugger reached the end of its input: a rank has no terminal. To debug it, {HOW}")
+        error.add_note(f"the debugger reached the end of its input: {WITHOUT_TERMINAL}")
 
 
-class NoTerminalError(RuntimeError):
-    """Error for a breakpoint in a rank, which has no terminal."""
+def set_trace(*_: Any, header: str | None = None, **__: Any) -> None:
+    """Debug the caller."""
+    __tracebackhide__ = True
+    if not ACCESS.address:
+        refuse()
+    from pytest_derail.ranks.pdb import RankPdb
+
+    debugger = RankPdb()
+    if header is not None:
+        debugger.message(header)
+    debugger.set_trace(sys._getframe(1))  # noqa: SLF001 - as pdb itself does
 
 
-def explain(how: str = HOW) -> None:
-    """Make ``breakpoint()``, ``pdb.set_trace()`` and ``pytest.set_trace()`` in this process fail with an explanation.
+def take_over(address: str = "", refusal: str = WITHOUT_TERMINAL) -> None:
+    """Make ``breakpoint()``, ``pdb`` and ``pytest.set_trace()`` in this process use the controller's terminal.
 
     PYTHONBREAKPOINT keeps its meaning: 0 skips breakpoints, a name is called.
+
+    Args:
+        address: the endpoint of the controller; without one, they fail.
+        refusal: the explanation of that failure.
     """
-
-    def set_trace(*_: Any, **__: Any) -> NoReturn:
-        __tracebackhide__ = True
-        rank = os.environ.get("RANK", "?")
-        text = f"breakpoint() in rank {rank}: a rank has no terminal. To debug it, {how}"
-        if "pytest" in sys.modules:
-            import pytest
-
-            pytest.fail(text)  # no "except Exception" of the test catches it
-        raise NoTerminalError(text)
-
+    ACCESS.address, ACCESS.refusal = address, refusal
     for name in ("pdb", "pytest"):
         module: Any = sys.modules.get(name)
         if module is not None:
             module.set_trace = set_trace
-    if not os.environ.get("PYTHONBREAKPOINT") and sys.breakpointhook is sys.__breakpointhook__:
+        if module is not None and name == "pdb":
+            from pytest_derail.ranks.pdb import RankPdb
+
+            module.Pdb = RankPdb
+    if sys.breakpointhook is sys.__breakpointhook__ and not os.environ.get("PYTHONBREAKPOINT"):
         sys.breakpointhook = set_trace

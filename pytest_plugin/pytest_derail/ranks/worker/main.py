@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -25,6 +25,7 @@ from pytest_derail.ranks.worker.held_os import Held
 from pytest_derail.ranks.worker.same_draws import draw_alike
 from pytest_derail.ranks.worker.session import add_hooks, begin, collect, command_line, find
 from pytest_derail.ranks.worker.streams import RankStreams
+from pytest_derail.ranks.worker.terminal import Terminal
 from pytest_derail.ranks.worker.warnings import NotedWarnings
 from pytest_derail.ranks.worker.write_through import (
     convert_exit_of_torch,
@@ -82,7 +83,7 @@ class RankRecorder:
         self.phase: When = "collect"
         self._file = RecordFile(report_path(folder, rank))
 
-    def ring(self, what: Literal["begun", "bad", "debug"]) -> None:
+    def ring(self, what: Literal["begun", "bad"]) -> None:
         """Ring the bell."""
         notify.ring(bell_path(self._folder), self.rank, what)
 
@@ -146,6 +147,7 @@ class Protocol:
         self._item: pytest.Function | None = None
         self._made: pytest.TestReport | None = None
         self._call: pytest.CallInfo[None] | None = None
+        self._terminal: Terminal | None = None
         note_log_records(config, self.note)
         note_suite_properties(config, self.note)
         add_hooks(config, NotedWarnings(self.note))
@@ -166,6 +168,7 @@ class Protocol:
             runtestprotocol(item, nextitem=stays)
         except BaseException as error:
             self._record_end_of_session(item, error)
+        Terminal.close_all()
         self._streams.restore()
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -208,18 +211,21 @@ class Protocol:
         result = yield
         self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         call = self._call
-        if self.order.debugger and report.failed and call is not None and check_interactive_exception(call, report):
-            self.recorder.ring("debug")  # before the bell for the failure, because debugging stops the clock
+        if self.order.post_mortem and report.failed and call is not None and check_interactive_exception(call, report):
+            self._terminal = Terminal("failure")
+            with suppress(OSError):  # the controller does not listen any more
+                self._terminal.connect()  # before the bell for the failure, because debugging stops the clock
         self.recorder.add(self._recorded(report, is_extra=report is not self._made))
         return result
 
     @pytest.hookimpl
     def pytest_exception_interact(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         """With ``--pdb``, wait for the user."""
-        if self.order.debugger and report.failed and call.excinfo is not None:
-            from pytest_derail.ranks.debugger import look_into
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None and report.failed and call.excinfo is not None:
+            from pytest_derail.ranks.pdb import RankPdb
 
-            look_into(self.order.debugger, self.recorder.rank, call.excinfo.tb)
+            RankPdb(terminal=terminal).look_at(call.excinfo.tb)
 
     def _recorded(self, report: pytest.TestReport, *, is_extra: bool) -> RecordedReport:
         error = None if self._call is None or self._call.excinfo is None else self._call.excinfo.value
@@ -316,7 +322,7 @@ def open_session(order: Order, rank: int) -> Iterator[pytest.Session]:
     config.workerinput = dict(order.worker)  # type: ignore[attr-defined]
     config.stash[IN_RANK] = order
     add_hooks(config, ForkedChildren())
-    breakpoints.explain()
+    breakpoints.take_over(order.debugger)
     try:
         with log_to_file(config):
             yield session
