@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from _pytest.logging import catching_logs
 
 from derail.model.std import Std
+from pytest_derail.options import ranks_of_suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +39,13 @@ def options(config: pytest.Config) -> tuple[str, ...]:
     """Return the additional options for the command line of a rank.
 
     The rank's own session captures nothing, as its streams are files already. It does not report on coverage, and
-    appends to the log file of this session. Options of plugins that are off do not exist.
+    appends to the log file of this session, and starts no ranks. Options of plugins that are off do not exist.
     """
     exists = {
         "--capture=no": hasattr(config.option, "capture"),
         "--no-cov": config.pluginmanager.hasplugin("_cov"),
         "--log-file-mode=a": _log_file(config),
+        "--derail-ranks=0": bool(ranks_of_suite(config)),
     }
     return tuple(option for option, is_known in exists.items() if is_known)
 

@@ -13,11 +13,12 @@ MARKERS = {
     "ranks(n, *, timeout=None, start_method=None, preload=None, in_ranks=(), reuse=None)": "run the body of the test "
     "on n ranks as one job, or once for each number of a list. timeout: seconds for the whole job. start_method: how "
     "its processes are created. preload: modules already imported in warm ranks. in_ranks: names of fixtures that each "
-    "rank sets up although their scope is wider than 'function'. reuse: 'module' or 'session' keeps the ranks, and "
-    "their process group, for the next tests in that scope.",
+    "rank sets up although their scope is wider than 'function', or ['*'] for all fixtures. reuse: 'module' or "
+    "'session' keeps the ranks, and their process group, for the next tests in that scope.",
     "faults(*plans, seed=None)": "break the ranks of the test: paths of plans (beside the test's module, or below the "
     "root directory), plans, or faults. For tests with the ranks marker, and for jobs of the derail fixture that have "
     "no faults of their own.",
+    "no_ranks": "with --derail-ranks, run the test in the process that runs pytest, as ranks(0) does.",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,6 +30,14 @@ DEFAULTS = {"timeout": 60.0, "grace": 5.0}
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options: on the command line, or, with lower priority, in the ini file."""
     group = parser.getgroup("derail", f"multi-rank jobs, and faults in them ({STRONGER_FIRST})")
+    group.addoption(
+        "--derail-ranks",
+        type=int,
+        metavar="N",
+        help="run every test on the same N ranks, as torchrun --nproc-per-node N -m pytest would: each rank imports "
+        "conftest files and modules, and sets up all fixtures itself. The ranks marker has priority; ranks(0) or "
+        "no_ranks keeps a test in this process",
+    )
     group.addoption(
         "--derail-timeout",
         type=float,
@@ -81,6 +89,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="the agent that runs scenarios; default native",
     )
+    parser.addini("derail_ranks", "the same as --derail-ranks", default="")
     parser.addini("derail_agent", "the same as --derail-agent", default="")
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
     parser.addini("derail_grace", "the same as --derail-grace", default="")
@@ -102,7 +111,7 @@ def seconds(config: pytest.Config, name: str) -> float:
     Raises:
         UsageError: if it is not a number of seconds.
     """
-    given = config.getoption(f"derail_{name}")
+    given = _given(config, f"derail_{name}")
     source, text = f"--derail-{name}", given
     if given is None:
         source, text = f"DERAIL_{name.upper()}", os.environ.get(f"DERAIL_{name.upper()}", "")
@@ -116,6 +125,35 @@ def seconds(config: pytest.Config, name: str) -> float:
         number = -1.0
     if not 0 <= number < float("inf"):
         raise pytest.UsageError(f"{source}: expected a number of seconds, 0 or more, got {text!r}")
+    return number
+
+
+def _given(config: pytest.Config, name: str) -> Any:
+    """Return an option of the command line, also while the first conftest files are loaded; None if it is not given."""
+    given = config.getoption(name, None)
+    return getattr(config.known_args_namespace, name, None) if given is None else given
+
+
+def ranks_of_suite(config: pytest.Config) -> int:
+    """Return the number of ranks on which all tests run; 0 if only marked tests run on ranks.
+
+    It can be asked while the first conftest files are loaded.
+
+    Raises:
+        UsageError: if it is not a number of ranks.
+    """
+    choices = (
+        ("--derail-ranks", _given(config, "derail_ranks")),
+        ("DERAIL_RANKS", os.environ.get("DERAIL_RANKS")),
+        ("derail_ranks in the ini file", config.getini("derail_ranks")),
+    )
+    source, text = next(((source, text) for source, text in choices if text not in (None, "")), ("", 0))
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise pytest.UsageError(f"{source}: expected a number of ranks, 0 or more, got {text!r}")
     return number
 
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_derail.markers import MARKERS
-from pytest_derail.options import add_options
+from pytest_derail.options import add_options, ranks_of_suite
 from pytest_derail.protocol import (
+    AS_COLLECTED,
     BROKEN_OFF,
+    COLLECTING,
     CURRENT,
     IN_RANK,
     KEPT,
@@ -56,6 +58,29 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_derail.scenarios import choose_scenarios
 
         choose_scenarios(config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """With ``--derail-ranks``, conftest files and modules find the environment of rank 0 while tests are collected."""
+    ranks = ranks_of_suite(early_config)
+    if ranks and COLLECTING not in early_config.stash:
+        from pytest_derail.ranks.spmd import begin
+
+        begin(early_config, ranks)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Give this process its own environment again when the tests are collected."""
+    try:
+        return (yield)
+    finally:
+        if COLLECTING in session.config.stash:
+            from pytest_derail.ranks.spmd import end
+
+            end(session.config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -180,10 +205,18 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--scenarios``, note if there is none, before others are deselected.
+    """Note what was collected, and with ``--scenarios`` if there is none, before others are deselected.
 
-    Also check the markers of methods of unittest.TestCase: no other hook of the collection covers them.
+    With ``--derail-ranks``, mark the tests. Also check the markers of methods of unittest.TestCase: no other hook of
+    the collection covers them.
     """
+    collected = session.stash[AS_COLLECTED] = {}
+    for item in items:
+        collected.setdefault(str(item.path), []).append(item)
+    if ranks := ranks_of_suite(config):
+        from pytest_derail.ranks.spmd import mark
+
+        mark(items, ranks)
     if (
         config.getoption("derail_scenarios") and not session.testsfailed
     ):  # a scenario with a mistake is not an item, and is reported as an error

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group"})
 """Fixtures that exist only on ranks."""
 
+EVERY = "*"
+"""Name among the fixtures that each rank sets up: all of them."""
+
 PARAMETER = "_derail_ranks"
 """Hidden parameter of a test with a list in its ``ranks`` marker."""
 
@@ -33,13 +36,15 @@ class Order:
         directory: where pytest was started.
         folder: folder of the ranks' records and of the bell.
         handed: pickled values of the fixtures that were set up in the controller.
-        in_ranks: fixtures that each rank sets up although their scope is wider.
+        in_ranks: fixtures that each rank sets up although their scope is wider; ``EVERY`` for all.
         worker: the value of ``config.workerinput`` for plugins.
         timeout: time limit of the test in seconds.
         seed: seed for Hypothesis, the same in all ranks.
         debugger: endpoint of the controller for debuggers of ranks; empty if they get no terminal.
         post_mortem: whether the rank that fails first is debugged.
         kept: whether the rank, and its process group, stay for the next test.
+        names: names of the test and of what contains it, file first, whatever its node ID.
+        position: its index among the tests of its file, and their number, as they were collected here.
     """
 
     nodeid: str
@@ -56,6 +61,8 @@ class Order:
     debugger: str = ""
     post_mortem: bool = False
     kept: bool = False
+    names: tuple[str, ...] = ()
+    position: tuple[int, int] = (0, 0)
 
 
 def report_path(folder: Path, rank: int) -> Path:
@@ -66,6 +73,11 @@ def report_path(folder: Path, rank: int) -> Path:
 def names_path(folder: Path, rank: int) -> Path:
     """Return the path of the names that a rank has registered with its resource tracker."""
     return folder / f"rank-{rank}.names"
+
+
+def tests_path(folder: Path, rank: int) -> Path:
+    """Return the path of the list of the tests that a rank has collected."""
+    return folder / f"rank-{rank}.tests"
 
 
 def bell_path(folder: Path) -> Path:
@@ -94,10 +106,26 @@ KEPT: pytest.StashKey[dict[object, Any]] = pytest.StashKey()
 IN_RANK: pytest.StashKey[Order] = pytest.StashKey()
 """In the stash of the configuration of a rank's own session: its order."""
 
+AS_COLLECTED: pytest.StashKey[dict[str, list[pytest.Item]]] = pytest.StashKey()
+"""In the stash of a session: the tests of each file as they were collected, before hooks sorted or deselected any."""
+
+COLLECTING: pytest.StashKey[Any] = pytest.StashKey()
+"""In the stash of the configuration: the environment of rank 0 that conftest files and modules find here."""
+
 NO_SCENARIO: pytest.StashKey[str] = pytest.StashKey()
 """In the stash of the configuration: the message if ``--scenarios`` has found none."""
 
 
 def ranks_marker(item: pytest.Item) -> pytest.Mark | None:
-    """Return the ``ranks`` marker of a test function; None for other items (doctests), which never run on ranks."""
-    return item.get_closest_marker("ranks") if isinstance(item, pytest.Function) else None
+    """Return the ``ranks`` marker of a test function; None with 0 ranks.
+
+    Other items (doctests) never run on ranks.
+    """
+    mark = item.get_closest_marker("ranks") if isinstance(item, pytest.Function) else None
+    return None if mark is None or mark.args == (0,) else mark
+
+
+def names_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the names of a test and of what contains it, file first, which hooks that change node IDs leave alone."""
+    inside = [node.name for node in item.listchain() if not isinstance(node, pytest.Session | pytest.Dir | pytest.File)]
+    return (str(item.path), *inside)

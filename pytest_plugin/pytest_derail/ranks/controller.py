@@ -23,7 +23,7 @@ from pytest_derail.faults_marker import again, marked_plan
 from pytest_derail.jobs.leaks import Arrivals, RankFiles, note
 from pytest_derail.jobs.ports import claimed_port
 from pytest_derail.options import keep
-from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_path
+from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_of, names_path
 from pytest_derail.ranks import phase_reports, shared_fixtures
 from pytest_derail.ranks.debugger import PDB_OF_PYTEST, Debugger
 from pytest_derail.ranks.late_teardown import LateTeardownFailed
@@ -32,6 +32,7 @@ from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.outer_timeout import OuterTimeout
 from pytest_derail.ranks.prefork import preload
 from pytest_derail.ranks.result import judge_ranks
+from pytest_derail.ranks.spmd import position
 from pytest_derail.ranks.time_limit import SPARE_SECONDS, START_SECONDS, BrokenOff, TimeLimit
 from pytest_derail.ranks.tracker_names import unlink_orphaned
 from pytest_derail.ranks.watch import break_off, watch
@@ -239,10 +240,10 @@ class RanksTest:
 
     def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
         config, item = self.item.config, self.item
-        _, _, inside = item.nodeid.partition("::")
+        names = names_of(item)
         return Order(
             nodeid=item.nodeid,
-            node=f"{item.path}::{inside}",
+            node="::".join(names),
             args=integrations.arguments(config),
             options=integrations.options(config),
             directory=os.fspath(config.invocation_params.dir),
@@ -254,6 +255,8 @@ class RanksTest:
             seed=os.urandom(8).hex(),
             debugger=self._debugger.address,
             post_mortem=self._debugger.post_mortem,
+            names=names,
+            position=position(item),
         )
 
     def _conclude(self, verdict: Verdict) -> None:

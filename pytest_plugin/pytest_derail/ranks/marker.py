@@ -26,12 +26,12 @@ class RanksMark:
     """Marker of one test, combined with command line, environment and ini file.
 
     Attributes:
-        ranks: number of ranks.
+        ranks: number of ranks; 0 if the test runs in the process that runs pytest.
         timeout: time limit of the test on its ranks, in seconds.
         grace: seconds from SIGTERM to SIGKILL.
         start_method: how the rank processes are created.
         preload: modules already imported in warm ranks; None for those that the test's module imports.
-        in_ranks: fixtures that each rank sets up although their scope is wider than "function".
+        in_ranks: fixtures that each rank sets up although their scope is wider than "function"; ``EVERY`` for all.
         reuse: which tests share the ranks: those of a "module" or of the "session"; None for this test only.
     """
 
@@ -171,8 +171,9 @@ def _counts(item: pytest.Item, ranks: object) -> Iterator[int]:
     listed = ranks if isinstance(ranks, list | tuple | range) else [ranks]
     if not listed:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.ranks: the list of numbers of ranks is empty")
+    least = 0 if ranks == 0 else 1
     for count in listed:
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise pytest.UsageError(
                 f"{item.nodeid}: @pytest.mark.ranks: expected a number of ranks of 1 or more, or a list of them, "
                 f"got {ranks!r}"

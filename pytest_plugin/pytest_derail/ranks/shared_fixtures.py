@@ -2,7 +2,7 @@
 
 Once: fixtures of a wider scope than "function", and ``tmp_path``, so that the ranks of a job share one directory. In
 each rank: all others; pytest's own; setup_module and similar, because their purpose is their effect on the process; and
-those named by the test or the ini file.
+those named by the test or the ini file, which may be all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_derail.protocol import EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -39,6 +41,8 @@ def shared_fixtures(item: pytest.Function, in_ranks: Collection[str]) -> Iterato
 def is_shared(fixture: pytest.FixtureDef[Any], in_ranks: Collection[str]) -> bool:
     """Return whether a fixture is set up once for all ranks."""
     name = fixture.argname
+    if EVERY in in_ranks:
+        return False
     if name in SHARED:
         return True
     own = getattr(fixture.func, "__module__", "").partition(".")[0] in OWN_IN_EACH_RANK

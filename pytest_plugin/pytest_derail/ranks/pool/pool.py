@@ -27,7 +27,7 @@ from pytest_derail import integrations
 from pytest_derail.jobs.leaks import LASTING_FILES, RankFiles
 from pytest_derail.jobs.ports import claimed_port
 from pytest_derail.options import keep
-from pytest_derail.protocol import KEPT, bell_path, names_path, ranks_marker, report_path
+from pytest_derail.protocol import EVERY, KEPT, bell_path, names_path, ranks_marker, report_path
 from pytest_derail.ranks import late_teardown, phase_reports, stacks
 from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.phase_reports import RankRecord
@@ -35,6 +35,7 @@ from pytest_derail.ranks.pool.connection import Line, RankMessages
 from pytest_derail.ranks.pool.worker import LATE, serve
 from pytest_derail.ranks.prefork import preload
 from pytest_derail.ranks.result import judge_ranks
+from pytest_derail.ranks.spmd import difference
 from pytest_derail.ranks.time_limit import SETTLE_SECONDS, BrokenOff
 from pytest_derail.ranks.tracker_names import unlink_orphaned
 from pytest_derail.ranks.watch import break_off, watch
@@ -67,7 +68,7 @@ def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFac
     """Return the ranks that this test shares with others of its module or session; they are ended with that scope."""
     scope: Any = item.session if mark.reuse == "session" else item.getparent(pytest.Module)
     every = item.config.stash.setdefault(KEPT, {})
-    key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace)
+    key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace, EVERY in mark.in_ranks)
     ranks = every.get(key)
     if ranks is None:
         ranks = every[key] = KeptRanks(mark, paths, list(_modules(item, mark)))
@@ -146,7 +147,7 @@ class KeptRanks:
                 raise BrokenOff(error, with_slices(verdict, logs, before, evidence, keeps=True)) from error
             self._report_earlier()
             self._last = item
-            verdict = self._judge(job, messages, found, late, order.timeout, records)
+            verdict = self._judge(item, job, messages, found, late, order.timeout, records)
             shutil.rmtree(records, ignore_errors=True)
             verdict = replace(with_slices(verdict, logs, before, evidence), limit=limit.passed_limit)
         except BaseException:
@@ -313,6 +314,7 @@ class KeptRanks:
 
     def _judge(
         self,
+        item: pytest.Function,
         job: NativeJob,
         messages: list[RankMessages],
         found: Mapping[int, Whereabouts],
@@ -326,6 +328,8 @@ class KeptRanks:
         problems = [f"left behind: file in the ranks' TMPDIR: {name}" for name in new]
         for rank, each in enumerate(messages):
             problems += [f"left behind: {words}, in rank {rank}" for kind, words in each.left if kind == "process"]
+        if self.is_new and EVERY in self._mark.in_ranks:
+            problems += filter(None, [difference(self._folder, self._mark.ranks, item.config.rootpath)])
         reports = self._read(records)
         verdict = judge_ranks(JobResult(), reports, found, late=late, timeout=timeout)
         self.replaced = self._why_not_again(messages, reports, failed=bool(verdict.failed or problems or found))
@@ -346,7 +350,8 @@ class KeptRanks:
     ) -> str:
         if failed or self.job_is_over:
             return "the test did not pass"
-        if len({tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}) > 1:
+        results = {tuple((phase.when, phase.result) for phase in each.phases) for each in reports.values()}
+        if len(results) > 1 and EVERY not in self._mark.in_ranks:  # a suite for torchrun expects the same ranks again
             return "its results differ between the ranks"
         left = {rank: ", ".join(words for _, words in each.left) for rank, each in enumerate(messages) if each.left}
         return "; ".join(f"rank {rank}: {words}" for rank, words in left.items())

@@ -33,6 +33,7 @@ SETTLE_SECONDS = 0.5
 
 STREAMS = ("stdin", "stdout", "stderr")
 PYTESTS_OWN = b"PYTEST_CURRENT_TEST"
+GROUP = "default process group changed"
 RANDOM = "random"
 """Prefix of the names of generators."""
 
@@ -172,7 +173,7 @@ def _marks() -> Iterator[tuple[str, object]]:
         yield words, (signal.getsignal(number) or None) if handled >> (number - 1) & 1 else None
     yield "signal mask changed", signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield "resource limits changed", tuple(map(resource.getrlimit, _limits()))
-    yield "default process group changed", process_group()
+    yield GROUP, process_group()
 
 
 def _handled() -> int:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from pytest_derail.protocol import IN_RANK, names_path
-from pytest_derail.ranks.pool.process_state import RANDOM, Condition, process_group
+from pytest_derail.protocol import EVERY, IN_RANK, names_path
+from pytest_derail.ranks.pool.process_state import GROUP, RANDOM, Condition, process_group
 from pytest_derail.ranks.process_group import leave_process_group
+from pytest_derail.ranks.spmd import note_tests
 from pytest_derail.ranks.tracker_names import record
 from pytest_derail.ranks.worker import breakpoints
 from pytest_derail.ranks.worker.forked_children import children_end
@@ -46,6 +47,8 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
     line = ends[rank]
     with open_session(order, rank) as session:
         items, problems = collect(session, modules)
+        if EVERY in order.in_ranks:
+            note_tests(order.folder, rank, items)
         protocol = KeptProtocol(session.config, Sender(order.folder, rank, line), order)
         add_hooks(session.config, protocol)
         while (turn := _receive(line)) is not None:
@@ -115,7 +118,7 @@ class KeptProtocol(Protocol):
         session.shouldstop = session.shouldfail = False
         left: list[tuple[str, str]] = []
         try:
-            item = find(items, problems, order.nodeid)
+            item = find(items, problems, order)
         except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
             recorder.record_not_collected(error)
         else:
@@ -171,6 +174,9 @@ class KeptProtocol(Protocol):
         if expected is None:
             return []  # the test has not begun
         expected.restore()
+        if EVERY in self.order.in_ranks and process_group() not in (None, expected.marks[GROUP]):
+            # As without derail, the group that a test has joined stays for the tests after it, with all that it needs.
+            expected = expected.with_changes(expected, Condition.now())
         self._streams.replace_closed()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

@@ -15,6 +15,7 @@ import pytest
 from derail.spawn.zygote import pool, warm
 from derail.spawn.zygote.import_scan import imports_of, is_installed
 from pytest_derail import integrations
+from pytest_derail.protocol import ranks_marker
 from pytest_derail.ranks.prefork import pytest_session
 from pytest_derail.ranks.prefork.collection import Gathering
 from pytest_derail.ranks.worker.session import command_line
@@ -118,8 +119,7 @@ def _learn(session: pytest.Session, handed: Mapping[str, bytes]) -> Learned:
 
 
 def _on_ranks(items: Iterable[pytest.Item]) -> Iterable[pytest.Function]:
-    marked = (item for item in items if item.get_closest_marker("ranks") is not None)
-    return (item for item in marked if isinstance(item, pytest.Function))
+    return (item for item in items if isinstance(item, pytest.Function) and ranks_marker(item) is not None)
 
 
 def _file(item: pytest.Item) -> str:

@@ -51,7 +51,7 @@ def run_rank(order: Order) -> None:
     recorder.enter("collect")
     try:
         with open_session(order, rank) as session:
-            item = find(*collect(session, [order.node]), order.nodeid)
+            item = find(*collect(session, [order.node]), order)
             add_hooks(session.config, Protocol(session.config, recorder, order))
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
     except (pytest.Collector.CollectError, pytest.skip.Exception) as error:

@@ -9,11 +9,13 @@ import pytest
 from _pytest import assertion
 from pluggy import PluginManager
 
+from pytest_derail.protocol import AS_COLLECTED, names_of
 from pytest_derail.ranks.prefork import pytest_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pytest_derail.protocol import Order
     from pytest_derail.ranks.prefork.pytest_session import Preparation
 
 UNSET: Mapping[str, Any] = {
@@ -118,22 +120,31 @@ class Problems:
             self.skipped[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
 
 
-def find(items: Iterable[pytest.Item], problems: Problems, nodeid: str) -> pytest.Function:
-    """Return the test with this node ID.
+def find(items: Iterable[pytest.Item], problems: Problems, order: Order) -> pytest.Function:
+    """Return the test of an order: the one with its node ID, else its names, else its position in its file.
+
+    A suite may write the rank into the node ID, or into the name of a parameter.
 
     Raises:
         CollectError: if it does not exist, or its module could not be imported.
         Skipped: if its module skips itself in this rank.
     """
-    for item in items:
-        if item.nodeid == nodeid and isinstance(item, pytest.Function):
+    nodeid, functions = order.nodeid, [item for item in items if isinstance(item, pytest.Function)]
+    index, count = order.position
+    of_file = functions[0].session.stash[AS_COLLECTED].get(order.names[0], []) if functions else []
+    for item in (
+        *(item for item in functions if item.nodeid == nodeid),
+        *(item for item in functions if names_of(item) == order.names),
+        *(of_file[index : index + 1] if len(of_file) == count else ()),
+    ):
+        if isinstance(item, pytest.Function):
             return item
     reason = problems.skipped.get(nodeid.partition("::")[0])
     if reason is not None:
         raise pytest.skip.Exception(reason, allow_module_level=True)
     text = "\n".join(problems.failed).strip()
     raise pytest.Collector.CollectError(
-        text or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in items]}"
+        text or f"{NOT_FOUND.format(nodeid)}\ncollected: {[item.nodeid for item in functions]}"
     )
 
 
