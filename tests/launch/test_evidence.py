@@ -245,9 +245,15 @@ def test_a_record_before_an_exit_of_the_same_turn_is_first(jobs):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here shows that a process is torn down")
-def test_a_killed_rank_is_blamed_though_its_peer_records_the_lost_connection_before_its_end_is_seen(jobs):
+@pytest.mark.parametrize("peer", ["runs", "exits", "exits without a record"])
+def test_a_killed_rank_is_blamed_though_its_peer_fails_of_the_lost_connection_before_its_end_is_seen(jobs, peer):
     """The kernel closes the files of a dying process before it announces its exit."""
-    context = jobs.py(program_text("launch/sees_peer_die"), program_text("launch/dies_slowly"))
+    sees = program_text("launch/sees_peer_die")
+    if peer != "runs":
+        sees = sees.replace("time.sleep(600)", "os._exit(1)")
+    if peer == "exits without a record":
+        sees = sees.replace("ErrorHandler().record_exception", "print")
+    context = jobs.py(sees, program_text("launch/dies_slowly"))
     result = context.wait(60)
     assert (result.root_cause, str(result.ranks[1].status)) == (1, "SIGKILL (9)")
     assert result.root_cause_rivals in ((0,), ())

@@ -82,13 +82,13 @@ def test_each_record_that_is_announced_in_one_turn_is_reported(found: list[Found
 @pytest.mark.parametrize(
     ("torn_down", "expected"),
     [
-        ({2}, [Exiting(2, "known", of_signal=True), "first", Exiting(2, "unknown", of_signal=False)]),
+        ({2}, [Exiting(2, "known", ("signal", "abort")), "first", Exiting(2, "unknown", ("code",))]),
         (set(), ["first"]),
-        ({1, 2}, ["first"]),  # the rank of the record is ending itself, and its exit may be the reason
+        ({1, 2}, [Exiting(2, "unknown", ("signal",)), "first"]),  # 2 may have aborted because of 1
     ],
     ids=["another", "none", "both"],
 )
-def test_a_rank_that_is_torn_down_at_a_record_of_a_live_one_has_a_place_beside_it(monkeypatch, torn_down, expected):
+def test_a_rank_that_is_torn_down_at_a_record_has_a_place_beside_it(monkeypatch, torn_down, expected):
     """Its files were closed some time ago, and its exit is not announced yet."""
     monkeypatch.setattr("derail.supervise.order.is_exiting", lambda pid, foreign: pid - 4194303 in torn_down)
     loop = Loop(SYSTEM_CLOCK)

@@ -504,9 +504,9 @@ def test_a_record_that_nothing_announced_is_a_rival_of_all_records_before_it(may
 def test_an_exit_under_way_at_a_record_is_first_only_if_it_is_a_death_by_a_signal(status, root_cause, rivals):
     """No error of a peer kills a rank by a signal; it may make a rank exit with a code. Neither order is known."""
     policy = running(2)
-    policy.exiting(1, "known", of_signal=True)
+    policy.exiting(1, "known", ("signal", "abort"))
     policy.handle(recorded(0, order="unknown"))
-    policy.exiting(1, "unknown", of_signal=False)
+    policy.exiting(1, "unknown", ("code",))
     policy.handle(exited(1, status))
     policy.handle(exited(0, CRASH))
     evidence = {
@@ -515,3 +515,21 @@ def test_an_exit_under_way_at_a_record_is_first_only_if_it_is_a_death_by_a_signa
 
     assert min(evidence, key=evidence.__getitem__) == root_cause
     assert policy.rivals(root_cause) == rivals
+
+
+@pytest.mark.parametrize(
+    ("status", "root_cause"), [(ExitStatus(signal=9), 1), (ExitStatus(signal=6), 0), (CRASH, 0)], ids=str
+)
+def test_an_exit_under_way_behind_a_failure_that_is_over_is_first_if_no_peer_can_have_caused_it(status, root_cause):
+    """A rank may abort because of a peer that has exited; nothing else that a peer does is a signal."""
+    policy = running(2)
+    policy.exiting(1, "unknown", ("signal",))
+    policy.handle(recorded(0, order="unknown"))
+    policy.handle(exited(0, CRASH))
+    policy.handle(exited(1, status))
+    evidence = {
+        rank: each.evidence_order for rank, each in policy.outcomes({}).items() if each.evidence_order is not None
+    }
+
+    assert min(evidence, key=evidence.__getitem__) == root_cause
+    assert policy.rivals(root_cause) == ((0,) if root_cause else ())

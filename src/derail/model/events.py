@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from derail.model.outcome import JobOutcome
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
+End: TypeAlias = Literal["signal", "abort", "code"]
+"""Kind of an exit: by a signal other than SIGABRT, by that one, or with an exit code."""
+
 Known: TypeAlias = Literal["known", "within its kind", "unknown", "as announced"]
 """Degree to which the order of a record or an exit is known.
 

@@ -6,7 +6,7 @@ import os
 import signal as _signal
 from dataclasses import dataclass
 
-SIGKILL, SIGCONT = int(_signal.SIGKILL), int(_signal.SIGCONT)
+SIGABRT, SIGCONT, SIGKILL = int(_signal.SIGABRT), int(_signal.SIGCONT), int(_signal.SIGKILL)
 
 UNKNOWN_RETURNCODE = 255
 """``returncode`` of an exit whose status was lost: a number that no caller takes for success."""

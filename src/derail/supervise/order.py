@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from derail.model.clock import Clock
-    from derail.model.events import Known
+    from derail.model.events import End, Known
     from derail.model.spec import RankSpec
     from derail.spawn.handle import ProcessHandle
     from derail.supervise.loop import Loop
@@ -110,12 +110,12 @@ class Exiting(NamedTuple):
     Attributes:
         rank: local rank.
         order: whether its place is known.
-        of_signal: whether it is the place of a death by a signal, or else that of an exit with a code.
+        ends: the kinds of exit of which it is the place, if the exit turns out to be one of them.
     """
 
     rank: int
     order: Known
-    of_signal: bool
+    ends: tuple[End, ...]
 
 
 class _Exit(NamedTuple):
@@ -127,6 +127,20 @@ class _Exit(NamedTuple):
 
 
 _Entry: TypeAlias = "_Exit | Exiting | Recorded"
+
+
+def _died(entry: _Exit) -> bool:
+    """Return whether a rank is known to have died of a signal."""
+    status = entry.handle.peek()
+    return status is not None and status.signal is not None
+
+
+def _is_failure(entry: _Entry) -> bool:
+    """Return whether an entry shows that its rank failed."""
+    if isinstance(entry, _Exit):
+        status = entry.handle.peek()
+        return status is not None and not status.ok
+    return isinstance(entry, Recorded)
 
 
 class Order:
@@ -249,6 +263,7 @@ class Order:
             look: as for ``take``.
             ready: descriptors that were ready a moment ago.
         """
+        failed_before = self._failed
         exits: list[_Exit] = []
         announced: dict[int, list[Found]] = {}
         in_front: int | None = None
@@ -282,7 +297,7 @@ class Order:
         looked = [self._look(self._records.look_closely, rank) for rank in changed]
         self._records.unheard.clear()
         if known_order and not announced and not looked:
-            self._line += exits
+            self._line += exits if failed_before else self._with_exiting([*exits])
             return
         entries = _in_order(
             exits,
@@ -294,27 +309,37 @@ class Order:
             started_ns=started_ns,
             known_order=known_order,
         )
-        self._line += self._with_exiting(list(entries))
+        self._line += entries if failed_before else self._with_exiting([*entries])
 
     def _with_exiting(self, entries: list[_Entry]) -> list[_Entry]:
-        """Add the ranks that are being torn down at the first record of a turn, beside that record."""
-        place = next((n for n, each in enumerate(entries) if isinstance(each, Recorded)), None)
-        if place is None or self._failed or not self._exiting_looks or is_proc_foreign():
+        """Add the ranks that are being torn down at the first failure of a turn, unless that is a death by a signal.
+
+        Of a rank that dies, the peers learn before the launcher does: its sockets are closed long before its exit is
+        announced. While the rank that failed still runs, its own exit killed no peer. Later that may be so, but only if
+        the peer aborts: no other signal is the consequence of a peer's exit.
+        """
+        place = next((n for n, each in enumerate(entries) if _is_failure(each)), None)
+        if place is None or not self._exiting_looks or is_proc_foreign():
+            return entries
+        first = entries[place]
+        failed = first.handle if isinstance(first, _Exit) else self._handles.get(first.rank)
+        if failed is None or isinstance(first, Exiting) or (isinstance(first, _Exit) and _died(first)):
             return entries
         self._exiting_looks -= 1
         recorded = {each.rank for each in entries if isinstance(each, Recorded)} | self._exiting
         others = [handle for handle in self._watched.values() if handle.rank not in recorded]
         exiting = [handle.rank for handle in others if is_exiting(handle.pid, foreign=False)]
-        first = entries[place]
-        assert isinstance(first, Recorded)
-        writer = self._handles.get(first.rank)
-        if not exiting or writer is None or is_readable(writer.exit_fd) or is_exiting(writer.pid, foreign=False):
+        if not exiting:
             return entries
         self._exiting.update(exiting)
-        before = [Exiting(rank, "unknown" if n else "known", of_signal=True) for n, rank in enumerate(exiting)]
-        behind = [Exiting(rank, "unknown", of_signal=False) for rank in exiting]
-        record = first if first.order == "as announced" else first._replace(order="unknown")
-        return [*entries[:place], *before, record, *behind, *entries[place + 1 :]]
+        runs = not (is_readable(failed.exit_fd) or is_exiting(failed.pid, foreign=False))
+        known: Known = "known" if runs else "unknown"
+        ends: tuple[End, ...] = ("signal", "abort") if runs else ("signal",)
+        before = [Exiting(rank, "unknown" if n else known, ends) for n, rank in enumerate(exiting)]
+        behind = [Exiting(rank, "unknown", ("code",)) for rank in exiting if runs]
+        if first.order != "as announced":
+            first = first._replace(order="unknown")
+        return [*entries[:place], *before, first, *behind, *entries[place + 1 :]]
 
     def _look(self, look: Callable[[int, int], Found | None], rank: int) -> Found | None:
         """Check the error file of a rank, unless that rank has not been started."""

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from derail.model.events import DeadlinePassed, ErrorRecorded, Exited, SignalSent, Started, StopRequested, ValueReceived
-from derail.model.exit import SIGKILL
+from derail.model.exit import SIGABRT, SIGKILL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from derail.model.events import Event, Known, Phase
+    from derail.model.events import End, Event, Known, Phase
     from derail.model.exit import ExitStatus
     from derail.model.outcome import Cause, RankOutcome
     from derail.model.spec import Teardown
@@ -113,7 +113,7 @@ class _Rank:
     status: ExitStatus | None = None
     exit_order: int | None = None
     exited_at: float | None = None
-    exiting: dict[bool, Moment] = field(default_factory=dict)  # by whether it then died of a signal
+    exiting: dict[End, Moment] = field(default_factory=dict)
     exit: Moment | None = None
     recorded: Moment | None = None
     recorded_at: float | None = None
@@ -140,7 +140,8 @@ class _Rank:
             return self.recorded
         if not self.ended_by_itself or self.succeeded or self.status is None:
             return None
-        return self.exiting.get(self.status.signal is not None, self.exit)
+        signal = self.status.signal
+        return self.exiting.get("code" if signal is None else "abort" if signal == SIGABRT else "signal", self.exit)
 
     @property
     def ended_by_itself(self) -> bool:
@@ -263,9 +264,9 @@ class Policy:
         """Store the place of a record that is read later, and then reported with the order "as announced"."""
         self._ranks[rank].announced = self._moment(ErrorRecorded, order), at
 
-    def exiting(self, rank: int, order: Known, *, of_signal: bool) -> None:
-        """Store a place of an exit that is reported later: of a death by a signal, or of an exit with a code."""
-        self._ranks[rank].exiting[of_signal] = self._moment(Exited, order)
+    def exiting(self, rank: int, order: Known, ends: tuple[End, ...]) -> None:
+        """Store the place of an exit that is reported later, if it is of one of these kinds."""
+        self._ranks[rank].exiting.update(dict.fromkeys(ends, self._moment(Exited, order)))
 
     def _moment(self, kind: type[Exited | ErrorRecorded], order: Known, *, may_be_older: bool = False) -> Moment:
         self._group += order in ("known", "as announced")

@@ -272,7 +272,7 @@ class Supervisor:
         """Process all exits and recorded errors until now, in the order in which they happened."""
         for each in self.ranks.happened(look=look, final=final):
             if isinstance(each, Exiting):
-                self._policy.exiting(each.rank, each.order, of_signal=each.of_signal)
+                self._policy.exiting(each.rank, each.order, each.ends)
                 continue
             if isinstance(each, Recorded):
                 if each.message is None:
