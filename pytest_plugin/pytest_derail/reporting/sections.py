@@ -101,6 +101,8 @@ def _fates(seen: JobResult) -> Iterator[str]:
     if seen.stop_reason:
         took = "" if seen.teardown_seconds is None else f", which took {seen.teardown_seconds:.2f} s"
         yield f"stopped: {printable(seen.stop_reason)}{took}"
+    if seen.hang is not None:
+        yield from map(printable, seen.hang.lines)
     for _, fate in sorted(seen.ranks.items()):
         yield printable(f"  {fate}")
     for left in seen.leftovers:

@@ -57,6 +57,7 @@ class LocalJob:
         virtual_local_rank: whether LOCAL_RANK is 0 in each rank, which sees its own device only.
         shown_ranks: the ranks of which ``tee`` shows streams; by default all.
         prefixes: what shown lines begin with, by rank; by default ``[rank0]:``.
+        record: whether ranks record their collectives, so that a job that times out gets a verdict.
     """
 
     run: Run
@@ -77,6 +78,7 @@ class LocalJob:
     virtual_local_rank: bool = False
     shown_ranks: Collection[int] = ()
     prefixes: Mapping[int, str] | None = None
+    record: bool = False
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:

@@ -25,17 +25,25 @@ from derail.platform.private_files import make_private
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from derail.diagnose.examine import Examination
+    from derail.diagnose.verdict import HangVerdict
     from derail.faults.engine.driver import Driver
     from derail.faults.engine.sync_points import SyncPoint
     from derail.faults.model.results import FaultResult
     from derail.launch.context import PContext
     from derail.launch.restarts import Attempts
-    from derail.model.events import Observer
+    from derail.model.events import Event, JobControl, Observer
     from derail.model.outcome import RunProcsResult
     from derail.model.spec import JobSpec, Teardown
     from derail.scenario.model import JobResult
+
+
+RINGS = "rings"
+"""Name of the directory of a job's ring files, beside its journal."""
+STACK_SECONDS = 2.0
+"""Seconds for the ranks of a job that hangs to write their stacks."""
 
 
 class NativeJob:
@@ -46,13 +54,27 @@ class NativeJob:
         plan: the faults.
         workdir: its evidence: journal and logs. It is kept; the caller may remove it.
         journal: the journal of the run.
+        rings: the directory of the ranks' ring files; None if they do not record their collectives.
     """
 
-    def __init__(self, name: str, context: PContext | Attempts, driver: Driver, workdir: Path, journal: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        context: PContext | Attempts,
+        driver: Driver,
+        workdir: Path,
+        journal: Path,
+        *,
+        rings: Path | None,
+        exits: _Exits,
+    ) -> None:
         self.name = name
         self.plan = driver.plan
         self.workdir = workdir
         self.journal = journal
+        self.rings = rings
+        self._exits = exits
+        self._hang: HangVerdict | None = None
         self._context = context
         self._driver = driver
         self._result: JobResult | None = None
@@ -87,17 +109,38 @@ class NativeJob:
         """Wait for the end of the job, and return its result, the same object every time.
 
         A job that is not over after ``timeout`` seconds is stopped: its ranks are signalled and then killed, within the
-        limits of its teardown, and the result is marked as timed out.
+        limits of its teardown, and the result is marked as timed out. If its ranks record their collectives, they are
+        examined before, and the result has a verdict on the hang.
 
         Raises:
             SignalException: in the main thread, if the job handles signals and one asks for its end. It still runs.
         """
         result = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
         if result is None:
+            if self.rings is not None:
+                self.examine()
             self.stop(f"not over after {timeout:g} s", timed_out=True)
             result = self._observe(self._context.wait())
         assert result is not None, "waiting without a limit ends with a result"
         return result
+
+    def examine(self, *, ended: Mapping[int, str] | None = None, patience: float = STACK_SECONDS) -> Examination:
+        """Examine the ranks of a job that hangs, and return the verdict, which is also in journal and result.
+
+        Args:
+            ended: ranks that have finished although their processes run, with how, in words.
+            patience: maximum seconds to wait for their stacks.
+        """
+        from derail.diagnose.examine import examine
+
+        pids = self.pids()
+        stderrs = {rank: self.log(rank, "stderr") for rank in pids}
+        found = examine(pids, stderrs, self.rings, ended={**self._exits.words, **(ended or {})}, patience=patience)
+        if self.rings is not None:
+            self._hang = found.verdict
+            with suppress(OSError):  # a full disk: the result has it
+                self._driver.journal.write("hang", ranks=list(found.verdict.ranks), lines=list(found.verdict.lines))
+        return found
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Request the end of the job, without waiting for it."""
@@ -119,8 +162,36 @@ class NativeJob:
         if result is not None and self._result is None:
             from derail.scenario.observe import observe
 
-            self._result = observe(result, self._driver.results(), workdir=self.workdir, journal=self.journal)
+            self._result = observe(
+                result, self._driver.results(), workdir=self.workdir, journal=self.journal, hang=self._hang
+            )
         return self._result
+
+
+class _Exits:
+    """Observer of the exits of ranks.
+
+    Attributes:
+        words: how ranks of this attempt have ended.
+    """
+
+    wants_lines = False
+
+    def __init__(self) -> None:
+        self.words: dict[int, str] = {}
+
+    def attach(self, _: JobControl) -> None:
+        """Do nothing: the events are enough."""
+
+    def observe(self, event: Event) -> None:
+        """Note an exit."""
+        from derail.model.events import Exited, Restarted
+
+        match event:
+            case Exited():
+                self.words[event.rank] = f"has ended ({event.status})"
+            case Restarted():
+                self.words.clear()
 
 
 def start_job(
@@ -158,6 +229,7 @@ def start_job(
         OSError: if a rank cannot be started; then no process is left.
     """
     from derail.faults.engine.driver import Driver
+    from derail.faults.engine.prepare import record_ranks
     from derail.faults.model.plan import Plan
     from derail.launch.restarts import Attempts
     from derail.launch.signals import signals_to_handle
@@ -179,6 +251,8 @@ def start_job(
         local_ranks_filter=set(job.shown_ranks),
     )
     journal = workdir / JOURNAL if logs is None else Path(specs.run_directory(run_id)) / JOURNAL
+    rings = make_private(journal.parent / RINGS) if job.record else None
+    exits = _Exits()
     driver = Driver(
         job.plan or Plan(()),
         journal=journal,
@@ -186,6 +260,10 @@ def start_job(
         sync_points=sync_points,
         restarts=job.restarts,
     )
+
+    def change(spec: JobSpec) -> JobSpec:
+        prepared = driver.prepare(spec if prepare is None else prepare(spec))
+        return prepared if rings is None else record_ranks(prepared, rings)
 
     def start(attempt: int, observers: Sequence[Observer]) -> PContext:
         port = free_port() if job.master_port is None else job.master_port
@@ -213,7 +291,7 @@ def start_job(
             preload=job.preload,
             teardown=teardown,
             observers=observers,
-            prepare=driver.prepare if prepare is None else lambda spec: driver.prepare(prepare(spec)),
+            prepare=change,
             cwd=None if job.cwd is None else str(job.cwd),
             forward_signals=forward_signals,
             handle_signals=handle_signals,
@@ -224,17 +302,17 @@ def start_job(
         context = Attempts(
             start,
             restarts=job.restarts,
-            observers=(driver, *observers),
+            observers=(driver, exits, *observers),
             ending=signals_to_handle() if handle_signals else (),
             forwarding=tuple(signal_number(name) for name in forward_signals),
         )
         context.start()
     else:
-        context = start(0, (driver, *observers))
+        context = start(0, (driver, exits, *observers))
     if logs is not None:
         with suppress(OSError):  # a file system without links: the journal is in the directory of the run
             _link_to_newest(logs / JOURNAL, journal)
-    return NativeJob(job.name or name_of(job.run), context, driver, workdir, journal)
+    return NativeJob(job.name or name_of(job.run), context, driver, workdir, journal, rings=rings, exits=exits)
 
 
 def _link_to_newest(link: Path, journal: Path) -> None:

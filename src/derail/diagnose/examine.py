@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.diagnose.rings import Ring
+    from derail.diagnose.stacks import Stack
     from derail.diagnose.verdict import HangVerdict
     from derail.supervise.hang_report import Hang
-
-RINGS = "rings"
-"""Name of the directory of a job's ring files, beside its journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,15 @@ def examine(
     before = _read(rings, pids)
     hangs = report_hangs({rank: pid for rank, pid in pids.items() if rank not in over}, stderrs, patience=patience)
     now, after = SYSTEM_CLOCK.now(), _read(rings, pids)
+    stacks = {rank: parse_stack(hang.stack()) for rank, hang in hangs.items()}
     progressed = any(before[rank].calls != ring.calls for rank, ring in after.items() if rank in before)
     views = {
         rank: RankView(
             ring=after.get(rank),
             state="" if rank in over else _state(hangs[rank]),
             ended=over.get(rank, ""),
-            stack=None if rank in over else parse_stack(hangs[rank].stack()),
-            waits="" if rank in over else awaited(hangs[rank].described),
+            stack=stacks.get(rank),
+            waits="" if rank in over else _waits(hangs[rank], stacks[rank]),
         )
         for rank in pids
     }
@@ -88,6 +87,13 @@ def _read(rings: Path | None, pids: Mapping[int, int]) -> dict[int, Ring]:
 
 def _has_exited(pid: int) -> bool:
     return read_status(pid).get("State", "")[:1] in ("", "Z", "X")
+
+
+def _waits(hang: Hang, stack: Stack | None) -> str:
+    """Return in words what a rank waits for: its data loader, or what the kernel reports."""
+    if stack is not None and any(frame.file.endswith("torch/utils/data/dataloader.py") for frame in stack.inner):
+        return "waits for its data loader"
+    return awaited(hang.described)
 
 
 def _state(hang: Hang) -> str:

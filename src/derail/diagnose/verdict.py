@@ -205,7 +205,8 @@ class _Judge:
         where = f"it waits in {self._named(inside)}{_site(inside)}" if inside is not None else self._went_to(rank)
         after = self._after(rank)
         words = " ".join(filter(None, (f"{verb}:", after, where))) if where or after else verb
-        return Culprit(rank, "missing call", words + ("" if inside is not None else _of(view.waits)))
+        idle = inside is None and not (view.stack is not None and view.stack.has_returned)
+        return Culprit(rank, "missing call", words + (_of(view.waits) if idle else ""))
 
     def _minority(self) -> tuple[Culprit, ...]:
         """Return, of ranks that wait for each other, those that wait elsewhere than most."""
@@ -338,7 +339,10 @@ class _Judge:
         if view.ended:
             return view.ended
         where = self._went_to(rank).removeprefix("it went to ")
-        return f"at {where}{_of(view.waits)}" if where else "gave no stack"
+        failed = (
+            f", {self._after(rank)}".rstrip(",") if view.ring and view.ring.calls and view.ring.calls[-1].raised else ""
+        )
+        return (f"at {where}{_of(view.waits)}" if where else "gave no stack") + failed
 
     def _named(self, call: Collective) -> str:
         """Return ``all_reduce #17 (group 'dp', float32[1024])``."""

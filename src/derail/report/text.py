@@ -27,7 +27,7 @@ def _lines(scenario: Scenario, result: JobResult, verdict: Verdict) -> Iterator[
     if scenario.name and scenario.title:
         yield f"      {scenario.title}"
     yield from _why(verdict)
-    for part in (_cause, _exits, _faults, _tail, _times, _left):
+    for part in (_cause, _hang, _exits, _faults, _tail, _times, _left):
         for line in part(result):
             quoted = line.startswith("  |") or (part is _cause and line.startswith(" "))
             yield line if quoted else scenario.named(line)
@@ -59,6 +59,11 @@ def _cause(result: JobResult) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in _ends(failure.message.splitlines()))
         if failure.problem:
             yield f"  error file: {failure.error_file}: {printable(failure.problem)}"
+
+
+def _hang(result: JobResult) -> Iterator[str]:
+    if result.hang is not None:
+        yield from map(printable, result.hang.lines)
 
 
 def _ends(lines: list[str]) -> list[str]:

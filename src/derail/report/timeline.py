@@ -99,6 +99,9 @@ class _Reading:
                 self._move_on(record.get("phase"), at)
             case "stop_requested":
                 self._mark(None, "stop", at, f"asked to end the job: {record.get('reason', '')}")
+            case "hang":
+                lines = record.get("lines")
+                self._mark(None, "stop", at, "; ".join(map(str, lines)) if isinstance(lines, list) else "hang")
             case "deadline" if record.get("name") == "kill":
                 self._mark(None, "deadline", at, "the grace period is over")
             case "restarted":

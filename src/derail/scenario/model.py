@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from derail.diagnose.verdict import HangVerdict
     from derail.faults.model.results import FaultResult
     from derail.model.events import Stream
     from derail.model.exit import ExitStatus
@@ -225,6 +226,7 @@ class JobResult(JobOutcome):
         doubts: reasons why the run cannot be judged although the job ran: the verdict is INCONCLUSIVE, never FAIL.
         deadlock: description of the full pipes that the launcher did not read when the job timed out; empty if there
             were none.
+        hang: verdict on a job that timed out, if its ranks recorded their collectives; else None.
     """
 
     failures: Mapping[int, FailureSeen] = field(default_factory=dict)
@@ -247,6 +249,7 @@ class JobResult(JobOutcome):
     relayed: Mapping[tuple[int, Stream], tuple[str, ...]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     deadlock: str = ""
+    hang: HangVerdict | None = None
 
     @property
     def message(self) -> str:

@@ -15,6 +15,7 @@ from derail.scenario.model import FailureSeen, JobResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from derail.diagnose.verdict import HangVerdict
     from derail.errors.failure import ProcessFailure
     from derail.faults.model.plan import Plan
     from derail.model.outcome import RunProcsResult
@@ -31,6 +32,7 @@ def observe(
     *,
     workdir: Path | None = None,
     journal: Path | None = None,
+    hang: HangVerdict | None = None,
 ) -> JobResult:
     """Return the result of a run by derail's own launcher.
 
@@ -39,6 +41,7 @@ def observe(
         faults: the results of the faults, from the driver.
         workdir: the run's directory, where the journal is expected.
         journal: the journal, if it is elsewhere.
+        hang: the verdict on a job that timed out.
     """
     logs = dict(_logs(result))
     tails = {key: tail(path) for key, path in logs.items()}
@@ -56,6 +59,7 @@ def observe(
         exit_code=result.exit_code if result.ran else None,
         restarts=0 if result.ran else None,
         resumed_at=resumed_at(tails),
+        hang=hang,
     )
 
 

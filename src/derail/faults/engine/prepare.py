@@ -13,7 +13,7 @@ from derail.faults.catalogue.injector_api import control_signal
 from derail.faults.engine.rank_plan import tasks, watches
 from derail.faults.engine.trigger_matcher import Inside
 from derail.faults.inrank.function_wrapper import EntryPoint
-from derail.faults.inrank.rank_plan import VARIABLE
+from derail.faults.inrank.rank_plan import RECORDER, VARIABLE
 from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
 from derail.faults.model.targets import AGENT_RANK, resolve, spared
 from derail.faults.model.triggers import Barrier, ExitOf, Line, walk
@@ -117,6 +117,19 @@ def prepare(
     return replace(spec, ranks=tuple(change_before_start(plan, ranks, rank, sockets) for rank in told))
 
 
+def record_ranks(spec: JobSpec, rings: Path) -> JobSpec:
+    """Return the job with ranks that record their collectives, in ring files in a directory that exists."""
+
+    def recorded(rank: RankSpec) -> RankSpec:
+        env, run = {**rank.env, RECORDER: str(rings.absolute())}, rank.run
+        if isinstance(run, Command):
+            return replace(rank, env={**env, "PYTHONPATH": _site_first(env)})
+        starts_runtime = isinstance(run.target, EntryPoint)
+        return replace(rank, env=env, run=run if starts_runtime else replace(run, target=EntryPoint(run.target)))
+
+    return replace(spec, ranks=tuple(recorded(rank) for rank in spec.ranks))
+
+
 def environment(
     plan: Plan, ranks: Sequence[int], *, journal: Path, job: str, environ: Mapping[str, str], meet: str = ""
 ) -> dict[str, str]:
@@ -190,5 +203,12 @@ def _variables(part: dict[str, Data], journal: Path, environ: Mapping[str, str])
     text = json.dumps(told, separators=(",", ":"))
     if len(text) > LONGEST:
         raise InputError(f"faults: expected in-rank faults of at most {LONGEST} bytes in total, got {len(text)}")
+    return {VARIABLE: text, "PYTHONPATH": _site_first(environ)}
+
+
+def _site_first(environ: Mapping[str, str]) -> str:
+    """Return PYTHONPATH with the directory of derail's sitecustomize in its first place."""
     before = environ.get("PYTHONPATH", "")
-    return {VARIABLE: text, "PYTHONPATH": f"{SITE}{os.pathsep}{before}" if before else str(SITE)}
+    if before.partition(os.pathsep)[0] == str(SITE):
+        return before
+    return f"{SITE}{os.pathsep}{before}" if before else str(SITE)
