@@ -90,6 +90,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="the agent that runs scenarios; default native",
     )
     parser.addini("derail_ranks", "the same as --derail-ranks", default="")
+    group.addoption(
+        "--derail-adopt",
+        metavar="yes|no|report",
+        help="run tests of MultiProcessTestCase, MultiProcContinuousTest and DistributedTest, and functions for "
+        "torch.multiprocessing.spawn, on ranks, as -p pytest_derail.adopt does; report: only list what would run so",
+    )
+    parser.addini("derail_adopt", "the same as --derail-adopt", default="")
     parser.addini("derail_agent", "the same as --derail-agent", default="")
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
     parser.addini("derail_grace", "the same as --derail-grace", default="")
@@ -155,6 +162,31 @@ def ranks_of_suite(config: pytest.Config) -> int:
     if number < 0:
         raise pytest.UsageError(f"{source}: expected a number of ranks, 0 or more, got {text!r}")
     return number
+
+
+def is_set(config: pytest.Config, name: str) -> bool:
+    """Return whether a setting is given on the command line, in the environment or in the ini file."""
+    given = config.getoption(f"derail_{name}")
+    return bool(given is not None or os.environ.get(f"DERAIL_{name.upper()}") or config.getini(f"derail_{name}"))
+
+
+def adopts(config: pytest.Config) -> str:
+    """Return whether tests of other classes run on ranks: "yes", "no", or "report"; empty if no setting says.
+
+    Raises:
+        UsageError: if the setting has another value.
+    """
+    choices = (
+        ("--derail-adopt", config.getoption("derail_adopt")),
+        ("DERAIL_ADOPT", os.environ.get("DERAIL_ADOPT")),
+        ("derail_adopt in the ini file", config.getini("derail_adopt")),
+    )
+    source, given = next(((source, given) for source, given in choices if given), ("", ""))
+    words = {"": "", "report": "report"} | dict.fromkeys(("yes", "true", "on", "1"), "yes")
+    words |= dict.fromkeys(("no", "false", "off", "0"), "no")
+    if given.lower() not in words:
+        raise pytest.UsageError(f"{source}: expected yes, no or report, got {given!r}")
+    return words[given.lower()]
 
 
 def agent_name(config: pytest.Config) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_derail.markers import MARKERS
-from pytest_derail.options import add_options, ranks_of_suite
+from pytest_derail.options import add_options, adopts, ranks_of_suite
 from pytest_derail.protocol import (
     AS_COLLECTED,
     BROKEN_OFF,
@@ -54,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{marker}: {meaning}")
     if config.getoption("xmlpath", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(RecordedForJUnit(config))
+    if adopts(config) in ("yes", "report"):
+        config.pluginmanager.import_plugin("pytest_derail.adopt")
     if config.getoption("derail_scenarios"):
         from pytest_derail.scenarios import choose_scenarios
 

@@ -45,6 +45,9 @@ class Order:
         kept: whether the rank, and its process group, stay for the next test.
         names: names of the test and of what contains it, file first, whatever its node ID.
         position: its index among the tests of its file, and their number, as they were collected here.
+        call: what the ranks run instead of the test: a sequence of callables without arguments, one for each rank,
+            pickled unless ranks are forked. It is empty if they run the test itself.
+        environment: variables to set before the call, or to remove if they are None.
     """
 
     nodeid: str
@@ -63,6 +66,8 @@ class Order:
     kept: bool = False
     names: tuple[str, ...] = ()
     position: tuple[int, int] = (0, 0)
+    call: Any = b""
+    environment: Mapping[str, str | None] | None = None
 
 
 def report_path(folder: Path, rank: int) -> Path:
@@ -112,16 +117,20 @@ AS_COLLECTED: pytest.StashKey[dict[str, list[pytest.Item]]] = pytest.StashKey()
 COLLECTING: pytest.StashKey[Any] = pytest.StashKey()
 """In the stash of the configuration: the environment of rank 0 that conftest files and modules find here."""
 
+ADOPTED: pytest.StashKey[str] = pytest.StashKey()
+"""In the stash of a test whose processes are replaced by ranks: the name of its class; empty for other functions."""
+
 NO_SCENARIO: pytest.StashKey[str] = pytest.StashKey()
 """In the stash of the configuration: the message if ``--scenarios`` has found none."""
 
 
 def ranks_marker(item: pytest.Item) -> pytest.Mark | None:
-    """Return the ``ranks`` marker of a test function; None with 0 ranks.
+    """Return the ``ranks`` marker of a test function whose body runs on ranks; None with 0 ranks, or for other items.
 
-    Other items (doctests) never run on ranks.
+    Doctests never run on ranks, and the body of an adopted test runs in the controller.
     """
-    mark = item.get_closest_marker("ranks") if isinstance(item, pytest.Function) else None
+    runs = isinstance(item, pytest.Function) and not item.stash.get(ADOPTED, "")
+    mark = item.get_closest_marker("ranks") if runs else None
     return None if mark is None or mark.args == (0,) else mark
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -245,6 +247,17 @@ def test_functions_are_released_when_all_have_returned():
     assert policy.handle(ValueReceived(0, at=1.0)) == []
     assert policy.handle(exited(0, OK)) == []
     assert policy.handle(exited(1, OK)) == [Enter("done")]
+
+
+def test_a_failure_need_not_stop_the_others():
+    """Without ``stop_others`` they run to their own end; those that have returned wait for them, not for the failed."""
+    policy = running(3, functions={0, 1, 2}, teardown=replace(TEARDOWN, stop_others=False))
+    assert policy.handle(ValueReceived(2, at=1.0)) == []
+    assert policy.handle(exited(1, CRASH)) == []
+    assert policy.handle(ValueReceived(0, at=2.0)) == [Release()]
+    assert policy.handle(exited(0, OK)) == []
+    assert policy.handle(exited(2, OK)) == [Enter("done")]
+    assert blamed(policy) == [1]
 
 
 def test_values_that_arrive_during_the_start_are_not_forgotten():

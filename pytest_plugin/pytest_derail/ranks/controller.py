@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from derail.model.spec import Teardown
+    from derail.scenario.model import JobResult
     from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
@@ -121,15 +123,19 @@ class RanksTest:
         """Set up the fixtures that the ranks share; plugins that rerun tests call this again."""
         integrations.append_to_log_file(self.item.config)
         self.mark = read_mark(self.item, self._given)
+        self.reset()
+        for name in shared_fixtures.shared_fixtures(self.item, self.mark.in_ranks):
+            self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
+        if is_given(self.item):
+            self._body, self.item.obj = self.item.obj, without_draws(self.item)
+
+    def reset(self) -> None:
+        """Forget an earlier run of the test."""
         self.verdict, self._folder, self._debugger = None, None, Debugger(self.item.config)
         self._raised = self._unraised = None
         self._spawned = self._replaced = ""
         self._broken_off = None
         self._shared = {}
-        for name in shared_fixtures.shared_fixtures(self.item, self.mark.in_ranks):
-            self._shared[name] = self.item._request.getfixturevalue(name)  # noqa: SLF001 - as pytest's own set-up
-        if is_given(self.item):
-            self._body, self.item.obj = self.item.obj, without_draws(self.item)
 
     def tear_down(self) -> None:
         """Restore the item; this class sets up no fixture."""
@@ -146,8 +152,20 @@ class RanksTest:
             Exception: the exception of the root cause if it can be unpickled here, else ``RanksFailed``.
         """
         __tracebackhide__ = True
-        self._raised = self._unraised = None
         packed = shared_fixtures.pack(self.item, self._shared)
+        self._conclude(self.run_limited(packed))
+
+    def run_limited(self, packed: dict[str, bytes]) -> Verdict:
+        """Run what the ranks are to run, within the time limit, and return the result.
+
+        Args:
+            packed: the pickled values of the fixtures that the ranks share.
+
+        Raises:
+            BaseException: whatever interrupts the controller meanwhile.
+        """
+        __tracebackhide__ = True
+        self._raised = self._unraised = None
         paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
         limit = self.limit = TimeLimit(self.mark.timeout, self.outer)
         self.outer.suspend(self.item, START_SECONDS + 2 * self.mark.grace + SPARE_SECONDS)
@@ -160,7 +178,7 @@ class RanksTest:
             raise broken.cause from None
         finally:
             self.outer.resume(self.item, limit.used)
-        self._conclude(self.verdict)
+        return self.verdict
 
     def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
@@ -208,9 +226,12 @@ class RanksTest:
                     run_rank,
                     ranks=self.mark.ranks,
                     args=(self._order(folder, packed),),
-                    env={**files.environment(), **integrations.environment(self.item.config)},
+                    env={
+                        **self.mark.environment(files),
+                        **integrations.environment(self.item.config),
+                    },
                     plan=plan,
-                    teardown=default_teardown(self.mark.grace),
+                    teardown=self.teardown(),
                     start_method=self.mark.start_method,
                     preload=parts if self.mark.start_method == "warm" else None,
                     name=self.item.name,
@@ -232,6 +253,10 @@ class RanksTest:
         note(self.item, "call", unlinked=unlink_orphaned(names), unknown=arrivals.unused())
         verdict = judge_ranks(seen, ranks.records(), found, late=late, timeout=self.mark.timeout, files=files.left())
         return replace(verdict, limit=limit.passed_limit)
+
+    def teardown(self) -> Teardown:
+        """Return how the ranks are ended."""
+        return default_teardown(self.mark.grace)
 
     def look_into(self) -> None:
         """With ``--pdb``, finish debugging once the report of the failure exists."""
@@ -262,27 +287,35 @@ class RanksTest:
     def _conclude(self, verdict: Verdict) -> None:
         """Log the log records of the ranks, and raise the result of the test."""
         __tracebackhide__ = True
-        config = self.item.config
         if self._body is not None:
             self.tear_down()
             keep_examples(self.item, {number: rank.record for number, rank in verdict.ranks.items()})
+        self._log_records(verdict)
+        marked = self.item.stash.get(xfailed_key, None)
+        self._of_marker = None if marked is None else marked.reason
+        if verdict.failed:
+            raise self.failure(verdict)
+        if (reason := verdict.reason("xfailed", of_test=self._of_marker)) is not None:
+            self._unraised = pytest.xfail.Exception(reason)
+        elif (reason := verdict.reason("skipped")) is not None:
+            self._unraised = pytest.skip.Exception(reason, _use_item_location=True)
+
+    def failure(self, verdict: Verdict) -> Exception:
+        """Return the exception for a failure on ranks: that of the root cause if it may be expected."""
+        first = verdict.bad[0] if verdict.bad else None
+        exception = None if first is None or not self._may_be_expected() else first.exception
+        raised = exception if isinstance(exception, Exception) else RanksFailed(shown(self.item.config, verdict))
+        self._raised = raised
+        return raised
+
+    def _log_records(self, verdict: Verdict) -> None:
+        """Report what the ranks have recorded besides their results: properties, warnings, subtests."""
         properties = self.item.user_properties
         named = merge_named({number: rank.record.properties for number, rank in verdict.ranks.items()})
         present = phase_reports.plain(properties)
         properties += [each for each in named if each not in present]
         report_warnings(self.item, {number: rank.record.warned for number, rank in verdict.ranks.items()})
         self._log_extras(verdict)
-        marked = self.item.stash.get(xfailed_key, None)
-        self._of_marker = None if marked is None else marked.reason
-        if verdict.failed:
-            first = verdict.bad[0] if verdict.bad else None
-            exception = None if first is None or not self._may_be_expected() else first.exception
-            self._raised = exception if isinstance(exception, Exception) else RanksFailed(shown(config, verdict))
-            raise self._raised
-        if (reason := verdict.reason("xfailed", of_test=self._of_marker)) is not None:
-            self._unraised = pytest.xfail.Exception(reason)
-        elif (reason := verdict.reason("skipped")) is not None:
-            self._unraised = pytest.skip.Exception(reason, _use_item_location=True)
 
     def _may_be_expected(self) -> bool:
         """Return whether an xfail marker may cover this failure.
@@ -362,11 +395,15 @@ class RanksTest:
             if not report.failed:  # JUnit XML takes them from here; the terminal shows them only for failures
                 report.sections += outputs(self.verdict)
             if self._counted:
-                summary.note(report, [self.verdict.seen], ranks=self.mark.ranks)
+                summary.note(report, self.jobs(), ranks=self.mark.ranks)
             summary.note_words(report, spawned=self._spawned, replaced=self._replaced)
             self._counted = False  # a late tear-down may add another report
         if report.when == "teardown" and self._folder is not None and not self._keeps():
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def jobs(self) -> list[JobResult]:
+        """Return the results of the jobs of the test."""
+        return [] if self.verdict is None else [self.verdict.seen]
 
     def _note_call(self, report: pytest.TestReport, verdict: Verdict) -> None:
         unexpected = verdict.first("xpassed")

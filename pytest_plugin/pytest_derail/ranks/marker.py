@@ -11,9 +11,12 @@ import pytest
 from pytest_derail.markers import misfit, near
 from pytest_derail.options import preload, seconds, start_method
 from pytest_derail.protocol import ON_RANKS, PARAMETER
+from pytest_derail.shapes import REMEDY, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_derail.jobs.leaks import RankFiles
 
 
 SCOPES = ("module", "session")
@@ -32,7 +35,9 @@ class RanksMark:
         start_method: how the rank processes are created.
         preload: modules already imported in warm ranks; None for those that the test's module imports.
         in_ranks: fixtures that each rank sets up although their scope is wider than "function"; ``EVERY`` for all.
-        reuse: which tests share the ranks: those of a "module" or of the "session"; None for this test only.
+        reuse: which tests share the ranks: those of a "class" (only if it is adopted), of a "module" or of the
+            "session"; None for this test only.
+        own_files: whether ranks have a temporary directory of their own, and files that they leave in it are failures.
     """
 
     ranks: int
@@ -42,6 +47,11 @@ class RanksMark:
     preload: tuple[str, ...] | None
     in_ranks: tuple[str, ...]
     reuse: str | None
+    own_files: bool = True
+
+    def environment(self, files: RankFiles) -> dict[str, str]:
+        """Return the variables that point ranks to their temporary directory."""
+        return files.environment() if self.own_files else {}
 
 
 def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
@@ -125,6 +135,12 @@ def wrong_markers(item: pytest.Item) -> str:
     try:
         if mark is not None:
             read_mark(item, mark)
+            shape = shape_of(getattr(item, "cls", None))
+            if shape is not None and not item.config.pluginmanager.hasplugin("pytest_derail.adopt"):
+                return (
+                    f"{item.nodeid}: @pytest.mark.ranks on a {shape}, which starts processes of its own: each of the "
+                    f"ranks would start them again; {REMEDY}"
+                )
         if item.get_closest_marker("faults") is not None:
             from pytest_derail.faults_marker import marked_plan
 

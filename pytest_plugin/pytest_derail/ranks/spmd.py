@@ -23,6 +23,7 @@ from derail.platform.ports import free_port
 from pytest_derail.options import seconds
 from pytest_derail.protocol import AS_COLLECTED, COLLECTING, EVERY, names_of, tests_path
 from pytest_derail.ranks.time_limit import START_SECONDS
+from pytest_derail.shapes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +98,9 @@ def mark(items: Iterable[pytest.Item], ranks: int) -> None:
     """Give tests that can run on ranks the marker, unless they have one, or start jobs themselves."""
     for item in items:
         stays = item.get_closest_marker("no_ranks") or item.get_closest_marker("ranks")
-        if isinstance(item, pytest.Function) and not stays and "derail" not in item.fixturenames:
+        if not isinstance(item, pytest.Function) or stays:
+            continue
+        if "derail" not in item.fixturenames and shape_of(item.cls) is None:
             item.add_marker(pytest.mark.ranks(ranks, reuse="session", in_ranks=[EVERY]))
 
 

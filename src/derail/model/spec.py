@@ -88,12 +88,14 @@ class Teardown:
         kill_wait: seconds from SIGKILL until a rank that still exists is abandoned and named.
         sweep: "group" ends what is left in the process groups of the ranks and reports what escaped them;
             "all" also ends those.
+        stop_others: whether the failure of a rank ends the others; without that they run to their own end.
     """
 
     signal: int = 15
     grace: float = 30.0
     kill_wait: float = 5.0
     sweep: Sweep = "group"
+    stop_others: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Teardown:

@@ -1,9 +1,9 @@
 """When a job is stopped, and how hard: events in, actions out. No clock, no process: the events carry the times.
 
-running -> stopping -> killing -> done. The first rank that fails by itself, or a request, leads to *stopping*: the
-live ranks get a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and ``kill_wait`` seconds. A rank that
-still exists then is abandoned and named. From *stopping* on there is always a deadline pending, so no wait is
-unbounded.
+running -> stopping -> killing -> done. The first rank that fails by itself (unless ``stop_others`` is off), or a
+request, leads to *stopping*: the live ranks get a signal, and have ``grace`` seconds. Then *killing*: SIGKILL, and
+``kill_wait`` seconds. A rank that still exists then is abandoned and named. From *stopping* on there is always a
+deadline pending, so no wait is unbounded.
 
 A rank failed by itself if there is evidence of that. It had recorded an error before our signal, and did not survive
 it; or it had ended or was ending before our signal; or it ended by a signal that we had not sent. The root cause is
@@ -301,6 +301,9 @@ class Policy:
 
     def _failed(self, rank: int, at: float) -> list[Action]:
         """Stop the job because a rank failed; ranks that recorded an error are asked to end a moment later."""
+        if not self._teardown.stop_others:
+            self._expected -= {each for each, state in self._ranks.items() if state.status is not None}
+            return self._release_if_all_returned()
         teardown, spared = self._teardown, self._about_to_leave()
         actions = self._stop(f"rank {rank} failed", teardown.signal, grace=teardown.grace, at=at, spared=spared)
         if spared and self.phase == "stopping":

@@ -65,8 +65,9 @@ STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 
 def kept_ranks(item: pytest.Function, mark: RanksMark, paths: pytest.TempPathFactory) -> KeptRanks:
-    """Return the ranks that this test shares with others of its module or session; they are ended with that scope."""
-    scope: Any = item.session if mark.reuse == "session" else item.getparent(pytest.Module)
+    """Return the ranks that this test shares with others of its class, module or session; they end with that scope."""
+    scope: Any = item.getparent(pytest.Class if mark.reuse == "class" else pytest.Module)
+    scope = item.session if mark.reuse == "session" else scope
     every = item.config.stash.setdefault(KEPT, {})
     key = (scope.nodeid, mark.ranks, mark.start_method, mark.preload, mark.grace, EVERY in mark.in_ranks)
     ranks = every.get(key)
@@ -90,7 +91,7 @@ def finish_all(config: pytest.Config) -> None:
 
 def _modules(item: pytest.Function, mark: RanksMark) -> Iterable[str]:
     """Return the files of the tests that may follow."""
-    if mark.reuse == "module":
+    if mark.reuse != "session":
         return [str(item.path)]
     marked = ((each, ranks_marker(each)) for each in item.session.items)
     return dict.fromkeys(str(each.path) for each, mark in marked if mark and mark.kwargs.get("reuse") == "session")
@@ -120,6 +121,11 @@ class KeptRanks:
         self._last: pytest.Function | None = None
         self._folder = paths.getbasetemp()
         self._tests = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there are ranks for the next test."""
+        return self._job is not None
 
     @property
     def _is_warm(self) -> bool:
@@ -273,7 +279,10 @@ class KeptRanks:
                         serve,
                         ranks=self._mark.ranks,
                         args=(replace(order, folder=folder, handed={}), self._modules, [pair[1] for pair in pairs]),
-                        env={**files.environment(), **integrations.environment(item.config)},
+                        env={
+                            **self._mark.environment(files),
+                            **integrations.environment(item.config),
+                        },
                         teardown=default_teardown(self._mark.grace),
                         start_method=self._mark.start_method,
                         preload=preload.parts(item, self._mark.preload, order.handed) if self._is_warm else None,

@@ -14,7 +14,7 @@ from pytest_derail.ranks.pool.process_state import GROUP, RANDOM, Condition, pro
 from pytest_derail.ranks.process_group import leave_process_group
 from pytest_derail.ranks.spmd import note_tests
 from pytest_derail.ranks.tracker_names import record
-from pytest_derail.ranks.worker import breakpoints
+from pytest_derail.ranks.worker import breakpoints, calls
 from pytest_derail.ranks.worker.forked_children import children_end
 from pytest_derail.ranks.worker.main import Protocol, RankRecorder, become_rank, open_session
 from pytest_derail.ranks.worker.session import add_hooks, collect, find
@@ -124,7 +124,7 @@ class KeptProtocol(Protocol):
         else:
             self._tear_down_up_to(session, item)
             self._last, self.recorder = item, recorder
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=item)
+            calls.run_protocol(item, order, nextitem=item)
             left = self._end()
         recorder.finish()
         recorder.send("done", left)
@@ -171,17 +171,17 @@ class KeptProtocol(Protocol):
 
     def _end(self) -> list[tuple[str, str]]:
         expected, self._expected = self._expected, None
-        if expected is None:
-            return []  # the test has not begun
-        expected.restore()
-        if EVERY in self.order.in_ranks and process_group() not in (None, expected.marks[GROUP]):
-            # As without derail, the group that a test has joined stays for the tests after it, with all that it needs.
-            expected = expected.with_changes(expected, Condition.now())
+        if expected is not None:
+            expected.restore()
+            if EVERY in self.order.in_ranks and process_group() not in (None, expected.marks[GROUP]):
+                # As without derail, the group that a test has joined stays for the tests after it, with all that it
+                # needs.
+                expected = expected.with_changes(expected, Condition.now())
         self._streams.replace_closed()
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        return expected.left_since()
+        return [] if expected is None else expected.left_since()  # None: a call, or a test that has not begun
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(

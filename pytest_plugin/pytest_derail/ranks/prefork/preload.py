@@ -15,7 +15,7 @@ import pytest
 from derail.spawn.zygote import pool, warm
 from derail.spawn.zygote.import_scan import imports_of, is_installed
 from pytest_derail import integrations
-from pytest_derail.protocol import ranks_marker
+from pytest_derail.protocol import ADOPTED, ranks_marker
 from pytest_derail.ranks.prefork import pytest_session
 from pytest_derail.ranks.prefork.collection import Gathering
 from pytest_derail.ranks.worker.session import command_line
@@ -32,6 +32,7 @@ OF_EVERY_RANK = (
     "pytest_derail.ranks.worker.main",
     "pytest_derail.ranks.prefork.collection",
     "pytest_derail.ranks.marker",
+    "pytest_derail.adopt.calls",
     "derail.errors.recorder",
 )
 """Modules that each rank imports before its test."""
@@ -119,7 +120,8 @@ def _learn(session: pytest.Session, handed: Mapping[str, bytes]) -> Learned:
 
 
 def _on_ranks(items: Iterable[pytest.Item]) -> Iterable[pytest.Function]:
-    return (item for item in items if isinstance(item, pytest.Function) and ranks_marker(item) is not None)
+    functions = (item for item in items if isinstance(item, pytest.Function))
+    return (item for item in functions if ADOPTED in item.stash or ranks_marker(item) is not None)
 
 
 def _file(item: pytest.Item) -> str:

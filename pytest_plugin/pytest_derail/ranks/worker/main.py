@@ -19,8 +19,8 @@ from pytest_derail.ranks.phase_reports import MOST_PARTS, RecordedReport, Record
 from pytest_derail.ranks.prefork import collection
 from pytest_derail.ranks.prefork.pytest_session import Preparation
 from pytest_derail.ranks.tracker_names import record
-from pytest_derail.ranks.worker import breakpoints
-from pytest_derail.ranks.worker.forked_children import ForkedChildren
+from pytest_derail.ranks.worker import breakpoints, calls
+from pytest_derail.ranks.worker.forked_children import ForkedChildren, children_end
 from pytest_derail.ranks.worker.held_os import Held
 from pytest_derail.ranks.worker.same_draws import draw_alike
 from pytest_derail.ranks.worker.session import add_hooks, begin, collect, command_line, find
@@ -53,7 +53,7 @@ def run_rank(order: Order) -> None:
         with open_session(order, rank) as session:
             item = find(*collect(session, [order.node]), order)
             add_hooks(session.config, Protocol(session.config, recorder, order))
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
+            calls.run_protocol(item, order)
     except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
         recorder.record_not_collected(error)
     recorder.finish()
@@ -162,6 +162,9 @@ class Protocol:
         self._item = item
         note_additions(item, self.note)
         self._streams = RankStreams()
+        if self.order.call:
+            self._run_call(item)
+            return True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         stays: Any = item.parent if self.keeps else None
         try:
@@ -172,6 +175,24 @@ class Protocol:
         self._streams.restore()
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def _run_call(self, item: pytest.Function) -> None:
+        """Run the call of the order instead of the test, and record its result."""
+        self.recorder.enter("setup")
+        loaded = self._run_phase(item, "setup", lambda: calls.load_call(self.order, self.recorder.rank))
+        if loaded.excinfo is None:
+            self.recorder.enter("call")
+            self._run_phase(item, "call", loaded.result)
+        self._streams.restore()
+
+    def _run_phase(self, item: pytest.Function, when: Literal["setup", "call"], act: Any) -> pytest.CallInfo[Any]:
+        def run() -> object:
+            with self._streams.phase(), children_end(item, when):
+                return act()
+
+        call = calls.call_of(when, run)
+        self.record_call(item, call)
+        return call
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Function) -> Generator[None, object, object]:
@@ -257,12 +278,12 @@ class Protocol:
         when: Any = self.recorder.phase
         self.record_call(item, pytest.CallInfo.from_call(raise_error, when))
 
-    def record_call(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+    def record_call(self, item: pytest.Function, call: pytest.CallInfo[Any]) -> None:
         """Record a call about which pytest asks no hook."""
         if call.excinfo is not None:
             own_frames.hide(call.excinfo)
         try:
-            self._call, self._made = call, pytest.TestReport.from_item_and_call(item, call)
+            self._call, self._made = call, calls.report_of(item, call)
             report = self._recorded(self._made, is_extra=False)
         except BaseException as error:
             raised = None if call.excinfo is None else call.excinfo.value
