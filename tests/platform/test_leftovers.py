@@ -218,6 +218,18 @@ for _ in range(400):  # should it ever escape from the test
     assert find_processes(job_id, (), looks=20) == []
 
 
+@pytest.mark.parametrize(
+    ("newest", "order"), [(300, [300, 10, 32000, 400]), (32000, [32000, 400, 300, 10]), (None, [32000, 400, 300, 10])]
+)
+def test_the_newest_process_is_read_first_also_when_pids_have_wrapped_around(monkeypatch, newest, order):
+    """It may exist for a moment only."""
+    monkeypatch.setattr(processes, "every_pid", lambda: [10, 300, 400, 32000])
+    monkeypatch.setattr(processes, "newest_pid", lambda: newest)
+    monkeypatch.setattr(processes, "look_up", lambda pid: pid)
+
+    assert list(processes.every_process()) == order
+
+
 def test_a_process_that_appears_in_a_round_is_ended_in_the_next(start):
     """The search continues until it finds no new process, and all ended ones are reported."""
     rounds = [find_processes("", {start("sleep", "600").pid}) for _ in range(3)]

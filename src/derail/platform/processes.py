@@ -104,9 +104,11 @@ def every_process(
     """Yield all processes that this one can see, including zombies.
 
     Except those with the pids in ``skip`` and those that an earlier ``known_processes`` returned. The newest come
-    first: a process that forks and exits again and again still exists when it is read.
+    first: a process that forks and exits again and again still exists when it is read. Numbers above the last one that
+    was assigned are the oldest: they are from before pids wrapped around.
     """
-    for number in reversed(every_pid()):
+    newest = newest_pid() or 0
+    for number in sorted(every_pid(), key=lambda pid: (pid <= newest, pid), reverse=True):
         if number in skip or (known and (number, _inode(number)) in known):
             continue  # reading one costs far more
         process = look_up(number)
