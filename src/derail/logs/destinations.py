@@ -44,7 +44,8 @@ class Destination:
         self._taken = 0
         self._queue: deque[tuple[bytes, Outlet]] = deque()
         self._at = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entering a Condition itself may leave it locked if a signal handler raises
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._stopping = False
 
@@ -53,13 +54,13 @@ class Destination:
         if outlet.kind != "pipe":
             outlet.flush()
             return
-        with self._changed:
+        with self._lock:
             self._hand_over(b"", outlet)
             self._changed.wait_for(lambda: not self._queue, patience)
 
     def put(self, data: bytes, outlet: Outlet) -> None:
         """Accept whole lines, to be written in the order of the calls."""
-        with self._changed:
+        with self._lock:
             if outlet.kind == "closed":
                 self._fail(outlet, len(data), ValueError("it is closed"))
             elif outlet.kind in ("file", "memory"):
@@ -73,7 +74,7 @@ class Destination:
         The remaining output is dropped and counted as missed.
         """
         waited = 0.0
-        with self._changed:
+        with self._lock:
             while any(own is outlet for _, own in self._queue):
                 patience = min(idle, limit - waited)
                 took = self._wait_for_progress(patience) if patience > 0 else None
@@ -102,7 +103,7 @@ class Destination:
 
     def stop(self, patience: float) -> bool:
         """End the thread; return False if it is blocked in ``write(2)``: then it remains the only writer here."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
             self._changed.notify_all()
             thread = self._thread
@@ -145,7 +146,7 @@ class Destination:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: self._queue or self._stopping)
                 if self._stopping or not self._queue:
                     self._thread = None
@@ -162,13 +163,13 @@ class Destination:
             has_room = False
             while not has_room:
                 has_room = outlet.is_broken or outlet.has_room(len(unit))
-                with self._changed:
+                with self._lock:
                     if self._stopping or not self._queue or self._queue[0] is not item:
                         return
             self._write(unit, outlet)
         except Exception as error:  # the stream was closed, or is any object
             self._fail(outlet, len(unit), error)
-        with self._changed:
+        with self._lock:
             if self._queue and self._queue[0] is item:
                 self._at += len(unit)
                 self._pending -= len(unit)
@@ -199,7 +200,7 @@ class Destination:
 
     def _fail(self, outlet: Outlet, size: int, error: Exception | None) -> None:
         """Count missed bytes, and log the first failure. Only a full disk is retried."""
-        with self._changed:
+        with self._lock:
             is_first = outlet.missed == 0
             outlet.missed += size
             if error is None or outlet.is_broken:

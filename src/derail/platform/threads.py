@@ -1,11 +1,14 @@
-"""Signal masks of threads: blocked while a thread starts another, and inherited by programs."""
+"""Threads and signals: masks while a thread starts another, and flags for a thread whose signal handlers raise."""
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from derail.model.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +19,44 @@ FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SI
 _ALL_BUT_FAULTS = signal.valid_signals() - FAULTS
 
 _unblocked = threading.local()
+
+LOOK_SECONDS = 1.0
+"""Seconds after which a wait looks at its flag again."""
+
+
+class Flag:
+    """Event for which a thread can wait although a signal handler may raise in it, at any point of the wait.
+
+    In ``threading.Event.wait`` such an exception may leave the event's own lock held, so that the next wait, or the
+    thread that sets it, waits for ever; or it is replaced by a RuntimeError. Here the lock only wakes a wait.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Return whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, from any thread."""
+        self._is_set = True
+        with suppress(RuntimeError):  # it was set before
+            self._lock.release()
+
+    def wait(self, seconds: float = float("inf")) -> bool:
+        """Wait until it is set, for at most ``seconds``; return whether it is."""
+        end = SYSTEM_CLOCK.now() + seconds
+        while not self._is_set:
+            left = min(LOOK_SECONDS, end - SYSTEM_CLOCK.now())
+            if left <= 0:
+                break
+            if self._lock.acquire(timeout=left):
+                with suppress(RuntimeError):
+                    self._lock.release()  # for others that wait
+        return self._is_set
 
 
 def block_signals() -> set[int]:

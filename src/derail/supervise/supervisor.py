@@ -30,7 +30,7 @@ from derail.model.exit import SIGKILL
 from derail.model.spec import Function
 from derail.platform.processes import known_processes
 from derail.platform.sigchld import default_sigchld
-from derail.platform.threads import block_signals, start_thread, unblocked_signals
+from derail.platform.threads import Flag, block_signals, start_thread, unblocked_signals
 from derail.supervise.loop import Loop
 from derail.supervise.observers import Control, Listeners
 from derail.supervise.order import Exiting, Recorded
@@ -82,7 +82,7 @@ class Supervisor:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.spec = spec
-        self.done = threading.Event()
+        self.done = Flag()
         self.result: RunProcsResult | None = None
         self.timed_out = False
         self._clock = clock
@@ -104,7 +104,7 @@ class Supervisor:
         self._start_error: BaseException | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._started = threading.Event()
+        self._started = Flag()
 
     # ---- the caller's side: any thread
 
@@ -139,7 +139,7 @@ class Supervisor:
 
     def look(self) -> None:
         """Let the job process all events until now; if it is over then, wait for its result."""
-        looked = threading.Event()
+        looked = Flag()
 
         def take_a_look() -> None:
             self._take_exits()

@@ -53,7 +53,8 @@ class SyncPoint:
         self.together = together
         self._wanted = None if ranks is None else frozenset(ranks)
         self._ranks: frozenset[int] = self._wanted or frozenset()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entering a Condition itself may leave it locked if a signal handler raises
+        self._changed = threading.Condition(self._lock)
         self._there: set[int] = set()
         self._came: set[int] = set()
         self._free: set[int] = set()
@@ -68,7 +69,7 @@ class SyncPoint:
     @property
     def came(self) -> frozenset[int]:
         """Ranks that have arrived so far."""
-        with self._changed:
+        with self._lock:
             return frozenset(self._came)
 
     @property
@@ -79,7 +80,7 @@ class SyncPoint:
     @property
     def missing(self) -> dict[int, str]:
         """Ranks that have not arrived, with the reason for each."""
-        with self._changed:
+        with self._lock:
             return self._missing()
 
     def aim(self, ranks: Sequence[int]) -> None:
@@ -109,7 +110,7 @@ class SyncPoint:
         """
         __tracebackhide__ = True
         deadline = SYSTEM_CLOCK.now() + timeout
-        with self._changed:
+        with self._lock:
             while not self._ranks or not self._ranks <= self._came:
                 missing = self._missing()
                 waiting = f"{self}: " + ", ".join(f"rank {rank} {what}" for rank, what in missing.items())
@@ -123,7 +124,7 @@ class SyncPoint:
 
     def release(self, ranks: Collection[int] | None = None) -> None:
         """Let the given ranks continue, now and at later arrivals; all ranks if None."""
-        with self._changed:
+        with self._lock:
             self._all_free |= ranks is None
             self._free.update(ranks or ())
 
@@ -131,7 +132,7 @@ class SyncPoint:
 
     def arrive(self, rank: int) -> None:
         """Record that a rank has arrived and waits."""
-        with self._changed:
+        with self._lock:
             self._there.add(rank)
             self._came.add(rank)
             if self.together and self._there >= self._ranks - self._ended.keys():
@@ -140,7 +141,7 @@ class SyncPoint:
 
     def end(self, rank: int, how: str) -> None:
         """Record that a rank has exited or its function has returned: its peers no longer wait for it."""
-        with self._changed:
+        with self._lock:
             self._ended.setdefault(rank, how)
             if self.together and self._there >= self._ranks - self._ended.keys():
                 self._there.clear()
@@ -148,13 +149,13 @@ class SyncPoint:
 
     def finish(self) -> None:
         """Record that the job is over."""
-        with self._changed:
+        with self._lock:
             self._over = True
             self._changed.notify_all()
 
     def keeps(self, rank: int) -> bool:
         """Return whether a rank must keep waiting."""
-        with self._changed:
+        with self._lock:
             if rank in self._there and not self._is_free(rank):
                 return True
             self._there.discard(rank)
@@ -162,7 +163,7 @@ class SyncPoint:
 
     def is_open(self, rank: int) -> bool:
         """Return whether a rank need not wait here any more."""
-        with self._changed:
+        with self._lock:
             return self._is_free(rank)
 
     def _is_free(self, rank: int) -> bool:
