@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     )
     from pytest_derail.jobs.fixture import Derail
     from pytest_derail.jobs.job import Job
-    from pytest_derail.ranks.controller import RanksFailed
+    from pytest_derail.jobs.pool import Pool
+    from pytest_derail.ranks.result import RanksFailed
 
 __all__ = [
     "Derail",
     "Job",
     "JobResult",
+    "Pool",
     "RanksFailed",
     "assert_error_file",
     "assert_exit_code",
@@ -63,7 +65,8 @@ _HOME = {
     "Derail": "pytest_derail.jobs.fixture",
     "Job": "pytest_derail.jobs.job",
     "JobResult": "derail.scenario.model",
-    "RanksFailed": "pytest_derail.ranks.controller",
+    "Pool": "pytest_derail.jobs.pool",
+    "RanksFailed": "pytest_derail.ranks.result",
 }
 
 

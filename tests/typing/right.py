@@ -27,6 +27,7 @@ from pytest_derail import (
     Derail,
     Job,
     JobResult,
+    Pool,
     RanksFailed,
     assert_error_file,
     assert_exit_code,
@@ -163,6 +164,11 @@ def test_job(derail: Derail, tmp_path: Path) -> None:
     assert_exits(result, {0: "SIGTERM", 1: 7})
     assert_type(result, JobResult)
     assert_type(derail.run(print), JobResult)
+    with derail.pool(2, timeout=9, start_method="spawn", faults=[kill]) as pool:
+        assert_type(pool, Pool)
+        assert_type(pool.map(str, [1, 2], timeout=1), list[str])
+        assert_type(pool.starmap(print, [(3, 2)]), list[None])
+        pool.close()
     assert_type(result.root_cause, int | None)
     assert_type(result.stopped, tuple[int, ...])
     assert_type(result.exit_code, int | None)

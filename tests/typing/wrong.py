@@ -201,6 +201,12 @@ def wrong_jobs(derail: Derail, job: Job) -> None:
     derail.run("train.py", rnaks=4)  # wrong
     derail.run("train.py", plan=[])  # wrong
     derail.run("train.py", start_metod="warm")  # wrong
+    derail.pool()  # wrong
+    derail.pool(2, args=(1,))  # wrong
+    derail.pool(2).map(len, [1])  # wrong
+    derail.pool(2).map(str, [1], timout=1)  # wrong
+    derail.pool(2).starmap(str, [1])  # wrong
+    derail.pool(2).imap(str, [1])  # wrong
     derail.run("train.py", 4)  # wrong
     derail.agent("torchrun", "train.py", restart=1)  # wrong
     derail.agent(3)  # wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from derail import faults as _faults
@@ -14,6 +15,8 @@ from derail.model.std import Std
 from pytest_derail.integrations import console
 from pytest_derail.jobs.importable import RankFunction, check_importable, warm_modules
 from pytest_derail.jobs.job import Job
+from pytest_derail.jobs.pool import Pool
+from pytest_derail.jobs.pool_rank import serve
 from pytest_derail.jobs.sync_points import Hold
 from pytest_derail.options import seconds
 from pytest_derail.options import start_method as choose_start_method
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from derail.agents.invocation import Run
     from derail.faults.engine.trigger_matcher import Inside
     from derail.faults.model.plan import Fault
+    from derail.model.events import Observer
     from derail.model.spec import StartMethod
     from derail.scenario.model import JobResult
     from pytest_derail.jobs.lifecycle import Lifecycle
@@ -124,33 +128,45 @@ class Derail:
             OSError: if a rank cannot be started; nothing is left then.
         """
         __tracebackhide__ = True
-        lifecycle, config = self._lifecycle, self._lifecycle.item.config
+        config = self._lifecycle.item.config
         method = choose_start_method(config, start_method, source="derail.start(start_method=)")
         preloaded = warm_modules(config, run) if callable(run) and method == "warm" else None
         if callable(run) and method != "fork":
             check_importable(run)
             run = RankFunction(run)
+        job = LocalJob(
+            run,
+            ranks=ranks,
+            args=args,
+            env=env,
+            plan=self._whole_plan(plan, faults, seed),
+            cwd=cwd,
+            start_method=method,
+            preload=preloaded,
+        )
+        return self._start(job, timeout=timeout, grace=grace)
+
+    def _start(
+        self, job: LocalJob, *, timeout: float | None, grace: float | None, observers: Sequence[Observer] = ()
+    ) -> Job:
+        """Start a job with the settings of the session, and make it one of the test's jobs."""
+        lifecycle, config = self._lifecycle, self._lifecycle.item.config
         native = start_job(
-            LocalJob(
-                run,
-                ranks=ranks,
-                args=args,
-                env={**lifecycle.environment(), **(env or {})},
-                plan=self._whole_plan(plan, faults, seed),
+            replace(
+                job,
+                env={**lifecycle.environment(), **(job.env or {})},
                 teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
-                cwd=cwd,
-                start_method=method,
-                preload=preloaded,
                 master_port=lifecycle.claim_port(),
                 tee=Std.NONE if IN_RANK in config.stash else console(config),
             ),
             lifecycle.next_workdir(),
+            observers=observers,
             sync_points=[hold.new_sync_point() for hold in lifecycle.holds],
         )
         patience = seconds(config, "timeout") if timeout is None else timeout
-        job = Job(native, timeout=patience, is_program=not callable(run))
-        lifecycle.add(job)
-        return job
+        started = Job(native, timeout=patience, is_program=not callable(job.run))
+        lifecycle.add(started)
+        return started
 
     def run(
         self,
@@ -183,6 +199,63 @@ class Derail:
             start_method=start_method,
         )
         return job.wait()
+
+    def pool(
+        self,
+        ranks: int,
+        *,
+        env: Mapping[str, str] | None = None,
+        faults: Sequence[Fault] = (),
+        plan: Plan | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+        grace: float | None = None,
+        start_method: StartMethod | None = None,
+    ) -> Pool:
+        """Start ranks that stay and call functions: ``with derail.pool(4) as pool: pool.map(f, xs)``.
+
+        Args:
+            ranks: the number of ranks.
+            env: more variables for the ranks.
+            faults: the faults. They break the ranks that are started now, and not those that replace them.
+            plan: a plan, instead of ``faults`` and ``seed``.
+            seed: seed for decisions that ``faults`` leave open.
+            timeout: time limit of each call in seconds; default: ``--derail-timeout``.
+            grace: seconds from SIGTERM to SIGKILL; default: ``--derail-grace``.
+            start_method: how the processes are created: "warm", "spawn", "fork" or "forkserver"; default:
+                ``--derail-start-method``.
+
+        Raises:
+            UsageError: if the start method does not exist.
+            InputError: if a fault cannot be aimed at these ranks.
+            OSError: if a rank cannot be started; nothing is left then.
+        """
+        __tracebackhide__ = True
+        lifecycle, config = self._lifecycle, self._lifecycle.item.config
+        method = choose_start_method(config, start_method, source="derail.pool(start_method=)")
+        module = getattr(lifecycle.item, "module", None)
+        first = LocalJob(
+            RankFunction(serve),
+            ranks=ranks,
+            env=env,
+            plan=self._whole_plan(plan, faults, seed),
+            start_method=method,
+            preload=warm_modules(config, serve if module is None else module) if method == "warm" else None,
+            name="pool",
+        )
+
+        def start(job: LocalJob, observer: Observer) -> Job:
+            return self._start(job, timeout=timeout, grace=grace, observers=(observer,))
+
+        pool = Pool(
+            start,
+            first,
+            folder=lifecycle.workdir,
+            timeout=seconds(config, "timeout") if timeout is None else timeout,
+        )
+        lifecycle.close_later(pool.release)
+        pool.open()
+        return pool
 
     def agent(  # noqa: PLR0913 - each is one fact about the job
         self,

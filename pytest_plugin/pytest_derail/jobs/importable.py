@@ -30,6 +30,9 @@ NO_TERMINAL_IN_JOBS = (
 )
 """Explanation of a breakpoint that fails."""
 
+REMEDY = "define it at the top level of a module and hand values over with args=, or use start_method='fork'"
+"""Advice for a function that a rank cannot import."""
+
 Source = tuple[str, str]
 """Name of a module, and the file that it must come from."""
 
@@ -65,8 +68,12 @@ class RankFunction:
         return f"<rank function {self.__qualname__}>"
 
 
-def check_importable(run: Callable[..., Any]) -> None:
+def check_importable(run: Callable[..., Any], remedy: str = REMEDY) -> None:
     """Check early that a function can be pickled for a rank.
+
+    Args:
+        run: the function.
+        remedy: what to do if it cannot.
 
     Raises:
         TypeError: if it cannot be sent to a fresh interpreter.
@@ -78,14 +85,14 @@ def check_importable(run: Callable[..., Any]) -> None:
         name = getattr(run, "__qualname__", repr(run))
         raise TypeError(
             f"{name} cannot be a rank: {error}. A rank is a fresh interpreter that imports its function by name; "
-            "define it at the top level of a module and hand values over with args=, or use start_method='fork'"
+            f"{remedy}"
         ) from None
 
 
-def warm_modules(config: pytest.Config, run: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the modules to import in the zygote of a function's warm ranks.
+def warm_modules(config: pytest.Config, run: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
+    """Return the modules to import in the zygote of the warm ranks of a function, or of functions of a module.
 
-    They are those that the session names, else the installed ones that the function's module imports; and this module,
+    They are those that the session names, else the installed ones that the module imports; and this module,
     which imports the function.
     """
     named = preload(config)

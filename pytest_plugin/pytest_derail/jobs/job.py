@@ -71,9 +71,11 @@ class Job:
         seen = self._native.poll()
         return None if seen is None else self._observed(seen)
 
-    def stop(self, reason: str = "the test asked for it", *, grace: float | None = None) -> None:
+    def stop(
+        self, reason: str = "the test asked for it", *, grace: float | None = None, timed_out: bool = False
+    ) -> None:
         """Request the end of the job, without waiting for it."""
-        self._native.stop(reason, grace=grace)
+        self._native.stop(reason, grace=grace, timed_out=timed_out)
 
     def close(self) -> JobResult:
         """End the job if it still runs, and return its result."""

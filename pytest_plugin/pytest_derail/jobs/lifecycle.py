@@ -23,7 +23,7 @@ from pytest_derail.reporting.job import job_sections
 from pytest_derail.reporting.sections import add_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from derail.faults.model.plan import Plan
@@ -226,6 +226,10 @@ class Lifecycle:
     def environment(self) -> dict[str, str]:
         """Return the variables of all jobs: where their files go, and whether coverage is measured."""
         return {**self._files.environment(), **integrations.environment(self.item.config)}
+
+    def close_later(self, close: Callable[[], object]) -> None:
+        """Call a function when the jobs of the test have ended, before leaks are looked for."""
+        self._claims.callback(close)
 
     def claim_port(self) -> int:
         """Claim a port that no other job gets until the end of the test."""

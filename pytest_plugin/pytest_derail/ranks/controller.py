@@ -31,7 +31,7 @@ from pytest_derail.ranks.marker import read_mark
 from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.outer_timeout import OuterTimeout
 from pytest_derail.ranks.prefork import preload
-from pytest_derail.ranks.result import judge_ranks
+from pytest_derail.ranks.result import RanksFailed, judge_ranks
 from pytest_derail.ranks.spmd import position
 from pytest_derail.ranks.time_limit import SPARE_SECONDS, START_SECONDS, BrokenOff, TimeLimit
 from pytest_derail.ranks.tracker_names import unlink_orphaned
@@ -68,13 +68,6 @@ NOT_EXPECTED = (
     "xfail applies to an exception of a rank, not to a rank that died or hung. To expect those, use "
     "xfail(raises=pytest_derail.RanksFailed)"
 )
-
-
-class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
-    """Failure of a test on its ranks: a death, a hang, or an exception that cannot be unpickled in the controller.
-
-    The report has all that is known.
-    """
 
 
 def install(item: pytest.Function, mark: pytest.Mark) -> RanksTest:

@@ -24,6 +24,13 @@ SEEN_LATE = 0.02
 through their connections before the launcher wakes up."""
 
 
+class RanksFailed(Exception):  # noqa: N818 - a name of what happened reads best in a report
+    """Failure of ranks: a death, a hang, or an exception that cannot be unpickled in the controller.
+
+    The report of the test has all that is known.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class RankVerdict:
     """Result of one rank.

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
-    from pytest_derail.protocol import Order
-
 SEND_SECONDS = 10
-"""Seconds within which a rank must accept a test, as it waits for one."""
+"""Seconds within which a rank must accept a task, as it waits for one."""
 
 
 @dataclass(slots=True)
@@ -47,10 +45,10 @@ class Line:
         with socket.socket(fileno=os.dup(end.fileno())) as same:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
 
-    def send(self, order: Order | None) -> None:
-        """Send a test, or None if there are no more. Messages that the rank sent before can still be received."""
+    def send(self, task: object) -> None:
+        """Send a task, or None if there are no more. Messages that the rank sent before can still be received."""
         with suppress(OSError):
-            self.end.send(order)
+            self.end.send(task)
 
     def receive(self, messages: RankMessages) -> None:
         """Receive one message."""
