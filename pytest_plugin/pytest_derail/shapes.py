@@ -1,4 +1,4 @@
-"""Classes of other suites that start processes of their own, recognised without an import of their packages."""
+"""Classes of other suites that start processes themselves, recognised without an import of their packages."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""In a rank: what an adopted test would run in a process of its own."""
+"""In a rank: what an adopted test would run in another process."""
 
 from __future__ import annotations
 
 import sys
 import traceback
 import unittest
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ _skipped: dict[type, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class ProcessCall:
-    """The ``_run`` of a ``MultiProcessTestCase``. None among its arguments stands for the pipe to the controller."""
+    """The ``_run`` of a ``MultiProcessTestCase``. None among its arguments means the pipe to the controller."""
 
     target: Callable[..., object]
     args: tuple[object, ...]
@@ -132,8 +132,20 @@ class SpawnCall:
             raise
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchCall:
+    """A function of accelerate's ``notebook_launcher``."""
+
+    function: Callable[..., object]
+    args: tuple[object, ...]
+
+    def __call__(self) -> None:
+        """Call the function."""
+        self.function(*self.args)
+
+
 class Skips(list[str]):
-    """Stand-in for the queue of a DeepSpeed test with the reasons of its skips."""
+    """Substitute for the queue of a DeepSpeed test with the reasons of its skips."""
 
     def put(self, reason: str) -> None:
         """Add a reason."""
@@ -142,25 +154,23 @@ class Skips(list[str]):
 
 @dataclass(frozen=True, slots=True)
 class DistributedCall:
-    """The ``_dist_run`` of a DeepSpeed test.
+    """The ``_dist_run`` of a DeepSpeed test. Its process group ends with the rank.
 
     Attributes:
-        test: the test.
-        args: arguments of ``_dist_run``.
-        is_pooled: whether its own runner has a pool of processes, and leaves the process group after the call.
+        run: the method of the test.
+        args: its arguments.
+        is_pooled: whether it returns the reason of a skip; else it puts the reason into a queue.
     """
 
-    test: Any
+    run: Callable[..., str | None]
     args: tuple[object, ...]
     is_pooled: bool
-    skips: Skips = field(default_factory=Skips)
 
     def __call__(self) -> None:
-        """Run the test, and raise the skip that it returns."""
-        test = self.test
-        reason = test._dist_run(*self.args, *(() if self.is_pooled else (self.skips,)))  # noqa: SLF001 - its processes
-        reason = reason if self.is_pooled else next(iter(self.skips), "")
-        if self.is_pooled and not test.reuse_dist_env:
-            test._dist_destroy()  # noqa: SLF001 - call these two
+        """Run the test, and raise the skip that it reports."""
+        skips = Skips()
+        reason = self.run(*self.args, *(() if self.is_pooled else (skips,)))
+        if not self.is_pooled:
+            reason = next(iter(skips), "")
         if reason:
             pytest.skip(reason)

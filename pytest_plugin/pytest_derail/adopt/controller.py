@@ -54,7 +54,7 @@ class AdoptedTest(RanksTest):
         self._calls: Any = b""
         self._jobs: list[JobResult] = []
         self._has_failed = False
-        self._stops_others = True
+        self._stops_others, self._is_launched = True, False
 
     def install(self) -> None:
         """Show the ranks in reports of the item; its set-up, body and tear-down stay its own."""
@@ -74,6 +74,7 @@ class AdoptedTest(RanksTest):
         reuse: str | None = None,
         fork: bool = False,
         stop_others: bool = True,
+        launched: bool = False,
     ) -> Verdict:
         """Call a function on each rank, and return the result.
 
@@ -82,6 +83,7 @@ class AdoptedTest(RanksTest):
             timeout: the time limit of the test's own runner in seconds; the marker and derail's setting override it.
             reuse: which calls share the ranks: those of a "class"; None for this call only.
             stop_others: whether the end of one rank with an exit code ends the others.
+            launched: whether ranks have the variables that torchrun sets.
             fork: whether to fork the ranks from this process if the functions cannot be pickled.
 
         Raises:
@@ -89,7 +91,7 @@ class AdoptedTest(RanksTest):
         """
         __tracebackhide__ = True
         self._remove_evidence()
-        self._stops_others = stop_others
+        self._stops_others, self._is_launched = stop_others, launched
         mark = replace(self._marked(), reuse=reuse)
         if self._is_own and mark.ranks != len(functions):
             pytest.fail(
@@ -163,7 +165,7 @@ class AdoptedTest(RanksTest):
         return replace(read_mark(self.item, self._given), own_files=False)
 
     def _order(self, folder: Path, packed: dict[str, bytes]) -> Order:
-        environment = {name: os.environ.get(name) for name in OF_RANKS}
+        environment = {} if self._is_launched else {name: os.environ.get(name) for name in OF_RANKS}
         return replace(super()._order(folder, packed), call=self._calls, environment=environment)
 
     def _keeps(self) -> bool:

@@ -51,7 +51,8 @@ def _launcher(launch: Callable[..., object], test: AdoptedTest, *, is_pooled: bo
         __tracebackhide__ = True
         port = str(free_port())
         calls = [
-            DistributedCall(self, (rank, num_procs, port, *args), is_pooled=is_pooled) for rank in range(num_procs)
+            DistributedCall(self._dist_run, (rank, num_procs, port, *args), is_pooled=is_pooled)
+            for rank in range(num_procs)
         ]
         try:
             verdict = test.call(calls, timeout=float(self.exec_timeout), reuse="class" if self.reuse_dist_env else None)

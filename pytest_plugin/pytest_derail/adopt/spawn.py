@@ -1,15 +1,19 @@
-"""``torch.multiprocessing.spawn`` and ``start_processes`` in a test, and accelerate's launchers, which call them."""
+"""Functions that start processes in a test: ``spawn`` and ``start_processes`` of torch, and accelerate's launchers.
+
+``debug_launcher`` calls ``start_processes``. ``notebook_launcher`` has torch's elastic agent start the processes.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from derail.faults.inrank.hooks.imports import when_imported
 from derail.model.exit import signal_name
-from pytest_derail.adopt.calls import TRACEBACK, SpawnCall
+from pytest_derail.adopt.calls import TRACEBACK, LaunchCall, SpawnCall
 from pytest_derail.adopt.controller import NotAdoptedError
 
 if TYPE_CHECKING:
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.result import Verdict
 
 MODULE = "torch.multiprocessing.spawn"
+AGENT = "torch.distributed.launcher.api"
+NOTEBOOKS = "accelerate.launchers"
 NO_LIMIT = 300.0
 """Seconds: ``spawn`` waits for ever, and the other runners of torch for 300 s."""
 
 
 def replace_when_imported(current: Callable[[], AdoptedTest | None]) -> None:
-    """Replace ``start_processes`` as soon as torch is imported.
+    """Replace the functions as soon as torch is imported.
 
     Args:
         current: returns the test that runs; None if there is none to adopt.
@@ -37,7 +43,12 @@ def replace_when_imported(current: Callable[[], AdoptedTest | None]) -> None:
         for each in (module, package):
             each.start_processes = start_processes
 
+    def replace_agent(_: object) -> None:
+        module: Any = importlib.import_module(AGENT)
+        module.launch_agent = _launching(module.launch_agent, current)
+
     when_imported(MODULE, replace_in)
+    when_imported(AGENT, replace_agent)
 
 
 def _adopting(start_processes: Callable[..., Any], current: Callable[[], AdoptedTest | None]) -> Callable[..., Any]:
@@ -59,7 +70,7 @@ def _adopting(start_processes: Callable[..., Any], current: Callable[[], Adopted
             return start_processes(fn, args, nprocs, join, daemon, start_method, **options)
 
         test = current()
-        if test is None or threading.current_thread() is not threading.main_thread():
+        if test is None or nprocs < 1 or threading.current_thread() is not threading.main_thread():
             return own()
         name = f"{test.item.nodeid}: torch.multiprocessing.{start_processes.__name__}"
         if not join:
@@ -108,3 +119,38 @@ def as_torch_raises(verdict: Verdict) -> Exception:
         signal_name=name,
     )
     return exited
+
+
+def _launching(launch_agent: Callable[..., Any], current: Callable[[], AdoptedTest | None]) -> Callable[..., Any]:
+    """Return a ``launch_agent`` that calls the function of a ``notebook_launcher`` on ranks while a test runs."""
+
+    @functools.wraps(launch_agent)
+    def launch(config: Any, entrypoint: Any, args: list[object], **options: object) -> Any:
+        __tracebackhide__ = True
+        test = current()
+        caller = sys._getframe(2).f_globals.get("__name__")  # noqa: SLF001 - others use what the agent returns
+        if test is None or caller != NOTEBOOKS or config.max_nodes != 1:
+            return launch_agent(config, entrypoint, args, **options)
+        calls = [LaunchCall(entrypoint, tuple(args)) for _ in range(config.nproc_per_node)]
+        try:
+            verdict = test.call(calls, timeout=NO_LIMIT, fork=config.start_method == "fork", launched=True)
+        except NotAdoptedError as error:
+            test.reasons.append(f"{test.item.nodeid}: accelerate.notebook_launcher: {error}")
+            return launch_agent(config, entrypoint, args, **options)
+        test.raise_failure(verdict, as_agent_raises(entrypoint, verdict) if verdict.bad else None)
+        return {}
+
+    return launch
+
+
+def as_agent_raises(function: object, verdict: Verdict) -> Exception:
+    """Return the exception of torch's elastic agent for the ranks that failed."""
+    errors: Any = importlib.import_module("torch.distributed.elastic.multiprocessing.errors")
+    failures = {}
+    for rank in verdict.bad:
+        outcome = verdict.seen.ranks.get(rank.rank)
+        code = 1 if outcome is None or outcome.status is None or outcome.status.ok else outcome.status.returncode
+        pid = 0 if outcome is None else outcome.pid
+        failures[rank.rank] = errors.ProcessFailure(rank.rank, pid, code, "<N/A>")
+    raised: Exception = errors.ChildFailedError(getattr(function, "__qualname__", str(function)), failures)
+    return raised

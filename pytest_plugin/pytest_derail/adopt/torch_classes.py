@@ -1,4 +1,4 @@
-"""Torch's classes for tests in several processes: stand-ins for the processes and queues that they make.
+"""Torch's classes for tests in several processes: substitutes for the processes and queues that they make.
 
 ``MultiProcessTestCase`` starts a process for each rank and test. ``MultiProcContinuousTest`` starts processes once for
 a class, which take the names of tests from queues.
@@ -36,7 +36,7 @@ class IdleProcess:
 
     Attributes:
         exitcode: for code that asks whether it is over.
-        pid: a negative number of its own: torch uses it as a key.
+        pid: a negative number, as a key for torch.
     """
 
     exitcode = 0
@@ -170,7 +170,7 @@ def continuous_class(cls: Any, test: AdoptedTest) -> Iterator[None]:
 
 
 class ContinuousRanks(IdleProcess):
-    """Stand-in for the processes and the queues of a ``MultiProcContinuousTest``.
+    """Substitute for the processes and the queues of a ``MultiProcContinuousTest``.
 
     Attributes:
         test: the test that runs.

@@ -155,7 +155,7 @@ class RanksTest:
             packed: the pickled values of the fixtures that the ranks share.
 
         Raises:
-            BaseException: whatever interrupts the controller meanwhile.
+            BaseException: whatever interrupts the controller.
         """
         __tracebackhide__ = True
         self._raised = self._unraised = None

@@ -37,7 +37,7 @@ class RanksMark:
         in_ranks: fixtures that each rank sets up although their scope is wider than "function"; ``EVERY`` for all.
         reuse: which tests share the ranks: those of a "class" (only if it is adopted), of a "module" or of the
             "session"; None for this test only.
-        own_files: whether ranks have a temporary directory of their own, and files that they leave in it are failures.
+        own_files: whether ranks have a separate temporary directory, and files that they leave in it are failures.
     """
 
     ranks: int

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from plugin.adopt.junit import outcomes
 from plugin.ranks.deaths import ALL, Death
 from program_files import program_text
 from pytest_derail.shapes import REMEDY
@@ -34,28 +35,6 @@ GREEN_IN_TORCH = [
     *(f"exit_early-{rank}-not_missed" for rank in (0, 3)),
 ]
 """Deaths over which torch's own class is green, as ``test_deaths`` shows."""
-
-
-@pytest.fixture(autouse=True)
-def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The directory of temporary files: torch's own runner leaves some. Lines are long enough for whole messages."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torchinductor"))
-    monkeypatch.setenv("COLUMNS", "200")
-    return folder
-
-
-def outcomes(path: str) -> dict[str, str]:
-    """The outcome of each test in a JUnit file."""
-    return {
-        f"{case.get('classname')}.{case.get('name')}": next((each.tag for each in case if each.tag in KINDS), "passed")
-        for case in ET.parse(path).iter("testcase")
-    }
-
-
-KINDS = ("failure", "error", "skipped")
 
 
 @pytest.mark.slow
