@@ -97,6 +97,13 @@ def add_options(parser: pytest.Parser) -> None:
         "torch.multiprocessing.spawn, on ranks, as -p pytest_derail.adopt does; report: only list what would run so",
     )
     parser.addini("derail_adopt", "the same as --derail-adopt", default="")
+    group.addoption(
+        "--derail-record",
+        choices=("yes", "no"),
+        help="whether ranks record their collectives, so that the report of a hang names the rank that the others wait "
+        "for; default yes",
+    )
+    parser.addini("derail_record", "the same as --derail-record", type="bool", default=True)
     parser.addini("derail_agent", "the same as --derail-agent", default="")
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
     parser.addini("derail_grace", "the same as --derail-grace", default="")
@@ -214,6 +221,12 @@ def keep(config: pytest.Config) -> bool:
     if given is None and variable:
         return variable not in ("0", "false", "no", "off")
     return bool(config.getini("derail_keep") if given is None else given)
+
+
+def records(config: pytest.Config) -> bool:
+    """Return whether ranks record their collectives, for a verdict on a hang."""
+    given = config.getoption("derail_record") or os.environ.get("DERAIL_RECORD", "").lower()
+    return given not in ("0", "false", "no", "off") if given else bool(config.getini("derail_record"))
 
 
 def start_method(config: pytest.Config, wanted: str | None = None, *, source: str = "start_method") -> str:

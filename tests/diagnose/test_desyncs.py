@@ -132,6 +132,7 @@ def test_the_rank_that_is_out_of_step_is_named(tmp_path: Path, wait_until: WaitU
     with running(run, args, tmp_path) as job:
         wait_until(lambda: is_stuck(job, kind, culprit), what="every rank waits")
         verdict = job.examine().verdict
+        job.note_hang(verdict)
     print(verdict)
 
     assert verdict.ranks == (culprit,), verdict

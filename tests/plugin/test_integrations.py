@@ -86,7 +86,7 @@ def test_pytest_timeout_fails_the_one_test_and_the_ranks_are_shown(
             "Failed: Timeout (>3.0s) from pytest-timeout: rank 0, 1 hung",
             "rank 0: hung in call",
             "rank 1: hung in call",
-            "*rank 1: where it was*",
+            "*rank*1: where *",
             "*in test_hangs",
             "*stdout of rank 0*",
             "before 0",
@@ -105,7 +105,11 @@ def test_pytest_timeout_shows_where_the_ranks_of_a_job_were(run_pytest: RunPytes
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E *Failed: Timeout (>300.0s) from pytest-timeout.", "*derail: job 0: rank 1: where it was*", "*in waits_here"]
+        [
+            "E *Failed: Timeout (>300.0s) from pytest-timeout.",
+            "*derail: job 0: rank*1: where *",
+            "*in waits_here",
+        ]
     )
     result.stdout.fnmatch_lines(["*derail: job 0: rank 1, last lines of stdout*", "before"])
     wait_until(lambda: not left(), what="nothing is left")
@@ -157,7 +161,7 @@ signal.signal(signal.SIGUSR1, handler)
             *head,
             f"rank 0: stopped in call, when {name} interrupted the controller",
             f"rank 1: stopped in call, when {name} interrupted the controller",
-            "*rank 1: where it was*",
+            "*rank*1: where *",
             "*in waits_here",
             "*in test_it",
             "*stdout of rank 1*",

@@ -130,7 +130,7 @@ def test_each_event_of_a_journal_becomes_a_mark(tmp_path: Path) -> None:
     happened = [
         lambda: writer.write_event(ValueReceived(0, clock.now())),
         lambda: writer.write_event(StopRequested("a timeout", 15, 1.0, clock.now())),
-        lambda: writer.write_event(DeadlinePassed("look", clock.now())),
+        lambda: writer.write("hang", ranks=[1], lines=["hang: rank 0 waits", "      rank 1 never called it"]),
         lambda: writer.write_event(DeadlinePassed("kill", clock.now())),
         lambda: writer.write("healed", fault="f", rank=0, what="continue it"),
         lambda: writer.write("heal_failed", fault="f", rank=0, what="continue it", error="it is gone"),
@@ -141,6 +141,7 @@ def test_each_event_of_a_journal_becomes_a_mark(tmp_path: Path) -> None:
     agent, rank = timeline(journal.read(writer.path)).lanes
     assert [(mark.kind, mark.at, mark.text) for mark in (*agent.marks, *rank.marks)] == [
         ("stop", 2.0, "asked to end the job: a timeout"),
+        ("stop", 3.0, "hang: rank 0 waits; rank 1 never called it"),
         ("deadline", 4.0, "the grace period is over"),
         ("start", 0.0, "started (pid 100)"),
         ("value", 1.0, "returned"),

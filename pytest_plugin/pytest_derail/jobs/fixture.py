@@ -18,7 +18,7 @@ from pytest_derail.jobs.job import Job
 from pytest_derail.jobs.pool import Pool
 from pytest_derail.jobs.pool_rank import serve
 from pytest_derail.jobs.sync_points import Hold
-from pytest_derail.options import seconds
+from pytest_derail.options import records, seconds
 from pytest_derail.options import start_method as choose_start_method
 from pytest_derail.protocol import IN_RANK
 
@@ -158,6 +158,7 @@ class Derail:
                 teardown=default_teardown(seconds(config, "grace") if grace is None else grace),
                 master_port=lifecycle.claim_port(),
                 tee=Std.NONE if IN_RANK in config.stash else console(config),
+                record=records(config),
             ),
             lifecycle.next_workdir(),
             observers=observers,

@@ -64,7 +64,7 @@ class Job:
         """Take stacks of the ranks."""
         from pytest_derail.ranks import stacks
 
-        self.where = stacks.look(self._native, list(self._native.pids()))
+        self.where = stacks.look(self._native, list(self._native.pids()), "interrupt")
 
     def poll(self) -> JobResult | None:
         """Return the result if the job is over, else None."""

@@ -22,7 +22,7 @@ from pytest_derail import integrations
 from pytest_derail.faults_marker import again, marked_plan
 from pytest_derail.jobs.leaks import Arrivals, RankFiles, note
 from pytest_derail.jobs.ports import claimed_port
-from pytest_derail.options import keep
+from pytest_derail.options import keep, records
 from pytest_derail.protocol import BROKEN_OFF, RANKS, Order, bell_path, names_of, names_path
 from pytest_derail.ranks import phase_reports, shared_fixtures
 from pytest_derail.ranks.debugger import PDB_OF_PYTEST, Debugger
@@ -228,6 +228,7 @@ class RanksTest:
                     start_method=self.mark.start_method,
                     preload=parts if self.mark.start_method == "warm" else None,
                     name=self.item.name,
+                    record=records(self.item.config),
                     master_port=port,
                     tee=integrations.console(self.item.config),
                 ),

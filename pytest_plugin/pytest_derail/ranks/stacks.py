@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from derail.supervise.hang_report import report_hangs
+from derail.diagnose.stacks import equal_stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from derail.agents.native_job import NativeJob
 
 ANSWER_SECONDS = 5.0
 """Seconds for a rank to write its stack on a busy machine. A frozen rank never does."""
 
+RECORDER_FRAME = re.compile(r'^  File ".*[/\\]derail[/\\]faults[/\\]inrank[/\\]recorder\.py"')
 INNER_FRAMES = re.compile(r'^  File ".*[/\\](_pytest|pluggy|pytest_derail|derail)[/\\]')
 
 
@@ -33,28 +34,57 @@ class Whereabouts:
     stack: str
     stderr_end: int
 
-    def __str__(self) -> str:
-        """Return both for display, the Python stack first."""
-        return f"{self.stack or 'no Python stack received'}\n{self.system}"
+
+DESYNCS = ("other operation", "other shape", "other group")
+"""Evidence that a rank is out of step, also where another rank has failed because of that."""
 
 
-def look(job: NativeJob, ranks: Collection[int]) -> Mapping[int, Whereabouts]:
-    """Return the state of these ranks of a job, except those that have ended by now."""
-    pids = job.pids()
-    hangs = report_hangs(
-        {rank: pids[rank] for rank in ranks}, {rank: job.log(rank, "stderr") for rank in ranks}, patience=ANSWER_SECONDS
-    )
+def look(
+    job: NativeJob, ranks: Collection[int], why: Literal["hang", "failure", "interrupt"]
+) -> Mapping[int, Whereabouts]:
+    """Return the state of these ranks of a job, except those that have ended by now, and note the verdict on a hang.
+
+    Args:
+        job: the job.
+        ranks: the ranks that have not finished.
+        why: the reason to look. After the failure of a rank it is no news that others wait for it, and a job that is
+            interrupted need not hang.
+    """
+    done = {rank: "has finished the test" for rank in job.pids() if rank not in ranks}
+    found = job.examine(ended=done, patience=ANSWER_SECONDS)
+    reasons = {culprit.reason for culprit in found.verdict.culprits}
+    news = {"hang": True, "failure": bool(reasons & {*DESYNCS}), "interrupt": bool(reasons)}[why]
+    if job.rings is not None and news:
+        job.note_hang(found.verdict)
     return {
         rank: Whereabouts(hang.described, shorten(hang.stack()), hang.offset)
-        for rank, hang in hangs.items()
+        for rank, hang in found.hangs.items()
         if "state: " in hang.described and "state: Z" not in hang.described
     }
 
 
+def places(where: Mapping[int, Whereabouts]) -> Iterator[tuple[str, str]]:
+    """Yield the places of ranks, each with a title; ranks with equal stacks share one."""
+    for ranks, stack in equal_stacks({rank: place.stack for rank, place in where.items()}):
+        systems = {rank: where[rank].system for rank in ranks}
+        if len(ranks) == 1 or len({*systems.values()}) == 1:
+            system = systems[ranks[0]]
+        else:
+            system = "\n".join(f"rank {rank}: {', '.join(text.splitlines())}" for rank, text in systems.items())
+        numbers = ", ".join(map(str, ranks))
+        title = f"rank {numbers}: where it was" if len(ranks) == 1 else f"ranks {numbers}: where they were"
+        yield title, f"{stack or 'no Python stack received'}\n{system}"
+
+
 def shorten(stack: str) -> str:
-    """Drop from each thread the frames below pytest's and derail's own, which are the same in every test."""
+    """Drop from each thread the frames below pytest's and derail's own, which are the same in every test.
+
+    The recorder stands between a collective and its caller: only its own frame is dropped.
+    """
     lines, hidden = [], 0
     for line in stack.splitlines():
+        if RECORDER_FRAME.match(line):
+            continue
         if not line.startswith("  "):
             hidden = 0
         hidden += bool(hidden) or INNER_FRAMES.match(line) is not None

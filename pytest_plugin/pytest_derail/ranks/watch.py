@@ -67,7 +67,7 @@ def watch(
         if not ranks.is_over and limit.is_over:
             records = ranks.records()
             unfinished = ranks.unfinished(records)
-            states = stacks.look(job, unfinished or list(records))
+            states = stacks.look(job, unfinished or list(records), "hang" if limit.timed_out else "failure")
             if limit.timed_out:
                 job.stop(limit.reason, timed_out=True)
                 return states, {rank: records[rank] for rank in unfinished or states}
@@ -84,7 +84,7 @@ def _failure(record: RankRecord) -> str:
 def break_off(job: NativeJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:
     """End the job of a test when the controller is interrupted, and return the result of its ranks so far."""
     try:
-        states = stacks.look(job, ranks.unfinished(ranks.records()))
+        states = stacks.look(job, ranks.unfinished(ranks.records()), "interrupt")
         job.stop(f"{type(error).__name__} interrupted the controller")
         job.close()
     except BaseException:  # a second Ctrl-C at any point: the ranks get no grace period any more

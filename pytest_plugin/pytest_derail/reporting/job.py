@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from derail.report.text import SHOWN_RANKS, TAIL_LINES, printable
 from pytest_derail.faults_marker import again, once_more
 from pytest_derail.jobs.job import Job
+from pytest_derail.ranks.stacks import places
 from pytest_derail.reporting.sections import sections
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def job_sections(
 
 
 def _whereabouts(name: str, job: Job | AgentJob) -> Iterator[tuple[str, str]]:
-    for rank, place in sorted(getattr(job, "where", {}).items()):
-        yield f"{name}: rank {rank}: where it was", "\n".join(map(printable, str(place).splitlines()))
+    for title, text in places(getattr(job, "where", {})):
+        yield f"{name}: {title}", "\n".join(map(printable, text.splitlines()))
 
 
 def _printed(name: str, job: Job) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from _pytest.junitxml import xml_key
 
 from derail.report.text import SHOWN_RANKS, TAIL_LINES, printable
 from derail.scenario.observe import tail
-from pytest_derail.ranks.stacks import shorten
+from pytest_derail.ranks.stacks import places, shorten
 from pytest_derail.reporting.sections import fault_lines, what_happened
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def shown(config: pytest.Config, verdict: Verdict) -> str:
     first = verdict.bad[0]
     if first.fate == "hung":
         hung = ", ".join(str(rank.rank) for rank in verdict.bad if rank.fate == "hung")
-        return f"{verdict.limit or f'not over after {verdict.timeout:g} s'}: rank {hung} hung"
+        culprits = () if verdict.seen.hang is None else verdict.seen.hang.culprits
+        awaited = "".join(f"; rank {culprit.rank} {culprit.words}" for culprit in culprits[:1])
+        return f"{verdict.limit or f'not over after {verdict.timeout:g} s'}: rank {hung} hung{awaited}"
     if first.fate == "died":
         return f"rank {first.rank}: {first.words}"
     return f"rank {first.rank}: {_message(config, first) or first.words}"
@@ -175,9 +177,11 @@ def with_sections(longrepr: Any, sections: Iterable[tuple[str, str]]) -> Excepti
 def rank_sections(item: pytest.Function, verdict: Verdict, command: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the sections of a report on ranks, each with its title."""
     yield "ranks", "\n".join(_fates(item.config, verdict))
+    if verdict.seen.hang is not None:
+        yield "hang", printable_text(str(verdict.seen.hang))
     yield from _others(item.config, verdict)
-    for rank, place in sorted(verdict.where.items())[:SHOWN_RANKS]:
-        yield f"rank {rank}: where it was", printable_text(str(place))
+    for title, text in [*places(verdict.where)][:SHOWN_RANKS]:
+        yield title, printable_text(text)
     wanted = item.config.getoption("showcapture", "all")
     for name, text in captured(verdict):
         if wanted == "all" or wanted in name:

@@ -118,14 +118,14 @@ class NativeJob:
         result = self._observe(self._context.wait(-1 if timeout is None else max(0.0, timeout)))
         if result is None:
             if self.rings is not None:
-                self.examine()
+                self.note_hang(self.examine().verdict)
             self.stop(f"not over after {timeout:g} s", timed_out=True)
             result = self._observe(self._context.wait())
         assert result is not None, "waiting without a limit ends with a result"
         return result
 
     def examine(self, *, ended: Mapping[int, str] | None = None, patience: float = STACK_SECONDS) -> Examination:
-        """Examine the ranks of a job that hangs, and return the verdict, which is also in journal and result.
+        """Examine the ranks of a job that hangs: their states and stacks, and the verdict on them.
 
         Args:
             ended: ranks that have finished although their processes run, with how, in words.
@@ -135,12 +135,14 @@ class NativeJob:
 
         pids = self.pids()
         stderrs = {rank: self.log(rank, "stderr") for rank in pids}
-        found = examine(pids, stderrs, self.rings, ended={**self._exits.words, **(ended or {})}, patience=patience)
-        if self.rings is not None:
-            self._hang = found.verdict
-            with suppress(OSError):  # a full disk: the result has it
-                self._driver.journal.write("hang", ranks=list(found.verdict.ranks), lines=list(found.verdict.lines))
-        return found
+        over = {**(ended or {}), **self._exits.words}
+        return examine(pids, stderrs, self.rings, ended=over, patience=patience)
+
+    def note_hang(self, verdict: HangVerdict) -> None:
+        """Put a verdict into the journal, and into the result of the job."""
+        self._hang = verdict
+        with suppress(OSError):  # a full disk: the result has it
+            self._driver.journal.write("hang", ranks=list(verdict.ranks), lines=list(verdict.lines))
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Request the end of the job, without waiting for it."""

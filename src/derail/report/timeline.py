@@ -101,7 +101,8 @@ class _Reading:
                 self._mark(None, "stop", at, f"asked to end the job: {record.get('reason', '')}")
             case "hang":
                 lines = record.get("lines")
-                self._mark(None, "stop", at, "; ".join(map(str, lines)) if isinstance(lines, list) else "hang")
+                texts = [str(line).strip() for line in lines] if isinstance(lines, list) else []
+                self._mark(None, "stop", at, "; ".join(texts) or "hang")
             case "deadline" if record.get("name") == "kill":
                 self._mark(None, "deadline", at, "the grace period is over")
             case "restarted":

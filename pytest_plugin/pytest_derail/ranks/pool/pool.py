@@ -26,7 +26,7 @@ from derail.scenario.observe import tail
 from pytest_derail import integrations
 from pytest_derail.jobs.leaks import LASTING_FILES, RankFiles
 from pytest_derail.jobs.ports import claimed_port
-from pytest_derail.options import keep
+from pytest_derail.options import keep, records
 from pytest_derail.protocol import EVERY, KEPT, bell_path, names_path, ranks_marker, report_path
 from pytest_derail.ranks import late_teardown, phase_reports, stacks
 from pytest_derail.ranks.notify import Bell
@@ -238,7 +238,7 @@ class KeptRanks:
             if any(each.late_bad for each in messages):
                 settled = min(settled, now + SETTLE_SECONDS)
             if not self.job_is_over and now >= min(deadline, settled):
-                found = stacks.look(job, range(len(messages)))
+                found = stacks.look(job, range(len(messages)), "hang" if now >= deadline else "failure")
                 job.stop(f"the last tear-down was not over after {seconds:g} s", timed_out=now >= deadline)
                 break
         seen = job.wait()
@@ -287,6 +287,7 @@ class KeptRanks:
                         start_method=self._mark.start_method,
                         preload=preload.parts(item, self._mark.preload, order.handed) if self._is_warm else None,
                         name="kept ranks",
+                        record=records(item.config),
                         master_port=port,
                     ),
                     workdir=folder,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from _pytest.runner import check_interactive_exception, runtestprotocol
 
+from derail.faults.inrank import recorder
 from derail.model.clock import SYSTEM_CLOCK
 from pytest_derail.integrations import log_to_file, start_coverage
 from pytest_derail.protocol import IN_RANK, bell_path, names_path, report_path
@@ -66,6 +67,7 @@ def become_rank() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
+    recorder.present()  # before the test: it keeps a descriptor, which no test has left open
     return int(os.environ["RANK"])
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from _thread import get_ident
 
+from .rank_plan import RECORDER
 from .ring import ASYNC, COMPARED, RAISED, STORE, Call, RingWriter, as_ranges
 
 TYPE_CHECKING = False
@@ -51,8 +52,13 @@ class Recorder:
         self._hidden: list[str] = [HERE, "<frozen"]
 
     def open(self) -> None:
-        """Create the ring file, unless that is done. A failure leaves the program without a record."""
+        """Create the ring file, unless that is done. Children of this process record nothing then.
+
+        Raises:
+            OSError: if the file cannot be created; nothing is recorded.
+        """
         if self.ring is None:
+            os.environ.pop(RECORDER, None)
             directory, rank, world, attempt = self._about
             self.ring = RingWriter(directory, rank, world=world, attempt=attempt)
 
@@ -198,7 +204,7 @@ class record_collective:  # noqa: N801 - used like a function
 
     def __enter__(self) -> Self:
         """Record the call."""
-        recorder = _present()
+        recorder = present()
         if recorder is not None:
             operation, group, ranks, shapes = self._about
             self._flags = COMPARED if shapes else 0
@@ -221,8 +227,11 @@ class record_collective:  # noqa: N801 - used like a function
             self._recorder.leave(self._ticket, self._flags | (RAISED if kind is not None else 0))
 
 
-def _present() -> Recorder | None:
-    """Return the recorder of this process, which may have been started under the private name of this package."""
+def present() -> Recorder | None:
+    """Return the recorder of this process with an open ring file; None if there is none.
+
+    It may have been started under the private name of this package.
+    """
     if active is None:
         other = sys.modules.get("_derail_inrank.recorder")
         recorder = None if other is None or other.__name__ == __name__ else other.active
