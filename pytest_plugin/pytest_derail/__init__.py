@@ -81,3 +81,7 @@ if not TYPE_CHECKING:  # otherwise a type checker would accept a misspelt name a
         value: object = getattr(import_module(_HOME.get(name, "pytest_derail.assertions")), name)
         globals()[name] = value
         return value
+
+    def __dir__() -> list[str]:
+        """Return the public names, whether they were used or not."""
+        return list(__all__)

@@ -134,6 +134,7 @@ def test_former_words_for_promises_have_their_present_meaning(declare):
         ("blame (?P<rank>", "blame (?P<rnk>", "report.root_cause: 'blame (?P<rnk>\\\\d+)' has no rank"),
         ("blame (", "blame ((", "report.root_cause: 'blame ((?P<rank>\\\\d+)' is not a regular expression"),
         ("[report]", "[reports]", "reports: unknown key 'reports'; did you mean 'report'?"),
+        ("promises =", "promisses =", "promisses: unknown key 'promisses'; did you mean 'promises'?"),
         ("{workdir}", "{workdir", "report.file: '{workdir/report.txt'"),
         ('name = "mine"', "name =", "not valid TOML"),
     ],

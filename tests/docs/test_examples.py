@@ -62,7 +62,17 @@ def test_each_piece_of_python_on_a_page_runs(source, tmp_path):
     functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
     if any(name.startswith("test_") for name in functions):
         (tmp_path / "test_page.py").write_text(source)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp=base", "test_page.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "--basetemp=base",
+            "test_page.py",
+        ]
     else:
         (tmp_path / "page.py").write_text(source)
         command = [sys.executable, "page.py"]
@@ -72,7 +82,8 @@ def test_each_piece_of_python_on_a_page_runs(source, tmp_path):
         check=False,
     )  # fmt: skip
 
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    is_skipped = ran.returncode == pytest.ExitCode.NO_TESTS_COLLECTED and "could not import 'torch" in ran.stdout
+    assert ran.returncode == 0 or is_skipped, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from derail.faults.registry import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +18,18 @@ if TYPE_CHECKING:
     from plugin.inner_pytest import RunPytest
 
 DEADLINE = 200.0
+LAZY = (
+    *("diagnose.examine", "errors.protocol", "faults.engine.driver", "faults.engine.prepare", "launch.orphans"),
+    *("launch.restarts", "launch.signals", "launch.start", "logs.specs", "scenario.observe", "supervise.log_readers"),
+)
+"""Modules that ``start_job`` imports at its first call."""
+
+# The fixture ``pytester`` removes modules that were imported during its test. Those of derail must stay: of a module
+# that is imported twice there are two of each class.
+entries()
+for _name in LAZY:
+    import_module(f"derail.{_name}")
+
 MARK = "DERAIL_TEST_OF_NEIGHBOURS"
 
 

@@ -203,7 +203,7 @@ def test_a_failing_assertion_shows_the_whole_picture() -> None:
         assert_failed(RED, 0)
     for told in (
         "root cause: rank 1",
-        "stopped: rank 1 failed, which took 0.25 s",
+        "stopped: rank 1 failed; the teardown took 0.25 s",
         "rank 0: SIGTERM (15), stopped by us",
         "outlived its rank: process 900 of rank 1: sleep 600 (ended)",
         "rank 2 says: ValueError: no such thing",

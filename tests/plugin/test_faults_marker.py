@@ -45,7 +45,7 @@ def test_a_plan_is_applied_to_ranks_and_to_jobs_of_the_fixture(
             "to run it again: python -m pytest test_it.py::test_killed --derail-plan=*plan.toml",
             "a fault did not verifiably happen: *not reached*",
             "to run it again: python -m pytest test_it.py::test_fixture_unseen --derail-plan=*plan.toml",
-            "derail: 5 jobs, 10 ranks, 4 faults injected, 1 not reached, 0 leftovers",
+            "derail: 5 jobs, 10 ranks, 4 faults injected, 1 not injected, 0 leftovers",
         ]
     )
     command = next(line for line in result.outlines if "::test_killed --derail-plan" in line).partition(": ")[2]
@@ -88,5 +88,5 @@ def test_the_counts_stand_at_the_end_only_if_there_was_a_job(run_pytest: RunPyte
     """A suite without derail jobs has no line about derail."""
     assert "derail:" not in run_pytest("def test_one():\n    pass").stdout.str()
     run_pytest("def test_one(derail):\n    derail.run('true', ranks=1)").stdout.fnmatch_lines(
-        ["derail: 1 job, 1 rank, 0 faults injected, 0 not reached, 0 leftovers"]
+        ["derail: 1 job, 1 rank, 0 faults injected, 0 not injected, 0 leftovers"]
     )

@@ -50,7 +50,7 @@ def test_xdist_distributes_tests_on_ranks(run_pytest: RunPytest, left, wait_unti
             ">*assert number != 3 or rank != 1*",
             "E*AssertionError: a message",
             "rank 1: failed in call: AssertionError: a message  <- root cause",
-            "derail: 6 jobs, 9 ranks, 0 faults injected, 0 not reached, 0 leftovers",
+            "derail: 6 jobs, 9 ranks, 0 faults injected, 0 not injected, 0 leftovers",
         ]
     )
     assert len(re.findall(r"^port \d+$", result.stdout.str(), re.MULTILINE)) == 9

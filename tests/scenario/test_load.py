@@ -203,6 +203,10 @@ WRONG = {
     ),
     "no pattern at all": (change(', like = "*step 3"', ""), "expect.log_tail.like: is missing"),
     "unknown key": (change("title", "titel"), "titel: unknown key 'titel'; did you mean 'title'?"),
+    "unknown optional key": (
+        change("ranks", "restart = 1\nranks"),
+        "restart: unknown key 'restart'; did you mean 'restarts'?",
+    ),
     "missing title": (change('title = "Killed"', ""), "title: is missing"),
     "missing worker": (change('worker = "worker.py"', ""), "worker: is missing"),
     "missing expectations": (GOOD[: GOOD.index("[expect]")], "expect: is missing"),

@@ -169,6 +169,7 @@ def test_job(derail: Derail, tmp_path: Path) -> None:
         assert_type(pool.map(str, [1, 2], timeout=1), list[str])
         assert_type(pool.starmap(print, [(3, 2)]), list[None])
         pool.close()
+    assert_type(derail.run(print, expect_failure=[1, 2]), JobResult)
     assert_type(result.root_cause, int | None)
     assert_type(result.stopped, tuple[int, ...])
     assert_type(result.exit_code, int | None)

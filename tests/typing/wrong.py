@@ -208,6 +208,7 @@ def wrong_jobs(derail: Derail, job: Job) -> None:
     derail.pool(2).starmap(str, [1])  # wrong
     derail.pool(2).imap(str, [1])  # wrong
     derail.run("train.py", 4)  # wrong
+    derail.run("train.py", expect_failure=["1"])  # wrong
     derail.agent("torchrun", "train.py", restart=1)  # wrong
     derail.agent(3)  # wrong
     derail.hold("saved", rank=0)  # wrong

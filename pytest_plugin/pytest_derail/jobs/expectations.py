@@ -81,7 +81,8 @@ def _failures(seen: JobResult, account: Account) -> Iterator[str]:
         yield seen.unseen
     for rank in seen.failed:
         if rank not in account.failures_seen:
-            yield f"{seen.ranks[rank]}; unexpected (if that is intended: assert_failed(result, {rank}))"
+            meant = f"assert_failed(result, {rank})" if rank == seen.root_cause else f"job.expect_failure({rank})"
+            yield f"{seen.ranks[rank]}; unexpected (if that is intended: {meant})"
 
 
 def _breaks_agent(seen: JobResult) -> bool:

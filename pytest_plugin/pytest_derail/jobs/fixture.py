@@ -169,7 +169,7 @@ class Derail:
         lifecycle.add(started)
         return started
 
-    def run(
+    def run(  # noqa: PLR0913 - those of ``start``, and one
         self,
         run: Run,
         *,
@@ -183,8 +183,12 @@ class Derail:
         grace: float | None = None,
         cwd: Path | None = None,
         start_method: StartMethod | None = None,
+        expect_failure: bool | Collection[int] = False,
     ) -> JobResult:
-        """Start a job as ``start`` does, wait until it is over, and return its result."""
+        """Start a job as ``start`` does, wait until it is over, and return its result.
+
+        With ``expect_failure`` failures of these ranks, or of any rank if it is true, do not fail the test.
+        """
         __tracebackhide__ = True
         job = self.start(
             run,
@@ -199,6 +203,8 @@ class Derail:
             cwd=cwd,
             start_method=start_method,
         )
+        if expect_failure:
+            job.expect_failure(*(() if expect_failure is True else expect_failure))
         return job.wait()
 
     def pool(

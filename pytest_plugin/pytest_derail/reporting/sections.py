@@ -99,7 +99,7 @@ def _fates(seen: JobResult) -> Iterator[str]:
         return
     yield f"root cause: {'no rank failed' if seen.root_cause is None else f'rank {seen.root_cause}'}"
     if seen.stop_reason:
-        took = "" if seen.teardown_seconds is None else f", which took {seen.teardown_seconds:.2f} s"
+        took = "" if seen.teardown_seconds is None else f"; the teardown took {seen.teardown_seconds:.2f} s"
         yield f"stopped: {printable(seen.stop_reason)}{took}"
     if seen.hang is not None:
         yield from map(printable, seen.hang.lines)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from derail.scenario.model import JobResult
 
-KINDS = ("jobs", "ranks", "faults injected", "not reached", "leftovers")
+KINDS = ("jobs", "ranks", "faults injected", "not injected", "leftovers")
 
 
 def note(report: pytest.TestReport, jobs: Iterable[JobResult], *, ranks: int = 0) -> None:
@@ -25,7 +25,7 @@ def note(report: pytest.TestReport, jobs: Iterable[JobResult], *, ranks: int = 0
         counts["jobs"] += 1
         counts["ranks"] += len(seen.ranks) if seen.ran else ranks
         counts["faults injected"] += sum(fault.injected for fault in seen.faults)
-        counts["not reached"] += sum(not fault.injected for fault in seen.faults)
+        counts["not injected"] += sum(not fault.injected for fault in seen.faults)
         counts["leftovers"] += len(seen.leftovers)
     if counts["jobs"]:
         vars(report)["derail_counts"] = counts  # pytest serialises attributes of plugins along with a report

@@ -75,7 +75,9 @@ def test_its_attributes_are_documented() -> None:
 
 def test_run_takes_what_start_takes() -> None:
     """Arguments, types and defaults are the same; only the return values differ."""
-    assert inspect.signature(Derail.run).parameters == inspect.signature(Derail.start).parameters
+    run, start = (dict(inspect.signature(each).parameters) for each in (Derail.run, Derail.start))
+    assert run.pop("expect_failure").default is False
+    assert run == start
 
 
 def test_faults_and_triggers_are_attributes_of_it(run_tests) -> None:
@@ -116,7 +118,7 @@ def test_an_unchecked_failure_fails_the_test(run_tests) -> None:
 def test_a_checked_or_requested_failure_is_none(run_tests) -> None:
     """The test asserted it, expected it, or asked for it."""
     result = run_tests(program_text("suites/jobs/seen_failures"))
-    result.assert_outcomes(passed=9, skipped=1, xfailed=2)
+    result.assert_outcomes(passed=10, skipped=1, xfailed=2)
 
 
 def test_other_unchecked_failures_fail_the_test(run_tests) -> None:
@@ -124,7 +126,7 @@ def test_other_unchecked_failures_fail_the_test(run_tests) -> None:
     result = run_tests(
         """
 def test_another_rank(derail):
-    derail.start(FAIL).expect_failure(0).wait()
+    derail.run(FAIL, expect_failure=[0])
 
 def test_timeout(derail):
     derail.run(["sleep", "600"], timeout=0.1)

@@ -38,6 +38,19 @@ def test_modules_of_the_user_and_of_the_system_are_installed_ones(
     assert is_installed(name) is installed
 
 
+def test_modules_that_a_call_at_the_top_imports_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test module skips itself where a module is missing, and a name may hold a module."""
+    (tmp_path / "skips_itself.py").write_text(
+        "import importlib\nimport pytest\nfirst = pytest.importorskip('colorsys')\n"
+        "pytest.importorskip('wave')\nthird: object = importlib.import_module('json')\nprint('importorskip')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("skips_itself")
+    monkeypatch.setitem(sys.modules, "skips_itself", module)
+
+    assert imports_of(module) == ("importlib", "pytest", "colorsys", "wave", "json")
+
+
 def test_imports_of_the_users_own_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite names only its package, which is found by PYTHONPATH; the slow imports are deep inside."""
     package = tmp_path / "own_package"

@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import psutil
@@ -56,6 +57,9 @@ class Learned:
     handed: tuple[str, ...]
     is_fit: bool = True
 
+
+OF_PROCESS_GROUP = ("torch", "torch.distributed")
+"""Modules that the fixture ``process_group`` imports, if they are installed."""
 
 LOOKED_THROUGH = 1 << 18
 """Maximum size in bytes of a pickle that is searched for modules, as searching takes time."""
@@ -129,8 +133,14 @@ def _file(item: pytest.Item) -> str:
 
 
 def _imports(items: Iterable[pytest.Item]) -> Iterable[str]:
-    modules = dict.fromkeys(item.module for item in _on_ranks(items))
-    return dict.fromkeys(name for module in modules for name in imports_of(module))
+    on_ranks = list(_on_ranks(items))
+    modules = dict.fromkeys(item.module for item in on_ranks)
+    needed = OF_PROCESS_GROUP if any("process_group" in item.fixturenames for item in on_ranks) else ()
+    return dict.fromkeys([*(name for module in modules for name in imports_of(module)), *filter(_exists, needed)])
+
+
+def _exists(module: str) -> bool:
+    return find_spec(module.partition(".")[0]) is not None
 
 
 def _modules_in(pickles: Iterable[bytes]) -> Iterable[str]:

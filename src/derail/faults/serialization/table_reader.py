@@ -40,7 +40,8 @@ class Fields:
         self.problems.append(f"{self.path(key) or 'the file'}: {what}")
 
     def has(self, key: str) -> bool:
-        """Return whether the key is present."""
+        """Return whether the key is present; it is a known one then, present or not."""
+        self._take(key)
         return key in self.table
 
     def need(self, *keys: str) -> None:

@@ -117,8 +117,22 @@ def _names(statements: Iterable[ast.stmt], package: str) -> Iterator[str]:
                 module = ".".join(filter(None, [*above, module]))
                 yield module
                 yield from (f"{module}.{alias.name}" for alias in names)
+            case ast.Assign(value=call) | ast.AnnAssign(value=call) | ast.Expr(value=call) if isinstance(
+                call, ast.Call
+            ):
+                yield from _imported_by(call)
             case ast.If() | ast.Try() | ast.With():
                 yield from _names([*statement.body, *getattr(statement, "orelse", ())], package)
+
+
+def _imported_by(call: ast.Call) -> Iterator[str]:
+    """Yield the module that a call like ``pytest.importorskip("torch")`` imports."""
+    match call:
+        case ast.Call(
+            func=ast.Attribute(attr="importorskip" | "import_module") | ast.Name(id="importorskip" | "import_module"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            yield name
 
 
 def _with_packages(name: str) -> Iterator[str]:

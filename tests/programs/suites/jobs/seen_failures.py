@@ -29,6 +29,11 @@ def test_said_of_any(derail):
     derail.start(FAIL).expect_failure().wait()
 
 
+def test_said_with_the_job(derail):
+    assert derail.run(FAIL, expect_failure=[1]).root_cause == 1
+    assert derail.run(FAIL, expect_failure=True).root_cause == 1
+
+
 def test_timed_out(derail):
     assert_timed_out(derail.run(["sleep", "600"], timeout=0.1))
 
