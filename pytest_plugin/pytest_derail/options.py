@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,14 @@ def add_options(parser: pytest.Parser) -> None:
         "--derail-plan",
         metavar="FILE",
         help="run tests with @pytest.mark.faults under this plan instead of their own, to rerun a failure",
+    )
+    group.addoption(
+        "--derail-debugpy",
+        nargs="?",
+        const="all",
+        metavar="RANK",
+        help="the ranks of each test, or only this one, wait until an IDE is attached: each at a port that is shown. "
+        "No time limits apply. Needs debugpy (pip install 'derail[debug]')",
     )
     group.addoption(
         "--scenarios",
@@ -194,6 +203,27 @@ def adopts(config: pytest.Config) -> str:
     if given.lower() not in words:
         raise pytest.UsageError(f"{source}: expected yes, no or report, got {given!r}")
     return words[given.lower()]
+
+
+def debugpy_ranks(config: pytest.Config) -> int | str | None:
+    """Return the rank that waits for an IDE, or "all"; None without ``--derail-debugpy``.
+
+    Raises:
+        UsageError: if it is not a rank, if debugpy is not installed, or if tests run in workers without a terminal.
+    """
+    given: str | None = config.getoption("derail_debugpy")
+    if given is None:
+        return None
+    if given != "all" and not given.isdigit():
+        raise pytest.UsageError(
+            f"--derail-debugpy: expected the number of a rank, got {given!r}. Write --derail-debugpy=RANK; for all "
+            "ranks write --derail-debugpy=all, or put --derail-debugpy behind the paths"
+        )
+    if find_spec("debugpy") is None:
+        raise pytest.UsageError("--derail-debugpy: debugpy is not installed. Run: pip install 'derail[debug]'")
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError("--derail-debugpy: not in workers of pytest-xdist, which show no ports. Run without -n")
+    return given if given == "all" else int(given)
 
 
 def agent_name(config: pytest.Config) -> str:

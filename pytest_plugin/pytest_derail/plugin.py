@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_derail.markers import MARKERS
-from pytest_derail.options import add_options, adopts, ranks_of_suite
+from pytest_derail.options import add_options, adopts, debugpy_ranks, ranks_of_suite
 from pytest_derail.protocol import (
     AS_COLLECTED,
     BROKEN_OFF,
@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(RecordedForJUnit(config))
     if adopts(config) in ("yes", "report"):
         config.pluginmanager.import_plugin("pytest_derail.adopt")
+    debugpy_ranks(config)
     if config.getoption("derail_scenarios"):
         from pytest_derail.scenarios import choose_scenarios
 
@@ -171,7 +172,9 @@ def process_group(request: pytest.FixtureRequest, world_size: int) -> Iterator[o
     from pytest_derail.ranks.process_group import open_process_group
 
     order = request.config.stash[IN_RANK]
-    with open_process_group(2 * order.timeout, kept=order.kept, debugged=bool(order.debugger)) as group:
+    with open_process_group(
+        2 * order.timeout, kept=order.kept, debugged=bool(order.debugger or order.debugger_for_ide)
+    ) as group:
         yield group
 
 

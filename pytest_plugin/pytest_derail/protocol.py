@@ -42,6 +42,8 @@ class Order:
         seed: seed for Hypothesis, the same in all ranks.
         debugger: endpoint of the controller for debuggers of ranks; empty if they get no terminal.
         post_mortem: whether the rank that fails first is debugged.
+        debugger_for_ide: endpoint of the controller for ranks that wait for an IDE; empty if none does.
+        ide: the rank that waits for an IDE, or "all".
         kept: whether the rank, and its process group, stay for the next test.
         names: names of the test and of what contains it, file first, whatever its node ID.
         position: its index among the tests of its file, and their number, as they were collected here.
@@ -63,6 +65,8 @@ class Order:
     seed: str
     debugger: str = ""
     post_mortem: bool = False
+    debugger_for_ide: str = ""
+    ide: int | str | None = None
     kept: bool = False
     names: tuple[str, ...] = ()
     position: tuple[int, int] = (0, 0)

@@ -161,6 +161,8 @@ class RanksTest:
         self._raised = self._unraised = None
         paths: pytest.TempPathFactory = self.item._request.getfixturevalue("tmp_path_factory")  # noqa: SLF001
         limit = self.limit = TimeLimit(self.mark.timeout, self.outer)
+        if self._debugger.ide is not None:
+            limit.lift()
         self.outer.suspend(self.item, START_SECONDS + 2 * self.mark.grace + SPARE_SECONDS)
         try:
             self.verdict = self._run_ranks(packed, paths, limit)
@@ -178,7 +180,7 @@ class RanksTest:
         with self._debugger.open(paths.getbasetemp()):
             if (
                 self.mark.reuse is not None
-                and not self._debugger.post_mortem
+                and not self._debugger.needs_own_ranks
                 and not self.item.get_closest_marker("faults")
             ):
                 return self._run_on_kept(packed, paths, limit)
@@ -274,6 +276,8 @@ class RanksTest:
             seed=os.urandom(8).hex(),
             debugger=self._debugger.address,
             post_mortem=self._debugger.post_mortem,
+            debugger_for_ide=self._debugger.address_for_ide,
+            ide=self._debugger.ide,
             names=names,
             position=position(item),
         )

@@ -1,4 +1,4 @@
-"""Debuggers of ranks at the terminal of the pytest run: after a failure with ``--pdb``, and at breakpoints.
+"""Debuggers of ranks at the terminal of the pytest run: after a failure with ``--pdb``, and at breakpoints; and IDEs.
 
 A rank connects to a socket of the controller that only processes of this user can reach. Both ends prove that they
 belong to the same test, because the debugger executes what it receives. While a rank is debugged, the time limits of
@@ -21,6 +21,7 @@ from _pytest.config import create_terminal_writer
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.exits import is_readable
 from derail.platform.handshake import HandshakeListener, proves
+from pytest_derail.options import debugpy_ranks
 from pytest_derail.ranks.worker.terminal import ASK, CONNECT_SECONDS, GO, QUIT
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ TURN_SECONDS = 1.0
 """Seconds that a debugger runs the rank's code before another rank that waits for the terminal gets it. That one may be
 the one for which the first waits, in a collective."""
 
-HEADER_BYTES = 64
-"""Maximum length of what a rank sends after its proof: the reason and its number."""
+HEADER_BYTES = 200
+"""Maximum length of what a rank sends after its proof: the reason, its number, and a text."""
 
 PDB_OF_PYTEST = "pdbinvoke"
 """Name of pytest's own plugin, which opens pdb in the controller."""
@@ -70,15 +71,18 @@ def _uncaptured(config: pytest.Config) -> Iterator[None]:
 class Debugger:
     """Controller end of the debuggers of a test: a context manager around its ranks.
 
-    Without ``--pdb`` and without a terminal it does nothing.
+    Without ``--pdb`` and ``--derail-debugpy``, and without a terminal, it does nothing.
 
     Attributes:
-        address: the endpoint that ranks connect to, as text; empty if they cannot be debugged.
+        address: the endpoint for debuggers of ranks, as text; empty if they get no terminal.
+        address_for_ide: the endpoint for ranks that wait for an IDE, as text; empty without ``--derail-debugpy``.
         post_mortem: whether the first rank that fails is debugged: ``--pdb``.
+        ide: which ranks wait for an IDE.
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.address = ""
+        self.address = self.address_for_ide = ""
+        self.ide = debugpy_ranks(config)
         self.post_mortem = bool(config.getoption("usepdb", default=False))
         self._config = config
         self._listener: HandshakeListener | None = None
@@ -86,9 +90,11 @@ class Debugger:
 
     def open(self, parent: Path) -> Self:
         """Listen in a directory below ``parent``, if ranks can be debugged."""
-        if self.post_mortem or has_terminal(self._config):
+        reads = self.post_mortem or has_terminal(self._config)
+        if reads or self.ide is not None:
             self._listener = HandshakeListener().open(parent)
-            self.address = str(self._listener.endpoint)
+            endpoint = str(self._listener.endpoint)
+            self.address, self.address_for_ide = endpoint if reads else "", endpoint if self.ide is not None else ""
         return self
 
     def __enter__(self) -> Self:
@@ -102,6 +108,15 @@ class Debugger:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+    @property
+    def needs_own_ranks(self) -> bool:
+        """Whether ranks are not reused, because the user decides what becomes of them."""
+        return self.post_mortem or self.ide is not None
+
+    def may_be_waited_for(self, rank: int) -> bool:
+        """Return whether other ranks may end later than ``rank``, which did not pass: a user debugs them in an IDE."""
+        return self.ide is not None and self.ide != rank
 
     @property
     def sources(self) -> Sequence[HandshakeListener]:
@@ -167,7 +182,7 @@ class _Visitor:
         self.connection = connection
         self.deadline = deadline
         self.rank = -1
-        self.reason = ""
+        self.reason = self.detail = ""
         self.has_begun = False
         self.asked = 0
         self.quits = False
@@ -181,7 +196,7 @@ class _Visitor:
 
     @property
     def wants_terminal(self) -> bool:
-        return self.is_known and (not self.has_begun or self.asked > 0)
+        return self.is_known and self.reason != "ide" and (not self.has_begun or self.asked > 0)
 
     def receive(self, endpoint: Endpoint) -> bool:
         """Receive once; return False at the end of the connection, and for a peer that is no rank of the test."""
@@ -200,7 +215,7 @@ class _Visitor:
             return False
         header, newline, _ = self._received[len(call) :].partition(b"\n")
         if newline:
-            self.reason, _, number = header.decode(errors="replace").partition(" ")
+            self.reason, number, self.detail = f"{header.decode(errors='replace')}  ".split(" ", 2)
             self.rank = int(number) if number.isdigit() else -1
         return bool(data) and len(header) <= HEADER_BYTES
 
@@ -283,6 +298,9 @@ class _Turns:
         if visitor.is_known and not was_known and visitor.reason == "failure":
             goes_on &= self._may_debug_failure  # only the rank that failed first is debugged
             self._may_debug_failure = False
+        if visitor.is_known and not was_known and visitor.reason == "ide":
+            self._writer.line(f"\nrank {visitor.rank} waits for a debugger at {visitor.detail.strip()}")
+            self._writer.flush()
         if visitor is self._current:
             self._show(visitor)
         if visitor.quits:

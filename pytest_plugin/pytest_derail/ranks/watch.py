@@ -62,7 +62,7 @@ def watch(
         limit.stand_still(debugger.attend(lambda rank: _failure(ranks.records()[rank])))
         if ranks.has_begun:
             limit.begin()
-        if ranks.first_bad is not None:
+        if ranks.first_bad is not None and not debugger.may_be_waited_for(ranks.first_bad):
             limit.settle(SETTLE_SECONDS)
         if not ranks.is_over and limit.is_over:
             records = ranks.records()

@@ -161,6 +161,10 @@ class Protocol:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Function) -> bool:
         """Set the test up, call it, tear it down, and record each report."""
+        if self.order.ide in ("all", self.recorder.rank):
+            from pytest_derail.ranks.worker.ide import wait_for_ide
+
+            wait_for_ide(self.order.debugger_for_ide)
         self._item = item
         note_additions(item, self.note)
         self._streams = RankStreams()

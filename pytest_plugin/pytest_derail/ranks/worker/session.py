@@ -30,6 +30,7 @@ UNSET: Mapping[str, Any] = {
     "stepwise_skip": False,
     "collectonly": False,
     "usepdb": False,
+    "derail_debugpy": None,
     "trace": False,
     "setuponly": False,
     "setupplan": False,

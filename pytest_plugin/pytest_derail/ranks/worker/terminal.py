@@ -20,7 +20,7 @@ GO, ASK, QUIT = b"\x01", b"\x05", b"\x04"
 CONNECT_SECONDS = 10.0
 """Seconds within which a rank that has connected must prove that it belongs to the test."""
 
-Reason: TypeAlias = Literal["failure", "breakpoint"]
+Reason: TypeAlias = Literal["failure", "breakpoint", "ide"]
 
 WITHOUT_TERMINAL = "pytest has no terminal here. Run this test in a terminal, or with --pdb, to debug its ranks"
 AFTER_THE_TEST = "no test runs in the controller now: this is the tear-down of a fixture that was kept for other tests"
@@ -113,8 +113,7 @@ class Terminal:
         assert connection is not None, "connect() has returned"
         assert endpoint is not None, "connect() has returned"
         try:
-            connection.settimeout(None)
-            connection.sendall(f"{endpoint.call}{self._reason} {os.environ['RANK']}\n".encode())
+            introduce(connection, endpoint, self._reason)
             if not proves(receive(connection, len(endpoint.reply)), endpoint.reply) or connection.recv(1) != GO:
                 self.close()
                 return False
@@ -165,6 +164,27 @@ class Terminal:
 
     def flush(self) -> None:
         """Do nothing: writes are not buffered."""
+
+
+def introduce(connection: socket.socket, endpoint: Endpoint, reason: Reason, detail: str = "") -> None:
+    """Prove to the controller that this is a rank of its test, and say why it calls."""
+    connection.settimeout(None)
+    connection.sendall(f"{endpoint.call}{reason} {os.environ['RANK']} {detail}\n".encode())
+
+
+def call_controller(endpoint: Endpoint, reason: Reason, detail: str) -> socket.socket:
+    """Return a connection to the controller, which stops the clocks of the test until it is closed.
+
+    Raises:
+        OSError: if the controller does not listen any more.
+    """
+    connection = connect(endpoint, seconds=CONNECT_SECONDS)
+    try:
+        introduce(connection, endpoint, reason, detail)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def receive(connection: socket.socket, count: int) -> str:
