@@ -28,9 +28,10 @@ def note(report: pytest.TestReport, cls: str, methods: Sequence[str], reasons: S
         vars(report)[KEY] = {"class": cls, "methods": list(methods), "reasons": list(reasons)}
 
 
-def lines(reports: Iterable[object]) -> Iterator[str]:
+def lines(reports: Iterable[Any]) -> Iterator[str]:
     """Yield how many classes and tests were adopted, and what was not, with the reasons."""
-    noted: list[dict[str, Any]] = [vars(each)[KEY] for each in reports if KEY in getattr(each, "__dict__", {})]
+    by_test = {each.nodeid: vars(each)[KEY] for each in reports if KEY in getattr(each, "__dict__", {})}
+    noted = list(by_test.values())  # once for each test, however often it was rerun
     adopted = [each for each in noted if each["methods"]]
     if adopted:
         classes = {each["class"] for each in adopted} - {""}

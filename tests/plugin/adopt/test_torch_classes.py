@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 TESTS = Path(__file__).resolve().parents[2]
+PAGE = TESTS.parent / "docs" / "how-to" / "adopt-test-classes.md"
 ADOPT = ("pytest_derail.adopt",)
 OF_ALL_CLASSES = program_text("suites/adopt/torch_classes")
 OWN_METHODS = program_text("suites/adopt/own_methods")
@@ -125,9 +127,10 @@ def test_a_report_changes_nothing(run_pytest: RunPytest) -> None:
 
 @pytest.mark.parametrize(("ini", "option", "is_on"), [("yes", "", True), ("true", "--derail-adopt=no", False)])
 def test_a_setting_does_the_same_as_the_plugin(run_pytest: RunPytest, ini: str, option: str, is_on: bool) -> None:
-    """The command line wins over the ini file."""
+    """The command line wins over the ini file. Filters of warnings do not reach ranks, as no own process has them."""
+    strict = "filterwarnings = error:from a rank" if is_on else ""
     options = [option] if option else []
-    result = run_pytest(OWN_METHODS, "-k", "OnRanks", *options, ini=f"derail_adopt = {ini}", conftest=BY_FORK)
+    result = run_pytest(OWN_METHODS, "-k", "OnRanks", *options, ini=f"derail_adopt = {ini}\n{strict}", conftest=BY_FORK)
     result.assert_outcomes(passed=1, deselected=2)
     assert ("derail adopted 1 class, 1 test on warm ranks" in result.stdout.lines) is is_on
 
@@ -167,3 +170,15 @@ def test_hangs_and_deaths_are_no_expected_failures(run_pytest: RunPytest) -> Non
             "rank 1: hung in call",
         ]
     )
+
+
+def test_the_page_shows_what_happens(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its suite, adopted, prints the lines that it shows, except those with times and paths."""
+    monkeypatch.setenv("COLUMNS", "80")
+    blocks = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    suite, _, adopted = blocks[:3]
+    result = run_pytest(suite, "--show-capture=no", plugins=ADOPT)
+    result.assert_outcomes(failed=1, passed=2)
+    shown = [line for line in adopted.splitlines() if re.match(r"(rank 1: |derail|_+ Test)", line)]
+    assert len(shown) == 5
+    assert [line for line in shown if line not in result.stdout.lines] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import unittest
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     Call: TypeAlias = Callable[[], object]
 
 WARNINGS = "warnings"
-"""pytest's plugin for the warning filters of the ini file: they apply to the process that runs pytest."""
+"""pytest's plugin for warnings. Its filters are meant for the process that runs pytest."""
+
+IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Categories that Python ignores by default."""
 
 _entered: set[int] = set()
 """The pid of this process once its environment is set: reused ranks keep what earlier calls have made of it."""
@@ -56,7 +60,11 @@ def call_of(when: Any, act: Call) -> pytest.CallInfo[object]:
     Raises:
         SystemExit: if the call ends its process with another code than 0.
     """
-    info = pytest.CallInfo.from_call(act, when)
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for category in IGNORED:
+            warnings.simplefilter("ignore", category)
+        info = pytest.CallInfo.from_call(act, when)
     error = None if info.excinfo is None else info.excinfo.value
     if isinstance(error, SystemExit):
         if error.code not in (None, 0):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 from torch.testing._internal.common_distributed import MultiProcContinuousTest, MultiProcessTestCase
 
@@ -45,4 +46,5 @@ class TestOnRanks(MultiProcessTestCase):
         self._spawn_processes()
 
     def test_it(self):
+        warnings.warn("from a rank", stacklevel=1)
         self.assertEqual(self.rank, 0)
