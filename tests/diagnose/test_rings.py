@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECORDS = program_text("diagnose/records")
-HELLO = Call(b"all_reduce", b"torch:0", b"dp", b"0-3", b"float32[8]", -1, layout.COMPARED)
+HELLO = Call("all_reduce", "torch:0", label="dp", ranks=b"0-3", shapes="float32[8]", flags=layout.COMPARED)
 
 
 @pytest.fixture
@@ -31,6 +31,14 @@ def writer(tmp_path: Path) -> Iterator[RingWriter]:
     writer = RingWriter(str(tmp_path), 3, world=4, attempt=2)
     yield writer
     writer.close()
+
+
+CODE = compile("", "/x/train.py", "exec").replace(co_name="main")
+
+
+def enter(writer: RingWriter, call: Call, line: int = 1) -> tuple[int, int]:
+    """Record a call."""
+    return writer.enter(call, call.texts(CODE), line)
 
 
 def content(writer: RingWriter) -> Ring:
@@ -42,9 +50,9 @@ def content(writer: RingWriter) -> Ring:
 
 def test_a_call_is_read_as_it_was_written(writer: RingWriter) -> None:
     """Every field arrives, and the call is open until it is left."""
-    ticket = writer.enter(HELLO, b"/x/train.py", 88, b"main")
+    ticket = enter(writer, HELLO, 88)
     before = content(writer)
-    writer.leave(ticket, layout.COMPARED | layout.RAISED)
+    writer.leave(ticket, layout.COMPARED)
     after = content(writer)
 
     assert (before.rank, before.pid, before.world, before.attempt, before.torn) == (3, os.getpid(), 4, 2, 0)
@@ -62,9 +70,9 @@ def test_a_call_is_read_as_it_was_written(writer: RingWriter) -> None:
 
 def test_the_last_calls_are_kept_and_each_group_has_its_own_count(writer: RingWriter) -> None:
     """Older records are replaced; a call that ends after its record was replaced changes no other one."""
-    first = writer.enter(HELLO, b"f", 1, b"g")
+    first = enter(writer, HELLO)
     for _ in range(CAPACITY):
-        writer.leave(writer.enter(Call(b"barrier", b"torch:1"), b"f", 1, b"g"), 0)
+        writer.leave(enter(writer, Call("barrier", "torch:1")), 0)
     writer.leave(first, layout.RAISED)
     calls = content(writer).calls
 
@@ -75,7 +83,7 @@ def test_the_last_calls_are_kept_and_each_group_has_its_own_count(writer: RingWr
 
 def test_a_call_that_was_issued_blocks_from_the_wait_on(writer: RingWriter) -> None:
     """An asynchronous call does not hold the rank up until the program waits for it."""
-    ticket = writer.enter(Call(b"all_reduce", flags=layout.ASYNC), b"f", 1, b"g")
+    ticket = enter(writer, Call("all_reduce", flags=layout.ASYNC))
     issued = content(writer)
     writer.wait(ticket)
 
@@ -85,13 +93,11 @@ def test_a_call_that_was_issued_blocks_from_the_wait_on(writer: RingWriter) -> N
 
 def test_a_wait_for_a_key_replaces_no_collective(writer: RingWriter) -> None:
     """A program that polls a store has one record for that."""
-    writer.leave(writer.enter(HELLO, b"f", 1, b"g"), 0)
+    writer.leave(enter(writer, HELLO), 0)
     for number in range(1000):
-        ticket = writer.enter_store(
-            Call(b"store.get", b"store", flags=layout.STORE, subject=b"key%d" % number), b"f", 1, b"g"
-        )
+        ticket = enter(writer, Call("store.get", "store", flags=layout.STORE, subject=f"key{number}"))
         if number < 999:
-            writer.leave(ticket, layout.STORE)
+            writer.leave(ticket, 0)
     found = content(writer)
 
     assert [call.operation for call in found.calls] == ["all_reduce"]
@@ -103,7 +109,7 @@ def test_a_wait_for_a_key_replaces_no_collective(writer: RingWriter) -> None:
 def test_an_incomplete_record_is_left_out(writer: RingWriter) -> None:
     """A record whose two numbers differ, or whose first number changes between two looks, was being written."""
     for _ in range(2):
-        writer.leave(writer.enter(HELLO, b"f", 1, b"g"), 0)
+        writer.leave(enter(writer, HELLO), 0)
     with open(writer.path, "rb") as file:
         data = file.read()
     begun = bytearray(data)
@@ -162,7 +168,7 @@ def test_what_is_no_ring_is_refused_with_a_reason(tmp_path: Path, kind: str) -> 
 def test_a_truncated_ring_keeps_its_whole_records(writer: RingWriter) -> None:
     """The record that was cut is left out."""
     for _ in range(3):
-        writer.leave(writer.enter(HELLO, b"f", 1, b"g"), 0)
+        writer.leave(enter(writer, HELLO), 0)
     os.truncate(writer.path, layout.START + 2 * layout.RECORD_BYTES + 100)
 
     assert [call.number for call in content(writer).calls] == [1, 2]

@@ -183,10 +183,12 @@ def choose(rings: Iterable[Ring], pids: dict[int, int]) -> dict[int, Ring]:
 
 def _record(data: bytes, again: bytes | None, offset: int) -> Collective | None:
     """Return the record at an offset; None if it is empty or incomplete."""
-    begin, place, entered, waited, left, peer, line, flags, *texts, end = layout.RECORD.unpack_from(data, offset)
+    begin, place, entered, waited, left, peer, line, flags = layout.NUMBERS.unpack_from(data, offset)
+    (end,) = layout.NUMBER.unpack_from(data, offset + layout.AT_END)
     if not begin or begin != end or (again is not None and data[offset : offset + 8] != again[offset : offset + 8]):
         return None
-    operation, group, label, ranks, shapes, file, function, subject = (_text(text) for text in texts)
+    texts = layout.TEXTS.unpack_from(data, offset + layout.AT_TEXTS)
+    operation, group, label, ranks, shapes, subject, function, file = map(_text, texts)
     entry = _seconds(entered)
     if not operation or entry is None:
         return None

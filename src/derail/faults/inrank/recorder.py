@@ -11,7 +11,7 @@ import sys
 from _thread import get_ident
 
 from .rank_plan import RECORDER
-from .ring import ASYNC, COMPARED, RAISED, STORE, Call, RingWriter, as_ranges
+from .ring import ASYNC, COMPARED, RAISED, Call, RingWriter, as_ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ class Recorder:
         self.ring: RingWriter | None = None
         self._about = (directory, rank, world, attempt)
         self._inside: set[int] = set()  # threads in a collective: what it calls itself is no collective of the program
-        self._pending: dict[int, tuple[Ticket, int]] = {}
-        self._files: dict[str, bytes | None] = {}
-        self._names: dict[str, bytes] = {}
-        self._hidden: list[str] = [HERE, "<frozen"]
+        self._pending: dict[int, tuple[Ticket, Call]] = {}
+        self._files: dict[str, bool] = {}
+        self._hidden: tuple[str, ...] = (HERE, "<frozen")
 
     def open(self) -> None:
         """Create the ring file, unless that is done. Children of this process record nothing then.
@@ -64,7 +63,7 @@ class Recorder:
 
     def hide(self, directory: str) -> None:
         """Take the next frame outside of a directory for the place of a call."""
-        self._hidden.append(directory)
+        self._hidden += (directory,)
         self._files.clear()
 
     def wrap(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
@@ -77,16 +76,24 @@ class Recorder:
                 return original(*args, **options)
             inside.add(thread)
             try:
-                ticket, flags = self._enter(describe, args, options)
+                try:
+                    call = describe(args, options)
+                    ticket = None if call is None else self.enter(call, 2)
+                except Exception:  # an unusual argument: the program's own call says what is wrong with it
+                    ticket = None
+                if ticket is None or call is None:
+                    return original(*args, **options)
                 try:
                     result = original(*args, **options)
                 except BaseException:
-                    self._leave(ticket, flags | RAISED)
+                    self.leave(ticket, call, raised=True)
                     raise
-                if flags & ASYNC and result is not None:
-                    self._keep(result, ticket, flags)
+                if call.flags & ASYNC and result is not None:
+                    if len(self._pending) >= MOST_PENDING:
+                        self._pending.clear()
+                    self._pending[id(result)] = (ticket, call)
                 else:
-                    self._leave(ticket, flags)
+                    self.leave(ticket, call)
                 return result
             finally:
                 inside.discard(thread)
@@ -98,49 +105,42 @@ class Recorder:
         pending = self._pending
 
         def wait(work: Any, *args: Any, **options: Any) -> Any:
-            issued = pending.pop(id(work), None)
+            issued = pending.pop(id(work), None) if pending else None
             if issued is None or self.ring is None:
                 return original(work, *args, **options)
-            ticket, flags = issued
+            ticket, call = issued
             self.ring.wait(ticket)
             try:
                 result = original(work, *args, **options)
             except BaseException:
-                self._leave(ticket, flags | RAISED)
+                self.leave(ticket, call, raised=True)
                 raise
-            self._leave(ticket, flags)
+            self.leave(ticket, call)
             return result
 
         return wait
 
     def enter(self, call: Call, depth: int) -> Ticket | None:
-        """Record that a collective is called, by a function ``depth`` frames above the caller."""
+        """Record that a collective is called, by the first frame of the program from ``depth`` frames above on."""
         if self.ring is None:
             return None
         frame: Any = sys._getframe(depth)  # noqa: SLF001 - the place of the call
-        file = None
-        while frame is not None:
-            code = frame.f_code
-            name = code.co_filename
-            try:
-                file = self._files[name]
-            except KeyError:
-                hidden = name.startswith(tuple(self._hidden))
-                file = self._files[name] = None if hidden else os.fsencode(name)[-128:]
-            if file is not None:
+        outer, files = frame, self._files
+        while outer is not None:
+            name = outer.f_code.co_filename
+            hidden = files.get(name)
+            if hidden is None:
+                hidden = files[name] = name.startswith(self._hidden)
+            if not hidden:
+                frame = outer
                 break
-            frame = frame.f_back
-        if frame is None:
-            return self._write(call, b"", 0, b"")
-        name = code.co_name
-        function = self._names.get(name)
-        if function is None:
-            function = self._names[name] = name.encode(errors="replace")
-        return self._write(call, file or b"", frame.f_lineno or 0, function)
+            outer = outer.f_back
+        return self.ring.enter(call, call.texts(frame.f_code), frame.f_lineno or 0)
 
-    def leave(self, ticket: Ticket | None, flags: int) -> None:
+    def leave(self, ticket: Ticket, call: Call, *, raised: bool = False) -> None:
         """Record that a collective has ended."""
-        self._leave(ticket, flags)
+        if self.ring is not None:
+            self.ring.leave(ticket, call.flags | RAISED if raised else 0)
 
     def forget(self) -> None:
         """Record nothing more: this is a forked child, and the ring is its parent's."""
@@ -149,30 +149,6 @@ class Recorder:
             ring.close()
         self._pending.clear()
         self._inside.clear()
-
-    def _enter(self, describe: Describe, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Ticket | None, int]:
-        try:
-            call = describe(args, options)
-            return (None, 0) if call is None else (self.enter(call, 3), call.flags)
-        except Exception:  # an unusual argument: the program's own call says what is wrong with it
-            return None, 0
-
-    def _write(self, call: Call, file: bytes, line: int, function: bytes) -> Ticket | None:
-        ring = self.ring
-        if ring is None:
-            return None
-        write = ring.enter_store if call.flags & STORE else ring.enter
-        return write(call, file, line, function)
-
-    def _leave(self, ticket: Ticket | None, flags: int) -> None:
-        if ticket is not None and self.ring is not None:
-            self.ring.leave(ticket, flags)
-
-    def _keep(self, work: Any, ticket: Ticket | None, flags: int) -> None:
-        if ticket is not None:
-            if len(self._pending) >= MOST_PENDING:
-                self._pending.clear()
-            self._pending[id(work)] = (ticket, flags)
 
 
 def activate(recorder: Recorder) -> None:
@@ -198,33 +174,27 @@ class record_collective:  # noqa: N801 - used like a function
         self, operation: str, *, group: str = "", ranks: tuple[int, ...] | None = None, shapes: str = ""
     ) -> None:
         self._about = (operation, group, ranks, shapes)
-        self._ticket: Ticket | None = None
-        self._recorder: Recorder | None = None
-        self._flags = 0
+        self._entered: tuple[Recorder, Ticket, Call] | None = None
 
     def __enter__(self) -> Self:
         """Record the call."""
         recorder = present()
         if recorder is not None:
             operation, group, ranks, shapes = self._about
-            self._flags = COMPARED if shapes else 0
-            call = Call(
-                operation.encode(errors="replace"),
-                f"own:{group}".encode(errors="replace"),
-                group.encode(errors="replace"),
-                as_ranges(range(recorder.world) if ranks is None else ranks),
-                shapes.encode(errors="replace"),
-                flags=self._flags,
-            )
-            self._recorder, self._ticket = recorder, recorder.enter(call, 2)
+            members = as_ranges(range(recorder.world) if ranks is None else ranks)
+            flags = COMPARED if shapes else 0
+            call = Call(operation, f"own:{group}", label=group, ranks=members, shapes=shapes, flags=flags)
+            ticket = recorder.enter(call, 2)
+            self._entered = None if ticket is None else (recorder, ticket, call)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Record the end."""
-        if self._recorder is not None:
-            self._recorder.leave(self._ticket, self._flags | (RAISED if kind is not None else 0))
+        if self._entered is not None:
+            recorder, ticket, call = self._entered
+            recorder.leave(ticket, call, raised=kind is not None)
 
 
 def present() -> Recorder | None:

@@ -20,6 +20,7 @@ from .real_time import monotonic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import CodeType
 
 MAGIC = b"DERAILRB"
 VERSION = 1
@@ -31,11 +32,15 @@ HEADER = struct.Struct("<8sIIIiIIId")
 START = 64
 """Offset of the first record."""
 
-RECORD = struct.Struct("<QQdddiIH6x24s40s24s48s88s128s48s48sQ")
-"""Number, place in its group, seconds of entry, of the start of a wait, and of the end; peer, line, flags; operation,
-group, its label, its ranks, shapes, file, function, subject; the number again."""
-RECORD_BYTES = RECORD.size
-BEGIN = struct.Struct("<Q")
+NUMBERS = struct.Struct("<QQdddiIH6x")
+"""First part of a record: its number, place in its group, seconds of entry, of the start of a wait, and of the end;
+peer, line, flags."""
+TEXTS = struct.Struct("<24s40s24s48s88s48s48s128s")
+"""Second part: operation, group, its label, its ranks, shapes, subject, function, file."""
+NUMBER = struct.Struct("<Q")
+"""Third part: the number again."""
+AT_TEXTS, AT_END = NUMBERS.size, NUMBERS.size + TEXTS.size
+RECORD_BYTES = AT_END + NUMBER.size
 SECONDS = struct.Struct("<d")
 FLAGS = struct.Struct("<H")
 AT_WAITED, AT_LEFT, AT_FLAGS = 24, 32, 48
@@ -47,11 +52,11 @@ other rank; it waits for a key in a store."""
 
 LONGEST_RANKS = 48
 """Bytes of the text of the ranks of a group."""
-STORE_SLOT = START + CAPACITY * RECORD.size
+STORE_SLOT = START + CAPACITY * RECORD_BYTES
 """Offset of one more record, for the last wait for a key in a store: programs that poll would fill the ring."""
 ALWAYS = 1 << 62
 """Number of a record that no other replaces."""
-SIZE = STORE_SLOT + RECORD.size
+SIZE = STORE_SLOT + RECORD_BYTES
 
 
 def ring_name(rank: int, pid: int) -> str:
@@ -75,29 +80,44 @@ def as_ranges(ranks: Iterable[int]) -> bytes:
 
 
 class Call:
-    """Collective about to be called, in the form in which it is recorded."""
+    """Collective, in the form in which it is recorded each time that it is called. It is made once, and not changed."""
 
-    __slots__ = ("flags", "group", "label", "operation", "peer", "ranks", "shapes", "subject")
+    __slots__ = ("_sites", "_words", "flags", "peer", "stream")
 
-    def __init__(  # noqa: PLR0917 - keywords would cost a tenth of a record
+    def __init__(
         self,
-        operation: bytes,
-        group: bytes = b"",
-        label: bytes = b"",
+        operation: str,
+        group: str = "",
+        *,
+        label: str = "",
         ranks: bytes = b"",
-        shapes: bytes = b"",
+        shapes: str = "",
         peer: int = -1,
         flags: int = 0,
-        subject: bytes = b"",
+        subject: str = "",
     ) -> None:
-        self.operation = operation
-        self.group = group
-        self.label = label
-        self.ranks = ranks
-        self.shapes = shapes
         self.peer = peer
         self.flags = flags
-        self.subject = subject
+        self.stream = (group, operation, peer) if flags & TO_PEER else group
+        """What its place is counted in."""
+        words = (operation, group, label)
+        texts = [word.encode(errors="replace") for word in (*words, shapes, subject)]
+        self._words = (*texts[:3], ranks, *texts[3:])
+        self._sites: dict[int, tuple[CodeType, bytes]] = {}
+
+    def texts(self, code: CodeType) -> bytes:
+        """Return the second part of its records, for calls in this code."""
+        known = self._sites.get(id(code))
+        if known is None:
+            if len(self._sites) >= MOST_SITES:
+                self._sites.clear()
+            file, function = os.fsencode(code.co_filename)[-128:], code.co_name.encode(errors="replace")
+            known = self._sites[id(code)] = (code, TEXTS.pack(*self._words, function, file))  # the code keeps its id
+        return known[1]
+
+
+MOST_SITES = 256
+"""Places from which a call is recorded, of which the texts are kept."""
 
 
 def _fill(fd: int, path: str) -> None:
@@ -136,32 +156,27 @@ class RingWriter:
             self._memory, 0, MAGIC, VERSION, CAPACITY, RECORD_BYTES, rank, self.pid, world, attempt, monotonic()
         )
 
-    def enter(self, call: Call, file: bytes, line: int, function: bytes) -> tuple[int, int]:
+    def enter(self, call: Call, texts: bytes, line: int) -> tuple[int, int]:
         """Record that a collective is called; return the number of the record and its offset, for ``leave``."""
-        number = self._number = self._number + 1
-        stream = (call.group, call.operation, call.peer) if call.flags & TO_PEER else call.group
-        place = self._places[stream] = self._places.get(stream, 0) + 1
-        offset = START + (number - 1) % CAPACITY * RECORD_BYTES
-        self._write(call, file, line, function, number, place, offset)
-        return number, offset
+        if call.flags & STORE:
+            number, place, offset = self._number + 1, 0, STORE_SLOT
+        else:
+            number = self._number = self._number + 1
+            place = self._places[call.stream] = self._places.get(call.stream, 0) + 1
+            offset = START + (number - 1) % CAPACITY * RECORD_BYTES
+        memory = self._memory
+        NUMBERS.pack_into(memory, offset, 0, place, monotonic(), 0.0, 0.0, call.peer, line, call.flags)
+        memory[offset + AT_TEXTS : offset + AT_END] = texts
+        NUMBER.pack_into(memory, offset + AT_END, number)
+        NUMBER.pack_into(memory, offset, number)
+        return (ALWAYS if call.flags & STORE else number), offset
 
-    def enter_store(self, call: Call, file: bytes, line: int, function: bytes) -> tuple[int, int]:
-        """Record that the program waits for a key in a store."""
-        self._write(call, file, line, function, self._number + 1, 0, STORE_SLOT)
-        return ALWAYS, STORE_SLOT
-
-    def _write(self, call: Call, file: bytes, line: int, function: bytes, number: int, place: int, offset: int) -> None:
-        RECORD.pack_into(
-            self._memory, offset, 0, place, monotonic(), 0.0, 0.0, call.peer, line, call.flags, call.operation,
-            call.group, call.label, call.ranks, call.shapes, file, function, call.subject, number,
-        )  # fmt: skip
-        BEGIN.pack_into(self._memory, offset, number)
-
-    def leave(self, ticket: tuple[int, int], flags: int) -> None:
-        """Record that a collective has ended, with all its flags."""
+    def leave(self, ticket: tuple[int, int], raised: int) -> None:
+        """Record that a collective has ended; ``raised`` is its flags if it has raised an exception, else 0."""
         number, offset = ticket
         if self._number - number < CAPACITY:  # else another collective has its record by now
-            FLAGS.pack_into(self._memory, offset + AT_FLAGS, flags)
+            if raised:
+                FLAGS.pack_into(self._memory, offset + AT_FLAGS, raised | RAISED)
             SECONDS.pack_into(self._memory, offset + AT_LEFT, monotonic())
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..ring import TO_PEER, Call, as_ranges
+from .torch_collectives import keep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ class Communicators:
     def __init__(self, mpi: Any) -> None:
         self._mpi = mpi
         self._world = mpi.COMM_WORLD.Get_group()
-        self._known: dict[int, tuple[str, bytes, bytes, bytes, list[int]]] = {}
+        self._known: dict[int, tuple[str, str, str, bytes, list[int]]] = {}
 
-    def about(self, comm: Any) -> tuple[bytes, bytes, bytes, list[int]]:
+    def about(self, comm: Any) -> tuple[str, str, bytes, list[int]]:
         """Return name, label, ranks as text, and ranks of a communicator.
 
         MPI has no name for it that is the same in all ranks, so it is named after its ranks and its own name. The
@@ -84,27 +85,28 @@ class Communicators:
             group.Free()
             text = as_ranges(ranks)
             label = "" if name == "MPI_COMM_WORLD" else name
-            known = (name, b"mpi:" + text + b":" + label.encode(), label.encode(), text, list(ranks))
+            known = (name, f"mpi:{text.decode()}:{label}", label, text, list(ranks))
             self._known[handle] = known
         return known[1:]
 
 
 def _group_wide(name: str, communicators: Communicators) -> Describe:
-    operation = name.encode()
-
     def describe(args: tuple[Any, ...], _: dict[str, Any]) -> Call:
         group, label, ranks, _members = communicators.about(args[0])
-        return Call(operation, group, label, ranks)
+        return calls.get(group) or keep(calls, group, Call(name, group, label=label, ranks=ranks))
+
+    calls: dict[str, Call] = {}
 
     return describe
 
 
 def _to_peer(name: str, communicators: Communicators) -> Describe:
-    operation, number = name.encode(), "source" if name.lower() == "recv" else "dest"
+    number = "source" if name.lower() == "recv" else "dest"
 
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call:  # the first argument is the communicator
         group, label, ranks, members = communicators.about(args[0])
         peer = args[2] if len(args) > 2 else options.get(number, -1)
-        return Call(operation, group, label, ranks, b"", members[peer] if 0 <= peer < len(members) else -1, TO_PEER)
+        whose = members[peer] if 0 <= peer < len(members) else -1
+        return Call(name, group, label=label, ranks=ranks, peer=whose, flags=TO_PEER)
 
     return describe

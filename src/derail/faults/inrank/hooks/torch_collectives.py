@@ -17,9 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FunctionType
-    from typing import Any
+    from typing import Any, TypeAlias, TypeVar
 
     from ..recorder import Describe, Recorder
+
+    V = TypeVar("V")
+    About: TypeAlias = tuple[str, str, bytes]
 
 GROUP_WIDE = {
     "all_gather": "tensor",
@@ -122,10 +125,10 @@ class Groups:
 
     def __init__(self, c10d: Any) -> None:
         self._c10d = c10d
-        self._groups: dict[str | None, tuple[bytes, bytes, bytes]] = {}
-        self._shapes: dict[object, bytes] = {}
+        self._groups: dict[str | None, About] = {}
+        self._shapes: dict[object, str] = {}
 
-    def about(self, group: Any) -> tuple[bytes, bytes, bytes]:
+    def about(self, group: Any) -> About:
         """Return name, label and ranks of a group; None means the default group."""
         name = None if group is None else group.group_name
         known = self._groups.get(name)
@@ -135,14 +138,13 @@ class Groups:
         """Forget all groups: others may get their names."""
         self._groups.clear()
 
-    def _learn(self, name: str | None, group: Any) -> tuple[bytes, bytes, bytes]:
+    def _learn(self, name: str | None, group: Any) -> About:
         whole = self._c10d._get_default_group()  # noqa: SLF001 - torch has no public name for it without a warning
         group = whole if group is None else group
         label = getattr(group, "group_desc", "") or ""
         if label in ("undefined", "default_pg"):
             label = "" if group is whole else str(group.group_name)
-        ranks = self._c10d.get_process_group_ranks(group)
-        about = (_text(f"torch:{group.group_name}"), _text(label), as_ranges(ranks))
+        about = (f"torch:{group.group_name}", label, as_ranges(self._c10d.get_process_group_ranks(group)))
         self._groups[name] = about
         return about
 
@@ -150,89 +152,109 @@ class Groups:
         """Return the global rank of a rank of a group."""
         return int(self._c10d.get_global_rank(group, rank)) if group is not None else rank
 
-    def shape(self, value: Any) -> bytes:
+    def shape(self, value: Any) -> str:
         """Return the words for a tensor, or for a list of them: ``float32[1024]``."""
-        if isinstance(value, (list, tuple)):
-            return b"%d x " % len(value) + self.shape(value[0]) if value else b"0 tensors"
         shape = getattr(value, "shape", None)
         if shape is None:
-            return b""
+            if isinstance(value, (list, tuple)):
+                return f"{len(value)} x {self.shape(value[0])}" if value else "0 tensors"
+            return ""
         key = (value.dtype, shape)
         words = self._shapes.get(key)
         if words is None:
-            if len(self._shapes) > MOST_SHAPES:
-                self._shapes.clear()
-            words = self._shapes[key] = _text(
-                f"{str(value.dtype).removeprefix('torch.')}[{','.join(str(int(size)) for size in shape)}]"
-            )
+            sizes = ",".join(str(int(size)) for size in shape)
+            words = f"{str(value.dtype).removeprefix('torch.')}[{sizes}]"
+            keep(self._shapes, key, words)
         return words
 
 
-MOST_SHAPES = 4096
-"""Shapes whose words are kept."""
+MOST_KEPT = 4096
+"""Shapes, and calls of one function, that are kept."""
 
 
-def _text(text: str) -> bytes:
-    return text.encode(errors="replace")
+def keep(known: dict[Any, V], key: object, value: V) -> V:
+    """Keep a value, and forget all others if there are too many."""
+    if len(known) >= MOST_KEPT:
+        known.clear()
+    known[key] = value
+    return value
 
 
 def _group_wide(name: str, parameter: str, groups: Groups, reach: Reach) -> Describe:
-    operation, flags = name.encode(), COMPARED if parameter else 0
-    group_of, tensor_of, async_of = reach.of("group"), reach.of(parameter), reach.of("async_op")
+    flags = COMPARED if parameter else 0
     root = next((name for name in ("src", "dst") if name in reach.places), "")
     root_of, root_in_group_of = reach.of(root), reach.of(f"group_{root}")
+    places = reach.places
+    # What is read in every call is read without a call of ``Reach``: this runs in each collective of a program.
+    at_group, at_tensor, at_async = (places.get(each, 1 << 30) for each in ("group", parameter, "async_op"))
+    calls: dict[object, Call] = {}
 
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call:
-        handle = group_of(args, options)
-        group, label, ranks = groups.about(handle)
-        shapes = groups.shape(tensor_of(args, options)) if parameter else b""
-        subject = b""
+        count = len(args)
+        handle = args[at_group] if count > at_group else options.get("group")
+        is_async = args[at_async] if count > at_async else options.get("async_op", False)
+        tensor: Any = None if not parameter else args[at_tensor] if count > at_tensor else options.get(parameter)
+        about = groups.about(handle)
+        number = None
         if root:
             number, in_group = root_of(args, options), root_in_group_of(args, options)
-            number = number if in_group is None else groups.rank_of(handle, in_group)
-            subject = b"root %d" % (number or 0)
-        is_async = async_of(args, options)
-        return Call(operation, group, label, ranks, shapes, -1, flags | ASYNC if is_async else flags, subject)
+            number = (number or 0) if in_group is None else groups.rank_of(handle, in_group)
+        shape = getattr(tensor, "shape", None)
+        if shape is not None:
+            key = (about, tensor.dtype, shape, number, is_async)
+            call = calls.get(key)
+            if call is not None:
+                return call
+        shapes = groups.shape(tensor)
+        group, label, ranks = about
+        subject = f"root {number}" if root else ""
+        whole = flags | ASYNC if is_async else flags
+        call = Call(name, group, label=label, ranks=ranks, shapes=shapes, flags=whole, subject=subject)
+        return call if shape is None else keep(calls, key, call)
 
     return describe
 
 
 def _to_peer(name: str, parameter: str, groups: Groups, reach: Reach) -> Describe:
-    operation = name.encode()
     flags = TO_PEER | ASYNC if name.startswith("i") else TO_PEER
     group_of, peer_of, in_group_of = reach.of("group"), reach.of(parameter), reach.of(f"group_{parameter}")
     tensor_of = reach.of("tensor")
+    calls: dict[object, Call] = {}
 
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call:
         handle = group_of(args, options)
-        group, label, ranks = groups.about(handle)
+        about = groups.about(handle)
         peer, in_group = peer_of(args, options), in_group_of(args, options)
         if peer is None and in_group is not None:
             peer = groups.rank_of(handle, in_group)
         shapes = groups.shape(tensor_of(args, options))
-        return Call(operation, group, label, ranks, shapes, -1 if peer is None else int(peer), flags)
+        key = (about, shapes, peer)
+        call = calls.get(key)
+        if call is None:
+            group, label, ranks = about
+            number = -1 if peer is None else int(peer)
+            call = Call(name, group, label=label, ranks=ranks, shapes=shapes, peer=number, flags=flags)
+            keep(calls, key, call)
+        return call
 
     return describe
 
 
 def _of_groups(name: str, groups: Groups, recorder: Recorder, reach: Reach) -> Describe:
     only_members = reach.of("use_local_synchronization")
+    call = Call(name, "groups", ranks=as_ranges(range(recorder.world)))
 
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
         groups.forget()
-        if only_members(args, options):
-            return None  # only the members call it, so that calls of different ranks cannot be matched
-        return Call(name.encode(), b"groups", b"", as_ranges(range(recorder.world)))
+        # If only the members call it, calls of different ranks cannot be matched.
+        return None if only_members(args, options) else call
 
     return describe
 
 
 def _store_wait(name: str) -> Describe:
-    operation = b"store." + name.encode()
-
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call:
         keys = args[1] if len(args) > 1 else next(iter(options.values()), "")
-        subject = keys if isinstance(keys, str) else ", ".join(keys)
-        return Call(operation, b"store", flags=STORE, subject=_text(subject))
+        return Call(f"store.{name}", "store", flags=STORE, subject=keys if isinstance(keys, str) else ", ".join(keys))
 
     return describe
