@@ -130,7 +130,7 @@ def test_each_event_of_a_journal_becomes_a_mark(tmp_path: Path) -> None:
     happened = [
         lambda: writer.write_event(ValueReceived(0, clock.now())),
         lambda: writer.write_event(StopRequested("a timeout", 15, 1.0, clock.now())),
-        lambda: writer.write("hang", ranks=[1], lines=["hang: rank 0 waits", "      rank 1 never called it"]),
+        lambda: writer.write("hang", culprits=[], lines=["hang: rank 0 waits", "      rank 1 never called it"]),
         lambda: writer.write_event(DeadlinePassed("kill", clock.now())),
         lambda: writer.write("healed", fault="f", rank=0, what="continue it"),
         lambda: writer.write("heal_failed", fault="f", rank=0, what="continue it", error="it is gone"),

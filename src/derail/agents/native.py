@@ -25,6 +25,7 @@ class NativeAgent:
         observers: further observers of the jobs' events.
         started: called with each job when its ranks run.
         handle_signals: whether SIGTERM and the others raise ``SignalException`` in the main thread while a job runs.
+        record: whether ranks record their collectives, so that the result of a job that times out has a verdict.
     """
 
     name = "native"
@@ -35,7 +36,9 @@ class NativeAgent:
         observers: Sequence[Observer] = (),
         started: Callable[[NativeJob], None] | None = None,
         handle_signals: bool = False,
+        record: bool = False,
     ) -> None:
+        self._record = record
         self._observers = observers
         self._started = started
         self._handle_signals = handle_signals
@@ -92,6 +95,7 @@ class NativeAgent:
                     plan=scenario.faults,
                     teardown=default_teardown(scenario.grace),
                     name=scenario.name,
+                    record=self._record,
                 ),
                 workdir=workdir,
                 observers=self._observers,

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from derail.scenario.model import JobResult
 
 
-RINGS = "rings"
-"""Name of the directory of a job's ring files, beside its journal."""
 STACK_SECONDS = 2.0
 """Seconds for the ranks of a job that hangs to write their stacks."""
 
@@ -142,7 +140,8 @@ class NativeJob:
         """Put a verdict into the journal, and into the result of the job."""
         self._hang = verdict
         with suppress(OSError):  # a full disk: the result has it
-            self._driver.journal.write("hang", ranks=list(verdict.ranks), lines=list(verdict.lines))
+            culprits = [{"rank": each.rank, "reason": each.reason, "words": each.words} for each in verdict.culprits]
+            self._driver.journal.write("hang", culprits=culprits, lines=list(verdict.lines))
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Request the end of the job, without waiting for it."""
@@ -230,6 +229,7 @@ def start_job(
         InputError: if a fault cannot target these ranks.
         OSError: if a rank cannot be started; then no process is left.
     """
+    from derail.diagnose.where import RINGS
     from derail.faults.engine.driver import Driver
     from derail.faults.engine.prepare import record_ranks
     from derail.faults.model.plan import Plan

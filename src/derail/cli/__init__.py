@@ -13,6 +13,7 @@ from derail.cli.run import run
 from derail.cli.schema import schema
 from derail.cli.torchrun import torchrun
 from derail.cli.verify import verify_agent
+from derail.cli.where import where
 
 
 class _Commands(click.Group):
@@ -32,5 +33,5 @@ def main() -> None:
     """Run multi-rank jobs, break them on purpose, and prove what happened."""
 
 
-for _command in (launch, torchrun, run, verify_agent, compare, replay, list_, explain, schema, doctor):
+for _command in (launch, torchrun, where, run, verify_agent, compare, replay, list_, explain, schema, doctor):
     main.add_command(_command)

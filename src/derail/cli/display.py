@@ -30,6 +30,8 @@ COLOURS = {
     r"^  \+ .*$": "green",
     r"^  [-?] .*$": "yellow",
     r"^  ! .*$": "red",
+    r"^ .* <- look here$": "bold red",
+    r"^hang: ": "bold",
     r"^left behind: (?!nothing).*$": "yellow",
     r"^derail: +[\d.]+ s": "dim",
     r"^derail: ended by .*$": "yellow",

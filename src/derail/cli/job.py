@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORWARDED = ("SIGUSR1", "SIGUSR2")
 """Signals that derail forwards to every rank, without ending the job."""
+TIMED_OUT = 124
+"""Exit code of a job that did not end in time, as that of timeout(1)."""
 HANDLED = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
@@ -125,6 +127,15 @@ class _Signals(click.ParamType[tuple[str, ...]]):
     "--grace", type=click.FloatRange(min=0), metavar="SECONDS",
     help="Grace period from SIGTERM to SIGKILL when the job is ended. Default 30, or TORCH_ELASTIC_SHUTDOWN_TIMEOUT.",
 )  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="End a job that is not over after this time, and show which rank the others wait for. Implies --record.",
+)  # fmt: skip
+@click.option(
+    "--record", is_flag=True,
+    help="Record the last collectives of each rank (torch.distributed, mpi4py, derail.record_collective), for "
+    "'derail where'.",
+)  # fmt: skip
 @trace_option
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help=f'Fault: "{EXAMPLE}". Repeatable.')
 @click.option("--plan", type=click.Path(path_type=Path), help="Faults from a TOML or JSON file.")
@@ -150,6 +161,8 @@ def launch(  # noqa: PLR0913 - an option each
     signals_to_handle: tuple[str, ...] | None,
     virtual_local_rank: bool,
     grace: float | None,
+    timeout: float | None,
+    record: bool,
     faults: tuple[str, ...],
     plan: Path | None,
     seed: int | None,
@@ -165,7 +178,8 @@ def launch(  # noqa: PLR0913 - an option each
 
     The error file of the rank that failed first is copied to TORCHELASTIC_ERROR_FILE, if that is set.
 
-    Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it.
+    Exits with 0 if all ranks did, else with the code of the rank that failed first, or 128 + n if signal n ended it;
+    with 124 after --timeout.
     SIGTERM, SIGINT, SIGHUP and SIGQUIT end the job (a second one at once); SIGUSR1 and SIGUSR2 go to every rank,
     unless --signals-to-handle names them.
     """
@@ -203,6 +217,7 @@ def launch(  # noqa: PLR0913 - an option each
                         virtual_local_rank=virtual_local_rank,
                         shown_ranks=local_ranks_filter or (),
                         prefixes=_prefixes(log_line_prefix_template, ranks),
+                        record=record or timeout is not None,
                     ),
                     workdir=evidence.path,
                     logs=output_dir,
@@ -211,7 +226,7 @@ def launch(  # noqa: PLR0913 - an option each
                     handle_signals=True,
                 )
                 watch_faults(progress, job)
-                job.wait()
+                job.wait(timeout)
                 signalled = 0
             except SignalException as asked:
                 signalled = int(asked.sigval)
@@ -305,6 +320,10 @@ def _report(job: NativeJob | None, signalled: int) -> int:
         _show_last_lines(result)
     for fault in job.fault_results():
         show(f"fault {fault.fault}: {fault.result}", err=True)
+    if result.timed_out:
+        show(f"derail: {result.stop_reason}", err=True)
+        show(str(job.wait().hang), err=True)
+        return TIMED_OUT
     if signalled and not result.failures:
         show(f"derail: ended by {signal_name(signalled)}", err=True)
         return 0 if result.succeeded else 128 + signalled

@@ -29,6 +29,11 @@ NATIVE = "native"
     help="The launcher that runs the ranks; 'derail list agents' lists them. Default native, derail's own.",
 )  # fmt: skip
 @own_agent_options
+@click.option(
+    "--record", is_flag=True,
+    help="Record the last collectives of each rank, with derail's own launcher: a scenario that times out then shows "
+    "which rank the others waited for.",
+)  # fmt: skip
 @output_dir_option("Keep logs and journal in this directory.")
 @trace_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict and its evidence as JSON.")
@@ -38,6 +43,7 @@ def run(
     agent: str | None,
     agent_command: str | None,
     declaration: Path | None,
+    record: bool,
     output_dir: Path | None,
     trace: Path | None,
     as_json: bool,
@@ -60,11 +66,15 @@ def run(
         if agent is None and not is_described(agent_command, declaration):
             agent = NATIVE
         under_test = chosen_agent(agent, agent_command, declaration)
+        if record and under_test.name != NATIVE:
+            raise ValueError(
+                f"--record: ranks of {under_test.name} are not recorded. Leave it out, or use --agent native"
+            )
         check_writable(trace)
         loaded = campaign.load_scenario(scenario)  # before evidence of an earlier run is cleared
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
         try:
-            done = _run(loaded, under_test, evidence.path)
+            done = _run(loaded, under_test, evidence.path, record=record)
         except SignalException as asked:
             click.echo(f"derail: ended by {asked.sigval.name}", err=True)
             sys.exit(128 + asked.sigval)
@@ -83,7 +93,7 @@ def run(
     sys.exit(done.verdict.exit_code)
 
 
-def _run(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
+def _run(scenario: Scenario, agent: Agent, workdir: Path, *, record: bool) -> Run:
     """Run the scenario, and show ranks of derail's own launcher while they run.
 
     Raises:
@@ -98,7 +108,10 @@ def _run(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
             return campaign.run_scenario(scenario, agent, workdir=workdir)
     with display(scenario.ranks, scenario.faults, live=True) as progress:
         watched = NativeAgent(
-            observers=[progress], started=lambda job: watch_faults(progress, job), handle_signals=True
+            observers=[progress],
+            started=lambda job: watch_faults(progress, job),
+            handle_signals=True,
+            record=record,
         )
         return campaign.run_scenario(scenario, watched, workdir=workdir)
 

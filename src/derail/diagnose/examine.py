@@ -73,12 +73,11 @@ def examine(
     return Examination(judge(views, now=now, progressed=progressed), hangs)
 
 
-def judge_rings(rings: Path, *, ended: Mapping[int, str]) -> HangVerdict:
-    """Return the verdict on a job that is over, from its ring files alone."""
+def judge_rings(rings: Path, *, ended: Mapping[int, str], until: float) -> HangVerdict:
+    """Return the verdict on a job that was ended at a time, from its ring files alone."""
     found = read_rings(rings)
     views = {rank: RankView(ring=found.get(rank), ended=ended.get(rank, "")) for rank in {*found, *ended}}
-    last = max((call.left or call.entered for ring in found.values() for call in ring.calls), default=0.0)
-    return judge(views, now=last)
+    return judge(views, now=until)
 
 
 def _read(rings: Path | None, pids: Mapping[int, int]) -> dict[int, Ring]:
