@@ -178,6 +178,34 @@ def process_group(request: pytest.FixtureRequest, world_size: int) -> Iterator[o
         yield group
 
 
+@pytest.fixture
+def comm(request: pytest.FixtureRequest) -> object:
+    """Return mpi4py's ``MPI.COMM_WORLD``, in tests with ``@pytest.mark.ranks(n)`` on ranks of an MPI launcher.
+
+    Without mpi4py the test is skipped. It fails if the ranks are not the ranks of one MPI world.
+    """
+    ranks = _in_rank(request, "WORLD_SIZE")
+    from pytest_derail.ranks.libraries import mpi_world
+
+    return mpi_world(request.config, ranks)
+
+
+@pytest.fixture
+def jax_distributed(request: pytest.FixtureRequest) -> Iterator[object]:
+    """Make the ranks the processes of jax (``jax.distributed``) before the test, and shut that down afterwards.
+
+    It is for tests with ``@pytest.mark.ranks(n)``. Without jax the test is skipped.
+    """
+    _in_rank(request, "WORLD_SIZE")
+    from pytest_derail.ranks.libraries import open_jax
+
+    if "process_group" in request.fixturenames:
+        pytest.fail("jax_distributed and process_group: both listen at MASTER_PORT. Use one of them", pytrace=False)
+    order = request.config.stash[IN_RANK]
+    with open_jax(2 * order.timeout, kept=order.kept) as distributed:
+        yield distributed
+
+
 @pytest.fixture(name=PARAMETER)
 def _derail_ranks(request: pytest.FixtureRequest) -> int:
     """Return the number of ranks of the test, if its marker has a list."""

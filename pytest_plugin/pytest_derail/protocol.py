@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group"})
+ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group", "comm", "jax_distributed"})
 """Fixtures that exist only on ranks."""
 
 EVERY = "*"

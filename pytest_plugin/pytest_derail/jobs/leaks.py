@@ -41,8 +41,8 @@ LASTING = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
 """Caches in the temporary directory that are meant to outlast a process. They stay in the common directory, unless
 another user could have written there, or still can: torch executes the code in its cache."""
 
-LASTING_FILES = ("pymp-", "torch-shm-dir-", "joblib_memmapping_folder_", "loky-")
-"""Prefixes of files that multiprocessing, torch and loky keep in the temporary directory until their process ends."""
+LASTING_FILES = ("pymp-", "torch-shm-dir-", "joblib_memmapping_folder_", "loky-", "ompi.")
+"""Prefixes of files that these libraries, and Open MPI, keep in the temporary directory until their process ends."""
 
 NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
 """A number in a name, as a separate word: not a part of a random one."""

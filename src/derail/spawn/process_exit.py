@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+MPI = "mpi4py.MPI"
+"""Module that initializes MPI when it is imported: with threads, which a fork would not have, and as one rank, which
+several processes cannot be."""
+
+
 def leave(run: Callable[[], None]) -> NoReturn:
     """Run the rank's function and end the process as the interpreter would.
 
@@ -19,6 +24,7 @@ def leave(run: Callable[[], None]) -> NoReturn:
     from derail.spawn.worker import exit_code
 
     code, interrupted = 1, False
+    of_parent = MPI in sys.modules
     try:
         try:
             run()
@@ -32,6 +38,8 @@ def leave(run: Callable[[], None]) -> NoReturn:
             _show_error()
         _join_threads()
         run_exit_functions()
+        if not of_parent:
+            _finalize_mpi()
         code = _flush(code)
         if interrupted:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -73,6 +81,17 @@ def run_exit_functions() -> None:
     import atexit
 
     atexit._run_exitfuncs()  # noqa: SLF001
+
+
+def _finalize_mpi() -> None:
+    """Finalize MPI as mpi4py does at the exit of the interpreter, where Python code cannot ask for it.
+
+    Otherwise an MPI launcher takes the exit for a failure, and Open MPI leaves its files behind.
+    """
+    mpi: Any = sys.modules.get(MPI)
+    wanted = getattr(getattr(sys.modules.get("mpi4py"), "rc", None), "finalize", None)
+    if mpi is not None and wanted is not False and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
 
 
 def _flush(code: int) -> int:

@@ -68,3 +68,32 @@ def test_imports_of_the_users_own_package_are_found(tmp_path: Path, monkeypatch:
     assert imports_of(module) == ("colorsys", "wave")
     monkeypatch.setattr(import_scan, "LOOKED_THROUGH", 40)
     assert imports_of(module) == ("colorsys",)
+
+
+def test_modules_that_initialize_mpi_are_left_to_the_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directly, or through other packages; the package of the module itself is one of them."""
+    site = tmp_path / "site-packages"
+    sources = {
+        "mpi4py/__init__.py": "",
+        "mpi4py/MPI.py": "class Comm: pass\nCOMM_WORLD = Comm()",
+        "holds_module/__init__.py": "from mpi4py import MPI",
+        "holds_object/__init__.py": "from .deep import function",
+        "holds_object/deep.py": "from mpi4py.MPI import COMM_WORLD\ndef function(): pass",
+        "uses_other/__init__.py": "from holds_object import function",
+        "uses_none/__init__.py": "import wave",
+    }
+    for name, source in sources.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(source)
+    packages = ["mpi4py", "holds_module", "holds_object", "uses_other", "uses_none"]
+    imports = [*packages, "mpi4py.MPI", "wave"]
+    (tmp_path / "users_of_mpi.py").write_text("\n".join(f"import {name}" for name in imports))
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert imports_of(importlib.import_module("users_of_mpi")) == ("uses_none", "wave")
+    finally:
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] in (*packages, "users_of_mpi"):
+                del sys.modules[name]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pytest_derail.protocol import Order
     from pytest_derail.ranks.worker.session import Problems
 
+JOINING = frozenset({"comm", "jax_distributed"})
+"""Fixtures that make the rank a part of something until it exits, as ``process_group`` does."""
+
 LATE = "late"
 """Folder with the records of late tear-downs."""
 
@@ -108,6 +111,7 @@ class KeptProtocol(Protocol):
         self._chance: dict[str, Any] = {}
         self._expected: Condition | None = None
         self._last: pytest.Function | None = None
+        self._joined: frozenset[str] = frozenset()
 
     def take(self, session: pytest.Session, items: Sequence[pytest.Item], problems: Problems, order: Order) -> None:
         """Run a test, and report its result and what it has left."""
@@ -189,7 +193,9 @@ class KeptProtocol(Protocol):
     ) -> Generator[None, object, object]:
         """Keep the changes made by a fixture that outlives the test."""
         del request
-        joins = fixturedef.argname == "process_group" and process_group() is None
+        name = fixturedef.argname
+        joins = name not in self._joined if name in JOINING else name == "process_group" and process_group() is None
+        self._joined |= JOINING & {name}
         stays = fixturedef.scope != "function" or joins
         if not stays or self._expected is None or fixturedef.argname in self.order.handed:
             return (yield)

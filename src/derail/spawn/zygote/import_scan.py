@@ -8,11 +8,13 @@ import os
 import sys
 from collections import deque
 from importlib.machinery import PathFinder
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from derail.spawn.process_exit import MPI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
 
 
 LOOKED_THROUGH = 1 << 20
@@ -26,7 +28,7 @@ def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
     ``src`` layout or found by PYTHONPATH, contains the slow imports.
 
     Only modules loaded here are returned, so that no new code runs. The user's own modules are not, because they may
-    read RANK when they are imported.
+    read RANK when they are imported. Nor are those that import ``mpi4py.MPI``.
     """
     first = target.__name__ if isinstance(target, type(sys)) else _module_name(target)
     installed: dict[str, None] = {}
@@ -45,7 +47,8 @@ def imports_of(target: Callable[..., Any] | ModuleType) -> tuple[str, ...]:
         left -= about.st_size
         for name in names:
             if name in sys.modules and is_installed(name):
-                installed[name] = None
+                if not starts_mpi(name):
+                    installed[name] = None
                 continue
             for package in _with_packages(name):
                 if package in sys.modules and package not in own and package.partition(".")[0] != "derail":
@@ -63,6 +66,44 @@ def is_installed(name: str) -> bool:
         return True
     file = str(getattr(sys.modules.get(name), "__file__", None) or "")
     return file.startswith(_installed()) or not SITE_FOLDERS.isdisjoint(file.split(os.sep))
+
+
+def starts_mpi(name: str) -> bool:
+    """Return whether a module, or another one of its package, imports ``mpi4py.MPI``, directly or by other packages."""
+    return name == MPI or (MPI in sys.modules and name.partition(".")[0] in _packages_with_mpi(len(sys.modules)))
+
+
+@functools.lru_cache(maxsize=1)
+def _packages_with_mpi(modules: int) -> frozenset[str]:
+    """Return the packages that have imported ``mpi4py.MPI`` in this process, cached by the number of loaded modules.
+
+    A package has imported another one if a variable of its modules holds a module, class or function of that one.
+    """
+    del modules
+    users: dict[str, set[str]] = {}
+    for name, module in list(sys.modules.items()):
+        top = MPI if name == MPI else name.partition(".")[0]
+        for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
+            home = _home(value)
+            users.setdefault(MPI if home == MPI else home.partition(".")[0], set()).add(top)
+    found, queue = {MPI}, [MPI]
+    while queue:
+        new = users.get(queue.pop(), set()) - found
+        found |= new
+        queue += new
+    return frozenset(found)
+
+
+def _home(value: object) -> str:
+    """Return the module of a value, without calling any code of the value, which may be a proxy."""
+    kind = type(value)
+    if kind is ModuleType:
+        name: object = vars(value).get("__name__")
+    elif issubclass(kind, type):
+        name = vars(value).get("__module__")
+    else:
+        name = getattr(value, "__module__", "") if kind is FunctionType else kind.__module__
+    return name if isinstance(name, str) else ""
 
 
 SITE_FOLDERS = frozenset({"site-packages", "dist-packages"})

@@ -10,6 +10,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from derail.spawn.process_exit import MPI
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -76,6 +78,8 @@ def preload(parts: Iterable[Preload]) -> Preloaded:
     """Import modules, and call functions; report failures on stderr. A rank that needs a failed one fails by itself."""
     before, handlers, loaded = dict(os.environ), _handlers(), set(sys.modules)
     for part in parts:
+        if part == MPI:
+            continue  # each rank imports it
         try:
             if isinstance(part, str):
                 __import__(part)
