@@ -99,6 +99,8 @@ class ContinuousCall:
             raise unittest.SkipTest(reason)
         try:
             cls._run_test_given_id(self.test_id)
+        except unittest.SkipTest as skip:
+            raise RuntimeError(f"{skip}: this class takes a skip by an exception for an error") from skip
         except SystemExit as end:
             raise_for_exit(end)
             raise RuntimeError(f"the test ended its process with exit code {end.code}") from end

@@ -77,8 +77,15 @@ class IdleProcess:
 @contextmanager
 def process_class(cls: Any, test: AdoptedTest) -> Iterator[None]:
     """While a test of ``MultiProcessTestCase`` runs: have ranks run what it would start as processes."""
-    start_processes, join_processes = cls._start_processes, cls._join_processes
+    set_up, start_processes, join_processes = cls.setUp, cls._start_processes, cls._join_processes
     files = set()
+
+    def set_up_and_note_file(self: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            set_up(self)
+        finally:
+            files.add(getattr(self, "file_name", ""))
 
     def start(self: Any, _: object) -> None:
         start_processes(self, IdleProcess)
@@ -88,7 +95,6 @@ def process_class(cls: Any, test: AdoptedTest) -> Iterator[None]:
         if not self.processes or not all(isinstance(each, IdleProcess) for each in self.processes):
             join_processes(self, function)
             return
-        files.add(self.file_name)
         for pipe in self.pid_to_pipe.values():
             pipe.close()
         special, skipped = self.special_return_code_checks, self.skip_return_code_checks
@@ -105,12 +111,13 @@ def process_class(cls: Any, test: AdoptedTest) -> Iterator[None]:
         raise_skip(verdict)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cls, "setUp", set_up_and_note_file)
         patch.setattr(cls, "_start_processes", start)
         patch.setattr(cls, "_join_processes", join)
         try:
             yield
         finally:
-            for name in files:
+            for name in filter(None, files):
                 Path(name).unlink(missing_ok=True)
 
 

@@ -60,7 +60,7 @@ def test_verdicts_are_those_of_the_own_runner_and_nothing_is_left(
     )
     assert (tmp_path / "ranks.log").read_text().splitlines().count("init 0") == 1
     assert set(os.listdir(temporary)) == before
-    result.stdout.fnmatch_lines(["derail adopted 10 classes, * tests on warm ranks"])
+    result.stdout.fnmatch_lines(["derail adopted 11 classes, * tests on warm ranks"])
 
 
 @pytest.mark.parametrize(

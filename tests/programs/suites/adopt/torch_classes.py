@@ -249,6 +249,7 @@ class TestKeepsItsGroup(Gloo):
     def test_group_stays(self):
         self.join_group()
         self.assertTrue(dist.is_initialized())
+        dist.barrier()  # a rank that exits removes the file that the other one may still need
 
 
 @instantiate_parametrized_tests
@@ -371,6 +372,23 @@ class TestContinuous(MultiProcContinuousTest):
 
     def test_y_after_a_failure(self):
         pass
+
+
+class TestSkipByException(MultiProcContinuousTest):
+    """Its own runner takes such a skip for an error."""
+
+    world_size = 1
+
+    @classmethod
+    def backend_str(cls):
+        return "gloo"
+
+    @classmethod
+    def device_type(cls):
+        return "cpu"
+
+    def test_skips(self):
+        self.skipTest("by an exception")
 
 
 class TestOneDevice(MultiProcContinuousTest):
