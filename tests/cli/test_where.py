@@ -59,3 +59,21 @@ def test_a_job_that_is_over_in_time_exits_as_without_a_limit(derail_command: Der
     assert ran.returncode == 3
     assert asked.returncode == 2
     assert "its ranks recorded no collectives. Start the job with derail launch --record" in asked.stderr
+
+
+@pytest.mark.parametrize("agent", ["native", pytest.param("torchrun", marks=pytest.mark.torch)])
+def test_a_scenario_that_times_out_has_a_verdict_on_request(
+    derail_command: Derail, script: Path, tmp_path: Path, agent: str
+) -> None:
+    """On derail's launcher, and under an external one, whose ranks record in the same way."""
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(
+        f'title = "one goes elsewhere"\nworker = "{script.name}"\nranks = 3\ntimeout = 12\ngrace = 1\n'
+        "[expect]\nsucceeded = false\n"
+    )
+    ran = derail_command("run", scenario, "--record", "--agent", agent, "--json")
+    hang = json.loads(ran.stdout)["hang"]
+
+    assert hang["lines"] == VERDICT
+    assert [(each["rank"], each["reason"]) for each in hang["culprits"]] == [(1, "missing call")]
+    assert json.loads(derail_command("run", "hang/deadlock", "--json").stdout)["hang"] is None

@@ -26,7 +26,7 @@ def environment(rings: Path, rank: int, *, ranks: int, port: int = 0) -> dict[st
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "DERAIL_RECORDER": str(rings),
-        "PYTHONPATH": str(SITE),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH")))),
     }
 
 

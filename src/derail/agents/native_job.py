@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from derail.scenario.model import JobResult
 
 
-STACK_SECONDS = 2.0
-"""Seconds for the ranks of a job that hangs to write their stacks."""
-
-
 class NativeJob:
     """Job that runs under derail, made by ``start_job``. The caller must ``close`` it.
 
@@ -122,26 +118,25 @@ class NativeJob:
         assert result is not None, "waiting without a limit ends with a result"
         return result
 
-    def examine(self, *, ended: Mapping[int, str] | None = None, patience: float = STACK_SECONDS) -> Examination:
+    def examine(self, *, ended: Mapping[int, str] | None = None, patience: float | None = None) -> Examination:
         """Examine the ranks of a job that hangs: their states and stacks, and the verdict on them.
 
         Args:
             ended: ranks that have finished although their processes run, with how, in words.
-            patience: maximum seconds to wait for their stacks.
+            patience: maximum seconds to wait for their stacks; by default ``examine.PATIENCE_S``.
         """
-        from derail.diagnose.examine import examine
+        from derail.diagnose.examine import PATIENCE_S, examine
 
         pids = self.pids()
         stderrs = {rank: self.log(rank, "stderr") for rank in pids}
         over = {**(ended or {}), **self._exits.words}
-        return examine(pids, stderrs, self.rings, ended=over, patience=patience)
+        return examine(pids, stderrs, self.rings, ended=over, patience=PATIENCE_S if patience is None else patience)
 
     def note_hang(self, verdict: HangVerdict) -> None:
         """Put a verdict into the journal, and into the result of the job."""
         self._hang = verdict
         with suppress(OSError):  # a full disk: the result has it
-            culprits = [{"rank": each.rank, "reason": each.reason, "words": each.words} for each in verdict.culprits]
-            self._driver.journal.write("hang", culprits=culprits, lines=list(verdict.lines))
+            self._driver.journal.write("hang", **verdict.data())
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Request the end of the job, without waiting for it."""
@@ -229,7 +224,7 @@ def start_job(
         InputError: if a fault cannot target these ranks.
         OSError: if a rank cannot be started; then no process is left.
     """
-    from derail.diagnose.where import RINGS
+    from derail.diagnose.examine import RINGS
     from derail.faults.engine.driver import Driver
     from derail.faults.engine.prepare import record_ranks
     from derail.faults.model.plan import Plan

@@ -107,7 +107,7 @@ def as_data(run: Run) -> dict[str, object]:
         "teardown_seconds": seen.teardown_seconds,
         "timed_out": seen.timed_out,
         "stop_reason": seen.stop_reason,
-        "hang": None if seen.hang is None else {"ranks": list(seen.hang.ranks), "lines": list(seen.hang.lines)},
+        "hang": None if seen.hang is None else seen.hang.data(),
         "ranks": [
             {
                 "rank": fate.rank,

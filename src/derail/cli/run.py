@@ -31,8 +31,8 @@ NATIVE = "native"
 @own_agent_options
 @click.option(
     "--record", is_flag=True,
-    help="Record the last collectives of each rank, with derail's own launcher: a scenario that times out then shows "
-    "which rank the others waited for.",
+    help="Record the last collectives of each rank: a scenario that times out then shows which rank the others waited "
+    "for.",
 )  # fmt: skip
 @output_dir_option("Keep logs and journal in this directory.")
 @trace_option
@@ -56,6 +56,7 @@ def run(
     import json
     from dataclasses import replace
 
+    from derail.agents.external.agent import ExternalAgent
     from derail.campaign import campaign
     from derail.launch.signals import SignalException
     from derail.report.text import render_verdict
@@ -66,10 +67,8 @@ def run(
         if agent is None and not is_described(agent_command, declaration):
             agent = NATIVE
         under_test = chosen_agent(agent, agent_command, declaration)
-        if record and under_test.name != NATIVE:
-            raise ValueError(
-                f"--record: ranks of {under_test.name} are not recorded. Leave it out, or use --agent native"
-            )
+        if record and isinstance(under_test, ExternalAgent):
+            under_test.record = True
         check_writable(trace)
         loaded = campaign.load_scenario(scenario)  # before evidence of an earlier run is cleared
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:

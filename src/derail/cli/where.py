@@ -35,8 +35,7 @@ def where(*, job: str, as_json: bool) -> None:
             place = of_journal(path / JOURNAL if path.is_dir() else path)
     verdict = place.verdict
     if as_json:
-        found = [{"rank": each.rank, "reason": each.reason, "words": each.words} for each in verdict.culprits]
-        data = {"over": place.is_over, "lines": verdict.lines, "culprits": found, "stacks": place.stacks}
+        data = {"over": place.is_over, **verdict.data(), "stacks": place.stacks}
         click.echo(json.dumps({**data, "journal": str(place.journal)}, indent=2))
         return
     if place.is_over:

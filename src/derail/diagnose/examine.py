@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from derail.diagnose.rings import read_rings
+from derail.diagnose.rings import mapped_rings, read_rings
 from derail.diagnose.stacks import parse_stack
 from derail.diagnose.verdict import RankView, judge
 from derail.model.clock import SYSTEM_CLOCK
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from derail.diagnose.stacks import Stack
     from derail.diagnose.verdict import HangVerdict
     from derail.supervise.hang_report import Hang
+
+
+RINGS = "rings"
+"""Name of the directory of a job's ring files, beside its journal."""
+PATIENCE_S = 2.0
+"""Seconds for the ranks of a job that hangs to write their stacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ def examine(
     rings: Path | None,
     *,
     ended: Mapping[int, str],
-    patience: float,
+    patience: float = PATIENCE_S,
 ) -> Examination:
     """Examine the ranks of a job, and return the verdict. It does not change them, except that they write their stacks.
 
@@ -56,7 +62,10 @@ def examine(
     gone = {rank: "has exited" for rank, pid in pids.items() if rank not in ended and _has_exited(pid)}
     over = {**gone, **ended}
     before = _read(rings, pids)
-    hangs = report_hangs({rank: pid for rank, pid in pids.items() if rank not in over}, stderrs, patience=patience)
+    # The process of a rank may be a shell that waits for the Python that records.
+    inner = {rank: ring.pid for rank, ring in before.items() if rings is not None and _records_in(rings, ring.pid)}
+    examined = {rank: inner.get(rank, pid) for rank, pid in pids.items() if rank not in over}
+    hangs = report_hangs(examined, stderrs, patience=patience)
     now, after = SYSTEM_CLOCK.now(), _read(rings, pids)
     stacks = {rank: parse_stack(hang.stack()) for rank, hang in hangs.items()}
     progressed = any(before[rank].calls != ring.calls for rank, ring in after.items() if rank in before)
@@ -78,6 +87,10 @@ def judge_rings(rings: Path, *, ended: Mapping[int, str], until: float) -> HangV
     found = read_rings(rings)
     views = {rank: RankView(ring=found.get(rank), ended=ended.get(rank, "")) for rank in {*found, *ended}}
     return judge(views, now=until)
+
+
+def _records_in(rings: Path, pid: int) -> bool:
+    return any(path.parent == rings.resolve() for path in mapped_rings(pid))
 
 
 def _read(rings: Path | None, pids: Mapping[int, int]) -> dict[int, Ring]:

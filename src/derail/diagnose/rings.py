@@ -9,14 +9,15 @@ import math
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from derail.faults.inrank import ring as layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 NAME = re.compile(r"rank-(\d{1,9})\.(\d{1,9})\.ring")
@@ -166,6 +167,15 @@ def read_rings(directory: Path, *, pids: dict[int, int] | None = None) -> dict[i
         return {}
     rings = [ring for name in names if NAME.fullmatch(name) and isinstance(ring := read_ring(directory / name), Ring)]
     return choose(rings, pids or {})
+
+
+def mapped_rings(pid: int) -> Iterator[Path]:
+    """Yield the ring files that a process has mapped; none if that cannot be read."""
+    with suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = Path(line.rstrip("\n").partition("/")[2])
+            if NAME.fullmatch(path.name):
+                yield Path("/") / path
 
 
 def choose(rings: Iterable[Ring], pids: dict[int, int]) -> dict[int, Ring]:

@@ -97,6 +97,11 @@ class HangVerdict:
         """Numbers of the culprits."""
         return tuple(culprit.rank for culprit in self.culprits)
 
+    def data(self) -> dict[str, object]:
+        """Return culprits and lines as plain data."""
+        culprits = [{"rank": each.rank, "reason": each.reason, "words": each.words} for each in self.culprits]
+        return {"culprits": culprits, "lines": list(self.lines)}
+
     def __str__(self) -> str:
         """Return the lines."""
         return "\n".join(self.lines)

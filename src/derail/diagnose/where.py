@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from derail.diagnose.examine import examine, judge_rings
-from derail.diagnose.rings import NAME
+from derail.diagnose.examine import RINGS, examine, judge_rings
+from derail.diagnose.rings import mapped_rings
 from derail.diagnose.verdict import Culprit, HangVerdict
 from derail.faults.engine import journal
 from derail.faults.inrank.rank_plan import RECORDER
@@ -18,11 +18,6 @@ from derail.platform.processes import environment, every_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-RINGS = "rings"
-"""Name of the directory of a job's ring files, beside its journal."""
-PATIENCE_S = 2.0
-"""Seconds to wait for the stacks of ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +88,9 @@ def of_journal(path: Path) -> Place:
     gone = {rank: "has exited" for rank in pids if rank not in present}
     whole = {**pids, **present}
     stderrs = {rank: _stderr(pid) for rank, pid in whole.items()}
-    found = examine(whole, stderrs, rings, ended={**gone, **ended}, patience=PATIENCE_S)
+    found = examine(whole, stderrs, rings, ended={**gone, **ended})
     stacks = {rank: hang.stack() for rank, hang in found.hangs.items()}
     return Place(found.verdict, {rank: stack for rank, stack in stacks.items() if stack}, is_over, path)
-
-
-def mapped_rings(pid: int) -> Iterator[Path]:
-    """Yield the ring files that a process has mapped; none if that cannot be read."""
-    with suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            path = Path(line.rstrip("\n").partition("/")[2])
-            if NAME.fullmatch(path.name):
-                yield Path("/") / path
 
 
 def _is_of(pid: int, rings: Path) -> bool:

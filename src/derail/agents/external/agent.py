@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from derail.agents.external.messages import Invocation, Order
 from derail.agents.external.variables import handed_on
 from derail.agents.invocation import LOGS
+from derail.diagnose.examine import RINGS
 from derail.faults.engine.journal import JOURNAL
 from derail.faults.model.targets import AGENT, AGENT_RANK
 from derail.model.outcome import Cause, JobOutcome, RankOutcome, fields_of
@@ -117,6 +118,7 @@ class ExternalAgent(ABC):
         takes_streams: whether streams that the supervisor reads are redirected to files, so that it does not see them.
         shows_script: whether the command line of the process that runs the script contains its path.
         must_relay: whether it promises to print its ranks' output.
+        record: whether ranks record their collectives, so that a job that times out gets a verdict.
         variables: its own variables, by the name that ranks read for the same value, unless they are common ones.
     """
 
@@ -129,6 +131,7 @@ class ExternalAgent(ABC):
     takes_streams: bool = False
     shows_script: bool = True
     must_relay: bool = False
+    record: bool = False
     variables: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
@@ -228,6 +231,7 @@ class ExternalAgent(ABC):
             script=job.script if self.shows_script else "",
             variables=dict(self.variables),
             port=job.port,
+            rings=make_private(job.workdir / RINGS) if self.record else None,
         )
 
     def _observe(self, job: Job, order: Order, seen: Seen) -> JobResult:
@@ -277,6 +281,7 @@ class ExternalAgent(ABC):
             deadlock="; ".join(
                 f"the launcher does not read {name} of rank {rank}: it is full" for rank, name in seen.full
             ),
+            hang=seen.hang,
         )
 
     def _relayed(

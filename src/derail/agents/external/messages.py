@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from derail.diagnose.verdict import HangVerdict
     from derail.faults.model.plan import Plan
     from derail.faults.model.results import FaultResult
     from derail.faults.model.triggers import Data
@@ -54,6 +55,7 @@ class Order:
         script: the path of the ranks' program, as in the command line of its process; empty if it is not there.
         variables: the declared variables of the supervisor, by the name that ranks read for the same value.
         port: a free TCP port of loopback.
+        rings: the directory in which ranks record their collectives; None if they do not.
         temporary: the directory for temporary files, which is removed after the run; its name is short because of the
             sockets in it. None for the usual place.
     """
@@ -74,6 +76,7 @@ class Order:
     script: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
+    rings: Path | None = None
     temporary: Path | None = None
 
 
@@ -144,6 +147,7 @@ class Seen:
         asked_at: monotonic time in seconds at which a fault first signalled the supervisor; None if none did.
         timed_out: whether the supervisors had to be killed at the timeout.
         full: the streams of ranks that were full and unread pipes at the timeout.
+        hang: the verdict on the ranks at the timeout, if they recorded their collectives.
         nameless: the command lines of processes that ran the ranks' program without a rank in their environment.
         hidden: by rank, the command line of the Python that faults acted in, above the one that ran the program.
         error: the failure of the sandbox itself, or of starting a supervisor; empty if there was none.
@@ -158,6 +162,7 @@ class Seen:
     asked_at: float | None = None
     timed_out: bool = False
     full: tuple[tuple[int, Stream], ...] = ()
+    hang: HangVerdict | None = None
     nameless: tuple[str, ...] = ()
     hidden: Mapping[int, str] = field(default_factory=dict)
     error: str = ""

@@ -25,8 +25,9 @@ from derail.agents.external.rank_tracker import RankTracker, workers_of
 from derail.agents.external.standstill import doubted
 from derail.agents.external.variables import handed_on
 from derail.agents.invocation import rank_environment
+from derail.diagnose.examine import examine
 from derail.faults.engine.driver import Driver
-from derail.faults.engine.prepare import environment
+from derail.faults.engine.prepare import environment, record_environment
 from derail.faults.inrank.bootstrap import OWNER, RANK_VARIABLES
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.events import Finished
@@ -41,8 +42,10 @@ from derail.supervise.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from derail.agents.external.messages import Invocation, Order
+    from derail.diagnose.verdict import HangVerdict
     from derail.model.events import Stream
     from derail.model.outcome import Leftover
     from derail.platform.processes import ProcessInfo
@@ -124,6 +127,8 @@ class Sandbox:
         inside = environment(
             order.plan, range(order.ranks), journal=order.journal, job=order.job, environ=env, meet=meet
         )
+        if order.rings is not None:
+            inside |= record_environment(order.rings, {**env, **inside})
         self.seen.started_at = self.seen.started_at or SYSTEM_CLOCK.now()
         with open(open_private(order.outputs[node], os.O_WRONLY | os.O_APPEND), "ab") as output:
             process = subprocess.Popen(
@@ -179,9 +184,25 @@ class Sandbox:
             if left <= 0:
                 self.seen.timed_out = True
                 self.seen.full = self._full_pipes()
+                if self.order.rings is not None:
+                    self.seen.hang = self._examine(self.order.rings)
                 return
             self._loop.run_once(min(left, 1.0))
             self._reap()
+
+    def _examine(self, rings: Path) -> HangVerdict:
+        """Examine the ranks before they are ended, and return the verdict, which is in the journal as well."""
+        lives = {life.rank: life for life in self._ranks.lives if life.rank >= 0}  # the last process of each rank
+        ended = {rank: f"has ended ({life.status})" for rank, life in lives.items() if life.status is not None}
+        verdict = examine(
+            {rank: life.pid for rank, life in lives.items()},
+            {rank: life.streams.get("stderr") for rank, life in lives.items()},
+            rings,
+            ended=ended,
+        ).verdict
+        with suppress(OSError):  # a full disk must not stop the run
+            self._driver.journal.write("hang", **verdict.data())
+        return verdict
 
     def _full_pipes(self) -> tuple[tuple[int, Stream], ...]:
         """Return the ranks' streams that are full, and still are a moment later without a write."""

@@ -121,13 +121,19 @@ def record_ranks(spec: JobSpec, rings: Path) -> JobSpec:
     """Return the job with ranks that record their collectives, in ring files in a directory that exists."""
 
     def recorded(rank: RankSpec) -> RankSpec:
-        env, run = {**rank.env, RECORDER: str(rings.absolute())}, rank.run
+        variables, run = record_environment(rings, rank.env), rank.run
         if isinstance(run, Command):
-            return replace(rank, env={**env, "PYTHONPATH": _site_first(env)})
+            return replace(rank, env={**rank.env, **variables})
+        env = {**rank.env, RECORDER: variables[RECORDER]}  # the function itself starts the recorder
         starts_runtime = isinstance(run.target, EntryPoint)
         return replace(rank, env=env, run=run if starts_runtime else replace(run, target=EntryPoint(run.target)))
 
     return replace(spec, ranks=tuple(recorded(rank) for rank in spec.ranks))
+
+
+def record_environment(rings: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which the Python programs of ranks record their collectives, to add to ``environ``."""
+    return {RECORDER: str(rings.resolve()), "PYTHONPATH": _site_first(environ)}
 
 
 def environment(
