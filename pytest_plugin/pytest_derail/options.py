@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,17 @@ def add_options(parser: pytest.Parser) -> None:
         help="run every test on the same N ranks, as torchrun --nproc-per-node N -m pytest would: each rank imports "
         "conftest files and modules, and sets up all fixtures itself. The ranks marker has priority; ranks(0) or "
         "no_ranks keeps a test in this process",
+    )
+    group.addoption(
+        "--derail-launcher",
+        metavar="LINE",
+        help='command line of the launcher that places the ranks of tests, "mpiexec -n {ranks}" for example: then an '
+        "MPI world exists, and ranks may be on other machines",
+    )
+    group.addoption(
+        "--derail-launcher-host",
+        metavar="ADDRESS",
+        help="address of this machine at which ranks of --derail-launcher reach this process; default 127.0.0.1",
     )
     group.addoption(
         "--derail-timeout",
@@ -113,6 +125,8 @@ def add_options(parser: pytest.Parser) -> None:
         "for; default yes",
     )
     parser.addini("derail_record", "the same as --derail-record", type="bool", default=True)
+    parser.addini("derail_launcher", "the same as --derail-launcher", default="")
+    parser.addini("derail_launcher_host", "the same as --derail-launcher-host", default="")
     parser.addini("derail_agent", "the same as --derail-agent", default="")
     parser.addini("derail_timeout", "the same as --derail-timeout", default="")
     parser.addini("derail_grace", "the same as --derail-grace", default="")
@@ -224,6 +238,39 @@ def debugpy_ranks(config: pytest.Config) -> int | str | None:
     if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
         raise pytest.UsageError("--derail-debugpy: not in workers of pytest-xdist, which show no ports. Run without -n")
     return given if given == "all" else int(given)
+
+
+def launcher(config: pytest.Config, ranks: int) -> tuple[str, ...]:
+    """Return the command line of the launcher that places the ranks of tests; empty if derail does it itself.
+
+    Raises:
+        UsageError: if it is no command line, or does not say where the number of ranks goes.
+    """
+    choices = (
+        ("--derail-launcher", config.getoption("derail_launcher")),
+        ("DERAIL_LAUNCHER", os.environ.get("DERAIL_LAUNCHER")),
+        ("derail_launcher in the ini file", config.getini("derail_launcher")),
+    )
+    source, line = next(((source, line) for source, line in choices if line), ("", ""))
+    if not line:
+        return ()
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise pytest.UsageError(f"{source}: {error}: {line!r}") from None
+    if not any("{ranks}" in word for word in words):
+        raise pytest.UsageError(f"{source}: expected {{ranks}} where the number of ranks goes, got {line!r}")
+    return tuple(word.replace("{ranks}", str(ranks)) for word in words)
+
+
+def launcher_host(config: pytest.Config) -> str:
+    """Return the address at which ranks of another launcher reach this process."""
+    given = (
+        config.getoption("derail_launcher_host"),
+        os.environ.get("DERAIL_LAUNCHER_HOST"),
+        config.getini("derail_launcher_host"),
+    )
+    return str(next((host for host in given if host), "127.0.0.1"))
 
 
 def agent_name(config: pytest.Config) -> str:

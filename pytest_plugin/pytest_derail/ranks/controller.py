@@ -178,11 +178,8 @@ class RanksTest:
     def _run_ranks(self, packed: dict[str, bytes], paths: pytest.TempPathFactory, limit: TimeLimit) -> Verdict:
         __tracebackhide__ = True
         with self._debugger.open(paths.getbasetemp()):
-            if (
-                self.mark.reuse is not None
-                and not self._debugger.needs_own_ranks
-                and not self.item.get_closest_marker("faults")
-            ):
+            alone = self._debugger.needs_own_ranks or self.item.get_closest_marker("faults")
+            if self.mark.launcher or (self.mark.reuse is not None and not alone):
                 return self._run_on_kept(packed, paths, limit)
             self._folder = evidence_folder(paths, self.item)
             files = RankFiles(paths)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_derail.markers import misfit, near
-from pytest_derail.options import preload, seconds, start_method
+from pytest_derail.options import launcher, preload, seconds, start_method
 from pytest_derail.protocol import ON_RANKS, PARAMETER
 from pytest_derail.shapes import REMEDY, shape_of
 
@@ -38,6 +38,7 @@ class RanksMark:
         reuse: which tests share the ranks: those of a "class" (only if it is adopted), of a "module" or of the
             "session"; None for this test only.
         own_files: whether ranks have a separate temporary directory, and files that they leave in it are failures.
+        launcher: command line of the launcher that places the ranks; empty if derail does.
     """
 
     ranks: int
@@ -48,6 +49,7 @@ class RanksMark:
     in_ranks: tuple[str, ...]
     reuse: str | None
     own_files: bool = True
+    launcher: tuple[str, ...] = ()
 
     def environment(self, files: RankFiles) -> dict[str, str]:
         """Return the variables that point ranks to their temporary directory."""
@@ -77,13 +79,20 @@ def read_mark(item: pytest.Item, mark: pytest.Mark) -> RanksMark:
         raise pytest.UsageError(
             f"{item.nodeid}: @pytest.mark.ranks: timeout: expected a number of seconds above 0, got {timeout!r}"
         )
+    command = launcher(config, ranks)
+    if command and item.get_closest_marker("faults") is not None:
+        raise pytest.UsageError(
+            f"{item.nodeid}: @pytest.mark.faults: expected ranks that derail starts, got --derail-launcher; start the "
+            "job by derail.agent() to break it under that launcher"
+        )
     return RanksMark(
         ranks=ranks,
+        launcher=command,
         timeout=seconds(config, "timeout") if timeout is None else float(timeout),
         grace=seconds(config, "grace"),
         start_method=start_method(config, options["start_method"], source="@pytest.mark.ranks(start_method=)"),
         preload=preload(config, _names(item, options["preload"])),
-        reuse=reuse,
+        reuse=reuse or ("module" if command else None),  # each start of the launcher makes a new world
         in_ranks=(*options["in_ranks"], *config.getini("derail_fixtures_in_ranks")),
     )
 

@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from derail.diagnose.stacks import equal_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
-    from derail.agents.native_job import NativeJob
+    from derail.diagnose.examine import Examination
+    from derail.diagnose.verdict import HangVerdict
+    from derail.scenario.model import JobResult
 
 ANSWER_SECONDS = 5.0
 """Seconds for a rank to write its stack on a busy machine. A frozen rank never does."""
 
 RECORDER_FRAME = re.compile(r'^  File ".*[/\\]derail[/\\]faults[/\\]inrank[/\\]recorder\.py"')
 INNER_FRAMES = re.compile(r'^  File ".*[/\\](_pytest|pluggy|pytest_derail|derail)[/\\]')
+
+
+class RanksJob(Protocol):
+    """Job of the ranks of a test: derail's own, or that of another launcher."""
+
+    @property
+    def rings(self) -> Path | None:
+        """Directory of the ranks' ring files; None if they do not record their collectives."""
+
+    def pids(self) -> dict[int, int]:
+        """Return the pid of each rank on this machine."""
+
+    def log(self, rank: int, stream: str) -> Path:
+        """Return the file of a stream of a rank."""
+
+    def examine(self, *, ended: Mapping[int, str] | None = None, patience: float) -> Examination:
+        """Examine the ranks of a job that hangs."""
+
+    def note_hang(self, verdict: HangVerdict) -> None:
+        """Put a verdict into the result."""
+
+    def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
+        """Request the end of the job."""
+
+    def close(self) -> None:
+        """End the job."""
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the end of the job, and return its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +72,7 @@ DESYNCS = ("other operation", "other shape", "other group")
 
 
 def look(
-    job: NativeJob, ranks: Collection[int], why: Literal["hang", "failure", "interrupt"]
+    job: RanksJob, ranks: Collection[int], why: Literal["hang", "failure", "interrupt"]
 ) -> Mapping[int, Whereabouts]:
     """Return the state of these ranks of a job, except those that have ended by now, and note the verdict on a hang.
 

@@ -11,12 +11,11 @@ from pytest_derail.ranks.time_limit import SETTLE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from derail.agents.native_job import NativeJob
     from pytest_derail.ranks.debugger import Debugger
     from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import RankRecord
     from pytest_derail.ranks.result import Verdict
-    from pytest_derail.ranks.stacks import Whereabouts
+    from pytest_derail.ranks.stacks import RanksJob, Whereabouts
     from pytest_derail.ranks.time_limit import TimeLimit
 
 
@@ -46,7 +45,7 @@ class Progress(Protocol):
 
 
 def watch(
-    job: NativeJob, ranks: Progress, limit: TimeLimit, debugger: Debugger
+    job: RanksJob, ranks: Progress, limit: TimeLimit, debugger: Debugger
 ) -> tuple[Mapping[int, Whereabouts], Mapping[int, RankRecord]]:
     """Wait for the end of a test, and stop its job if it takes too long.
 
@@ -81,7 +80,7 @@ def _failure(record: RankRecord) -> str:
     return next((report.text for report in reversed(record.reports) if report.result == "failed"), "")
 
 
-def break_off(job: NativeJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:
+def break_off(job: RanksJob, ranks: Progress, limit: TimeLimit, error: BaseException) -> Verdict:
     """End the job of a test when the controller is interrupted, and return the result of its ranks so far."""
     try:
         states = stacks.look(job, ranks.unfinished(ranks.records()), "interrupt")

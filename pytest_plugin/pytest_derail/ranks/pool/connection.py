@@ -9,9 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from derail.model.clock import SYSTEM_CLOCK
+from pytest_derail.protocol import report_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
 SEND_SECONDS = 10
 """Seconds within which a rank must accept a task, as it waits for one."""
@@ -37,11 +41,18 @@ class RankMessages:
 
 
 class Line:
-    """Connection to a rank. Its end is not an error: the end of the job is reported elsewhere."""
+    """Connection to a rank. Its end is not an error: the end of the job is reported elsewhere.
+
+    Attributes:
+        end: the connection.
+        is_open: whether the rank can still send anything.
+        closed_at: monotonic seconds at which its end was noticed; None if it is open.
+    """
 
     def __init__(self, end: Connection[Any, Any]) -> None:
         self.end = end
         self.is_open = True
+        self.closed_at: float | None = None
         with socket.socket(fileno=os.dup(end.fileno())) as same:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
 
@@ -55,8 +66,12 @@ class Line:
         try:
             message, left = self.end.recv()
         except (EOFError, OSError):
-            self.is_open = False
+            self.is_open, self.closed_at = False, SYSTEM_CLOCK.now()
             return
+        self.note(message, left, messages)
+
+    def note(self, message: str, left: Any, messages: RankMessages) -> None:
+        """Note a message."""
         if message == "late bad":
             messages.late_bad = True
             return
@@ -64,3 +79,27 @@ class Line:
         messages.begun |= message == "begun"
         messages.bad |= message == "bad"
         messages.done = message == "done"
+
+
+class CarryingLine(Line):
+    """Connection to a rank whose records come through it, and are written here.
+
+    Args:
+        end: the connection.
+        folder: folder of the ranks; records belong into it, or into one of its folders.
+        rank: number of the rank.
+    """
+
+    def __init__(self, end: Connection[Any, Any], folder: Path, rank: int) -> None:
+        super().__init__(end)
+        self._folder, self._rank = folder, rank
+
+    def note(self, message: str, left: Any, messages: RankMessages) -> None:
+        """Note a message, or write entries of a record."""
+        if message != "record":
+            super().note(message, left, messages)
+            return
+        name, data = left
+        place = self._folder / os.path.basename(name)
+        with report_path(place if place.is_dir() else self._folder, self._rank).open("ab") as file:
+            file.write(data)

@@ -32,6 +32,7 @@ from pytest_derail.ranks import late_teardown, phase_reports, stacks
 from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.phase_reports import RankRecord
 from pytest_derail.ranks.pool.connection import Line, RankMessages
+from pytest_derail.ranks.pool.launched import start_launched
 from pytest_derail.ranks.pool.worker import LATE, serve
 from pytest_derail.ranks.prefork import preload
 from pytest_derail.ranks.result import judge_ranks
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
-    from derail.agents.native_job import NativeJob
     from derail.model.events import Stream
     from pytest_derail.protocol import Order
     from pytest_derail.ranks.debugger import Debugger
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import When
     from pytest_derail.ranks.result import Verdict
-    from pytest_derail.ranks.stacks import Whereabouts
+    from pytest_derail.ranks.stacks import RanksJob, Whereabouts
     from pytest_derail.ranks.time_limit import TimeLimit
 
     End: TypeAlias = Connection[Any, Any]
@@ -113,7 +113,7 @@ class KeptRanks:
         self._paths = paths
         self._modules = tuple(modules)
         self._stack = ExitStack()
-        self._job: NativeJob | None = None
+        self._job: RanksJob | None = None
         self._bell = Bell(paths.getbasetemp())
         self._lines: list[Line] = []
         self._files = RankFiles(paths)
@@ -129,7 +129,7 @@ class KeptRanks:
 
     @property
     def _is_warm(self) -> bool:
-        return self._mark.start_method == "warm"
+        return self._mark.start_method == "warm" and not self._mark.launcher
 
     def run(
         self, item: pytest.Function, order: Order, limit: TimeLimit, evidence: Callable[[], Path], debugger: Debugger
@@ -188,6 +188,12 @@ class KeptRanks:
         """Whether the job of the ranks has ended."""
         return self._bell.job_is_over
 
+    @property
+    def first_gone(self) -> tuple[int, float] | None:
+        """The first rank that has gone, and when its launcher must have ended the others; None under derail's own."""
+        gone = [(line.closed_at, rank) for rank, line in enumerate(self._lines) if line.closed_at is not None]
+        return (min(gone)[1], min(gone)[0] + self._mark.grace) if gone and self._mark.launcher else None
+
     def _read(self, records: Path) -> dict[int, RankRecord]:
         """Return what the ranks have recorded in a folder."""
         return phase_reports.read_all(records, self._mark.ranks)
@@ -212,7 +218,7 @@ class KeptRanks:
         late_teardown.report(self._last, verdict)
 
     def _tear_down(
-        self, job: NativeJob, messages: list[RankMessages], *, seconds: float, hang_counts: bool, left_counts: bool
+        self, job: RanksJob, messages: list[RankMessages], *, seconds: float, hang_counts: bool, left_counts: bool
     ) -> JobResult:
         """Make the ranks tear down what they have kept, and end them; report failures of the tear-down.
 
@@ -257,7 +263,7 @@ class KeptRanks:
         stack, self._stack = self._stack, ExitStack()
         stack.close()
 
-    def _start(self, item: pytest.Function, order: Order) -> NativeJob:
+    def _start(self, item: pytest.Function, order: Order) -> RanksJob:
         with ExitStack() as stack:
             folder = self._folder = self._paths.mktemp("kept")
             self._make_folder(LATE)
@@ -268,6 +274,11 @@ class KeptRanks:
             stack.callback(files.remove)
             self._bell = stack.enter_context(Bell(bell_path(folder)))
             port = stack.enter_context(claimed_port())
+            if self._mark.launcher:
+                own = replace(order, folder=folder, handed={})
+                launched, self._lines = start_launched(item, own, self._mark, self._modules, self._bell, port, stack)
+                self._stack, self._job = stack.pop_all(), launched
+                return launched
             pairs = [Pipe() for _ in range(self._mark.ranks)]
             for pair in pairs:
                 stack.enter_context(pair[0])
@@ -299,7 +310,7 @@ class KeptRanks:
             self._stack, self._job = stack.pop_all(), job
         return job
 
-    def _logs(self, job: NativeJob) -> tuple[Mapping[Key, Path], Mapping[Key, int]]:
+    def _logs(self, job: RanksJob) -> tuple[Mapping[Key, Path], Mapping[Key, int]]:
         """Return the logs of the ranks, and their current sizes."""
         logs = {(rank, stream): job.log(rank, stream) for rank in range(self._mark.ranks) for stream in STREAMS}
         return logs, {key: _size(path) for key, path in logs.items()}
@@ -325,7 +336,7 @@ class KeptRanks:
     def _judge(
         self,
         item: pytest.Function,
-        job: NativeJob,
+        job: RanksJob,
         messages: list[RankMessages],
         found: Mapping[int, Whereabouts],
         late: Mapping[int, RankRecord],
@@ -385,11 +396,15 @@ class _KeptProgress:
 
     @property
     def first_bad(self) -> int | None:
-        return next((rank for rank, each in enumerate(self._messages) if each.bad), None)
+        bad = next((rank for rank, each in enumerate(self._messages) if each.bad), None)
+        gone = self._kept.first_gone
+        return gone[0] if bad is None and gone is not None and SYSTEM_CLOCK.now() >= gone[1] else bad
 
     def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         __tracebackhide__ = True
-        self._kept.receive(self._messages, seconds, others)
+        gone = self._kept.first_gone
+        until = seconds if gone is None else min(seconds, max(0.0, gone[1] - SYSTEM_CLOCK.now()))
+        self._kept.receive(self._messages, until, others)
 
     def records(self) -> dict[int, RankRecord]:
         return phase_reports.read_all(self._folder, len(self._messages))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from typing import Protocol as Protocol_
 
 import pytest
 
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
 JOINING = frozenset({"comm", "jax_distributed"})
 """Fixtures that make the rank a part of something until it exits, as ``process_group`` does."""
 
+
+class End(Protocol_):
+    """Connection to the controller."""
+
+    def recv(self) -> Any:
+        """Receive a test, or None."""
+
+    def send(self, message: Any) -> None:
+        """Send a message."""
+
+
 LATE = "late"
 """Folder with the records of late tear-downs."""
 
@@ -42,12 +56,17 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
         modules: the files of all tests that may follow.
         ends: one connection for each rank.
     """
+    own = ends[int(os.environ["RANK"])]
+    for end in ends:
+        if end is not own:
+            end.close()
+    serve_through(order, modules, own)
+
+
+def serve_through(order: Order, modules: Sequence[str], line: End) -> None:
+    """Do the same through the connection of this rank."""
     rank = become_rank()
     record(names_path(order.folder, rank))
-    for number, end in enumerate(ends):
-        if number != rank:
-            end.close()
-    line = ends[rank]
     with open_session(order, rank) as session:
         items, problems = collect(session, modules)
         if EVERY in order.in_ranks:
@@ -59,12 +78,28 @@ def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, A
         protocol.finish(session)
 
 
-def _receive(line: Connection[Any, Any]) -> Order | None:
+def _receive(line: End) -> Order | None:
     try:
         order: Order | None = line.recv()
     except (EOFError, OSError):
         return None
     return order
+
+
+def _check_world() -> None:
+    """Refuse tests with MPI where they would test nothing.
+
+    Raises:
+        CollectError: if the ranks are not those of one MPI world.
+    """
+    mpi: Any = sys.modules.get("mpi4py.MPI")
+    ranks = int(os.environ["WORLD_SIZE"])
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized() or mpi.COMM_WORLD.Get_size() == ranks:
+        return
+    raise pytest.Collector.CollectError(
+        f"MPI.COMM_WORLD has {mpi.COMM_WORLD.Get_size()} rank(s), and the test has {ranks}: the ranks were not started "
+        'by an MPI launcher, or by that of another MPI. Start them with --derail-launcher "mpiexec -n {ranks}"'
+    )
 
 
 def _uses_all(item: pytest.Item, session: pytest.Session) -> bool:
@@ -76,8 +111,9 @@ def _uses_all(item: pytest.Item, session: pytest.Session) -> bool:
 class Sender(RankRecorder):
     """RankRecorder that reports through a connection instead of the bell."""
 
-    def __init__(self, folder: Path, rank: int, line: Connection[Any, Any]) -> None:
-        super().__init__(folder, rank)
+    def __init__(self, folder: Path, rank: int, line: End) -> None:
+        carry = getattr(line, "carry", None)  # a connection that also carries the record
+        super().__init__(folder, rank, carry and partial(carry, folder.name))
         self.line = line
 
     def ring(self, what: Literal["begun", "bad"]) -> None:
@@ -122,6 +158,7 @@ class KeptProtocol(Protocol):
         session.shouldstop = session.shouldfail = False
         left: list[tuple[str, str]] = []
         try:
+            _check_world()
             item = find(items, problems, order)
         except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
             recorder.record_not_collected(error)

@@ -37,7 +37,7 @@ from pytest_derail.ranks.worker.write_through import (
 from pytest_derail.reporting import own_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from pytest_derail.protocol import Order
@@ -79,11 +79,11 @@ class RankRecorder:
         phase: the current phase.
     """
 
-    def __init__(self, folder: Path, rank: int) -> None:
+    def __init__(self, folder: Path, rank: int, carry: Callable[[bytes], None] | None = None) -> None:
         self._folder, self.rank = folder, rank
         self._pid = Held.getpid()
         self.phase: When = "collect"
-        self._file = RecordFile(report_path(folder, rank))
+        self._file = RecordFile(report_path(folder, rank), carry)
 
     def ring(self, what: Literal["begun", "bad"]) -> None:
         """Ring the bell."""

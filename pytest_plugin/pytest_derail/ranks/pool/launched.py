@@ -1,0 +1,208 @@
+"""Ranks that another launcher places (``--derail-launcher``): one job of derail, whose only process is the launcher.
+
+Of the ranks, derail knows what they say through their connections. Their exit statuses are the launcher's: a rank that
+has gone is noticed by the end of its connection, and the launcher's own report about it is read where it has a known
+form. Of ranks on this machine there are also stacks and logs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.agents.invocation import LocalJob, rank_environment
+from derail.agents.launchers.mpirun import read_report
+from derail.agents.native_job import default_teardown, start_job
+from derail.diagnose.examine import examine
+from derail.model.clock import SYSTEM_CLOCK
+from derail.model.exit import ExitStatus
+from derail.model.outcome import Cause, RankOutcome
+from derail.scenario.observe import tail
+from pytest_derail import integrations
+from pytest_derail.options import launcher_host
+from pytest_derail.ranks.pool.connection import CarryingLine, Line
+from pytest_derail.ranks.pool.door import DOOR_ENV, Arrival, Door
+from pytest_derail.ranks.time_limit import START_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from derail.agents.native_job import NativeJob
+    from derail.diagnose.examine import Examination
+    from derail.diagnose.verdict import HangVerdict
+    from derail.scenario.model import JobResult
+    from pytest_derail.protocol import Order
+    from pytest_derail.ranks.marker import RanksMark
+    from pytest_derail.ranks.notify import Bell
+
+LAUNCHERS_OWN = frozenset({"MASTER_ADDR", "MASTER_PORT"})
+"""Variables that ranks take from their environment unchanged; all others are the launcher's to set."""
+_HYDRA = re.compile(r"PID (\d+) RUNNING AT .*\n.*EXIT CODE: (\d+)")
+_SRUN = re.compile(r"task (\d+): (Killed|Segmentation fault|Exited with exit code (\d+))")
+_SRUN_SIGNALS = {"Killed": 9, "Segmentation fault": 11}
+
+
+class LaunchedJob:
+    """Job of the launcher, with its ranks in the place of the launcher's own process."""
+
+    @property
+    def rings(self) -> Path | None:
+        """No ring files: these ranks do not record their collectives."""
+        return None
+
+    def __init__(self, native: NativeJob, arrivals: Mapping[int, Arrival], lines: Sequence[Line], folder: Path) -> None:
+        self._native = native
+        self._arrivals = arrivals
+        self._lines = lines
+        self._folder = folder
+        self._stopped_at = float("inf")
+        self._result: JobResult | None = None
+
+    def pids(self) -> dict[int, int]:
+        """Return the pid of each rank on this machine."""
+        return {rank: each.pid for rank, each in self._arrivals.items() if each.is_here}
+
+    def log(self, rank: int, stream: str) -> Path:
+        """Return the file of a stream of a rank; it exists only for ranks on this machine."""
+        return log_path(self._folder, rank, stream)
+
+    def examine(self, *, ended: Mapping[int, str] | None = None, patience: float) -> Examination:
+        """Examine the ranks on this machine, as ``NativeJob.examine`` does."""
+        pids = self.pids()
+        stderrs: dict[int, Path | None] = {rank: self.log(rank, "stderr") for rank in pids}
+        return examine(pids, stderrs, None, ended=ended or {}, patience=patience)
+
+    def note_hang(self, verdict: HangVerdict) -> None:
+        """Put a verdict into the journal and the result."""
+        self._native.note_hang(verdict)
+
+    def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
+        """Request the end of the launcher, which ends its ranks."""
+        self._stopped_at = min(self._stopped_at, SYSTEM_CLOCK.now())
+        self._native.stop(reason, timed_out=timed_out, grace=grace)
+
+    def close(self) -> None:
+        """End the launcher and what is left of its ranks."""
+        self._native.close()
+
+    def wait(self, timeout: float | None = None) -> JobResult:
+        """Wait for the end of the launcher, and return the result of its ranks, the same object every time."""
+        seen = self._native.wait(timeout)
+        if self._result is None:
+            ranks = self._outcomes(seen)
+            first = next((rank for rank, each in ranks.items() if each.failed), None)
+            self._result = replace(seen, ranks=ranks, root_cause=first, failures={}, asked=len(ranks), journal=None)
+        return self._result
+
+    def _outcomes(self, seen: JobResult) -> dict[int, RankOutcome]:
+        """Return the outcome of each rank: at most one has failed by itself, and the launcher has ended the others."""
+        pids = {rank: each.pid for rank, each in self._arrivals.items()}
+        if seen.exit_code == 0 and not seen.stop_reason:
+            done = ExitStatus(code=0)
+            return {rank: RankOutcome(rank, pid, done, Cause.SELF, succeeded=True) for rank, pid in pids.items()}
+        output = "\n".join(line for stream in ("stdout", "stderr") for line in tail(self._native.log(0, stream)))
+        reported, status = read_any_report(output, pids)
+        gone = {rank: line.closed_at for rank, line in enumerate(self._lines) if line.closed_at is not None}
+        early = {rank: at for rank, at in gone.items() if at < self._stopped_at}
+        if reported not in pids:
+            reported, status = (min(early, key=early.__getitem__) if early else None), None
+        lost = ExitStatus(lost="the launcher has its exit status, and reported none that is known here")
+        return {
+            rank: RankOutcome(rank, pid, status or lost, Cause.SELF, exited_at=gone.get(rank))
+            if rank == reported
+            else RankOutcome(rank, pid, None, Cause.STOPPED_BY_US)
+            for rank, pid in pids.items()
+        }
+
+
+def read_any_report(output: str, pids: Mapping[int, int]) -> tuple[int | None, ExitStatus | None]:
+    """Return the rank that a launcher reports as failed, with its status: Open MPI, MPICH's hydra, or Slurm's srun."""
+    said = read_report(output)
+    if said.blamed is not None:
+        return said.blamed, said.failures[said.blamed].status
+    if found := _HYDRA.search(output):
+        code = int(found[2])
+        rank = next((rank for rank, pid in pids.items() if pid == int(found[1])), None)
+        return rank, ExitStatus(signal=code) if code < 64 else ExitStatus(code=code)
+    if found := _SRUN.search(output):
+        signal = _SRUN_SIGNALS.get(found[2])
+        return int(found[1]), ExitStatus(code=int(found[3])) if signal is None else ExitStatus(signal=signal)
+    return None, None
+
+
+def log_path(folder: Path, rank: int, stream: str) -> Path:
+    """Return the path of a stream of a rank on this machine."""
+    return folder / f"rank-{rank}.{stream}.log"
+
+
+def start_launched(
+    item: pytest.Function,
+    order: Order,
+    mark: RanksMark,
+    modules: Sequence[str],
+    bell: Bell,
+    port: int,
+    stack: ExitStack,
+) -> tuple[LaunchedJob, list[Line]]:
+    """Start the launcher, wait for its ranks, and give them their session; ``stack`` ends them.
+
+    Raises:
+        Failed: if they do not come; the message has what the launcher said.
+    """
+    folder = order.folder
+    own = [name for name in rank_environment(0, ranks=1, run_id="", master_port=0) if name not in LAUNCHERS_OWN]
+    program = [sys.executable, "-m", "pytest_derail.ranks.worker.remote"]
+    with Door(launcher_host(item.config)) as door:
+        native = start_job(
+            LocalJob(
+                ["env", *(f"--unset={name}" for name in own), *mark.launcher, *program],
+                ranks=1,
+                env={**integrations.environment(item.config), DOOR_ENV: door.address},
+                teardown=default_teardown(mark.grace),
+                name="launcher",
+                master_port=port,
+            ),
+            workdir=folder,
+            observers=(bell,),
+        )
+        stack.callback(native.close)
+        arrivals, problem = _await_ranks(door, mark.ranks, bell)
+    for arrival in arrivals.values():
+        stack.callback(arrival.end.close)
+    if problem:
+        native.close()
+        said = [line for stream in ("stdout", "stderr") for line in tail(native.log(0, stream))][-10:]
+        pytest.fail("\n".join([f"{' '.join(mark.launcher)}: {problem}; it said:", *said]), pytrace=False)
+    lines: list[Line] = []
+    for rank, arrival in sorted(arrivals.items()):
+        logs = (
+            tuple(str(log_path(folder, rank, stream)) for stream in ("stdout", "stderr")) if arrival.is_here else None
+        )
+        lines.append(CarryingLine(arrival.end, folder, rank))
+        lines[-1].send((order, modules, logs))
+    return LaunchedJob(native, arrivals, lines, folder), lines
+
+
+def _await_ranks(door: Door, ranks: int, bell: Bell) -> tuple[dict[int, Arrival], str]:
+    """Return the ranks that have come, and why they are not those of the test; empty if they are."""
+    arrivals: dict[int, Arrival] = {}
+
+    def is_over() -> bool:
+        bell.wait(0)
+        return bell.job_is_over
+
+    for arrival in door.arrivals(START_SECONDS, is_over):
+        if arrival.world_size != ranks or arrival.rank in arrivals or not 0 <= arrival.rank < ranks:
+            what = f"rank {arrival.rank} of {arrival.world_size}"
+            return arrivals, f"expected ranks 0 to {ranks - 1} of {ranks}, once each, got {what}"
+        arrivals[arrival.rank] = arrival
+        if len(arrivals) == ranks:
+            return arrivals, ""
+    ended = "it ended" if is_over() else f"it had {START_SECONDS:g} s"
+    return arrivals, f"{len(arrivals)} of {ranks} ranks have come, and {ended}"

@@ -1,0 +1,110 @@
+"""``--derail-launcher``: ranks that another launcher places, in real pytest runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from program_files import program_text
+
+if TYPE_CHECKING:
+    from plugin.inner_pytest import RunPytest
+
+pytest_plugins = ["pytester"]
+
+TINY = Path(__file__).parents[3] / "programs" / "launchers" / "tiny.py"
+HAS_MPI = importlib.util.find_spec("mpi4py") is not None and shutil.which("mpiexec") is not None
+
+
+def launcher(*, ranks: str = "{ranks}", world: str = "{ranks}") -> str:
+    """Return the option for a launcher that starts so many ranks, and tells them another number."""
+    return f"--derail-launcher={sys.executable} {TINY} {ranks} {world}"
+
+
+def test_ranks_of_a_launcher_stay_for_all_tests_and_are_started_again_after_a_failure(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure, a death and a hang fail one test each, and name the rank; session fixtures are set up again."""
+    monkeypatch.setenv("SEEN", str(tmp_path))
+    source = program_text("suites/spmd/launched")
+    options = ("--derail-ranks=3", "--derail-timeout=10", "--derail-grace=5", "--junitxml=report.xml")
+    result = run_pytest(source, launcher(), *options)
+
+    result.assert_outcomes(passed=2, failed=3)
+    said = {case.get("name"): case for case in ET.parse("report.xml").iter("testcase")}
+    failures = {name: found.get("message") for name, case in said.items() for found in case.iter("failure")}
+    assert failures == {
+        "test_fails": "rank 1: AssertionError: no rank 1\nassert 1 != 1",
+        "test_dies": "rank 2: SIGKILL (9), in call",
+        "test_hangs": "not over after 10 s: rank 0 hung",
+    }
+    properties = {each.get("name"): each.get("value") for each in said["test_first"].iter("property")}
+    assert properties == {f"own[rank {rank}]": str(rank) for rank in range(3)}
+    result.stdout.fnmatch_lines(["-* stdout of rank 1 -*", "rank 1 fails", "derail: 3 jobs, 9 ranks, *"])
+    worlds = [(tmp_path / f"world-{rank}").read_text().split() for rank in range(3)]
+    assert [len(set(pids)) for pids in worlds] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (launcher(ranks="5"), "expected ranks 0 to 2 of 3, once each, got rank [34] of 3"),
+        (launcher(world="1"), "expected ranks 0 to 2 of 3, once each, got rank * of 1"),
+        ("--derail-launcher=no-such-launcher {ranks}", "0 of 3 ranks have come, and it ended; it said:"),
+        (f"--derail-launcher={sys.executable} -c 'import sys; sys.exit(\"no nodes\")' {{ranks}}", "*no nodes"),
+    ],
+)
+def test_a_launcher_that_starts_other_ranks_is_refused(run_pytest: RunPytest, option: str, problem: str) -> None:
+    """The test fails with what the launcher said; none passes on the wrong ranks."""
+    result = run_pytest("def test_it():\n    pass\n", "--derail-ranks=3", option)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*{problem}*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--derail-launcher=mpiexec -n 4", "expected {ranks} where the number of ranks goes, got 'mpiexec -n 4'"),
+        ("--derail-launcher=mpiexec '{ranks}", 'No closing quotation: "mpiexec \'{ranks}"'),
+    ],
+)
+def test_a_wrong_command_line_is_named(run_pytest: RunPytest, option: str, problem: str) -> None:
+    """Before any rank is started."""
+    result = run_pytest("def test_it():\n    pass\n", "--derail-ranks=3", option)
+
+    assert result.ret != pytest.ExitCode.OK
+    assert f"--derail-launcher: {problem}" in result.stdout.str() + result.stderr.str()
+
+
+def test_tests_with_mpi_on_ranks_without_its_world_are_refused(
+    run_pytest: RunPytest, pytester: pytest.Pytester
+) -> None:
+    """Each rank would be alone, and pass."""
+    pytester.mkpydir("mpi4py").joinpath("MPI.py").write_text(program_text("suites/spmd/lonely_mpi"))
+    source = "from mpi4py import MPI\ndef test_it():\n    pass\n"
+    result = run_pytest(source, "--derail-ranks=3", ini="pythonpath = .")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*MPI.COMM_WORLD has 1 rank(s), and the test has 3:*--derail-launcher*"])
+
+
+@pytest.mark.skipif(not HAS_MPI, reason="needs mpiexec, and mpi4py: pip install mpi4py")
+def test_a_suite_with_mpi_runs_unchanged_and_goes_on_in_a_new_world(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed rank fails one test."""
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"):
+        monkeypatch.setenv(name, "1")
+    result = run_pytest(
+        program_text("suites/spmd/with_mpi"), "--derail-ranks=3", "--derail-launcher=mpiexec -n {ranks}"
+    )
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["derail: 2 jobs, 6 ranks, *", "FAILED *::test_dies - rank 2: *"])

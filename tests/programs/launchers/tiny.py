@@ -1,0 +1,25 @@
+"""A launcher in a few lines: ``tiny.py N WORLD COMMAND...``; it ends all ranks when one fails, and says which."""
+
+import os
+import subprocess
+import sys
+
+ranks, world, *command = sys.argv[1:]
+running = {
+    subprocess.Popen(
+        command, env={**os.environ, "OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": world}
+    ): rank
+    for rank in range(int(ranks))
+}
+pids = {process.pid: (process, rank) for process, rank in running.items()}
+code = 0
+while pids:
+    pid, status = os.wait()
+    process, rank = pids.pop(pid)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode and not code:
+        code = process.returncode if process.returncode > 0 else 128 - process.returncode
+        print(f"tiny: task {rank}: {'Killed' if process.returncode == -9 else f'Exited with exit code {code}'}")
+        for other, _ in pids.values():
+            other.kill()
+sys.exit(code)
