@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 
-class RankPdb(pdb.Pdb):
+Base = pdb.Pdb
+"""Python's own class. Classes that derive from it call its methods by the name ``pdb.Pdb``, which is replaced."""
+
+
+class RankPdb(Base):
     """pdb that gets the terminal when it stops, and releases it when the user continues.
 
     It replaces ``pdb.Pdb`` in ranks, so that ``torch.distributed.breakpoint`` and others that derive from that class
@@ -25,36 +29,36 @@ class RankPdb(pdb.Pdb):
     def __init__(self, *args: Any, terminal: Terminal | None = None, **options: Any) -> None:
         has_streams = len(args) > 1 or options.get("stdin") is not None or options.get("stdout") is not None
         self._terminal = None if has_streams else terminal or Terminal("breakpoint")
-        self.quits = False
         if self._terminal is not None:
             options.update(stdin=self._terminal, stdout=self._terminal, nosigint=True)
-        super().__init__(*args, **options)
+        Base.__init__(self, *args, **options)
         if self._terminal is not None:
             self.prompt = f"(Pdb rank {os.environ.get('RANK', '?')}) "
 
     def set_trace(self, frame: FrameType | None = None, **options: Any) -> None:
         """Stop at the next line of ``frame``, by default the caller's."""
         __tracebackhide__ = True
-        if self._terminal is not None and not ACCESS.address:
+        if _terminal_of(self) is not None and not ACCESS.address:
             refuse()
-        super().set_trace(frame or sys._getframe(1), **options)  # noqa: SLF001 - as pdb itself does
+        Base.set_trace(self, frame or sys._getframe(1), **options)  # noqa: SLF001 - as pdb itself does
 
     def interaction(self, frame: FrameType | None, *args: Any) -> None:
         """Let the user debug, after waiting for the terminal."""
         __tracebackhide__ = True
-        if self._terminal is not None:
+        terminal = _terminal_of(self)
+        if terminal is not None:
             if not ACCESS.address:
                 self.set_continue()
                 refuse()
             try:
-                has_terminal = self._terminal.open()
+                has_terminal = terminal.open()
             except OSError:
                 self.set_continue()
                 refuse(AFTER_THE_TEST)
             if not has_terminal:  # the session ends, or another rank has failed first
                 self.set_continue()
                 return
-        super().interaction(frame, *args)
+        Base.interaction(self, frame, *args)
 
     def look_at(self, trace: TracebackType | None) -> None:
         """Let the user debug the traceback of a failure."""
@@ -69,18 +73,20 @@ class RankPdb(pdb.Pdb):
 
     def do_continue(self, arg: str) -> bool | None:
         """Continue, and release the terminal."""
-        result = super().do_continue(arg)
-        if self._terminal is not None:
-            self._terminal.close()
+        result = Base.do_continue(self, arg)
+        terminal = _terminal_of(self)
+        if terminal is not None:
+            terminal.close()
         return result
 
     do_c = do_cont = do_continue
 
     def do_quit(self, arg: str) -> bool | None:
         """End the pytest session; in a debugger inside this one (``debug``), only that one."""
-        result = super().do_quit(arg)
-        if self._terminal is not None:
-            self._terminal.close(quits=True)
+        result = Base.do_quit(self, arg)
+        terminal = _terminal_of(self)
+        if terminal is not None:
+            terminal.close(quits=True)
             pytest.exit("Quitting debugger")
         return result
 
@@ -92,7 +98,13 @@ class RankPdb(pdb.Pdb):
 
     def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
         """Return the stack, and the index of its last frame that is not hidden from tracebacks."""
-        stack, index = super().get_stack(f, t)
+        stack, index = Base.get_stack(self, f, t)
         while f is None and index > 0 and stack[index][0].f_locals.get("__tracebackhide__"):
             index -= 1
         return stack, index
+
+
+def _terminal_of(debugger: object) -> Terminal | None:
+    """Return the terminal of a debugger; None if its class was derived before ``pdb.Pdb`` was replaced."""
+    terminal: Terminal | None = getattr(debugger, "_terminal", None)
+    return terminal

@@ -315,6 +315,14 @@ def test_it(rank):
     run_pytest(source).stdout.fnmatch_lines(["E *end of its input: *--pdb*"])
 
 
+OWN_STREAMS = program_text("suites/ranks/own_debuggers")
+
+
+def test_debuggers_with_streams_of_their_own_are_left_alone(run_pytest: RunPytest) -> None:
+    """As doctest has them; their class may be derived before ``pdb.Pdb`` is replaced, or after."""
+    run_pytest(OWN_STREAMS).assert_outcomes(passed=3)
+
+
 @pytest.mark.parametrize(("value", "words"), [("0", "2 passed"), ("os.abort", "2 failed")])
 def test_pythonbreakpoint_keeps_its_meaning(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, value: str, words: str

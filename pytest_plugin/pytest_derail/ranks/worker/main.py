@@ -189,6 +189,7 @@ class Protocol:
         if loaded.excinfo is None:
             self.recorder.enter("call")
             self._run_phase(item, "call", loaded.result)
+        Terminal.close_all()
         self._streams.restore()
 
     def _run_phase(self, item: pytest.Function, when: Literal["setup", "call"], act: Any) -> pytest.CallInfo[Any]:
