@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_derail.ranks.worker.terminal import ACCESS, AFTER_THE_TEST, Terminal, refuse
+from pytest_derail.ranks.worker.terminal import ACCESS, NOT_ATTENDED, Terminal, refuse
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -54,7 +54,7 @@ class RankPdb(Base):
                 has_terminal = terminal.open()
             except OSError:
                 self.set_continue()
-                refuse(AFTER_THE_TEST)
+                refuse(NOT_ATTENDED)
             if not has_terminal:  # the session ends, or another rank has failed first
                 self.set_continue()
                 return

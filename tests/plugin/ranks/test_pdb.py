@@ -215,6 +215,19 @@ def test_reused_ranks_stop_at_breakpoints(at_terminal) -> None:
     assert b"new ranks" not in terminal.shown
 
 
+def test_the_last_tear_down_of_reused_ranks_stops_at_breakpoints(at_terminal) -> None:
+    """No test runs any more then."""
+    with at_terminal(LIVE, "-k", "kept_fixture") as terminal:
+        terminal.wait_for("-> yield 8")
+        terminal.wait_for("(Pdb rank 0) ")
+        terminal.type("c\n")
+        terminal.wait_for('-> print("torn down")')
+        terminal.wait_for("(Pdb rank 0) ")
+        terminal.type("c\n")
+        terminal.wait_for("1 passed")
+        assert terminal.exit_code() == 0
+
+
 def test_a_failure_beside_a_breakpoint_waits_for_it(at_terminal) -> None:
     """The rank that is debugged is not ended; with ``--pdb`` the one that failed is debugged next."""
     with at_terminal(LIVE, "-k", "fails", "--pdb") as terminal:

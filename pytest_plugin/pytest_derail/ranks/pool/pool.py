@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -29,6 +29,7 @@ from pytest_derail.jobs.ports import claimed_port
 from pytest_derail.options import keep, records
 from pytest_derail.protocol import EVERY, KEPT, bell_path, names_path, ranks_marker, report_path
 from pytest_derail.ranks import late_teardown, phase_reports, stacks
+from pytest_derail.ranks.debugger import Debugger
 from pytest_derail.ranks.notify import Bell
 from pytest_derail.ranks.phase_reports import RankRecord
 from pytest_derail.ranks.pool.connection import Line, RankMessages
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
     from derail.model.events import Stream
     from pytest_derail.protocol import Order
-    from pytest_derail.ranks.debugger import Debugger
     from pytest_derail.ranks.marker import RanksMark
     from pytest_derail.ranks.notify import Readable
     from pytest_derail.ranks.phase_reports import When
@@ -119,6 +119,7 @@ class KeptRanks:
         self._files = RankFiles(paths)
         self._remained: set[str] = set()
         self._last: pytest.Function | None = None
+        self._debugger: Debugger | None = None
         self._folder = paths.getbasetemp()
         self._tests = 0
 
@@ -136,7 +137,7 @@ class KeptRanks:
     ) -> Verdict:
         """Run a test. Its output, if any, goes to files in ``evidence``."""
         __tracebackhide__ = True
-        self.replaced, self.is_new = "", self._job is None
+        self.replaced, self.is_new, self._debugger = "", self._job is None, debugger
         try:
             job = self._start(item, order) if self._job is None else self._job
             messages = [RankMessages() for _ in self._lines]
@@ -165,11 +166,15 @@ class KeptRanks:
 
     def finish(self) -> None:
         """Tear down what the ranks have kept, and end them; a failure is an error of the last test on them."""
-        job = self._job
+        job, last = self._job, self._last
         try:
             if job is not None:
                 messages = [RankMessages() for _ in self._lines]
-                self._tear_down(job, messages, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
+                with (
+                    nullcontext() if last is None else Debugger(last.config).open(self._paths.getbasetemp()) as debugger
+                ):
+                    self._debugger = debugger
+                    self._tear_down(job, messages, seconds=self._mark.timeout, hang_counts=True, left_counts=True)
         finally:
             self._end()
 
@@ -233,13 +238,18 @@ class KeptRanks:
             The result of their job.
         """
         logs, before = self._logs(job)
+        debugger = self._debugger
         for line in self._lines:
-            line.send(None)
+            line.send("" if debugger is None else debugger.address)
         now, settled = SYSTEM_CLOCK.now(), float("inf")
         found: Mapping[int, Whereabouts] = {}
         deadline = now + seconds
         while not self.job_is_over:
-            self.receive(messages, min(deadline, settled) - SYSTEM_CLOCK.now())
+            self.receive(
+                messages, min(deadline, settled) - SYSTEM_CLOCK.now(), () if debugger is None else debugger.sources
+            )
+            paused = 0.0 if debugger is None else debugger.attend(lambda _: "")
+            deadline, settled = deadline + paused, settled + paused
             now = SYSTEM_CLOCK.now()
             if any(each.late_bad for each in messages):
                 settled = min(settled, now + SETTLE_SECONDS)

@@ -12,7 +12,7 @@ from typing import Protocol as Protocol_
 
 import pytest
 
-from pytest_derail.protocol import EVERY, IN_RANK, names_path
+from pytest_derail.protocol import EVERY, IN_RANK, Order, names_path
 from pytest_derail.ranks.pool.process_state import GROUP, RANDOM, Condition, process_group
 from pytest_derail.ranks.process_group import leave_process_group
 from pytest_derail.ranks.spmd import note_tests
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    from pytest_derail.protocol import Order
     from pytest_derail.ranks.worker.session import Problems
 
 JOINING = frozenset({"comm", "jax_distributed"})
@@ -49,7 +48,7 @@ LATE = "late"
 
 
 def serve(order: Order, modules: Sequence[str], ends: Sequence[Connection[Any, Any]]) -> None:
-    """Run tests of ``modules`` as the controller sends them, until it sends None or closes the connection.
+    """Run tests of ``modules`` as the controller sends them, until it ends that or closes the connection.
 
     Args:
         order: describes the session; its test is not run.
@@ -73,17 +72,19 @@ def serve_through(order: Order, modules: Sequence[str], line: End) -> None:
             note_tests(order.folder, rank, items)
         protocol = KeptProtocol(session.config, Sender(order.folder, rank, line), order)
         add_hooks(session.config, protocol)
-        while (turn := _receive(line)) is not None:
+        while isinstance(turn := _receive(line), Order):
             protocol.take(session, items, problems, turn)
+        breakpoints.take_over(turn)
         protocol.finish(session)
 
 
-def _receive(line: End) -> Order | None:
+def _receive(line: End) -> Order | str:
+    """Return the next test, or the endpoint for debuggers of the last tear-down."""
     try:
-        order: Order | None = line.recv()
+        turn: Order | str = line.recv()
     except (EOFError, OSError):
-        return None
-    return order
+        return ""
+    return turn
 
 
 def _check_world() -> None:

@@ -23,7 +23,7 @@ CONNECT_SECONDS = 10.0
 Reason: TypeAlias = Literal["failure", "breakpoint", "ide"]
 
 WITHOUT_TERMINAL = "pytest has no terminal here. Run this test in a terminal, or with --pdb, to debug its ranks"
-AFTER_THE_TEST = "no test runs in the controller now: this is the tear-down of a fixture that was kept for other tests"
+NOT_ATTENDED = "no test of this rank runs in pytest now, which therefore does not attend to it"
 
 
 @dataclass(slots=True)

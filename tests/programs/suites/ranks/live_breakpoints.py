@@ -55,6 +55,19 @@ def test_reused(rank, number):
     assert number
 
 
+@pytest.fixture(scope="module")
+def kept():
+    breakpoint()
+    yield 8
+    breakpoint()
+    print("torn down")
+
+
+@pytest.mark.ranks(1, reuse="module", in_ranks=["kept"])
+def test_kept_fixture(kept):
+    assert kept == 8
+
+
 @pytest.mark.ranks(2)
 def test_fails_beside(rank):
     value = rank + 50
