@@ -187,7 +187,7 @@ def comm(request: pytest.FixtureRequest) -> object:
     ranks = _in_rank(request, "WORLD_SIZE")
     from pytest_derail.ranks.libraries import mpi_world
 
-    return mpi_world(request.config, ranks)
+    return mpi_world(ranks)
 
 
 @pytest.fixture

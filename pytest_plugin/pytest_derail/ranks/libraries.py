@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 NO_WORLD = (
     "MPI.COMM_WORLD has {size} rank(s), but the test has {ranks}: an MPI launcher has not started these ranks, so that "
-    "each is alone in its world. {remedy}"
+    "each is alone in its world. Start them with --derail-launcher 'mpiexec -n {{ranks}}'"
 )
-AS_JOB = "Run the program under an MPI launcher: derail.agent('mpirun', program, ranks={ranks})"
-BY_LAUNCHER = "Start the ranks with an MPI launcher: --derail-launcher 'mpiexec -n {{ranks}}'"
 
 
-def mpi_world(config: pytest.Config, ranks: int) -> Any:
+def mpi_world(ranks: int) -> Any:
     """Return ``MPI.COMM_WORLD``, which must contain all ranks of the test.
 
     Raises:
@@ -35,8 +33,7 @@ def mpi_world(config: pytest.Config, ranks: int) -> Any:
         pytest.fail(f"mpi4py is installed, but cannot load an MPI library: {error}", pytrace=False)
     world: Any = MPI.COMM_WORLD
     if world.size != ranks:
-        remedy = (BY_LAUNCHER if hasattr(config.option, "derail_launcher") else AS_JOB).format(ranks=ranks)
-        pytest.fail(NO_WORLD.format(size=world.size, ranks=ranks, remedy=remedy), pytrace=False)
+        pytest.fail(NO_WORLD.format(size=world.size, ranks=ranks), pytrace=False)
     return world
 
 

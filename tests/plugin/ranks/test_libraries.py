@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,19 @@ def test_ranks_of_several_worlds_are_refused(run_pytest: RunPytest) -> None:
     """Each would be rank 0 of 1, and collectives would pass without a peer. The message has the remedy."""
     result = run_pytest(SOURCE, "-k", "two_worlds")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["MPI.COMM_WORLD has 1 rank(s), but the test has 2: *mp*"])
+    result.stdout.fnmatch_lines(
+        ["MPI.COMM_WORLD has 1 rank(s), but the test has 2: *--derail-launcher 'mpiexec -n {ranks}'*"]
+    )
+
+
+@needs_mpi
+@pytest.mark.skipif(shutil.which("mpiexec") is None, reason="needs mpiexec")
+def test_ranks_of_a_launcher_are_one_world(run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the size of the test."""
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"):
+        monkeypatch.setenv(name, "1")
+    result = run_pytest(SOURCE, "-k", "launched", "--derail-ranks=2", "--derail-launcher=mpiexec -n {ranks}")
+    result.assert_outcomes(passed=1)
 
 
 @needs_jax

@@ -45,3 +45,7 @@ def test_kept_jax(jax_distributed, rank, number):
 @pytest.mark.ranks(1)
 def test_both(jax_distributed, process_group):
     assert jax_distributed
+
+
+def test_launched(comm, rank):
+    assert comm.allgather(rank) == [0, 1]
