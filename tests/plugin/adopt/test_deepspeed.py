@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ HOOKS = program_text("suites/adopt/distributed_conftest")
 def common(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of the suite with its launching classes, and one thread for each rank."""
     pytester.makepyfile(common=program_text("suites/adopt/distributed_common"))
-    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -57,4 +58,6 @@ def test_a_hang_fails_its_test_and_the_session_goes_on(run_pytest: RunPytest) ->
     own.stdout.fnmatch_lines(["*Exit: a test hangs*"])
     result = run_pytest(suite, "-k", "TestHang", conftest=HOOKS, plugins=ADOPT)
     result.assert_outcomes(failed=1, passed=1, deselected=20)
-    result.stdout.fnmatch_lines(["not over after 4 s: rank 1 hung", "rank 1: hung in call"])
+    result.stdout.fnmatch_lines(
+        ["not over after 4 s: rank 1 hung; rank 0 has finished the test after barrier #1", "rank 1: hung in call"]
+    )
