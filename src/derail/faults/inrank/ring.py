@@ -5,6 +5,8 @@ while the rank is stopped, and while it holds the GIL. ``derail.diagnose.rings``
 
 A record begins and ends with its number. The writer sets the first number to 0, writes the rest, and sets the first
 number last: a record with two different numbers is incomplete.
+
+The reasons are in docs/adr/ring-files.md.
 """
 
 from __future__ import annotations
