@@ -252,3 +252,15 @@ def test_any_state_of_a_job_has_a_verdict(job: dict[int, RankView], progressed: 
     assert len(set(found.ranks)) == len(found.ranks)
     assert found.lines[0].startswith("hang: ")
     assert sum("look here" in line for line in found.lines) == len(found.ranks)
+
+
+def test_a_job_of_a_thousand_ranks_is_judged_as_a_small_one() -> None:
+    """Every rank waits for one."""
+    steps = [call(place, ranks=frozenset(range(1024))) for place in range(1, 128)]
+    waits = RankView(ring(0, [*steps, call(128, ranks=frozenset(range(1024)), left=None)]), "S")
+    job = dict.fromkeys(range(1024), waits) | {700: RankView(ring(700, steps), "S", stack=stack())}
+
+    found = judge(job, now=LATE)
+
+    assert found.ranks == (700,)
+    assert found.lines[0].startswith("hang: ranks 0-699, 701-1023 wait in all_reduce #128 ")

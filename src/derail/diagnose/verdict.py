@@ -13,6 +13,8 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from derail.faults.inrank.ring import as_ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -31,7 +33,7 @@ LATEST_GAPS = 16
 STILL_ALIVE = 3.0
 """Multiple of the usual gap between collectives for which a job may be silent without being called hung."""
 SHOWN = 8
-"""Positions of ranks that are shown."""
+"""Positions of ranks, and culprits, that are shown; ranks that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,16 @@ class _Judge:
     def __init__(self, views: Mapping[int, RankView], now: float) -> None:
         self._views = dict(sorted(views.items()))
         self._now = now
+        self._at: dict[tuple[str, int], dict[int, Collective]] = {}
+        """The calls of all ranks at each place of each group."""
+        self._furthest: dict[int, dict[str, int]] = {rank: {} for rank in self._views}
+        """By rank and group, the place of the last call."""
+        for rank, view in self._views.items():
+            for each in () if view.ring is None else view.ring.calls:
+                if not each.to_peer:
+                    self._at.setdefault((each.group, each.place), {})[rank] = each
+                    reached = self._furthest[rank]
+                    reached[each.group] = max(reached.get(each.group, 0), each.place)
         self._blocked = {rank: call for rank, view in self._views.items() if (call := view.blocking) is not None}
         self._waits_for = {rank: self._targets(rank, call) for rank, call in self._blocked.items()}
 
@@ -158,12 +170,7 @@ class _Judge:
             ("other shape", _shape_of),
         )
         for group, place in self._open_places():
-            calls = {
-                rank: call
-                for rank, view in self._views.items()
-                for call in (() if view.ring is None else view.ring.calls)
-                if (call.group, call.place, call.to_peer) == (group, place, False)
-            }
+            calls = self._at.get((group, place), {})
             for reason, of in kinds:
                 usual = _majority({rank: of(call) for rank, call in calls.items()})
                 if usual is not None:
@@ -264,10 +271,10 @@ class _Judge:
         ring = self._views[rank].ring
         if ring is None:
             return not self._is_unknown(rank)
-        places = [each.place for each in ring.calls if each.group == call.group and not each.to_peer]
-        if not places and ring.calls and ring.calls[0].number > 1:
+        furthest = self._furthest[rank].get(call.group)
+        if furthest is None and ring.calls and ring.calls[0].number > 1:
             return bool(self._views[rank].ended)  # its calls in this group may have been overwritten
-        return max(places, default=0) < call.place
+        return (furthest or 0) < call.place
 
     def _has_answered(self, peer: int, rank: int, call: Collective) -> bool:
         """Return whether a peer has made the call that corresponds to this one, or is known to be in it."""
@@ -324,6 +331,7 @@ class _Judge:
         named = {culprit.rank for culprit in culprits}
         texts += list(self._positions(named))[:SHOWN]
         texts += [f"rank {culprit.rank} {culprit.words}   <- look here" for culprit in culprits[:SHOWN]]
+        texts += [f"and {len(culprits) - SHOWN} more ranks"] * (len(culprits) > SHOWN)
         for index, text in enumerate(texts):
             yield f"{'hang: ' if index == 0 else '      '}{text}"
 
@@ -429,7 +437,10 @@ def _of(waits: str) -> str:
 
 def _numbers(ranks: Iterable[int]) -> str:
     numbers = [str(rank) for rank in ranks]
-    return f"rank {numbers[0]}" if len(numbers) == 1 else f"ranks {', '.join(numbers)}"
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    shown = numbers if len(numbers) <= SHOWN else as_ranges(map(int, numbers)).decode().split(",")
+    return f"ranks {', '.join(shown)}"
 
 
 def _ranks(ranks: list[int], of: int) -> str:
