@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from derail.model.exit import signal_name, signal_number
 from derail.model.outcome import RunProcsResult
 from derail.scenario.expect import first_unmatched
-from derail.scenario.observe import observe
+from derail.scenario.observe import observe, resumed_steps
 from pytest_derail.jobs.expectations import account_of
 from pytest_derail.reporting.sections import picture
 
@@ -253,10 +253,15 @@ def assert_restarts(result: JobResult | RunProcsResult, times: int) -> None:
 
 
 def assert_resumed_at(result: JobResult | RunProcsResult, step: int | None) -> None:
-    """Check at which step the last attempt resumed, by its ranks' report (``resumed at step 5``); None: no report."""
+    """Check at which step the last attempt resumed, by its ranks' report (``resumed at step 5``); None: no report.
+
+    All ranks that report a step must report this one.
+    """
     __tracebackhide__ = True
     seen = _job_result(result)
-    _compare({"resumed at": seen.resumed_at}, {"resumed at": step}, seen, "the job")
+    steps = resumed_steps(seen.log_tail)
+    got = seen.resumed_at if len({*steps.values()}) < 2 else steps
+    _compare({"resumed at": got}, {"resumed at": step}, seen, "the job")
 
 
 def assert_exit_code(result: JobResult | RunProcsResult, code: int) -> None:

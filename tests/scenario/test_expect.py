@@ -468,3 +468,11 @@ def test_a_fault_unavailable_under_this_launcher_is_skipped():
     assert (verdict(seen=seen).kind, verdict(seen=seen).reasons) == ("SKIPPED", (str(beyond),))
     assert verdict(seen=hung).kind == "INCONCLUSIVE"
     assert verdict(seen=replace(seen, deadlock="a full pipe")).kind == "FAIL"
+
+
+def test_ranks_that_resume_at_different_steps_do_not_meet_the_expectation():
+    """Each of them may be right by chance."""
+    tails = {(0, "stdout"): ("resumed at step 4",), (1, "stdout"): ("step 1", "resumed at step 3", "step 3")}
+    found = verdict(Expect(resumed_at=4), replace(SEEN, log_tail=tails))
+
+    assert [each.got for each in found.findings if not each.kept] == ["step 4 in rank 0, step 3 in rank 1"]

@@ -36,12 +36,12 @@ def clean(text: str) -> str:
 def ends(text: str, limit: int) -> str:
     """Return both ends of a text longer than ``limit`` characters, with the number of characters left out.
 
-    A traceback has the place at its beginning, and the error at its end.
+    A traceback has the place at its beginning, and the error at its end. A single line stays one.
     """
     if len(text) <= limit:
         return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    half, space = limit // 2, "\n" if "\n" in text else " "
+    return f"{text[:half]}{space}[... {len(text) - 2 * half} characters left out ...]{space}{text[-half:]}"
 
 
 def short(value: object) -> str:

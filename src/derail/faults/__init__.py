@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Callable[..., Fault] | list[str]:
     """Make the builder of one kind of fault from its catalogue entry, and keep it."""
+    __tracebackhide__ = True  # pytest shows the line with the misspelt name instead
     if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module 'derail.faults' has no attribute {name!r}")
     from derail.faults.registry import builder, public_names

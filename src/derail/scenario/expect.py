@@ -12,6 +12,7 @@ from derail.faults.model.results import Unavailable
 from derail.faults.model.targets import AGENT
 from derail.model.exit import signal_name
 from derail.scenario.model import ALL_PROMISES, HIGHEST_SLOWDOWN, TEARDOWN_MARGIN, Finding, Verdict
+from derail.scenario.observe import resumed_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -280,8 +281,12 @@ def _attempts(expect: Expect, seen: JobResult) -> Iterator[Finding]:
         got = "an unknown number" if seen.restarts is None else str(seen.restarts)
         yield Finding("restarts", seen.restarts == expect.restarts, f"{expect.restarts} restart(s)", got)
     if expect.resumed_at is not None:
+        steps = resumed_steps(seen.log_tail)
+        differ = len({*steps.values()}) > 1
         got = "no report by a rank" if seen.resumed_at is None else f"step {seen.resumed_at}"
-        kept = seen.resumed_at == expect.resumed_at
+        if differ:
+            got = ", ".join(f"step {step} in rank {rank}" for rank, step in steps.items())
+        kept = seen.resumed_at == expect.resumed_at and not differ
         yield Finding("resumed_at", kept, f"resumption at step {expect.resumed_at}", got)
 
 

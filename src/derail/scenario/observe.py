@@ -72,13 +72,19 @@ def not_run(plan: Plan) -> JobResult | None:
     return JobResult(faults=results) if results else None
 
 
-def resumed_at(tails: Mapping[tuple[int, Stream], Sequence[str]]) -> int | None:
-    """Return the step at which ranks report to resume: the last such line of the first rank that has one."""
-    for _, lines in sorted(tails.items()):
+def resumed_steps(tails: Mapping[tuple[int, Stream], Sequence[str]]) -> dict[int, int]:
+    """Return the steps at which ranks report to resume, by rank: of each the last such line."""
+    steps: dict[int, int] = {}
+    for (rank, _), lines in sorted(tails.items()):
         matches = [match for line in lines if (match := _RESUMED.search(line))]
         if matches:
-            return int(matches[-1][1])
-    return None
+            steps[rank] = int(matches[-1][1])
+    return steps
+
+
+def resumed_at(tails: Mapping[tuple[int, Stream], Sequence[str]]) -> int | None:
+    """Return the step at which the first rank that reports one has resumed; None without a report."""
+    return next(iter(resumed_steps(tails).values()), None)
 
 
 def tail(path: Path, *, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> tuple[str, ...]:
