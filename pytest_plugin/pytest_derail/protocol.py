@@ -20,6 +20,13 @@ ON_RANKS = frozenset({"rank", "local_rank", "world_size", "process_group", "comm
 EVERY = "*"
 """Name among the fixtures that each rank sets up: all of them."""
 
+OF_RECORDED_RANKS = (
+    "derail.faults.inrank.bootstrap",
+    "derail.faults.inrank.function_wrapper",
+    "derail.faults.inrank.hooks.mpi_collectives",
+)
+"""Modules that each rank imports which records its collectives."""
+
 PARAMETER = "_derail_ranks"
 """Hidden parameter of a test with a list in its ``ranks`` marker."""
 

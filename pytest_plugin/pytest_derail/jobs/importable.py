@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from derail.spawn.zygote.import_scan import imports_of
 from pytest_derail import integrations
 from pytest_derail.options import preload
+from pytest_derail.protocol import OF_RECORDED_RANKS
 from pytest_derail.ranks.worker import breakpoints
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def warm_modules(config: pytest.Config, run: Callable[..., Any] | ModuleType) ->
     which imports the function.
     """
     named = preload(config)
-    return (__name__, *(imports_of(run) if named is None else named))
+    return (__name__, *OF_RECORDED_RANKS, *(imports_of(run) if named is None else named))
 
 
 def _sources(run: object) -> Iterator[Source]:

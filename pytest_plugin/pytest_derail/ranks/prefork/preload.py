@@ -16,7 +16,7 @@ import pytest
 from derail.spawn.zygote import pool, warm
 from derail.spawn.zygote.import_scan import imports_of, is_installed
 from pytest_derail import integrations
-from pytest_derail.protocol import ADOPTED, ranks_marker
+from pytest_derail.protocol import ADOPTED, OF_RECORDED_RANKS, ranks_marker
 from pytest_derail.ranks.prefork import pytest_session
 from pytest_derail.ranks.prefork.collection import Gathering
 from pytest_derail.ranks.worker.session import command_line
@@ -35,6 +35,7 @@ OF_EVERY_RANK = (
     "pytest_derail.ranks.marker",
     "pytest_derail.adopt.calls",
     "derail.errors.recorder",
+    *OF_RECORDED_RANKS,
 )
 """Modules that each rank imports before its test."""
 
