@@ -230,7 +230,8 @@ def test_fixtures_are_described(run_pytest: RunPytest) -> None:
     """Each public fixture has a sentence, and there is no hidden one."""
     told = run_pytest("", "--fixtures").stdout.str()
     ours = re.findall(r"^(\w+) -- \S*pytest_derail/plugin\.py:\d+\n    (\S.*)$", told, re.MULTILINE)
-    assert dict(ours).keys() == {"derail", "rank", "local_rank", "world_size", "process_group"}
+    of_ranks = {"rank", "local_rank", "world_size", "process_group", "comm", "jax_distributed"}
+    assert dict(ours).keys() == {"derail", *of_ranks}
     assert dict(ours)["derail"].startswith("Start multi-rank jobs, break them, and leave nothing behind")
     derail = told[told.index("derail -- ") :].partition("\n\n\n")[0]
     for word in ("start, run:", "agent:", "plan:", "hold, release, barrier:", "workdir, free_port, allow_left"):
