@@ -159,7 +159,8 @@ class KeptProtocol(Protocol):
         session.shouldstop = session.shouldfail = False
         left: list[tuple[str, str]] = []
         try:
-            _check_world()
+            if not order.call:
+                _check_world()
             item = find(items, problems, order)
         except (pytest.Collector.CollectError, pytest.skip.Exception) as error:
             recorder.record_not_collected(error)

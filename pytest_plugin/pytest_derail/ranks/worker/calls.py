@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_derail.ranks.worker.terminal import ACCESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
@@ -44,6 +46,7 @@ def load_call(order: Order, rank: int) -> Call:
     """Return what this rank is to call, in the environment of the controller."""
     if os.getpid() not in _entered:
         _entered.add(os.getpid())
+        ACCESS.rank = str(rank)
         for name, value in (order.environment or {}).items():
             if value is None:
                 os.environ.pop(name, None)

@@ -33,10 +33,12 @@ class Access:
     Attributes:
         address: the endpoint of the controller, as text; empty without a terminal.
         refusal: why there is none, and what to do.
+        rank: the number of this rank where the environment does not have it; empty elsewhere.
     """
 
     address: str = ""
     refusal: str = WITHOUT_TERMINAL
+    rank: str = ""
 
 
 ACCESS = Access()
@@ -54,7 +56,7 @@ def refuse(refusal: str | None = None) -> NoReturn:
         NoTerminalError: in a process without pytest; otherwise no ``except Exception`` of the test catches it.
     """
     __tracebackhide__ = True
-    text = f"breakpoint() in rank {os.environ.get('RANK', '?')}: {refusal or ACCESS.refusal}"
+    text = f"breakpoint() in rank {ACCESS.rank or os.environ.get('RANK', '?')}: {refusal or ACCESS.refusal}"
     if "pytest" in sys.modules:
         import pytest
 
@@ -169,7 +171,7 @@ class Terminal:
 def introduce(connection: socket.socket, endpoint: Endpoint, reason: Reason, detail: str = "") -> None:
     """Prove to the controller that this is a rank of its test, and say why it calls."""
     connection.settimeout(None)
-    connection.sendall(f"{endpoint.call}{reason} {os.environ['RANK']} {detail}\n".encode())
+    connection.sendall(f"{endpoint.call}{reason} {ACCESS.rank or os.environ['RANK']} {detail}\n".encode())
 
 
 def call_controller(endpoint: Endpoint, reason: Reason, detail: str) -> socket.socket:
