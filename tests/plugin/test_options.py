@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 SHOW = """
+from pytest_derail.protocol import OF_RECORDED_RANKS
 from pytest_derail.ranks.marker import read_mark
 
 def pytest_collection_modifyitems(items):
@@ -88,8 +89,8 @@ def test_the_fixture_chooses_a_start_method_as_the_marker_does(
     for name, value in ENV.items():
         monkeypatch.setenv(name, value)
     told += [found(), found(options=OPTIONS), found(argument="start_method='spawn'")]
-    own = "pytest_derail.jobs.importable"
-    assert told == [f"warm ['{own}']", "forkserver None", "fork None", f"warm ['{own}', 'c']", "spawn None"]
+    own = ["pytest_derail.jobs.importable", *OF_RECORDED_RANKS]
+    assert told == [f"warm {own}", "forkserver None", "fork None", f"warm {[*own, 'c']}", "spawn None"]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_skip_xfail_and_importorskip_work_on_any_rank(run_pytest: RunPytest) -> 
     ("marker", "told"),
     [
         ("ranks()", "missing 1 required positional argument: 'ranks'"),
-        ("ranks(0)", "expected a number of ranks of 1 or more, or a list of them, got 0"),
+        ("ranks(-1)", "expected a number of ranks of 1 or more, or a list of them, got -1"),
         ("ranks([])", "the list of numbers of ranks is empty"),
         ("ranks(2, timeout=0)", "timeout: expected a number of seconds above 0, got 0"),
         ("ranks(2, tiemout=3)", "unexpected keyword argument 'tiemout'; did you mean 'timeout'?"),
