@@ -10,6 +10,7 @@ import pytest
 
 from program_files import program_text
 from pytest_derail import options as settings
+from pytest_derail.protocol import OF_RECORDED_RANKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 SHOW = """
-from pytest_derail.protocol import OF_RECORDED_RANKS
 from pytest_derail.ranks.marker import read_mark
 
 def pytest_collection_modifyitems(items):

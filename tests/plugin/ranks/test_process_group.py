@@ -32,7 +32,6 @@ def test_without_torch_the_test_is_skipped(run_pytest: RunPytest) -> None:
     """The others run."""
     result = run_pytest(
         """
-import sys
 import pytest
 
 @pytest.mark.ranks(2)
@@ -50,7 +49,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def without_torch(request, monkeypatch):
     if request.node.name == "test_group":
-        monkeypatch.setitem(sys.modules, "torch", None)
+        for name in ("torch", "torch.distributed"):
+            monkeypatch.setitem(sys.modules, name, None)
 """,
     )
     result.assert_outcomes(passed=1, skipped=1)

@@ -54,7 +54,7 @@ def test_ranks_of_a_launcher_stay_for_all_tests_and_are_started_again_after_a_fa
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        (launcher(ranks="5"), "expected ranks 0 to 2 of 3, once each, got rank [34] of 3"),
+        (launcher(ranks="5", world="5"), "expected ranks 0 to 2 of 3, once each, got rank * of 5"),
         (launcher(world="1"), "expected ranks 0 to 2 of 3, once each, got rank * of 1"),
         ("--derail-launcher=no-such-launcher {ranks}", "0 of 3 ranks have come, and it ended; it said:"),
         (f"--derail-launcher={sys.executable} -c 'import sys; sys.exit(\"no nodes\")' {{ranks}}", "*no nodes"),
