@@ -19,7 +19,8 @@ while pids:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode and not code:
         code = process.returncode if process.returncode > 0 else 128 - process.returncode
-        print(f"tiny: task {rank}: {'Killed' if process.returncode == -9 else f'Exited with exit code {code}'}")
+        blamed = os.environ.get("TINY_BLAMES", rank)
+        print(f"tiny: task {blamed}: {'Killed' if process.returncode == -9 else f'Exited with exit code {code}'}")
         for other, _ in pids.values():
             other.kill()
 sys.exit(code)

@@ -1,14 +1,18 @@
 """Ranks that another launcher places (``--derail-launcher``): one job of derail, whose only process is the launcher.
 
-Of the ranks, derail knows what they say through their connections. Their exit statuses are the launcher's: a rank that
-has gone is noticed by the end of its connection, and the launcher's own report about it is read where it has a known
-form. Of ranks on this machine there are also stacks and logs.
+Of the ranks, derail knows what they say through their connections. A rank that has gone is noticed by the end of its
+connection. Of ranks on this machine the kernel shows in which order they end, and, since Linux 6.15, how; there are
+also stacks and logs. Of others, the launcher's own report is read where it has a known form: launchers name the rank
+whose end they noticed first, which need not be the first that ended.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +25,7 @@ from derail.diagnose.examine import examine
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, RankOutcome
+from derail.platform.strangers import status_of_ended
 from derail.scenario.observe import tail
 from pytest_derail import integrations
 from pytest_derail.options import launcher_host
@@ -48,6 +53,41 @@ _SRUN = re.compile(r"task (\d+): (Killed|Segmentation fault|Exited with exit cod
 _SRUN_SIGNALS = {"Killed": 9, "Segmentation fault": 11}
 
 
+class Deaths:
+    """Ranks on this machine, in the order in which they end; none where the kernel does not show it.
+
+    Args:
+        pids: the process of each rank on this machine.
+        stack: closes the descriptors.
+    """
+
+    def __init__(self, pids: Mapping[int, int], stack: ExitStack) -> None:
+        self._epoll = stack.enter_context(select.epoll()) if hasattr(os, "pidfd_open") else None
+        self._pids = pids
+        self._pidfds: dict[int, int] = {}
+        self._order: list[int] = []
+        if self._epoll is None:
+            return
+        for rank, pid in pids.items():
+            with suppress(OSError):  # it was reaped already, or there is no descriptor left
+                fd = os.pidfd_open(pid)
+                stack.callback(os.close, fd)
+                self._pidfds[rank] = fd
+                self._epoll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def now(self) -> tuple[int, ...]:
+        """Return the ranks that have ended by now, the first one first."""
+        if self._epoll is not None:  # it lists descriptors in the order in which they became readable
+            ranks = {fd: rank for rank, fd in self._pidfds.items()}
+            self._order += [ranks[fd] for fd, _ in self._epoll.poll(0, max(1, len(ranks)))]
+        return tuple(self._order)
+
+    def status(self, rank: int) -> ExitStatus | None:
+        """Return how a rank has ended; None if the kernel does not say it."""
+        status = status_of_ended(self._pids[rank], self._pidfds[rank]) if rank in self._order else None
+        return None if status is None or status.lost else status
+
+
 class LaunchedJob:
     """Job of the launcher, with its ranks in the place of the launcher's own process."""
 
@@ -56,10 +96,19 @@ class LaunchedJob:
         """No ring files: these ranks do not record their collectives."""
         return None
 
-    def __init__(self, native: NativeJob, arrivals: Mapping[int, Arrival], lines: Sequence[Line], folder: Path) -> None:
+    def __init__(
+        self,
+        native: NativeJob,
+        arrivals: Mapping[int, Arrival],
+        lines: Sequence[Line],
+        folder: Path,
+        stack: ExitStack,
+    ) -> None:
         self._native = native
         self._arrivals = arrivals
         self._lines = lines
+        self._deaths = Deaths(self.pids(), stack)
+        self._early: tuple[int, ...] | None = None
         self._folder = folder
         self._stopped_at = float("inf")
         self._result: JobResult | None = None
@@ -84,7 +133,8 @@ class LaunchedJob:
 
     def stop(self, reason: str, *, timed_out: bool = False, grace: float | None = None) -> None:
         """Request the end of the launcher, which ends its ranks."""
-        self._stopped_at = min(self._stopped_at, SYSTEM_CLOCK.now())
+        if self._early is None:
+            self._early, self._stopped_at = self._deaths.now(), SYSTEM_CLOCK.now()
         self._native.stop(reason, timed_out=timed_out, grace=grace)
 
     def close(self) -> None:
@@ -109,13 +159,15 @@ class LaunchedJob:
         output = "\n".join(line for stream in ("stdout", "stderr") for line in tail(self._native.log(0, stream)))
         reported, status = read_any_report(output, pids)
         gone = {rank: line.closed_at for rank, line in enumerate(self._lines) if line.closed_at is not None}
-        early = {rank: at for rank, at in gone.items() if at < self._stopped_at}
-        if reported not in pids:
-            reported, status = (min(early, key=early.__getitem__) if early else None), None
+        first = next(iter(self._deaths.now() if self._early is None else self._early), None)
+        if first is None:
+            early = {rank: at for rank, at in gone.items() if at < self._stopped_at}
+            first = reported if reported in pids else min(early, key=early.__getitem__) if early else None
         lost = ExitStatus(lost="the launcher has its exit status, and reported none that is known here")
+        own = None if first is None else self._deaths.status(first) or (status if first == reported else None)
         return {
-            rank: RankOutcome(rank, pid, status or lost, Cause.SELF, exited_at=gone.get(rank))
-            if rank == reported
+            rank: RankOutcome(rank, pid, own or lost, Cause.SELF, exited_at=gone.get(rank))
+            if rank == first
             else RankOutcome(rank, pid, None, Cause.STOPPED_BY_US)
             for rank, pid in pids.items()
         }
@@ -186,7 +238,7 @@ def start_launched(
         )
         lines.append(CarryingLine(arrival.end, folder, rank))
         lines[-1].send((order, modules, logs))
-    return LaunchedJob(native, arrivals, lines, folder), lines
+    return LaunchedJob(native, arrivals, lines, folder, stack), lines
 
 
 def _await_ranks(door: Door, ranks: int, bell: Bell) -> tuple[dict[int, Arrival], str]:

@@ -47,14 +47,14 @@ def test_ranks_of_a_launcher_stay_for_all_tests_and_are_started_again_after_a_fa
     properties = {each.get("name"): each.get("value") for each in said["test_first"].iter("property")}
     assert properties == {f"own[rank {rank}]": str(rank) for rank in range(3)}
     result.stdout.fnmatch_lines(["-* stdout of rank 1 -*", "rank 1 fails", "derail: 3 jobs, 9 ranks, *"])
-    worlds = [(tmp_path / f"world-{rank}").read_text().split() for rank in range(3)]
-    assert [len(set(pids)) for pids in worlds] == [3, 3, 3]
+    worlds = {*(tmp_path / "world-2").read_text().split()}
+    assert len(worlds) == 3  # others may be ended before they have set up anything
 
 
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        (launcher(ranks="5", world="5"), "expected ranks 0 to 2 of 3, once each, got rank * of 5"),
+        (launcher(world="{ranks}0"), "expected ranks 0 to 2 of 3, once each, got rank * of 30"),
         (launcher(world="1"), "expected ranks 0 to 2 of 3, once each, got rank * of 1"),
         ("--derail-launcher=no-such-launcher {ranks}", "0 of 3 ranks have come, and it ended; it said:"),
         (f"--derail-launcher={sys.executable} -c 'import sys; sys.exit(\"no nodes\")' {{ranks}}", "*no nodes"),
@@ -107,4 +107,17 @@ def test_a_suite_with_mpi_runs_unchanged_and_goes_on_in_a_new_world(
     )
 
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["derail: 2 jobs, 6 ranks, *", "FAILED *::test_dies - rank 2: *"])
+    result.stdout.fnmatch_lines(["derail: 2 jobs, 6 ranks, *", "FAILED *::test_dies - rank 2: *in call"])
+
+
+def test_the_rank_that_ended_first_is_blamed_whatever_the_launcher_says(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPICH's hydra names any of the ranks that it has killed itself."""
+    monkeypatch.setenv("SEEN", str(tmp_path))
+    monkeypatch.setenv("TINY_BLAMES", "0")
+    options = ("--derail-ranks=3", "--derail-timeout=30", "-k", "test_dies")
+    result = run_pytest(program_text("suites/spmd/launched"), launcher(), *options)
+
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["rank 2: *in call  <- root cause"])
