@@ -286,7 +286,8 @@ class _Turns:
         deadlines = [each.deadline for each in self._visitors if not each.is_known]
         if current is not None and not current.asked and any(each.wants_terminal for each in self._visitors):
             deadlines.append(self._turn_ends)
-        return max(0.0, min(deadlines) - SYSTEM_CLOCK.now()) if deadlines else None
+        first = min(deadlines, default=float("inf"))  # a turn whose rank has not asked for a line yet has no end
+        return None if first == float("inf") else max(0.0, first - SYSTEM_CLOCK.now())
 
     def _accept(self) -> None:
         while (connection := self._listener.accept()) is not None:

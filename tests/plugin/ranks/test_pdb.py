@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from program_files import program_text
 from pseudo_terminal import on_a_terminal
+from pytest_derail.ranks.debugger import _Turns
 from wording import Tells
 
 if TYPE_CHECKING:
@@ -200,6 +202,14 @@ def test_ranks_at_breakpoints_take_turns(at_terminal) -> None:
         terminal.type("c\n")
         terminal.wait_for("1 passed")
         assert terminal.exit_code() == 0
+
+
+def test_a_turn_without_an_end_is_waited_for_without_a_limit() -> None:
+    """A rank that has the terminal has not asked for a line yet, while another waits for its turn."""
+    current, other = SimpleNamespace(asked=0, is_known=True), SimpleNamespace(is_known=True, wants_terminal=True)
+    terminal: Any = SimpleNamespace(_current=current, _visitors=[other], _turn_ends=float("inf"))
+
+    assert _Turns._patience(terminal) is None
 
 
 def test_reused_ranks_stop_at_breakpoints(at_terminal) -> None:
