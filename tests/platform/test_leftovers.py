@@ -121,7 +121,7 @@ def test_a_process_in_the_middle_of_its_exec_is_found(start, monkeypatch, job_id
 
 @pytest.mark.usefixtures("table")
 def test_a_process_that_executes_a_program_again_and_again_shows_its_mark_and_command_at_all_times(start, job_id):
-    """It never runs without them: whoever reads nothing has read in the middle of an exec."""
+    """It never runs without them; in the middle of an exec, the kernel shows neither."""
     program = 'echo ready; read line && exec "$0" -c "$1" "$0" "$1"'
     child = start("sh", "-c", program, "sh", program, env={JOB_ENV: job_id})
     found = []

@@ -46,7 +46,7 @@ HAS_TERMINAL: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def has_terminal(config: pytest.Config) -> bool:
-    """Return whether a user may answer: stdin is a terminal, as it is not in CI or in a worker of pytest-xdist."""
+    """Return whether a user may answer: stdin is a terminal, unlike in CI or in a worker of pytest-xdist."""
     if HAS_TERMINAL not in config.stash:
         with _uncaptured(config):
             stdin = sys.__stdin__

@@ -89,7 +89,7 @@ def test_a_marker_has_priority_and_can_keep_a_test_off_the_ranks(run_pytest: Run
 
 
 def test_all_ranks_are_replaced_after_a_death_and_set_up_again(run_pytest: RunPytest, seen) -> None:
-    """The failure names the rank; the session goes on."""
+    """The failure names the rank; the session continues."""
     result = run_pytest(BY_RANK + ENDS_A_RANK, "--derail-ranks=3", conftest=CONFTEST)
 
     result.assert_outcomes(failed=1, passed=1)
@@ -104,7 +104,7 @@ def test_all_ranks_are_replaced_after_a_death_and_set_up_again(run_pytest: RunPy
 def test_a_conftest_may_write_the_rank_into_node_ids(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, chosen: str, afterwards: bool
 ) -> None:
-    """Ranks find their tests all the same; also with --pdb, when each test has new ranks."""
+    """Ranks find their tests nevertheless; also with --pdb, when each test has new ranks."""
     if afterwards:
         monkeypatch.setenv("AFTERWARDS", "1")
     source = BY_RANK + "def test_one():\n    pass\ndef test_two():\n    assert RANK in (0, 1)\n"

@@ -23,7 +23,7 @@ HAS_MPI = importlib.util.find_spec("mpi4py") is not None and shutil.which("mpiex
 
 
 def launcher(*, ranks: str = "{ranks}", world: str = "{ranks}") -> str:
-    """Return the option for a launcher that starts so many ranks, and tells them another number."""
+    """Return the option for a launcher that starts ``ranks`` ranks, and gives them ``world`` as their number."""
     return f"--derail-launcher={sys.executable} {TINY} {ranks} {world}"
 
 
