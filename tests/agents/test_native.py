@@ -179,6 +179,18 @@ def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:
     assert (seen.root_cause, seen.exit_code) == (1, 9)
 
 
+@pytest.mark.parametrize(("restarts", "code"), [(0, 9), (1, 9), (2, 0)])
+def test_the_native_agent_restarts_all_ranks_of_a_scenario(tmp_path: Path, restarts: int, code: int) -> None:
+    """After each failure, as often as the scenario allows; the result is that of the last attempt."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import os, sys\nsys.exit(9 if int(os.environ['TORCHELASTIC_RESTART_COUNT']) < 2 else 0)")
+    scenario = Scenario("fails twice", ranks=2, worker=worker, restarts=restarts)
+    seen = NativeAgent().run(scenario, tmp_path / "evidence")
+
+    assert (seen.restarts, seen.exit_code) == (restarts, code)
+    assert NativeAgent().unsupported(scenario) == ""
+
+
 def test_a_job_that_cannot_be_started_gives_a_result(tmp_path: Path) -> None:
     """A broken program breaks the run of its scenario, not the campaign."""
     seen = NativeAgent().run(Scenario("gone", ranks=1, worker=tmp_path / "gone.py"), tmp_path / "evidence")

@@ -134,16 +134,108 @@ def test_evidence_is_kept_where_asked_for_and_nowhere_else(
     assert list((tmp_path / "kept").rglob("stdout.log"))
 
 
-def test_a_scenario_with_restarts_names_the_agents_that_can_run_it(derail_command: Derail) -> None:
-    """Derail's own launcher starts each rank once; the machine decides which other agents there are."""
-    done = derail_command("run", "restart/gives_up")
+def test_a_scenario_of_two_nodes_names_the_agents_that_can_run_it(derail_command: Derail) -> None:
+    """Derail's own launcher runs one node; the machine decides which other agents there are."""
+    done = derail_command("run", "node/all_succeed")
 
     assert done.returncode == 4
     assert re.search(
-        r"derail: (.+ can run it: derail run restart/gives_up --agent \S+"
+        r"derail: (.+ can run it: derail run node/all_succeed --agent \S+"
         r"|no agent that can be run here supports it; .*torchrun.* could)",
         done.stderr,
     )
+
+
+RESTARTS = """
+title = "a rank is killed, and the job runs again"
+ranks = 2
+restarts = 1
+worker = "worker.py"
+args = ["{workdir}"]
+grace = 1
+STEP
+
+[[faults]]
+fault = "signal"
+signal = "SIGKILL"
+rank = 1
+when = { all_of = [{ line = "tick 4", rank = 0 }, { line = "tick 4", rank = 1 }] }
+
+[expect]
+succeeded = true
+restarts = 1
+"""
+TICKS = """
+import os, sys, time
+again = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+if again:
+    open(f"{sys.argv[1]}/go-{os.environ['RANK']}", "w").close()
+for tick in range(2 * again, 5):
+    print("tick", tick, flush=True)
+while not os.path.exists(f"{sys.argv[1]}/go-{os.environ['RANK']}"):
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def restarts(tmp_path: Path) -> Path:
+    """Return a scenario whose ranks print `tick 0` to `tick 4`, and `tick 2` to `tick 4` after a restart."""
+    (tmp_path / "worker.py").write_text(TICKS)
+    path = tmp_path / "scenario.toml"
+    path.write_text(RESTARTS.replace("STEP", "step = 'tick (\\d+)'"))
+    return path
+
+
+def test_a_restart_is_measured_and_counted(derail_command: Derail, restarts: Path) -> None:
+    """Derail's own launcher restarts ranks as well. Steps 2, 3 and 4 are run again; each time is known."""
+    done = derail_command("run", "--json", "--budget", "recover=1h", "--budget", "lost-steps=3", restarts)
+
+    assert done.returncode == 0, done.stderr
+    measures = json.loads(done.stdout)["recovery"]
+    assert measures["lost-steps"] == 3
+    assert 0 <= measures["notice"] <= measures["recover"]
+    assert 0 < measures["stop"] <= measures["recover"]
+
+
+def test_a_run_beyond_its_budget_fails(derail_command: Derail, restarts: Path) -> None:
+    """The finding has the limit and the value; a limit that is kept has none."""
+    done = derail_command("run", "--budget", "lost-steps=2", "--budget", "recover=1h", restarts)
+
+    assert (done.returncode, done.stdout.split()[0]) == (1, "FAIL")
+    assert "  * expected at most 2 steps run again (budget lost-steps=2), got 3 steps\n" in done.stdout
+    assert re.search(r"^recovery: noticed after \S+ s, stopped after \S+ s, ran again after \S+ s, 3 steps lost$",
+                     done.stdout, re.MULTILINE)  # fmt: skip
+
+
+def test_a_budget_that_cannot_be_checked_is_inconclusive(derail_command: Derail, restarts: Path) -> None:
+    """The ranks write no line that the usual pattern matches, so no time until they ran again is known."""
+    restarts.write_text(RESTARTS.replace("STEP", ""))
+    done = derail_command("run", "--budget", "recover=1h", restarts)
+
+    assert (done.returncode, done.stdout.split()[0]) == (3, "INCONCLUSIVE")
+    assert "budget recover: not measured: no line of a rank before the fault matches the step pattern" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        (("recver=30s",), "--budget recver=30s: unknown measure 'recver'; did you mean 'recover'?"),
+        (("recover",), "--budget recover: expected a limit, as in recover=30s"),
+        (("recover=soon",), "--budget recover=soon: expected a time like 30s, 500ms or 5m, got 'soon'"),
+        (("lost-steps=1.5",), "--budget lost-steps=1.5: expected a number of steps, got '1.5'"),
+        (("stop=1s", "stop=2s"), "--budget stop=2s: stop is given twice"),
+        (("recover=30s",), "--budget recover: can never be measured: no chosen scenario has faults in its ranks, and"),
+    ],
+)
+def test_a_budget_with_a_mistake_exits_with_2(
+    derail_command: Derail, write_scenario, budget: tuple[str, ...], says: str
+) -> None:
+    """Nothing is started; a limit that no run can reach is a mistake as well: this scenario has no restarts."""
+    words = [word for each in budget for word in ("--budget", each)]
+    done = derail_command("run", *words, write_scenario("false", "step 3"))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
 
 
 def test_a_trace_shows_the_fault_the_exits_and_a_track_for_each_rank(derail_command: Derail, tmp_path: Path) -> None:

@@ -105,11 +105,11 @@ def test_a_missing_scenario_is_reported(run_pytest: RunPytest, write) -> None:
 
 
 def test_a_scenario_that_native_cannot_run_names_an_agent_that_can(run_pytest: RunPytest, write) -> None:
-    """It needs restarts, nodes, or a fault on the agent."""
-    write("restarts.toml", more="restarts = 1")
+    """It needs several nodes, or a fault on the agent."""
+    write("nodes.toml", more="nodes = 2")
     result = run_pytest("", "--scenarios", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED *native: it starts each rank once, *. Use another agent: *torchrun)"])
+    result.stdout.fnmatch_lines(["SKIPPED *native: it launches on one node, *. Use another agent: *torchrun)"])
 
 
 def test_a_project_without_scenarios_runs_those_that_come_with_derail(run_pytest: RunPytest) -> None:

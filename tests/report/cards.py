@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from derail.report.lanes import Band, Lane, Mark, Timeline
 from derail.report.scorecard import Injected, Machine, Row, Scorecard
 from derail.scenario.model import Finding
+from derail.scenario.recovery import Recovery
 
 HOSTILE = "<script>alert('\x1b[31m\x00')</script> & \ud800"
 """What no report may pass on as it is."""
@@ -60,6 +61,8 @@ CARD = Scorecard(
     (RIGHT, WRONG, UNKNOWN, SKIPPED),
 )  # fmt: skip
 EMPTY = replace(CARD, rows=())
+FAST = Recovery(notice=0.25, stop=0.5, recover=2.0, lost_steps=3, failed=True, stepped=True)
+SLOW = Recovery(notice=0.5, stop=2.0, recover=5.0, lost_steps=8, failed=True, stepped=True)
 
 KINDS = {"verdict", "kind", "promise", "promises", "blame", "cause"}
 """Fields that derail itself fills with one of a few words."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from derail.report.comparison import Change, as_data, changes, exit_code, render_changes
-from report.cards import BLAMED, CARD, CODE, ENDS, RIGHT, SKIPPED, UNKNOWN, WRONG
+from report.cards import BLAMED, CARD, CODE, ENDS, FAST, RIGHT, SKIPPED, SLOW, UNKNOWN, WRONG
 
 NAME = "crash/right"
 FAILED = replace(RIGHT, verdict="FAIL", reasons=("expected 1, got 2",), findings=(ENDS, BLAMED, CODE))
@@ -85,3 +85,31 @@ def test_the_text_lists_the_worst_changes_first() -> None:
 def test_two_equal_scorecards_have_no_changes() -> None:
     """There is a line that nothing changed."""
     assert render_changes(CARD, CARD, changes(CARD, CARD)).splitlines()[-1] == "nothing changed in 4 scenarios"
+
+
+def test_a_recovery_that_takes_twice_as_long_is_slower() -> None:
+    """A quarter of a second more is none; more lost steps are a difference. Neither changes the exit code."""
+    cards = [replace(CARD, rows=(replace(RIGHT, recovery=each),)) for each in (FAST, SLOW)]
+    found = changes(*cards)
+
+    assert [(change.kind, change.text) for change in found] == [
+        ("differs", "steps lost: 3, now 8"),
+        ("slower", "stopped after the fault 0.50 s, now 2.00 s"),
+        ("slower", "ran again after the fault 2.00 s, now 5.00 s"),
+    ]
+    assert [change.kind for change in changes(*reversed(cards))] == ["differs", "faster", "faster"]
+    assert exit_code(found) == 0
+
+
+def test_medians_are_over_the_scenarios_that_both_have_measured() -> None:
+    """A scenario that only one scorecard has, or has measured, would change the median by itself."""
+    more = (replace(RIGHT, recovery=SLOW, scenario="only/before"), replace(WRONG, recovery=SLOW))
+    before = replace(CARD, rows=(replace(RIGHT, recovery=FAST), *more))
+    now = replace(CARD, rows=(replace(RIGHT, recovery=replace(SLOW, recover=None)), WRONG))
+    lines = render_changes(before, now, changes(before, now)).splitlines()
+
+    assert [line for line in lines if "median" in line] == [
+        "noticed after the fault: median 0.250 s, now 0.500 s (1 scenario)",
+        "stopped after the fault: median 0.500 s, now 2.00 s (1 scenario)",
+        "steps lost: median 3 steps, now 8 steps (1 scenario)",
+    ]

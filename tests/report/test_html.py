@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from derail.report.html import render_html
-from report.cards import CARD, EMPTY, RIGHT, spoilt, timeline
+from report.cards import CARD, EMPTY, FAST, RIGHT, spoilt, timeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +130,15 @@ def test_a_browser_reports_no_errors(tmp_path: Path, card: object) -> None:
     assert "<img" not in shown.stdout
     assert "<script>x()" not in shown.stdout
     assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+def test_the_page_shows_the_recovery_of_a_run_and_the_medians() -> None:
+    """A scorecard without any has no such part."""
+    text = render_html(replace(CARD, rows=(replace(RIGHT, recovery=FAST),)))
+    page = Page(text)
+
+    assert page.open == []
+    assert "<h2>Recovery</h2>" in text
+    assert "Recovery: noticed after 0.250 s, stopped after 0.500 s, ran again after 2.00 s, 3 steps lost" in text
+    assert len(re.findall(r"<th>(?:(?:noticed|stopped|ran again) after the fault|steps lost)</th>", text)) == 4
+    assert "<h2>Recovery</h2>" not in render_html(CARD)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 from derail.report.junit import render_junit
-from report.cards import CARD, EMPTY
+from derail.scenario.recovery import Recovery
+from report.cards import CARD, EMPTY, RIGHT
 
 
 def test_each_scenario_is_a_case_in_the_suite_of_its_family() -> None:
@@ -41,3 +43,14 @@ def test_a_scorecard_without_rows_is_a_document() -> None:
     """It has no suites."""
     root = ET.fromstring(render_junit(EMPTY))
     assert (root.tag, root.get("tests"), list(root)) == ("testsuites", "0", [])
+
+
+def test_measures_are_properties_of_the_case() -> None:
+    """CI systems show their course over many builds; a value that is unknown has no property."""
+    row = replace(RIGHT, recovery=Recovery(notice=0.25, recover=2.0, lost_steps=0, failed=True, stepped=True))
+    (case,) = ET.fromstring(render_junit(replace(CARD, rows=(row,)))).iter("testcase")
+
+    assert [(each.get("name"), each.get("value")) for each in case.iter("property")] == [
+        ("recovery.notice", "0.25"), ("recovery.recover", "2"), ("recovery.lost-steps", "0"),
+    ]  # fmt: skip
+    assert not list(next(ET.fromstring(render_junit(CARD)).iter("testcase")).iter("property"))

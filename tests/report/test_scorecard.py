@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from derail.model.input_error import InputError
 from derail.report.scorecard_json import decode, decode_row, encode, encode_row
 from derail.report.scorecard_text import render_scorecard
-from report.cards import CARD, EMPTY, RIGHT, SKIPPED, UNKNOWN, WRONG
+from derail.scenario.model import Finding
+from derail.scenario.recovery import Recovery
+from report.cards import CARD, EMPTY, ENDS, FAST, RIGHT, SKIPPED, SLOW, UNKNOWN, WRONG
 
 
 def test_each_promise_has_a_cell_in_each_row() -> None:
@@ -155,3 +158,41 @@ def test_a_deviation_without_a_promise_is_a_difference() -> None:
         "never promised, and different: exit_code in 2 scenarios; crash/a: "
         "expected exit code 137 of the launcher, got 1" in text
     )
+
+
+SLOWER = replace(SLOW, recover=None, lost_steps=None)
+RECOVERED = replace(CARD, rows=(replace(RIGHT, recovery=FAST), replace(WRONG, recovery=SLOWER), UNKNOWN, SKIPPED))
+
+
+def test_the_recovery_has_a_median_and_a_largest_value() -> None:
+    """Of the rows that have one; a measure that no row has is not mentioned."""
+    lines = render_scorecard(RECOVERED).splitlines()
+    assert [line for line in lines if "median" in line][1:] == [
+        "noticed after the fault: median 0.375 s of 2; most 0.500 s crash/wrong",
+        "stopped after the fault: median 1.25 s of 2; most 2.00 s crash/wrong",
+        "ran again after the fault: median 2.00 s of 1; most 2.00 s crash/right",
+        "steps lost: median 3 steps of 1; most 3 steps crash/right",
+    ]
+    assert "after the fault" not in render_scorecard(CARD)
+
+
+def test_a_scorecard_without_recovery_is_read() -> None:
+    """Files of a derail that did not measure it remain comparable; what they do not have is unknown, never 0."""
+    written = msgspec.json.decode(encode(replace(CARD, rows=(replace(RIGHT, recovery=FAST), UNKNOWN))))
+    assert written["rows"][0].pop("recovery") == {
+        "notice": 0.25, "stop": 0.5, "recover": 2.0, "lost_steps": 3, "failed": True, "stepped": True,
+    }  # fmt: skip
+    old = decode(msgspec.json.encode(written))
+
+    assert old.rows[0].recovery == Recovery()
+    assert old.measured("recover") == []
+
+
+def test_a_limit_of_the_caller_is_no_column() -> None:
+    """It is a finding of the row, and counts as one of its reasons."""
+    over = Finding("budget", False, "at most 2 steps run again (budget lost-steps=2)", "3 steps")
+    card = replace(CARD, rows=(replace(RIGHT, verdict="FAIL", findings=(ENDS, over), reasons=(str(over),)),))
+
+    assert card.asked == ("ends",)
+    assert "  * expected at most 2 steps run again (budget lost-steps=2), got 3 steps" in render_scorecard(card)
+    assert decode(encode(card)) == card

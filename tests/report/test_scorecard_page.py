@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from derail.report.scorecard_page import render_scorecards
-from report.cards import BLAMED, CARD, HOSTILE, RIGHT, SKIPPED, WRONG
+from report.cards import BLAMED, CARD, FAST, HOSTILE, RIGHT, SKIPPED, SLOW, WRONG
 
 OTHER = replace(CARD, agent="other", version="", rows=(RIGHT, replace(SKIPPED, scenario="crash/wrong")))
 PAGE = render_scorecards([CARD, OTHER])
@@ -62,3 +62,16 @@ def test_output_of_ranks_is_plain_text():
 
     said = next(line for line in page.splitlines() if "crash/wrong`:" in line)
     assert ("<script>" in said, "\x1b" in page, "\\|" in said, len(said) < 400) == (False, False, True, True)
+
+
+def test_medians_of_the_recovery_are_side_by_side():
+    """An agent without a value has an empty cell; without any value there is no such part."""
+    measured = replace(CARD, rows=(replace(RIGHT, recovery=FAST), replace(WRONG, recovery=SLOW)))
+    page = render_scorecards([measured, OTHER])
+
+    assert [line for line in page.splitlines() if " of 2 |" in line and "after" in line] == [
+        "| noticed after the fault | 0.375 s of 2 |  |",
+        "| stopped after the fault | 1.25 s of 2 |  |",
+        "| ran again after the fault | 3.50 s of 2 |  |",
+    ]
+    assert "## Recovery" not in PAGE

@@ -9,8 +9,10 @@ from derail import faults
 from derail.faults.model.results import Errored, FaultResult, Injected, NotReached, Unavailable, Unknown
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, Leftover, RankOutcome
+from derail.scenario.expect import budgeted as limits_of
 from derail.scenario.expect import first_unmatched, judge
 from derail.scenario.model import ALL_PROMISES, Expect, FailureSeen, JobResult, LogTail, Scenario
+from derail.scenario.recovery import Recovery
 from wording import Tells
 
 PLAN = faults.plan([faults.signal("SIGKILL", rank=1)])
@@ -476,3 +478,75 @@ def test_ranks_that_resume_at_different_steps_do_not_meet_the_expectation():
     found = verdict(Expect(resumed_at=4), replace(SEEN, log_tail=tails))
 
     assert [each.got for each in found.findings if not each.kept] == ["step 4 in rank 0, step 3 in rank 1"]
+
+
+MEASURED = Recovery(notice=0.5, stop=1.0, recover=41.2, lost_steps=7, failed=True, stepped=True)
+
+
+def budgeted(budget, measured=MEASURED, plan=PLAN, restarts=1, seen=SEEN):
+    """Judge a run with this recovery under a budget."""
+    scenario = Scenario("t", 3, Path("w.py"), plan, MET, restarts=restarts, budget=budget)
+    return judge(scenario, replace(seen, recovery=measured), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("measure", "limit", "beyond", "reason"),
+    [
+        (
+            "notice",
+            0.5,
+            0.4,
+            "a reaction of the launcher at most 0.4 s after the fault (budget notice=0.4s), got 0.500 s",
+        ),
+        ("stop", 1.0, 0.9, "the end of all ranks at most 0.9 s after the fault (budget stop=0.9s), got 1.00 s"),
+        (
+            "recover",
+            42,
+            30,
+            "a step of the next attempt at most 30 s after the fault (budget recover=30s), got 41.20 s",
+        ),
+        ("lost-steps", 7, 6, "at most 6 steps run again (budget lost-steps=6), got 7 steps"),
+    ],
+)
+def test_a_measure_beyond_its_budget_fails(measure, limit, beyond, reason):
+    """Of any launcher, as it is a limit of the caller and no promise; a measure at its limit is within it."""
+    assert budgeted({measure: limit}).kind == "PASS"
+    told = budgeted({measure: beyond})
+
+    assert (told.kind, told.reasons) == ("FAIL", (f"expected {reason}",))
+
+
+def test_a_job_that_never_ran_again_is_beyond_any_budget():
+    """Its ranks had written step lines before the fault, and none after it; a rank that is still there is no end."""
+    lost = replace(MEASURED, stop=None, recover=None, lost_steps=None)
+    told = budgeted({"stop": 1e9, "recover": 1e9, "lost-steps": 1e9}, lost)
+
+    assert [reason.rpartition("got ")[2] for reason in told.reasons] == [
+        "a rank that was still there", "no step line after the fault", "no step line after the fault",
+    ]  # fmt: skip
+
+
+def test_without_step_lines_a_budget_proves_nothing():
+    """The verdict is INCONCLUSIVE and names the pattern; what needs no step lines is judged."""
+    silent = replace(MEASURED, recover=None, lost_steps=None, stepped=False)
+    told = budgeted({"notice": 1.0, "recover": 1e9}, silent)
+
+    assert told.kind == "INCONCLUSIVE"
+    assert told.reasons == (Tells("budget recover", "not measured", "step pattern"),)
+    assert [found.kept for found in told.findings if found.promise == "budget"] == [True]
+
+
+def test_a_budget_is_for_runs_in_which_a_fault_made_a_rank_fail():
+    """Without such a fault there is a finding without result; without restarts or faults, none at all."""
+    (found,) = [each for each in budgeted({"stop": 1.0}, Recovery()).findings if each.promise == "budget"]
+    assert (found.kept, found.got) == (None, "nothing to measure: no fault made a rank fail")
+
+    assert measures_of({"stop": 1.0, "recover": 1.0}, restarts=0) == ("stop",)
+    assert measures_of({"stop": 1.0, "recover": 1.0}, plan=faults.plan()) == ()
+    assert measures_of({"stop": 1.0}, launches=2) == ()
+
+
+def measures_of(budget, plan=PLAN, restarts=1, launches=0):
+    """Return the limits that apply to a scenario."""
+    scenario = Scenario("t", 1, Path("w.py"), plan, MET, restarts=restarts, launches=launches, budget=budget)
+    return limits_of(scenario)

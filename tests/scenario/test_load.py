@@ -8,6 +8,7 @@ from derail import faults, when
 from derail.model.input_error import InputError
 from derail.scenario.load import find, load, shipped, shipped_root
 from derail.scenario.model import Expect, LogTail
+from derail.scenario.recovery import STEP
 
 GOOD = """
 title = "Killed"
@@ -20,6 +21,7 @@ timeout = 12
 grace = 0.5
 nodes = 3
 restarts = 2
+step = 'step (\\d+)'
 control = ["wrong-target"]
 seed = 7
 env = { A = "1" }
@@ -137,6 +139,13 @@ def test_ranks_may_be_calls_of_a_function(write):
     assert (load(path).worker, load(path).function) == (path.with_name("worker.py"), "train")
 
 
+def test_step_lines_are_recorded_in_jobs_with_restarts_or_where_the_file_has_a_pattern(write):
+    """Ranks that are started once repeat no step; the usual pattern is that of derail's own workers."""
+    assert load(write(GOOD)).watched_steps == r"step (\d+)"
+    assert load(write(change(r"step = 'step (\d+)'", ""))).watched_steps == STEP
+    assert load(write(LEAST)).watched_steps == ""
+
+
 def test_the_directory_of_the_run_replaces_workdir(write, tmp_path):
     """It replaces ``{workdir}`` when the run starts."""
     text = change('["--steps", "4"]', '["--to={workdir}/x", "{other}"]').replace('A = "1"', 'A = "{workdir}"')
@@ -166,7 +175,10 @@ def change(old, new):
     return GOOD.replace(old, new)
 
 
+STEP_PROBLEM = r"step: expected a regular expression with a group for the number, like 'step (\d+)', got"
 WRONG = {
+    "step lines without a group": (change(r"step = 'step (\d+)'", "step = 'step'"), f"{STEP_PROBLEM} 'step'"),
+    "no pattern of step lines": (change(r"step = 'step (\d+)'", "step = '('"), f"{STEP_PROBLEM} '('"),
     "uneven nodes": (change("nodes = 3", "nodes = 2"), "nodes: is 2; 3 ranks cannot be spread evenly over 2 nodes"),
     "no nodes": (change("nodes = 3", "nodes = 0"), "nodes: expected a whole number, 1 or more, got 0"),
     "no restarts": (change("restarts = 2", "restarts = -1"), "restarts: expected a whole number, 0 or more, got -1"),

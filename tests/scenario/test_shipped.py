@@ -34,6 +34,7 @@ QUICK = [
     "network/store_dies",
     "regression/victim_records_its_error",
     "resources/disk_full",
+    "restart/resumes_after_a_kill",
     "signal/sigterm_from_somebody_else",
     "startup/variable_is_missing",
     "straggler/starved",
@@ -42,7 +43,7 @@ QUICK = [
     "teardown/helpers_in_their_own_session",
     "values/leaves_without_a_value",
 ]
-"""One of each family that can be run on one node without restarts; the rest is slow."""
+"""One of each family that can be run on one node; the rest is slow."""
 needs_torch = pytest.mark.torch
 slow = pytest.mark.slow
 

@@ -58,6 +58,8 @@ class LocalJob:
         shown_ranks: the ranks of which ``tee`` shows streams; by default all.
         prefixes: what shown lines begin with, by rank; by default ``[rank0]:``.
         record: whether ranks record their collectives, so that a job that times out gets a verdict.
+        steps: a regular expression of the ranks' step lines, with the number as its group; the journal then has the
+            first and the last step of each process. Empty if no lines are read for that.
     """
 
     run: Run
@@ -79,6 +81,7 @@ class LocalJob:
     shown_ranks: Collection[int] = ()
     prefixes: Mapping[int, str] | None = None
     record: bool = False
+    steps: str = ""
 
 
 def entry_point(run: Run) -> tuple[Callable[..., Any] | str, tuple[str, ...]]:

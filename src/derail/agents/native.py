@@ -61,11 +61,9 @@ class NativeAgent:
         return ""
 
     def unsupported(self, scenario: Scenario) -> str:
-        """Return why it cannot run the scenario: it starts ranks once, on this machine, without a separate process."""
+        """Return why it cannot run the scenario: it starts ranks on this machine, without a separate process."""
         if scenario.nodes > 1:
             return f"it launches on one node, and the scenario needs {scenario.nodes}{_ELSEWHERE}"
-        if scenario.restarts:
-            return f"it starts each rank once, and the scenario allows {scenario.restarts} restart(s){_ELSEWHERE}"
         aimed = any(fault.target == "the agent" for fault in scenario.faults.faults)
         return f"derail itself supervises the ranks, so there is no agent to target{_ELSEWHERE}" if aimed else ""
 
@@ -95,7 +93,9 @@ class NativeAgent:
                     plan=scenario.faults,
                     teardown=default_teardown(scenario.grace),
                     name=scenario.name,
+                    restarts=scenario.restarts,
                     record=self._record,
+                    steps=scenario.watched_steps,
                 ),
                 workdir=workdir,
                 observers=self._observers,

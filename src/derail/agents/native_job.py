@@ -159,34 +159,42 @@ class NativeJob:
             from derail.scenario.observe import observe
 
             self._result = observe(
-                result, self._driver.results(), workdir=self.workdir, journal=self.journal, hang=self._hang
+                result,
+                self._driver.results(),
+                workdir=self.workdir,
+                journal=self.journal,
+                hang=self._hang,
+                restarts=self._exits.restarts,
             )
         return self._result
 
 
 class _Exits:
-    """Observer of the exits of ranks.
+    """Observer of the exits and restarts of ranks.
 
     Attributes:
         words: how ranks of this attempt have ended.
+        restarts: the number of restarts of all ranks so far.
     """
 
     wants_lines = False
 
     def __init__(self) -> None:
         self.words: dict[int, str] = {}
+        self.restarts = 0
 
     def attach(self, _: JobControl) -> None:
         """Do nothing: the events are enough."""
 
     def observe(self, event: Event) -> None:
-        """Note an exit."""
+        """Note an exit or a restart."""
         from derail.model.events import Exited, Restarted
 
         match event:
             case Exited():
                 self.words[event.rank] = f"has ended ({event.status})"
             case Restarted():
+                self.restarts = event.number
                 self.words.clear()
 
 
@@ -256,6 +264,7 @@ def start_job(
         run=as_data(job, teardown),
         sync_points=sync_points,
         restarts=job.restarts,
+        steps=job.steps,
     )
 
     def change(spec: JobSpec) -> JobSpec:

@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from derail.faults.engine import journal
 from derail.model.clock import SYSTEM_CLOCK
+from derail.model.input_error import InputError
 from derail.scenario.expect import judge
 from derail.scenario.load import find, load
 from derail.scenario.model import Verdict
 from derail.scenario.observe import not_run
+from derail.scenario.recovery import MEASURES, Recovery, read_run, recovery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +63,19 @@ def judged(scenario: Scenario, agent: Agent, workdir: Path) -> Run:
     """Run and judge a scenario that ``gate`` has let through."""
     before = slowdown()
     result = agent.run(scenario.placed(workdir), workdir)
-    result = replace(result, slowdown=max(before, slowdown()))
+    result = replace(result, slowdown=max(before, slowdown()), recovery=_recovery(scenario, result))
     return Run(scenario, agent.name, result, judge(scenario, result, agent.promises))
+
+
+def _recovery(scenario: Scenario, result: JobResult) -> Recovery:
+    """Return the recovery that the journal of a run shows; nothing if the launcher is the subject of the scenario."""
+    if scenario.launches or result.journal is None:
+        return Recovery()
+    try:
+        records = journal.read(result.journal)
+    except (OSError, InputError):
+        return Recovery()
+    return recovery(read_run(records))
 
 
 def slowdown() -> float:
@@ -105,6 +119,7 @@ def as_data(run: Run) -> dict[str, object]:
         "exit_code": seen.exit_code,
         "seconds": seen.seconds,
         "teardown_seconds": seen.teardown_seconds,
+        "recovery": {measure: seen.recovery.value(measure) for measure in MEASURES},
         "timed_out": seen.timed_out,
         "stop_reason": seen.stop_reason,
         "hang": None if seen.hang is None else seen.hang.data(),

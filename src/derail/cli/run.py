@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.agent_option import chosen_agent, is_described, own_agent_options
+from derail.cli.budget_option import budget_option, read_budget, under_budget
 from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.usage import usage_errors
@@ -34,6 +35,7 @@ NATIVE = "native"
     help="Record the last collectives of each rank: a scenario that times out then shows which rank the others waited "
     "for.",
 )  # fmt: skip
+@budget_option
 @output_dir_option("Keep logs and journal in this directory.")
 @trace_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict and its evidence as JSON.")
@@ -44,6 +46,7 @@ def run(
     agent_command: str | None,
     declaration: Path | None,
     record: bool,
+    budget: tuple[str, ...],
     output_dir: Path | None,
     trace: Path | None,
     as_json: bool,
@@ -70,7 +73,8 @@ def run(
         if record and isinstance(under_test, ExternalAgent):
             under_test.record = True
         check_writable(trace)
-        loaded = campaign.load_scenario(scenario)  # before evidence of an earlier run is cleared
+        limits = read_budget(budget)
+        [loaded] = under_budget([campaign.load_scenario(scenario)], limits)  # before earlier evidence is cleared
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
         try:
             done = _run(loaded, under_test, evidence.path, record=record)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.agent_option import chosen_agent, own_agent_options
+from derail.cli.budget_option import budget_option, read_budget, under_budget
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.usage import usage_errors
 
@@ -34,12 +35,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
     help="How many scenarios run in parallel; timed ones run alone.",
 )  # fmt: skip
+@budget_option
 @output_dir_option("Keep logs and journals of all runs in this directory, a folder for each.")
 @trace_option
 @click.option("--json", "json_file", type=_FILE, metavar="FILE", help="Write the scorecard as JSON.")
 @click.option("--junit", "junit_file", type=_FILE, metavar="FILE", help="Write it as JUnit XML.")
 @click.option("--html", "html_file", type=_FILE, metavar="FILE", help="Write it as one HTML page.")
-def verify_agent(
+def verify_agent(  # noqa: PLR0913 - an option each
     *,
     name: str | None,
     agent_command: str | None,
@@ -47,6 +49,7 @@ def verify_agent(
     families: tuple[str, ...],
     chosen: tuple[str, ...],
     jobs: int,
+    budget: tuple[str, ...],
     output_dir: Path | None,
     trace: Path | None,
     json_file: Path | None,
@@ -67,7 +70,8 @@ def verify_agent(
 
     with usage_errors(), evidence_directory(output_dir) as evidence:
         agent = chosen_agent(name, agent_command, declaration)
-        scenarios = _scenarios(families, chosen)
+        limits = read_budget(budget)
+        scenarios = under_budget(_scenarios(families, chosen), limits)
         writers = _writers(json_file, junit_file, html_file, trace)
         tableau = Tableau(agent.name, len(scenarios), sys.stderr, live=_is_terminal())
         try:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from derail.errors.text import neutral
-from derail.report.scorecard_text import headline, seconds
+from derail.report.scorecard_text import MEASURED, headline, seconds
 from derail.report.text import printable
+from derail.scenario.recovery import MEASURES, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from derail.report.scorecard import Row, Scorecard
+    from derail.scenario.recovery import Measure
 
 Kind: TypeAlias = Literal[
     "worse", "not judged any more", "better", "differs", "slower", "faster", "only before", "only now"
@@ -24,8 +27,9 @@ ORDER: tuple[Kind, ...] = (
 )  # fmt: skip
 _PASSING = re.compile(r"\b(pid|process) \d+|\d+\.\d+ s\b|0x[0-9a-f]+|/[^\s'\",;:]*/", re.IGNORECASE)
 """Values that differ in each run: process numbers, times, addresses, folders of paths."""
-FACTOR, LEAST = 2.0, 0.5  # times the earlier teardown; seconds
-"""A teardown is slower if it takes twice as long as before, and at least half a second longer."""
+TIMES: tuple[Measure, ...] = ("notice", "stop", "recover")
+FACTOR, LEAST = 2.0, 0.5  # times the earlier time; seconds
+"""A time is slower if it is twice as long as before, and at least half a second longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,18 @@ def _lasting(row: Row) -> list[str]:
 
 
 def _times(old: Row, new: Row) -> Iterator[Change]:
-    before, now = old.teardown_seconds, new.teardown_seconds
-    if before is None or now is None or max(before, now) - min(before, now) < LEAST:
-        return
-    if now > FACTOR * before:
-        yield Change("slower", new.scenario, f"teardown took {seconds(before)}, now {seconds(now)}")
-    elif before > FACTOR * now:
-        yield Change("faster", new.scenario, f"teardown took {seconds(before)}, now {seconds(now)}")
+    pairs = [("teardown took", old.teardown_seconds, new.teardown_seconds)]
+    pairs += [(MEASURED[each], old.recovery.value(each), new.recovery.value(each)) for each in TIMES]
+    for words, before, now in pairs:
+        if before is None or now is None or max(before, now) - min(before, now) < LEAST:
+            continue
+        if now > FACTOR * before:
+            yield Change("slower", new.scenario, f"{words} {seconds(before)}, now {seconds(now)}")
+        elif before > FACTOR * now:
+            yield Change("faster", new.scenario, f"{words} {seconds(before)}, now {seconds(now)}")
+    lost, loses = old.recovery.lost_steps, new.recovery.lost_steps
+    if lost is not None and loses is not None and lost != loses:
+        yield Change("differs", new.scenario, f"{MEASURED['lost-steps']}: {lost}, now {loses}")
 
 
 def render_changes(before: Scorecard, now: Scorecard, listed: tuple[Change, ...]) -> str:
@@ -111,6 +120,7 @@ def render_changes(before: Scorecard, now: Scorecard, listed: tuple[Change, ...]
     lines = [f"before: {headline(before)}", f"now:    {headline(now)}"]
     if before.promises != now.promises:
         lines += _promises(before, now)
+    lines += _medians(before, now)
     for kind in ORDER:
         of_kind = [change for change in listed if change.kind == kind]
         if of_kind:
@@ -119,6 +129,17 @@ def render_changes(before: Scorecard, now: Scorecard, listed: tuple[Change, ...]
     if not listed:
         lines += ["", f"nothing changed in {len(now.rows)} scenarios"]
     return neutral("\n".join(lines) + "\n")
+
+
+def _medians(before: Scorecard, now: Scorecard) -> Iterator[str]:
+    """Yield the medians of the recovery, over the scenarios that both scorecards have measured."""
+    old, new = ({row.scenario: row.recovery for row in card.rows} for card in (before, now))
+    for measure in MEASURES:
+        both = [(old[name].value(measure), new[name].value(measure)) for name in old.keys() & new.keys()]
+        pairs = [(was, then) for was, then in both if was is not None and then is not None]
+        if pairs:
+            was, then = (shown(measure, median(values)) for values in zip(*pairs, strict=True))
+            yield f"{MEASURED[measure]}: median {was}, now {then} ({len(pairs)} scenario{'s' * (len(pairs) > 1)})"
 
 
 def _promises(before: Scorecard, now: Scorecard) -> Iterator[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from derail.errors.text import neutral
-from derail.report.scorecard_text import BLAMES, seconds, titled
+from derail.report.scorecard_text import BLAMES, MEASURED, seconds, titled
 from derail.report.text import printable
 from derail.report.timeline_text import events
+from derail.scenario.recovery import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +43,7 @@ def render_html(card: Scorecard) -> str:
     page = environment.get_template("scorecard.html").render(
         card=card,
         blames=BLAMES,
+        measures=MEASURED,
         style=style,
         script=(PAGE / "page.js").read_text(encoding="utf-8"),
     )
@@ -126,6 +129,8 @@ FILTERS: dict[str, Callable[..., object]] = {
     "kept_word": lambda kept: {True: "pass", False: "fail", None: "never"}[kept],
     "kept_sign": lambda kept: {True: "+", False: "✗", None: "-"}[kept],
     "timed": _timed,
+    "median": lambda values: median(value for value, _ in values),
+    "measure": lambda value, name: shown(name, value),
     "address": _address,
     "titled": titled,
     "has_mark": _has_mark,

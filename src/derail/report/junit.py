@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from derail.report.scorecard_text import headline, titled, told
 from derail.report.text import printable
 from derail.report.timeline_text import render_timeline
+from derail.scenario.recovery import MEASURES
 
 if TYPE_CHECKING:
     from derail.report.scorecard import Row, Scorecard
@@ -51,6 +52,11 @@ def _add(suite: ET.Element, card: Scorecard, row: Row) -> None:
     name = row.scenario.rpartition("/")[2]
     classname = ".".join(filter(None, ("derail", card.agent, row.family)))
     case = ET.SubElement(suite, "testcase", classname=classname, name=name, time=f"{row.elapsed:.3f}")
+    measured = [(measure, row.recovery.value(measure)) for measure in MEASURES]
+    if known := [(measure, value) for measure, value in measured if value is not None]:
+        properties = ET.SubElement(case, "properties")
+        for measure, value in known:
+            ET.SubElement(properties, "property", name=f"recovery.{measure}", value=f"{value:g}")
     if tag := TAGS.get(row.verdict):
         why = ET.SubElement(case, tag, message=printable("; ".join(row.reasons)))
         if tag != "skipped":

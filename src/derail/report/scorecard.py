@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from derail.report.lanes import Timeline
 from derail.scenario.model import ALL_PROMISES, EXIT_CODES, Finding, Kind, Promise
+from derail.scenario.recovery import Recovery
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from derail.faults.model.results import FaultResult
     from derail.scenario.model import JobResult, Scenario, Verdict
+    from derail.scenario.recovery import Measure
 
 FORMAT = 1  # version of the file format
 TAIL_LINES = 8  # lines of the root cause's output
@@ -76,6 +78,7 @@ class Row:
         leftovers: what outlived its rank.
         seconds: from the start of the first rank to the end of the last.
         teardown_seconds: from the decision to stop to the end of the last rank.
+        recovery: how soon the agent noticed the fault, stopped the job and ran it again.
         elapsed: seconds of the whole run.
         tail: the last lines of the reported root cause.
         timeline: the timeline of the run.
@@ -99,6 +102,7 @@ class Row:
     leftovers: tuple[str, ...] = ()
     seconds: float | None = None
     teardown_seconds: float | None = None
+    recovery: Recovery = field(default_factory=Recovery)
     elapsed: float = 0.0
     tail: tuple[str, ...] = ()
     timeline: Timeline = field(default_factory=Timeline)
@@ -164,10 +168,15 @@ class Scorecard:
         worst: tuple[Kind, ...] = ("FAIL", "INCONCLUSIVE", "PASS", "SKIPPED")
         return next((EXIT_CODES[kind] for kind in worst if counts[kind]), EXIT_CODES["SKIPPED"])
 
+    def measured(self, measure: Measure) -> list[tuple[float, Row]]:
+        """Return the values of one measure of the recovery, with their rows, the smallest first."""
+        values = [(value, row) for row in self.rows if (value := row.recovery.value(measure)) is not None]
+        return sorted(values, key=lambda pair: pair[0])
+
     @property
     def asked(self) -> tuple[Promise, ...]:
         """Promises that at least one scenario asks for, in the usual order."""
-        asked = {finding.promise for row in self.rows for finding in row.findings}
+        asked = {finding.promise for row in self.rows for finding in row.findings}  # "budget" is no promise
         return tuple(promise for promise in PROMISES if promise in asked)
 
     def promise_counts(self) -> dict[Promise, dict[Cell, int]]:
@@ -218,6 +227,7 @@ def row(
         leftovers=tuple(scenario.named(str(left)) for left in seen.leftovers),
         seconds=seen.seconds,
         teardown_seconds=seen.teardown_seconds,
+        recovery=seen.recovery,
         elapsed=elapsed,
         tail=_tail(seen),
         timeline=timeline,

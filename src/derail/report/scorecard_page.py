@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from statistics import median
 from typing import TYPE_CHECKING
 
 from derail.report.scorecard import PROMISES
-from derail.report.scorecard_text import BLAMES
+from derail.report.scorecard_text import BLAMES, MEASURED
 from derail.report.text import printable
+from derail.scenario.recovery import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from derail.report.scorecard import Row, Scorecard
     from derail.scenario.model import Finding, Kind
+    from derail.scenario.recovery import Measure
 
 LONGEST = 160  # characters of a finding's text
 CELLS: dict[Kind, str] = {"PASS": "yes", "FAIL": "**no**", "INCONCLUSIVE": "?", "SKIPPED": ""}
@@ -21,7 +24,7 @@ CELLS: dict[Kind, str] = {"PASS": "yes", "FAIL": "**no**", "INCONCLUSIVE": "?", 
 
 def render_scorecards(cards: Sequence[Scorecard]) -> str:
     """Return a page of Markdown, without a heading, ending with a newline, with the agents in the given order."""
-    parts = [*_agents(cards), *_promises(cards), *_blame(cards), *_scenarios(cards)]
+    parts = [*_agents(cards), *_promises(cards), *_blame(cards), *_recovery(cards), *_scenarios(cards)]
     for card in cards:
         parts += _broken(card)
     return "\n".join(parts) + "\n"
@@ -74,6 +77,22 @@ def _blame(cards: Sequence[Scorecard]) -> Iterator[str]:
     counts = {card.agent: {blame: sum(row.blame == blame for row in card.rows) for blame in BLAMES} for card in cards}
     rows = [[blame, *(str(counts[card.agent][blame] or "") for card in cards)] for blame in BLAMES]
     yield from _table(["", *(card.agent for card in cards)], rows)
+
+
+def _recovery(cards: Sequence[Scorecard]) -> Iterator[str]:
+    """Yield the medians of the recovery; nothing for scorecards that have none."""
+    rows = [[words, *(_median(card, measure) for card in cards)] for measure, words in MEASURED.items()]
+    if any(cell for row in rows for cell in row[1:]):
+        yield "## Recovery"
+        yield ""
+        yield "Median over the scenarios in which a fault made a rank fail, and their number."
+        yield ""
+        yield from _table(["", *(card.agent for card in cards)], rows)
+
+
+def _median(card: Scorecard, measure: Measure) -> str:
+    values = [value for value, _ in card.measured(measure)]
+    return f"{shown(measure, median(values))} of {len(values)}" if values else ""
 
 
 def _scenarios(cards: Sequence[Scorecard]) -> Iterator[str]:

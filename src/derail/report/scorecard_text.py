@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, get_args
 from derail.errors.text import neutral
 from derail.report.scorecard import Blame
 from derail.report.text import printable
+from derail.scenario.recovery import MEASURES, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from derail.report.scorecard import Cell, Row, Scorecard
     from derail.scenario.model import Promise
+    from derail.scenario.recovery import Measure
 
 WIDTH = 100  # columns
 SLOWEST = 5  # runs with the longest teardowns
@@ -28,12 +30,18 @@ WORDS: dict[Cell, str] = {
 FEW = 3
 """Number of scenarios up to which words for each are easier to read than a table, or one reason for all of them."""
 LEGEND = "+ kept   X broken   - never promised   ? not proved   . not asked"
+MEASURED: dict[Measure, str] = {
+    "notice": "noticed after the fault",
+    "stop": "stopped after the fault",
+    "recover": "ran again after the fault",
+    "lost-steps": "steps lost",
+}
 BLAMES: tuple[Blame, ...] = tuple(blame for blame in get_args(Blame) if blame)
 
 
 def render_scorecard(card: Scorecard) -> str:
     """Return the scorecard, ending with a newline, without colours or control characters from ranks."""
-    parts = [_head, _table, _wrong, _skipped, _differs, _blamed, _times, _left, _sum]
+    parts = [_head, _table, _wrong, _skipped, _differs, _blamed, _times, _recovered, _left, _sum]
     sections = ["\n".join(lines) for part in parts if (lines := list(part(card)))]
     return neutral("\n\n".join(sections) + "\n")
 
@@ -170,6 +178,15 @@ def _times(card: Scorecard) -> Iterator[str]:
         longest = ", ".join(f"{took:.2f} s {row.scenario}" for took, row in reversed(timed[-SLOWEST:]))
         text = f"teardown: median {median(map(_first, timed)):.2f} s of {len(timed)}; longest {longest}"
         yield from wrap(text, WIDTH, subsequent_indent="  ")
+
+
+def _recovered(card: Scorecard) -> Iterator[str]:
+    """Yield the median and the largest value of each measure of the recovery."""
+    for measure in MEASURES:
+        if values := card.measured(measure):
+            most, row = values[-1]
+            middle = shown(measure, median(map(_first, values)))
+            yield f"{MEASURED[measure]}: median {middle} of {len(values)}; most {shown(measure, most)} {row.scenario}"
 
 
 def _first(pair: tuple[float, Row]) -> float:

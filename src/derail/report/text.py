@@ -38,6 +38,9 @@ def _lines(scenario: Scenario, result: JobResult, verdict: Verdict) -> Iterator[
 def _why(verdict: Verdict) -> Iterator[str]:
     for reason in verdict.reasons:
         yield f"  * {printable(reason)}"
+    for finding in verdict.findings:
+        if finding.promise == "budget" and finding.kept is None:
+            yield f"  - {finding}"
     for violation in verdict.violations if verdict.kind == "INCONCLUSIVE" else ():
         yield f"    (and {printable(violation)})"
 
@@ -100,6 +103,8 @@ def _tail(result: JobResult) -> Iterator[str]:
 def _times(result: JobResult) -> Iterator[str]:
     if result.teardown_seconds is not None:
         yield f"teardown: {result.teardown_seconds:.2f} s"
+    if text := str(result.recovery):
+        yield f"recovery: {text}"
     if result.seconds is not None:
         yield f"whole job: {result.seconds:.2f} s"
 

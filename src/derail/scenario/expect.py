@@ -13,12 +13,14 @@ from derail.faults.model.targets import AGENT
 from derail.model.exit import signal_name
 from derail.scenario.model import ALL_PROMISES, HIGHEST_SLOWDOWN, TEARDOWN_MARGIN, Finding, Verdict
 from derail.scenario.observe import resumed_steps
+from derail.scenario.recovery import OF_RESTARTS, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from derail.model.exit import ExitStatus
     from derail.scenario.model import Expect, JobResult, Kind, Promise, Scenario
+    from derail.scenario.recovery import Measure
 
     Look: TypeAlias = Callable[[Expect, JobResult], Iterator[Finding]]
 
@@ -62,6 +64,8 @@ def _as_promised(finding: Finding, scenario: Scenario, promised: frozenset[Promi
     got = finding.got if finding.promise in ("message", "log_tail") else scenario.named(finding.got)  # quotations
     finding = replace(finding, expected=scenario.named(finding.expected), got=got)
     expect = scenario.expect
+    if finding.promise == "budget":  # the caller's, not the launcher's
+        return finding
     if scenario.launches and finding.promise == "exits":
         finding = replace(finding, promise="exit_code")  # rank 0 is the launcher: its exit status is the exit code
     promise = finding.promise if expect.promise is None or finding.promise == "ends" else expect.promise
@@ -110,7 +114,9 @@ def _unproven(scenario: Scenario, result: JobResult) -> tuple[str, ...]:
         unseen = []
     reported = {each.fault.id for each in result.faults}
     lost = [f"{fault.id}: no report about it" for fault in scenario.faults.faults if fault.id not in reported]
-    return (*unseen, *lost, *(str(each) for each in result.faults if not each.injected), *result.doubts)
+    unmeasured = () if result.timed_out else _unmeasured(scenario, result)
+    unproved = (str(each) for each in result.faults if not each.injected)
+    return (*unseen, *lost, *unproved, *result.doubts, *unmeasured)
 
 
 def _findings(scenario: Scenario, result: JobResult) -> Iterator[Finding]:
@@ -128,6 +134,7 @@ def _findings(scenario: Scenario, result: JobResult) -> Iterator[Finding]:
     expect = replace(scenario.expect, teardown_seconds=_at_most(scenario, result))
     for look in _LOOKS:
         yield from look(expect, result)
+    yield from _within_budget(scenario, result)
 
 
 def _at_most(scenario: Scenario, seen: JobResult) -> float | None:
@@ -301,6 +308,37 @@ def _leftovers(expect: Expect, seen: JobResult) -> Iterator[Finding]:
     yield Finding("leftovers", not bad, wanted, got)
 
 
+def budgeted(scenario: Scenario) -> tuple[Measure, ...]:
+    """Return the measures of the budget that a run of the scenario can have: without restarts it never runs again."""
+    if scenario.launches or not scenario.faults.faults:
+        return ()
+    return tuple(each for each in scenario.budget if scenario.restarts or each not in OF_RESTARTS)
+
+
+def _within_budget(scenario: Scenario, seen: JobResult) -> Iterator[Finding]:
+    """Yield a finding for each limit of the budget."""
+    for measure in budgeted(scenario):
+        limit, value = scenario.budget[measure], seen.recovery.value(measure)
+        unit = "" if measure == "lost-steps" else "s"
+        expected = f"{_BUDGETED[measure].format(limit)} (budget {measure}={limit:g}{unit})"
+        if value is not None:
+            yield Finding("budget", value <= limit, expected, shown(measure, value))
+        elif not seen.recovery.failed:
+            yield Finding("budget", None, expected, "nothing to measure: no fault made a rank fail")
+        elif measure not in OF_RESTARTS or seen.recovery.stepped:
+            yield Finding("budget", False, expected, _NEVER[measure])
+
+
+def _unmeasured(scenario: Scenario, seen: JobResult) -> Iterator[str]:
+    """Yield why limits of the budget cannot be checked: the ranks write no lines by which their steps are known."""
+    named = [each for each in budgeted(scenario) if each in OF_RESTARTS and seen.recovery.value(each) is None]
+    if named and seen.recovery.failed and not seen.recovery.stepped:
+        yield (
+            f"budget {', '.join(named)}: not measured: no line of a rank before the fault matches the step pattern "
+            f"{scenario.watched_steps!r}. Set `step` in the scenario"
+        )
+
+
 def _ranks(ranks: Iterable[int]) -> str:
     named = ", ".join(map(str, sorted(ranks)))
     return f"rank(s) {named}" if named else "no rank"
@@ -310,6 +348,18 @@ def _short(text: str, longest: int = 300) -> str:
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
 
 
+_BUDGETED: dict[Measure, str] = {
+    "notice": "a reaction of the launcher at most {:g} s after the fault",
+    "stop": "the end of all ranks at most {:g} s after the fault",
+    "recover": "a step of the next attempt at most {:g} s after the fault",
+    "lost-steps": "at most {:g} steps run again",
+}
+_NEVER: dict[Measure, str] = {
+    "notice": "none",
+    "stop": "a rank that was still there",
+    "recover": "no step line after the fault",
+    "lost-steps": "no step line after the fault",
+}
 _LOOKS: tuple[Look, ...] = (
     _fate,
     _exits,

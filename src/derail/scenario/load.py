@@ -124,6 +124,7 @@ def _read(fields: Fields, path: Path) -> Scenario:
         restarts=restarts or 0,
         launches=launches,
         needs=fields.texts("needs"),
+        step=fields.custom("step", _read_step, "", shape={"type": "string"}),
         faults=plan,
         expect=_expect(fields.table_at("expect"), ranks, restarts),
         control=_control(fields, plan, ranks),
@@ -293,6 +294,18 @@ def _regex(fields: Fields, key: str) -> str:
         re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
         fields.note(key, f"expected a regular expression, got {value!r}: {error}")
+    return value
+
+
+def _read_step(value: object) -> str:
+    try:
+        groups = re.compile(value).groups if isinstance(value, str) else 0
+    except (re.error, RecursionError, OverflowError):
+        groups = 0
+    if not groups or not isinstance(value, str):
+        raise ValueError(
+            f"expected a regular expression with a group for the number, like 'step (\\d+)', got {value!r}"
+        )
     return value
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from derail.faults.model.plan import Plan
 from derail.model.outcome import JobOutcome
+from derail.scenario.recovery import STEP, Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from derail.faults.model.results import FaultResult
     from derail.model.events import Stream
     from derail.model.exit import ExitStatus
+    from derail.scenario.recovery import Measure
 
 Kind: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "SKIPPED"]
 ErrorFileState: TypeAlias = Literal["good", "malformed", "missing"]
@@ -42,6 +44,8 @@ Promise: TypeAlias = Literal[
 ]
 """Promises of a launcher. "ends": it gives a result in time. The last two are subjects of whole scenarios; the others
 are named like the expectations in ``Expect``."""
+Subject: TypeAlias = Literal[Promise, "budget"]
+"""Subject of a finding: a promise of the launcher; or a limit of the caller's budget, which counts for any launcher."""
 ALL_PROMISES: frozenset[Promise] = frozenset(get_args(Promise))
 UNSEEN_CAUSE = (
     "the launcher started fewer ranks, or it cleared their environment: derail identifies a rank by RANK and "
@@ -131,6 +135,9 @@ class Scenario:
         launches: 0; or, for a scenario about the launcher itself, the number of worker ranks that it launches. The
             launcher is then the one rank of derail's job.
         needs: modules that the worker imports, besides Python's own and derail.
+        step: a regular expression of the step lines of its ranks, with the number as its first group; empty for the
+            pattern of derail's own workers, and only in jobs with restarts.
+        budget: the highest allowed values of measures of the recovery, in seconds or steps.
         control: the negative controls, which must not pass: the same without faults, and with each fault aimed at
             another rank. If one passes, the scenario tests nothing.
         name: its name among the scenarios: ``crash/killed_at_step_3``.
@@ -153,6 +160,8 @@ class Scenario:
     launches: int = 0
     function: str = ""
     needs: tuple[str, ...] = ()
+    step: str = ""
+    budget: Mapping[Measure, float] = field(default_factory=dict)
     control: tuple[ControlKind, ...] = ()
     name: str = ""
     path: Path | None = None
@@ -166,6 +175,11 @@ class Scenario:
         """First part of its name; empty if it has only one."""
         first, slash, _ = self.name.partition("/")
         return first if slash else ""
+
+    @property
+    def watched_steps(self) -> str:
+        """Pattern of the step lines that are recorded; empty if none are: ranks that run once repeat no step."""
+        return self.step or (STEP if self.restarts else "")
 
     def placed(self, workdir: Path) -> Scenario:
         """Return the scenario for one run, with ``{workdir}`` in arguments and variables replaced by its directory."""
@@ -227,6 +241,7 @@ class JobResult(JobOutcome):
         deadlock: description of the full pipes that the launcher did not read when the job timed out; empty if there
             were none.
         hang: verdict on a job that timed out, if its ranks recorded their collectives; else None.
+        recovery: how soon the launcher noticed the first fault that made a rank fail, stopped the job and ran it again.
     """
 
     failures: Mapping[int, FailureSeen] = field(default_factory=dict)
@@ -250,6 +265,7 @@ class JobResult(JobOutcome):
     doubts: tuple[str, ...] = ()
     deadlock: str = ""
     hang: HangVerdict | None = None
+    recovery: Recovery = field(default_factory=Recovery)
 
     @property
     def message(self) -> str:
@@ -279,14 +295,14 @@ class Finding:
     """One expectation, and the result.
 
     Attributes:
-        promise: the launcher's promise that the expectation belongs to.
-        kept: whether it was met; None if the launcher never promised it.
+        promise: the launcher's promise that the expectation belongs to, or "budget".
+        kept: whether it was met; None if the launcher never promised it, or if there was nothing to measure.
         expected: text after "expected".
         got: text after "got".
         differs: whether it was not met, without a promise of the launcher.
     """
 
-    promise: Promise
+    promise: Subject
     kept: bool | None
     expected: str
     got: str

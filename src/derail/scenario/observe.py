@@ -33,6 +33,7 @@ def observe(
     workdir: Path | None = None,
     journal: Path | None = None,
     hang: HangVerdict | None = None,
+    restarts: int = 0,
 ) -> JobResult:
     """Return the result of a run by derail's own launcher.
 
@@ -42,6 +43,7 @@ def observe(
         workdir: the run's directory, where the journal is expected.
         journal: the journal, if it is elsewhere.
         hang: the verdict on a job that timed out.
+        restarts: the number of restarts of all ranks.
     """
     logs = dict(_logs(result))
     tails = {key: tail(path) for key, path in logs.items()}
@@ -57,7 +59,7 @@ def observe(
         workdir=workdir,
         journal=journal if journal is not None and journal.is_file() else None,
         exit_code=result.exit_code if result.ran else None,
-        restarts=0 if result.ran else None,
+        restarts=restarts if result.ran else None,
         resumed_at=resumed_at(tails),
         hang=hang,
     )

@@ -232,6 +232,7 @@ class ExternalAgent(ABC):
             variables=dict(self.variables),
             port=job.port,
             rings=make_private(job.workdir / RINGS) if self.record else None,
+            steps=scenario.watched_steps,
         )
 
     def _observe(self, job: Job, order: Order, seen: Seen) -> JobResult:

@@ -56,6 +56,7 @@ class Order:
         variables: the declared variables of the supervisor, by the name that ranks read for the same value.
         port: a free TCP port of loopback.
         rings: the directory in which ranks record their collectives; None if they do not.
+        steps: a regular expression of the ranks' step lines, with the number as its group; empty if they are not read.
         temporary: the directory for temporary files, which is removed after the run; its name is short because of the
             sockets in it. None for the usual place.
     """
@@ -77,6 +78,7 @@ class Order:
     variables: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     rings: Path | None = None
+    steps: str = ""
     temporary: Path | None = None
 
 

@@ -480,7 +480,7 @@ class RankTracker(HeldRanks):
             self.standstill.end(life.rank)
 
     def _follow(self, held: Held) -> None:
-        """Read the files of a rank's streams, if the plan waits for lines."""
+        """Read the files of a rank's streams, if the driver wants lines."""
         if held.follower is None:
             rank = held.life.rank
 

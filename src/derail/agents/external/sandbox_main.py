@@ -78,6 +78,7 @@ class Sandbox:
             run=order.run,
             agent=True,
             restarts=order.restarts,
+            steps=order.steps,
             temporary=order.temporary,
         )
         self._ranks = RankTracker(

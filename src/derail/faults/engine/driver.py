@@ -16,6 +16,7 @@ from derail.faults.engine.execution import Injection
 from derail.faults.engine.injector_runner import FIRST_LOOK, LONGEST_LOOK, InjectorRunner, thrown
 from derail.faults.engine.journal import Journal
 from derail.faults.engine.rank_channel import RankChannel
+from derail.faults.engine.steps import Steps
 from derail.faults.engine.sync_points import SyncPoints
 from derail.faults.engine.trigger_matcher import Elapsed, Found, Reached, Setting, condition
 from derail.faults.model.results import Errored, FaultResult, NotReached, Unavailable
@@ -44,11 +45,12 @@ class Driver:
     Use it once. ``run`` describes the ranks' programs, so that the journal is enough to repeat the run. With ``agent``,
     the agent's events carry the rank number ``AGENT_RANK``. Each rank may be restarted up to ``restarts`` times, and
     each restart emits ``Started``: a fault that was not injected before the exit may be injected afterwards, and an
-    injected fault stays injected. ``temporary`` is the parent of the job's private directory.
+    injected fault stays injected. ``steps`` is a regular expression of step lines, with the number as its group: the
+    journal gets the first and the last step of each process. ``temporary`` is the parent of the private directory.
 
     Attributes:
         sockets: the private directory for the job's sockets.
-        wants_lines: whether a trigger of the plan waits for a line.
+        wants_lines: whether a trigger of the plan waits for a line, or step lines are recorded.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Driver:
         sync_points: Collection[SyncPoint] = (),
         agent: bool = False,
         restarts: int = 0,
+        steps: str = "",
         temporary: Path | None = None,
     ) -> None:
         self.plan = plan
@@ -69,7 +72,9 @@ class Driver:
         self._sync_points = SyncPoints(sync_points)
         self._run = run
         self.journal = Journal(journal)
-        self.wants_lines = any(isinstance(part, Line) for fault in plan.faults for part in walk(fault.when))
+        self._steps = Steps(steps)
+        waits = any(isinstance(part, Line) for fault in plan.faults for part in walk(fault.when))
+        self.wants_lines = waits or bool(steps)
         self._channel = RankChannel(self.journal)
         self._injections: list[Injection] = []
         self._control: JobControl | None = None
@@ -127,6 +132,8 @@ class Driver:
     def observe(self, event: Event) -> None:
         """Process one event of the job, and act on each fault that is now due."""
         try:
+            for record in self._steps.records(event):
+                self._runner.write(**record)
             self._runner.note(event)
             match event:
                 case Started():

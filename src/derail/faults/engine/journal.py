@@ -118,7 +118,8 @@ class Journal:
                 self.write("restarted", number=event.number, restarts=event.restarts)
             case Finished():
                 fates = {str(rank): str(fate) for rank, fate in event.outcome.ranks.items()}
-                self.write("finished", root_cause=event.outcome.root_cause, ranks=fates)
+                cut = {"timed_out": True} if event.outcome.timed_out else {}
+                self.write("finished", root_cause=event.outcome.root_cause, ranks=fates, **cut)
             case LineSeen():
                 pass
 
