@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from derail.scenario.goodput import schedule
 from report.trace_format import check_trace
 
 if TYPE_CHECKING:
@@ -234,6 +235,102 @@ def test_a_budget_with_a_mistake_exits_with_2(
     words = [word for each in budget for word in ("--budget", each)]
     done = derail_command("run", *words, write_scenario("false", "step 3"))
 
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+LOOP = """
+import os, sys, time
+file = f"{sys.argv[1]}/rank-{os.environ['RANK']}"
+step = int(open(file).read()) if os.path.exists(file) else 0
+while True:
+    step += 1
+    print("tick", step, flush=True)
+    with open(f"{file}.new", "w") as draft:
+        draft.write(str(step))
+    os.replace(f"{file}.new", file)
+    time.sleep(0.01)
+"""
+
+
+def test_a_job_is_broken_by_a_schedule_for_a_time(derail_command: Derail, restarts: Path, tmp_path: Path) -> None:
+    """Stderr has the schedule before anything runs, stdout only the result; journals are kept where asked for."""
+    (tmp_path / "worker.py").write_text(LOOP)
+    options = ("--mtbf", "500ms", "--for", "3s", "--seed", 2, "--quiet-rate", 100, "--json")
+    done = derail_command("run", restarts, *options, "--output-dir", tmp_path / "kept")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    planned = schedule(2, mtbf=0.5, seconds=3.0, ranks=2)
+    assert [(each["at"], each["rank"]) for each in told["breaks"]] == [(each.at, each.rank) for each in planned]
+    assert done.stderr.startswith(f"schedule of seed 2: {len(planned)} breaks in 3 s, one in 0.5 s on average\n")
+    assert told["useful_steps"] > 0
+    assert told["attempts"] > 1
+    low, high = told["interval"]
+    assert low <= told["goodput"] <= high
+    assert (tmp_path / "kept" / "run-1" / "journal.jsonl").is_file()
+
+
+def test_a_goodput_beyond_a_budget_exits_with_1(derail_command: Derail, restarts: Path, tmp_path: Path) -> None:
+    """Each recovery counts, and the worst is named."""
+    (tmp_path / "worker.py").write_text(LOOP)
+    options = ("--mtbf", "500ms", "--for", "2s", "--seed", 2, "--quiet-rate", 100)
+    done = derail_command("run", restarts, *options, "--budget", "recover=0", "--budget", "notice=1h")
+
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"  \* budget recover=0s: \d+ of \d+ recoveries exceed it, the worst with \S+ s\n", done.stdout)
+    assert "budget notice" not in done.stdout
+
+
+def test_a_signal_ends_a_measurement_and_leaves_no_rank(
+    start_derail: StartDerail, restarts: Path, tmp_path: Path, pid_gone, wait_until
+) -> None:
+    """The exit code is 128 + n, in whichever attempt the job is."""
+    (tmp_path / "worker.py").write_text(LOOP)
+    options = ("--mtbf", "1s", "--for", "1h", "--quiet-rate", 100, "--output-dir", tmp_path / "kept")
+    launcher = start_derail("run", restarts, *options)
+    journal = tmp_path / "kept" / "run-1" / "journal.jsonl"
+
+    def started() -> list[int]:
+        text = journal.read_text() if journal.exists() else ""
+        return [int(pid) for pid in re.findall(r'"started".*"pid": (\d+)', text)]
+
+    wait_until(lambda: len(started()) >= 4)
+    launcher.send_signal(signal.SIGTERM)
+    _, stderr = launcher.communicate(timeout=100)
+
+    assert (launcher.returncode, "ended by SIGTERM" in stderr) == (128 + signal.SIGTERM, True), stderr
+    assert all(pid_gone(pid) for pid in started())
+
+
+def test_what_shows_no_progress_has_no_goodput(derail_command: Derail, write_scenario) -> None:
+    """The exit code is 3 with the reason; a job that cannot be broken so is skipped."""
+    silent = write_scenario("true")
+    (silent.parent / "worker.py").write_text("import time; time.sleep(60)")
+    done = derail_command("run", silent, "--mtbf", "1s", "--for", "60s", "--quiet", "200ms")
+    assert (done.returncode, "the quiet run showed no two steps in 0.2 s" in done.stdout) == (3, True), done.stderr
+
+    skipped = derail_command("run", "supervisor/killed", "--mtbf", "1s", "--for", "60s")
+    assert (skipped.returncode, skipped.stdout.split()[:2]) == (4, ["SKIPPED", "supervisor/killed"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--mtbf", "20s"), "--mtbf: expected --for as well"),
+        (("--for", "5m", "--seed", "1"), "--for, --seed: expected --mtbf as well"),
+        (("--mtbf", "1s", "--for", "5m", "--record"), "--mtbf: cannot be combined with --record or --trace"),
+        (("--mtbf", "1s", "--for", "5m", "--quiet", "1s", "--quiet-rate", "3"), "expected one of them"),
+        (("--mtbf", "soon", "--for", "5m"), "expected a time like 30s, 500ms or 5m, got 'soon'"),
+        (("--mtbf", "0s", "--for", "5m"), "expected more than 0 s, got '0s'"),
+        (("--mtbf", "1ms", "--for", "5h"), "more than 10000 breaks in 18000 s with a mean of 0.001 s between them"),
+    ],
+)
+def test_options_of_a_measurement_that_do_not_fit_exit_with_2(
+    derail_command: Derail, write_scenario, options: tuple[str, ...], says: str
+) -> None:
+    """Nothing is started."""
+    done = derail_command("run", write_scenario("true"), *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from derail.cli.agent_option import chosen_agent, is_described, own_agent_options
-from derail.cli.budget_option import budget_option, read_budget, under_budget
+from derail.cli.budget_option import budget_option, duration, read_budget, under_budget
 from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
+from derail.cli.goodput import measure_goodput, read_breaking
 from derail.cli.usage import usage_errors
 
 if TYPE_CHECKING:
@@ -36,10 +37,26 @@ NATIVE = "native"
     "for.",
 )  # fmt: skip
 @budget_option
+@click.option(
+    "--mtbf", metavar="TIME", callback=duration,
+    help="Break the job again and again, with this mean time between two breaks, and report its goodput.",
+)  # fmt: skip
+@click.option("--for", "seconds", metavar="TIME", callback=duration, help="With --mtbf: for this time, like 5m.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help="With --mtbf: the seed of the schedule. Default 0."
+)
+@click.option(
+    "--quiet", metavar="TIME", callback=duration,
+    help="With --mtbf: the time of the quiet run, for comparison. Default a tenth of --for, at least 5s.",
+)  # fmt: skip
+@click.option(
+    "--quiet-rate", type=click.FloatRange(min=0, min_open=True), metavar="RATE",
+    help="With --mtbf: steps per second of a quiet run, if they are known; there is no quiet run then.",
+)  # fmt: skip
 @output_dir_option("Keep logs and journal in this directory.")
 @trace_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict and its evidence as JSON.")
-def run(
+def run(  # noqa: PLR0913 - an option each
     *,
     scenario: str,
     agent: str | None,
@@ -47,6 +64,11 @@ def run(
     declaration: Path | None,
     record: bool,
     budget: tuple[str, ...],
+    mtbf: float | None,
+    seconds: float | None,
+    seed: int | None,
+    quiet: float | None,
+    quiet_rate: float | None,
     output_dir: Path | None,
     trace: Path | None,
     as_json: bool,
@@ -55,16 +77,13 @@ def run(
 
     Exits with 0 for PASS, 1 for FAIL, 2 if the scenario cannot be read, 3 for INCONCLUSIVE (a fault did not verifiably
     happen), 4 for SKIPPED (it cannot be run on this machine).
-    """
-    import json
-    from dataclasses import replace
 
+    With --mtbf and --for, its expectations are not judged: a rank is killed again and again, or the scenario's own
+    faults that act at a time are repeated. The agent restarts the job, and the steps that it makes are counted. Exits
+    with 0, with 1 beyond a --budget, and with 3 if nothing could be measured.
+    """
     from derail.agents.external.agent import ExternalAgent
     from derail.campaign import campaign
-    from derail.launch.signals import SignalException
-    from derail.report.text import render_verdict
-    from derail.report.timeline import observed
-    from derail.report.trace import render_trace
 
     with usage_errors():
         if agent is None and not is_described(agent_command, declaration):
@@ -72,28 +91,50 @@ def run(
         under_test = chosen_agent(agent, agent_command, declaration)
         if record and isinstance(under_test, ExternalAgent):
             under_test.record = True
+        limits, breaking = read_budget(budget), read_breaking(mtbf, seconds, seed, quiet, quiet_rate)
+        if breaking is not None:
+            if record or trace is not None:
+                raise ValueError("--mtbf: cannot be combined with --record or --trace, which are about one run")
+            broken = campaign.load_scenario(scenario)
+            measure_goodput(broken, under_test, breaking, limits, output_dir=output_dir, as_json=as_json)
         check_writable(trace)
-        limits = read_budget(budget)
         [loaded] = under_budget([campaign.load_scenario(scenario)], limits)  # before earlier evidence is cleared
+    done = _judge(loaded, under_test, record=record, output_dir=output_dir, trace=trace, as_json=as_json)
+    if under_test.unsupported(loaded):
+        click.echo(f"derail: {_others(loaded, scenario)}", err=True)
+    sys.exit(done.verdict.exit_code)
+
+
+def _judge(
+    scenario: Scenario, agent: Agent, *, record: bool, output_dir: Path | None, trace: Path | None, as_json: bool
+) -> Run:
+    """Run a scenario once, and print its verdict."""
+    import json
+    from dataclasses import replace
+
+    from derail.campaign.campaign import as_data
+    from derail.launch.signals import SignalException
+    from derail.report.text import render_verdict
+    from derail.report.timeline import observed
+    from derail.report.trace import render_trace
+
     with usage_errors(), evidence_directory(output_dir, of_one_run=True) as evidence:
         try:
-            done = _run(loaded, under_test, evidence.path, record=record)
+            done = _run(scenario, agent, evidence.path, record=record)
         except SignalException as asked:
             click.echo(f"derail: ended by {asked.sigval.name}", err=True)
             sys.exit(128 + asked.sigval)
         if trace is not None:
-            trace.write_bytes(render_trace([(loaded.name, observed(done.result))]))
+            trace.write_bytes(render_trace([(scenario.name, observed(done.result))]))
         if output_dir is None:  # the journal will be removed
             done = replace(done, result=replace(done.result, journal=None, workdir=None))
         if as_json:
-            click.echo(json.dumps(campaign.as_data(done), indent=2))
+            click.echo(json.dumps(as_data(done), indent=2))
         else:
-            show(render_verdict(loaded, done.result, done.verdict))
+            show(render_verdict(scenario, done.result, done.verdict))
             if output_dir is None and done.verdict.kind not in ("PASS", "SKIPPED"):
                 click.echo("logs and journal were not kept; use --output-dir DIR to keep them", err=True)
-        if under_test.unsupported(loaded):
-            click.echo(f"derail: {_others(loaded, scenario)}", err=True)
-    sys.exit(done.verdict.exit_code)
+    return done
 
 
 def _run(scenario: Scenario, agent: Agent, workdir: Path, *, record: bool) -> Run:

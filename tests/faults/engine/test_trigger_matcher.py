@@ -4,7 +4,8 @@ import pytest
 
 from derail import faults, when
 from derail.faults.engine import journal
-from derail.model.events import LineSeen
+from derail.faults.engine.trigger_matcher import Elapsed, Setting, condition
+from derail.model.events import LineSeen, Started
 from faults.real_job import DEADLINE, ENDED, EXITED, ended, running
 from program_files import UNTIL, program_text
 from wording import Tells
@@ -307,3 +308,16 @@ print("ready", flush=True); fail_point("go"); {"time.sleep(60)" if p else f"unti
     seen, _ = ended(tmp_path, program, make(rank=0, when=when.probability(p, of)), ranks=2, cwd=tmp_path)
 
     assert results(seen) == {0: status}, seen.faults
+
+
+def test_a_time_has_one_timer_over_all_restarts():
+    """Timers of each restart would pile up in a job that is restarted hundreds of times; the first one counts."""
+    timers = []
+    setting = Setting("f", 0, 0, (0, 1), {}, lambda seconds, of: timers.append((seconds, of)))
+    after = condition(when.after(5), setting)
+    starts = [after.hear(Started(0, pid, float(pid))) for pid in range(1, 9)]
+
+    assert (timers, any(starts)) == ([(5, after)], False)
+    assert (after.hear(Elapsed(object())), after.hear(Elapsed(after))) == (False, True)
+    after.hear(Started(0, 9, 9.0))
+    assert len(timers) == 2

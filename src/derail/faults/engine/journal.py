@@ -109,7 +109,7 @@ class Journal:
             case PhaseChanged():
                 self.write("phase", phase=event.phase, rank=event.rank)
             case SignalSent():
-                self.write("signal_sent", rank=event.rank, signal=event.signal)
+                self.write("signal_sent", rank=event.rank, signal=event.signal, seen_at=event.at)
             case StopRequested():
                 self.write("stop_requested", reason=event.reason, signal=event.signal, grace=event.grace)
             case DeadlinePassed():

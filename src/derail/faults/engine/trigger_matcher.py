@@ -119,6 +119,7 @@ class Condition:
         self._hits = Hits.read(getattr(trigger, "hit", 1))
         self._lines = 0
         self._found = False
+        self._waits = False
         self._parts = self._make_parts(numbers)
         self._come: set[int] = set()
         self._pattern = re.compile(trigger.regex) if isinstance(trigger, Line) else None
@@ -208,10 +209,11 @@ class Condition:
         rank = self._setting.rank
         match self.trigger, occasion:
             case After(seconds=seconds), Started() if occasion.rank == rank and not self._later:
-                self._setting.wake(seconds, self)
+                self._wait(seconds)
                 return False
-            case After(), Elapsed():
-                return occasion.condition is self
+            case After(), Elapsed() if occasion.condition is self:
+                self._waits = False
+                return True
             case Start(), Started():
                 return occasion.rank == rank
             case Restart(n=n), Started():
@@ -233,6 +235,12 @@ class Condition:
                 return True
             case _:
                 return False
+
+    def _wait(self, seconds: float) -> None:
+        """Set a timer, unless that of an earlier start is set: it ends first, and one for each restart would pile up."""
+        if not self._waits:
+            self._waits = True
+            self._setting.wake(seconds, self)
 
     def _hear_line(self, line: Line, seen: LineSeen) -> bool:
         whose = self._setting.rank if line.rank is None else line.rank
