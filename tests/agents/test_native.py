@@ -15,6 +15,7 @@ from derail.agents.invocation import LocalJob
 from derail.agents.native import NativeAgent
 from derail.agents.native_job import default_teardown, start_job
 from derail.faults import Plan
+from derail.model.events import Started
 from derail.model.input_error import InputError
 from derail.scenario.model import Scenario
 
@@ -179,14 +180,34 @@ def test_the_native_agent_runs_a_scenario_to_its_end(tmp_path: Path) -> None:
     assert (seen.root_cause, seen.exit_code) == (1, 9)
 
 
+class Begins:
+    """Observer of the starts of ranks."""
+
+    wants_lines = False
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def attach(self, control: object) -> None:
+        """Need nothing."""
+
+    def observe(self, event: object) -> None:
+        """Note the time of a start."""
+        if isinstance(event, Started):
+            self.times.append(event.at)
+
+
 @pytest.mark.parametrize(("restarts", "code"), [(0, 9), (1, 9), (2, 0)])
 def test_the_native_agent_restarts_all_ranks_of_a_scenario(tmp_path: Path, restarts: int, code: int) -> None:
     """After each failure, as often as the scenario allows; the result is that of the last attempt."""
     worker = tmp_path / "worker.py"
     worker.write_text("import os, sys\nsys.exit(9 if int(os.environ['TORCHELASTIC_RESTART_COUNT']) < 2 else 0)")
+    begins = Begins()
     scenario = Scenario("fails twice", ranks=2, worker=worker, restarts=restarts)
-    seen = NativeAgent().run(scenario, tmp_path / "evidence")
+    seen = NativeAgent(observers=[begins]).run(scenario, tmp_path / "evidence")
 
+    assert len(begins.times) == 2 * (restarts + 1)
+    assert seen.started_at <= min(begins.times)  # that of the first attempt
     assert (seen.restarts, seen.exit_code) == (restarts, code)
     assert NativeAgent().unsupported(scenario) == ""
 

@@ -98,6 +98,25 @@ def test_the_exit_code_is_that_of_the_worst_verdict(
     assert done.returncode == code, done.stdout
 
 
+def test_a_budget_holds_for_each_scenario_that_it_can(derail_command: Derail, library: Path) -> None:
+    """In the process of each run. A fault that was never due has nothing to measure, and its row stays INCONCLUSIVE."""
+    card = library / "card.json"
+    options = ("--scenario", library, "--budget", "stop=0", "--budget", "notice=1h", "--json", card)
+    done = derail_command("verify-agent", "native", *options)
+    rows = {row["scenario"]: row for row in json.loads(card.read_bytes())["rows"]}
+
+    assert done.returncode == 1, done.stderr
+    assert [row["verdict"] for row in rows.values()] == ["FAIL", "FAIL", "INCONCLUSIVE", "SKIPPED"]
+    (reason,) = rows["one/right"]["reasons"]
+    assert reason.startswith("expected the end of all ranks at most 0 s after the fault (budget stop=0s), got ")
+    assert rows["one/right"]["recovery"]["stop"] > 0
+    assert rows["two/never"]["recovery"]["stop"] is None
+    assert "stopped after the fault: median " in done.stdout
+
+    refused = derail_command("verify-agent", "native", "--scenario", library, "--budget", "recover=1s")
+    assert (refused.returncode, "--budget recover: can never be measured" in refused.stderr) == (2, True)
+
+
 def test_a_family_or_a_pattern_chooses_among_those_that_come_along(derail_command: Derail) -> None:
     """Both together choose what matches both."""
     done = derail_command("verify-agent", "native", "--family", "crash", "--scenario", "*/killed_at_step_3")

@@ -88,7 +88,7 @@ def test_two_equal_scorecards_have_no_changes() -> None:
 
 
 def test_a_recovery_that_takes_twice_as_long_is_slower() -> None:
-    """A quarter of a second more is none; more lost steps are a difference. Neither changes the exit code."""
+    """A quarter of a second more is no change; twice the lost steps are a difference. Neither changes the exit code."""
     cards = [replace(CARD, rows=(replace(RIGHT, recovery=each),)) for each in (FAST, SLOW)]
     found = changes(*cards)
 
@@ -99,6 +99,11 @@ def test_a_recovery_that_takes_twice_as_long_is_slower() -> None:
     ]
     assert [change.kind for change in changes(*reversed(cards))] == ["differs", "faster", "faster"]
     assert exit_code(found) == 0
+
+    noise = [replace(FAST, lost_steps=lost) for lost in (0, 1, 3, 5)]
+    for old, new in [(noise[0], noise[1]), (noise[2], noise[3])]:
+        cards = [replace(CARD, rows=(replace(RIGHT, recovery=each),)) for each in (old, new)]
+        assert changes(*cards) == ()
 
 
 def test_medians_are_over_the_scenarios_that_both_have_measured() -> None:

@@ -156,6 +156,8 @@ class NativeJob:
 
     def _observe(self, result: RunProcsResult | None) -> JobResult | None:
         if result is not None and self._result is None:
+            from dataclasses import replace
+
             from derail.scenario.observe import observe
 
             self._result = observe(
@@ -166,6 +168,8 @@ class NativeJob:
                 hang=self._hang,
                 restarts=self._exits.restarts,
             )
+            if self._exits.restarts and self._exits.began is not None:  # the outcome is that of the last attempt
+                self._result = replace(self._result, started_at=self._exits.began)
         return self._result
 
 
@@ -173,6 +177,7 @@ class _Exits:
     """Observer of the exits and restarts of ranks.
 
     Attributes:
+        began: when the first rank was started; None before.
         words: how ranks of this attempt have ended.
         restarts: the number of restarts of all ranks so far.
     """
@@ -180,6 +185,7 @@ class _Exits:
     wants_lines = False
 
     def __init__(self) -> None:
+        self.began: float | None = None
         self.words: dict[int, str] = {}
         self.restarts = 0
 
@@ -187,10 +193,12 @@ class _Exits:
         """Do nothing: the events are enough."""
 
     def observe(self, event: Event) -> None:
-        """Note an exit or a restart."""
-        from derail.model.events import Exited, Restarted
+        """Note a start, an exit or a restart."""
+        from derail.model.events import Exited, Restarted, Started
 
         match event:
+            case Started():
+                self.began = event.at if self.began is None else self.began
             case Exited():
                 self.words[event.rank] = f"has ended ({event.status})"
             case Restarted():

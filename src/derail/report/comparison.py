@@ -30,6 +30,7 @@ _PASSING = re.compile(r"\b(pid|process) \d+|\d+\.\d+ s\b|0x[0-9a-f]+|/[^\s'\",;:
 TIMES: tuple[Measure, ...] = ("notice", "stop", "recover")
 FACTOR, LEAST = 2.0, 0.5  # times the earlier time; seconds
 """A time is slower if it is twice as long as before, and at least half a second longer."""
+LEAST_STEPS = 2  # a step more or less depends on the moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def _times(old: Row, new: Row) -> Iterator[Change]:
         elif before > FACTOR * now:
             yield Change("faster", new.scenario, f"{words} {seconds(before)}, now {seconds(now)}")
     lost, loses = old.recovery.lost_steps, new.recovery.lost_steps
-    if lost is not None and loses is not None and lost != loses:
+    if lost is None or loses is None or abs(lost - loses) < LEAST_STEPS:
+        return
+    if max(lost, loses) > FACTOR * min(lost, loses):
         yield Change("differs", new.scenario, f"{MEASURED['lost-steps']}: {lost}, now {loses}")
 
 

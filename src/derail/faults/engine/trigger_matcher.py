@@ -237,7 +237,7 @@ class Condition:
                 return False
 
     def _wait(self, seconds: float) -> None:
-        """Set a timer, unless that of an earlier start is set: it ends first, and one for each restart would pile up."""
+        """Set a timer, unless that of an earlier start is set, which ends first: many restarts would pile them up."""
         if not self._waits:
             self._waits = True
             self._setting.wake(seconds, self)
