@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from derail import faults, when
+from derail.agents.custom import CommandAgent, Declaration
 from derail.agents.native import NativeAgent
 from derail.campaign.mtbf import Breaking, breaks_of, measure, unsupported
 from derail.faults.engine import journal
@@ -22,7 +26,7 @@ from derail.scenario.recovery import read_run
 from scenario.perfect_job import RANKS, PerfectJob, formula
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from derail.agents.agent import Agent
 
 SEEDS = (0, 1, 20_261_201)
 KILLED = RankOutcome(1, 11, ExitStatus(signal=9), Cause.SELF)
@@ -205,10 +209,20 @@ def test_without_a_pace_there_is_no_goodput(scenario: Scenario, tmp_path: Path, 
     assert not (tmp_path / "runs" / "run-1").exists()
 
 
-def test_a_real_job_is_broken_by_its_schedule_and_makes_progress(scenario: Scenario, tmp_path: Path) -> None:
-    """Derail's own launcher restarts it after each break. The journal has the schedule, and no step counts twice."""
+HONEST = Path(__file__).parents[1] / "programs" / "launchers" / "honest.py"
+EXTERNAL = CommandAgent(
+    f"{shlex.quote(sys.executable)} -u {HONEST} {{ranks}} {{restarts}} {{grace}} {{script}} {{args}}",
+    Declaration(name="honest"),
+)
+
+
+@pytest.mark.parametrize("agent", [NativeAgent(), EXTERNAL], ids=["native", "external"])
+def test_a_real_job_is_broken_by_its_schedule_and_makes_progress(
+    scenario: Scenario, tmp_path: Path, agent: Agent
+) -> None:
+    """The launcher restarts it after each break. The journal has the schedule, and no step counts twice."""
     how = Breaking(mtbf=0.5, seconds=4.0, seed=2, quiet_seconds=3.0)
-    measured = measure(scenario, NativeAgent(), how, workdir=tmp_path / "runs")
+    measured = measure(scenario, agent, how, workdir=tmp_path / "runs")
     planned = schedule(2, mtbf=0.5, seconds=4.0, ranks=RANKS)
     read = [dict(record) for record in journal.read(tmp_path / "runs" / "run-1" / "journal.jsonl")]
     run, [plan] = read_run(read), [record["plan"] for record in read if record["event"] == "plan"]

@@ -254,7 +254,7 @@ while True:
 
 
 def test_a_job_is_broken_by_a_schedule_for_a_time(derail_command: Derail, restarts: Path, tmp_path: Path) -> None:
-    """Stderr has the schedule before anything runs, stdout only the result; journals are kept where asked for."""
+    """Stderr has the schedule before anything runs, stdout only the result. A replay of the journal has the same."""
     (tmp_path / "worker.py").write_text(LOOP)
     options = ("--mtbf", "500ms", "--for", "3s", "--seed", 2, "--quiet-rate", 100, "--json")
     done = derail_command("run", restarts, *options, "--output-dir", tmp_path / "kept")
@@ -268,7 +268,14 @@ def test_a_job_is_broken_by_a_schedule_for_a_time(derail_command: Derail, restar
     assert told["attempts"] > 1
     low, high = told["interval"]
     assert low <= told["goodput"] <= high
-    assert (tmp_path / "kept" / "run-1" / "journal.jsonl").is_file()
+
+    derail_command("replay", tmp_path / "kept" / "run-1", "--output-dir", tmp_path / "again")
+    first, again = (
+        json.loads(path.read_text().splitlines()[0])
+        for path in (tmp_path / "kept" / "run-1" / "journal.jsonl", tmp_path / "again" / "journal.jsonl")
+    )
+    assert (first["plan"], first["hash"], first["seed"]) == (again["plan"], again["hash"], 2)
+    assert len(first["plan"]["faults"]) == len(planned)
 
 
 def test_a_goodput_beyond_a_budget_exits_with_1(derail_command: Derail, restarts: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import click
 from derail.cli.display import show
 from derail.cli.evidence import evidence_directory
 from derail.cli.usage import usage_errors
-from derail.scenario.model import EXIT_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,8 +33,6 @@ def read_breaking(
     Raises:
         ValueError: if an option lacks another one.
     """
-    from derail.campaign.mtbf import Breaking
-
     if mtbf is None:
         options = {"--for": seconds, "--seed": seed, "--quiet": quiet, "--quiet-rate": rate}
         if lonely := [name for name, value in options.items() if value is not None]:
@@ -45,6 +42,8 @@ def read_breaking(
         raise ValueError("--mtbf: expected --for as well, the time in which the job is broken: --for 5m")
     if quiet is not None and rate is not None:
         raise ValueError("--quiet, --quiet-rate: expected one of them: with a known rate there is no quiet run")
+    from derail.campaign.mtbf import Breaking
+
     return Breaking(mtbf, seconds, seed or 0, quiet or max(LEAST_QUIET_S, seconds / 10), rate)
 
 
@@ -68,6 +67,7 @@ def measure_goodput(
     from derail.campaign.runner import Signals
     from derail.launch.signals import SignalException
     from derail.report.goodput import as_data, render_goodput, render_schedule
+    from derail.scenario.model import EXIT_CODES
 
     if reason := unsupported(agent, scenario):
         show(f"SKIPPED  {scenario.name or scenario.title}\n  * {agent.name}: {reason}\n")
