@@ -149,12 +149,21 @@ def pytest_leave_pdb():
 LIVE = program_text("suites/ranks/live_breakpoints")
 
 
+def step_from_call(terminal: Terminal, rank: str, call: str) -> None:
+    """Step to the line after a breakpoint: since Python 3.13 a debugger stops at the call itself."""
+    if sys.version_info >= (3, 13):
+        terminal.wait_for(f"-> {call}")
+        terminal.wait_for(f"(Pdb rank {rank}")
+        terminal.type("n\n")
+
+
 @pytest.mark.parametrize("options", [(), ("-s",), ("--pdb",)])
 def test_a_breakpoint_gets_the_terminal(at_terminal, options: tuple[str, ...], left, wait_until) -> None:
     """With each name of the call. The other rank waits, and the test and the session go on."""
     with at_terminal(LIVE, "-k", "one or plain", *options) as terminal:
         for _ in range(4):
             terminal.wait_for("rank 1: breakpoint")
+            step_from_call(terminal, "1", "eval(stop)()")
             terminal.wait_for("-> value += 1")
             terminal.wait_for("(Pdb rank 1) ")
             terminal.type("p 'is', value\n")
@@ -190,6 +199,7 @@ def test_ranks_at_breakpoints_take_turns(at_terminal) -> None:
     with at_terminal(LIVE, "-k", "both") as terminal:
         terminal.wait_for(": breakpoint")
         first = 0 if b"rank 0: breakpoint" in terminal.shown else 1
+        step_from_call(terminal, f"{first}", "breakpoint()")
         terminal.wait_for(f"(Pdb rank {first}) ")
         terminal.type("n\n")
         terminal.wait_for(f"rank {1 - first}: breakpoint")
@@ -228,9 +238,11 @@ def test_reused_ranks_stop_at_breakpoints(at_terminal) -> None:
 def test_the_last_tear_down_of_reused_ranks_stops_at_breakpoints(at_terminal) -> None:
     """No test runs any more then."""
     with at_terminal(LIVE, "-k", "kept_fixture") as terminal:
+        step_from_call(terminal, "0", "breakpoint()")
         terminal.wait_for("-> yield 8")
         terminal.wait_for("(Pdb rank 0) ")
         terminal.type("c\n")
+        step_from_call(terminal, "0", "breakpoint()")
         terminal.wait_for('-> print("torn down")')
         terminal.wait_for("(Pdb rank 0) ")
         terminal.type("c\n")
@@ -241,6 +253,7 @@ def test_the_last_tear_down_of_reused_ranks_stops_at_breakpoints(at_terminal) ->
 def test_a_failure_beside_a_breakpoint_waits_for_it(at_terminal) -> None:
     """The rank that is debugged is not ended; with ``--pdb`` the one that failed is debugged next."""
     with at_terminal(LIVE, "-k", "fails", "--pdb") as terminal:
+        step_from_call(terminal, "0", "breakpoint()")
         for _ in range(2):
             terminal.wait_for("-> assert value == 50")
             terminal.wait_for("(Pdb rank ")
