@@ -33,6 +33,10 @@ class RanksJob(Protocol):
     def pids(self) -> dict[int, int]:
         """Return the pid of each rank on this machine."""
 
+    @property
+    def ranks(self) -> Collection[int]:
+        """All ranks."""
+
     def log(self, rank: int, stream: str) -> Path:
         """Return the file of a stream of a rank."""
 
@@ -82,7 +86,7 @@ def look(
         why: the reason to look. After the failure of a rank it is no news that others wait for it, and a job that is
             interrupted need not hang.
     """
-    done = {rank: "has finished the test" for rank in job.pids() if rank not in ranks}
+    done = {rank: "has finished the test" for rank in job.ranks if rank not in ranks}
     found = job.examine(ended=done, patience=ANSWER_SECONDS)
     reasons = {culprit.reason for culprit in found.verdict.culprits}
     news = {"hang": True, "failure": bool(reasons & {*DESYNCS}), "interrupt": bool(reasons)}[why]

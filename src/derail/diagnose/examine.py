@@ -49,6 +49,7 @@ def examine(
     *,
     ended: Mapping[int, str],
     patience: float = PATIENCE_S,
+    elsewhere: Mapping[int, RankView] | None = None,
 ) -> Examination:
     """Examine the ranks of a job, and return the verdict. It does not change them, except that they write their stacks.
 
@@ -58,6 +59,7 @@ def examine(
         rings: the directory of the ring files; None if nothing was recorded.
         ended: how ranks have ended, in words; those ranks are not asked for their stacks.
         patience: maximum seconds to wait for the stacks.
+        elsewhere: what is known of ranks on other machines.
     """
     gone = {rank: "has exited" for rank, pid in pids.items() if rank not in ended and _has_exited(pid)}
     over = {**gone, **ended}
@@ -79,7 +81,7 @@ def examine(
         )
         for rank in pids
     }
-    return Examination(judge(views, now=now, progressed=progressed), hangs)
+    return Examination(judge({**views, **(elsewhere or {})}, now=now, progressed=progressed), hangs)
 
 
 def judge_rings(rings: Path, *, ended: Mapping[int, str], until: float) -> HangVerdict:

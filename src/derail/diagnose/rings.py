@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,11 @@ class Collective:
         """Whether the program waits in it."""
         return self.left is None and (not self.is_async or self.waited is not None)
 
+    def moved(self, seconds: float) -> Collective:
+        """Return it with all times moved."""
+        waited, left = (None if time is None else time + seconds for time in (self.waited, self.left))
+        return replace(self, entered=self.entered + seconds, waited=waited, left=left)
+
 
 @dataclass(frozen=True, slots=True)
 class Ring:
@@ -110,6 +115,12 @@ class Ring:
         """The collective, or the wait for a key, in which the rank is; of several, the one that it entered last."""
         inside = [call for call in (*self.calls, *([self.store] if self.store else [])) if call.blocks]
         return max(inside, key=lambda call: call.waited or call.entered, default=None)
+
+    def moved(self, seconds: float) -> Ring:
+        """Return it with all times moved: those of another machine, which has another clock."""
+        store = None if self.store is None else self.store.moved(seconds)
+        calls = tuple(call.moved(seconds) for call in self.calls)
+        return replace(self, started=self.started + seconds, calls=calls, store=store)
 
 
 def read_ring(path: str | os.PathLike[str]) -> Ring | str:

@@ -322,6 +322,9 @@ class _Judge:
             return f"all ranks wait in {next(iter(self._blocked.values())).operation}"
         if any(not self._waits_for.get(rank) for targets in self._waits_for.values() for rank in targets):
             return "most ranks have not called what the others wait in"
+        unknown = [rank for rank in self._views if rank not in self._blocked and self._is_unknown(rank)]
+        if unknown:
+            return f"{_numbers(unknown)} {'has' if len(unknown) == 1 else 'have'} recorded nothing and gave no stack"
         return "the ranks wait for each other, and no position is that of most"
 
     # ---- words

@@ -1,13 +1,18 @@
-"""A launcher in a few lines: ``tiny.py N WORLD COMMAND...``; it ends all ranks when one fails, and says which."""
+"""A launcher in a few lines: ``tiny.py N WORLD COMMAND...``; it ends all ranks when one fails, and says which.
+
+Ranks in TINY_ELSEWHERE are in a mount namespace of their own, as if they were on another machine.
+"""
 
 import os
 import subprocess
 import sys
 
 ranks, world, *command = sys.argv[1:]
+elsewhere = ["unshare", "--user", "--map-root-user", "--mount", "--"]
 running = {
     subprocess.Popen(
-        command, env={**os.environ, "OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": world}
+        [*(elsewhere if str(rank) in os.environ.get("TINY_ELSEWHERE", "") else []), *command],
+        env={**os.environ, "OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": world},
     ): rank
     for rank in range(int(ranks))
 }

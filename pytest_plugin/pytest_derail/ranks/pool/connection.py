@@ -17,8 +17,45 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
+    from pytest_derail.protocol import Order
+
 SEND_SECONDS = 10
 """Seconds within which a rank must accept a task, as it waits for one."""
+
+LOOK, STATE = "look", "state"
+"""The controller's question where a rank on another machine is, and the rank's answer, a ``State``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """First message to a rank that another launcher has placed.
+
+    Attributes:
+        order: describes the session; its test is not run.
+        modules: the files of all tests that may follow.
+        logs: the files of stdout and stderr; None on another machine.
+        records: whether the rank records its collectives.
+    """
+
+    order: Order
+    modules: Sequence[str]
+    logs: tuple[str, str] | None
+    records: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a rank on another machine is.
+
+    Attributes:
+        ring: the content of its ring file; empty if it has recorded nothing.
+        now: monotonic seconds on that machine.
+        stack: the stacks of its threads, as ``faulthandler`` writes them.
+    """
+
+    ring: bytes
+    now: float
+    stack: str
 
 
 @dataclass(slots=True)
@@ -88,14 +125,21 @@ class CarryingLine(Line):
         end: the connection.
         folder: folder of the ranks; records belong into it, or into one of its folders.
         rank: number of the rank.
+
+    Attributes:
+        state: the last answer where the rank is, and when it came; None if there was none.
     """
 
     def __init__(self, end: Connection[Any, Any], folder: Path, rank: int) -> None:
         super().__init__(end)
         self._folder, self._rank = folder, rank
+        self.state: tuple[State, float] | None = None
 
     def note(self, message: str, left: Any, messages: RankMessages) -> None:
-        """Note a message, or write entries of a record."""
+        """Note a message or a state, or write entries of a record."""
+        if message == STATE:
+            self.state = (left, SYSTEM_CLOCK.now())
+            return
         if message != "record":
             super().note(message, left, messages)
             return

@@ -2,7 +2,8 @@
 
 Of the ranks, derail knows what they say through their connections. A rank that has gone is noticed by the end of its
 connection. Of ranks on this machine the kernel shows in which order they end, and, since Linux 6.15, how; there are
-also stacks and logs. Of others, the launcher's own report is read where it has a known form: launchers name the rank
+also stacks, logs and their last collectives. Ranks on other machines answer with stacks and collectives if they can. Of
+others, the launcher's own report is read where it has a known form: launchers name the rank
 whose end they noticed first, which need not be the first that ended.
 """
 
@@ -14,28 +15,35 @@ import select
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from derail.agents.invocation import LocalJob, rank_environment
 from derail.agents.launchers.mpirun import read_report
 from derail.agents.native_job import default_teardown, start_job
-from derail.diagnose.examine import examine
+from derail.diagnose.examine import RINGS, examine
+from derail.diagnose.rings import decode
+from derail.diagnose.stacks import parse_stack
+from derail.diagnose.verdict import RankView
 from derail.model.clock import SYSTEM_CLOCK
 from derail.model.exit import ExitStatus
 from derail.model.outcome import Cause, RankOutcome
+from derail.platform.private_files import make_private
 from derail.platform.strangers import status_of_ended
 from derail.scenario.observe import tail
+from derail.supervise.hang_report import Hang
 from pytest_derail import integrations
-from pytest_derail.options import launcher_host
-from pytest_derail.ranks.pool.connection import CarryingLine, Line
+from pytest_derail.options import launcher_host, records
+from pytest_derail.ranks.pool.connection import LOOK, CarryingLine, Placement, RankMessages
 from pytest_derail.ranks.pool.door import DOOR_ENV, Arrival, Door
 from pytest_derail.ranks.time_limit import START_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import ExitStack
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from derail.agents.native_job import NativeJob
@@ -91,19 +99,17 @@ class Deaths:
 class LaunchedJob:
     """Job of the launcher, with its ranks in the place of the launcher's own process."""
 
-    @property
-    def rings(self) -> Path | None:
-        """No ring files: these ranks do not record their collectives."""
-        return None
-
     def __init__(
         self,
         native: NativeJob,
         arrivals: Mapping[int, Arrival],
-        lines: Sequence[Line],
+        lines: Sequence[CarryingLine],
         folder: Path,
         stack: ExitStack,
+        *,
+        rings: Path | None,
     ) -> None:
+        self.rings = rings
         self._native = native
         self._arrivals = arrivals
         self._lines = lines
@@ -117,15 +123,52 @@ class LaunchedJob:
         """Return the pid of each rank on this machine."""
         return {rank: each.pid for rank, each in self._arrivals.items() if each.is_here}
 
+    @property
+    def ranks(self) -> Collection[int]:
+        """All ranks."""
+        return self._arrivals.keys()
+
     def log(self, rank: int, stream: str) -> Path:
         """Return the file of a stream of a rank; it exists only for ranks on this machine."""
         return log_path(self._folder, rank, stream)
 
     def examine(self, *, ended: Mapping[int, str] | None = None, patience: float) -> Examination:
-        """Examine the ranks on this machine, as ``NativeJob.examine`` does."""
-        pids = self.pids()
+        """Examine the ranks as ``NativeJob.examine`` does; those on other machines by their answers.
+
+        The job is stopped next, so other messages of these ranks do not count.
+        """
+        pids, over = self.pids(), ended or {}
         stderrs: dict[int, Path | None] = {rank: self.log(rank, "stderr") for rank in pids}
-        return examine(pids, stderrs, None, ended=ended or {}, patience=patience)
+        answers = self._ask(patience)
+        gone = {rank: "has gone" for rank, line in answers.items() if not line.is_open}
+        views = {rank: _view(line, {**gone, **over}.get(rank, "")) for rank, line in answers.items()}
+        found = examine(pids, stderrs, self.rings, ended=over, patience=patience, elsewhere=views)
+        return replace(found, hangs={**found.hangs, **dict(self._hangs(answers, {*gone, *over}))})
+
+    def _hangs(self, answers: Mapping[int, CarryingLine], without: Collection[int]) -> Iterator[tuple[int, Hang]]:
+        """Yield where ranks on other machines hang, with files that have their stacks."""
+        for rank, line in answers.items():
+            if rank not in without:
+                path = None
+                if line.state is not None:
+                    path = self._folder / f"rank-{rank}.stack"
+                    path.write_text(line.state[0].stack)
+                yield rank, Hang("state: unknown, it is on another machine", path)
+
+    def _ask(self, patience: float) -> dict[int, CarryingLine]:
+        """Ask ranks on other machines where they are; return their connections, which have the answers."""
+        asked = {rank: self._lines[rank] for rank, each in self._arrivals.items() if not each.is_here}
+        for line in asked.values():
+            line.state = None
+            line.send(LOOK)
+        end = SYSTEM_CLOCK.now() + patience
+        while waiting := {line.end: line for line in asked.values() if line.is_open and line.state is None}:
+            ready = wait([*waiting], max(0.0, end - SYSTEM_CLOCK.now()))
+            if not ready:
+                break
+            for each in ready:
+                waiting[cast("Connection[Any, Any]", each)].receive(RankMessages())
+        return asked
 
     def note_hang(self, verdict: HangVerdict) -> None:
         """Put a verdict into the journal and the result."""
@@ -188,6 +231,19 @@ def read_any_report(output: str, pids: Mapping[int, int]) -> tuple[int | None, E
     return None, None
 
 
+def _view(line: CarryingLine, ended: str) -> RankView:
+    """Return what is known of a rank on another machine; its times become those of the clock of this one."""
+    if line.state is None:
+        return RankView(ended=ended)
+    state, came = line.state
+    ring = decode(state.ring)
+    return RankView(
+        ring=None if ring is None else ring.moved(came - state.now),
+        ended=ended,
+        stack=None if ended else parse_stack(state.stack),
+    )
+
+
 def log_path(folder: Path, rank: int, stream: str) -> Path:
     """Return the path of a stream of a rank on this machine."""
     return folder / f"rank-{rank}.{stream}.log"
@@ -201,13 +257,14 @@ def start_launched(
     bell: Bell,
     port: int,
     stack: ExitStack,
-) -> tuple[LaunchedJob, list[Line]]:
+) -> tuple[LaunchedJob, list[CarryingLine]]:
     """Start the launcher, wait for its ranks, and give them their session; ``stack`` ends them.
 
     Raises:
         Failed: if they do not come; the message has what the launcher said.
     """
     folder = order.folder
+    rings = make_private(folder / RINGS) if records(item.config) else None
     own = [name for name in rank_environment(0, ranks=1, run_id="", master_port=0) if name not in LAUNCHERS_OWN]
     program = [sys.executable, "-m", "pytest_derail.ranks.worker.remote"]
     with Door(launcher_host(item.config)) as door:
@@ -231,14 +288,13 @@ def start_launched(
         native.close()
         said = [line for stream in ("stdout", "stderr") for line in tail(native.log(0, stream))][-10:]
         pytest.fail("\n".join([f"{' '.join(mark.launcher)}: {problem}; it said:", *said]), pytrace=False)
-    lines: list[Line] = []
+    lines: list[CarryingLine] = []
     for rank, arrival in sorted(arrivals.items()):
-        logs = (
-            tuple(str(log_path(folder, rank, stream)) for stream in ("stdout", "stderr")) if arrival.is_here else None
-        )
+        stdout, stderr = (str(log_path(folder, rank, stream)) for stream in ("stdout", "stderr"))
+        logs = (stdout, stderr) if arrival.is_here else None
         lines.append(CarryingLine(arrival.end, folder, rank))
-        lines[-1].send((order, modules, logs))
-    return LaunchedJob(native, arrivals, lines, folder, stack), lines
+        lines[-1].send(Placement(order, modules, logs, records=rings is not None))
+    return LaunchedJob(native, arrivals, lines, folder, stack, rings=rings), lines
 
 
 def _await_ranks(door: Door, ranks: int, bell: Bell) -> tuple[dict[int, Arrival], str]:

@@ -286,7 +286,8 @@ class KeptRanks:
             port = stack.enter_context(claimed_port())
             if self._mark.launcher:
                 own = replace(order, folder=folder, handed={})
-                launched, self._lines = start_launched(item, own, self._mark, self._modules, self._bell, port, stack)
+                launched, lines = start_launched(item, own, self._mark, self._modules, self._bell, port, stack)
+                self._lines = [*lines]
                 self._stack, self._job = stack.pop_all(), launched
                 return launched
             pairs = [Pipe() for _ in range(self._mark.ranks)]

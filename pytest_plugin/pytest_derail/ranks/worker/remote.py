@@ -1,21 +1,31 @@
 """Program of a rank that another launcher has started: ``python -m pytest_derail.ranks.worker.remote``.
 
-It gives itself the environment that ranks have, enters the door of the controller, and serves as a reused rank.
+It gives itself the environment that ranks have, enters the door of the controller, and serves as a reused rank. On
+another machine than the controller's, a thread answers what the controller cannot read there: the last collectives of
+this rank, and its stacks.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from derail.agents.external.variables import missing, named
 from derail.agents.invocation import rank_environment
+from derail.diagnose.examine import RINGS
 from derail.errors.recorder import ErrorHandler
+from derail.faults.inrank import recorder
+from derail.faults.inrank.bootstrap import record_collectives
+from derail.model.clock import SYSTEM_CLOCK
+from derail.platform.private_files import make_private
+from pytest_derail.ranks.pool.connection import LOOK, STATE, Placement, State
 from pytest_derail.ranks.pool.door import DOOR_ENV, enter
 from pytest_derail.ranks.pool.worker import serve_through
 
@@ -44,6 +54,53 @@ class CarryingEnd:
         self.send(("record", (folder, data)))
 
 
+class AnsweringEnd(CarryingEnd):
+    """End of the same kind, through which a thread answers where this rank is, whatever the test does.
+
+    A thread that holds the interpreter's lock keeps it from that.
+
+    Args:
+        end: the connection.
+    """
+
+    def __init__(self, end: Connection[Any, Any]) -> None:
+        super().__init__(end)
+        self._turns: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._answer, name="derail: controller", daemon=True).start()
+
+    def recv(self) -> Any:
+        """Receive the next test.
+
+        Raises:
+            EOFError: if the controller has closed the connection.
+        """
+        turn = self._turns.get()
+        if turn is EOFError:
+            raise EOFError
+        return turn
+
+    def _answer(self) -> None:
+        try:
+            while True:
+                turn = super().recv()
+                if turn == LOOK:
+                    self.send((STATE, state_of_this_process()))
+                else:
+                    self._turns.put(turn)
+        except (EOFError, OSError):
+            self._turns.put(EOFError)
+
+
+def state_of_this_process() -> State:
+    """Return the content of the ring file of this process, and the stacks of its threads."""
+    active = recorder.active
+    ring = b"" if active is None or active.ring is None else Path(active.ring.path).read_bytes()
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return State(ring, SYSTEM_CLOCK.now(), file.read().decode(errors="replace"))
+
+
 def main() -> None:
     """Serve until the controller has no more tests.
 
@@ -61,14 +118,20 @@ def main() -> None:
     )  # fmt: skip
     os.environ.update({name: value for name, value in whole.items() if name not in os.environ})
     end = enter(address, rank, ranks)
-    order, modules, logs = end.recv()
-    _redirect(logs)
+    placement: Placement = end.recv()
+    _redirect(placement.logs)
     ErrorHandler().initialize()
-    if logs is None:  # another machine: nothing of the controller's folder is here
+    if placement.logs is None:  # another machine: nothing of the controller's folder is here
         with tempfile.TemporaryDirectory(prefix="derail-") as folder:
-            serve_through(replace(order, folder=Path(folder)), modules, CarryingEnd(end))
+            _serve(replace(placement, order=replace(placement.order, folder=Path(folder))), AnsweringEnd(end), rank)
     else:
-        serve_through(order, modules, CarryingEnd(end))
+        _serve(placement, CarryingEnd(end), rank)
+
+
+def _serve(placement: Placement, end: CarryingEnd, rank: int) -> None:
+    if placement.records:
+        record_collectives(str(make_private(placement.order.folder / RINGS)), rank)
+    serve_through(placement.order, placement.modules, end)
 
 
 def _redirect(logs: tuple[str, str] | None) -> None:

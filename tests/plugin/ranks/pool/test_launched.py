@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,18 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 TINY = Path(__file__).parents[3] / "programs" / "launchers" / "tiny.py"
+ELSEWHERE = ("unshare", "--user", "--map-root-user", "--mount")
 HAS_MPI = importlib.util.find_spec("mpi4py") is not None and shutil.which("mpiexec") is not None
+
+
+@functools.cache
+def why_no_mount_namespace() -> str:
+    """Return why a process cannot be in another mount namespace, which derail takes for another machine."""
+    try:
+        done = subprocess.run([*ELSEWHERE, "true"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
+    return done.stderr if done.returncode else ""
 
 
 def launcher(*, ranks: str = "{ranks}", world: str = "{ranks}") -> str:
@@ -102,12 +115,75 @@ def test_a_suite_with_mpi_runs_unchanged_and_goes_on_in_a_new_world(
     """A killed rank fails one test."""
     for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"):
         monkeypatch.setenv(name, "1")
-    result = run_pytest(
-        program_text("suites/spmd/with_mpi"), "--derail-ranks=3", "--derail-launcher=mpiexec -n {ranks}"
+    options = ("--derail-ranks=3", "--derail-timeout=10", "--derail-launcher=mpiexec -n {ranks}")
+    result = run_pytest(program_text("suites/spmd/with_mpi"), *options)
+
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "hang: ranks 0, 2 wait in Barrier #3 called at test_it.py:*",
+            "      rank 1 never called it: after allreduce #2 it went to evaluate() at test_it.py:*   <- look here",
+            "derail: 2 jobs, 6 ranks, *",
+            "FAILED *::test_dies - rank 2: *in call",
+            "FAILED *::test_hangs - not over after 10 s: *",
+        ]
     )
 
-    result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["derail: 2 jobs, 6 ranks, *", "FAILED *::test_dies - rank 2: *in call"])
+
+@pytest.mark.parametrize("elsewhere", ["", "0", "1", "012"], ids=["none", "waits", "culprit", "all"])
+def test_a_hang_names_the_rank_that_the_others_wait_for(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, elsewhere: str
+) -> None:
+    """Ranks on other machines answer with their collectives and stacks."""
+    if elsewhere and why_no_mount_namespace():
+        pytest.skip(f"no rank can be where the controller does not see it: {why_no_mount_namespace()}")
+    monkeypatch.setenv("TINY_ELSEWHERE", elsewhere)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what a killed rank leaves there, derail does not see
+    result = run_pytest(program_text("suites/spmd/hangs"), launcher(), "--derail-ranks=3", "--derail-timeout=2")
+
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "hang: ranks 0, 2 wait in exchange #6 (group 'halo') called at test_it.py:*",
+            "      rank 1 never called it: after exchange #5 of group 'halo' it went to evaluate() at *   <- look here",
+            "-* rank 1: where it was -*",
+            "*, line * in evaluate",
+            "hang: ranks 0, 1 wait in exchange #2 (group 'halo') called at test_it.py:*",
+            "      rank 2 has finished the test after exchange #1 of group 'halo'   <- look here",
+        ]
+    )
+
+
+def test_a_rank_elsewhere_that_does_not_answer_does_not_delay_the_verdict(
+    run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It holds the interpreter's lock; what the others have recorded counts."""
+    if why_no_mount_namespace():
+        pytest.skip(f"no rank can be where the controller does not see it: {why_no_mount_namespace()}")
+    monkeypatch.setenv("TINY_ELSEWHERE", "1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    source = program_text("suites/spmd/hangs").replace("evaluate()\n    exchange", "hold()\n    exchange")
+    options = ("--derail-ranks=3", "--derail-timeout=2", "-k", "elsewhere")
+    result = run_pytest(source, launcher(), *options)
+
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(
+        [
+            "hang: no rank stands out: rank 1 has recorded nothing and gave no stack",
+            "      ranks 0, 2 wait in exchange #6 (group 'halo') called at test_it.py:*",
+            "derail: 1 job, 3 ranks, *",
+        ]
+    )
+
+
+def test_without_records_a_hang_has_stacks_and_no_verdict(run_pytest: RunPytest) -> None:
+    """The recorder can be switched off."""
+    options = ("--derail-ranks=3", "--derail-timeout=2", "--derail-record=no", "-k", "elsewhere")
+    result = run_pytest(program_text("suites/spmd/hangs"), launcher(), *options)
+
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["-* rank 1: where it was -*", "*, line * in evaluate"])
+    result.stdout.no_fnmatch_line("*look here*")
 
 
 def test_the_rank_that_ended_first_is_blamed_whatever_the_launcher_says(

@@ -1,6 +1,7 @@
 """Tests with mpi4py, as they run under mpiexec."""
 
 import os
+import threading
 
 from mpi4py import MPI
 
@@ -19,3 +20,14 @@ def test_dies():
 
 def test_after():
     assert comm.allgather(comm.rank) == [0, 1, 2]
+
+
+def evaluate():
+    threading.Event().wait()
+
+
+def test_hangs():
+    comm.allreduce(1)
+    if comm.rank == 1:
+        evaluate()
+    comm.Barrier()
