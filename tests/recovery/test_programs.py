@@ -109,11 +109,12 @@ def is_bug(planted: Planted, resumed: Run, loss: str | None, best: int) -> bool:
 
 
 def test_the_table_has_ten_bugs_and_their_programs() -> None:
-    """Each program is in the table or is a correct one."""
+    """Each of them exists, and so does each correct program; each bug has a counterpart."""
     named = {each.name for each in PLANTED} | {name for name, _ in (*CORRECT, *CORRECT_WITH_TORCH)}
 
     assert len(PLANTED) == 10
-    assert {path.stem for path in PROGRAMS.glob("*.py")} == named | {"toy", "collective", "break_at"}
+    assert len(named) == 10 + len(CORRECT) + len(CORRECT_WITH_TORCH)
+    assert named <= {path.stem for path in PROGRAMS.glob("*.py")}
     assert {each.counterpart for each in PLANTED} == {name for name, _ in CORRECT}
 
 
@@ -197,3 +198,28 @@ def test_programs_with_two_ranks_run_under_derail_launch(name: str, tmp_path: Pa
     )
 
     assert Run(0, done.stdout).loss == run(name, 2, tmp_path / "by-hand").loss
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "ranks"), CORRECT_WITH_TORCH)
+def test_a_correct_program_with_torch_resumes_equal(name: str, ranks: int, tmp_path: Path) -> None:
+    """Whether it is killed at an operation early or late in a save, it ends with the loss of the quiet run."""
+    pytest.importorskip("torch")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
+    program = (str(PROGRAMS / f"{name}.py"), "--out", "ckpt")
+
+    def start(place: Path, *before: str) -> Run:
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [*launcher, *before, *program], cwd=place, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+            env={**os.environ, "TMPDIR": str(place)},  # torchrun leaves its directory of logs
+        )  # fmt: skip
+        return Run(done.returncode, done.stdout)
+
+    quiet = start(tmp_path / "quiet")
+    assert quiet.loss is not None
+    for number in (4, 7):
+        broken = start(tmp_path / f"{number}", str(PROGRAMS / "break_at.py"), f"{number}", "kill")
+        assert broken.code
+        assert start(tmp_path / f"{number}").loss == quiet.loss
