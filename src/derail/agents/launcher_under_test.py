@@ -43,7 +43,7 @@ def run_launcher(
     try:
         job = start_job(
             LocalJob(
-                ["env", *_without_rank(), *map(str, argv)],
+                ["env", *without_rank(), *map(str, argv)],
                 ranks=1,
                 env=scenario.env,
                 plan=scenario.faults,
@@ -77,7 +77,7 @@ def _with_steps(spec: JobSpec) -> JobSpec:
     return replace(spec, ranks=ranks)
 
 
-def _without_rank() -> list[str]:
+def without_rank() -> list[str]:
     """Return the arguments of ``env`` that unset all variables of a derail rank."""
     from derail.agents.invocation import rank_environment
 

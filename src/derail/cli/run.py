@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -12,11 +13,10 @@ from derail.cli.budget_option import budget_option, duration, read_budget, under
 from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.goodput import measure_goodput, read_breaking
+from derail.cli.survive import is_survive_file, repeat_break
 from derail.cli.usage import usage_errors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from derail.agents.agent import Agent
     from derail.campaign.run_scenario import Run
     from derail.scenario.model import Scenario
@@ -75,6 +75,8 @@ def run(  # noqa: PLR0913 - an option each
 ) -> NoReturn:
     """Run a scenario, a TOML file or the name of one that comes with derail, and judge the result.
 
+    A scenario file that 'derail survive' has written repeats its break.
+
     Exits with 0 for PASS, 1 for FAIL, 2 if the scenario cannot be read, 3 for INCONCLUSIVE (a fault did not verifiably
     happen), 4 for SKIPPED (it cannot be run on this machine).
 
@@ -85,6 +87,8 @@ def run(  # noqa: PLR0913 - an option each
     from derail.agents.external.agent import ExternalAgent
     from derail.campaign import campaign
 
+    if scenario.endswith(".toml") and is_survive_file(Path(scenario)):
+        repeat_break(Path(scenario), output_dir=output_dir, as_json=as_json)
     with usage_errors():
         if agent is None and not is_described(agent_command, declaration):
             agent = NATIVE

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from derail.platform.syscalls import Machine, this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _RECV, _SEND, _ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags; number, machine, instruction pointer, arguments
@@ -30,7 +30,7 @@ _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _CONTINUE = 1
 _SET_MODE_FILTER, _PR_SET_NO_NEW_PRIVS = 1, 38
 _NEW_LISTENER = 1 << 3
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _X32 = 0x40000000
 MOST = 200
@@ -122,8 +122,16 @@ class Listener:
         return True
 
 
-def filter_program(numbers: Iterable[int], machine: Machine) -> bytes:
+def filter_program(
+    numbers: Iterable[int], machine: Machine, *, bits: Mapping[int, tuple[int, int]] | None = None
+) -> bytes:
     """Return a filter that holds these calls and allows all others, also those of programs for other machines.
+
+    Args:
+        numbers: the system calls.
+        machine: the conventions of this machine.
+        bits: for a system call among them, the index of an argument and a mask of its lower 32 bits: calls whose
+            argument has none of these bits are allowed.
 
     Raises:
         ValueError: if there are too many, or one without which the holder itself could not continue.
@@ -134,16 +142,24 @@ def filter_program(numbers: Iterable[int], machine: Machine) -> bytes:
     for number in chosen:
         if machine.is_machinery(number):
             raise ValueError(f"system call {number} cannot be held up: its own release needs it")
-    to_end = len(chosen)
+    conditions = [(number, *(bits or {})[number]) for number in chosen if number in (bits or {})]
+    chosen = [number for number in chosen if number not in (bits or {})]
+    to_end = len(chosen) + 3 * len(conditions)
     code = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 0, to_end + 2, machine.audit),
         (_LOAD, 0, 0, 0),
         (_AT_LEAST, to_end, 0, _X32),
         *((_EQUAL, to_end - index, 0, number) for index, number in enumerate(chosen)),
-        (_RETURN, 0, 0, _ALLOW),
-        (_RETURN, 0, 0, _NOTIFY),
     ]
+    for index, (number, argument, mask) in enumerate(conditions):  # another number jumps to the next condition
+        left = 3 * (len(conditions) - index)
+        code += [
+            (_EQUAL, 0, 2, number),
+            (_LOAD, 0, 0, 16 + 8 * argument),
+            (_HAS_BITS, left - 2, left - 3, mask),
+        ]
+    code += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 

@@ -235,13 +235,13 @@ def test_a_call_that_expires_while_interrupted_is_made_on_repetition():
     watch.rules, watch._executed = [rule], True
     call = Call(1, os.getpid(), 74, (3, 0, 0, 0, 0, 0))
     later = SYSTEM_CLOCK.now() + 60
-    watch._decide(listener, call)
+    watch.decide(listener, call)
     watch._let_go(listener, later)
 
     assert (rule.answered, rule.cut, watch._until_next()) == ([], [], None)
 
     listener.waits = True
-    watch._decide(listener, replace(call, id=2))
+    watch.decide(listener, replace(call, id=2))
     watch._let_go(listener, later)
     assert (rule.answered, rule.cut, rule.seen) == ([1], [], 1)
 
@@ -255,7 +255,7 @@ def test_an_expired_call_of_a_dead_caller_was_cut_off():
     watch = Watch(pid)
     rule = Rule("a", "fsync", {74: "fsync"}, pid, Hits.read("1"), delay=0.5, active=True)
     watch.rules, watch._executed = [rule], True
-    watch._decide(Listens(), Call(1, pid, 74, (3, 0, 0, 0, 0, 0)))
+    watch.decide(Listens(), Call(1, pid, 74, (3, 0, 0, 0, 0, 0)))
     watch._let_go(Listens(), SYSTEM_CLOCK.now() + 60)
     os.waitid(os.P_PID, pid, os.WEXITED)
 

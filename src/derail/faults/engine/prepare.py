@@ -199,7 +199,8 @@ def change_before_start(
         known = entry(fault.name)
         if rank.rank in resolve(plan, fault, ranks) and not known.requires.unavailable():
             rank = known.setup.prepare(rank, fault)
-    if sockets is not None and isinstance(rank.run, Command) and seccomp_shim.__file__ in rank.run.argv:
+    filtered = isinstance(rank.run, Command) and seccomp_shim.__file__ in rank.run.argv
+    if sockets is not None and filtered and seccomp_shim.VARIABLE not in rank.env:
         return replace(rank, env={**rank.env, seccomp_shim.VARIABLE: str(sockets.endpoint())})
     return rank
 

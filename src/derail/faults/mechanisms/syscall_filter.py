@@ -34,7 +34,7 @@ COMES_AGAIN = float("inf")
 
 
 @dataclass(slots=True)
-class _Held:
+class Held:
     """System call that is held until a deadline."""
 
     call: Call
@@ -58,7 +58,7 @@ class Watch:
         self.rules: list[Rule] = []
         self.problem: Result | None = None
         self._pid = pid
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Held] = {}
         self._connection: socket.socket | None = None
         self._released = self._stopping = self._executed = False
         self._wake: tuple[socket.socket, socket.socket] | None = None
@@ -218,7 +218,10 @@ class Watch:
                 call = listener.receive()
                 if call is not None:
                     with self.lock:
-                        self._decide(listener, call)
+                        if self.executed:
+                            self.decide(listener, call)
+                        else:
+                            listener.let(call)
             elif state:
                 return  # no process is left under the filter
             with self.lock:
@@ -229,10 +232,8 @@ class Watch:
         until = min((held.until for held in self._held.values()), default=COMES_AGAIN)
         return None if until == COMES_AGAIN else max(0.0, (until - SYSTEM_CLOCK.now()) * 1000 + 1)
 
-    def _decide(self, listener: Listener, call: Call) -> None:
-        if not self.executed:
-            listener.let(call)
-            return
+    def decide(self, listener: Listener, call: Call) -> None:
+        """Answer a call of the rank's program, or hold it. Called with the lock."""
         if self._comes_again(call):
             return
         counted = [(rule, n) for rule in self.rules if (n := rule.count(call))]
@@ -240,7 +241,7 @@ class Watch:
         now = SYSTEM_CLOCK.now()
         delay = max((rule.delay for rule, _ in meant), default=0.0)
         errno = next((rule.errno for rule, _ in meant if rule.errno), 0)
-        held = _Held(call, now, now + delay, errno, meant)
+        held = Held(call, now, now + delay, errno, meant)
         if delay > 0:
             self._held[call.tid] = held
         elif not self._answer(listener, held):
@@ -275,7 +276,7 @@ class Watch:
                 listener.let(held.call)
                 self._cut(held, now)
 
-    def _answer(self, listener: Listener, held: _Held) -> bool:
+    def _answer(self, listener: Listener, held: Held) -> bool:
         if not (listener.fail(held.call, held.errno) if held.errno else listener.let(held.call)):
             return False
         for rule, n in held.counted:
@@ -284,7 +285,7 @@ class Watch:
         return True
 
     @staticmethod
-    def _cut(held: _Held, now: float) -> None:
+    def _cut(held: Held, now: float) -> None:
         for rule, n in held.counted:
             if rule.delay:
                 rule.cut.append((n, now - held.since))

@@ -112,7 +112,7 @@ class Rule:
             if fd is not None:
                 return os.readlink(f"/proc/{call.tid}/fd/{fd}")
             where = path_argument(name)
-            return "" if where is None else _read_string(call.tid, call.args[where])
+            return "" if where is None else read_string(call.tid, call.args[where])
         except (OSError, OverflowError) as error:
             self._unread = str(error)
             return ""
@@ -123,7 +123,7 @@ def status_number(tid: int, field: str) -> int:
     return int(read_status(tid).get(field) or 0)
 
 
-def _read_string(tid: int, address: int) -> str:
+def read_string(tid: int, address: int) -> str:
     """Return a string from the memory of a waiting thread, page by page: memory after it may be unreadable."""
     found = b""
     fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,135 @@
+"""Report of a campaign as text, JSON, JUnit XML and one HTML page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+from typing import TYPE_CHECKING
+
+from derail.recovery.campaign import Summary
+
+if TYPE_CHECKING:
+    from derail.recovery.campaign import Report
+    from derail.recovery.trial import Quiet, Trial
+
+MOST = 40  # causes shown
+
+
+def quiet_line(quiet: Quiet, watch: tuple[str, ...]) -> str:
+    """Return the line about the quiet run."""
+    history = quiet.history
+    steps, saves = len(set(history.steps)), history.saves()
+    counted = f", {_count(steps, 'step')}, {_count(saves, 'save')}" if steps else ""
+    operations = [point for point in history.points if not point.is_line]
+    kinds = ", ".join(f"{number} {kind}" for kind, number in Counter(point.kind for point in operations).items())
+    return (
+        f"quiet run: {history.seconds:.1f} s{counted}, {_count(len(operations), 'operation')} under "
+        f"{', '.join(watch)} ({kinds})"
+    )
+
+
+def render_text(report: Report) -> str:
+    """Return the report for a terminal."""
+    trials = report.trials
+    found = [trial for trial in trials if trial.status == "finding"]
+    equal = sum(trial.status == "equal" for trial in trials)
+    lines = [f"{_count(len(trials), 'break')}: {equal} resume and end equal, {len(found)} do not" + _unjudged(trials)]
+    for cause in report.causes[:MOST]:
+        times = f" ({len(cause.trials)} times)" if len(cause.trials) > 1 else ""
+        lines.append(f"  {cause.text}{times}")
+        lines += [f"    save: {cause.file}"] if cause.file else []
+    if len(report.causes) > MOST:
+        lines.append(f"  and {len(report.causes) - MOST} more")
+    lines += [
+        f"  {trial.name}: {trial.findings[0].text}" for trial in trials if trial.status in ("not reached", "error")
+    ][:MOST]
+    lines += [f"not compared, because the quiet runs differ: {text}" for text in report.unequal]
+    if report.lone:
+        lines.append(f"not broken, because only one quiet run had them: {_count(len(report.lone), 'point')}, such as "
+                     f"{report.lone[0]}")  # fmt: skip
+    if report.left_out:
+        lines.append(
+            f"left out by the budget: {_count(report.left_out, 'break')}, drawn by seed {report.settings.seed}"
+        )
+    lines.append(_figures(report))
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def _unjudged(trials: tuple[Trial, ...]) -> str:
+    missed = sum(trial.status in ("not reached", "error") for trial in trials)
+    return f", {missed} could not be judged" if missed else ""
+
+
+def _figures(report: Report) -> str:
+    summary = Summary.of(report.trials)
+    parts = []
+    if summary.lost:
+        parts.append(f"lost work: median {median(summary.lost):g} steps, worst {max(summary.lost)}")
+    if summary.asked:
+        parts.append(f"save on the first signal: {summary.saved} of {summary.asked}")
+    if summary.recovery:
+        low, high = min(summary.recovery), max(summary.recovery)
+        parts.append(f"time to run again: {median(summary.recovery):.1f} s ({low:.1f} to {high:.1f})")
+    return "; ".join(parts)
+
+
+def render_json(report: Report) -> bytes:
+    """Return the report as JSON."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+
+
+def render_junit(report: Report) -> bytes:
+    """Return the report as JUnit XML: a case for each broken run."""
+    from xml.etree.ElementTree import Element, SubElement, tostring
+
+    suite = Element("testsuite", name="derail survive", tests=str(len(report.trials)))
+    failed = [trial for trial in report.trials if trial.status == "finding"]
+    errors = [trial for trial in report.trials if trial.status in ("not reached", "error")]
+    suite.set("failures", str(len(failed)))
+    suite.set("errors", str(len(errors)))
+    suite.set("time", f"{report.seconds:.3f}")
+    for trial in report.trials:
+        case = SubElement(suite, "testcase", classname=str(trial.break_), name=f"{trial.name} {trial.point}")
+        case.set("time", f"{trial.seconds:.3f}")
+        if trial.status != "equal":
+            tag = "failure" if trial.status == "finding" else "error"
+            texts = [_printable(finding.text) for finding in trial.findings]
+            SubElement(case, tag, message=texts[0] if texts else trial.status).text = "\n".join(texts)
+        SubElement(case, "system-out").text = _printable(timeline(trial))
+    document: bytes = tostring(suite, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def render_html(report: Report) -> str:
+    """Return the report as one page without scripts."""
+    from html import escape
+
+    body = [f"<h1>derail survive</h1><p>{escape(quiet_line(report.quiet, report.settings.program.watch))}</p>"]
+    body.append(f"<pre>{escape(render_text(report))}</pre>")
+    for trial in report.trials:
+        if trial.status != "equal":
+            title = f"{trial.name}: {trial.break_.words()} at {trial.point}"
+            findings = "".join(f"<li>{escape(_printable(finding.text))}</li>" for finding in trial.findings)
+            body.append(f"<h2>{escape(title)}</h2><ul>{findings}</ul><pre>{escape(_printable(timeline(trial)))}</pre>")
+    style = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{overflow:auto}"
+    dark = "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}}"
+    head = f'<meta charset="utf-8"><title>derail survive</title><style>{style}{dark}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+
+
+def timeline(trial: Trial) -> str:
+    """Return the timeline of a run, and what a loss of power changed."""
+    lines = [f"{at:8.2f} s  {text}" for at, text in trial.timeline]
+    return "\n".join([*lines, *(f"            {change}" for change in trial.changes)])
+
+
+def _printable(text: str) -> str:
+    from derail.report.text import printable
+
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

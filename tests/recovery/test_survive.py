@@ -1,0 +1,263 @@
+"""Campaigns against real programs: what a correct one may do, and which flaws are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from derail.faults.mechanisms import persistence
+from derail.model.input_error import InputError
+from derail.recovery.attempt import Program, check_patterns
+from derail.recovery.breaks import read_breaks
+from derail.recovery.campaign import repeat, survive
+from derail.recovery.points import Point
+from derail.recovery.report import quiet_line, render_html, render_json, render_junit, render_text
+from derail.recovery.settings import Settings
+from derail.recovery.trial import Demands
+
+if TYPE_CHECKING:
+    from derail.recovery.campaign import Report
+
+pytestmark = pytest.mark.skipif(bool(persistence.why_not()), reason=persistence.why_not() or "-")
+TRAINER = Path(__file__).with_name("programs") / "trainer.py"
+EQUAL, STEP = r"final loss (\S+)", r"step (\d+)\n?"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a user's directory with the training program."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "trainer.py").write_text(TRAINER.read_text())
+    return folder
+
+
+def settings(place: Path, breaks: str, *words: str, **others: object) -> Settings:
+    """Return the settings of a campaign against the training program, with times of profiles scaled down."""
+    program = Program((sys.executable, "trainer.py", "--out", "ckpt", *words), str(place), ("ckpt/**",), r"^step (\d+)")
+    demands = Demands(equal=(EQUAL,), limit=100.0)
+    return Settings(program, demands, read_breaks([breaks], scale=0.05), scale=0.05, **others)  # type: ignore[arg-type] # options of one test
+
+
+def symptoms(report: Report) -> set[str]:
+    """Return the symptoms that a campaign has found."""
+    return {cause.symptom for cause in report.causes}
+
+
+def test_a_correct_program_survives_each_kind_of_break(place: Path, tmp_path: Path) -> None:
+    """At each kind of point, with as many points as there are kinds."""
+    asked = settings(place, "kill,power,preempt=terminate,disk-full,io-error,slow,kill=rank", points=48)
+    report = survive(asked, tmp_path / "runs", jobs=2)
+
+    assert [trial for trial in report.trials if trial.status != "equal"] == []
+    assert (len(report.trials), report.exit_code) == (48, 0)
+    assert report.left_out > 0
+    assert {trial.break_.name for trial in report.trials} == {
+        "kill", "power", "preempt", "disk-full", "io-error", "slow",
+    }  # fmt: skip
+    assert not (place / "ckpt").exists()
+    assert any(trial.saved for trial in report.trials)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "breaks", "symptom", "words"),
+    [
+        ("in place", "kill", "resume fails", "JSONDecodeError"),
+        ("no fsync", "power=names", "resume fails", "JSONDecodeError"),
+        ("no rng", "kill", "another result", "the quiet run with"),
+        ("no resume", "kill", "never resumes", "no run resumes"),
+        ("keeps temp", "kill", "leaves files", ".part"),
+        ("skips", "kill", "skips steps", "resumes at step"),
+        ("deaf", "preempt=terminate", "no save before SIGKILL", "until SIGKILL"),
+    ],
+)
+def test_a_flaw_is_found(place: Path, tmp_path: Path, flaw: str, breaks: str, symptom: str, words: str) -> None:
+    """By its symptom, and the scenario file repeats it."""
+    points = None if flaw == "skips" else 12  # it depends on the step
+    report = survive(settings(place, breaks, "--flaw", flaw, points=points), tmp_path / "runs", jobs=2)
+
+    assert symptom in symptoms(report), render_text(report)
+    [cause, *_] = [cause for cause in report.causes if cause.symptom == symptom]
+    assert words in cause.text
+    assert report.exit_code == 1
+    again = repeat(Path(cause.file), tmp_path / "again")
+    assert symptom in symptoms(again) or symptom == "never resumes"
+
+
+def test_a_resume_that_hangs_is_found(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time limit of a start."""
+    monkeypatch.setattr("derail.recovery.campaign.LEAST_LIMIT_S", 5.0)
+    report = survive(settings(place, "kill", "--flaw", "resume hangs", points=3), tmp_path / "runs", jobs=2)
+
+    assert "resume hangs" in symptoms(report)
+
+
+def test_values_that_differ_between_quiet_runs_are_reported_and_not_compared(place: Path, tmp_path: Path) -> None:
+    """They are no failure."""
+    asked = settings(place, "kill", "--flaw", "prints time", points=4)
+    asked = replace(asked, demands=replace(asked.demands, equal=(EQUAL, r"seconds (\S+)")))
+    report = survive(asked, tmp_path / "runs")
+
+    assert report.exit_code == 0
+    assert [text.partition(":")[0] for text in report.unequal] == [repr(r"seconds (\S+)")]
+    assert "not compared, because the quiet runs differ" in render_text(report)
+
+
+def test_an_interrupted_campaign_is_resumed(place: Path, tmp_path: Path) -> None:
+    """No run is lost, none is made twice, and nothing is left of the first part."""
+    runs = tmp_path / "runs"
+    words = ["--watch", "ckpt/**", "--equal", EQUAL, "--step", r"^step (\d+)", "--break", "kill", "--points", "8"]
+    words += ["--output-dir", str(runs), "--", sys.executable, "trainer.py", "--out", "ckpt"]
+    start = "import sys; from derail.cli import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", start, "survive", *words], cwd=place, stderr=subprocess.PIPE, text=True
+    ) as process:
+        folder = runs / "runs"
+        while process.poll() is None and not list(folder.glob("*/result.json")):
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 128 + signal.SIGINT
+        assert process.stderr is not None
+        assert "continue with --resume" in process.stderr.read()
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
+    assert 0 < len(done) < 8
+    resumed = subprocess.run(
+        [sys.executable, "-c", start, "survive", "--resume", "--json", "report.json", *words],
+        cwd=place, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert "8 breaks: 8 resume and end equal" in resumed.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    names = [trial["name"] for trial in json.loads((place / "report.json").read_text())["trials"]]
+    assert len(names) == len(set(names)) == 8
+
+
+def test_a_directory_with_other_files_is_refused(place: Path, tmp_path: Path) -> None:
+    """They may be of use."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "thesis.txt").write_text("x")
+    with pytest.raises(ValueError, match="do not come from 'derail survive'"):
+        survive(settings(place, "kill"), tmp_path / "runs")
+    with pytest.raises(InputError, match="has no campaign to resume"):
+        survive(settings(place, "kill"), tmp_path / "runs", resume=True)
+    assert (tmp_path / "runs" / "thesis.txt").exists()
+
+
+def test_a_campaign_with_other_settings_is_not_resumed(place: Path, tmp_path: Path) -> None:
+    """Its results would be mixed with theirs."""
+    survive(settings(place, "kill", points=1), tmp_path / "runs")
+    with pytest.raises(InputError, match="other settings"):
+        survive(settings(place, "kill", points=2), tmp_path / "runs", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"watch": ("other/**",)}, r"changed no file like other/\*\*; it has created ckpt"),
+        ({"argv": (sys.executable, "-c", "raise SystemExit('no data')")}, "ended with exit 1: no data"),
+        ({"argv": ("/no/such/program",)}, "ended with exit 127"),
+        ({"step": "epoch (.)"}, "no match of the step pattern"),
+    ],
+)
+def test_a_command_that_cannot_be_judged_is_refused(
+    place: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    """With the reason."""
+    asked = settings(place, "kill")
+    with pytest.raises(InputError, match=message):
+        survive(replace(asked, program=replace(asked.program, **change)), tmp_path / "runs")  # type: ignore[arg-type] # fields of one case
+
+
+def test_absolute_patterns_are_refused() -> None:
+    """Each run has its own directory; all errors are listed."""
+    with pytest.raises(InputError) as refused:
+        check_patterns(["/data/**", "../x"], values=["(", "step"], step="step")
+    assert len(str(refused.value).splitlines()) == 4
+
+
+def test_losing_too_many_steps_is_a_finding_if_asked(place: Path, tmp_path: Path) -> None:
+    """A correct program loses what was not saved."""
+    asked = settings(place, "kill", points=12, max_lost_steps=0)
+    report = survive(asked, tmp_path / "runs", jobs=2)
+
+    assert symptoms(report) == {"beyond budget"}
+    assert "--max-lost-steps 0" in report.causes[0].text
+
+
+def test_the_launcher_restarts_the_ranks(place: Path, tmp_path: Path) -> None:
+    """``derail launch`` with restarts: ranks are known by their environment, and only the rank is killed."""
+    launch = (sys.executable, "-c", "import sys; from derail.cli import main; sys.exit(main())", "launch", "-n", "1")
+    asked = settings(place, "kill=rank", points=6)
+    trainer = (
+        *launch,
+        "--max-restarts",
+        "2",
+        "--output-dir",
+        "logs",
+        "--tee",
+        "3",
+        "--",
+        "trainer.py",
+        "--out",
+        "ckpt",
+    )
+    asked = replace(asked, program=replace(asked.program, argv=trainer))
+    report = survive(asked, tmp_path / "runs", jobs=2)
+
+    assert {trial.status for trial in report.trials} == {"equal"}, render_text(report)
+    assert {trial.point.actor for trial in report.trials} == {"rank 0"}
+    assert {trial.restarts for trial in report.trials} == {0}
+
+
+def test_reports_show_hostile_text_as_text(place: Path, tmp_path: Path) -> None:
+    """Lines of a program may contain markup, control characters and quotes."""
+    report = survive(settings(place, "kill", "--flaw", "in place", points=12), tmp_path / "runs", jobs=2)
+    [bad, *_] = [trial for trial in report.trials if trial.status == "finding"]
+    hostile = replace(bad.findings[0], text="\x1b[31m<script>alert(1)</script>\x00'\"")
+    trials = tuple(replace(trial, findings=(hostile,)) if trial == bad else trial for trial in report.trials)
+    report = replace(report, trials=trials)
+
+    assert "<script>" not in render_html(report)
+    assert b"\x1b" not in render_junit(report)
+    assert len(json.loads(render_json(report))["trials"]) == len(report.trials)
+    text = Path(report.causes[0].file).read_text()
+    assert tomllib.loads(text)["survive"]["watch"] == ["ckpt/**"]
+
+
+def test_points_of_other_runs_are_not_reached(place: Path, tmp_path: Path) -> None:
+    """Such a run is never green."""
+    report = survive(settings(place, "kill", "--flaw", "in place", points=12), tmp_path / "runs", jobs=2)
+    file = Path(report.causes[0].file)
+    table = file.read_text().replace('actor = "launcher"', 'actor = "rank 7"')
+    file.write_text(table)
+    again = repeat(file, tmp_path / "again")
+
+    assert [trial.status for trial in again.trials] == ["not reached"]
+    assert again.exit_code == 3
+    assert again.trials[0].point == replace(report.trials[0].point, actor="rank 7") or isinstance(
+        again.trials[0].point, Point
+    )
+
+
+def test_the_tutorial_finds_what_it_says(tmp_path: Path) -> None:
+    """The first program on its page has the two errors that are shown."""
+    page = (Path(__file__).parents[2] / "docs" / "tutorial" / "does-my-training-survive.md").read_text()
+    (tmp_path / "train.py").write_text(page.split("```py\n")[1].split("```")[0])
+    program = Program((sys.executable, "train.py"), str(tmp_path), ("ckpt/**",), STEP)
+    asked = Settings(program, Demands(equal=(EQUAL,), limit=100.0), read_breaks(["kill"]))
+    report = survive(asked, tmp_path / "survive", jobs=2)
+
+    assert [cause.symptom for cause in report.causes] == ["another result", "resume fails"]
+    assert "9 operations under ckpt/** (1 mkdir, 1 create, 4 write, 3 truncate)" in quiet_line(
+        report.quiet, program.watch
+    )
+    assert all(cause.text.split(":")[0] in page for cause in report.causes)
