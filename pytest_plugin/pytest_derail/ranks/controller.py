@@ -454,6 +454,10 @@ class _OwnRanks:
     def first_bad(self) -> int | None:
         return self._bell.first_bad
 
+    @property
+    def first_gone(self) -> int | None:
+        return None
+
     def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         __tracebackhide__ = True
         self._bell.wait(seconds, others)

@@ -34,6 +34,10 @@ class Progress(Protocol):
     def first_bad(self) -> int | None:
         """The first rank in which the test did not pass."""
 
+    @property
+    def first_gone(self) -> int | None:
+        """The first rank of another launcher that has gone while the test runs."""
+
     def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         """Wait for a message of the ranks, or until one of ``others`` is readable, for at most ``seconds``."""
 
@@ -66,11 +70,14 @@ def watch(
         if not ranks.is_over and limit.is_over:
             records = ranks.records()
             unfinished = ranks.unfinished(records)
-            states = stacks.look(job, unfinished or list(records), "hang" if limit.timed_out else "failure")
-            if limit.timed_out:
+            failed = ranks.first_gone if ranks.first_bad is None else ranks.first_bad
+            # A launcher need not end the other ranks when one has gone: then that one has failed, and no rank hangs.
+            hangs = limit.timed_out and ranks.first_gone is None
+            states = stacks.look(job, unfinished or list(records), "hang" if hangs else "failure")
+            if hangs:
                 job.stop(limit.reason, timed_out=True)
                 return states, {rank: records[rank] for rank in unfinished or states}
-            job.stop(f"the test did not pass in rank {ranks.first_bad}, and other ranks waited for it")
+            job.stop(f"the test did not pass in rank {failed}, and other ranks waited for it")
             return states, {}
     return {}, {}
 

@@ -26,6 +26,6 @@ while pids:
         code = process.returncode if process.returncode > 0 else 128 - process.returncode
         blamed = os.environ.get("TINY_BLAMES", rank)
         print(f"tiny: task {blamed}: {'Killed' if process.returncode == -9 else f'Exited with exit code {code}'}")
-        for other, _ in pids.values():
+        for other, _ in () if os.environ.get("TINY_LETS_RUN") else pids.values():
             other.kill()
 sys.exit(code)

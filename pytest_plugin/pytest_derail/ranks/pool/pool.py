@@ -411,6 +411,11 @@ class _KeptProgress:
         gone = self._kept.first_gone
         return gone[0] if bad is None and gone is not None and SYSTEM_CLOCK.now() >= gone[1] else bad
 
+    @property
+    def first_gone(self) -> int | None:
+        gone = self._kept.first_gone
+        return None if gone is None else gone[0]
+
     def wait(self, seconds: float, others: Sequence[Readable]) -> None:
         __tracebackhide__ = True
         gone = self._kept.first_gone

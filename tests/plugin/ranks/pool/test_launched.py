@@ -35,6 +35,16 @@ def why_no_mount_namespace() -> str:
     return done.stderr if done.returncode else ""
 
 
+@functools.cache
+def why_no_slurm() -> str:
+    """Return why srun does not run a job here; empty if it does."""
+    try:
+        done = subprocess.run(["srun", "-n", "3", "true"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stderr if done.returncode else ""
+
+
 def launcher(*, ranks: str = "{ranks}", world: str = "{ranks}") -> str:
     """Return the option for a launcher that starts ``ranks`` ranks, and gives them ``world`` as their number."""
     return f"--derail-launcher={sys.executable} {TINY} {ranks} {world}"
@@ -130,6 +140,33 @@ def test_a_suite_with_mpi_runs_unchanged_and_goes_on_in_a_new_world(
     )
 
 
+def test_a_suite_runs_unchanged_under_slurm(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm lets other ranks run when one has gone: that one is blamed at the latest at the time limit."""
+    if problem := why_no_slurm():
+        pytest.skip(f"needs a Slurm that runs jobs, which SLURM_CONF names: {problem}")
+    monkeypatch.setenv("SEEN", str(tmp_path))
+    options = ("--derail-ranks=3", "--derail-timeout=10", "--derail-grace=60", "--derail-launcher=srun -n {ranks}")
+    result = run_pytest(program_text("suites/spmd/launched"), *options)
+
+    result.assert_outcomes(passed=2, failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "rank 2: SIGKILL (9), in call  <- root cause",
+            "derail: 3 jobs, 9 ranks, *",
+            "FAILED *::test_fails - rank 1: AssertionError: no rank 1",
+            "FAILED *::test_dies - rank 2: SIGKILL (9), in call",
+            "FAILED *::test_hangs - not over after 10 s: rank 0 hung",
+        ]
+    )
+
+    result = run_pytest(program_text("suites/spmd/hangs"), *options, "-k", "elsewhere")
+    result.stdout.fnmatch_lines(
+        ["      rank 1 never called it: after exchange #5 of group 'halo' it went to evaluate() *"]
+    )
+
+
 @pytest.mark.parametrize("elsewhere", ["", "0", "1", "012"], ids=["none", "waits", "culprit", "all"])
 def test_a_hang_names_the_rank_that_the_others_wait_for(
     run_pytest: RunPytest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, elsewhere: str
@@ -184,6 +221,21 @@ def test_without_records_a_hang_has_stacks_and_no_verdict(run_pytest: RunPytest)
     result.assert_outcomes(failed=1, deselected=1)
     result.stdout.fnmatch_lines(["-* rank 1: where it was -*", "*, line * in evaluate"])
     result.stdout.no_fnmatch_line("*look here*")
+
+
+def test_a_rank_that_has_gone_is_blamed_when_the_launcher_lets_the_others_run(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the latest at the time limit of the test, and the others do not hang."""
+    monkeypatch.setenv("SEEN", str(tmp_path))
+    monkeypatch.setenv("TINY_LETS_RUN", "1")
+    options = ("--derail-ranks=3", "--derail-timeout=3", "--derail-grace=60", "-k", "test_dies")
+    result = run_pytest(program_text("suites/spmd/launched"), launcher(), *options)
+
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(
+        ["rank 0: stopped in call, because of another rank", "rank 2: *in call  <- root cause", "FAILED * - rank 2: *"]
+    )
 
 
 def test_the_rank_that_ended_first_is_blamed_whatever_the_launcher_says(
