@@ -1,4 +1,4 @@
-"""Planted bug: each rank saves outside any collective, so that shards may be of different steps."""
+"""Planted bug: ranks save in turn, to spare the disk, outside any collective: their shards are of different steps."""
 
 import os
 
@@ -23,7 +23,7 @@ while training.step < args.steps:
     training.update([value / SIZE for value in all_reduce(training.gradient())])
     if RANK == 0:
         print(f"step {training.step}", flush=True)
-    if training.step % args.save_every == 0:
+    if (training.step + RANK) % args.save_every == 0:
         save(args.out, training)
 if RANK == 0:
     print(f"final loss {training.loss()!r}", flush=True)
