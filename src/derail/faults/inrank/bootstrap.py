@@ -80,6 +80,8 @@ def record_collectives(directory: str, rank: int) -> None:
         recorder.activate(recorder.Recorder(directory, rank, world=_number(*SIZE_VARIABLES), attempt=attempt))
         _answer_with_stacks()
         when_imported("torch.distributed.distributed_c10d", _safely(torch_collectives.record_torch))
+        when_imported("torch.distributed._functional_collectives", _safely(torch_collectives.record_functional))
+        when_imported("torch.nn.parallel.distributed", _safely(torch_collectives.record_ddp))
         when_imported("mpi4py.MPI", _safely(mpi_collectives.record_mpi))
 
 

@@ -91,7 +91,7 @@ class Recorder:
                 if call.flags & ASYNC and result is not None:
                     if len(self._pending) >= MOST_PENDING:
                         self._pending.clear()
-                    self._pending[id(result)] = (ticket, call)
+                    self._pending[id(getattr(result, "elem", result))] = (ticket, call)
                 else:
                     self.leave(ticket, call)
                 return result
@@ -101,11 +101,14 @@ class Recorder:
         return recorded
 
     def wrap_wait(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a method that records the wait for a collective that was issued before."""
+        """Return a function that records the wait for a collective that was issued before.
+
+        It is given what the collective returned: an object, or a tensor around another one, ``elem``.
+        """
         pending = self._pending
 
         def wait(work: Any, *args: Any, **options: Any) -> Any:
-            issued = pending.pop(id(work), None) if pending else None
+            issued = pending.pop(id(getattr(work, "elem", work)), None) if pending else None
             if issued is None or self.ring is None:
                 return original(work, *args, **options)
             ticket, call = issued
@@ -120,11 +123,15 @@ class Recorder:
 
         return wait
 
-    def enter(self, call: Call, depth: int) -> Ticket | None:
-        """Record that a collective is called, by the first frame of the program from ``depth`` frames above on."""
+    def enter(self, call: Call, depth: int, frame: Any = None) -> Ticket | None:
+        """Record that a collective is called, by the first frame of the program from ``depth`` frames above on.
+
+        With ``frame``, from that one on: that of another thread, on whose behalf this one acts.
+        """
         if self.ring is None:
             return None
-        frame: Any = sys._getframe(depth)  # noqa: SLF001 - the place of the call
+        if frame is None:
+            frame = sys._getframe(depth)  # noqa: SLF001 - the place of the call
         outer, files = frame, self._files
         while outer is not None:
             name = outer.f_code.co_filename

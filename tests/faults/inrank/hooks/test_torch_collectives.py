@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from derail.diagnose.examine import examine
 from derail.diagnose.rings import read_rings
 from derail.platform.ports import free_port
 from diagnose.recorded import started
@@ -86,3 +88,58 @@ def test_every_kind_of_collective_is_recorded_once(tmp_path: Path, wait_until: W
         assert {call.file for call in done[number].calls} == {"<string>"}
     assert waiting is not None
     assert (waiting.operation, waiting.subject) == ("store.get", "a key that no rank sets")
+
+
+INNER = [
+    ("DDP init", 1, "Net"),
+    *[("DDP buffers", 2, "Net"), ("DDP backward", 3, "Net"), ("DDP buffers", 4, "Net"), ("DDP backward", 5, "Net")],
+    *[("DDP buffers", 6, "Net"), ("DDP backward", 7, "Net"), ("DDP buffers", 8, "Net"), ("DDP backward", 9, "Net")],
+    ("DDP init", 10, "Net 2"),
+    ("all_reduce", 11, "float32[2,4]"),
+    ("all_gather_tensor", 12, "float32[2,4]"),
+    ("reduce_scatter_tensor", 13, "float32[2,4]"),
+]
+"""What two ranks have called before they wait for anything: no backward pass under ``no_sync`` is a collective."""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("kind", "waits_in", "after"),
+    [
+        ("ddp", "DDP backward #* (Net 2)", "after *_scatter* #*"),
+        ("fsdp", "all_gather_* #* (*)", "after *"),
+        ("functional", "all_reduce #* (float32[[]2,4])", "after *_scatter* #*"),
+    ],
+)
+def test_collectives_inside_of_torch_name_the_rank_that_does_not_call_them(
+    tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, kind: str, waits_in: str, after: str
+) -> None:
+    """DDP's backward passes, FSDP's collectives, and functional ones; torch's compiler still follows the latter."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    rings, port = tmp_path / "rings", free_port()
+    rings.mkdir()
+    with started(program_text("diagnose/torch_inner_collectives"), rings, kind, ranks=2, port=port) as ranks:
+        for rank in ranks:
+            assert rank.stdout.readline() == "issued\n", rank.stderr.read()  # type: ignore[union-attr]
+        issued = read_rings(rings)
+        for rank in ranks:
+            send(rank)
+        printed = [rank.stdout.readline() for rank in ranks for _ in range(3)]  # type: ignore[union-attr]
+        pids = {number: rank.pid for number, rank in enumerate(ranks)}
+        wait_until(lambda: read_rings(rings)[0].blocking is not None)
+        wait_until(lambda: examine(pids, dict.fromkeys(pids), rings, ended={}, patience=0).verdict.culprits)
+        verdict = examine(pids, dict.fromkeys(pids), rings, ended={}).verdict
+        done = read_rings(rings)
+
+    assert printed == ["16.0 4 1\n", "16.0\n", "goes\n"] * 2
+    for ring in issued.values():
+        assert [(call.operation, call.place, call.shapes) for call in ring.calls[1:]] == INNER
+        assert [call.operation for call in ring.calls if call.left is None] == [each[0] for each in INNER[-3:]]
+        assert [call.operation for call in ring.calls if call.raised] == ["DDP backward"]
+    waited = {call.operation: call.left is not None for call in done[1].calls[11:14]}
+    assert waited["all_reduce"]
+    assert waited["reduce_scatter_tensor"]
+    assert verdict.ranks == (1,), verdict
+    assert verdict.culprits[0].reason == "missing call"
+    assert fnmatch(verdict.lines[0], f"hang: rank 0 waits in {waits_in} called at <string>:*"), verdict
+    assert fnmatch(verdict.lines[1], f"      rank 1 never called it: {after}*   <- look here"), verdict

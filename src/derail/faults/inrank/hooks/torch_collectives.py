@@ -1,4 +1,5 @@
-"""Recording of the collectives of ``torch.distributed``: the public functions, ``Work.wait`` and waits for store keys.
+"""Recording of the collectives of ``torch.distributed``: the public functions, ``Work.wait``, waits for store keys,
+functional collectives, and the backward passes of DDP. FSDP calls the public functions.
 
 The code of each function is replaced, not the name: modules that have imported it are covered, and torch's compiler,
 which knows the functions by identity, still does.
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from types import FunctionType
     from typing import Any, TypeAlias, TypeVar
 
-    from ..recorder import Describe, Recorder
+    from ..recorder import Describe, Recorder, Ticket
 
     V = TypeVar("V")
     About: TypeAlias = tuple[str, str, bytes]
@@ -62,6 +63,18 @@ TO_ONE_PEER = {
 OF_GROUPS = ("init_process_group", "new_group", "split_group")
 """Functions that make groups, and that all ranks call."""
 
+FUNCTIONAL = (
+    "all_gather_into_tensor_coalesced", "all_gather_single", "all_gather_single_autograd",
+    "all_gather_single_coalesced", "all_gather_tensor", "all_gather_tensor_autograd", "all_reduce",
+    "all_reduce_coalesced", "all_to_all_single", "all_to_all_single_autograd", "broadcast", "reduce_scatter_single",
+    "reduce_scatter_single_autograd", "reduce_scatter_single_coalesced", "reduce_scatter_tensor",
+    "reduce_scatter_tensor_autograd", "reduce_scatter_tensor_coalesced",
+)  # fmt: skip
+"""Functions of ``torch.distributed._functional_collectives``: they issue a collective, ``wait_tensor`` waits for it."""
+
+UNEVEN = ("all_to_all_single", "all_to_all_single_autograd")
+"""Those of them whose shapes may differ between ranks."""
+
 STORE_WAITS = ("get", "multi_get", "wait")
 
 
@@ -84,6 +97,157 @@ def record_torch(recorder: Recorder, c10d: Any) -> None:
         if isinstance(store, type) and name in vars(store):
             method = getattr(store, name)
             setattr(store, name, _named_like(method, recorder.wrap(method, _store_wait(name))))
+
+
+def record_functional(recorder: Recorder, module: Any) -> None:
+    """Record ``torch.distributed._functional_collectives``, which is imported."""
+    groups = Groups(module.c10d)
+    for name in FUNCTIONAL:
+        function = getattr(module, name, None)
+        if function is not None:
+            describe = _functional(name, groups, Reach(function))
+            detour(function, _unless_compiling(partial(recorder.wrap, describe=describe)))
+    detour(module.wait_tensor, _unless_compiling(recorder.wrap_wait))
+
+
+def _unless_compiling(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a wrap whose functions leave torch's compiler, which follows their calls, the original."""
+    is_compiling: Callable[[], bool] = sys.modules["torch"].compiler.is_compiling
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        recorded = wrap(original)
+
+        def either(*args: Any, **options: Any) -> Any:
+            if is_compiling():
+                return original(*args, **options)
+            return recorded(*args, **options)
+
+        return either
+
+    return make
+
+
+def record_ddp(recorder: Recorder, module: Any) -> None:
+    """Record what ``torch.nn.parallel.distributed``, which is imported, does in C++: see ``Reducers``."""
+    kind = getattr(module, "DistributedDataParallel", None)
+    c10d = sys.modules.get("torch.distributed.distributed_c10d")
+    if kind is None or c10d is None:
+        return  # a torch without distributed
+    reducers = Reducers(recorder, Groups(c10d), module)
+    for name, operation in (("__init__", "DDP init"), ("_sync_buffers", "DDP buffers")):
+        function = getattr(kind, name, None)
+        if function is not None:
+            describe = reducers.describe_init if name == "__init__" else reducers.describe(operation)
+            detour(function, lambda original, describe=describe: recorder.wrap(original, describe))  # type: ignore[misc]
+    if hasattr(kind, "_post_forward"):
+        detour(kind._post_forward, reducers.arming)  # noqa: SLF001 - where torch itself prepares its reducer
+
+
+class Reducers:
+    """Backward passes of DDP modules, whose collectives are called in C++.
+
+    The place in its group of all that a module reduces in one pass is that of one collective, ``DDP backward``. It
+    begins when the gradient of an output of the module arrives, and ends with the pass.
+    """
+
+    def __init__(self, recorder: Recorder, groups: Groups, module: Any) -> None:
+        self._recorder, self._groups, self._module = recorder, groups, module
+        self._names: dict[int, str] = {}
+        self._counts: dict[str, int] = {}
+        self._calls: dict[tuple[About, str, str], Call] = {}
+        self._backward: dict[int, Call] = {}
+        self._open: list[tuple[Ticket, Call]] = []
+        self._passes: list[Any] = []  # the frames that have begun them
+        self._watches_passes = False
+
+    def describe(self, operation: str) -> Describe:
+        """Return a function that describes a call of a method of a module."""
+        return lambda args, _: self._call(operation, args[0].process_group, self._name(args[0]))
+
+    def describe_init(self, args: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        """Describe the construction of a module, in which ranks compare and broadcast its parameters."""
+        if options.get("device_mesh") is not None:
+            return None
+        inner = args[1] if len(args) > 1 else options["module"]
+        return self._call("DDP init", options.get("process_group"), self._number(id(args[0]), inner))
+
+    def arming(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that looks out for the backward pass after each forward pass with gradients."""
+        torch = sys.modules["torch"]
+
+        def post_forward(ddp: Any, output: Any) -> Any:
+            result = original(ddp, output)
+            if torch.compiler.is_compiling():
+                return result
+            try:
+                if ddp.require_backward_grad_sync and torch.is_grad_enabled():
+                    self._look_out(ddp, result, torch)
+            except Exception as error:
+                sys.stderr.write(f"derail: a backward pass is not recorded: {type(error).__name__}: {error}\n")
+            return result
+
+        return post_forward
+
+    def _look_out(self, ddp: Any, output: Any, torch: Any) -> None:
+        if not self._watches_passes:
+            self._watches_passes = True
+            detour(torch.autograd.graph._engine_run_backward, self._closing)  # noqa: SLF001 - all passes begin in it
+        call = self._backward.get(id(ddp))
+        if call is None:
+            call = self._backward[id(ddp)] = self._call("DDP backward", ddp.process_group, self._name(ddp))
+        is_awaited = True
+
+        def begin(_: Any) -> None:
+            nonlocal is_awaited
+            if is_awaited and self._passes:
+                is_awaited = False
+                ticket = self._recorder.enter(call, 1, self._passes[-1])
+                if ticket is not None:
+                    self._open.append((ticket, call))
+
+        tensors = (output,) if isinstance(output, torch.Tensor) else self._module._find_tensors(output)  # noqa: SLF001
+        for tensor in tensors:
+            node = tensor.grad_fn
+            if node is not None:
+                node.register_prehook(begin)
+
+    def _closing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that records the end of what has begun in a pass."""
+
+        def run(*args: Any, **options: Any) -> Any:
+            before = len(self._open)
+            self._passes.append(sys._getframe(1))  # noqa: SLF001 - the caller
+            raised = True
+            try:
+                result = original(*args, **options)
+                raised = False
+                return result
+            finally:
+                self._passes.pop()
+                while len(self._open) > before:
+                    self._recorder.leave(*self._open.pop(), raised=raised)
+
+        return run
+
+    def _call(self, operation: str, group: Any, name: str) -> Call:
+        about = self._groups.about(group)
+        call = self._calls.get((about, operation, name))
+        if call is None:
+            words, label, ranks = about
+            call = Call(operation, words, label=label, ranks=ranks, shapes=name, flags=COMPARED)
+            keep(self._calls, (about, operation, name), call)
+        return call
+
+    def _name(self, ddp: Any) -> str:
+        return self._names.get(id(ddp)) or self._number(id(ddp), ddp.module)
+
+    def _number(self, key: int, inner: Any) -> str:
+        """Name a module after its class; a further one of the class has its number, too."""
+        self._backward.pop(key, None)
+        kind = type(inner).__name__
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._names[key] = kind if count == 1 else f"{kind} {count}"
+        return self._names[key]
 
 
 def _wrap(recorder: Recorder, c10d: Any, name: str, describe: Callable[[Reach], Describe]) -> None:
@@ -133,6 +297,21 @@ class Groups:
         name = None if group is None else group.group_name
         known = self._groups.get(name)
         return self._learn(name, group) if known is None else known
+
+    def of_functional(self, group: Any) -> About | None:
+        """Return the same of a group as functional collectives are given it; None of a deprecated list of ranks."""
+        if isinstance(group, str):
+            name = group
+        elif isinstance(group, list):
+            return None
+        else:
+            mesh, dim = group if isinstance(group, tuple) else (group, 0)
+            names = getattr(mesh, "_dim_group_names", None)
+            if names is None:
+                return self.about(group)
+            name = names[dim]
+        known = self._groups.get(name)
+        return self._learn(name, self._c10d._resolve_process_group(name)) if known is None else known  # noqa: SLF001
 
     def forget(self) -> None:
         """Forget all groups: others may get their names."""
@@ -211,6 +390,26 @@ def _group_wide(name: str, parameter: str, groups: Groups, reach: Reach) -> Desc
         whole = flags | ASYNC if is_async else flags
         call = Call(name, group, label=label, ranks=ranks, shapes=shapes, flags=whole, subject=subject)
         return call if shape is None else keep(calls, key, call)
+
+    return describe
+
+
+def _functional(name: str, groups: Groups, reach: Reach) -> Describe:
+    group_of = reach.of("group")
+    flags = ASYNC if name in UNEVEN else ASYNC | COMPARED
+    calls: dict[object, Call] = {}
+
+    def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
+        about = groups.of_functional(group_of(args, options))
+        if about is None:
+            return None
+        tensor = args[0] if args else next(iter(options.values()))
+        shapes = groups.shape(tensor)
+        call = calls.get((about, shapes))
+        if call is None:
+            group, label, ranks = about
+            call = keep(calls, (about, shapes), Call(name, group, label=label, ranks=ranks, shapes=shapes, flags=flags))
+        return call
 
     return describe
 
