@@ -394,6 +394,15 @@ def test_a_process_whose_first_thread_has_ended_is_alive_and_not_exiting(start_p
     assert not processes.is_exiting(child.pid)
 
 
+def test_a_process_has_no_open_files_after_its_end(start_python, wait_until):
+    """A zombie has lost them, and so has one that is gone."""
+    child = start_python("input(); input()")
+    assert processes.has_open_files(child.pid)
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: not processes.look_up(child.pid).alive, what="it has ended")
+    assert not processes.has_open_files(child.pid)
+
+
 @pytest.mark.usefixtures("table")
 def test_a_child_of_a_keeper_is_no_leftover(start_python, end_later, job_id):
     """Its sub-shells, its sleep and grep have its environment, also when the parent between them has ended."""

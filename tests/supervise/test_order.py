@@ -80,17 +80,19 @@ def test_each_record_that_is_announced_in_one_turn_is_reported(found: list[Found
 
 
 @pytest.mark.parametrize(
-    ("torn_down", "expected"),
+    ("torn_down", "with_files", "expected"),
     [
-        ({2}, [Exiting(2, "known", ("signal", "abort")), "first", Exiting(2, "unknown", ("code",))]),
-        (set(), ["first"]),
-        ({1, 2}, [Exiting(2, "unknown", ("signal",)), "first"]),  # 2 may have aborted because of 1
+        ({2}, False, [Exiting(2, "known", ("signal", "abort")), "first", Exiting(2, "unknown", ("code",))]),
+        (set(), False, ["first"]),
+        ({1, 2}, False, [Exiting(2, "unknown", ("signal",)), "first"]),  # 2 may have aborted because of 1
+        ({2}, True, ["first"]),  # no peer can know of its end yet
     ],
-    ids=["another", "none", "both"],
+    ids=["another", "none", "both", "with open files"],
 )
-def test_a_rank_that_is_torn_down_at_a_record_has_a_place_beside_it(monkeypatch, torn_down, expected):
+def test_a_rank_that_is_torn_down_at_a_record_has_a_place_beside_it(monkeypatch, torn_down, with_files, expected):
     """Its files were closed some time ago, and its exit is not announced yet."""
     monkeypatch.setattr("derail.supervise.order.is_exiting", lambda pid, foreign: pid - 4194303 in torn_down)
+    monkeypatch.setattr("derail.supervise.order.has_open_files", lambda pid: with_files)
     loop = Loop(SYSTEM_CLOCK)
     with ExitStack() as stack:
         loop.open()

@@ -20,11 +20,13 @@ class LauncherReport:
         failed: exit statuses of the ranks that it counts as failed.
         root_cause: the rank that it reports as root cause; None if it reports none.
         stopped: exit statuses of the ranks that it reports as stopped by itself; None if it does not report those.
+        rivals: ranks that, as it reports, may have failed before the root cause: it does not know the order.
     """
 
     failed: Mapping[int, ExitStatus | None] = field(default_factory=dict)
     root_cause: int | None = None
     stopped: Mapping[int, ExitStatus | None] | None = None
+    rivals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

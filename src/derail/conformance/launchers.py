@@ -118,6 +118,7 @@ class DerailLauncher(_InProcess):
             failed={rank: failure.status for rank, failure in result.failures.items()},
             root_cause=result.root_cause,
             stopped={rank: result.exits[rank] for rank in result.stopped},
+            rivals=result.root_cause_rivals,
         )
 
     def close(self) -> None:

@@ -170,6 +170,18 @@ def is_exiting(pid: int, *, foreign: bool | None = None) -> bool:
     return bool(_flags(pid) & _PF_EXITING) and not any(_continues(pid, thread) for thread in _threads(pid))
 
 
+def has_open_files(pid: int) -> bool:
+    """Return whether a process still has descriptors: its peers cannot know of its end before the kernel takes them.
+
+    An exiting process loses all of them at once, after its memory, and then they are closed (``do_exit`` in Linux).
+    False if the process is gone, or for lack of permission.
+    """
+    try:
+        return bool(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
 def was_executed(pid: int) -> bool:
     """Return whether a process runs what it executed itself: a forked one shows its parent's command line.
 

@@ -21,7 +21,8 @@ A process closes its files some time before its exit is announced, which may be 
 may see the lost connection and record an error in that time. So at a record of a rank that still runs, the others are
 checked: the exit of one that the kernel is already tearing down (PF_EXITING) may be before that record, and the order
 is marked as unknown. Its place is before the record if it then proves to have died of a signal, which a peer's error
-does not cause; else it is behind the record.
+does not cause; else it is behind the record. While a dying process still has descriptors, no peer can know of its
+death: the kernel frees its memory first, then takes all descriptors, and closes the files after that.
 
 A rank may end between its start and the moment at which it is watched. Events before its start are collected before
 that. Its exit has no known order against other exits in between, and is put first: the rank had little time to become
@@ -39,7 +40,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from derail.model.exit import ExitStatus
 from derail.model.spec import Function
 from derail.platform.exits import is_readable
-from derail.platform.processes import is_exiting, is_proc_foreign
+from derail.platform.processes import has_open_files, is_exiting, is_proc_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -328,7 +329,9 @@ class Order:
         self._exiting_looks -= 1
         recorded = {each.rank for each in entries if isinstance(each, Recorded)} | self._exiting
         others = [handle for handle in self._watched.values() if handle.rank not in recorded]
-        exiting = [handle.rank for handle in others if is_exiting(handle.pid, foreign=False)]
+        exiting = [
+            handle.rank for handle in others if is_exiting(handle.pid, foreign=False) and not has_open_files(handle.pid)
+        ]
         if not exiting:
             return entries
         self._exiting.update(exiting)

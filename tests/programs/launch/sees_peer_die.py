@@ -1,4 +1,4 @@
-"""Record an error as soon as the kernel tears a peer down, before the end of that peer is announced."""
+"""Record an error as soon as the kernel has taken the files of a peer, before the end of that peer is announced."""
 
 import os
 import time
@@ -16,7 +16,7 @@ with open(os.environ["DIR"] + "/go", "w"):
 while True:
     with open(f"/proc/{pid}/stat") as file:
         state, *fields = file.read().rpartition(")")[2].split()
-    if state == "Z" or int(fields[5]) & PF_EXITING:
+    if state == "Z" or (int(fields[5]) & PF_EXITING and not os.listdir(f"/proc/{pid}/fd")):
         break
 ErrorHandler().record_exception(ConnectionError("peer is gone"))
 time.sleep(600)
