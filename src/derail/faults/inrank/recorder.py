@@ -37,6 +37,7 @@ class Recorder:
         ring: the ring file; None in a forked child of the process, which is not the rank.
         world: number of ranks of the job; 0 if unknown.
         is_over: whether this is such a child.
+        pending: collectives that are issued and not waited for, by a number for what they returned.
     """
 
     def __init__(self, directory: str, rank: int, *, world: int, attempt: int) -> None:
@@ -46,7 +47,7 @@ class Recorder:
         self.ring: RingWriter | None = None
         self._about = (directory, rank, world, attempt)
         self._inside: set[int] = set()  # threads in a collective: what it calls itself is no collective of the program
-        self._pending: dict[int, tuple[Ticket, Call]] = {}
+        self.pending: dict[int, tuple[Ticket, Call]] = {}
         self._files: dict[str, bool] = {}
         self._hidden: tuple[str, ...] = (HERE, "<frozen")
 
@@ -89,9 +90,9 @@ class Recorder:
                     self.leave(ticket, call, raised=True)
                     raise
                 if call.flags & ASYNC and result is not None:
-                    if len(self._pending) >= MOST_PENDING:
-                        self._pending.clear()
-                    self._pending[id(getattr(result, "elem", result))] = (ticket, call)
+                    if len(self.pending) >= MOST_PENDING:
+                        self.pending.clear()
+                    self.pending[id(result)] = (ticket, call)
                 else:
                     self.leave(ticket, call)
                 return result
@@ -100,15 +101,15 @@ class Recorder:
 
         return recorded
 
-    def wrap_wait(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_wait(self, original: Callable[..., Any], key: Callable[[Any], int] = id) -> Callable[..., Any]:
         """Return a function that records the wait for a collective that was issued before.
 
-        It is given what the collective returned: an object, or a tensor around another one, ``elem``.
+        It is given what the collective returned; ``key`` returns the number for it in ``pending``.
         """
-        pending = self._pending
+        pending = self.pending
 
         def wait(work: Any, *args: Any, **options: Any) -> Any:
-            issued = pending.pop(id(getattr(work, "elem", work)), None) if pending else None
+            issued = pending.pop(key(work), None) if pending else None
             if issued is None or self.ring is None:
                 return original(work, *args, **options)
             ticket, call = issued
@@ -154,7 +155,7 @@ class Recorder:
         ring, self.ring, self.is_over = self.ring, None, True
         if ring is not None:
             ring.close()
-        self._pending.clear()
+        self.pending.clear()
         self._inside.clear()
 
 

@@ -143,3 +143,19 @@ def test_collectives_inside_of_torch_name_the_rank_that_does_not_call_them(
     assert verdict.culprits[0].reason == "missing call"
     assert fnmatch(verdict.lines[0], f"hang: rank 0 waits in {waits_in} called at <string>:*"), verdict
     assert fnmatch(verdict.lines[1], f"      rank 1 never called it: {after}*   <- look here"), verdict
+
+
+@pytest.mark.torch
+def test_a_functional_collective_is_waited_for_in_every_way(tmp_path: Path) -> None:
+    """Through a view of the result, by keyword, inside the function, and for each part of a list."""
+    with started(program_text("diagnose/functional_collectives"), tmp_path) as (rank,):
+        assert rank.stdout.readline() == "done\n", rank.stderr.read()  # type: ignore[union-attr]
+        calls = read_rings(tmp_path)[0].calls[1:]
+
+    assert [(call.operation, call.left is not None) for call in calls] == [
+        ("all_reduce", True),
+        ("broadcast", True),
+        ("all_gather_tensor", True),
+        ("all_reduce_coalesced", True),
+        ("all_reduce", False),
+    ]

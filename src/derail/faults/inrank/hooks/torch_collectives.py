@@ -106,8 +106,44 @@ def record_functional(recorder: Recorder, module: Any) -> None:
         function = getattr(module, name, None)
         if function is not None:
             describe = _functional(name, groups, Reach(function))
-            detour(function, _unless_compiling(partial(recorder.wrap, describe=describe)))
-    detour(module.wait_tensor, _unless_compiling(recorder.wrap_wait))
+            detour(function, _unless_compiling(partial(_issuing, recorder, describe)))
+    detour(module.wait_tensor, _unless_compiling(partial(_waiting, recorder)))
+
+
+def _issuing(recorder: Recorder, describe: Describe, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a functional collective that is recorded until the memory of its result is waited for."""
+    recorded = recorder.wrap(original, describe)
+
+    def issue(*args: Any, **options: Any) -> Any:
+        result = recorded(*args, **options)
+        issued = recorder.pending.pop(id(result), None)
+        if issued is not None:
+            parts = result if isinstance(result, list) else (result,)
+            waiting = [_memory(part) for part in parts if hasattr(part, "elem")]
+            recorder.pending.update(dict.fromkeys(waiting, issued))
+            if not waiting:  # the function has waited itself, as it does to gather in another dimension
+                recorder.leave(*issued)
+        return result
+
+    return issue
+
+
+def _waiting(recorder: Recorder, original: Callable[..., Any]) -> Callable[..., Any]:
+    recorded = recorder.wrap_wait(original, _memory)
+
+    def wait_tensor(tensor: Any) -> Any:
+        return recorded(tensor)
+
+    return wait_tensor
+
+
+def _memory(tensor: Any) -> int:
+    """Return a number for the memory of a tensor, which its views have in common with it."""
+    inner = getattr(tensor, "elem", tensor)
+    try:
+        return int(inner.untyped_storage()._cdata)  # noqa: SLF001 - the wait in C++ goes by it, too
+    except Exception:  # a kind of tensor without memory
+        return id(inner)
 
 
 def _unless_compiling(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
