@@ -261,3 +261,17 @@ def test_the_tutorial_finds_what_it_says(tmp_path: Path) -> None:
         report.quiet, program.watch
     )
     assert all(cause.text.split(":")[0] in page for cause in report.causes)
+
+
+@pytest.mark.parametrize(("codes", "status"), [("[143]", "equal"), ("[75]", "finding")])
+def test_a_scheduler_starts_a_job_again_after_some_exit_codes(
+    place: Path, tmp_path: Path, codes: str, status: str
+) -> None:
+    """The program ends with 143 when it is asked to."""
+    profile = tmp_path / "ours.toml"
+    actions = '[[actions]]\nafter = 0\nsignal = "SIGTERM"\n[[actions]]\nafter = 200\nsignal = "SIGKILL"\n'
+    profile.write_text(f'title = "ours"\nsource = "a test"\nrequeue = true\nrestart_on = {codes}\n{actions}')
+    report = survive(settings(place, f"preempt={profile}", points=2), tmp_path / "runs")
+
+    assert {trial.status for trial in report.trials} == {status}, render_text(report)
+    assert symptoms(report) <= {"not started again"}

@@ -241,6 +241,7 @@ class BrokenRun:
         self._findings: list[Finding] = []
         self._recovery: float | None = None
         self._killed_by_profile = False
+        self._exit_code: int | None = None
         self._problem = ""
 
     def run(self, name: str, previous: str, leave_out: Sequence[Path] = ()) -> Trial:
@@ -265,7 +266,7 @@ class BrokenRun:
             if self._broken_at is None:
                 why = self._problem or f"the run has not reached {self._point}"
                 return self._finished(trial, "error" if self._problem else "not reached", Finding("not reached", why))
-            restarts, values = (0, over) if over is not None else self._again(program)
+            restarts, values = (0, over) if over is not None or self._ends_here() else self._again(program)
         if values is not None:
             self._compare(values)
         saved = None
@@ -321,6 +322,8 @@ class BrokenRun:
             self._note(f"the command ends: {result.ranks[0].status if result.ranks else result.error}")
             if self._broken_at is None:
                 return (), None
+            status = result.ranks[0].status if result.ranks else None
+            self._exit_code = None if status is None else status.shell_code
             values = values_of(attempt.output(), self._demands.equal)
             self._judge_first(result)
             return (), values if self._is_over(result, values) else None
@@ -400,6 +403,14 @@ class BrokenRun:
             return DROP
         _kill_rank_of(operation.pid)
         return DROP
+
+    def _ends_here(self) -> bool:
+        """Return whether the scheduler does not start the job again, which is a finding unless it has done its work."""
+        if self._profile is None or self._exit_code is None or self._profile.restarts_after(self._exit_code):
+            return False
+        why = f"after exit code {self._exit_code}" if self._profile.requeue else "at all"
+        self._find("not started again", f"is not done, and profile {self._profile.name} starts no job again {why}")
+        return True
 
     def _again(self, program: Program) -> tuple[int, dict[str, str] | None]:
         """Start the command again until it ends with 0; return how often, and its values, None if it never does."""
