@@ -11,6 +11,7 @@ from derail.cli.machine import doctor
 from derail.cli.replay import replay
 from derail.cli.run import run
 from derail.cli.schema import schema
+from derail.cli.shrink import shrink
 from derail.cli.survive import survive
 from derail.cli.torchrun import torchrun
 from derail.cli.verify import verify_agent
@@ -34,5 +35,7 @@ def main() -> None:
     """Run multi-rank jobs, break them on purpose, and prove what happened."""
 
 
-for _command in (launch, torchrun, where, run, verify_agent, survive, compare, replay, list_, explain, schema, doctor):
+for _command in (
+    launch, torchrun, where, run, verify_agent, survive, compare, replay, shrink, list_, explain, schema, doctor
+):  # fmt: skip
     main.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from derail.faults.catalogue.signature import param_schema
@@ -168,12 +169,12 @@ def to_toml(plan: Plan) -> str:
     lines = [f"seed = {plan.seed}", *([f"keep_alive = {plan.keep_alive}"] if plan.keep_alive else [])]
     for fault in plan.faults:
         lines += ["", "[[faults]]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in {**fault.data(), "id": fault.id}.items()]
+        lines += [f"{key} = {toml_value(value)}" for key, value in {**fault.data(), "id": fault.id}.items()]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Data) -> str:
-    """One value, as TOML writes it in a line."""
+def toml_value(value: Data) -> str:
+    """Return a value as TOML in one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -181,10 +182,15 @@ def _toml(value: Data) -> str:
     if isinstance(value, str):
         return f'"{"".join(map(_toml_char, value))}"'
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_toml(item)}' for key, item in value.items())} }}"
+        return f"{{ {', '.join(f'{toml_key(key)} = {toml_value(item)}' for key, item in value.items())} }}"
     raise TypeError(f"TOML has no way to write {value!r}")
+
+
+def toml_key(key: str) -> str:
+    """Return a key as TOML, in quotes where it needs them."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
 
 
 def _toml_char(char: str) -> str:
