@@ -67,4 +67,5 @@ def command(name: str, ranks: int = 1, *more: str) -> list[str]:
     program = [sys.executable, str(PROGRAMS / f"{name}.py"), "--out", "ckpt", *more]
     if ranks == 1:
         return program
-    return [str(Path(sys.executable).with_name("derail")), "launch", "-n", str(ranks), "--", *program]
+    derail = str(Path(sys.executable).with_name("derail"))
+    return [derail, "launch", "-n", str(ranks), "--output-dir", "logs", "--", *program]

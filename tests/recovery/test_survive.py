@@ -275,3 +275,28 @@ def test_a_scheduler_starts_a_job_again_after_some_exit_codes(
 
     assert {trial.status for trial in report.trials} == {status}, render_text(report)
     assert symptoms(report) <= {"not started again"}
+
+
+def train() -> None:
+    """Train for two steps, and save after each."""
+    print("step 1", flush=True)
+    Path("ckpt").mkdir(exist_ok=True)
+    Path("ckpt/state").write_text("1")
+    print("step 2\nfinal loss 0.5", flush=True)
+
+
+def test_a_function_in_a_test(derail, tmp_path: Path) -> None:
+    """The report is asserted; a function inside of another one is refused."""
+    report = derail.survive(train, watch="ckpt/**", equal=EQUAL, step=STEP, cwd=tmp_path, points=6)
+    report.assert_survived()
+    assert len(report.trials) == 6
+    with pytest.raises(ValueError, match="top level"):
+        derail.survive(lambda: None, watch="ckpt/**")
+
+
+def test_a_program_that_does_not_survive_fails_its_test(derail, place: Path) -> None:
+    """With the findings in the message."""
+    argv = [sys.executable, "trainer.py", "--out", "ckpt", "--flaw", "in place"]
+    report = derail.survive(argv, watch="ckpt/**", step=r"^step (\d+)", cwd=place, points=12, jobs=2)
+    with pytest.raises(AssertionError, match="JSONDecodeError"):
+        report.assert_survived()

@@ -24,7 +24,7 @@ from pytest_derail.protocol import IN_RANK
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from derail.agents.custom import Declaration
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from derail.faults.model.plan import Fault
     from derail.model.events import Observer
     from derail.model.spec import StartMethod
+    from derail.recovery.campaign import Report
     from derail.scenario.model import JobResult
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port
@@ -322,6 +323,57 @@ class Derail:
         over = run_agent(find_agent(agent, declaration), job, lifecycle.next_workdir())
         lifecycle.add(over)
         return over.poll()
+
+    def survive(  # noqa: PLR0913 - those of the command line
+        self,
+        run: Callable[[], object] | str | Path | Sequence[str | os.PathLike[str]],
+        *,
+        watch: str | Sequence[str],
+        equal: str | Sequence[str] = (),
+        step: str = "",
+        breaks: str | Sequence[str] = ("kill",),
+        points: int | None = 20,
+        seed: int = 0,
+        close: float | None = None,
+        same: str | Sequence[str] = (),
+        allow: str | Sequence[str] = (),
+        max_restarts: int = 3,
+        scale: float = 1.0,
+        jobs: int = 1,
+        cwd: Path | None = None,
+    ) -> Report:
+        """Break a training program at its points, start it again, and return how the runs ended.
+
+        The arguments are those of ``derail survive``. Call ``assert_survived`` of the report.
+
+        Args:
+            run: a function without arguments at the top level of its file, the path of a program, or an argv.
+            watch: patterns of the files that it persists, relative to ``cwd``.
+            equal: patterns of values in its output that must be the same in the end.
+            step: pattern of the lines that report a step, with its number as a group.
+            breaks: kinds of break.
+            points: maximum number of broken runs: one for each kind of point first; None for all.
+            seed: seed of the choice of points, and of torn data.
+            close: tolerance of numbers.
+            same: patterns of files that must be the same in the end.
+            allow: patterns of files that a broken run may leave.
+            max_restarts: how often a broken run is started again.
+            scale: factor of the times of profiles and slow calls.
+            jobs: runs at the same time.
+            cwd: the directory that each run gets a copy of; by default the current one.
+
+        Raises:
+            InputError: if the program cannot be judged.
+            Skipped: if this machine cannot show the operations of a program.
+        """
+        __tracebackhide__ = True
+        from pytest_derail.jobs.survival import survive
+
+        return survive(
+            run, self._lifecycle.next_workdir() / "survive",
+            watch=watch, equal=equal, step=step, breaks=breaks, points=points, seed=seed, close=close, same=same,
+            allow=allow, max_restarts=max_restarts, scale=scale, jobs=jobs, cwd=cwd,
+        )  # fmt: skip
 
     def free_port(self) -> Port:
         """Claim a port until the end of the test: a number with an optional bound socket."""

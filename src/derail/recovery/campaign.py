@@ -82,6 +82,18 @@ class Report:
             return 1
         return 3 if any(trial.status in ("not reached", "error") for trial in self.trials) or not self.trials else 0
 
+    def assert_survived(self) -> None:
+        """Raise an error with the report unless every broken run has resumed and ended equal.
+
+        Raises:
+            AssertionError: if one has not, or could not be judged.
+        """
+        __tracebackhide__ = True
+        if self.exit_code:
+            from derail.recovery.report import render_text
+
+            raise AssertionError(f"the program does not survive:\n{render_text(self)}")
+
 
 @dataclass(frozen=True, slots=True)
 class _Order:
