@@ -20,7 +20,7 @@ from recovery.planted import CORRECT, CORRECT_WITH_TORCH, EQUAL, PLANTED, STEP, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from derail.recovery.campaign import Report
+    from derail.recovery.report import Report
     from recovery.planted import Planted
 
 pytestmark = [

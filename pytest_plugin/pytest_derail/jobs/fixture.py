@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from derail.faults.model.plan import Fault
     from derail.model.events import Observer
     from derail.model.spec import StartMethod
-    from derail.recovery.campaign import Report
+    from derail.recovery.report import Report
     from derail.scenario.model import JobResult
     from pytest_derail.jobs.lifecycle import Lifecycle
     from pytest_derail.jobs.ports import Port

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from derail.recovery.campaign import Report
+    from derail.recovery.report import Report
 
 LIMIT_S = 600.0  # seconds of a quiet run
 

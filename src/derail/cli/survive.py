@@ -16,7 +16,8 @@ from derail.cli.usage import usage_errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from derail.recovery.campaign import Progress, Report
+    from derail.recovery.campaign import Progress
+    from derail.recovery.report import Report
     from derail.recovery.settings import Settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import deque
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +20,7 @@ from derail.platform.private_files import is_of_another_user, make_private
 from derail.recovery.attempt import Program  # noqa: TC001 - read from JSON
 from derail.recovery.breaks import Break  # noqa: TC001 - read from JSON
 from derail.recovery.points import Point, choose
+from derail.recovery.report import Cause, Report
 from derail.recovery.settings import Settings  # noqa: TC001 - read from JSON
 from derail.recovery.trial import BrokenRun, Demands, Finding, Quiet, Trial, run_quietly
 from derail.spawn.payload import path_front
@@ -32,67 +33,6 @@ QUIET = ("quiet-1", "quiet-2")
 MARGIN_S = 60.0  # seconds that a run may take besides the limits of its starts
 LEAST_LIMIT_S, LIMIT_FACTOR = 30.0, 5.0
 """Time limit of each start of a broken run: this many seconds, and this many times the duration of the quiet run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Findings with the same symptom at the same kind of point.
-
-    Attributes:
-        symptom: the symptom.
-        text: the first of them, with its point.
-        trials: the names of the runs.
-        file: the scenario file that repeats the first one.
-    """
-
-    symptom: str
-    text: str
-    trials: tuple[str, ...]
-    file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Result of a campaign.
-
-    Attributes:
-        settings: the campaign.
-        quiet: the first quiet run.
-        trials: the broken runs, in the order of their points.
-        causes: what they found, grouped.
-        lone: points that only one quiet run had: they are not broken.
-        left_out: number of runs that the budget left out.
-        unequal: demanded values that differed between the quiet runs, and why they are not compared.
-        seconds: duration.
-    """
-
-    settings: Settings
-    quiet: Quiet
-    trials: tuple[Trial, ...] = ()
-    causes: tuple[Cause, ...] = ()
-    lone: tuple[Point, ...] = ()
-    left_out: int = 0
-    unequal: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """0 if nothing was found, 1 if something was, 3 if a point was not reached or a run broke."""
-        if self.causes:
-            return 1
-        return 3 if any(trial.status in ("not reached", "error") for trial in self.trials) or not self.trials else 0
-
-    def assert_survived(self) -> None:
-        """Raise an error with the report unless every broken run has resumed and ended equal.
-
-        Raises:
-            AssertionError: if one has not, or could not be judged.
-        """
-        __tracebackhide__ = True
-        if self.exit_code:
-            from derail.recovery.report import render_text
-
-            raise AssertionError(f"the program does not survive:\n{render_text(self)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,27 +469,3 @@ def _over_budget(settings: Settings, trial: Trial) -> Iterable[Finding]:
         yield Finding(
             "beyond budget", f"makes its first step {recovery:.1f} s after the new start, --max-recovery {limit}"
         )
-
-
-@dataclass(slots=True)
-class Summary:
-    """Figures of a report: lost steps, and times to the first step after a restart."""
-
-    lost: list[int] = field(default_factory=list)
-    recovery: list[float] = field(default_factory=list)
-    saved: int = 0
-    asked: int = 0
-
-    @classmethod
-    def of(cls, trials: Iterable[Trial]) -> Summary:
-        """Return the figures of these runs."""
-        summary = cls()
-        for trial in trials:
-            if trial.resumed and trial.lost_steps is not None:
-                summary.lost.append(trial.lost_steps)
-            if trial.recovery is not None:
-                summary.recovery.append(trial.recovery)
-            if trial.saved is not None:
-                summary.asked += 1
-                summary.saved += trial.saved
-        return summary

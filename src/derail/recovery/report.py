@@ -1,18 +1,103 @@
-"""Report of a campaign as text, JSON, JUnit XML and one HTML page."""
+"""Report of a campaign, and how it looks as text, JSON, JUnit XML and one HTML page."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from derail.recovery.campaign import Summary
-
 if TYPE_CHECKING:
-    from derail.recovery.campaign import Report
+    from collections.abc import Iterable
+
+    from derail.recovery.points import Point
+    from derail.recovery.settings import Settings
     from derail.recovery.trial import Quiet, Trial
 
 MOST = 40  # causes shown
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Findings with the same symptom at the same kind of point.
+
+    Attributes:
+        symptom: the symptom.
+        text: the first of them, with its point.
+        trials: the names of the runs.
+        file: the scenario file that repeats the first one.
+    """
+
+    symptom: str
+    text: str
+    trials: tuple[str, ...]
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Result of a campaign.
+
+    Attributes:
+        settings: the campaign.
+        quiet: the first quiet run.
+        trials: the broken runs, in the order of their points.
+        causes: what they found, grouped.
+        lone: points that only one quiet run had: they are not broken.
+        left_out: number of runs that the budget left out.
+        unequal: demanded values that differed between the quiet runs, and why they are not compared.
+        seconds: duration.
+    """
+
+    settings: Settings
+    quiet: Quiet
+    trials: tuple[Trial, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    lone: tuple[Point, ...] = ()
+    left_out: int = 0
+    unequal: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing was found, 1 if something was, 3 if a point was not reached or a run broke."""
+        if self.causes:
+            return 1
+        return 3 if any(trial.status in ("not reached", "error") for trial in self.trials) or not self.trials else 0
+
+    def assert_survived(self) -> None:
+        """Raise an error with the report unless every broken run has resumed and ended equal.
+
+        Raises:
+            AssertionError: if one has not, or could not be judged.
+        """
+        __tracebackhide__ = True
+        if self.exit_code:
+            raise AssertionError(f"the program does not survive:\n{render_text(self)}")
+
+
+@dataclass(slots=True)
+class Summary:
+    """Figures of a report: lost steps, and times to the first step after a restart."""
+
+    lost: list[int] = field(default_factory=list)
+    recovery: list[float] = field(default_factory=list)
+    saved: int = 0
+    asked: int = 0
+
+    @classmethod
+    def of(cls, trials: Iterable[Trial]) -> Summary:
+        """Return the figures of these runs."""
+        summary = cls()
+        for trial in trials:
+            if trial.resumed and trial.lost_steps is not None:
+                summary.lost.append(trial.lost_steps)
+            if trial.recovery is not None:
+                summary.recovery.append(trial.recovery)
+            if trial.saved is not None:
+                summary.asked += 1
+                summary.saved += trial.saved
+        return summary
 
 
 def quiet_line(quiet: Quiet, watch: tuple[str, ...]) -> str:
