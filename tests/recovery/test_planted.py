@@ -33,7 +33,8 @@ POINTS = int(os.environ.get("DERAIL_SURVIVE_POINTS", "0")) or None
 def run(folder: Path, argv: list[str], breaks: str, *, scale: float = 1.0, points: int | None = POINTS) -> Report:
     """Run a campaign against a program."""
     (folder / "project").mkdir()
-    program = Program(tuple(argv), str(folder / "project"), (WATCH,), STEP)
+    env = (("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor")),)
+    program = Program(tuple(argv), str(folder / "project"), (WATCH,), STEP, env=env)
     asked = Settings(program, Demands(equal=(EQUAL,), limit=100.0), read_breaks([breaks], scale=scale), scale=scale)
     return survive(replace(asked, points=points), folder / "runs", jobs=2)
 

@@ -69,6 +69,9 @@ DOUBTFUL_LOOKS = 8
 EXITING_LOOKS = 8
 """Number of turns with a record in which the other ranks are checked."""
 
+FILE_LOOKS = 8
+"""Number of dying ranks whose open files are checked in such a turn: in a large job, many die at once."""
+
 COARSE_NS = 20_000_000
 """Nanoseconds by which the kernel's time of a file may be late: it is taken at a clock tick, of 10 ms at most."""
 
@@ -329,9 +332,9 @@ class Order:
         self._exiting_looks -= 1
         recorded = {each.rank for each in entries if isinstance(each, Recorded)} | self._exiting
         others = [handle for handle in self._watched.values() if handle.rank not in recorded]
-        exiting = [
-            handle.rank for handle in others if is_exiting(handle.pid, foreign=False) and not has_open_files(handle.pid)
-        ]
+        dying = [handle for handle in others if is_exiting(handle.pid, foreign=False)]
+        with_files = {handle.rank for handle in dying[:FILE_LOOKS] if has_open_files(handle.pid)}
+        exiting = [handle.rank for handle in dying if handle.rank not in with_files]
         if not exiting:
             return entries
         self._exiting.update(exiting)
