@@ -16,7 +16,7 @@ import pytest
 
 from derail.faults.mechanisms import persistence
 from derail.model.input_error import InputError
-from derail.recovery.attempt import Program, check_patterns
+from derail.recovery.attempt import Program, check_patterns, last_words
 from derail.recovery.breaks import read_breaks
 from derail.recovery.campaign import repeat, survive
 from derail.recovery.points import Point
@@ -300,3 +300,18 @@ def test_a_program_that_does_not_survive_fails_its_test(derail, place: Path) -> 
     report = derail.survive(argv, watch="ckpt/**", step=r"^step (\d+)", cwd=place, points=12, jobs=2)
     with pytest.raises(AssertionError, match="JSONDecodeError"):
         report.assert_survived()
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "expected"),
+    [
+        ("", "step 1\n", "step 1"),
+        ("", "", "no output"),
+        ("Traceback:\n  x\nValueError: bad\nlogs and journal: /somewhere\n", "step 1", "ValueError: bad"),
+        ("KeyError: 'w'\nx.ChildFailedError: \n  rank 0\n", "", "KeyError: 'w'"),
+        ("warning\n", "[rank0]: OSError: full\n", "[rank0]: OSError: full"),
+    ],
+)
+def test_the_line_of_a_failure_is_the_exception_of_the_program(stderr: str, stdout: str, expected: str) -> None:
+    """And not what a launcher prints behind it."""
+    assert last_words(stderr, stdout) == expected

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from derail.model.spec import JobSpec
     from derail.scenario.model import JobResult
 
+_EXCEPTION = re.compile(r"\b\w*(?:Error|Exception)(?::|$)")
+_LAUNCHERS = ("ChildFailedError", "SignalException")  # what torchrun and derail raise because of a rank
 GRACE_S = 5.0  # seconds between SIGTERM and SIGKILL if an attempt exceeds its time limit
 
 
@@ -256,8 +258,8 @@ class Attempt:
         return text_of(self.job.log(0, name))
 
     def last_words(self) -> str:
-        """Return the last line of stderr, or else of stdout, that is not empty."""
-        return next((line for name in ("stderr", "stdout") for line in _backwards(self.stream(name))), "no output")
+        """Return the line of the output that says most about a failure."""
+        return last_words(self.stream("stderr"), self.stream("stdout"))
 
     def _prepare(self, spec: JobSpec) -> JobSpec:
         from dataclasses import replace
@@ -269,6 +271,16 @@ class Attempt:
         assert isinstance(rank.run, Command), "the command is no function"
         argv, env = under_watch(rank.run.argv, self._sockets.endpoint())
         return replace(spec, ranks=(replace(rank, run=Command(tuple(argv)), env={**rank.env, **env}),))
+
+
+def last_words(*streams: str) -> str:
+    """Return the last line of an exception in these texts, else the last line of the first one that has any.
+
+    Launchers print lines of their own behind the exception of a rank, and an exception about the failed rank.
+    """
+    lines = [line for text in streams for line in _backwards(text)]
+    exceptions = (line for line in lines if _EXCEPTION.search(line) and not any(word in line for word in _LAUNCHERS))
+    return next(exceptions, lines[0] if lines else "no output")
 
 
 def _backwards(text: str) -> Iterator[str]:
