@@ -1,4 +1,4 @@
-"""One start of the command of a campaign: in a directory of its own, watched or not, with a time limit."""
+"""One start of the command of a campaign: in a separate directory, watched or not, with a time limit."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class Attempt:
                 os.kill(pid, number)
 
     def wait(self, seconds: float) -> JobResult:
-        """Wait for the end of the command; it is ended after so many seconds, and the result is marked as timed out."""
+        """Wait for the end of the command; it is ended after ``seconds``, and the result is marked as timed out."""
         return self.job.wait(seconds)
 
     def output(self) -> str:
@@ -276,7 +276,7 @@ class Attempt:
 def last_words(*streams: str) -> str:
     """Return the last line of an exception in these texts, else the last line of the first one that has any.
 
-    Launchers print lines of their own behind the exception of a rank, and an exception about the failed rank.
+    Launchers print further lines behind the exception of a rank, and an exception about the failed rank.
     """
     lines = [line for text in streams for line in _backwards(text)]
     exceptions = (line for line in lines if _EXCEPTION.search(line) and not any(word in line for word in _LAUNCHERS))

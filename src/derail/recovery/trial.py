@@ -94,7 +94,7 @@ class Trial:
         point: the point.
         break_: the kind of break.
         previous: the point before, as text; empty for the first.
-        status: what came of it.
+        status: the outcome.
         findings: the differences, worst first.
         reached: seconds until the break; None if the point was not reached.
         last_step: the last step before the break.
