@@ -455,7 +455,7 @@ class BrokenRun:
         for pattern, expected in quiet.values.items():
             if differing_value(values.get(pattern, ""), expected, demands.close):
                 got = values.get(pattern) or "nothing"
-                self._find("another result", f"{pattern!r} ends with {got}, the quiet run with {expected}")
+                self._find("another result", f"'{pattern}' ends with {got}, the quiet run with {expected}")
         ours = files_in(self._directory, self._program.folders, self._program.is_watched)
         theirs = files_in(self._quiet_directory, self._program.folders, self._program.is_watched)
         wanted = _any_of(demands.same)
