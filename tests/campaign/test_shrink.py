@@ -73,3 +73,14 @@ def test_the_budget_of_runs_is_kept(most: int):
 def test_the_interval_without_runs_is_everything():
     """No judged run says nothing about the rate."""
     assert Count(unknown=2).interval == (0.0, 1.0)
+
+
+def test_runs_are_kept_for_the_count_of_what_remains():
+    """A budget that ends the search leaves ``repeat`` runs of the best candidate."""
+    search = Search(lambda kept: "fails" if {0, 5} <= {*kept} else "passes", 10, 60)
+    search.reduce(7)
+    assert not search.complete
+    search.count_again()
+    assert search.best is not None
+    assert search.counts[search.best].judged == 10
+    assert search.runs <= 60

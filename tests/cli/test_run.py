@@ -97,27 +97,27 @@ def test_the_main_job_prints_the_verdict_and_what_it_rests_on(derail_command: De
     """Root cause, exits, log tail and teardown time of the killed rank."""
     done = derail_command("run", "crash/killed_at_step_3")
     assert done.returncode == 0, done.stdout
-    for told in ("PASS  crash/killed_at_step_3", "root cause: rank 2: SIGKILL (9)", "step 3", "teardown: "):
-        assert told in done.stdout
+    for report in ("PASS  crash/killed_at_step_3", "root cause: rank 2: SIGKILL (9)", "step 3", "teardown: "):
+        assert report in done.stdout
 
 
 def test_json_holds_the_whole_picture(derail_command: Derail, write_scenario, tmp_path: Path) -> None:
     """Verdict, ranks, faults and the plan for a rerun; stdout has nothing else."""
     done = derail_command("run", "--json", "--output-dir", tmp_path / "kept", write_scenario("false", "step 3"))
-    told = json.loads(done.stdout)
-    assert {key: told[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
+    report = json.loads(done.stdout)
+    assert {key: report[key] for key in ("verdict", "root_cause", "exit_code", "agent", "timed_out")} == {
         "verdict": "PASS",
         "root_cause": 1,
         "exit_code": 137,
         "agent": "native",
         "timed_out": False,
     }
-    assert [(rank["rank"], rank["ended_with"], rank["cause"]) for rank in told["ranks"]] == [
+    assert [(rank["rank"], rank["ended_with"], rank["cause"]) for rank in report["ranks"]] == [
         (0, "SIGTERM (15)", "stopped by us"),
         (1, "SIGKILL (9)", "by itself"),
     ]
-    assert [fault["result"] for fault in told["faults"]] == ["injected"]
-    assert told["journal"] == str(tmp_path / "kept" / "journal.jsonl")
+    assert [fault["result"] for fault in report["faults"]] == ["injected"]
+    assert report["journal"] == str(tmp_path / "kept" / "journal.jsonl")
 
 
 def test_evidence_is_kept_where_asked_for_and_nowhere_else(
@@ -260,14 +260,14 @@ def test_a_job_is_broken_by_a_schedule_for_a_time(derail_command: Derail, restar
     done = derail_command("run", restarts, *options, "--output-dir", tmp_path / "kept")
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     planned = schedule(2, mtbf=0.5, seconds=3.0, ranks=2)
-    assert [(each["at"], each["rank"]) for each in told["breaks"]] == [(each.at, each.rank) for each in planned]
+    assert [(each["at"], each["rank"]) for each in report["breaks"]] == [(each.at, each.rank) for each in planned]
     assert done.stderr.startswith(f"schedule of seed 2: {len(planned)} breaks in 3 s, one in 0.5 s on average\n")
-    assert told["useful_steps"] > 0
-    assert told["attempts"] > 1
-    low, high = told["interval"]
-    assert low <= told["goodput"] <= high
+    assert report["useful_steps"] > 0
+    assert report["attempts"] > 1
+    low, high = report["interval"]
+    assert low <= report["goodput"] <= high
 
     derail_command("replay", tmp_path / "kept" / "run-1", "--output-dir", tmp_path / "again")
     first, again = (
@@ -378,8 +378,8 @@ def test_a_scenario_runs_on_an_agent_of_ones_own(derail_command: Derail, write_s
     done = derail_command("run", "--json", *options, write_scenario("false", "step 3"))
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["agent"], told["verdict"], told["faults"][0]["result"]) == ("honest", "PASS", "injected")
+    report = json.loads(done.stdout)
+    assert (report["agent"], report["verdict"], report["faults"][0]["result"]) == ("honest", "PASS", "injected")
     assert (tmp_path / "kept" / "journal.jsonl").is_file()
 
 

@@ -67,3 +67,12 @@ def test_the_scenario_itself_is_not_overwritten(derail_command: Derail, tmp_path
     assert done.returncode == 2
     assert "is the scenario to reduce" in done.stderr
     assert scenario.read_text() == text
+
+
+def test_a_journal_is_refused_as_such(derail_command: Derail, tmp_path: Path):
+    """It is no damaged scenario."""
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text("{}\n")
+    done = derail_command("shrink", journal, "-o", tmp_path / "small.toml")
+    assert done.returncode == 2
+    assert "expected a scenario, got a journal" in done.stderr

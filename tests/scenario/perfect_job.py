@@ -57,8 +57,8 @@ class PerfectJob:
                 if steps and steps[0] is not None:
                     first, last = steps
                     found.append({"event": "step", "at": begin, "rank": rank, "step": first})
-                    told = {"at": begin + (last - first) * self.step, "step": last, "reached": last}
-                    found.append({"event": "last_step", "rank": rank, **told})
+                    fields = {"at": begin + (last - first) * self.step, "step": last, "reached": last}
+                    found.append({"event": "last_step", "rank": rank, **fields})
                 found.append({"event": "exited", "at": end, "rank": rank, "status": "SIGKILL (9)"})
         return [*found, {"event": "finished", "at": end, "timed_out": True}]
 

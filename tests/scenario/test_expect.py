@@ -511,17 +511,17 @@ def budgeted(budget, measured=MEASURED, plan=PLAN, restarts=1, seen=SEEN):
 def test_a_measure_beyond_its_budget_fails(measure, limit, beyond, reason):
     """Of any launcher, as it is a limit of the caller and no promise; a measure at its limit is within it."""
     assert budgeted({measure: limit}).kind == "PASS"
-    told = budgeted({measure: beyond})
+    verdict = budgeted({measure: beyond})
 
-    assert (told.kind, told.reasons) == ("FAIL", (f"expected {reason}",))
+    assert (verdict.kind, verdict.reasons) == ("FAIL", (f"expected {reason}",))
 
 
 def test_a_job_that_never_ran_again_is_beyond_any_budget():
     """Its ranks had written step lines before the fault, and none after it; a rank that is still there is no end."""
     lost = replace(MEASURED, stop=None, recover=None, lost_steps=None)
-    told = budgeted({"stop": 1e9, "recover": 1e9, "lost-steps": 1e9}, lost)
+    verdict = budgeted({"stop": 1e9, "recover": 1e9, "lost-steps": 1e9}, lost)
 
-    assert [reason.rpartition("got ")[2] for reason in told.reasons] == [
+    assert [reason.rpartition("got ")[2] for reason in verdict.reasons] == [
         "a rank that was still there", "no step line after the fault", "no step line after the fault",
     ]  # fmt: skip
 
@@ -529,11 +529,11 @@ def test_a_job_that_never_ran_again_is_beyond_any_budget():
 def test_without_step_lines_a_budget_proves_nothing():
     """The verdict is INCONCLUSIVE and names the pattern; what needs no step lines is judged."""
     silent = replace(MEASURED, recover=None, lost_steps=None, stepped=False)
-    told = budgeted({"notice": 1.0, "recover": 1e9}, silent)
+    verdict = budgeted({"notice": 1.0, "recover": 1e9}, silent)
 
-    assert told.kind == "INCONCLUSIVE"
-    assert told.reasons == (Tells("budget recover", "not measured", "step pattern"),)
-    assert [found.kept for found in told.findings if found.promise == "budget"] == [True]
+    assert verdict.kind == "INCONCLUSIVE"
+    assert verdict.reasons == (Tells("budget recover", "not measured", "step pattern"),)
+    assert [found.kept for found in verdict.findings if found.promise == "budget"] == [True]
 
 
 def test_a_budget_is_for_runs_in_which_a_fault_made_a_rank_fail():

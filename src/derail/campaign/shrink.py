@@ -63,10 +63,10 @@ class Search:
     Attributes:
         run: runs a candidate once.
         repeat: judged runs without a failure, after which a candidate counts as not failing.
-        most: maximum number of runs.
+        most: maximum number of runs, including those that ``count_again`` needs.
         counts: the runs of each candidate.
         best: the smallest candidate that failed.
-        complete: whether the search ended because no fault can be left out.
+        complete: whether the search ended because leaving out any fault gave ``repeat`` runs without a failure.
     """
 
     run: Callable[[Candidate], Outcome]
@@ -93,7 +93,7 @@ class Search:
                 break
             else:
                 parts = min(len(kept), parts * 2)
-            if self.runs >= self.most:
+            if self.runs > self.most - self.repeat:
                 break
         rests = [tuple(place for place in kept if place != each) for each in kept]
         if len(kept) == 1 and self._fails(()):
@@ -120,7 +120,8 @@ class Search:
 
     def _repeat(self, candidate: Candidate, *, until_failure: bool) -> None:
         count = self.counts.setdefault(candidate, Count())
-        while self.runs < self.most and count.judged < self.repeat and count.unknown < self.repeat:
+        most = max(1, self.most - self.repeat + 1) if until_failure else self.most
+        while self.runs < most and count.judged < self.repeat and count.unknown < self.repeat:
             if until_failure and count.fails:
                 return
             self.runs += 1

@@ -51,9 +51,10 @@ def shrink(
     A run still fails if one of the unmet expectations of the first failing run is unmet in the same way. An
     INCONCLUSIVE run counts neither as failing nor as passing. After Ctrl-C, the best candidate so far is written.
 
-    Exits with 0 if the reduced scenario was written and no fault of it can be left out, 1 if it may be reducible
-    because --max-runs was reached or runs were INCONCLUSIVE, 2 if the scenario passes or cannot be read, 3 if it is
-    INCONCLUSIVE, 4 if it is SKIPPED, and 128 + n if signal n ended it.
+    Exits with 0 if the reduced scenario was written, and without any one of its faults --repeat runs did not fail (a
+    flaky failure needs several), 1 if it may be reducible because --max-runs was reached or runs were INCONCLUSIVE, 2
+    if the scenario passes or cannot be read, 3 if it is INCONCLUSIVE, 4 if it is SKIPPED, and 128 + n if signal n
+    ended it.
     """
     from derail.campaign import campaign
     from derail.campaign.runner import Signals
@@ -64,6 +65,8 @@ def shrink(
         if agent is None and not is_described(agent_command, declaration):
             agent = "native"
         under_test = chosen_agent(agent, agent_command, declaration)
+        if scenario.endswith(".jsonl"):
+            raise ValueError(f"{scenario}: expected a scenario, got a journal. Give the scenario of that run")
         loaded = campaign.load_scenario(scenario)
         if loaded.path is not None and output.resolve() == loaded.path.resolve():
             raise ValueError(f"--output: {output} is the scenario to reduce. Give another file")

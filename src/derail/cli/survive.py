@@ -91,7 +91,7 @@ def survive(
 ) -> NoReturn:
     """Break COMMAND at each point where it writes, start it again, and compare the end with that of a quiet run.
 
-    COMMAND runs twice without a break, and then once for each point, each time in a directory of its own: links to the
+    COMMAND runs twice without a break, and then once for each point, each time in a separate directory: links to the
     files of the working directory, and a copy of what --watch names.
 
     Exits with 0 if all runs resume and end equal, 1 if one does not, 2 for wrong arguments or a command that cannot be

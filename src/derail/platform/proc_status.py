@@ -24,6 +24,19 @@ def read_status(pid: int | str, *, thread: int | str = "") -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
+def status_number(pid: int, field: str) -> int:
+    """Return a number from ``/proc/PID/status`` of a process or thread, such as "Tgid"; 0 if it cannot be read.
+
+    Other fields are not parsed: each held system call asks for one.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            value = file.read().partition(f"\n{field}:".encode())[2].split(maxsplit=1)
+    except OSError:
+        return 0
+    return int(value[0]) if value and value[0].isdigit() else 0
+
+
 def signal_mask(fields: dict[str, str], *names: str) -> int | None:
     """Return the union of the signal masks ``names`` of a status, with bit ``n - 1`` for signal ``n``.
 

@@ -95,9 +95,7 @@ def read_breaks(words: Iterable[str], *, scale: float = 1.0) -> tuple[Break, ...
         name, _, what = word.partition("=")
         try:
             found.update(dict.fromkeys(_read(name, what, scale)))
-        except ValueError as error:
-            problems.append(f"--break {word}: {error}")
-        except InputError as error:
+        except (ValueError, InputError) as error:
             problems.append(f"--break {word}: {error}")
     if problems:
         raise InputError(*problems)

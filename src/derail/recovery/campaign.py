@@ -19,14 +19,18 @@ from derail.model.input_error import InputError
 from derail.platform.private_files import is_of_another_user, make_private
 from derail.recovery.attempt import Program  # noqa: TC001 - read from JSON
 from derail.recovery.breaks import Break  # noqa: TC001 - read from JSON
-from derail.recovery.points import Point, choose
+from derail.recovery.compare import differing_value
+from derail.recovery.points import Point, choose, kind_of
 from derail.recovery.report import Cause, Report
-from derail.recovery.settings import Settings  # noqa: TC001 - read from JSON
+from derail.recovery.settings import Settings, read_file, write_file
 from derail.recovery.trial import BrokenRun, Demands, Finding, Quiet, Trial, run_quietly
+from derail.scenario.observe import tail
 from derail.spawn.payload import path_front
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from derail.campaign.runner import Ended
 
 SETTINGS, RESULT, OUTPUT = "survive.json", "result.json", "runner.log"
 QUIET = ("quiet-1", "quiet-2")
@@ -113,8 +117,6 @@ def repeat(path: Path, workdir: Path, *, handle_signals: bool = False) -> Report
     Raises:
         InputError: if the file cannot be read, or the command cannot be judged.
     """
-    from derail.recovery.settings import read_file
-
     settings, point = read_file(path)
     _prepare(settings, workdir, resume=False)
     signals = Signals(times=2, anywhere=False)
@@ -202,11 +204,8 @@ class _Campaign:
         import msgspec
 
         settings = self._settings
-        unequal = {pattern for pattern in first.values if first.values[pattern] != second.values[pattern]}
-        if settings.demands.close is not None:
-            from derail.recovery.compare import differing_value
-
-            unequal = {p for p in unequal if differing_value(second.values[p], first.values[p], settings.demands.close)}
+        close = settings.demands.close
+        unequal = {p for p, value in first.values.items() if differing_value(second.values[p], value, close)}
         same, lone = first.history.common(second.history)
         demands = replace(
             settings.demands,
@@ -312,14 +311,11 @@ class _Campaign:
             ended = self._runner.wait()
             order = by_name[ended.name]
             result = Path(order.folder) / RESULT
-            if result.is_file() and ended.status.ok:
+            if result.is_file() and ended.status.ok and not ended.leftovers:
                 results[order.name] = result.read_bytes()
             else:
-                from derail.scenario.observe import tail
-
-                lines = "".join(tail(Path(order.folder) / OUTPUT, lines=1))
-                how = "took too long, and was ended" if ended.overran else f"its process ended with {ended.status}"
-                results[order.name] = f"{how}: {lines}" if lines else how
+                result.unlink(missing_ok=True)  # else a resumed campaign would use it
+                results[order.name] = _how_it_broke(ended, Path(order.folder) / OUTPUT)
             self._note(order, results[order.name])
         return results
 
@@ -345,7 +341,15 @@ def _profile_seconds(order: _Order) -> float:
 
 
 def _word(kind: Break) -> str:
-    return str(kind).replace("=", "-").replace("/", "_")
+    return re.sub(r"[^\w.]", "-", str(kind))[-60:]
+
+
+def _how_it_broke(ended: Ended, output: Path) -> str:
+    if ended.leftovers:
+        return f"left behind {'; '.join(ended.leftovers)}"
+    if ended.overran:
+        return "took too long, and was ended"
+    return ": ".join((f"its process ended with {ended.status}", *tail(output, lines=1)))
 
 
 def _broken(order: _Order, why: str) -> Trial:
@@ -397,8 +401,6 @@ def _with_causes(report: Report, workdir: Path | None) -> Report:
         trial, finding = members[0]
         file = ""
         if workdir is not None:
-            from derail.recovery.settings import write_file
-
             path = workdir / f"{number:03d}.toml"
             write_file(path, report.settings, trial, finding)
             file = str(path)
@@ -411,11 +413,10 @@ def _cause_of(trial: Trial, finding: Finding, anywhere: set[tuple[str, str]]) ->
 
     A symptom that also occurs between two operations, at a line of output, does not depend on the operation.
     """
-    from derail.recovery.points import kind_of
-
-    text = _text_of(finding)
-    if text in anywhere or finding.symptom == "never resumes":
-        return text if finding.symptom != "never resumes" else (finding.symptom,)
+    if finding.symptom == "never resumes":
+        return (finding.symptom,)
+    if (text := _text_of(finding)) in anywhere:
+        return text
     return (finding.symptom, trial.break_.name, *kind_of(trial.point, ""))
 
 
@@ -433,7 +434,7 @@ def _late_findings(report: Report) -> Iterable[Trial]:
     settings = report.settings
     reached: dict[str, int] = {}
     first = min(report.quiet.history.steps, default=0)
-    saved = report.quiet.history.after_first_save()
+    saved = report.quiet.history.after_saves(2)  # the first one may still be under way behind its step
     late = [
         trial for trial in report.trials
         if trial.point in saved and trial.break_.name != "power" and trial.resumed
@@ -443,14 +444,16 @@ def _late_findings(report: Report) -> Iterable[Trial]:
         found = list(trial.findings)
         if trial.status in ("equal", "finding") and trial.resumed:
             kind = str(trial.break_)
-            best = reached.get(kind, first)
+            best = reached.get(kind, settings.resume_by or first)
             resumed_at = trial.resumed_at or 0
             if resumed_at < best:
                 text = f"resumes at step {trial.resumed_at}, loses {_steps(trial.lost_steps)}"
-                found.append(Finding("loses steps", f"{text}: an earlier break resumed at step {best}"))
+                found.append(Finding("loses steps", f"{text}: an earlier break resumed at step {best}", best))
             reached[kind] = max(best, resumed_at)
             if trial.name in never:
-                found.append(Finding("never resumes", f"starts from step {trial.resumed_at} again: no run resumes"))
+                found.append(
+                    Finding("never resumes", f"starts from step {trial.resumed_at} again: no run resumes", first + 1)
+                )
             found += _over_budget(settings, trial)
         status = "finding" if found and trial.status == "equal" else trial.status
         yield replace(trial, findings=tuple(found), status=status)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 MISSING = ""
 
@@ -41,7 +41,7 @@ def files_in(root: Path, folders: Sequence[str], is_watched: Callable[[str], boo
         walk = os.walk(top) if folder else [(os.fspath(root), [], os.listdir(root))]
         for base, _, names in walk:
             for name in names:
-                path = top.__class__(base) / name
+                path = Path(base, name)
                 relative = os.path.relpath(path, root)
                 if is_watched(relative) and (path.is_symlink() or path.is_file()):
                     found[relative] = path

@@ -142,6 +142,8 @@ class Counters:
 
 def repeatable(path: str, pid: int) -> str:
     """Return a path with its random parts replaced by ``*``: names of tempfile, UUIDs, hashes, times, and the pid."""
+    if not path:
+        return path
     text = _RANDOM.sub("*", path)
     return _DIGITS.sub(lambda match: "*" if match[0] == str(pid) and pid > 99 else match[0], text)
 
@@ -210,16 +212,18 @@ class History:
                 count += begun
         return count
 
-    def after_first_save(self) -> frozenset[Point]:
-        """Return the points behind the first whole save."""
+    def after_saves(self, number: int) -> frozenset[Point]:
+        """Return the points behind this many whole saves; none if there are fewer."""
         found: set[Point] = set()
-        begun = inside = saved = False
+        begun = inside = False
+        whole = 0
         for point in self.points:
             if point.kind == "step":
-                saved, begun, inside = saved or (begun and inside), True, False
+                whole += begun and inside
+                begun, inside = True, False
             elif not point.is_line:
                 inside = True
-            if saved:
+            if whole >= number:
                 found.add(point)
         return frozenset(found)
 
@@ -229,11 +233,6 @@ class History:
         same = tuple(point for point in self.points if point in theirs)
         lone = tuple(point for point in (*self.points, *other.points) if not (point in theirs and point in ours))
         return same, lone
-
-    def summary(self) -> str:
-        """Return text such as ``57 points: 16 create, 22 write, 8 sync, 11 rename``."""
-        counts = Counter(point.kind for point in self.points)
-        return f"{len(self.points)} points: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
 def kind_of(point: Point, phase: str) -> tuple[str, ...]:

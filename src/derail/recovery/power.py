@@ -18,12 +18,12 @@ import shutil
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from derail.faults.mechanisms.persistence import Operation
 
@@ -70,18 +70,6 @@ class Disk:
                 self._names_of(path)
             else:
                 self._data_of(path)
-
-    def unsynchronized(self, is_watched: Callable[[str], bool]) -> tuple[str, ...]:
-        """Return the watched files whose data or name would not survive a loss of power now."""
-        lost = []
-        for path in self._files():
-            if not is_watched(str(path.relative_to(self.root))):
-                continue
-            ino = os.lstat(path).st_ino
-            kept = self._names.get(os.lstat(path.parent).st_ino, {}).get(path.name) == ino
-            if not kept or not self._is_synchronized(path):
-                lost.append(str(path.relative_to(self.root)))
-        return tuple(sorted(lost))
 
     def lose_power(self, state: str, seed: int) -> tuple[str, ...]:
         """Put the watched files into a state after a loss of power; return what changed, in words.
@@ -138,13 +126,13 @@ class Disk:
         """Yield all files and links in the watched folders."""
         for folder in self.folders:
             for base, _, names in os.walk(self.root / folder):
-                yield from ((self.root / folder).__class__(base) / name for name in names)
+                yield from (Path(base, name) for name in names)
 
     def _all(self, path: Path) -> None:
         for base, _, names in os.walk(path):
-            self._names_of(path.__class__(base))
+            self._names_of(Path(base))
             for name in names:
-                self._data_of(path.__class__(base) / name)
+                self._data_of(Path(base, name))
 
     def _names_of(self, path: Path) -> None:
         listing: Listing = {}

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
+from derail.report.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -137,7 +139,7 @@ def render_text(report: Report) -> str:
             f"left out by the budget: {_count(report.left_out, 'break')}, drawn by seed {report.settings.seed}"
         )
     lines.append(_figures(report))
-    return "\n".join(filter(None, lines)) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines if line)
 
 
 def _unjudged(trials: tuple[Trial, ...]) -> str:
@@ -151,7 +153,7 @@ def _figures(report: Report) -> str:
     if summary.lost:
         parts.append(f"lost work: median {median(summary.lost):g} steps, worst {max(summary.lost)}")
     if summary.asked:
-        parts.append(f"save on the first signal: {summary.saved} of {summary.asked}")
+        parts.append(f"saved after the first signal: {summary.saved} of {summary.asked}")
     if summary.recovery:
         low, high = min(summary.recovery), max(summary.recovery)
         parts.append(f"time to run again: {median(summary.recovery):.1f} s ({low:.1f} to {high:.1f})")
@@ -180,9 +182,9 @@ def render_junit(report: Report) -> bytes:
         case.set("time", f"{trial.seconds:.3f}")
         if trial.status != "equal":
             tag = "failure" if trial.status == "finding" else "error"
-            texts = [_printable(finding.text) for finding in trial.findings]
+            texts = [printable(finding.text) for finding in trial.findings]
             SubElement(case, tag, message=texts[0] if texts else trial.status).text = "\n".join(texts)
-        SubElement(case, "system-out").text = _printable(timeline(trial))
+        SubElement(case, "system-out").text = timeline(trial)
     document: bytes = tostring(suite, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
 
@@ -196,8 +198,8 @@ def render_html(report: Report) -> str:
     for trial in report.trials:
         if trial.status != "equal":
             title = f"{trial.name}: {trial.break_.words()} at {trial.point}"
-            findings = "".join(f"<li>{escape(_printable(finding.text))}</li>" for finding in trial.findings)
-            body.append(f"<h2>{escape(title)}</h2><ul>{findings}</ul><pre>{escape(_printable(timeline(trial)))}</pre>")
+            findings = "".join(f"<li>{escape(printable(finding.text))}</li>" for finding in trial.findings)
+            body.append(f"<h2>{escape(title)}</h2><ul>{findings}</ul><pre>{escape(timeline(trial))}</pre>")
     style = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{overflow:auto}"
     dark = "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}}"
     head = f'<meta charset="utf-8"><title>derail survive</title><style>{style}{dark}</style>'
@@ -207,13 +209,7 @@ def render_html(report: Report) -> str:
 def timeline(trial: Trial) -> str:
     """Return the timeline of a run, and what a loss of power changed."""
     lines = [f"{at:8.2f} s  {text}" for at, text in trial.timeline]
-    return "\n".join([*lines, *(f"            {change}" for change in trial.changes)])
-
-
-def _printable(text: str) -> str:
-    from derail.report.text import printable
-
-    return "\n".join(printable(line) for line in text.splitlines())
+    return "\n".join(map(printable, [*lines, *(f"            {change}" for change in trial.changes)]))
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from derail.model.input_error import InputError, not_known
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TABLE = "survive"
 _PROGRAM = ("argv", "cwd", "watch", "step", "copy", "env")
 _DEMANDS = ("equal", "close", "same", "allow", "max_restarts", "limit")
-_OTHERS = ("seed", "scale", "max_lost_steps", "max_recovery")
+_OTHERS = ("seed", "scale", "max_lost_steps", "max_recovery", "resume_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Settings:
         scale: factor of the times of profiles.
         max_lost_steps: a finding beyond this number of lost steps.
         max_recovery: a finding beyond this number of seconds to the first step of the new start.
+        resume_by: a run that resumes at an earlier step than this is a finding; None if only other runs tell that.
     """
 
     program: Program
@@ -49,13 +50,14 @@ class Settings:
     scale: float = 1.0
     max_lost_steps: int | None = None
     max_recovery: float | None = None
+    resume_by: int | None = None
 
 
 def write_file(path: Path, settings: Settings, trial: Trial, finding: Finding) -> None:
     """Write the file that repeats a run."""
     import msgspec
 
-    plain = msgspec.to_builtins(settings)
+    plain = msgspec.to_builtins(replace(settings, resume_by=finding.step))
     lines = [f"# {trial.break_.words()} at {trial.point}: {finding.text}".replace("\n", " "), f"[{TABLE}]"]
     for table, names in ((plain["program"], _PROGRAM), (plain["demands"], _DEMANDS), (plain, _OTHERS)):
         lines += [f"{name} = {_toml(table[name])}" for name in names if table[name] not in (None, "", [], ())]

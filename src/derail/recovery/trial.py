@@ -7,6 +7,7 @@ import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from derail.faults.mechanisms.persistence import DROP, FREEZE, LET, Fail, Hold, matcher
@@ -21,7 +22,6 @@ from derail.recovery.profiles import Notice, load_profile, preempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from derail.faults.mechanisms.persistence import Answer, Operation
     from derail.recovery.profiles import Profile, Who
@@ -79,10 +79,12 @@ class Finding:
     Attributes:
         symptom: its kind, by which findings are grouped.
         text: the difference.
+        step: the step at which the run should have resumed at the latest; None where that is not the difference.
     """
 
     symptom: str
     text: str
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Trial:
         resumed_at: the first step after it.
         recovery: seconds from the new start to the first step, None without one.
         restarts: how often the command was started again.
-        saved: whether a save followed the first signal of a preemption at a line; None if that is not judged.
+        saved: whether the program saved after the first signal of a preemption; None if that is not judged.
         changes: what a loss of power changed.
         timeline: what happened, with seconds since the start.
         seconds: the duration of the whole trial.
@@ -181,7 +183,7 @@ def _elsewhere(program: Program, directory: Path) -> tuple[str, ...]:
     """Return files that the program has created in the directory of the run beside the watched ones."""
     return tuple(
         sorted(entry.name for entry in directory.iterdir() if not entry.is_symlink()
-               and not program.is_watched(entry.name) and not (directory.__class__(program.cwd) / entry.name).exists())
+               and not program.is_watched(entry.name) and not Path(program.cwd, entry.name).exists())
     )  # fmt: skip
 
 
@@ -266,7 +268,10 @@ class BrokenRun:
             if self._broken_at is None:
                 why = self._problem or f"the run has not reached {self._point}"
                 return self._finished(trial, "error" if self._problem else "not reached", Finding("not reached", why))
-            restarts, values = (0, over) if over is not None or self._ends_here() else self._again(program)
+            ended = over is not None or self._problem or self._ends_here()
+            restarts, values = (0, over) if ended else self._again(program)
+        if self._problem:  # what a program does without its watch is not judged
+            return replace(self._finished(trial, "error", Finding("error", self._problem)), restarts=restarts)
         if values is not None:
             self._compare(values)
         saved = None
@@ -317,8 +322,6 @@ class BrokenRun:
             extra = self._kind.seconds if self._kind.name == "slow" else 0.0
             result = attempt.wait(self._demands.limit + extra)
             self._problem = attempt.problem
-            if self._problem and self._broken_at is not None:
-                self._find("error", self._problem)
             self._note(f"the command ends: {result.ranks[0].status if result.ranks else result.error}")
             if self._broken_at is None:
                 return (), None
@@ -425,6 +428,9 @@ class BrokenRun:
                 words = attempt.last_words()
                 if self._recovery is None and len(self._steps_after) > before:
                     self._recovery = self._steps_after[before][0] - attempt.began
+                self._problem = attempt.problem
+            if self._problem:
+                return number, None
             self._note(f"the command ends: {result.ranks[0].status if result.ranks else result.error}")
             if result.timed_out:
                 self._find("resume hangs", f"hangs when it resumes: not over after {self._demands.limit:g} s")

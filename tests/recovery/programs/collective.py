@@ -1,6 +1,6 @@
 """Collectives of the ranks on one machine: a barrier and a sum, through rank 0.
 
-The socket has a name of its own in place of MASTER_PORT, on which torchrun itself listens.
+The socket has another name than MASTER_PORT, on which torchrun itself listens.
 """
 
 import json

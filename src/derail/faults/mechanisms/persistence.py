@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from derail.faults.mechanisms.exec_shims import seccomp as seccomp_shim
 from derail.faults.mechanisms.syscall_filter import Held, Watch
-from derail.faults.mechanisms.syscall_rules import read_string, status_number
+from derail.faults.mechanisms.syscall_rules import read_string
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform import seccomp
+from derail.platform.proc_status import status_number
 from derail.platform.syscalls import this_machine
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def why_not() -> str:
 
 @cache
 def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return a function that tells whether a relative path matches one of these patterns, or is a folder of one.
+    """Return a function that returns whether a relative path matches one of these patterns, or is a folder of one.
 
     ``*`` and ``?`` match within a name, ``**`` matches any number of names. The folder before the first of them counts.
     """
@@ -290,7 +291,7 @@ def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 def fixed_part(pattern: str) -> str:
     """Return the folders of a pattern before its first wildcard; the whole pattern if it has none."""
     names = pattern.split("/")
-    fixed = [name for index, name in enumerate(names) if not any(set(n) & set("*?[") for n in names[: index + 1])]
+    fixed = [name for index, name in enumerate(names) if not any(set(n) & set("*?") for n in names[: index + 1])]
     return "/".join(fixed)
 
 

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from derail.faults.mechanisms.syscall_rules import Rule, status_number
+from derail.faults.mechanisms.syscall_rules import Rule
+from derail.platform.proc_status import status_number
 from derail.platform.processes import every_process
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from derail.faults.model.results import Injected, NotReached
-from derail.platform.proc_status import read_status
+from derail.platform.proc_status import status_number
 from derail.platform.syscalls import fd_argument, path_argument
 
 if TYPE_CHECKING:
@@ -116,11 +116,6 @@ class Rule:
         except (OSError, OverflowError) as error:
             self._unread = str(error)
             return ""
-
-
-def status_number(tid: int, field: str) -> int:
-    """Return a number from the status of a thread, such as its process ("Tgid"); 0 if it is gone."""
-    return int(read_status(tid).get(field) or 0)
 
 
 def read_string(tid: int, address: int) -> str:
