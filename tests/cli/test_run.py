@@ -294,7 +294,7 @@ def test_a_signal_ends_a_measurement_and_leaves_no_rank(
 ) -> None:
     """The exit code is 128 + n, in whichever attempt the job is."""
     (tmp_path / "worker.py").write_text(LOOP)
-    options = ("--mtbf", "1s", "--for", "1h", "--quiet-rate", 100, "--output-dir", tmp_path / "kept")
+    options = ("--mtbf", "1s", "--for", "10m", "--quiet-rate", 100, "--output-dir", tmp_path / "kept")
     launcher = start_derail("run", restarts, *options)
     journal = tmp_path / "kept" / "run-1" / "journal.jsonl"
 

@@ -21,7 +21,7 @@ from derail.faults.engine.sync_points import SyncPoints
 from derail.faults.engine.trigger_matcher import Elapsed, Found, Reached, Setting, condition
 from derail.faults.model.results import Errored, FaultResult, NotReached, Unavailable
 from derail.faults.model.targets import AGENT_RANK, resolve
-from derail.faults.model.triggers import Line, walk
+from derail.faults.model.triggers import After, Line, walk
 from derail.faults.registry import entry
 from derail.model.events import Exited, Finished, LineSeen, SignalSent, Started, ValueReceived
 from derail.platform.handshake import PrivateDirectory
@@ -77,6 +77,7 @@ class Driver:
         self.wants_lines = waits or bool(steps)
         self._channel = RankChannel(self.journal)
         self._injections: list[Injection] = []
+        self._line_listeners: list[Injection] = []
         self._control: JobControl | None = None
         self._started_runner: InjectorRunner | None = None
         self._started: dict[int, float] = {}
@@ -182,6 +183,8 @@ class Driver:
                 setting = Setting(fault.id, rank, self.plan.seed, control.ranks, self._attempts, self._wake)
                 injection = Injection(fault, rank, known, aim, condition(fault.when, setting))
                 self._injections.append(injection)
+                if not isinstance(fault.when, After):  # schedules have thousands of those, and jobs write many lines
+                    self._line_listeners.append(injection)
                 reason = known.requires.unavailable()
                 if reason:
                     self._runner.end(injection, Unavailable(reason))
@@ -206,7 +209,8 @@ class Driver:
 
     def _tell_all(self, occasion: Occasion) -> None:
         """Mark each fault as due if this occasion fires its trigger."""
-        for injection in self._open():
+        possible = self._line_listeners if isinstance(occasion, LineSeen) else self._injections
+        for injection in [each for each in possible if each.result is None]:
             if injection.condition.hear(occasion):
                 if isinstance(occasion, LineSeen):
                     where = {"rank": occasion.rank, "stream": occasion.stream, "text": occasion.text}

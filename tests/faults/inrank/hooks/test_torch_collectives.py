@@ -146,11 +146,14 @@ def test_collectives_inside_of_torch_name_the_rank_that_does_not_call_them(
 
 
 @pytest.mark.torch
-def test_a_functional_collective_is_waited_for_in_every_way(tmp_path: Path) -> None:
+def test_a_functional_collective_is_waited_for_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a view of the result, by keyword, inside the function, and for each part of a list."""
-    with started(program_text("diagnose/functional_collectives"), tmp_path) as (rank,):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    rings = tmp_path / "rings"
+    rings.mkdir()
+    with started(program_text("diagnose/functional_collectives"), rings) as (rank,):
         assert rank.stdout.readline() == "done\n", rank.stderr.read()  # type: ignore[union-attr]
-        calls = read_rings(tmp_path)[0].calls[1:]
+        calls = read_rings(rings)[0].calls[1:]
 
     assert [(call.operation, call.left is not None) for call in calls] == [
         ("all_reduce", True),
