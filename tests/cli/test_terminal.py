@@ -24,8 +24,8 @@ LAUNCHERS = {
 
 
 def derail_on_a_terminal(*words: object, temporary: Path) -> AbstractContextManager[Terminal]:
-    """Run derail in the foreground of a new terminal."""
-    return on_a_terminal(command(*words), {"TMPDIR": str(temporary)})
+    """Run derail in the foreground of a new terminal, with a grace period of one second: pdb ignores SIGINT."""
+    return on_a_terminal(command(*words), {"TMPDIR": str(temporary), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"})
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

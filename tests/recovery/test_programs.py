@@ -131,6 +131,7 @@ def test_a_bug_does_not_show_in_a_quiet_run(planted: Planted, tmp_path: Path) ->
     assert {each.loss for each in runs} == {runs[0].loss}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", BROKEN_AT_OPERATIONS, ids=lambda each: each.name)
 def test_a_bug_shows_after_a_break(planted: Planted, tmp_path: Path) -> None:
     """Killed before one of its operations, the program does not resume, ends otherwise, or has lost its checkpoint."""
@@ -145,6 +146,7 @@ def test_a_bug_shows_after_a_break(planted: Planted, tmp_path: Path) -> None:
     assert found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ranks"), CORRECT)
 @pytest.mark.parametrize("kind", ["kill", "power"])
 def test_a_correct_program_survives_each_break(name: str, ranks: int, kind: str, tmp_path: Path) -> None:
