@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from derail.diagnose.rings import mapped_rings, read_rings
 from derail.diagnose.stacks import parse_stack
+from derail.diagnose.torch_trace import ask, merged
 from derail.diagnose.verdict import RankView, judge
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.hang import awaited
@@ -27,6 +28,8 @@ RINGS = "rings"
 """Name of the directory of a job's ring files, beside its journal."""
 PATIENCE_S = 2.0
 """Seconds for the ranks of a job that hangs to write their stacks."""
+ANSWER_S = 0.5
+"""Further seconds for them to write what torch's recorder holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,13 @@ def examine(
     # The process of a rank may be a shell that waits for the Python that records.
     inner = {rank: ring.pid for rank, ring in before.items() if rings is not None and _records_in(rings, ring.pid)}
     examined = {rank: inner.get(rank, pid) for rank, pid in pids.items() if rank not in over}
+    asked = set() if rings is None else ask(rings, {rank: before[rank] for rank in examined if rank in before})
     hangs = report_hangs(examined, stderrs, patience=patience)
     now, after = SYSTEM_CLOCK.now(), _read(rings, pids)
     stacks = {rank: parse_stack(hang.stack()) for rank, hang in hangs.items()}
     progressed = any(before[rank].calls != ring.calls for rank, ring in after.items() if rank in before)
+    if rings is not None:
+        after = merged(rings, after, asked, patience=ANSWER_S, among={*pids, *(elsewhere or {})})
     views = {
         rank: RankView(
             ring=after.get(rank),

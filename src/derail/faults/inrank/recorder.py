@@ -67,6 +67,10 @@ class Recorder:
         self._hidden += (directory,)
         self._files.clear()
 
+    def is_hidden(self, file: str) -> bool:
+        """Return whether a file is no place of the program."""
+        return file.startswith(self._hidden)
+
     def wrap(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
         """Return a function that records each call of ``original``; ``describe`` is given the arguments of a call."""
         inside = self._inside

@@ -133,11 +133,13 @@ class RingWriter:
 
     Attributes:
         path: the file.
+        directory: its directory.
         pid: this process; a forked child has the memory in common with it, and must not write.
     """
 
     def __init__(self, directory: str, rank: int, *, world: int, attempt: int) -> None:
         self.pid = os.getpid()
+        self.directory = directory
         self.path = os.path.join(directory, ring_name(rank, self.pid))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         if os.path.lexists(self.path):

@@ -9,6 +9,7 @@ import pytest
 
 from derail.diagnose.examine import examine
 from derail.diagnose.rings import read_rings
+from derail.diagnose.torch_trace import read_trace
 from derail.platform.ports import free_port
 from diagnose.recorded import started
 from program_files import program_text
@@ -161,4 +162,38 @@ def test_a_functional_collective_is_waited_for_in_every_way(tmp_path: Path, monk
         ("all_gather_tensor", True),
         ("all_reduce_coalesced", True),
         ("all_reduce", False),
+    ]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("entries", ["0", "100"])
+def test_what_compiled_code_calls_is_known_by_torchs_recorder(
+    tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, entries: str
+) -> None:
+    """Where it is on. Else nothing is known, and nobody is named."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", entries)
+    rings, port = tmp_path / "rings", free_port()
+    rings.mkdir()
+    with started(program_text("diagnose/compiled_collectives"), rings, ranks=2, port=port) as ranks:
+        for rank in ranks:
+            assert rank.stdout.readline() == "goes\n", rank.stderr.read()  # type: ignore[union-attr]
+            send(rank)
+        pids = {number: rank.pid for number, rank in enumerate(ranks)}
+        if entries == "0":
+            verdict = examine(pids, dict.fromkeys(pids), rings, ended={}, patience=0).verdict
+        else:
+            wait_until(lambda: examine(pids, dict.fromkeys(pids), rings, ended={}, patience=0).verdict.culprits)
+            verdict = examine(pids, dict.fromkeys(pids), rings, ended={}).verdict
+        traces = [read_trace(path) for path in rings.glob("*.json")]
+
+    if entries == "0":
+        assert verdict.lines[0] == "hang: no rank stands out: no rank waits in a recorded collective"
+        return
+    assert fnmatch(verdict.lines[0], "hang: rank 0 waits in C++ all_reduce #5 (float32[[]6[]]) called at <string>:*"), (
+        verdict
+    )
+    assert fnmatch(verdict.lines[1], "      rank 1 never called it: after barrier #2*   <- look here"), verdict
+    assert [(call.place, call.left is None) for trace in traces for call in trace or () if call.place == 5] == [
+        (5, True)
     ]

@@ -12,6 +12,7 @@ import sys
 from functools import partial
 
 from ..ring import ASYNC, COMPARED, STORE, TO_PEER, Call, as_ranges
+from . import torch_trace
 from .spots import detour
 
 TYPE_CHECKING = False
@@ -88,7 +89,7 @@ def record_torch(recorder: Recorder, c10d: Any) -> None:
     for name, parameter in TO_ONE_PEER.items():
         _wrap(recorder, c10d, name, partial(_to_peer, name, parameter, groups))
     for name in OF_GROUPS:
-        _wrap(recorder, c10d, name, partial(_of_groups, name, groups, recorder))
+        _wrap(recorder, c10d, name, partial(_of_groups, name, groups, recorder, c10d))
     work = getattr(c10d, "Work", None)
     if isinstance(work, type) and "wait" in vars(work):
         work.wait = _named_like(work.wait, recorder.wrap_wait(work.wait))  # type: ignore[attr-defined]
@@ -475,12 +476,14 @@ def _to_peer(name: str, parameter: str, groups: Groups, reach: Reach) -> Describ
     return describe
 
 
-def _of_groups(name: str, groups: Groups, recorder: Recorder, reach: Reach) -> Describe:
+def _of_groups(name: str, groups: Groups, recorder: Recorder, c10d: Any, reach: Reach) -> Describe:
     only_members = reach.of("use_local_synchronization")
     call = Call(name, "groups", ranks=as_ranges(range(recorder.world)))
 
     def describe(args: tuple[Any, ...], options: dict[str, Any]) -> Call | None:
         groups.forget()
+        if recorder.ring is not None:
+            torch_trace.answer(recorder.ring.directory, recorder.rank, c10d, recorder.is_hidden)
         # If only the members call it, calls of different ranks cannot be matched.
         return None if only_members(args, options) else call
 
