@@ -51,7 +51,7 @@ REASONS = {
     "returned": "missing call",
     "stopped": "stopped",
     "lock": "missing call",
-    "gil": "missing call",
+    "gil": "GIL held",
     "data_loader": "missing call",
     "store_key": "other operation",
 }
@@ -65,7 +65,7 @@ WORDS = {
     "early_exit": "has ended (exit 0) after broadcast #",
     "stopped": "is stopped (state T) after broadcast #",
     "lock": "evaluate() at desyncs.py",
-    "gil": "it went to <lambda>() at desyncs.py",
+    "gil": "(waits on a lock and holds the GIL)",
     "returned": "never called it: after broadcast #6 its function returned",
     "data_loader": "(waits for its data loader)",
     "store_key": "waits in store.wait of key 'the key'",

@@ -57,6 +57,22 @@ def test_a_rank_that_never_called_is_named_with_its_place() -> None:
     )
 
 
+def test_a_rank_that_sleeps_with_the_gil_is_named_for_it() -> None:
+    """It cannot reach the call. One that waits in the collective itself is no culprit."""
+    idle = RankView(ring(1, STEPS), "S", stack=stack(), waits="waits on a lock and holds the GIL", holds_gil=True)
+    found = verdict({1: idle, 2: RankView(ring(2, WAITS), "S", holds_gil=True)})
+
+    assert [(culprit.rank, culprit.reason) for culprit in found.culprits] == [(1, "GIL held")]
+    assert found.lines[1].endswith("evaluate() at train.py:131 (waits on a lock and holds the GIL)   <- look here")
+
+
+def test_ranks_that_have_ended_the_same_way_share_a_sentence() -> None:
+    """In the plural."""
+    over = {rank: RankView(ring(rank, WAITS), ended="has finished the test") for rank in (1, 2)}
+    found = verdict({**over, 3: RankView(ring(3, STEPS), "T")})
+    assert found.lines[0] == "hang: ranks 1, 2 have finished the test"
+
+
 def test_the_place_is_the_program_s_own() -> None:
     """Frames of libraries, pytest and derail are no place."""
     inner = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from derail.diagnose.rings import mapped_rings, read_rings
@@ -11,6 +11,7 @@ from derail.diagnose.torch_trace import ask, merged
 from derail.diagnose.verdict import RankView, judge
 from derail.model.clock import SYSTEM_CLOCK
 from derail.platform.hang import awaited
+from derail.platform.native_stacks import NativeStack, look
 from derail.platform.proc_status import read_status
 from derail.supervise.hang_report import report_hangs
 
@@ -30,6 +31,8 @@ PATIENCE_S = 2.0
 """Seconds for the ranks of a job that hangs to write their stacks."""
 ANSWER_S = 0.5
 """Further seconds for them to write what torch's recorder holds."""
+QUICK_S, NATIVE_S = 1.0, 2.0
+"""Seconds for py-spy to look at all ranks once, without native frames and with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,15 @@ def examine(
     inner = {rank: ring.pid for rank, ring in before.items() if rings is not None and _records_in(rings, ring.pid)}
     examined = {rank: inner.get(rank, pid) for rank, pid in pids.items() if rank not in over}
     asked = set() if rings is None else ask(rings, {rank: before[rank] for rank in examined if rank in before})
+    at_first = look(examined.values(), native=False, seconds=QUICK_S)
     hangs = report_hangs(examined, stderrs, patience=patience)
     now, after = SYSTEM_CLOCK.now(), _read(rings, pids)
     stacks = {rank: parse_stack(hang.stack()) for rank, hang in hangs.items()}
     progressed = any(before[rank].calls != ring.calls for rank, ring in after.items() if rank in before)
+    asleep = [pid for pid, each in at_first.items() if each.sleeps_with_gil]
+    held = {pid for pid, each in look(asleep, native=False, seconds=QUICK_S).items() if each.sleeps_with_gil}
+    native = look(examined.values(), native=True, seconds=NATIVE_S)
+    hangs = {rank: _with_frames(hang, native.get(examined[rank])) for rank, hang in hangs.items()}
     if rings is not None:
         after = merged(rings, after, asked, patience=ANSWER_S, among={*pids, *(elsewhere or {})})
     views = {
@@ -83,7 +91,8 @@ def examine(
             state="" if rank in over else _state(hangs[rank]),
             ended=over.get(rank, ""),
             stack=stacks.get(rank),
-            waits="" if rank in over else _waits(hangs[rank], stacks[rank]),
+            waits="" if rank in over else _waits(hangs[rank], stacks[rank], holds_gil=examined[rank] in held),
+            holds_gil=rank not in over and examined[rank] in held,
         )
         for rank in pids
     }
@@ -109,8 +118,17 @@ def _has_exited(pid: int) -> bool:
     return read_status(pid).get("State", "")[:1] in ("", "Z", "X")
 
 
-def _waits(hang: Hang, stack: Stack | None) -> str:
-    """Return in words what a rank waits for: its data loader, or what the kernel reports."""
+def _with_frames(hang: Hang, native: NativeStack | None) -> Hang:
+    """Return a report of a rank with its native frames."""
+    if native is None or not native.frames:
+        return hang
+    return replace(hang, described=f"{hang.described}\nnative frames: {' < '.join(native.frames)}")
+
+
+def _waits(hang: Hang, stack: Stack | None, *, holds_gil: bool) -> str:
+    """Return in words what a rank waits for: its data loader, or what the kernel reports; and if it has the GIL."""
+    if holds_gil:
+        return " and ".join(filter(None, (awaited(hang.described), "holds the GIL")))
     if stack is not None and any(frame.file.endswith("torch/utils/data/dataloader.py") for frame in stack.inner):
         return "waits for its data loader"
     return awaited(hang.described)

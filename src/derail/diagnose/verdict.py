@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Reason: TypeAlias = Literal[
     "exited", "stopped", "missing call", "has not returned", "other operation", "other shape", "other group",
-    "extra call",
+    "extra call", "GIL held",
 ]  # fmt: skip
 
 FEWEST_GAPS = 4
@@ -46,6 +46,7 @@ class RankView:
         ended: how it ended, in words; empty while it runs.
         stack: its stack, if it has written one.
         waits: what its main thread waits for, in words: a lock, I/O; empty if unknown.
+        holds_gil: whether its main thread has held the GIL while it waited, each time that it was looked at.
     """
 
     ring: Ring | None = None
@@ -53,6 +54,7 @@ class RankView:
     ended: str = ""
     stack: Stack | None = None
     waits: str = ""
+    holds_gil: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -142,7 +144,7 @@ class _Judge:
         if running and all(self._views[rank].is_stopped for rank in running):
             return self._none(f"{_ranks(running, len(self._views))} stopped (state T)")
         found = tuple(self._stopped()) or self._mismatched() or self._sinks()
-        if found and all(culprit.reason in ("missing call", "has not returned") for culprit in found):
+        if found and all(culprit.reason in ("missing call", "has not returned", "GIL held") for culprit in found):
             pace = "collectives ended while the ranks were examined" if progressed else self._is_alive()
             if pace:
                 return self._none(f"the job makes progress: {pace}")
@@ -218,7 +220,8 @@ class _Judge:
         after = self._after(rank)
         words = " ".join(filter(None, (f"{verb}:", after, where))) if where or after else verb
         idle = inside is None and not (view.stack is not None and view.stack.has_returned)
-        return Culprit(rank, "missing call", words + (_of(view.waits) if idle else ""))
+        reason: Reason = "GIL held" if idle and view.holds_gil else "missing call"
+        return Culprit(rank, reason, words + (_of(view.waits) if idle else ""))
 
     def _minority(self) -> tuple[Culprit, ...]:
         """Return, of ranks that wait for each other, those that wait elsewhere than most."""
@@ -349,6 +352,7 @@ class _Judge:
         for text, ranks in sorted(words.items(), key=lambda item: -len(item[1])):
             verb = "waits" if len(ranks) == 1 else "wait"
             shown = f"{verb} {text}" if text.startswith("in ") else text
+            shown = f"have {shown.removeprefix('has ')}" if len(ranks) > 1 and shown.startswith("has ") else shown
             yield f"{_numbers(ranks)} {shown}"
 
     def _idle(self, rank: int, view: RankView) -> str:
