@@ -26,6 +26,19 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
+def test_modules_of_faults_are_imported_without_the_injectors():
+    """``from derail.faults import codec`` asks the package for a fault of that name first; no family is loaded."""
+    more = "from derail.faults import codec, registry"
+    new = subprocess.run(
+        [sys.executable, "-c", NEW_MODULES.format(more=more)],
+        env={**os.environ, **UNMEASURED}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    modules = json.loads(new.stdout)
+
+    assert "derail.faults.codec" in modules
+    assert not [name for name in modules if name.startswith("derail.faults.injectors.")]
+
+
 def test_imports_go_down_only():
     """The layers and the prohibitions in pyproject.toml hold."""
     checker = Path(sysconfig.get_path("scripts"), "lint-imports")

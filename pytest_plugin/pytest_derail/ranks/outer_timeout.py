@@ -55,9 +55,13 @@ class OuterTimeout:
             self._set(item, self.left + spare)
 
     def resume(self, item: pytest.Item, used: float) -> None:
-        """Give the limit back after the job, less the seconds that the test has used."""
+        """Give the limit back after the job, less the seconds that the test has used.
+
+        A test that has used up its limit gets it once more: an alarm while its report is made would end the session.
+        """
         if self._settings is not None:
-            self._set(item, max(LEAST_SECONDS, self.left - used))
+            rest = self.left - used
+            self._set(item, max(LEAST_SECONDS, rest if rest > 0 else self._settings.timeout))
 
     def _set(self, item: pytest.Item, seconds: float) -> None:
         hook = item.config.hook

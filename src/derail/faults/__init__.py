@@ -27,6 +27,10 @@ def __getattr__(name: str) -> Callable[..., Fault] | list[str]:
     __tracebackhide__ = True  # pytest shows the line with the misspelt name instead
     if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module 'derail.faults' has no attribute {name!r}")
+    from importlib.util import find_spec
+
+    if find_spec(f"{__name__}.{name}") is not None:  # a module that is not imported yet: Python asks here first
+        raise AttributeError(f"module 'derail.faults' has no attribute {name!r}")
     from derail.faults.registry import builder, public_names
 
     if name == "__all__":  # not a list in this file: the names of all faults take the import of all injectors
