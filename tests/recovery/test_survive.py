@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from derail.faults.mechanisms import persistence
 from derail.model.input_error import InputError
-from derail.recovery.attempt import Program, check_patterns, last_words
+from derail.recovery.attempt import SMALL_BYTES, Program, check_patterns, last_words, make_directory
 from derail.recovery.breaks import read_breaks
 from derail.recovery.campaign import repeat, survive
 from derail.recovery.report import quiet_line, render_html, render_json, render_junit, render_text
@@ -171,6 +172,37 @@ def test_an_interrupted_campaign_is_resumed(place: Path, tmp_path: Path) -> None
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
     names = [trial["name"] for trial in json.loads((place / "report.json").read_text())["trials"]]
     assert len(names) == len(set(names)) == 8
+
+
+def test_what_the_user_has_is_not_written_to(place: Path, tmp_path: Path) -> None:
+    """Each run has a copy, also of what is not watched. Links stay links; what is large, or no file, becomes one."""
+    (place / "logs").mkdir()
+    (place / "logs" / "old").write_text("old\n")
+    (place / "ckpt").mkdir()
+    (place / "ckpt" / "note").write_text("mine\n")
+    (tmp_path / "elsewhere").mkdir()
+    (place / "data").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(place / "pipe")
+    before = {path: path.is_file() and path.read_bytes() for path in sorted(place.rglob("*"))}
+    asked = settings(place, "kill", points=1)
+    script = f"echo new >> logs/old && exec {shlex.join(asked.program.argv)}"
+    report = survive(replace(asked, program=replace(asked.program, argv=("sh", "-c", script))), tmp_path / "runs")
+
+    assert report.exit_code == 0, render_text(report)
+    assert {path: path.is_file() and path.read_bytes() for path in sorted(place.rglob("*"))} == before
+
+
+def test_large_entries_are_links_unless_they_are_watched(place: Path, tmp_path: Path) -> None:
+    """They take no space in each run."""
+    for name in ("data", "ckpt", "own"):
+        (place / name).mkdir()
+        (place / name / "part").touch()
+        os.truncate(place / name / "part", SMALL_BYTES + 1)
+    make_directory(Program(("true",), str(place), ("ckpt/**",), copy=("own/*",)), tmp_path / "run")
+
+    assert {path.name: path.is_symlink() for path in (tmp_path / "run").iterdir()} == {
+        "data": True, "ckpt": False, "own": False, "trainer.py": False,
+    }  # fmt: skip
 
 
 def test_a_directory_with_other_files_is_refused(place: Path, tmp_path: Path) -> None:

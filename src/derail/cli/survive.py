@@ -50,7 +50,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--allow", multiple=True, metavar="PATTERN", help="Files that a broken run may leave. Repeatable.")
 @click.option(
-    "--copy", multiple=True, metavar="PATTERN", help="Further files that each run gets a copy of. Repeatable."
+    "--copy",
+    multiple=True,
+    metavar="PATTERN",
+    help="Further files that each run gets a copy of, however large. Repeatable.",
 )
 @click.option(
     "--max-restarts", type=click.IntRange(min=1), default=3, show_default=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -40,6 +41,10 @@ _LAUNCHERS = ("ChildFailedError", "SignalException")  # what torchrun and derail
 GRACE_S = 5.0  # seconds between SIGTERM and SIGKILL if an attempt exceeds its time limit
 
 
+SMALL_BYTES, SMALL_FILES = 16 << 20, 1000
+"""An entry of the user's directory with at most so many bytes and files is copied for each run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The command of a campaign, and what of it is watched.
@@ -49,7 +54,7 @@ class Program:
         cwd: the directory in which the user runs it.
         watch: patterns of watched files, relative to ``cwd``.
         step: pattern of the lines that report a step; empty if there are none.
-        copy: patterns of further files that each run gets its own copy of.
+        copy: patterns of further files that each run gets its own copy of, however large they are.
         env: additional variables.
     """
 
@@ -101,7 +106,9 @@ def check_patterns(*patterns: Sequence[str], values: Sequence[str] = (), step: s
 
 
 def make_directory(program: Program, directory: Path, *, leave_out: Sequence[Path] = ()) -> None:
-    """Make the directory of a run: links to all that the user's directory has, and copies of what is watched.
+    """Make the directory of a run: a copy of the user's, in which large entries are links unless they are watched.
+
+    What a run writes is in the copy then. What is large, a data set or an environment, programs only read.
 
     Raises:
         OSError: if it cannot be made.
@@ -114,12 +121,27 @@ def make_directory(program: Program, directory: Path, *, leave_out: Sequence[Pat
         source, target = os.path.join(program.cwd, name), directory / name
         if os.path.realpath(source) in hidden:
             continue
-        if not chosen(name):
+        if os.path.islink(source) or not (chosen(name) or is_small(source)):
             target.symlink_to(os.path.abspath(source))
         elif os.path.isdir(source):
             shutil.copytree(source, target, symlinks=True)
         else:
             shutil.copy2(source, target)
+
+
+def is_small(path: str) -> bool:
+    """Return whether a file or a folder is small enough to be copied for each run. Special files are not."""
+    size = count = 0
+    for folder, folders, names in os.walk(path) if os.path.isdir(path) else [(os.path.dirname(path), [], [path])]:
+        count += len(folders) + len(names)
+        for name in names:
+            about = os.lstat(os.path.join(folder, name))
+            if not (stat.S_ISREG(about.st_mode) or stat.S_ISLNK(about.st_mode)):
+                return False
+            size += about.st_size
+        if count > SMALL_FILES or size > SMALL_BYTES:
+            return False
+    return True
 
 
 class _News:
