@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from itertools import combinations
+from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from derail.campaign.shrink import Count, Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from derail.campaign.shrink import Candidate, Outcome
 
 
 @given(st.integers(1, 9).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1)))))
@@ -77,10 +84,41 @@ def test_the_interval_without_runs_is_everything():
 
 def test_runs_are_kept_for_the_count_of_what_remains():
     """A budget that ends the search leaves ``repeat`` runs of the best candidate."""
-    search = Search(lambda kept: "fails" if {0, 5} <= {*kept} else "passes", 10, 60)
+    search = Search(lambda kept: "fails" if {0, 5} <= {*kept} else "passes", 10, 30)
     search.reduce(7)
     assert not search.complete
     search.count_again()
     assert search.best is not None
     assert search.counts[search.best].judged == 10
     assert search.runs <= 60
+
+
+def flaky(needed: set[int], rate: float, random: Random) -> Callable[[Candidate], Outcome]:
+    """Return a run that fails at this rate with certain faults, and in 1 of 100 without."""
+    return lambda kept: "fails" if random.random() < (rate if needed <= {*kept} else 0.01) else "passes"
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_a_flaky_failure_is_reduced_to_what_it_needs(rate: float):
+    """Of seven faults two matter, and other failures are rare: of 100 searches few end elsewhere, within the budget."""
+    ends: list[tuple[int, ...] | None] = []
+    for seed in range(100):
+        needed = set(Random(seed).sample(range(7), 2))
+        search = Search(flaky(needed, rate, Random(seed)), 20, 300)
+        search.reduce(7)
+        search.count_again()
+        ends.append(search.best if search.complete and search.best == tuple(sorted(needed)) else None)
+        if ends[-1] is not None:
+            low, high = search.counts[ends[-1]].interval
+            assert low < high
+            assert search.counts[ends[-1]].judged == 20
+    assert sum(end is not None for end in ends) >= 85
+
+
+def test_a_candidate_that_fails_more_rarely_is_not_taken():
+    """One failure of many is another one, or chance."""
+    outcomes = iter(["fails", *["passes"] * 100])
+    search = Search(lambda kept: "fails" if len(kept) == 2 else next(outcomes), 20, 1000)
+    search.reduce(2)
+    assert search.best == (0, 1)
+    assert search.counts[0,].fails == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from math import sqrt
+from math import log, sqrt
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from derail.faults import codec
@@ -23,6 +23,10 @@ Candidate: TypeAlias = tuple[int, ...]
 """Places of the kept faults in the plan, in ascending order."""
 FAILS: Outcome = "fails"
 Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+RARELY = (
+    5.0  # a candidate does not count as failing if its rate of failures is so many times lower than that of all faults
+)
+ERROR = 0.05  # probability of each of the two wrong decisions about a candidate
 
 
 @dataclass(slots=True)
@@ -60,13 +64,17 @@ class Count:
 class Search:
     """Delta debugging (ddmin) over places of faults, with a cache of candidates and a budget of runs.
 
+    With ``repeat`` 1 a run decides on a candidate. Otherwise all faults are run ``repeat`` times first, and candidates
+    as often as a sequential probability ratio test (Wald) needs: does it fail as often as all faults do, or ``RARELY``
+    times more rarely? One that is undecided after ``repeat`` runs does not count as failing.
+
     Attributes:
         run: runs a candidate once.
-        repeat: judged runs without a failure, after which a candidate counts as not failing.
+        repeat: maximum judged runs of a candidate.
         most: maximum number of runs, including those that ``count_again`` needs.
         counts: the runs of each candidate.
         best: the smallest candidate that failed.
-        complete: whether the search ended because leaving out any fault gave ``repeat`` runs without a failure.
+        complete: whether the search ended because leaving out any fault was decided not to fail.
     """
 
     run: Callable[[Candidate], Outcome]
@@ -76,12 +84,16 @@ class Search:
     best: Candidate | None = None
     complete: bool = False
     runs: int = 0
+    rate: float = 1.0
 
     def reduce(self, size: int) -> None:
         """Search from all ``size`` faults; ``best`` stays None if they do not fail."""
-        if not self._fails(tuple(range(size))):
-            return
         kept, parts = tuple(range(size)), 2
+        self._repeat(kept, lambda: False)
+        whole = self.counts[kept]
+        if not whole.fails:
+            return
+        self.best, self.rate = kept, (whole.fails + 0.5) / (whole.judged + 1)
         while len(kept) > 1:
             chunks = [kept[len(kept) * i // parts : len(kept) * (i + 1) // parts] for i in range(parts)]
             rests = [tuple(place for place in kept if place not in chunk) for chunk in chunks]
@@ -95,38 +107,44 @@ class Search:
                 parts = min(len(kept), parts * 2)
             if self.runs > self.most - self.repeat:
                 break
-        rests = [tuple(place for place in kept if place != each) for each in kept]
         if len(kept) == 1 and self._fails(()):
             kept = ()
-        self.complete = all(self._decided(each) for each in rests) or not kept
+        self.complete = all(self.decision(each) is not None for each in without_one(kept))
 
     def count_again(self) -> None:
-        """Run the best candidate until it has ``repeat`` judged runs, or the budget is used."""
-        if self.best is not None:
-            self._repeat(self.best, until_failure=False)
+        """Run the best candidate, then it without each of its faults, ``repeat`` times each, within the budget."""
+        for candidate in () if self.best is None else (self.best, *without_one(self.best)):
+            self._repeat(candidate, lambda: False, most=self.most)
 
-    def _decided(self, candidate: Candidate) -> bool:
+    def decision(self, candidate: Candidate) -> bool | None:
+        """Return whether a candidate fails as all faults do; None if that is undecided."""
         count = self.counts.get(candidate, Count())
-        return bool(count.fails) or count.passes >= self.repeat
+        if self.repeat == 1 or not count.judged:
+            return bool(count.fails) if count.judged else None
+        often, rarely = self.rate, self.rate / RARELY
+        ratio = count.fails * log(often / rarely) + count.passes * log((1 - often) / (1 - rarely))
+        return None if abs(ratio) < log((1 - ERROR) / ERROR) else ratio > 0
 
     def _fails(self, candidate: Candidate) -> bool:
-        self._repeat(candidate, until_failure=True)
-        count = self.counts.get(candidate)
-        if count is None or not count.fails:
+        self._repeat(candidate, lambda: self.decision(candidate) is not None)
+        if not self.decision(candidate):
             return False
         if self.best is None or len(candidate) < len(self.best):
             self.best = candidate
         return True
 
-    def _repeat(self, candidate: Candidate, *, until_failure: bool) -> None:
+    def _repeat(self, candidate: Candidate, is_enough: Callable[[], bool], *, most: int | None = None) -> None:
         count = self.counts.setdefault(candidate, Count())
-        most = max(1, self.most - self.repeat + 1) if until_failure else self.most
-        while self.runs < most and count.judged < self.repeat and count.unknown < self.repeat:
-            if until_failure and count.fails:
-                return
+        most = max(1, self.most - self.repeat + 1) if most is None else most
+        while self.runs < most and count.judged < self.repeat and count.unknown < self.repeat and not is_enough():
             self.runs += 1
             outcome = self.run(candidate)
             setattr(count, outcome, getattr(count, outcome) + 1)
+
+
+def without_one(candidate: Candidate) -> list[Candidate]:
+    """Return the candidates that lack one of its faults."""
+    return [tuple(place for place in candidate if place != each) for each in candidate]
 
 
 def symptoms(verdict: Verdict) -> frozenset[tuple[str, str, str]]:

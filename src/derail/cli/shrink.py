@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @own_agent_options
 @click.option(
     "-k", "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Runs without a failure after which a candidate counts as not failing. Raise it for a flaky failure.",
+    help="Most runs of a candidate. Raise it for a flaky failure, to 20 for one that fails half of the time.",
 )  # fmt: skip
 @click.option(
-    "--max-runs", "most", type=click.IntRange(min=1), default=200, show_default=True,
-    help="Most runs of the whole search.",
+    "--max-runs", "most", type=click.IntRange(min=1),
+    help="Most runs of the whole search. Default 200, or 20 times --repeat if that is more.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("shrunk.toml"),
@@ -43,18 +43,19 @@ def shrink(
     agent_command: str | None,
     declaration: Path | None,
     repeat: int,
-    most: int,
+    most: int | None,
     output: Path,
 ) -> NoReturn:
     """Reduce SCENARIO, a TOML file or the name of one that comes with derail, to the fewest faults that still fail.
 
     A run still fails if one of the unmet expectations of the first failing run is unmet in the same way. An
-    INCONCLUSIVE run counts neither as failing nor as passing. After Ctrl-C, the best candidate so far is written.
+    INCONCLUSIVE run counts neither as failing nor as passing. With --repeat, all faults are run so often first; then a
+    candidate is run until it is decided, with 5 % of error each way, whether it fails as often or five times more
+    rarely. After Ctrl-C, the best candidate so far is written.
 
-    Exits with 0 if the reduced scenario was written, and without any one of its faults --repeat runs did not fail (a
-    flaky failure needs several), 1 if it may be reducible because --max-runs was reached or runs were INCONCLUSIVE, 2
-    if the scenario passes or cannot be read, 3 if it is INCONCLUSIVE, 4 if it is SKIPPED, and 128 + n if signal n
-    ended it.
+    Exits with 0 if the reduced scenario was written, and without any one of its faults it does not fail, 1 if it may
+    be reducible because --max-runs was reached or runs were INCONCLUSIVE, 2 if the scenario passes or cannot be read,
+    3 if it is INCONCLUSIVE, 4 if it is SKIPPED, and 128 + n if signal n ended it.
     """
     from derail.campaign import campaign
     from derail.campaign.runner import Signals
@@ -73,7 +74,7 @@ def shrink(
         existed = output.exists()
         check_writable(output)
         trial = _Trial(loaded, under_test)
-        search = Search(trial.run, repeat, most)
+        search = Search(trial.run, repeat, most or max(200, 20 * repeat))
         ended = 0
         try:
             with Signals():
@@ -120,7 +121,7 @@ class _Trial:
 
 
 def _write(scenario: Scenario, search: Search, output: Path) -> None:
-    from derail.campaign.shrink import scenario_text
+    from derail.campaign.shrink import scenario_text, without_one
     from derail.errors.text import neutral
 
     assert search.best is not None
@@ -128,8 +129,8 @@ def _write(scenario: Scenario, search: Search, output: Path) -> None:
     kept = replace(scenario.faults, faults=tuple(faults[place] for place in search.best))
     names = ", ".join(fault.id for fault in kept.faults) or "none"
     lines = [f"{search.counts[search.best]} with these {len(search.best)} of {len(faults)} faults: {names}"]
-    for place in search.best:
-        without = search.counts.get(tuple(each for each in search.best if each != place))
+    for place, rest in zip(search.best, without_one(search.best), strict=True):
+        without = search.counts.get(rest)
         if without is not None and without.judged:
             lines.append(f"without {faults[place].id}: {without}")
     if removed := [fault.id for place, fault in enumerate(faults) if place not in search.best]:
