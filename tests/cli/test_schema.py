@@ -250,7 +250,7 @@ FILES = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(FILES)
 def test_what_a_schema_rejects_its_reader_rejects(file: tuple[str, dict[str, Any]]) -> None:
     """An editor marks nothing in any damaged file that derail would accept."""
