@@ -192,16 +192,21 @@ def test_a_job_that_fails_by_itself_is_not_started_for_ever(scenario: Scenario, 
 
 
 @pytest.mark.parametrize(
-    ("program", "problem"),
+    ("program", "quiet", "problem"),
     [
-        ("import sys; sys.exit(3)", "the quiet run failed: rank "),
-        ("import time; print('batch 1', flush=True); time.sleep(60)", "the quiet run showed no two steps in 0.5 s"),
+        ("import sys; sys.exit(3)", 60.0, "the quiet run failed: rank "),
+        (
+            "import time; print('batch 1', flush=True); time.sleep(60)", 0.5,
+            "the quiet run showed no two steps in 0.5 s",
+        ),
     ],
-)
-def test_without_a_pace_there_is_no_goodput(scenario: Scenario, tmp_path: Path, program: str, problem: str) -> None:
+)  # fmt: skip
+def test_without_a_pace_there_is_no_goodput(
+    scenario: Scenario, tmp_path: Path, program: str, quiet: float, problem: str
+) -> None:
     """The problem is reported, and nothing is broken."""
     scenario.worker.write_text(program)
-    how = Breaking(mtbf=1.0, seconds=60.0, quiet_seconds=0.5)
+    how = Breaking(mtbf=1.0, seconds=60.0, quiet_seconds=quiet)
     measured = measure(scenario, NativeAgent(), how, workdir=tmp_path / "runs")
 
     assert measured.problem.startswith(problem)

@@ -110,12 +110,12 @@ def test_writing_in_place_is_found(written_in_place: Report, tmp_path: Path) -> 
         pytest.param("no resume", "kill", "never resumes", "no run resumes", marks=pytest.mark.slow),
         pytest.param("keeps temp", "kill", "leaves files", ".part", marks=pytest.mark.slow),
         pytest.param("skips", "kill", "skips steps", "resumes at step", marks=pytest.mark.slow),
-        ("deaf", "preempt=terminate", "no save before SIGKILL", "until SIGKILL"),
+        pytest.param("deaf", "preempt=terminate", "no save before SIGKILL", "until SIGKILL", marks=pytest.mark.slow),
     ],
 )
 def test_a_flaw_is_found(place: Path, tmp_path: Path, flaw: str, breaks: str, symptom: str, words: str) -> None:
     """By its symptom, and the scenario file repeats it."""
-    points = {"skips": None, "deaf": 4}.get(flaw, 12)  # it depends on the step; at each point
+    points = None if flaw in ("skips", "deaf") else 12  # they depend on the step
     report = survive(settings(place, breaks, "--flaw", flaw, points=points), tmp_path / "runs", jobs=2)
 
     assert symptom in symptoms(report), render_text(report)

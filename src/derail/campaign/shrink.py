@@ -109,12 +109,22 @@ class Search:
                 break
         if len(kept) == 1 and self._fails(()):
             kept = ()
-        self.complete = all(self.decision(each) is not None for each in without_one(kept))
+        self.complete = all(self.decision(each) is False for each in without_one(kept))
 
     def count_again(self) -> None:
-        """Run the best candidate, then it without each of its faults, ``repeat`` times each, within the budget."""
-        for candidate in () if self.best is None else (self.best, *without_one(self.best)):
-            self._repeat(candidate, lambda: False, most=self.most)
+        """Run the best candidate, then it without each of its faults, ``repeat`` times each, within the budget.
+
+        If more runs show that it fails without one of them, this becomes the best candidate, and is counted in turn.
+        """
+        counted = None
+        while self.best is not None and self.best != counted:
+            counted = self.best
+            for candidate in (counted, *without_one(counted)):
+                self._repeat(candidate, lambda: False, most=self.most)
+                if len(candidate) < len(self.best) and self.decision(candidate):
+                    self.best = candidate
+        if self.best is not None and self.runs:
+            self.complete = all(self.decision(each) is False for each in without_one(self.best))
 
     def decision(self, candidate: Candidate) -> bool | None:
         """Return whether a candidate fails as all faults do; None if that is undecided."""

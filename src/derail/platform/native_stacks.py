@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def look(pids: Iterable[int], *, native: bool, seconds: float) -> dict[int, Nati
         batch, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
         started = {pid: _start(program, pid, native=native) for pid in batch}
         for pid, process in started.items():
-            text = _finish(process, end - SYSTEM_CLOCK.now())
+            text = _finish(process, end)
             if native and _state(pid) in ("T", "t"):
                 with suppress(OSError):
                     os.kill(pid, signal.SIGCONT)  # py-spy was ended while it had the process paused
@@ -85,18 +86,20 @@ def _start(program: str, pid: int, *, native: bool) -> subprocess.Popen[bytes] |
         return None
 
 
-def _finish(process: subprocess.Popen[bytes] | None, seconds: float) -> bytes:
-    """Return what a process has written; nothing if it failed or took too long."""
+def _finish(process: subprocess.Popen[bytes] | None, end: float) -> bytes:
+    """Return what a process has written; nothing if it failed, or has not ended at a time."""
     if process is None:
         return b""
     with process:
-        try:
-            text, _ = process.communicate(timeout=max(seconds, 0))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return b""
-    return text if process.returncode == 0 else b""
+        assert process.stdout is not None
+        parts: list[bytes] = []
+        while (rest := end - SYSTEM_CLOCK.now()) > 0 and select.select([process.stdout], [], [], rest)[0]:
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                return b"".join(parts) if process.wait() == 0 else b""
+            parts.append(part)
+        process.kill()
+    return b""
 
 
 def _parse(pid: int, text: bytes) -> NativeStack | None:
