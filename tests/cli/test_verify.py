@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from program_files import program_text
 from report.trace_format import check_trace
 
 if TYPE_CHECKING:
@@ -72,6 +73,24 @@ def test_the_scorecard_is_printed_and_written_in_each_form(derail_command: Derai
         assert f"{verdict} {name}" in done.stderr
         assert name in done.stdout
     assert "4 scenarios: 1 PASS, 1 FAIL, 1 INCONCLUSIVE, 1 SKIPPED" in done.stdout.splitlines()[-1]
+
+
+def test_a_run_that_hangs_shows_which_rank_the_others_waited_for(derail_command: Derail, tmp_path: Path) -> None:
+    """With --record, in the page and as JSON."""
+    (tmp_path / "worker.py").write_text(program_text("diagnose/one_goes_elsewhere"))
+    (tmp_path / "hangs.toml").write_text(
+        'title = "it hangs"\nranks = 3\ntimeout = 5\ngrace = 0\nworker = "worker.py"\n[expect]\nsucceeded = true\n'
+    )
+    files = {form: tmp_path / f"card.{form}" for form in ("json", "html")}
+    options = [word for form, path in files.items() for word in (f"--{form}", path)]
+    derail_command("verify-agent", "native", "--scenario", tmp_path / "hangs.toml", "--record", *options)
+    [row] = json.loads(files["json"].read_bytes())["rows"]
+
+    assert row["hang"][0].startswith("hang: ranks 0, 2 wait in exchange #6 called at worker.py:")
+    assert "rank 1 never called it: after exchange #5 it went to evaluate()" in row["hang"][1]
+    assert (
+        "rank 1 never called it" in files["html"].read_text().partition('<pre class="hang">')[2].partition("</pre>")[0]
+    )
 
 
 def test_the_trace_has_a_process_for_each_run(derail_command: Derail, library: Path) -> None:

@@ -49,7 +49,8 @@ RIGHT = Row(
 WRONG = replace(
     RIGHT, scenario="crash/wrong", verdict="FAIL", reasons=(str(BLAMED), HOSTILE), findings=(ENDS, BLAMED, CODE),
     blame="wrong rank", reported="rank 0", leftovers=("process 7 of rank 1: sleep 600 (ended)",), teardown_seconds=1.0,
-    title=HOSTILE, tail=(HOSTILE,), evidence="/kept/crash/wrong",
+    title=HOSTILE, hang=(f"hang: rank 0 waits in {HOSTILE}", "      rank 1 never called it   <- look here"),
+    tail=(HOSTILE,), evidence="/kept/crash/wrong",
 )  # fmt: skip
 UNKNOWN = replace(
     RIGHT, scenario="hang/unknown", family="hang", verdict="INCONCLUSIVE", reasons=("not reached",), blame="",

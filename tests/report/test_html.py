@@ -68,6 +68,16 @@ def test_output_of_ranks_is_text_and_never_markup() -> None:
     text.encode()  # lone surrogates would not go
 
 
+def test_the_verdict_on_a_hang_is_shown_with_its_run() -> None:
+    """Its lines stay lines; a run without one has no such part."""
+    text = render_html(
+        replace(CARD, rows=(replace(RIGHT, hang=("hang: rank 0 waits in a<b>", "      rank 1 exited")),))
+    )
+
+    assert '<pre class="hang">hang: rank 0 waits in a&lt;b&gt;\n      rank 1 exited</pre>' in text
+    assert 'class="hang"' not in render_html(replace(CARD, rows=(RIGHT,)))
+
+
 def test_a_browser_interprets_no_external_text() -> None:
     """No field acts as markup, attribute, address or control character."""
     text = render_html(spoilt(CARD))

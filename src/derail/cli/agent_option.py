@@ -52,3 +52,15 @@ def chosen_agent(name: str | None, agent_command: str | None, declaration: Path 
     from derail.agents.custom import CommandAgent, read_declaration
 
     return CommandAgent(agent_command or "", None if declaration is None else read_declaration(declaration))
+
+
+def recording(agent: Agent) -> Agent:
+    """Return an agent of the same kind whose ranks record their collectives, if it is one whose ranks can."""
+    from derail.agents.external.agent import ExternalAgent
+    from derail.agents.native import NativeAgent
+
+    if isinstance(agent, NativeAgent):
+        return NativeAgent(record=True)
+    if isinstance(agent, ExternalAgent):
+        agent.record = True
+    return agent

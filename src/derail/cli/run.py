@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from derail.cli.agent_option import chosen_agent, is_described, own_agent_options
+from derail.cli.agent_option import chosen_agent, is_described, own_agent_options, recording
 from derail.cli.budget_option import budget_option, duration, read_budget, under_budget
 from derail.cli.display import display, show, watch_faults
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
@@ -84,7 +84,6 @@ def run(  # noqa: PLR0913 - an option each
     faults that act at a time are repeated. The agent restarts the job, and the steps that it makes are counted. Exits
     with 0, with 1 beyond a --budget, and with 3 if nothing could be measured.
     """
-    from derail.agents.external.agent import ExternalAgent
     from derail.campaign import campaign
 
     if scenario.endswith(".toml") and is_survive_file(Path(scenario)):
@@ -93,8 +92,8 @@ def run(  # noqa: PLR0913 - an option each
         if agent is None and not is_described(agent_command, declaration):
             agent = NATIVE
         under_test = chosen_agent(agent, agent_command, declaration)
-        if record and isinstance(under_test, ExternalAgent):
-            under_test.record = True
+        if record:
+            under_test = recording(under_test)
         limits, breaking = read_budget(budget), read_breaking(mtbf, seconds, seed, quiet, quiet_rate)
         if breaking is not None:
             if record or trace is not None:

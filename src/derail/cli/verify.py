@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from derail.cli.agent_option import chosen_agent, own_agent_options
+from derail.cli.agent_option import chosen_agent, own_agent_options, recording
 from derail.cli.budget_option import budget_option, read_budget, under_budget
 from derail.cli.evidence import check_writable, evidence_directory, output_dir_option, trace_option
 from derail.cli.usage import usage_errors
@@ -35,6 +35,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True,
     help="How many scenarios run in parallel; timed ones run alone.",
 )  # fmt: skip
+@click.option(
+    "--record", is_flag=True,
+    help="Record the last collectives of each rank: a run that times out then shows which rank the others waited for.",
+)  # fmt: skip
 @budget_option
 @output_dir_option("Keep logs and journals of all runs in this directory, a folder for each.")
 @trace_option
@@ -49,6 +53,7 @@ def verify_agent(  # noqa: PLR0913 - an option each
     families: tuple[str, ...],
     chosen: tuple[str, ...],
     jobs: int,
+    record: bool,
     budget: tuple[str, ...],
     output_dir: Path | None,
     trace: Path | None,
@@ -70,6 +75,8 @@ def verify_agent(  # noqa: PLR0913 - an option each
 
     with usage_errors(), evidence_directory(output_dir) as evidence:
         agent = chosen_agent(name, agent_command, declaration)
+        if record:
+            agent = recording(agent)
         limits = read_budget(budget)
         scenarios = under_budget(_scenarios(families, chosen), limits)
         writers = _writers(json_file, junit_file, html_file, trace)

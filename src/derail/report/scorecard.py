@@ -80,6 +80,7 @@ class Row:
         teardown_seconds: from the decision to stop to the end of the last rank.
         recovery: how soon the agent noticed the fault, stopped the job and ran it again.
         elapsed: seconds of the whole run.
+        hang: the verdict on a job that timed out while its ranks recorded collectives, in lines.
         tail: the last lines of the reported root cause.
         timeline: the timeline of the run.
         evidence: the directory of journal and logs, if it was kept.
@@ -104,6 +105,7 @@ class Row:
     teardown_seconds: float | None = None
     recovery: Recovery = field(default_factory=Recovery)
     elapsed: float = 0.0
+    hang: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     timeline: Timeline = field(default_factory=Timeline)
     evidence: str = ""
@@ -229,6 +231,7 @@ def row(
         teardown_seconds=seen.teardown_seconds,
         recovery=seen.recovery,
         elapsed=elapsed,
+        hang=() if seen.hang is None else seen.hang.lines,
         tail=_tail(seen),
         timeline=timeline,
         evidence="" if evidence is None else str(evidence),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from derail.diagnose.examine import examine
 from derail.diagnose.rings import read_rings
 from derail.diagnose.torch_trace import read_trace
+from derail.faults.inrank.hooks.torch_collectives import groups_of
 from derail.platform.ports import free_port
 from diagnose.recorded import started
 from program_files import program_text
@@ -197,3 +199,19 @@ def test_what_compiled_code_calls_is_known_by_torchs_recorder(
     assert [(call.place, call.left is None) for trace in traces for call in trace or () if call.place == 5] == [
         (5, True)
     ]
+
+
+def test_all_hooks_of_a_process_have_the_same_groups() -> None:
+    """A name that a new group has taken over is forgotten by functional collectives and DDP as well."""
+
+    def group(label: str) -> SimpleNamespace:
+        return SimpleNamespace(group_name="1", group_desc=label)
+
+    c10d = ModuleType("c10d")
+    vars(c10d).update(_get_default_group=lambda: None, get_process_group_ranks=lambda _: [0, 1])
+    of_functions, of_others = groups_of(c10d), groups_of(c10d)
+    before = of_others.about(group("old"))
+    of_functions.forget()
+
+    assert before[1] == "old"
+    assert of_others.about(group("new"))[1] == "new"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 
 from ..ring import ASYNC, COMPARED, STORE, TO_PEER, Call, as_ranges
 from . import torch_trace
@@ -83,7 +83,7 @@ def record_torch(recorder: Recorder, c10d: Any) -> None:
     """Record the collectives of ``torch.distributed.distributed_c10d``, which is imported."""
     torch = sys.modules.get("torch")
     recorder.hide(os.path.dirname(getattr(torch, "__file__", None) or c10d.__file__) + os.sep)
-    groups = Groups(c10d)
+    groups = groups_of(c10d)
     for name, parameter in GROUP_WIDE.items():
         _wrap(recorder, c10d, name, partial(_group_wide, name, parameter, groups))
     for name, parameter in TO_ONE_PEER.items():
@@ -102,7 +102,7 @@ def record_torch(recorder: Recorder, c10d: Any) -> None:
 
 def record_functional(recorder: Recorder, module: Any) -> None:
     """Record ``torch.distributed._functional_collectives``, which is imported."""
-    groups = Groups(module.c10d)
+    groups = groups_of(module.c10d)
     for name in FUNCTIONAL:
         function = getattr(module, name, None)
         if function is not None:
@@ -149,13 +149,13 @@ def _memory(tensor: Any) -> int:
 
 def _unless_compiling(wrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a wrap whose functions leave torch's compiler, which follows their calls, the original."""
-    is_compiling: Callable[[], bool] = sys.modules["torch"].compiler.is_compiling
+    torch: Any = sys.modules["torch"]  # which may not have its compiler yet
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         recorded = wrap(original)
 
         def either(*args: Any, **options: Any) -> Any:
-            if is_compiling():
+            if torch.compiler.is_compiling():
                 return original(*args, **options)
             return recorded(*args, **options)
 
@@ -170,7 +170,7 @@ def record_ddp(recorder: Recorder, module: Any) -> None:
     c10d = sys.modules.get("torch.distributed.distributed_c10d")
     if kind is None or c10d is None:
         return  # a torch without distributed
-    reducers = Reducers(recorder, Groups(c10d), module)
+    reducers = Reducers(recorder, groups_of(c10d), module)
     for name, operation in (("__init__", "DDP init"), ("_sync_buffers", "DDP buffers")):
         function = getattr(kind, name, None)
         if function is not None:
@@ -382,6 +382,12 @@ class Groups:
             words = f"{str(value.dtype).removeprefix('torch.')}[{sizes}]"
             keep(self._shapes, key, words)
         return words
+
+
+@cache
+def groups_of(c10d: Any) -> Groups:
+    """Return the groups of this process, one object for all that record them: what a new group changes reaches all."""
+    return Groups(c10d)
 
 
 MOST_KEPT = 4096
