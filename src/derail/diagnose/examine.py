@@ -29,7 +29,7 @@ RINGS = "rings"
 """Name of the directory of a job's ring files, beside its journal."""
 PATIENCE_S = 2.0
 """Seconds for the ranks of a job that hangs to write their stacks."""
-ANSWER_S = 0.5
+ANSWER_S = 2.0
 """Further seconds for them to write what torch's recorder holds."""
 QUICK_S, NATIVE_S = 1.0, 2.0
 """Seconds for py-spy to look at all ranks once, without native frames and with them."""
