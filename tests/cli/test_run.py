@@ -281,7 +281,7 @@ def test_a_job_is_broken_by_a_schedule_for_a_time(derail_command: Derail, restar
 def test_a_goodput_beyond_a_budget_exits_with_1(derail_command: Derail, restarts: Path, tmp_path: Path) -> None:
     """Each recovery counts, and the worst is named."""
     (tmp_path / "worker.py").write_text(LOOP)
-    options = ("--mtbf", "500ms", "--for", "2s", "--seed", 2, "--quiet-rate", 100)
+    options = ("--mtbf", "500ms", "--for", "8s", "--seed", 2, "--quiet-rate", 100)
     done = derail_command("run", restarts, *options, "--budget", "recover=0", "--budget", "notice=1h")
 
     assert done.returncode == 1, done.stderr
